@@ -1,0 +1,211 @@
+"""A model is a Hugging Face folder: reading one, writing one."""
+
+import json
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from wordloom.checkpoint.families import FAMILIES
+from wordloom.checkpoint.families.base import ConfigFields, Family
+from wordloom.core.errors import CheckpointError, InputError
+from wordloom.model.config import ModelConfig
+from wordloom.model.decoder import Decoder
+
+WEIGHTS, INDEX, CONFIG, GENERATION = (
+    "model.safetensors",
+    "model.safetensors.index.json",
+    "config.json",
+    "generation_config.json",
+)
+SHARD_BYTES = 5 * 2**30
+"""Weights are cut into files of at most this size, as transformers does."""
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON object from a file.
+
+    Raises:
+        CheckpointError: not there, not JSON or not an object; says where.
+    """
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise CheckpointError(f"{path}: no such file.") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise CheckpointError(f"{path}: cannot be read ({error}).") from None
+    except json.JSONDecodeError as error:
+        raise CheckpointError(f"{path}, line {error.lineno}: not valid JSON ({error.msg}).") from None
+    if not isinstance(value, dict):
+        raise CheckpointError(f"{path}: holds {type(value).__name__}, expected an object.")
+    return value
+
+
+def read_config(folder: Path) -> ModelConfig:
+    """The model's shape from config.json and its end tokens from generation_config.json.
+
+    Raises:
+        CheckpointError: the folder is no model, its family is unknown, or a field is not understood.
+    """
+    if not folder.is_dir():
+        raise CheckpointError(f"{folder}: no such folder." if not folder.exists() else f"{folder}: is no folder.")
+    path = folder / CONFIG
+    if not path.exists():
+        raise CheckpointError(f"{folder}: is no model folder (it has no {CONFIG}).")
+    raw = read_json(path)
+    generation = read_json(folder / GENERATION) if (folder / GENERATION).exists() else {}
+    for name in ("bos_token_id", "eos_token_id", "pad_token_id"):
+        if generation.get(name) is not None:
+            raw[name] = generation[name]
+    family = _family(raw.get("model_type"), path)
+    try:
+        return family.read_config(ConfigFields(raw, str(path)))
+    except InputError as error:
+        raise CheckpointError(f"{path}: {error}") from None
+
+
+def _family(name: object, where: Path | str) -> Family:
+    if name not in FAMILIES:
+        raise CheckpointError(f'{where}: family (model_type) "{name}" is not known; known are {", ".join(FAMILIES)}.')
+    return FAMILIES[str(name)]
+
+
+def load_decoder(folder: Path, device: str = "cpu", dtype: torch.dtype = torch.float32) -> Decoder:
+    """Read a model.
+
+    Args:
+        folder: a Hugging Face folder of one of the known families.
+        device: where the weights go.
+        dtype: what they are converted to.
+
+    Returns:
+        The decoder in evaluation mode.
+
+    Raises:
+        CheckpointError: see `read_config`; or weights are missing, unexpected, misshapen, truncated or pickled.
+    """
+    config = read_config(folder)
+    family = _family(config.family, folder)
+    with torch.device("meta"):
+        decoder = Decoder(config)
+    expected = {name: tuple(tensor.shape) for name, tensor in decoder.state_dict().items()}
+    with ExitStack() as stack:
+        files = [stack.enter_context(_opened(path)) for path in _weight_files(folder)]
+        owner = {name: file for file in files for name in file.keys()}
+        prefix = family.base_prefix
+        if not any(name.startswith(prefix) for name in owner):
+            owner = {name if name in ("lm_head.weight", "embed_out.weight") else prefix + name: f for name, f in owner.items()}
+            bare = len(prefix)
+        else:
+            bare = 0
+        weights: dict[str, Tensor] = {}
+        for each in family.tensors(config):
+            if each.theirs not in owner:
+                raise CheckpointError(f'{folder}: tensor "{each.theirs}" is missing from the weights.')
+            file = owner.pop(each.theirs)
+            stored = each.theirs if each.theirs in file.keys() else each.theirs[bare:]
+            for name, tensor in zip(each.ours, _split(each, file.get_tensor(stored), expected, folder), strict=True):
+                weights[name] = tensor.to(device=device, dtype=dtype)
+        tied = {"lm_head.weight", "embed_out.weight"} if config.tie_embeddings else set()
+        if left := sorted(name for name in owner if name not in tied and not family.buffers.search(name)):
+            more = f" and {len(left) - 3} more" if len(left) > 3 else ""
+            raise CheckpointError(f"{folder}: the weights hold tensors that config.json does not explain: {', '.join(left[:3])}{more}.")
+    decoder.load_state_dict(weights, assign=True)
+    return decoder.eval()
+
+
+def _split(each: Any, tensor: Tensor, expected: dict[str, tuple[int, ...]], folder: Path) -> list[Tensor]:
+    """Theirs to ours, with the shapes checked."""
+    try:
+        parts = list(each.split(tensor))
+    except RuntimeError:
+        parts = []
+    wanted = [expected[name] for name in each.ours]
+    if [tuple(part.shape) for part in parts] != wanted:
+        shapes = " + ".join(map(str, wanted))
+        raise CheckpointError(
+            f'{folder}: tensor "{each.theirs}" has shape {tuple(tensor.shape)}, but config.json asks for {shapes}.'
+        )
+    return parts
+
+
+def _opened(path: Path) -> Any:
+    try:
+        return safe_open(path, "pt")
+    except FileNotFoundError:
+        raise CheckpointError(f"{path}: named in {INDEX} but not there.") from None
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(
+            f"{path}: is damaged or cut short ({path.stat().st_size:,} bytes; {error}). Copy or download it again."
+        ) from None
+
+
+def _weight_files(folder: Path) -> list[Path]:
+    if (folder / INDEX).exists():
+        weight_map = read_json(folder / INDEX).get("weight_map")
+        if not isinstance(weight_map, dict):
+            raise CheckpointError(f'{folder / INDEX}: has no "weight_map".')
+        names = sorted(set(weight_map.values()))
+        if strange := [name for name in names if Path(str(name)).name != name]:
+            raise CheckpointError(f"{folder / INDEX}: names a file outside the folder: {strange[0]}.")
+        return [folder / name for name in names]
+    if (folder / WEIGHTS).exists():
+        return [folder / WEIGHTS]
+    pickles = sorted(path.name for pattern in ("*.bin", "*.pt", "*.pth", "*.ckpt") for path in folder.glob(pattern))
+    if pickles:
+        raise CheckpointError(
+            f"{folder}: weights are pickled ({pickles[0]}), which can run code when read. Convert them once, where "
+            "you trust them: transformers' AutoModelForCausalLM.from_pretrained(...).save_pretrained(...) writes safetensors."
+        )
+    raise CheckpointError(f"{folder}: has a {CONFIG} but no weights ({WEIGHTS}).")
+
+
+def hf_state(decoder: Decoder) -> Iterator[tuple[str, Tensor]]:
+    """The decoder's weights under the names and in the layout of its family, one at a time."""
+    state = decoder.state_dict()
+    for each in FAMILIES[decoder.config.family].tensors(decoder.config):
+        yield each.theirs, each.join([state[name].detach() for name in each.ours]).contiguous().cpu()
+
+
+def write_model_files(decoder: Decoder, folder: Path, shard_bytes: int = SHARD_BYTES) -> None:
+    """Write config.json, generation_config.json and the weights into an existing folder.
+
+    Not atomic: call it inside `files.folder_aside`.
+    """
+    config = decoder.config
+    raw = FAMILIES[config.family].config_json(config)
+    (folder / CONFIG).write_text(json.dumps(raw, indent=2) + "\n", encoding="utf-8")
+    generation = {name: raw[name] for name in ("bos_token_id", "eos_token_id", "pad_token_id") if raw[name] is not None}
+    (folder / GENERATION).write_text(json.dumps(generation, indent=2) + "\n", encoding="utf-8")
+
+    shards: list[dict[str, Tensor]] = [{}]
+    room = shard_bytes
+    for name, tensor in hf_state(decoder):
+        if tensor.nbytes > room and shards[-1]:
+            shards.append({})
+            room = shard_bytes
+        shards[-1][name] = tensor
+        room -= tensor.nbytes
+    if len(shards) == 1:
+        _save(shards[0], folder / WEIGHTS)
+        return
+    weight_map = {}
+    for number, shard in enumerate(shards, 1):
+        file = f"model-{number:05}-of-{len(shards):05}.safetensors"
+        _save(shard, folder / file)
+        weight_map |= dict.fromkeys(shard, file)
+    total = sum(tensor.nbytes for shard in shards for tensor in shard.values())
+    index = {"metadata": {"total_size": total}, "weight_map": weight_map}
+    (folder / INDEX).write_text(json.dumps(index, indent=2) + "\n", encoding="utf-8")
+
+
+def _save(tensors: dict[str, Tensor], path: Path) -> None:
+    try:
+        save_file(tensors, path, metadata={"format": "pt"})
+    except SafetensorError as error:  # what the disk refused comes back under this name
+        raise OSError(0, str(error)) from error

@@ -1,0 +1,1 @@
+"""What every other folder shares: errors, files, hardware, console, randomness."""

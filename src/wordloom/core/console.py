@@ -1,0 +1,60 @@
+"""What a person sees: results on standard output, progress and remarks on standard error.
+
+Standard output carries only what was asked for, so that it can be piped.
+"""
+
+import json
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+out = Console(highlight=False)
+remarks = Console(stderr=True, highlight=False)
+
+
+def remark(text: str) -> None:
+    """Say one line about what is being done, on standard error."""
+    remarks.print(text, markup=False, soft_wrap=True)
+
+
+def print_json(value: Any) -> None:
+    """Print one JSON document on standard output, Chinese as Chinese."""
+    sys.stdout.write(json.dumps(value, ensure_ascii=False, indent=2) + "\n")
+
+
+@contextmanager
+def progress(label: str, total: float | None, unit: str = "") -> Iterator["ProgressBar"]:
+    """A bar with rate and time left on standard error; a pipe gets one line at the end instead."""
+    columns = [
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=24),
+        TaskProgressColumn(),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[status]}"),
+    ]
+    with Progress(*columns, console=remarks, transient=False, disable=not remarks.is_terminal) as bar:
+        yield ProgressBar(bar, bar.add_task(label, total=total, status=""), unit)
+
+
+class ProgressBar:
+    """The handle that `progress` yields."""
+
+    def __init__(self, bar: Progress, task: Any, unit: str):
+        self._bar, self._task, self._unit = bar, task, unit
+
+    def advance(self, amount: float = 1, status: str = "") -> None:
+        """Move forward by `amount`; `status` stands behind the bar."""
+        task = self._bar.tasks[0]
+        if not status and self._unit and task.speed:
+            status = f"{task.speed:,.1f} {self._unit}/s"
+        self._bar.update(self._task, advance=amount, status=status or task.fields["status"])
+
+    def print(self, text: str) -> None:
+        """Say a line above the bar (also where there is no bar)."""
+        remarks.print(text, markup=False, soft_wrap=True)

@@ -1,0 +1,1 @@
+"""What is computed: the decoder-only Transformer, from configuration to logits."""

@@ -1,0 +1,29 @@
+"""One Transformer block."""
+
+from torch import Tensor, nn
+
+from wordloom.model.attention import Attention
+from wordloom.model.cache import KVCache
+from wordloom.model.config import ModelConfig
+from wordloom.model.feedforward import FeedForward
+from wordloom.model.norm import make_norm
+
+
+class Block(nn.Module):
+    """Attention then feed-forward, each on the normalised stream and added to it (pre-norm)."""
+
+    def __init__(self, config: ModelConfig, layer: int):
+        super().__init__()
+        self.attention_norm = make_norm(config)
+        self.attention = Attention(config, layer)
+        self.mlp_norm = make_norm(config)
+        self.mlp = FeedForward(config)
+        self.dropout = nn.Dropout(config.residual_dropout)
+        self.parallel = config.parallel_residual
+
+    def forward(
+        self, x_BTD: Tensor, rotary: tuple[Tensor, Tensor] | None, mask: Tensor | None, cache: KVCache | None
+    ) -> Tensor:
+        after_attention = x_BTD + self.dropout(self.attention(self.attention_norm(x_BTD), rotary, mask, cache))
+        mlp_input = x_BTD if self.parallel else after_attention
+        return after_attention + self.dropout(self.mlp(self.mlp_norm(mlp_input)))

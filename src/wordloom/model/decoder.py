@@ -1,0 +1,117 @@
+"""The decoder-only Transformer: P(x1..xn) = Π P(xi | x<i), every factor from one forward pass."""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from wordloom.core.errors import InputError
+from wordloom.model.attention import visible_keys
+from wordloom.model.block import Block
+from wordloom.model.cache import KVCache
+from wordloom.model.config import ModelConfig
+from wordloom.model.norm import make_norm
+from wordloom.model.position import frequency_epoch, rotary_table
+
+
+class Decoder(nn.Module):
+    """GPT-2, Llama, Mistral, Qwen2, Qwen3 and GPT-NeoX are configurations of this one model."""
+
+    def __init__(self, config: ModelConfig):
+        super().__init__()
+        self.config = config
+        self.embed = nn.Embedding(config.vocab_size, config.d_model)
+        self.positions = None if config.rope else nn.Embedding(config.context_length, config.d_model)
+        self.dropout = nn.Dropout(config.embedding_dropout)
+        self.blocks = nn.ModuleList(Block(config, layer) for layer in range(config.n_layers))
+        self.final_norm = make_norm(config)
+        self.head = None if config.tie_embeddings else nn.Linear(config.d_model, config.vocab_size, bias=False)
+
+    def forward(
+        self,
+        tokens_BT: Tensor,
+        attention_mask: Tensor | None = None,
+        position_ids: Tensor | None = None,
+        cache: KVCache | None = None,
+    ) -> Tensor:
+        """Logits of the next token after every position.
+
+        Args:
+            tokens_BT: token ids.
+            attention_mask: 1 for tokens, 0 for padding, shape (B, cached + T); None means no padding.
+            position_ids: positions, shape (T,) or (B, T); None counts on from the cache. Like transformers,
+                the default does not look at padding: pass positions for left-padded batches.
+            cache: tokens read earlier, extended in place.
+
+        Returns:
+            logits_BTV.
+        """
+        return self.unembed(self.hidden(tokens_BT, attention_mask, position_ids, cache))
+
+    def hidden(
+        self,
+        tokens_BT: Tensor,
+        attention_mask: Tensor | None = None,
+        position_ids: Tensor | None = None,
+        cache: KVCache | None = None,
+    ) -> Tensor:
+        """The normalised last residual stream, shape (B, T, D); arguments as in `forward`."""
+        T, past = tokens_BT.shape[1], cache.length if cache else 0
+        positions = torch.arange(past, past + T, device=tokens_BT.device) if position_ids is None else position_ids
+        length = past + T if position_ids is None else int(positions.max()) + 1
+        x_BTD = self.embed(tokens_BT)
+        rotary = self._rotary(positions, length, x_BTD.dtype)
+        if self.positions is not None:
+            if length > self.config.context_length:
+                raise InputError(
+                    f"{length} tokens do not fit: this model has {self.config.context_length} learned positions."
+                )
+            x_BTD = x_BTD + self.positions(positions)
+        x_BTD = self.dropout(x_BTD)
+        if cache is not None and past == 0:
+            cache.epoch = self.frequency_epoch(length)
+        present_BS = None if attention_mask is None or bool(attention_mask.all()) else attention_mask.bool()
+        full = visible_keys(T, past + T, None, present_BS, tokens_BT.device)
+        windowed = visible_keys(T, past + T, self.config.sliding_window, present_BS, tokens_BT.device)
+        for layer, block in enumerate(self.blocks):
+            mask = windowed if layer in self.config.sliding_layers else full
+            x_BTD = block(x_BTD, rotary, mask, cache)
+        if cache is not None:
+            cache.advance(T)
+        return self.final_norm(x_BTD)
+
+    def unembed(self, x_BTD: Tensor) -> Tensor:
+        """Logits from the normalised last residual stream."""
+        return F.linear(x_BTD, self.embed.weight if self.head is None else self.head.weight)
+
+    def frequency_epoch(self, length: int) -> int:
+        """See `position.frequency_epoch`: cached keys are valid only within one epoch."""
+        return frequency_epoch(self.config.rope, length, self.config.context_length)
+
+    def _rotary(self, positions: Tensor, length: int, dtype: torch.dtype) -> tuple[Tensor, Tensor] | None:
+        if self.config.rope is None:
+            return None
+        cos, sin = rotary_table(self.config.rope, positions, length, self.config.context_length)
+        if positions.dim() == 2:  # (B, T, r) -> (B, 1, T, r): the same angles for every head
+            cos, sin = cos[:, None], sin[:, None]
+        return cos.to(dtype), sin.to(dtype)
+
+    def initialise(self, generator: torch.Generator) -> None:
+        """Fresh weights: N(0, initializer_range²), projections into the stream divided by sqrt(2 n_layers).
+
+        The division keeps the stream's variance independent of depth at the start (GPT-2, Radford et al.
+        2019, section 2.3).
+        """
+        std = self.config.initializer_range
+        for name, parameter in self.named_parameters():
+            if name.endswith("bias"):
+                nn.init.zeros_(parameter)
+            elif "norm" in name:
+                nn.init.ones_(parameter)
+            else:
+                into_stream = name.endswith(("attention.output.weight", "mlp.down.weight"))
+                scale = std / (2 * self.config.n_layers) ** 0.5 if into_stream else std
+                nn.init.normal_(parameter, 0.0, scale, generator=generator)
+
+    def n_parameters(self) -> int:
+        """Number of weights, tied ones counted once."""
+        return sum(parameter.numel() for parameter in self.parameters())

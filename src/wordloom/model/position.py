@@ -1,0 +1,153 @@
+"""Rotary position embedding and its stretched forms.
+
+A pair of dimensions (j, j + r/2) of a head is turned by the angle position * frequency_j with
+frequency_j = theta^(-2j/r), r = d_rotary (RoFormer, Su et al. 2021, eq. 15 and 34). To serve contexts
+longer than those trained on, the frequencies are changed; each kind below names its source.
+"""
+
+import math
+
+import torch
+from torch import Tensor
+
+from wordloom.model.config import Rope
+
+
+def _base_frequencies(rope: Rope, theta: float | None = None) -> Tensor:
+    """theta^(-2j/r) for j = 0 .. r/2 - 1, float32."""
+    exponents = torch.arange(0, rope.d_rotary, 2, dtype=torch.float32) / rope.d_rotary
+    return 1.0 / ((theta or rope.theta) ** exponents)
+
+
+def _linear(rope: Rope) -> Tensor:
+    """Position interpolation (Chen et al. 2023): every position is divided by `factor`."""
+    assert rope.factor is not None
+    return _base_frequencies(rope) / rope.factor
+
+
+def _dynamic(rope: Rope, length: int, context_length: int) -> Tensor:
+    """Dynamic NTK: the base grows with the length of the text beyond the trained context.
+
+    theta' = theta * (s * length/context - (s - 1))^(r / (r - 2)), s = factor (YaRN paper, appendix on
+    "dynamic scaling"; first described by bloc97 and emozilla, 2023).
+    """
+    assert rope.factor is not None
+    stretch = rope.factor * max(length, context_length) / context_length - (rope.factor - 1)
+    return _base_frequencies(rope, rope.theta * stretch ** (rope.d_rotary / (rope.d_rotary - 2)))
+
+
+def _yarn_factor(rope: Rope, context_length: int) -> float:
+    return rope.factor if rope.factor is not None else context_length / (rope.original_context_length or context_length)
+
+
+def _yarn(rope: Rope, context_length: int) -> Tensor:
+    """YaRN (Peng et al. 2023, section 3.2): interpolate slow dimensions, keep fast ones, blend between."""
+    original = rope.original_context_length or context_length
+
+    def dimension_that_turns(rotations: float) -> float:
+        return rope.d_rotary * math.log(original / (rotations * 2 * math.pi)) / (2 * math.log(rope.theta))
+
+    low, high = dimension_that_turns(rope.beta_fast), dimension_that_turns(rope.beta_slow)
+    if rope.truncate:
+        low, high = math.floor(low), math.ceil(high)
+    low, high = max(low, 0), min(high, rope.d_rotary - 1)
+    if low == high:
+        high += 0.001  # keeps the ramp finite
+    ramp = ((torch.arange(rope.d_rotary // 2, dtype=torch.float32) - low) / (high - low)).clamp(0, 1)
+    kept = _base_frequencies(rope)
+    return kept / _yarn_factor(rope, context_length) * ramp + kept * (1 - ramp)
+
+
+def _llama3(rope: Rope) -> Tensor:
+    """Llama 3.1: long wavelengths are divided by `factor`, short ones kept, a linear blend between."""
+    assert rope.factor and rope.low_freq_factor and rope.high_freq_factor and rope.original_context_length
+    frequencies = _base_frequencies(rope)
+    turns_in_context = rope.original_context_length * frequencies / (2 * math.pi)
+    kept = ((turns_in_context - rope.low_freq_factor) / (rope.high_freq_factor - rope.low_freq_factor)).clamp(0, 1)
+    return frequencies / rope.factor * (1 - kept) + frequencies * kept
+
+
+def _longrope(rope: Rope, length: int) -> Tensor:
+    """LongRoPE (Ding et al. 2024): a searched divisor per frequency, one set for short, one for long texts."""
+    assert rope.original_context_length is not None
+    divisors = rope.long_factor if length > rope.original_context_length else rope.short_factor
+    return _base_frequencies(rope) / torch.tensor(divisors)
+
+
+def frequencies(rope: Rope, length: int, context_length: int) -> Tensor:
+    """Angle per position for every rotated pair.
+
+    Args:
+        rope: the rotary settings.
+        length: tokens of the text so far (matters to `dynamic` and `longrope`).
+        context_length: the model's context.
+
+    Returns:
+        float32 tensor of shape (d_rotary / 2,), radians per position.
+    """
+    match rope.kind:
+        case "default":
+            return _base_frequencies(rope)
+        case "linear":
+            return _linear(rope)
+        case "dynamic":
+            return _dynamic(rope, length, context_length)
+        case "yarn":
+            return _yarn(rope, context_length)
+        case "llama3":
+            return _llama3(rope)
+        case "longrope":
+            return _longrope(rope, length)
+
+
+def attention_factor(rope: Rope, context_length: int) -> float:
+    """The multiplier of cosines and sines: 1 but for yarn (paper eq. 22) and longrope (paper section 3.3)."""
+    if rope.kind not in ("yarn", "longrope"):
+        return 1.0
+    if rope.attention_factor is not None:
+        return rope.attention_factor
+    factor = _yarn_factor(rope, context_length)
+    if factor <= 1:
+        return 1.0
+    if rope.kind == "longrope":
+        return math.sqrt(1 + math.log(factor) / math.log(rope.original_context_length or context_length))
+    if rope.mscale and rope.mscale_all_dim:
+        return (0.1 * rope.mscale * math.log(factor) + 1) / (0.1 * rope.mscale_all_dim * math.log(factor) + 1)
+    return 0.1 * math.log(factor) + 1
+
+
+def frequency_epoch(rope: Rope | None, length: int, context_length: int) -> int:
+    """A number that changes exactly when growing to `length` tokens changes the frequencies.
+
+    Keys cached under another epoch were rotated by other angles and must be computed again.
+    """
+    if rope is None or not rope.depends_on_length:
+        return 0
+    if rope.kind == "longrope":
+        return int(length > (rope.original_context_length or context_length))
+    return max(0, length - context_length)
+
+
+def rotary_table(rope: Rope, positions: Tensor, length: int, context_length: int) -> tuple[Tensor, Tensor]:
+    """Cosines and signed sines for `rotate`.
+
+    Args:
+        positions: integer positions, shape (T,) or (B, T).
+
+    Returns:
+        Two float32 tensors of shape (..., T, d_rotary); the first half of the sines is negated, so that
+        rotation is x * cos + roll(x) * sin.
+    """
+    angles = positions[..., None].float() * frequencies(rope, length, context_length).to(positions.device)
+    scale = attention_factor(rope, context_length)
+    cos, sin = angles.cos() * scale, angles.sin() * scale
+    return torch.cat((cos, cos), -1), torch.cat((-sin, sin), -1)
+
+
+def rotate(x_BHTK: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """Turn the first d_rotary dimensions of every head by its position's angles; the rest pass."""
+    d_rotary = cos.shape[-1]
+    if d_rotary == x_BHTK.shape[-1]:
+        return torch.addcmul(x_BHTK * cos, x_BHTK.roll(d_rotary // 2, -1), sin)
+    turned, passed = x_BHTK[..., :d_rotary], x_BHTK[..., d_rotary:]
+    return torch.cat((rotate(turned, cos, sin), passed), -1)

@@ -1,0 +1,1 @@
+"""Where text comes from: readers, repair, de-duplication and the split into train and validation."""

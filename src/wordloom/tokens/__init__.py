@@ -1,0 +1,1 @@
+"""How text becomes numbers: tokenizers, token shards and training samples."""

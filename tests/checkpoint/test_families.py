@@ -1,0 +1,265 @@
+"""Every family, both ways, against transformers, over configurations drawn from what the family allows."""
+
+import json
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import pytest
+import torch
+import transformers
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from wordloom.checkpoint.families import FAMILIES
+from wordloom.checkpoint.families.base import ACTIVATION_NAMES
+from wordloom.checkpoint.folder import load_decoder, write_model_files
+from wordloom.core.errors import CheckpointError
+
+TOLERANCE = 1e-4
+VOCAB = 61
+thorough = settings(max_examples=10, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True)
+
+
+@st.composite
+def rope_parameters(draw: st.DrawFn, d_rotary: int, context: int) -> dict[str, Any]:
+    """Every rope kind these families use, in the spelling of transformers 5."""
+    kind = draw(st.sampled_from(["default", "linear", "dynamic", "yarn", "longrope", "llama3"]))
+    rope: dict[str, Any] = {"rope_type": kind, "rope_theta": draw(st.sampled_from([10_000.0, 500_000.0]))}
+    if kind != "default":
+        rope["factor"] = draw(st.sampled_from([2.0, 4.0]))
+    if kind in ("yarn", "longrope", "llama3"):
+        rope["original_max_position_embeddings"] = context // 2
+    if kind == "yarn":
+        optional = {"beta_fast": 16.0, "beta_slow": 2.0, "truncate": False, "attention_factor": 1.2}
+        rope |= {name: optional[name] for name in draw(st.sets(st.sampled_from(sorted(optional))))}
+        if draw(st.booleans()):
+            rope |= {"mscale": 0.8, "mscale_all_dim": 0.5}
+    if kind == "longrope":
+        rope["short_factor"] = [1.0 + 0.1 * pair for pair in range(d_rotary // 2)]
+        rope["long_factor"] = [2.0 + 0.3 * pair for pair in range(d_rotary // 2)]
+    if kind == "llama3":
+        rope |= {"low_freq_factor": 1.0, "high_freq_factor": 4.0}
+    return rope
+
+
+@st.composite
+def hf_config(draw: st.DrawFn, family: str) -> transformers.PreTrainedConfig:
+    """A tiny configuration of one family."""
+    n_heads, d_head = draw(st.sampled_from([(4, 8), (2, 12), (6, 4)]))
+    n_layers, context = draw(st.integers(1, 3)), 16
+    activation = draw(st.sampled_from(sorted(ACTIVATION_NAMES)))
+    tied, std = draw(st.booleans()), 0.3  # large weights, so that a mistake shows
+    common = dict(vocab_size=VOCAB, tie_word_embeddings=tied, initializer_range=std, bos_token_id=1, eos_token_id=2)
+    if family == "gpt2":
+        return transformers.GPT2Config(
+            n_embd=n_heads * d_head, n_layer=n_layers, n_head=n_heads, n_positions=context,
+            n_inner=draw(st.sampled_from([None, 20])), activation_function=activation,
+            scale_attn_weights=draw(st.booleans()), scale_attn_by_inverse_layer_idx=draw(st.booleans()),
+            layer_norm_epsilon=draw(st.sampled_from([1e-5, 1e-3])), **common,
+        )  # fmt: skip
+    common |= dict(num_hidden_layers=n_layers, num_attention_heads=n_heads, hidden_act=activation,
+                   intermediate_size=draw(st.sampled_from([20, 32])), max_position_embeddings=context)  # fmt: skip
+    if family == "gpt_neox":
+        part = draw(st.sampled_from([0.5, 1.0]))
+        rope = draw(rope_parameters(int(d_head * part), context)) | {"partial_rotary_factor": part}
+        return transformers.GPTNeoXConfig(
+            hidden_size=n_heads * d_head, rope_parameters=rope, use_parallel_residual=draw(st.booleans()),
+            attention_bias=draw(st.booleans()), layer_norm_eps=draw(st.sampled_from([1e-5, 1e-3])), **common,
+        )  # fmt: skip
+    common |= dict(
+        hidden_size=n_heads * 8, num_key_value_heads=draw(st.sampled_from([1, 2, n_heads])),
+        rms_norm_eps=draw(st.sampled_from([1e-6, 1e-3])),
+    )  # fmt: skip
+    if family != "qwen2":
+        common["head_dim"] = d_head
+    rope = draw(rope_parameters(8 if family == "qwen2" else d_head, context))
+    window = draw(st.sampled_from([None, 3, 7]))
+    if family == "llama":
+        return transformers.LlamaConfig(rope_parameters=rope, attention_bias=draw(st.booleans()), mlp_bias=draw(st.booleans()), **common)
+    if family == "mistral":
+        return transformers.MistralConfig(rope_parameters=rope, sliding_window=window, **common)
+    sliding = dict(use_sliding_window=window is not None, sliding_window=window, max_window_layers=draw(st.integers(0, 2)))
+    if family == "qwen2":
+        return transformers.Qwen2Config(rope_parameters=rope, **sliding, **common)
+    return transformers.Qwen3Config(rope_parameters=rope, attention_bias=draw(st.booleans()), **sliding, **common)
+
+
+def batch_with_padding(context: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Three rows: full, padded on the left, padded on the right; with positions counted from the first token."""
+    tokens = torch.randint(3, VOCAB, (3, context), generator=torch.Generator().manual_seed(0))
+    mask = torch.ones_like(tokens)
+    mask[1, :5] = 0
+    mask[2, -5:] = 0
+    return tokens, mask, (mask.cumsum(-1) - 1).clamp(min=0)
+
+
+def largest_difference(ours: Any, theirs: Any, context: int) -> float:
+    tokens, mask, positions = batch_with_padding(context)
+    with torch.no_grad():
+        expected = theirs(tokens, attention_mask=mask, position_ids=positions).logits
+        actual = ours(tokens, attention_mask=mask, position_ids=positions)
+        plain = (ours(tokens) - theirs(tokens).logits).abs().max()
+    return max(float(plain), float((actual - expected)[mask.bool()].abs().max()))
+
+
+@pytest.mark.parametrize("family", sorted(FAMILIES))
+@thorough
+@given(data=st.data())
+def test_same_logits_both_ways(family: str, data: st.DataObject):
+    config = data.draw(hf_config(family))
+    theirs = transformers.AutoModelForCausalLM.from_config(config).eval()
+    for parameter in theirs.parameters():  # biases and norms start at 0 and 1: move them, so that they are tested
+        parameter.data += 0.1 * torch.randn_like(parameter)
+    theirs.tie_weights()
+    with TemporaryDirectory() as name:
+        theirs.save_pretrained(name)
+        ours = load_decoder(Path(name))
+        assert largest_difference(ours, theirs, 16) <= TOLERANCE
+    with TemporaryDirectory() as name:
+        write_model_files(ours, Path(name))
+        again = transformers.AutoModelForCausalLM.from_pretrained(name).eval()
+        assert largest_difference(ours, again, 16) <= TOLERANCE
+        assert load_decoder(Path(name)).config == ours.config
+
+
+@pytest.mark.parametrize("family", sorted(FAMILIES))
+def test_saved_and_loaded_in_shards(family: str, tmp_path: Path):
+    theirs = transformers.AutoModelForCausalLM.from_config(tiny(family)).eval()
+    theirs.save_pretrained(tmp_path / "theirs", max_shard_size="8KB")
+    assert len(list((tmp_path / "theirs").glob("*.safetensors"))) > 1
+    ours = load_decoder(tmp_path / "theirs")
+    assert largest_difference(ours, theirs, 16) <= TOLERANCE
+    (tmp_path / "ours").mkdir()
+    write_model_files(ours, tmp_path / "ours", shard_bytes=8000)
+    assert len(list((tmp_path / "ours").glob("*.safetensors"))) > 1
+    again = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "ours").eval()
+    assert largest_difference(ours, again, 16) <= TOLERANCE
+
+
+def tiny(family: str, **more: Any) -> transformers.PreTrainedConfig:
+    if family == "gpt2":
+        sizes = dict(n_embd=16, n_layer=2, n_head=2, n_positions=16)
+    else:
+        sizes = dict(hidden_size=16, num_hidden_layers=2, num_attention_heads=2, intermediate_size=24, max_position_embeddings=16)
+        if family not in ("gpt_neox", "llama"):
+            sizes["num_key_value_heads"] = 1
+    return transformers.AutoConfig.for_model(family, vocab_size=VOCAB, bos_token_id=1, eos_token_id=2, **sizes, **more)
+
+
+def saved(family: str, folder: Path, **fields: Any) -> Path:
+    """A folder by transformers whose config.json is then edited."""
+    transformers.AutoModelForCausalLM.from_config(tiny(family)).save_pretrained(folder)
+    raw = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(raw | fields))
+    return folder
+
+
+@pytest.mark.parametrize("family", sorted(FAMILIES))
+@pytest.mark.parametrize(
+    "field, value",
+    [
+        ("auto_map", {"AutoModelForCausalLM": "evil.Model"}),
+        ("_attn_implementation_internal", "evil/kernel"),
+        ("quantization_config", {"bits": 4}),
+        ("logit_softcap", 30.0),
+        ("is_encoder_decoder", True),
+    ],
+)
+def test_unknown_fields_are_refused_by_name(family: str, field: str, value: object, tmp_path: Path):
+    with pytest.raises(CheckpointError, match=field):
+        load_decoder(saved(family, tmp_path, **{field: value}))
+
+
+@pytest.mark.parametrize(
+    "fields, named",
+    [
+        ({"hidden_act": "laplace"}, "laplace"),
+        ({"rope_parameters": {"rope_type": "proportional", "rope_theta": 1e4}}, "proportional"),
+        ({"rope_parameters": {"rope_type": "linear"}}, "factor"),
+        ({"rope_parameters": {"rope_type": "default", "mrope_section": [1, 1]}}, "mrope_section"),
+        ({"rope_parameters": {"rope_type": "default", "partial_rotary_factor": 0.5}}, "partial_rotary_factor"),
+        ({"hidden_size": "16"}, "hidden_size"),
+        ({"num_attention_heads": 3}, "n_heads"),
+        ({"num_attention_heads": 4, "num_key_value_heads": 4}, "shape"),
+        ({"intermediate_size": 25}, "shape"),
+        ({"model_type": "mamba"}, "mamba.*known"),
+    ],
+)
+def test_values_not_understood_are_refused_by_name(fields: dict[str, Any], named: str, tmp_path: Path):
+    with pytest.raises(CheckpointError, match=named):
+        load_decoder(saved("llama", tmp_path, **fields))
+
+
+def test_fields_of_transformers_4_are_understood(tmp_path: Path):
+    """`rope_theta` beside `rope_scaling` with the key `type`, as files written before version 5 have it."""
+    scaling = {"type": "linear", "factor": 2.0}
+    config = tiny("llama", rope_parameters={"rope_type": "linear", "factor": 2.0, "rope_theta": 5e5})
+    theirs = transformers.AutoModelForCausalLM.from_config(config).eval()
+    theirs.save_pretrained(tmp_path)
+    raw = json.loads((tmp_path / "config.json").read_text())
+    del raw["rope_parameters"]
+    (tmp_path / "config.json").write_text(json.dumps(raw | {"rope_theta": 5e5, "rope_scaling": scaling}))
+    assert largest_difference(load_decoder(tmp_path), theirs, 16) <= TOLERANCE
+
+
+def test_bare_gpt2_file_of_the_hub(tmp_path: Path):
+    """The file of the original GPT-2 has no `transformer.` prefix and carries causal masks."""
+    from safetensors.torch import load_file, save_file
+
+    theirs = transformers.AutoModelForCausalLM.from_config(tiny("gpt2")).eval()
+    theirs.save_pretrained(tmp_path)
+    weights = load_file(tmp_path / "model.safetensors")
+    bare = {name.removeprefix("transformer."): tensor for name, tensor in weights.items()}
+    bare |= {f"h.{layer}.attn.bias": torch.ones(1, 1, 16, 16).tril() for layer in range(2)}
+    save_file(bare, tmp_path / "model.safetensors")
+    assert largest_difference(load_decoder(tmp_path), theirs, 16) <= TOLERANCE
+
+
+def test_truncated_weights(tmp_path: Path):
+    file = saved("llama", tmp_path) / "model.safetensors"
+    file.write_bytes(file.read_bytes()[:-100])
+    with pytest.raises(CheckpointError, match="damaged or cut short"):
+        load_decoder(tmp_path)
+
+
+def test_pickled_weights_are_refused_with_the_mend(tmp_path: Path):
+    (saved("llama", tmp_path) / "model.safetensors").rename(tmp_path / "pytorch_model.bin")
+    with pytest.raises(CheckpointError, match=r"pytorch_model\.bin.*save_pretrained"):
+        load_decoder(tmp_path)
+
+
+def test_missing_and_extra_tensors(tmp_path: Path):
+    from safetensors.torch import load_file, save_file
+
+    file = saved("llama", tmp_path) / "model.safetensors"
+    weights = load_file(file)
+    save_file(weights | {"model.layers.7.self_attn.q_proj.weight": torch.ones(2)}, file)
+    with pytest.raises(CheckpointError, match=r"layers\.7"):
+        load_decoder(tmp_path)
+    del weights["model.norm.weight"]
+    save_file(weights, file)
+    with pytest.raises(CheckpointError, match=r"model\.norm\.weight.*missing"):
+        load_decoder(tmp_path)
+
+
+def test_index_cannot_name_files_outside(tmp_path: Path):
+    saved("llama", tmp_path)
+    index = {"weight_map": {"model.norm.weight": "../../secret.safetensors"}}
+    (tmp_path / "model.safetensors.index.json").write_text(json.dumps(index))
+    with pytest.raises(CheckpointError, match="outside the folder"):
+        load_decoder(tmp_path)
+
+
+@pytest.mark.parametrize("content, message", [("", "JSON"), ("[1]", "object"), ("{", "line 1")])
+def test_damaged_config(content: str, message: str, tmp_path: Path):
+    (tmp_path / "config.json").write_text(content)
+    with pytest.raises(CheckpointError, match=message):
+        load_decoder(tmp_path)
+
+
+def test_no_model_here(tmp_path: Path):
+    with pytest.raises(CheckpointError, match="is no model folder"):
+        load_decoder(tmp_path)
+    with pytest.raises(CheckpointError, match="no such folder"):
+        load_decoder(tmp_path / "nowhere")
