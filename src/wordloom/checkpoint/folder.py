@@ -1,6 +1,7 @@
 """A model is a Hugging Face folder: reading one, writing one."""
 
 import json
+import shutil
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -14,6 +15,7 @@ from torch import Tensor
 from wordloom.checkpoint.families import FAMILIES
 from wordloom.checkpoint.families.base import ConfigFields, Family
 from wordloom.core.errors import CheckpointError, InputError
+from wordloom.core.files import folder_aside, publish
 from wordloom.model.config import ModelConfig
 from wordloom.model.decoder import Decoder
 
@@ -202,6 +204,20 @@ def write_model_files(decoder: Decoder, folder: Path, shard_bytes: int = SHARD_B
     total = sum(tensor.nbytes for shard in shards for tensor in shard.values())
     index = {"metadata": {"total_size": total}, "weight_map": weight_map}
     (folder / INDEX).write_text(json.dumps(index, indent=2) + "\n", encoding="utf-8")
+
+
+def save_model(decoder: Decoder, folder: Path) -> None:
+    """Write a model into a folder that may hold other files; each file appears in one piece, the weights last.
+
+    Raises:
+        WordloomError: the disk refused; a model that was there is untouched.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with folder_aside(folder / ".saving") as aside:
+        write_model_files(decoder, aside)
+    for file in sorted((folder / ".saving").iterdir()):
+        publish(file, folder)
+    shutil.rmtree(folder / ".saving")
 
 
 def _save(tensors: dict[str, Tensor], path: Path) -> None:

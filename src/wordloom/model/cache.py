@@ -9,13 +9,14 @@ class KVCache:
 
     Per-layer tensors rather than one stacked tensor: a compiled step would copy a stacked one whole in
     every layer. Room grows by doubling, so that appending a token is amortised constant time.
+
+    Keys are kept rotated. With length-dependent rotary kinds they are valid only while
+    `Decoder.frequency_epoch` stays the same; clear the cache when it changes.
     """
 
     def __init__(self, n_layers: int):
         self.length = 0
         """Tokens that every layer has seen."""
-        self.epoch = 0
-        """The rotary frequency epoch the keys were rotated under (`position.frequency_epoch`)."""
         self._keys: list[Tensor | None] = [None] * n_layers
         self._values: list[Tensor | None] = [None] * n_layers
 
@@ -39,9 +40,14 @@ class KVCache:
         """Called once a forward pass has appended to every layer."""
         self.length += n_tokens
 
-    def clear(self, epoch: int = 0) -> None:
+    def keep(self, rows: Tensor) -> None:
+        """Go on with some rows of the batch only."""
+        self._keys = [None if each is None else each[rows] for each in self._keys]
+        self._values = [None if each is None else each[rows] for each in self._values]
+
+    def clear(self) -> None:
         """Forget everything but keep the room."""
-        self.length, self.epoch = 0, epoch
+        self.length = 0
 
 
 def _with_room(store: Tensor | None, like: Tensor, used: int, needed: int) -> Tensor:

@@ -57,18 +57,15 @@ class Decoder(nn.Module):
         """The normalised last residual stream, shape (B, T, D); arguments as in `forward`."""
         T, past = tokens_BT.shape[1], cache.length if cache else 0
         positions = torch.arange(past, past + T, device=tokens_BT.device) if position_ids is None else position_ids
-        length = past + T if position_ids is None else int(positions.max()) + 1
         x_BTD = self.embed(tokens_BT)
-        rotary = self._rotary(positions, length, x_BTD.dtype)
+        rotary = self._rotary(positions, x_BTD.dtype)
         if self.positions is not None:
-            if length > self.config.context_length:
+            if (length := int(positions.max()) + 1) > self.config.context_length:
                 raise InputError(
                     f"{length} tokens do not fit: this model has {self.config.context_length} learned positions."
                 )
             x_BTD = x_BTD + self.positions(positions)
         x_BTD = self.dropout(x_BTD)
-        if cache is not None and past == 0:
-            cache.epoch = self.frequency_epoch(length)
         present_BS = None if attention_mask is None or bool(attention_mask.all()) else attention_mask.bool()
         full = visible_keys(T, past + T, None, present_BS, tokens_BT.device)
         windowed = visible_keys(T, past + T, self.config.sliding_window, present_BS, tokens_BT.device)
@@ -87,12 +84,18 @@ class Decoder(nn.Module):
         """See `position.frequency_epoch`: cached keys are valid only within one epoch."""
         return frequency_epoch(self.config.rope, length, self.config.context_length)
 
-    def _rotary(self, positions: Tensor, length: int, dtype: torch.dtype) -> tuple[Tensor, Tensor] | None:
-        if self.config.rope is None:
+    def _rotary(self, positions: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor] | None:
+        rope, context_length = self.config.rope, self.config.context_length
+        if rope is None:
             return None
-        cos, sin = rotary_table(self.config.rope, positions, length, self.config.context_length)
-        if positions.dim() == 2:  # (B, T, r) -> (B, 1, T, r): the same angles for every head
-            cos, sin = cos[:, None], sin[:, None]
+        if positions.dim() == 1:
+            length = int(positions[-1]) + 1 if rope.depends_on_length else 0
+            cos, sin = rotary_table(rope, positions, length, context_length)
+        elif not rope.depends_on_length:
+            cos, sin = rotary_table(rope, positions[:, None], 0, context_length)  # (B, 1, T, r): all heads alike
+        else:  # each row by its own length, so that a row's result does not depend on its batch
+            rows = [rotary_table(rope, row, int(row.max()) + 1, context_length) for row in positions]
+            cos, sin = (torch.stack(each)[:, None] for each in zip(*rows, strict=True))
         return cos.to(dtype), sin.to(dtype)
 
     def initialise(self, generator: torch.Generator) -> None:

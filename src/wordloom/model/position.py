@@ -132,7 +132,8 @@ def rotary_table(rope: Rope, positions: Tensor, length: int, context_length: int
     """Cosines and signed sines for `rotate`.
 
     Args:
-        positions: integer positions, shape (T,) or (B, T).
+        positions: integer positions, any shape (..., T).
+        length: tokens of the text, see `frequencies`.
 
     Returns:
         Two float32 tensors of shape (..., T, d_rotary); the first half of the sines is negated, so that

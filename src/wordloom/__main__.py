@@ -1,0 +1,5 @@
+"""`python -m wordloom`."""
+
+from wordloom.cli.app import main
+
+main()

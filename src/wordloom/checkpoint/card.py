@@ -1,0 +1,59 @@
+"""The model card: README.md of a model folder."""
+
+from pathlib import Path
+from typing import Any
+
+from wordloom.core.files import write_atomically
+
+
+def write_card(folder: Path, tables: dict[str, dict[str, Any]], samples: list[str]) -> None:
+    """Write README.md: what the model is, how it was trained, how good it is and how to use it.
+
+    Args:
+        tables: the tables of run.toml.
+        samples: texts the model wrote.
+    """
+    model, data, result = tables["model"], tables["data"], tables["result"]
+    settings, environment = tables["settings"], tables["environment"]
+    sources = ", ".join(Path(source).name for source in data["sources"][:5])
+    more = f" and {len(data['sources']) - 5} more files" if len(data["sources"]) > 5 else ""
+    text = f"""---
+library_name: transformers
+pipeline_tag: text-generation
+tags:
+- wordloom
+- {model["family"]}
+---
+
+# {folder.resolve().name}
+
+A {model["family"]} language model with {model["parameters"]:,} parameters, trained from scratch with Wordloom
+{environment["wordloom"]}.
+
+| | |
+|---|---|
+| Text | {sources}{more}: {data["train_documents"]:,} documents, {data["train_bytes"]:,} bytes |
+| Validation | {data["validation_documents"]:,} documents, {data["validation_bytes"]:,} bytes ({data["split"]}) |
+| Tokenizer | {model["tokenizer"]}, {model["vocab_size"]:,} tokens |
+| Training | {result["steps"]:,} steps, {result["tokens"]:,} tokens, {result["training_seconds"]:,.0f} s on {environment["device"]} |
+| Seed | {settings["seed"]} |
+| Validation loss | {result["validation_bits_per_byte"]:.4f} bits per byte, {result["validation_nats_per_character"]:.4f} nats per character, {result["validation_nats_per_token"]:.4f} nats per token |
+
+All settings are in `run.toml`.
+
+## Use
+
+```python
+from transformers import AutoModelForCausalLM, AutoTokenizer   # or: from wordloom import ...
+
+model = AutoModelForCausalLM.from_pretrained("{folder.resolve().name}")
+tokenizer = AutoTokenizer.from_pretrained("{folder.resolve().name}")
+ids = tokenizer.encode("Once upon a time", return_tensors="pt")
+print(tokenizer.decode(model.generate(input_ids=ids, max_length=100, do_sample=True)[0], skip_special_tokens=True))
+```
+
+The model repeats what its text says, its errors and its prejudices included. It was not checked for either.
+"""
+    if samples:
+        text += "\n## Samples\n\n" + "\n\n".join(f"```text\n{sample}\n```" for sample in samples) + "\n"
+    write_atomically(folder / "README.md", text)

@@ -1,0 +1,93 @@
+"""The command `wordloom`. Commands are imported when they are called, so that --help answers at once."""
+
+import os
+import sys
+from typing import NoReturn
+
+from cyclopts import App
+from cyclopts.config import Toml
+
+import wordloom
+from wordloom.core.errors import InputError, WordloomError
+
+_COMMANDS = {
+    "quickstart": "Train a small model on Shakespeare in a few minutes and see what it can do.",
+    "prepare": "Turn files of text into a corpus that training reads: clean, split, tokenize.",
+    "pretrain": "Train a model from scratch on a prepared corpus.",
+    "generate": "Let a model write.",
+    "next": "Show the tokens a model expects next.",
+    "score": "Tell how probable a model finds a text.",
+    "info": "Tell what is in a folder: model, run or corpus.",
+    "tokenizer train": "Learn a vocabulary from text, in any language.",
+    "tokenizer report": "Bytes, characters and words per token, by language.",
+    "import llama2c": "Convert a llama2.c model (.bin) and its tokenizer into a model folder.",
+}
+_GROUPS = {
+    "tokenizer": "Train a tokenizer, or report how well one fits a text.",
+    "import": "Convert a model of another program into a model folder.",
+}
+
+
+def build_app(arguments: list[str]) -> App:
+    """The command tree.
+
+    Only the command that `arguments` call is described by its own docstring, which costs importing it; the
+    others are known by one line each.
+    """
+    app = App(
+        name="wordloom",
+        help=(
+            "Grow, use and understand your own language model.\n\n"
+            "    wordloom quickstart                                  # from nothing, in a few minutes\n\n"
+            "    wordloom prepare my-texts/ --out data/mine           # from your own text\n"
+            "    wordloom pretrain data/mine --out runs/mine\n"
+            '    wordloom generate runs/mine "Once upon a time"'
+        ),
+        version=wordloom.__version__,
+        help_format="plaintext",
+    )
+    groups = {name: App(name=name, help=text, help_format="plaintext") for name, text in _GROUPS.items()}
+    for group in groups.values():
+        app.command(group)
+    for path, summary in _COMMANDS.items():
+        *group, name = path.split()
+        module = {"import": "import_"}.get(path.split()[0], path.split()[0])
+        called = arguments[: len(group) + 1] == path.split()
+        parent = groups[group[0]] if group else app
+        parent.command(f"wordloom.cli.{module}:{name}", name=name, help=None if called else summary)
+    return app
+
+
+def main() -> NoReturn:
+    """Run one command. Exit codes: 0 done, 2 bad input, 130 stopped by the user."""
+    arguments = sys.argv[1:]
+    try:
+        config = _config_file(arguments)
+        app = build_app(arguments)
+        app.config = config
+        app(arguments)
+        code = 0
+    except WordloomError as error:
+        code = getattr(error, "exit_code", 2)
+        print(f"wordloom: {error}", file=sys.stderr)
+    except KeyboardInterrupt:
+        print("\nwordloom: stopped.", file=sys.stderr)
+        code = 130
+    except BrokenPipeError:  # the reader of our output went away, as `| head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 0
+    sys.exit(code)
+
+
+def _config_file(arguments: list[str]) -> tuple[Toml, ...]:
+    """Take `--config FILE` out of the arguments: its [settings] fill in what the flags leave open."""
+    if "--config" not in arguments:
+        return ()
+    at = arguments.index("--config")
+    if at + 1 >= len(arguments):
+        raise InputError("--config: name a TOML file with a table [settings], such as the run.toml of a run.")
+    path = arguments[at + 1]
+    del arguments[at : at + 2]
+    if not os.path.isfile(path):
+        raise InputError(f"--config {path}: no such file.")
+    return (Toml(path, root_keys=("settings",), use_commands_as_keys=False, must_exist=True),)

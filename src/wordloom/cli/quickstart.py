@@ -1,0 +1,77 @@
+"""`wordloom quickstart`."""
+
+import importlib.resources
+import shlex
+from pathlib import Path
+
+from wordloom.cli.options import Json
+from wordloom.cli.pretrain import as_json, summary
+from wordloom.cli.show import showing
+from wordloom.core.console import out as console
+from wordloom.core.console import print_json, remark
+from wordloom.core.errors import InputError
+from wordloom.tokens.prepare import prepare
+from wordloom.training.loop import Result, pretrain, resume
+from wordloom.training.objectives import Loss
+from wordloom.training.settings import ModelSettings, TrainSettings
+from wordloom.training.state import RUN, latest_checkpoint, read_run
+
+PROMPTS = ["ROMEO:", "KING RICHARD III:\nNow", "To be or not to"]
+MODEL = ModelSettings(layers=4, width=128, heads=4, context=128)
+TRAINING = TrainSettings(steps=900, batch=16, evaluations=6)
+
+
+def quickstart(*, out: Path = Path("runs/quickstart"), steps: int = 900, json: Json = False) -> None:
+    """Train a small GPT on Shakespeare in a few minutes and see what it can do.
+
+    Everything is in the package: no download, no GPU. A second call shows what is there; a call after an
+    interruption goes on.
+
+    Parameters
+    ----------
+    out
+        Folder for the run; the corpus is made beside it.
+    steps
+        Optimizer steps; 900 take about a minute and a half on two cores.
+    """
+    training = TrainSettings(**{**TRAINING.__dict__, "steps": steps})
+    show = showing(PROMPTS)
+    finished = _finished(out)
+    if finished is not None:
+        remark(f"{out} is trained already (remove the folder to start afresh).")
+        result = finished
+    elif latest_checkpoint(out):
+        remark(f"{out} was interrupted: going on.")
+        result = resume(out, show)
+    else:
+        data = out.parent / f"{out.name}-data"
+        with importlib.resources.as_file(importlib.resources.files("wordloom.text") / "tinyshakespeare.txt") as text:
+            prepare([str(text)], data)
+        if (out / RUN).exists():  # stopped before its first checkpoint: nothing to keep
+            (out / RUN).unlink()
+            (out / "metrics.jsonl").unlink(missing_ok=True)
+        result = pretrain(data, out, MODEL, training, show)
+    if json:
+        print_json(as_json(result))
+        return
+    folder = shlex.quote(str(out))
+    console.print(summary(result).rpartition("\n")[0])
+    console.print(
+        f"\nTry next:\n  wordloom generate {folder} \"ROMEO:\"\n  wordloom next {folder} \"To be or not to\"\n"
+        "  wordloom prepare my-texts/ --out data/mine && wordloom pretrain data/mine --out runs/mine"
+    )  # fmt: skip
+
+
+def _finished(out: Path) -> Result | None:
+    """The result of an earlier quickstart, if it came to its end."""
+    if not (out / RUN).exists():
+        return None
+    tables = read_run(out)
+    done, data = tables.get("result", {}), tables.get("data", {})
+    if "validation_nats_per_token" not in done:
+        return None
+    if "validation_tokens" not in data:
+        raise InputError(f"{out / RUN}: is no run of this version. Choose another --out.")
+    tokens = data["validation_tokens"] - 1
+    loss = Loss(done["validation_nats_per_token"] * tokens, tokens, data["validation_bytes"], data["validation_characters"])
+    return Result(out, loss, done["steps"], done["training_seconds"])

@@ -1,0 +1,94 @@
+"""`wordloom score`."""
+
+import math
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+from rich.text import Text
+
+from wordloom.api import LanguageModel, load
+from wordloom.cli.options import Device, Json
+from wordloom.core.console import out as console
+from wordloom.core.console import print_json, progress
+from wordloom.core.errors import InputError
+from wordloom.evaluation.perplexity import Score
+from wordloom.evaluation.perplexity import score as score_text
+from wordloom.text.clean import normalize
+from wordloom.text.documents import ReadOptions, find_files, read_documents
+
+_SHOWN = 400
+
+
+def score(
+    model: str,
+    text: str | None = None,
+    /,
+    *,
+    file: Path | None = None,
+    stride: int | None = None,
+    bos: Annotated[bool, Parameter(negative="--no-bos")] = True,
+    device: Device = "auto",
+    json: Json = False,
+) -> None:
+    """Tell how probable a model finds a text: log P(x1..xn) = Σ log P(xi | x<i).
+
+    Prints the log-probability of every token and of the whole, perplexity and bits per byte. A text longer
+    than the context is read in overlapping windows.
+
+        wordloom score runs/quickstart "To be, or not to be, that is the question."
+        wordloom score runs/mine --file chapter.txt --stride 64
+
+    Parameters
+    ----------
+    model
+        A model folder, or a hub model.
+    text
+        The text to score.
+    file
+        Score the text of this file instead.
+    stride
+        Tokens that each further window scores; smaller gives more context and takes longer. Default: half
+        the context.
+    bos
+        Score the first token too, as what follows the BOS token.
+    """
+    if (text is None) == (file is None):
+        raise InputError("give a text to score, or --file.")
+    if file is not None:
+        documents = list(read_documents(find_files([str(file)]), ReadOptions()))
+        if len(documents) != 1:
+            raise InputError(f"{file}: holds {len(documents)} documents; score takes one text.")
+        text = normalize(documents[0].text)
+    assert text is not None
+    loaded = load(model, device)
+    with progress("Scoring", None, "tokens") as bar:
+        result = score_text(loaded.decoder, loaded.tokenizer, text, stride, bos, on_tokens=bar.advance)
+    if json:
+        tokens = [
+            {"token": token, "text": loaded.tokenizer.decode([token]), "log_probability": value}
+            for token, value in zip(result.token_ids, result.log_probabilities, strict=True)
+        ]
+        print_json({"model": model, **result.figures(), "per_token": tokens})
+        return
+    console.print(_heat(loaded, result))
+    console.print(
+        f"\nlog P {result.log_probability:,.3f} nats over {len(result.token_ids):,} tokens, {result.scored_bytes:,} bytes\n"
+        f"perplexity {result.perplexity:,.2f} per token, {result.bits_per_byte:.3f} bits per byte\n"
+        f"context {result.context_length:,}, stride {result.stride:,}, "
+        f"{'first token scored after BOS' if result.bos else 'first token not scored (no BOS)'}"
+    )
+
+
+def _heat(model: LanguageModel, result: Score) -> Text:
+    """Every token with its log-probability under it in colour: green expected, red surprising."""
+    line = Text()
+    pairs = list(zip(result.token_ids, result.log_probabilities, strict=True))
+    for token, value in pairs[:_SHOWN]:
+        surprise = -value / math.log(2)
+        style = "green" if surprise < 2 else "yellow" if surprise < 6 else "red"
+        line.append(model.tokenizer.show(token), style=f"bold {style}")
+        line.append(f" {value:.2f}  ", style="dim")
+    if len(pairs) > _SHOWN:
+        line.append(f"... {len(pairs) - _SHOWN:,} more tokens (all of them with --json)", style="dim")
+    return line

@@ -1,0 +1,43 @@
+"""What a training run shows of its model: samples and next tokens."""
+
+from collections.abc import Callable
+
+from wordloom.api import LanguageModel
+from wordloom.generation.next_tokens import most_probable
+from wordloom.model.decoder import Decoder
+from wordloom.tokens.shards import Dataset
+from wordloom.tokens.tokenizer import TextTokenizer
+from wordloom.training.report import NextTokens, Sample, Showcase
+
+
+def showing(prompts: list[str], length: int = 150) -> Callable[[Decoder, TextTokenizer], Showcase]:
+    """A function for `training.loop.pretrain` that continues prompts and lists next tokens after them."""
+
+    def show(decoder: Decoder, tokenizer: TextTokenizer) -> Showcase:
+        model = LanguageModel(decoder, tokenizer)
+        samples, expectations = [], []
+        for prompt in prompts:
+            samples.append(Sample(prompt, model.generate(prompt, max_new_tokens=length, seed=0, eos_token_ids=())))
+            candidates = most_probable(decoder, model.prompt_ids(prompt), 8)
+            shown = [(tokenizer.show(each.token), each.probability) for each in candidates]
+            expectations.append(NextTokens(prompt or "(the beginning)", shown))
+        return Showcase(samples, expectations)
+
+    return show
+
+
+def prompts_from(dataset: Dataset, count: int = 3) -> list[str]:
+    """Openings of validation text, in whatever language it is in: the first words of evenly spaced places."""
+    stream, tokenizer = dataset.stream("validation"), dataset.tokenizer()
+    prompts = []
+    for place in range(count):
+        window = stream.window(len(stream) * place // count, 64).tolist()
+        if tokenizer.bos_token_id in window[:-8]:  # begin where a document begins, if one does here
+            window = window[window.index(tokenizer.bos_token_id) + 1 :]
+        text = tokenizer.decode(window, skip_special_tokens=True).lstrip("\ufffd")
+        line = next((line.strip() for line in text.splitlines()[place > 0 :] if len(line.strip()) > 8), text.strip())
+        words = line.split()
+        opening = " ".join(words[:4]) if len(words) > 4 else line[:8]
+        if opening and opening not in prompts:
+            prompts.append(opening)
+    return prompts

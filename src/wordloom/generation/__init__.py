@@ -1,0 +1,1 @@
+"""How a model writes: requests, sampling and the decoding loop."""

@@ -1,0 +1,82 @@
+"""Shapes for models trained from scratch, by architecture."""
+
+from typing import Literal
+
+from wordloom.core.errors import InputError
+from wordloom.model.config import ModelConfig, Rope
+
+Architecture = Literal["llama", "qwen3", "gpt2", "gpt_neox"]
+
+
+def _rounded(size: float, multiple: int = 32) -> int:
+    return max(multiple, round(size / multiple) * multiple)
+
+
+def from_scratch(
+    architecture: Architecture,
+    *,
+    vocab_size: int,
+    n_layers: int,
+    d_model: int,
+    n_heads: int,
+    n_kv_heads: int,
+    context_length: int,
+    dropout: float = 0.0,
+    bos_token_id: int | None = None,
+    eos_token_id: int | None = None,
+    pad_token_id: int | None = None,
+) -> ModelConfig:
+    """The configuration of a fresh model.
+
+    `llama`: RMSNorm, rotary positions, SwiGLU of width 8/3 d_model (as many weights as a plain layer of
+    width 4 d_model), no biases, tied embeddings. `qwen3`: the same with normalised queries and keys.
+    `gpt2`: LayerNorm, learned positions, GELU, biases. `gpt_neox`: LayerNorm, rotary positions on a
+    quarter of each head, attention and feed-forward in parallel.
+
+    Raises:
+        InputError: the sizes do not fit together.
+    """
+    if d_model % n_heads or (d_model // n_heads) % 2:
+        raise InputError(f"--width {d_model}: must be an even multiple of --heads {n_heads}.")
+    d_head = d_model // n_heads
+    grouped = architecture in ("llama", "qwen3")
+    if not grouped and n_kv_heads != n_heads:
+        raise InputError(f"--kv-heads {n_kv_heads}: {architecture} has no grouped queries; leave it out.")
+    shared = dict(
+        family=architecture,
+        vocab_size=vocab_size,
+        n_layers=n_layers,
+        d_model=d_model,
+        n_heads=n_heads,
+        n_kv_heads=n_kv_heads,
+        d_head=d_head,
+        context_length=context_length,
+        attention_dropout=dropout,
+        bos_token_id=bos_token_id,
+        eos_token_ids=() if eos_token_id is None else (eos_token_id,),
+        pad_token_id=pad_token_id,
+    )
+    if grouped:
+        return ModelConfig(
+            **shared,
+            d_mlp=_rounded(d_model * 8 / 3),
+            rope=Rope(d_rotary=d_head),
+            qk_norm=architecture == "qwen3",
+            residual_dropout=dropout,
+            embedding_dropout=dropout,
+        )
+    layernorm = dict(
+        d_mlp=4 * d_model,
+        norm="layernorm",
+        norm_eps=1e-5,
+        gated_mlp=False,
+        qkv_bias=True,
+        attention_output_bias=True,
+        mlp_bias=True,
+        residual_dropout=dropout,
+        embedding_dropout=dropout,
+    )
+    if architecture == "gpt2":
+        return ModelConfig(**shared, **layernorm, activation="gelu_tanh")
+    d_rotary = max(2, d_head // 4 // 2 * 2)
+    return ModelConfig(**shared, **layernorm, activation="gelu", rope=Rope(d_rotary=d_rotary), parallel_residual=True)

@@ -1,0 +1,395 @@
+"""The training loop: the only one, plain and correct."""
+
+import math
+import platform
+import shlex
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import wordloom
+from wordloom.checkpoint.card import write_card
+from wordloom.core.console import ProgressBar, progress, remark
+from wordloom.core.errors import InputError, WordloomError
+from wordloom.core.hardware import probe
+from wordloom.core.randomness import derive_seed, generator
+from wordloom.model.config import ModelConfig
+from wordloom.model.decoder import Decoder
+from wordloom.model.presets import from_scratch
+from wordloom.tokens.batches import Samples
+from wordloom.tokens.shards import Dataset
+from wordloom.tokens.tokenizer import TextTokenizer
+from wordloom.training.objectives import IGNORED, Loss, causal_loss, evaluate
+from wordloom.training.optimizers import adamw
+from wordloom.training.report import Showcase, write_report
+from wordloom.training.schedules import cosine
+from wordloom.training.settings import ModelSettings, TrainSettings
+from wordloom.training.state import (
+    Metrics,
+    Progress,
+    latest_checkpoint,
+    load_checkpoint,
+    read_run,
+    save_checkpoint,
+    write_run,
+)
+
+_EVALUATION_SHARE = 0.15
+_LOG_SECONDS = 1.0
+
+
+class Interrupted(WordloomError):
+    """The user pressed Ctrl-C (or the system asked to stop); everything is saved."""
+
+    exit_code = 130
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a finished run gives."""
+
+    folder: Path
+    loss: Loss
+    steps: int
+    seconds: float
+    """Training time, evaluation and saving not counted."""
+
+
+def model_config(settings: ModelSettings, tokenizer: TextTokenizer) -> ModelConfig:
+    """The shape that the settings and the tokenizer ask for."""
+    return from_scratch(
+        settings.arch,
+        vocab_size=tokenizer.vocab_size,
+        n_layers=settings.layers,
+        d_model=settings.width,
+        n_heads=settings.heads,
+        n_kv_heads=settings.kv_heads or settings.heads,
+        context_length=settings.context,
+        dropout=settings.dropout,
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+    )
+
+
+def pretrain(
+    data: Path,
+    out: Path,
+    model: ModelSettings | None = None,
+    training: TrainSettings | None = None,
+    show: Callable[[Decoder, TextTokenizer], Showcase] | None = None,
+) -> Result:
+    """Train a model from scratch on a prepared corpus.
+
+    Args:
+        data: folder made by `tokens.prepare`.
+        out: run folder; must be new or empty.
+        model, training: see their fields.
+        show: called at every evaluation; what it writes goes into the log and the report.
+
+    Raises:
+        InputError: the settings, the corpus or the output folder cannot be used.
+        Interrupted: stopped by the user; the run can be resumed.
+    """
+    if out.exists() and any(out.iterdir() if out.is_dir() else [out]):
+        more = f" Continue it with --resume {shlex.quote(str(out))}, or choose" if latest_checkpoint(out) else " Choose"
+        raise InputError(f"{out}: is not empty.{more} another --out.")
+    out.mkdir(parents=True, exist_ok=True)
+    return _Run(Dataset.open(data), out, model or ModelSettings(), training or TrainSettings(), show).go()
+
+
+def resume(run: Path, show: Callable[[Decoder, TextTokenizer], Showcase] | None = None) -> Result:
+    """Continue an interrupted run from its last checkpoint, to the same end.
+
+    Raises:
+        InputError: there is nothing to continue, or the corpus changed since.
+    """
+    tables = read_run(run)
+    checkpoint = latest_checkpoint(run)
+    if checkpoint is None:
+        raise InputError(f"{run}: has no checkpoint to continue from. Start again with another --out.")
+    dataset = Dataset.open(Path(tables["data"]["folder"]))
+    if dataset.key != tables["data"]["key"]:
+        raise InputError(
+            f"{dataset.folder}: is not the corpus this run was started on (it was prepared again since). "
+            "Prepare the old texts there, or start a new run."
+        )
+    model = ModelSettings(**_fields(ModelSettings, tables["settings"]))
+    training = TrainSettings(**_fields(TrainSettings, tables["settings"]))
+    return _Run(dataset, run, model, training, show, checkpoint).go()
+
+
+def _fields(kind: type, table: dict[str, Any]) -> dict[str, Any]:
+    return {name: table[name] for name in kind.__dataclass_fields__ if name in table}
+
+
+@contextmanager
+def _stop_signals() -> Iterator[threading.Event]:
+    """Turn Ctrl-C and SIGTERM into a flag that the loop reads between steps; a second Ctrl-C stops at once."""
+    stop = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield stop
+        return
+
+    def handle(number: int, frame: object) -> None:
+        if stop.is_set():
+            raise KeyboardInterrupt
+        stop.set()
+        remark("Stopping after this step (press Ctrl-C again to stop at once, losing what came after the last save) ...")
+
+    before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+class _Run:
+    """One run from its first step, or from a checkpoint, to its end."""
+
+    def __init__(
+        self,
+        dataset: Dataset,
+        out: Path,
+        model: ModelSettings,
+        training: TrainSettings,
+        show: Callable[[Decoder, TextTokenizer], Showcase] | None,
+        checkpoint: Path | None = None,
+    ):
+        self.dataset, self.out, self.model, self.training, self.show = dataset, out, model, training, show
+        self.tokenizer = replace_length(dataset.tokenizer(), model.context)
+        self.config = model_config(model, self.tokenizer)
+        self.samples = Samples(dataset.stream("train"), model.context, training.seed)
+        self.hardware = probe(training.device)
+        wants_bf16 = training.precision == "bf16" or (training.precision == "auto" and model.width >= 256)
+        self.bf16 = wants_bf16 and (self.hardware.bf16 or training.precision == "bf16")
+        self.decoder = Decoder(self.config)
+        self.decoder.initialise(generator(training.seed, "weights"))
+        self.decoder.to(self.hardware.device)
+        self.peak = training.peak_learning_rate(model.width)
+        self.optimizer = adamw(self.decoder, self.peak, training.weight_decay, (training.beta1, training.beta2))
+        self.micro_batch = training.micro_batch or training.batch
+        self.progress = load_checkpoint(checkpoint, self.decoder, self.optimizer) if checkpoint else Progress(n_steps=0)
+        self.metrics = Metrics(out, self.progress.step)
+        self.showcase = Showcase()
+
+    # --- one step ---
+
+    def _autocast(self) -> Any:
+        return torch.autocast(self.hardware.device, torch.bfloat16) if self.bf16 else nullcontext()
+
+    def _gradients(self, first_sample: int, step: int) -> tuple[float, float]:
+        """Gradients of the mean loss over one batch; returns that loss and the gradient norm before clipping."""
+        inputs, targets = self.samples.batch(first_sample, self.training.batch)
+        n_valid = max(1, int((targets != IGNORED).sum()))
+        total = 0.0
+        for part, (x, y) in enumerate(zip(inputs.split(self.micro_batch), targets.split(self.micro_batch), strict=True)):
+            x, y = x.to(self.hardware.device), y.to(self.hardware.device)
+            with self._dropout_stream(step, part):
+                with self._autocast():
+                    loss = causal_loss(self.decoder, x, y) / n_valid
+                loss.backward()
+            total += loss.item()
+        limit = self.training.clip or math.inf
+        norm = torch.nn.utils.clip_grad_norm_(self.decoder.parameters(), limit, foreach=True)
+        return total, float(norm)
+
+    @contextmanager
+    def _dropout_stream(self, step: int, part: int) -> Iterator[None]:
+        """Dropout drawn as a function of (seed, step): nothing to save, and the global generator is left alone."""
+        if not self.model.dropout:
+            yield
+            return
+        with torch.random.fork_rng():
+            torch.manual_seed(derive_seed(self.training.seed, "dropout", step, part))
+            yield
+
+    def _learning_rate(self, step: int) -> float:
+        n_steps = self.progress.n_steps
+        warmup = max(1, round(self.training.warmup * n_steps))
+        return self.peak * cosine(step, n_steps, warmup, self.training.final_learning_rate)
+
+    # --- the run ---
+
+    def go(self) -> Result:
+        step_seconds = self._time_a_step()
+        if not self.progress.n_steps:
+            self.progress.n_steps = self._length(step_seconds)
+        n_steps = self.progress.n_steps
+        evaluate_at = self._evaluation_steps(step_seconds)
+        self._write_run(None)
+        self._announce(step_seconds, len(evaluate_at))
+        loss, last_save = None, time.monotonic()
+        with _stop_signals() as stop, progress("Training", n_steps) as bar:
+            bar.advance(self.progress.step)
+            last_log, tokens_at_log, status = time.monotonic(), self.progress.samples * self.model.context, ""
+            while self.progress.step < n_steps:
+                started = time.monotonic()
+                step, rate = self.progress.step, self._learning_rate(self.progress.step)
+                for group in self.optimizer.param_groups:
+                    group["lr"] = rate
+                train_loss, norm = self._gradients(self.progress.samples, step)
+                if not math.isfinite(train_loss) or not math.isfinite(norm):
+                    raise WordloomError(self._diverged(step, train_loss))
+                self.optimizer.step()
+                self.optimizer.zero_grad(set_to_none=True)
+                self.progress.step += 1
+                self.progress.samples += self.training.batch
+                now = time.monotonic()
+                self.progress.seconds += now - started
+                step = self.progress.step
+                if now - last_log > _LOG_SECONDS or step in evaluate_at:
+                    tokens = self.progress.samples * self.model.context
+                    speed = (tokens - tokens_at_log) / (now - last_log)
+                    self.metrics.add(
+                        step=step, tokens=tokens, seconds=round(self.progress.seconds, 2), loss=train_loss,
+                        learning_rate=rate, gradient_norm=norm, tokens_per_second=round(speed, 1),
+                    )  # fmt: skip
+                    status = f"loss {train_loss:.3f}  {speed:,.0f} tokens/s"
+                    last_log, tokens_at_log = now, tokens
+                bar.advance(1, status)
+                if stop.is_set():
+                    self._save()
+                    raise Interrupted(
+                        f"Stopped at step {step:,} of {n_steps:,}; everything is saved. Continue with:\n"
+                        f"  wordloom pretrain --resume {shlex.quote(str(self.out))}"
+                    )
+                if step in evaluate_at or now - last_save > 60 * self.training.save_minutes:
+                    self._save()
+                    last_save = time.monotonic()
+                if step in evaluate_at:
+                    loss = self._evaluate(bar)
+                    last_log = time.monotonic()
+        if loss is None:  # resumed after the last step
+            loss = self._evaluate(None)
+        self._write_run(loss)
+        return Result(self.out, loss, n_steps, self.progress.seconds)
+
+    def _time_a_step(self) -> float:
+        """Seconds of one step, from a few whose gradients are thrown away."""
+        seconds = []
+        for attempt in range(4):
+            started = time.monotonic()
+            self._gradients(attempt * self.training.batch, attempt)
+            self.optimizer.zero_grad(set_to_none=True)
+            seconds.append(time.monotonic() - started)
+            if sum(seconds) > 20:
+                break
+        return min(seconds)
+
+    def _length(self, step_seconds: float) -> int:
+        if self.training.steps:
+            return self.training.steps
+        if self.training.epochs:
+            return max(1, round(self.training.epochs * self.samples.per_epoch / self.training.batch))
+        return max(1, round(60 * (self.training.minutes or 10) / step_seconds))
+
+    def _evaluation_steps(self, step_seconds: float) -> set[int]:
+        """Evenly spaced, the last step always among them."""
+        count = self.training.evaluations
+        if count is None:
+            tokens_per_second = self.training.batch * self.model.context / step_seconds
+            evaluation_seconds = self.dataset.splits["validation"].tokens / (3 * tokens_per_second)  # forward only
+            affordable = _EVALUATION_SHARE * self.progress.n_steps * step_seconds / max(evaluation_seconds, 1e-9)
+            count = int(min(20, max(1, affordable)))
+        return {math.ceil(self.progress.n_steps * part / count) for part in range(1, count + 1)}
+
+    def _evaluate(self, bar: ProgressBar | None) -> Loss:
+        self.decoder.eval()
+        with self._autocast():
+            loss = evaluate(
+                self.decoder,
+                self.dataset.stream("validation"),
+                self.dataset.splits["validation"],
+                self.model.context,
+                device=self.hardware.device,
+            )
+        if self.show is not None:
+            self.showcase = self.show(self.decoder, self.tokenizer)
+        self.decoder.train()
+        step = self.progress.step
+        self.metrics.add(step=step, tokens=self.progress.samples * self.model.context,
+                         seconds=round(self.progress.seconds, 2), validation=loss.figures(),
+                         samples=[sample.continuation for sample in self.showcase.samples])  # fmt: skip
+        sample = f"  {self.showcase.samples[0].excerpt()!r}" if self.showcase.samples else ""
+        line = (
+            f"step {step:,}: validation {loss.nats_per_token:.3f} nats/token, {loss.bits_per_byte:.3f} bits/byte{sample}"
+        )
+        (bar.print if bar else remark)(line)
+        self._report(loss)
+        return loss
+
+    def _save(self) -> None:
+        save_checkpoint(self.out, self.decoder, self.optimizer, self.tokenizer, self.progress)
+
+    # --- what is said about it ---
+
+    def _announce(self, step_seconds: float, n_evaluations: int) -> None:
+        tokens = self.progress.n_steps * self.training.batch * self.model.context
+        epochs = self.progress.n_steps * self.training.batch / self.samples.per_epoch
+        left = (self.progress.n_steps - self.progress.step) * step_seconds
+        precision = "bf16" if self.bf16 else "fp32"
+        remark(
+            f"{self.config.family}, {self.decoder.n_parameters():,} parameters, {precision} on {self.hardware.device}; "
+            f"{self.progress.n_steps:,} steps, {tokens:,} tokens ({epochs:.1f} epochs), {n_evaluations} evaluations; "
+            f"about {left / 60:.1f} minutes."
+        )
+        if self.training.precision == "bf16" and not self.hardware.bf16:
+            remark("This machine has no bf16 unit: bf16 works here, but slower than fp32.")
+
+    def _diverged(self, step: int, loss: float) -> str:
+        saved = latest_checkpoint(self.out)
+        kept = f"The last good checkpoint is {saved}." if saved else "No checkpoint was written yet."
+        return f"Loss or gradient is not finite at step {step:,} (loss {loss}). {kept} Try a smaller --learning-rate."
+
+    def tables(self, loss: Loss | None) -> dict[str, dict[str, Any]]:
+        """What run.toml and the report say."""
+        manifest = self.dataset.manifest
+        return {
+            "settings": {**asdict(self.model), **asdict(self.training)},
+            "data": {
+                "folder": str(self.dataset.folder.resolve()),
+                "key": self.dataset.key,
+                "sources": [source["file"] for source in manifest["sources"]],
+                "split": manifest["split_rule"],
+                **{f"{name}_{what}": getattr(split, what)
+                   for name, split in self.dataset.splits.items() for what in ("documents", "bytes", "characters", "tokens")},
+            },
+            "model": {
+                "family": self.config.family, "parameters": self.decoder.n_parameters(),
+                "vocab_size": self.config.vocab_size, "tokenizer": self.tokenizer.kind,
+            },
+            "environment": {
+                "wordloom": wordloom.__version__, "torch": torch.__version__, "python": platform.python_version(),
+                "device": self.hardware.name, "threads": self.hardware.threads, "precision": "bf16" if self.bf16 else "fp32",
+            },
+            "result": {
+                "steps": self.progress.step, "of_steps": self.progress.n_steps,
+                "tokens": self.progress.samples * self.model.context,
+                "training_seconds": round(self.progress.seconds, 1),
+                **({f"validation_{name}": round(value, 4) for name, value in loss.figures().items()} if loss else {}),
+            },
+        }  # fmt: skip
+
+    def _write_run(self, loss: Loss | None) -> None:
+        tables = self.tables(loss)
+        write_run(self.out, tables)
+        if loss is not None:
+            write_card(self.out, tables, [sample.prompt + sample.continuation for sample in self.showcase.samples])
+
+    def _report(self, loss: Loss) -> None:
+        write_report(self.out, self.tables(loss), self.metrics.lines, self.showcase)
+
+
+def replace_length(tokenizer: TextTokenizer, context_length: int) -> TextTokenizer:
+    """The tokenizer, told the context length of its model."""
+    tokenizer.model_max_length = context_length
+    return tokenizer
