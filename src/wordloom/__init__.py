@@ -7,8 +7,9 @@
 
 from typing import TYPE_CHECKING, Any
 
-__version__ = "0.1.0"
-__all__ = ["AutoModelForCausalLM", "AutoTokenizer", "LanguageModel", "WordloomError", "load"]
+from wordloom.core.version import __version__
+
+__all__ = ["AutoModelForCausalLM", "AutoTokenizer", "LanguageModel", "WordloomError", "__version__", "load"]
 
 if TYPE_CHECKING:
     from wordloom.api import AutoModelForCausalLM, AutoTokenizer, LanguageModel, load

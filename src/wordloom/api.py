@@ -284,7 +284,11 @@ class AutoModelForCausalLM:
 
     @staticmethod
     def from_pretrained(
-        name: str | Path, *, dtype: str | torch.dtype | None = None, torch_dtype: str | torch.dtype | None = None, device: str = "cpu"
+        name: str | Path,
+        *,
+        dtype: str | torch.dtype | None = None,
+        torch_dtype: str | torch.dtype | None = None,
+        device: str = "cpu",
     ) -> CausalLM:
         """Read a model folder, or a hub model by its name; safetensors only, never remote code.
 

@@ -76,10 +76,14 @@ def hf_config(draw: st.DrawFn, family: str) -> transformers.PreTrainedConfig:
     rope = draw(rope_parameters(8 if family == "qwen2" else d_head, context))
     window = draw(st.sampled_from([None, 3, 7]))
     if family == "llama":
-        return transformers.LlamaConfig(rope_parameters=rope, attention_bias=draw(st.booleans()), mlp_bias=draw(st.booleans()), **common)
+        return transformers.LlamaConfig(
+            rope_parameters=rope, attention_bias=draw(st.booleans()), mlp_bias=draw(st.booleans()), **common
+        )
     if family == "mistral":
         return transformers.MistralConfig(rope_parameters=rope, sliding_window=window, **common)
-    sliding = dict(use_sliding_window=window is not None, sliding_window=window, max_window_layers=draw(st.integers(0, 2)))
+    sliding = dict(
+        use_sliding_window=window is not None, sliding_window=window, max_window_layers=draw(st.integers(0, 2))
+    )
     if family == "qwen2":
         return transformers.Qwen2Config(rope_parameters=rope, **sliding, **common)
     return transformers.Qwen3Config(rope_parameters=rope, attention_bias=draw(st.booleans()), **sliding, **common)
@@ -141,7 +145,9 @@ def tiny(family: str, **more: Any) -> transformers.PreTrainedConfig:
     if family == "gpt2":
         sizes = dict(n_embd=16, n_layer=2, n_head=2, n_positions=16)
     else:
-        sizes = dict(hidden_size=16, num_hidden_layers=2, num_attention_heads=2, intermediate_size=24, max_position_embeddings=16)
+        sizes = dict(
+            hidden_size=16, num_hidden_layers=2, num_attention_heads=2, intermediate_size=24, max_position_embeddings=16
+        )
         if family not in ("gpt_neox", "llama"):
             sizes["num_key_value_heads"] = 1
     return transformers.AutoConfig.for_model(family, vocab_size=VOCAB, bos_token_id=1, eos_token_id=2, **sizes, **more)

@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from wordloom.checkpoint.families import FAMILIES
-from wordloom.checkpoint.families.base import ConfigFields, Family
+from wordloom.checkpoint.families.base import ConfigFields, Family, TensorMap
 from wordloom.core.errors import CheckpointError, InputError
 from wordloom.core.files import folder_aside, publish
 from wordloom.model.config import ModelConfig
@@ -25,6 +25,7 @@ WEIGHTS, INDEX, CONFIG, GENERATION = (
     "config.json",
     "generation_config.json",
 )
+_HEADS = ("lm_head.weight", "embed_out.weight")
 SHARD_BYTES = 5 * 2**30
 """Weights are cut into files of at most this size, as transformers does."""
 
@@ -96,32 +97,37 @@ def load_decoder(folder: Path, device: str = "cpu", dtype: torch.dtype = torch.f
     with torch.device("meta"):
         decoder = Decoder(config)
     expected = {name: tuple(tensor.shape) for name, tensor in decoder.state_dict().items()}
+    weights: dict[str, Tensor] = {}
     with ExitStack() as stack:
-        files = [stack.enter_context(_opened(path)) for path in _weight_files(folder)]
-        owner = {name: file for file in files for name in file.keys()}
-        prefix = family.base_prefix
-        if not any(name.startswith(prefix) for name in owner):
-            owner = {name if name in ("lm_head.weight", "embed_out.weight") else prefix + name: f for name, f in owner.items()}
-            bare = len(prefix)
-        else:
-            bare = 0
-        weights: dict[str, Tensor] = {}
+        stored = _stored_tensors([stack.enter_context(_opened(path)) for path in _weight_files(folder)], family)
         for each in family.tensors(config):
-            if each.theirs not in owner:
+            if each.theirs not in stored:
                 raise CheckpointError(f'{folder}: tensor "{each.theirs}" is missing from the weights.')
-            file = owner.pop(each.theirs)
-            stored = each.theirs if each.theirs in file.keys() else each.theirs[bare:]
-            for name, tensor in zip(each.ours, _split(each, file.get_tensor(stored), expected, folder), strict=True):
-                weights[name] = tensor.to(device=device, dtype=dtype)
-        tied = {"lm_head.weight", "embed_out.weight"} if config.tie_embeddings else set()
-        if left := sorted(name for name in owner if name not in tied and not family.buffers.search(name)):
+            file, name = stored.pop(each.theirs)
+            parts = _split(each, file.get_tensor(name), expected, folder)
+            for ours, tensor in zip(each.ours, parts, strict=True):
+                weights[ours] = tensor.to(device=device, dtype=dtype)
+        tied = _HEADS if config.tie_embeddings else ()
+        if left := sorted(name for name in stored if name not in tied and not family.buffers.search(name)):
             more = f" and {len(left) - 3} more" if len(left) > 3 else ""
-            raise CheckpointError(f"{folder}: the weights hold tensors that config.json does not explain: {', '.join(left[:3])}{more}.")
+            raise CheckpointError(
+                f"{folder}: the weights hold tensors that config.json does not explain: {', '.join(left[:3])}{more}."
+            )
     decoder.load_state_dict(weights, assign=True)
     return decoder.eval()
 
 
-def _split(each: Any, tensor: Tensor, expected: dict[str, tuple[int, ...]], folder: Path) -> list[Tensor]:
+def _stored_tensors(files: list[Any], family: Family) -> dict[str, tuple[Any, str]]:
+    """Where each tensor is: its full name to (file, name in the file).
+
+    Files saved from the bare model, as the original GPT-2 was, leave the family's prefix out.
+    """
+    names = {name: file for file in files for name in file.keys()}  # noqa: SIM118 - safe_open is no dict
+    prefix = "" if any(name.startswith(family.base_prefix) for name in names) else family.base_prefix
+    return {name if name in _HEADS else prefix + name: (file, name) for name, file in names.items()}
+
+
+def _split(each: TensorMap, tensor: Tensor, expected: dict[str, tuple[int, ...]], folder: Path) -> list[Tensor]:
     """Theirs to ours, with the shapes checked."""
     try:
         parts = list(each.split(tensor))

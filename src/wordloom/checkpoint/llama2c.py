@@ -70,7 +70,9 @@ def read_decoder(path: Path) -> Decoder:
         raise CheckpointError(f"{path}: has {len(data):,} bytes, its header asks for {expected:,}.")
     numbers = torch.from_numpy(np.frombuffer(data, "<f4", offset=struct.calcsize(_HEADER)).copy())
     weights: dict[str, Tensor] = {}
-    for (name, shape), part in zip(shapes.items(), numbers.split([int(np.prod(s)) for s in shapes.values()]), strict=True):
+    for (name, shape), part in zip(
+        shapes.items(), numbers.split([int(np.prod(s)) for s in shapes.values()]), strict=True
+    ):
         tensor = part.view(shape)
         if name == "rotary tables":
             continue

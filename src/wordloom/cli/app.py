@@ -2,13 +2,14 @@
 
 import os
 import sys
+from pathlib import Path
 from typing import NoReturn
 
 from cyclopts import App
 from cyclopts.config import Toml
 
-import wordloom
 from wordloom.core.errors import InputError, WordloomError
+from wordloom.core.version import __version__
 
 _COMMANDS = {
     "quickstart": "Train a small model on Shakespeare in a few minutes and see what it can do.",
@@ -38,15 +39,15 @@ def build_app(arguments: list[str]) -> App:
         name="wordloom",
         help=(
             "Grow, use and understand your own language model.\n\n"
-            "    wordloom quickstart                                  # from nothing, in a few minutes\n\n"
-            "    wordloom prepare my-texts/ --out data/mine           # from your own text\n"
-            "    wordloom pretrain data/mine --out runs/mine\n"
-            '    wordloom generate runs/mine "Once upon a time"'
+            "From nothing, in a few minutes: `wordloom quickstart`. From your own text:\n\n"
+            "```\nwordloom prepare my-texts/ --out data/mine\n"
+            "wordloom pretrain data/mine --out runs/mine\n"
+            'wordloom generate runs/mine "Once upon a time"\n```'
         ),
-        version=wordloom.__version__,
-        help_format="plaintext",
+        version=__version__,
+        help_format="markdown",
     )
-    groups = {name: App(name=name, help=text, help_format="plaintext") for name, text in _GROUPS.items()}
+    groups = {name: App(name=name, help=text, help_format="markdown") for name, text in _GROUPS.items()}
     for group in groups.values():
         app.command(group)
     for path, summary in _COMMANDS.items():
@@ -88,6 +89,6 @@ def _config_file(arguments: list[str]) -> tuple[Toml, ...]:
         raise InputError("--config: name a TOML file with a table [settings], such as the run.toml of a run.")
     path = arguments[at + 1]
     del arguments[at : at + 2]
-    if not os.path.isfile(path):
+    if not Path(path).is_file():
         raise InputError(f"--config {path}: no such file.")
     return (Toml(path, root_keys=("settings",), use_commands_as_keys=False, must_exist=True),)

@@ -5,8 +5,7 @@ from pathlib import Path
 from wordloom.checkpoint.folder import write_model_files
 from wordloom.checkpoint.llama2c import read_decoder, read_tokenizer
 from wordloom.cli.options import Json
-from wordloom.core.console import out as console
-from wordloom.core.console import print_json
+from wordloom.core.console import print_json, say
 from wordloom.core.errors import InputError
 from wordloom.core.files import folder_aside
 
@@ -30,10 +29,12 @@ def llama2c(model: Path, /, *, tokenizer: Path, out: Path, json: Json = False) -
         raise InputError(f"{out}: is not empty. Choose another --out.")
     decoder, text = read_decoder(model), read_tokenizer(tokenizer)
     if text.vocab_size != decoder.config.vocab_size:
-        raise InputError(f"{tokenizer}: has {text.vocab_size:,} tokens, the model {decoder.config.vocab_size:,}; they do not belong together.")
+        raise InputError(
+            f"{tokenizer}: has {text.vocab_size:,} tokens, the model {decoder.config.vocab_size:,}; they do not belong together."
+        )
     text.model_max_length = decoder.config.context_length
     with folder_aside(out) as folder:
         write_model_files(decoder, folder)
         text.save_pretrained(folder)
     facts = {"folder": str(out), "family": decoder.config.family, "parameters": decoder.n_parameters()}
-    print_json(facts) if json else console.print(f"{out}: {facts['family']}, {facts['parameters']:,} parameters.")
+    print_json(facts) if json else say(f"{out}: {facts['family']}, {facts['parameters']:,} parameters.")

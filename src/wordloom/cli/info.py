@@ -44,7 +44,11 @@ def info(folder: str, /, *, json: Json = False) -> None:
             sections["tokenizer"] = {"problem": str(error)}
     if (path / RUN).exists():
         tables = read_run(path)
-        sections |= {f"training {name}" if name != "result" else "result": table for name, table in tables.items() if name != "model"}
+        sections |= {
+            f"training {name}" if name != "result" else "result": table
+            for name, table in tables.items()
+            if name != "model"
+        }
         checkpoint, result = latest_checkpoint(path), tables.get("result", {})
         if checkpoint and "validation_bits_per_byte" not in result:
             sections["result"] = {"unfinished": f"go on with: wordloom pretrain --resume {folder}", **result}
@@ -54,7 +58,9 @@ def info(folder: str, /, *, json: Json = False) -> None:
         print_json({"folder": str(path), **sections})
         return
     for title, section in sections.items():
-        table = Table(title=title, title_justify="left", title_style="bold", box=None, show_header=False, padding=(0, 2, 0, 0))
+        table = Table(
+            title=title, title_justify="left", title_style="bold", box=None, show_header=False, padding=(0, 2, 0, 0)
+        )
         for name, value in section.items():
             if value is not None and value != ():
                 table.add_row(name, _shown(value))

@@ -50,4 +50,6 @@ def next(  # noqa: A001 - named after its command
         )
     console.print(table)
     rest = 1 - sum(each.probability for each in candidates)
-    console.print(f"  all {loaded.decoder.config.vocab_size - len(candidates):,} others together {100 * max(0.0, rest):.2f} %")
+    console.print(
+        f"  all {loaded.decoder.config.vocab_size - len(candidates):,} others together {100 * max(0.0, rest):.2f} %"
+    )

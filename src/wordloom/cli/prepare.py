@@ -7,11 +7,10 @@ from cyclopts import Parameter
 
 from wordloom.checkpoint.hub import resolve
 from wordloom.cli.options import Json, Preparing, Reading
-from wordloom.core.console import out as console
-from wordloom.core.console import print_json
+from wordloom.core.console import print_json, say
 from wordloom.core.errors import InputError
 from wordloom.text.documents import ReadOptions
-from wordloom.tokens.prepare import PrepareOptions, Prepared
+from wordloom.tokens.prepare import Prepared, PrepareOptions
 from wordloom.tokens.prepare import prepare as prepare_corpus
 from wordloom.tokens.tokenizer import TextTokenizer
 
@@ -23,7 +22,9 @@ def prepare(
     out: Path,
     options: Preparing = PrepareOptions(),  # pyright: ignore[reportInvalidTypeForm]
     reading: Reading = ReadOptions(),  # pyright: ignore[reportInvalidTypeForm]
-    tokenizer: Annotated[str | None, Parameter(help="Use the tokenizer of this folder (or hub model) instead of learning one.")] = None,
+    tokenizer: Annotated[
+        str | None, Parameter(help="Use the tokenizer of this folder (or hub model) instead of learning one.")
+    ] = None,
     json: Json = False,
 ) -> None:
     """Turn files of text into a corpus that training reads.
@@ -49,21 +50,29 @@ def prepare(
             raise InputError("--tokenizer brings its own vocabulary: leave out --kind and --vocab-size.")
         given = TextTokenizer.from_pretrained(resolve(tokenizer))
     prepared = prepare_corpus(paths, out, options, reading, given)
-    print_json(prepared.dataset.manifest | {"reused": prepared.reused}) if json else console.print(summary(prepared))
+    print_json(prepared.dataset.manifest | {"reused": prepared.reused}) if json else say(summary(prepared))
 
 
 def summary(prepared: Prepared) -> str:
     """What was made, in a few lines."""
     dataset = prepared.dataset
     facts, splits = dataset.manifest, dataset.splits
-    lines = [f"{dataset.folder}: nothing changed since it was prepared." if prepared.reused else f"{dataset.folder}: prepared."]
+    lines = [
+        f"{dataset.folder}: nothing changed since it was prepared."
+        if prepared.reused
+        else f"{dataset.folder}: prepared."
+    ]
     for name, split in splits.items():
         ratio = split.bytes / max(1, split.tokens)
-        lines.append(f"  {name:10} {split.documents:>9,} documents {split.bytes:>14,} bytes {split.tokens:>13,} tokens ({ratio:.2f} bytes each)")
+        lines.append(
+            f"  {name:10} {split.documents:>9,} documents {split.bytes:>14,} bytes {split.tokens:>13,} tokens ({ratio:.2f} bytes each)"
+        )
     dropped = [f"{facts['duplicates_removed']:,} duplicates" * bool(facts["duplicates_removed"]),
                f"{facts['empty_documents']:,} empty documents" * bool(facts["empty_documents"])]  # fmt: skip
     if any(dropped):
         lines.append(f"  left out   {' and '.join(filter(None, dropped))}")
     tokenizer = facts["tokenizer"]
-    lines.append(f"  tokenizer  {tokenizer['kind']}, {tokenizer['vocab_size']:,} tokens; validation is {facts['split_rule']}")
+    lines.append(
+        f"  tokenizer  {tokenizer['kind']}, {tokenizer['vocab_size']:,} tokens; validation is {facts['split_rule']}"
+    )
     return "\n".join(lines)

@@ -9,8 +9,7 @@ from cyclopts import Parameter
 
 from wordloom.cli.options import Json, Model, Training
 from wordloom.cli.show import prompts_from, showing
-from wordloom.core.console import out as console
-from wordloom.core.console import print_json
+from wordloom.core.console import print_json, say
 from wordloom.core.errors import InputError
 from wordloom.tokens.shards import Dataset
 from wordloom.training.loop import Result
@@ -27,7 +26,9 @@ def pretrain(
     out: Path | None = None,
     model: Model = ModelSettings(),  # pyright: ignore[reportInvalidTypeForm]
     training: Training = TrainSettings(),  # pyright: ignore[reportInvalidTypeForm]
-    prompt: Annotated[list[str] | None, Parameter(help="What samples while training continue; default: words of the validation text.")] = None,
+    prompt: Annotated[
+        list[str] | None, Parameter(help="What samples while training continue; default: words of the validation text.")
+    ] = None,
     resume: Annotated[Path | None, Parameter(help="Continue this interrupted run, with its own settings.")] = None,
     json: Json = False,
 ) -> None:
@@ -57,13 +58,18 @@ def pretrain(
         if data is None or out is None:
             raise InputError("name the corpus and --out, as in: wordloom pretrain data/mine --out runs/mine")
         result = train(data, out, model, training, showing(prompt or prompts_from(Dataset.open(data))))
-    print_json(as_json(result)) if json else console.print(summary(result))
+    print_json(as_json(result)) if json else say(summary(result))
 
 
 def as_json(result: Result) -> dict[str, object]:
     """The result for machines."""
     figures = asdict(result.loss) | result.loss.figures()
-    return {"folder": str(result.folder), "steps": result.steps, "training_seconds": result.seconds, "validation": figures}
+    return {
+        "folder": str(result.folder),
+        "steps": result.steps,
+        "training_seconds": result.seconds,
+        "validation": figures,
+    }
 
 
 def summary(result: Result) -> str:

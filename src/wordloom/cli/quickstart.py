@@ -7,8 +7,7 @@ from pathlib import Path
 from wordloom.cli.options import Json
 from wordloom.cli.pretrain import as_json, summary
 from wordloom.cli.show import showing
-from wordloom.core.console import out as console
-from wordloom.core.console import print_json, remark
+from wordloom.core.console import print_json, remark, say
 from wordloom.core.errors import InputError
 from wordloom.tokens.prepare import prepare
 from wordloom.training.loop import Result, pretrain, resume
@@ -55,8 +54,8 @@ def quickstart(*, out: Path = Path("runs/quickstart"), steps: int = 900, json: J
         print_json(as_json(result))
         return
     folder = shlex.quote(str(out))
-    console.print(summary(result).rpartition("\n")[0])
-    console.print(
+    say(summary(result).rpartition("\n")[0])
+    say(
         f"\nTry next:\n  wordloom generate {folder} \"ROMEO:\"\n  wordloom next {folder} \"To be or not to\"\n"
         "  wordloom prepare my-texts/ --out data/mine && wordloom pretrain data/mine --out runs/mine"
     )  # fmt: skip
@@ -73,5 +72,7 @@ def _finished(out: Path) -> Result | None:
     if "validation_tokens" not in data:
         raise InputError(f"{out / RUN}: is no run of this version. Choose another --out.")
     tokens = data["validation_tokens"] - 1
-    loss = Loss(done["validation_nats_per_token"] * tokens, tokens, data["validation_bytes"], data["validation_characters"])
+    loss = Loss(
+        done["validation_nats_per_token"] * tokens, tokens, data["validation_bytes"], data["validation_characters"]
+    )
     return Result(out, loss, done["steps"], done["training_seconds"])

@@ -10,7 +10,7 @@ from rich.text import Text
 from wordloom.api import LanguageModel, load
 from wordloom.cli.options import Device, Json
 from wordloom.core.console import out as console
-from wordloom.core.console import print_json, progress
+from wordloom.core.console import print_json, progress, say
 from wordloom.core.errors import InputError
 from wordloom.evaluation.perplexity import Score
 from wordloom.evaluation.perplexity import score as score_text
@@ -72,7 +72,7 @@ def score(
         print_json({"model": model, **result.figures(), "per_token": tokens})
         return
     console.print(_heat(loaded, result))
-    console.print(
+    say(
         f"\nlog P {result.log_probability:,.3f} nats over {len(result.token_ids):,} tokens, {result.scored_bytes:,} bytes\n"
         f"perplexity {result.perplexity:,.2f} per token, {result.bits_per_byte:.3f} bits per byte\n"
         f"context {result.context_length:,}, stride {result.stride:,}, "

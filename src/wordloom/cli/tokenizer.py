@@ -11,7 +11,7 @@ from rich.table import Table
 from wordloom.checkpoint.hub import resolve
 from wordloom.cli.options import Json, Reading
 from wordloom.core.console import out as console
-from wordloom.core.console import print_json, progress
+from wordloom.core.console import print_json, progress, say
 from wordloom.core.errors import InputError
 from wordloom.core.files import folder_aside
 from wordloom.text.clean import normalize
@@ -69,7 +69,7 @@ def train(
     if json:
         print_json({"folder": str(out), "kind": tokenizer.kind, "vocab_size": tokenizer.vocab_size})
     else:
-        console.print(f"{out}: {tokenizer.kind}, {tokenizer.vocab_size:,} tokens. Look at it: wordloom tokenizer report {out}")
+        say(f"{out}: {tokenizer.kind}, {tokenizer.vocab_size:,} tokens. Look at it: wordloom tokenizer report {out}")
 
 
 def _read(files: list[Path], reading: ReadOptions) -> Iterator[Document]:
@@ -80,9 +80,13 @@ def _read(files: list[Path], reading: ReadOptions) -> Iterator[Document]:
 def report(
     tokenizer: str,
     /,
-    paths: Annotated[list[str] | None, Parameter(help="Files, folders and globs; default: a passage in twelve languages.")] = None,
+    paths: Annotated[
+        list[str] | None, Parameter(help="Files, folders and globs; default: a passage in twelve languages.")
+    ] = None,
     *,
-    language_field: Annotated[str | None, Parameter(help="Group jsonl or csv rows by this field; default: by file.")] = None,
+    language_field: Annotated[
+        str | None, Parameter(help="Group jsonl or csv rows by this field; default: by file.")
+    ] = None,
     reading: Reading = ReadOptions(),  # pyright: ignore[reportInvalidTypeForm]
     json: Json = False,
 ) -> None:
@@ -100,10 +104,8 @@ def report(
         A folder with a tokenizer, or a hub model.
     """
     loaded = TextTokenizer.from_pretrained(resolve(tokenizer))
-    if paths:
-        fits = measure(loaded, _read(find_files(paths), reading), language_field)
-    else:
-        fits = measure_passage(loaded)
+    documents = _read(find_files(paths), reading) if paths else None
+    fits = measure(loaded, documents, language_field) if documents else measure_passage(loaded)
     if json:
         derived = ("bytes_per_token", "characters_per_token", "tokens_per_word")
         rows = [asdict(fit) | {name: getattr(fit, name) for name in derived} for fit in fits]

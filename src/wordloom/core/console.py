@@ -16,6 +16,11 @@ out = Console(highlight=False)
 remarks = Console(stderr=True, highlight=False)
 
 
+def say(text: str) -> None:
+    """Print lines of a result as they are, never wrapped (a path or command must stay whole)."""
+    out.print(text, markup=False, soft_wrap=True)
+
+
 def remark(text: str) -> None:
     """Say one line about what is being done, on standard error."""
     remarks.print(text, markup=False, soft_wrap=True)

@@ -3,10 +3,13 @@
 import functools
 import platform
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 
 from wordloom.core.errors import InputError
+
+_CPUINFO = Path("/proc/cpuinfo")
 
 
 @dataclass(frozen=True)
@@ -25,7 +28,7 @@ class Hardware:
 
 def _cpu_name() -> str:
     try:
-        with open("/proc/cpuinfo") as file:
+        with _CPUINFO.open() as file:
             for line in file:
                 if line.startswith("model name"):
                     return line.partition(":")[2].strip()
@@ -37,7 +40,7 @@ def _cpu_name() -> str:
 def _cpu_has_bf16() -> bool:
     """AVX512-BF16, AMX-BF16 or Arm BF16: anything less emulates bfloat16 and is slower than float32."""
     try:
-        with open("/proc/cpuinfo") as file:
+        with _CPUINFO.open() as file:
             flags = file.read()
     except OSError:
         return False

@@ -91,7 +91,11 @@ def score(
     encoding = tokenizer.backend.encode(text, add_special_tokens=False)
     tokens = [tokenizer.bos_token_id, *encoding.ids] if bos else encoding.ids
     if len(tokens) < 2:
-        raise InputError("the text is empty." if not text else "a single token without a BOS token has nothing before it to be scored by.")
+        raise InputError(
+            "the text is empty."
+            if not text
+            else "a single token without a BOS token has nothing before it to be scored by."
+        )
     unscored = 0 if bos else len(text[: encoding.offsets[0][1]].encode())
     device = next(decoder.parameters()).device
     stream = torch.tensor(tokens, device=device)

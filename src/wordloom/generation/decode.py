@@ -82,7 +82,9 @@ class _Reader:
         return self._decoder.unembed(hidden_BTD[:, -1])
 
 
-def decode(decoder: Decoder, prompts: Sequence[Sequence[int]], request: GenerationRequest) -> Iterator[list[int | None]]:
+def decode(
+    decoder: Decoder, prompts: Sequence[Sequence[int]], request: GenerationRequest
+) -> Iterator[list[int | None]]:
     """Continue prompts, one column of tokens at a time.
 
     Args:
@@ -99,7 +101,9 @@ def decode(decoder: Decoder, prompts: Sequence[Sequence[int]], request: Generati
     vocab_size = decoder.config.vocab_size
     for prompt in prompts:
         if not prompt:
-            raise InputError("a prompt needs at least one token; begin with the model's BOS token to write from nothing.")
+            raise InputError(
+                "a prompt needs at least one token; begin with the model's BOS token to write from nothing."
+            )
         if not all(0 <= token < vocab_size for token in prompt):
             raise InputError(f"token {max(prompt, key=abs)} is not in the model's vocabulary of {vocab_size:,}.")
     endings = frozenset(decoder.config.eos_token_ids if request.eos_token_ids is None else request.eos_token_ids)

@@ -35,7 +35,9 @@ class GenerationRequest:
         if self.max_new_tokens < 1:
             wrong.append(f"max_new_tokens must be at least 1, got {self.max_new_tokens}")
         if not self.temperature > 0 or self.temperature == float("inf"):
-            wrong.append(f"temperature must be above 0 and finite, got {self.temperature} (for greedy choice do not sample)")
+            wrong.append(
+                f"temperature must be above 0 and finite, got {self.temperature} (for greedy choice do not sample)"
+            )
         if self.top_k is not None and self.top_k < 1:
             wrong.append(f"top_k must be at least 1, got {self.top_k}")
         if self.top_p is not None and not 0 < self.top_p <= 1:

@@ -7,7 +7,9 @@ from tokenizers.decoders import DecodeStream
 from wordloom.tokens.tokenizer import TextTokenizer
 
 
-def text_pieces(tokenizer: TextTokenizer, prompt: list[int], tokens: Iterable[int], stop: tuple[str, ...]) -> Iterator[str]:
+def text_pieces(
+    tokenizer: TextTokenizer, prompt: list[int], tokens: Iterable[int], stop: tuple[str, ...]
+) -> Iterator[str]:
     """The text of a continuation, piece by piece.
 
     A piece is held back while it ends inside a character (bytes of one token each) or while it could be

@@ -75,14 +75,14 @@ def visible_keys(
         itself, padding included: a row without any key would be 0/0 and poison later layers.
     """
     past = n_keys - n_queries
-    cut_off = window is not None and n_keys > window
-    if present_BS is None and not cut_off and (past == 0 or n_queries == 1):
+    cut_off = window if window is not None and n_keys > window else None
+    if present_BS is None and cut_off is None and (past == 0 or n_queries == 1):
         return None
     query = torch.arange(past, n_keys, device=device)[:, None]
     key = torch.arange(n_keys, device=device)
     seen = key <= query
-    if cut_off:
-        seen = seen & (key > query - window)
+    if cut_off is not None:
+        seen = seen & (key > query - cut_off)
     if present_BS is None:
         return seen
     return (seen & present_BS[:, None, None, :]) | (key == query)

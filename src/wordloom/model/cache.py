@@ -1,6 +1,5 @@
 """The key-value cache: what attention remembers of the tokens already read."""
 
-import torch
 from torch import Tensor
 
 

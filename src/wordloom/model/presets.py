@@ -1,5 +1,6 @@
 """Shapes for models trained from scratch, by architecture."""
 
+from dataclasses import replace
 from typing import Literal
 
 from wordloom.core.errors import InputError
@@ -39,10 +40,9 @@ def from_scratch(
     if d_model % n_heads or (d_model // n_heads) % 2:
         raise InputError(f"--width {d_model}: must be an even multiple of --heads {n_heads}.")
     d_head = d_model // n_heads
-    grouped = architecture in ("llama", "qwen3")
-    if not grouped and n_kv_heads != n_heads:
+    if architecture not in ("llama", "qwen3") and n_kv_heads != n_heads:
         raise InputError(f"--kv-heads {n_kv_heads}: {architecture} has no grouped queries; leave it out.")
-    shared = dict(
+    llama = ModelConfig(
         family=architecture,
         vocab_size=vocab_size,
         n_layers=n_layers,
@@ -50,33 +50,33 @@ def from_scratch(
         n_heads=n_heads,
         n_kv_heads=n_kv_heads,
         d_head=d_head,
+        d_mlp=_rounded(d_model * 8 / 3),
         context_length=context_length,
+        rope=Rope(d_rotary=d_head),
+        embedding_dropout=dropout,
         attention_dropout=dropout,
+        residual_dropout=dropout,
         bos_token_id=bos_token_id,
         eos_token_ids=() if eos_token_id is None else (eos_token_id,),
         pad_token_id=pad_token_id,
     )
-    if grouped:
-        return ModelConfig(
-            **shared,
-            d_mlp=_rounded(d_model * 8 / 3),
-            rope=Rope(d_rotary=d_head),
-            qk_norm=architecture == "qwen3",
-            residual_dropout=dropout,
-            embedding_dropout=dropout,
-        )
-    layernorm = dict(
+    if architecture == "llama":
+        return llama
+    if architecture == "qwen3":
+        return replace(llama, qk_norm=True)
+    gpt2 = replace(
+        llama,
         d_mlp=4 * d_model,
+        rope=None,
         norm="layernorm",
         norm_eps=1e-5,
+        activation="gelu_tanh",
         gated_mlp=False,
         qkv_bias=True,
         attention_output_bias=True,
         mlp_bias=True,
-        residual_dropout=dropout,
-        embedding_dropout=dropout,
     )
     if architecture == "gpt2":
-        return ModelConfig(**shared, **layernorm, activation="gelu_tanh")
-    d_rotary = max(2, d_head // 4 // 2 * 2)
-    return ModelConfig(**shared, **layernorm, activation="gelu", rope=Rope(d_rotary=d_rotary), parallel_residual=True)
+        return gpt2
+    quarter = max(2, d_head // 4 // 2 * 2)
+    return replace(gpt2, activation="gelu", rope=Rope(d_rotary=quarter), parallel_residual=True)

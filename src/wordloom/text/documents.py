@@ -60,7 +60,9 @@ def find_files(paths: list[str]) -> list[Path]:
             readable = [file for file in files if _kind(file) in _READERS]
             if not readable:
                 what = f"{len(files)} file(s), none of a known kind" if files else "no files"
-                raise InputError(f"{path}: holds {what}. Known kinds: {', '.join(sorted(_READERS))}, also .gz and .zst.")
+                raise InputError(
+                    f"{path}: holds {what}. Known kinds: {', '.join(sorted(_READERS))}, also .gz and .zst."
+                )
         elif glob.has_magic(name) and not path.exists():
             readable = sorted(Path(match) for match in glob.glob(str(path), recursive=True) if Path(match).is_file())
             if not readable:
@@ -73,7 +75,9 @@ def find_files(paths: list[str]) -> list[Path]:
     for file in found:
         if _kind(file) not in _READERS:
             known = ", ".join(sorted(_READERS))
-            raise InputError(f"{file}: kind {_kind(file) or '(no ending)'!r} is not known. Known: {known}, also .gz and .zst.")
+            raise InputError(
+                f"{file}: kind {_kind(file) or '(no ending)'!r} is not known. Known: {known}, also .gz and .zst."
+            )
     return list(found)
 
 
@@ -129,7 +133,9 @@ def _open(file: Path) -> IO[bytes]:
             from zstandard import ZstdDecompressor
         except ImportError:
             raise InputError(f"{file}: reading .zst needs one more package: pip install 'wordloom[data]'.") from None
-        return io.BufferedReader(ZstdDecompressor().stream_reader(file.open("rb"), closefd=True, read_across_frames=True))  # pyright: ignore[reportArgumentType]
+        return io.BufferedReader(
+            ZstdDecompressor().stream_reader(file.open("rb"), closefd=True, read_across_frames=True)
+        )  # pyright: ignore[reportArgumentType]
     return file.open("rb")
 
 
@@ -200,8 +206,39 @@ class _VisibleText(HTMLParser):
 
     _SILENT = frozenset(("script", "style", "head", "template", "noscript", "svg"))
     _BLOCK = frozenset(
-        "address article aside blockquote br dd div dl dt figcaption figure footer form h1 h2 h3 h4 h5 h6 header "
-        "hr li main nav ol p pre section table tr ul".split()
+        [
+            "address",
+            "article",
+            "aside",
+            "blockquote",
+            "br",
+            "dd",
+            "div",
+            "dl",
+            "dt",
+            "figcaption",
+            "figure",
+            "footer",
+            "form",
+            "h1",
+            "h2",
+            "h3",
+            "h4",
+            "h5",
+            "h6",
+            "header",
+            "hr",
+            "li",
+            "main",
+            "nav",
+            "ol",
+            "p",
+            "pre",
+            "section",
+            "table",
+            "tr",
+            "ul",
+        ]
     )
 
     def __init__(self) -> None:
@@ -226,7 +263,10 @@ class _VisibleText(HTMLParser):
             self._parts.append(data if self._verbatim else _squeeze(data))
 
     def text(self) -> str:
-        lines = (line.rstrip() if line[:1].isspace() and line.strip() else line.strip() for line in "".join(self._parts).split("\n"))
+        lines = (
+            line.rstrip() if line[:1].isspace() and line.strip() else line.strip()
+            for line in "".join(self._parts).split("\n")
+        )
         kept: list[str] = []
         for line in lines:
             if line or (kept and kept[-1]):

@@ -103,7 +103,9 @@ class Dataset:
             InputError: the folder is not one, or a shard is missing or cut short.
         """
         if not (folder / MANIFEST).exists():
-            raise InputError(f"{folder}: is no prepared corpus (it has no {MANIFEST}). Make one: wordloom prepare TEXT --out {folder}")
+            raise InputError(
+                f"{folder}: is no prepared corpus (it has no {MANIFEST}). Make one: wordloom prepare TEXT --out {folder}"
+            )
         try:
             manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
             dataset = cls(folder, manifest, {name: Split(**split) for name, split in manifest["splits"].items()})

@@ -85,7 +85,8 @@ class TextTokenizer:
             if byte_level and not spec["model"]["merges"]:
                 return "bytes"
             return "byte-level BPE" if byte_level else "BPE"
-        return {"Unigram": "unigram", "WordLevel": "characters"}.get(spec["model"]["type"], spec["model"]["type"])
+        model: str = spec["model"]["type"]
+        return {"Unigram": "unigram", "WordLevel": "characters"}.get(model, model)
 
     def fingerprint(self) -> str:
         """SHA-256 over everything that decides how text becomes ids."""
@@ -97,7 +98,9 @@ class TextTokenizer:
     def encode(self, text: str, add_special_tokens: bool = ..., return_tensors: None = ...) -> list[int]: ...
     @overload
     def encode(self, text: str, add_special_tokens: bool = ..., *, return_tensors: Literal["pt"]) -> "Tensor": ...
-    def encode(self, text: str, add_special_tokens: bool = True, return_tensors: str | None = None) -> "list[int] | Tensor":
+    def encode(
+        self, text: str, add_special_tokens: bool = True, return_tensors: str | None = None
+    ) -> "list[int] | Tensor":
         """Token ids of a text.
 
         Args:

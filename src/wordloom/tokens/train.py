@@ -25,7 +25,9 @@ def default_vocab_size(n_bytes: int) -> int:
     return 2 ** min(16, max(9, round(math.log2(max(n_bytes, 1)) / 2)))
 
 
-def train_tokenizer(texts: Iterable[str] | Iterable[list[str]], kind: Kind = "bpe", vocab_size: int | None = None) -> TextTokenizer:
+def train_tokenizer(
+    texts: Iterable[str] | Iterable[list[str]], kind: Kind = "bpe", vocab_size: int | None = None
+) -> TextTokenizer:
     """Learn a vocabulary.
 
     Args:
@@ -52,7 +54,9 @@ def train_tokenizer(texts: Iterable[str] | Iterable[list[str]], kind: Kind = "bp
             raise InputError(f"--vocab-size {vocab_size}: a byte tokenizer has always {smallest} tokens; leave it out.")
         vocab_size = smallest
     if vocab_size is None or vocab_size < smallest:
-        raise InputError(f"--vocab-size {vocab_size}: must be at least {smallest} (256 bytes and {len(special)} special tokens).")
+        raise InputError(
+            f"--vocab-size {vocab_size}: must be at least {smallest} (256 bytes and {len(special)} special tokens)."
+        )
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     if kind == "unigram":
         backend = Tokenizer(models.Unigram())

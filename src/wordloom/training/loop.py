@@ -8,18 +8,18 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
-import wordloom
 from wordloom.checkpoint.card import write_card
 from wordloom.core.console import ProgressBar, progress, remark
 from wordloom.core.errors import InputError, WordloomError
 from wordloom.core.hardware import probe
 from wordloom.core.randomness import derive_seed, generator
+from wordloom.core.version import __version__
 from wordloom.model.config import ModelConfig
 from wordloom.model.decoder import Decoder
 from wordloom.model.presets import from_scratch
@@ -142,7 +142,9 @@ def _stop_signals() -> Iterator[threading.Event]:
         if stop.is_set():
             raise KeyboardInterrupt
         stop.set()
-        remark("Stopping after this step (press Ctrl-C again to stop at once, losing what came after the last save) ...")
+        remark(
+            "Stopping after this step (press Ctrl-C again to stop at once, losing what came after the last save) ..."
+        )
 
     before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
@@ -191,7 +193,9 @@ class _Run:
         inputs, targets = self.samples.batch(first_sample, self.training.batch)
         n_valid = max(1, int((targets != IGNORED).sum()))
         total = 0.0
-        for part, (x, y) in enumerate(zip(inputs.split(self.micro_batch), targets.split(self.micro_batch), strict=True)):
+        for part, (x, y) in enumerate(
+            zip(inputs.split(self.micro_batch), targets.split(self.micro_batch), strict=True)
+        ):
             x, y = x.to(self.hardware.device), y.to(self.hardware.device)
             with self._dropout_stream(step, part):
                 with self._autocast():
@@ -320,9 +324,7 @@ class _Run:
                          seconds=round(self.progress.seconds, 2), validation=loss.figures(),
                          samples=[sample.continuation for sample in self.showcase.samples])  # fmt: skip
         sample = f"  {self.showcase.samples[0].excerpt()!r}" if self.showcase.samples else ""
-        line = (
-            f"step {step:,}: validation {loss.nats_per_token:.3f} nats/token, {loss.bits_per_byte:.3f} bits/byte{sample}"
-        )
+        line = f"step {step:,}: validation {loss.nats_per_token:.3f} nats/token, {loss.bits_per_byte:.3f} bits/byte{sample}"
         (bar.print if bar else remark)(line)
         self._report(loss)
         return loss
@@ -368,7 +370,7 @@ class _Run:
                 "vocab_size": self.config.vocab_size, "tokenizer": self.tokenizer.kind,
             },
             "environment": {
-                "wordloom": wordloom.__version__, "torch": torch.__version__, "python": platform.python_version(),
+                "wordloom": __version__, "torch": torch.__version__, "python": platform.python_version(),
                 "device": self.hardware.name, "threads": self.hardware.threads, "precision": "bf16" if self.bf16 else "fp32",
             },
             "result": {

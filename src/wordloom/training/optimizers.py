@@ -5,9 +5,7 @@ import torch
 from wordloom.model.decoder import Decoder
 
 
-def adamw(
-    decoder: Decoder, learning_rate: float, weight_decay: float, betas: tuple[float, float]
-) -> torch.optim.AdamW:
+def adamw(decoder: Decoder, learning_rate: float, weight_decay: float, betas: tuple[float, float]) -> torch.optim.AdamW:
     """AdamW (Loshchilov & Hutter 2019); biases and norm weights are not decayed towards zero."""
     matrices = [parameter for parameter in decoder.parameters() if parameter.dim() >= 2]
     vectors = [parameter for parameter in decoder.parameters() if parameter.dim() < 2]

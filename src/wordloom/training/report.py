@@ -71,8 +71,12 @@ def write_report(
         tables=tables,
         result=tables["result"],
         loss_chart=chart([losses, Line("validation", "validation", validation)], "nats per token"),
-        rate_chart=chart([Line("learning rate", "train", [(s["tokens"], s["learning_rate"]) for s in steps])], "learning rate"),
-        speed_chart=chart([Line("tokens/s", "train", [(s["tokens"], s["tokens_per_second"]) for s in steps])], "tokens per second"),
+        rate_chart=chart(
+            [Line("learning rate", "train", [(s["tokens"], s["learning_rate"]) for s in steps])], "learning rate"
+        ),
+        speed_chart=chart(
+            [Line("tokens/s", "train", [(s["tokens"], s["tokens_per_second"]) for s in steps])], "tokens per second"
+        ),
         history=history,
         showcase=showcase,
         folder=str(run),
@@ -96,8 +100,8 @@ def smoothed(points: list[tuple[float, float]], weight: float = 0.8) -> list[tup
 def ticks(low: float, high: float, count: int = 5) -> list[float]:
     """Round numbers that divide a range.
 
-    >>> ticks(0, 10)
-    [0.0, 2.0, 4.0, 6.0, 8.0, 10.0]
+    >>> ticks(0.0, 10.0)
+    [0, 2, 4, 6, 8, 10]
     """
     rough = (high - low) / count or 1.0
     magnitude = 10 ** math.floor(math.log10(rough))
@@ -144,7 +148,9 @@ def chart(lines: list[Line], y_label: str) -> dict[str, Any]:
                 "name": line.name,
                 "css_class": line.css_class,
                 "points": " ".join(f"{px},{py}" for px, py in (place(*point) for point in line.points)),
-                "dots": [(*place(x, y), f"{short(x)} tokens: {y:.4g}") for x, y in line.points] if len(line.points) <= 40 else [],
+                "dots": [(*place(x, y), f"{short(x)} tokens: {y:.4g}") for x, y in line.points]
+                if len(line.points) <= 40
+                else [],
             }
             for line in lines
             if line.points

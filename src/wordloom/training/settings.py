@@ -69,7 +69,16 @@ class TrainSettings:
     def __post_init__(self):
         lengths = [name for name in ("steps", "epochs", "minutes") if getattr(self, name) is not None]
         wrong = [f"give only one of {', '.join('--' + name for name in lengths)}"] if len(lengths) > 1 else []
-        positive = ("steps", "epochs", "minutes", "batch", "micro_batch", "learning_rate", "evaluations", "save_minutes")
+        positive = (
+            "steps",
+            "epochs",
+            "minutes",
+            "batch",
+            "micro_batch",
+            "learning_rate",
+            "evaluations",
+            "save_minutes",
+        )
         for name in positive:
             if getattr(self, name) is not None and getattr(self, name) <= 0:
                 wrong.append(f"--{name.replace('_', '-')} must be above 0, got {getattr(self, name)}")

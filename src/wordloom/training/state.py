@@ -26,7 +26,13 @@ from wordloom.core.files import folder_aside, publish, write_atomically
 from wordloom.model.decoder import Decoder
 from wordloom.tokens.tokenizer import TextTokenizer
 
-RUN, METRICS, REPORT, STATE, OPTIMIZER = "run.toml", "metrics.jsonl", "report.html", "state.json", "optimizer.safetensors"
+RUN, METRICS, REPORT, STATE, OPTIMIZER = (
+    "run.toml",
+    "metrics.jsonl",
+    "report.html",
+    "state.json",
+    "optimizer.safetensors",
+)
 _STEP = re.compile(r"step-(\d+)")
 
 
@@ -57,7 +63,7 @@ def save_checkpoint(
         write_model_files(decoder, folder)
         tokenizer.save_pretrained(folder)
         model_files = sorted(file.name for file in folder.iterdir())
-        names = {parameter: name for name, parameter in decoder.named_parameters()}
+        names: dict[torch.Tensor, str] = {parameter: name for name, parameter in decoder.named_parameters()}
         tensors = {
             f"{key}/{names[parameter]}": value.contiguous()
             for parameter, values in optimizer.state.items()
@@ -133,7 +139,9 @@ def write_run(run: Path, tables: dict[str, dict[str, Any]]) -> None:
     """Write run.toml: tables of plain values, None left out."""
     parts = []
     for title, table in tables.items():
-        lines = [f"{name} = {json.dumps(value, ensure_ascii=False)}" for name, value in table.items() if value is not None]
+        lines = [
+            f"{name} = {json.dumps(value, ensure_ascii=False)}" for name, value in table.items() if value is not None
+        ]
         parts.append("\n".join([f"[{title}]", *lines]))
     write_atomically(run / RUN, "\n\n".join(parts) + "\n")
 

@@ -40,11 +40,36 @@ HF_ACTIVATIONS = {
 """Our names back to the one Hugging Face name that is written."""
 
 BOOKKEEPING = frozenset(
-    "model_type architectures transformers_version torch_dtype dtype use_cache _name_or_path name_or_path "
-    "return_dict output_attentions output_hidden_states id2label label2id num_labels problem_type "
-    "task_specific_params gradient_checkpointing pretraining_tp transformers.js_config "
-    "is_llama_config chunk_size_feed_forward classifier_dropout is_decoder tokenizer_class "
-    "finetuning_task prefix sep_token_id decoder_start_token_id".split()
+    [
+        "model_type",
+        "architectures",
+        "transformers_version",
+        "torch_dtype",
+        "dtype",
+        "use_cache",
+        "_name_or_path",
+        "name_or_path",
+        "return_dict",
+        "output_attentions",
+        "output_hidden_states",
+        "id2label",
+        "label2id",
+        "num_labels",
+        "problem_type",
+        "task_specific_params",
+        "gradient_checkpointing",
+        "pretraining_tp",
+        "transformers.js_config",
+        "is_llama_config",
+        "chunk_size_feed_forward",
+        "classifier_dropout",
+        "is_decoder",
+        "tokenizer_class",
+        "finetuning_task",
+        "prefix",
+        "sep_token_id",
+        "decoder_start_token_id",
+    ]
 )
 """Fields of config.json that do not change what the decoder computes from token ids to logits."""
 
@@ -240,7 +265,9 @@ def same(theirs: str, ours: str) -> TensorMap:
 
 def transposed(theirs: str, ours: str) -> TensorMap:
     """GPT-2 keeps its matrices as (in, out)."""
-    return TensorMap(theirs, (ours,), lambda tensor: (tensor.T.contiguous(),), lambda tensors: tensors[0].T.contiguous())
+    return TensorMap(
+        theirs, (ours,), lambda tensor: (tensor.T.contiguous(),), lambda tensors: tensors[0].T.contiguous()
+    )
 
 
 def with_bias(make: Callable[[str, str], TensorMap], theirs: str, ours: str, bias: bool) -> list[TensorMap]:

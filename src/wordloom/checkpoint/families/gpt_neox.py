@@ -117,9 +117,7 @@ def _tensors(config: ModelConfig) -> list[TensorMap]:
                 TensorMap(f"{theirs}.attention.query_key_value.{kind}", tuple(f"{n}.{kind}" for n in qkv), split, join)
                 for kind in (("weight", "bias") if config.qkv_bias else ("weight",))
             ),
-            *with_bias(
-                same, f"{theirs}.attention.dense", f"{ours}.attention.output", config.attention_output_bias
-            ),
+            *with_bias(same, f"{theirs}.attention.dense", f"{ours}.attention.output", config.attention_output_bias),
             *with_bias(same, f"{theirs}.mlp.dense_h_to_4h", f"{ours}.mlp.up", True),
             *with_bias(same, f"{theirs}.mlp.dense_4h_to_h", f"{ours}.mlp.down", True),
         ]

@@ -19,7 +19,13 @@ BUFFERS = re.compile(r"rotary_emb\.inv_freq$")
 
 
 def read_common(
-    fields: ConfigFields, family: str, *, context_length: int, kv_heads: int | None = None, d_head: int | None = None, **own: Any
+    fields: ConfigFields,
+    family: str,
+    *,
+    context_length: int,
+    kv_heads: int | None = None,
+    d_head: int | None = None,
+    **own: Any,
 ) -> ModelConfig:
     """What config.json says in every Llama-like family; `own` is what this family adds.
 
@@ -93,7 +99,9 @@ def read_window(fields: ConfigFields, n_layers: int) -> dict[str, Any]:
 
 def write_window(config: ModelConfig) -> dict[str, Any]:
     """The fields `read_window` reads."""
-    kinds = ["sliding_attention" if layer in config.sliding_layers else "full_attention" for layer in range(config.n_layers)]
+    kinds = [
+        "sliding_attention" if layer in config.sliding_layers else "full_attention" for layer in range(config.n_layers)
+    ]
     first = min(config.sliding_layers, default=config.n_layers)
     return {
         "use_sliding_window": bool(config.sliding_layers),
@@ -114,9 +122,7 @@ def tensors(config: ModelConfig) -> list[TensorMap]:
         ]
         for short, long in (("q", "query"), ("k", "key"), ("v", "value")):
             maps += with_bias(same, f"{theirs}.self_attn.{short}_proj", f"{ours}.attention.{long}", config.qkv_bias)
-        maps += with_bias(
-            same, f"{theirs}.self_attn.o_proj", f"{ours}.attention.output", config.attention_output_bias
-        )
+        maps += with_bias(same, f"{theirs}.self_attn.o_proj", f"{ours}.attention.output", config.attention_output_bias)
         for part in ("gate", "up", "down"):
             maps += with_bias(same, f"{theirs}.mlp.{part}_proj", f"{ours}.mlp.{part}", config.mlp_bias)
         if config.qk_norm:
