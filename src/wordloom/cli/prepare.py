@@ -6,7 +6,7 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from wordloom.checkpoint.hub import resolve
-from wordloom.cli.options import Json, Preparing, Reading
+from wordloom.cli.options import Json, Reading, flags
 from wordloom.core.console import print_json, say
 from wordloom.core.errors import InputError
 from wordloom.text.documents import ReadOptions
@@ -20,8 +20,8 @@ def prepare(
     /,
     *,
     out: Path,
-    options: Preparing = PrepareOptions(),  # pyright: ignore[reportInvalidTypeForm]
-    reading: Reading = ReadOptions(),  # pyright: ignore[reportInvalidTypeForm]
+    options: Annotated[PrepareOptions, flags("Corpus", 2)] = PrepareOptions(),
+    reading: Reading = ReadOptions(),
     tokenizer: Annotated[
         str | None, Parameter(help="Use the tokenizer of this folder (or hub model) instead of learning one.")
     ] = None,

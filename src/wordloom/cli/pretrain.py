@@ -7,7 +7,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from wordloom.cli.options import Json, Model, Training
+from wordloom.cli.options import Json, flags
 from wordloom.cli.show import prompts_from, showing
 from wordloom.core.console import print_json, say
 from wordloom.core.errors import InputError
@@ -24,8 +24,8 @@ def pretrain(
     /,
     *,
     out: Path | None = None,
-    model: Model = ModelSettings(),  # pyright: ignore[reportInvalidTypeForm]
-    training: Training = TrainSettings(),  # pyright: ignore[reportInvalidTypeForm]
+    model: Annotated[ModelSettings, flags("Model", 2)] = ModelSettings(),
+    training: Annotated[TrainSettings, flags("Training", 3)] = TrainSettings(),
     prompt: Annotated[
         list[str] | None, Parameter(help="What samples while training continue; default: words of the validation text.")
     ] = None,

@@ -14,11 +14,12 @@ from wordloom.core.console import out as console
 from wordloom.core.console import print_json, progress, say
 from wordloom.core.errors import InputError
 from wordloom.core.files import folder_aside
-from wordloom.text.clean import normalize
 from wordloom.text.documents import Document, ReadOptions, find_files, read_documents
+from wordloom.tokens.corpus import Corpus
+from wordloom.tokens.prepare import learn
 from wordloom.tokens.report import Fit, measure, measure_passage
 from wordloom.tokens.tokenizer import TOKENIZER, TextTokenizer
-from wordloom.tokens.train import Kind, default_vocab_size, train_tokenizer
+from wordloom.tokens.train import Kind
 
 
 def train(
@@ -28,7 +29,7 @@ def train(
     out: Path,
     kind: Kind = "bpe",
     vocab_size: int | None = None,
-    reading: Reading = ReadOptions(),  # pyright: ignore[reportInvalidTypeForm]
+    reading: Reading = ReadOptions(),
     json: Json = False,
 ) -> None:
     """Learn a vocabulary from text, in any language.
@@ -52,18 +53,8 @@ def train(
     """
     if out.exists() and not (out / TOKENIZER).exists() and any(out.iterdir() if out.is_dir() else [out]):
         raise InputError(f"{out}: exists and is no tokenizer, so it is not replaced. Choose another --out.")
-    files = find_files(paths)
-    texts = [normalize(document.text) for document in _read(files, reading)]
-    if vocab_size is None and kind in ("bpe", "unigram"):
-        vocab_size = default_vocab_size(sum(len(text.encode()) for text in texts))
-    with progress("Learning the vocabulary", len(texts)) as bar:
-
-        def batches() -> Iterator[list[str]]:
-            for start in range(0, len(texts), 64):
-                yield texts[start : start + 64]
-                bar.advance(len(texts[start : start + 64]))
-
-        tokenizer = train_tokenizer(batches(), kind, vocab_size)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    tokenizer = learn(Corpus(find_files(paths), reading, None, out.parent), kind, vocab_size)
     with folder_aside(out) as folder:
         tokenizer.save_pretrained(folder)
     if json:
@@ -87,7 +78,7 @@ def report(
     language_field: Annotated[
         str | None, Parameter(help="Group jsonl or csv rows by this field; default: by file.")
     ] = None,
-    reading: Reading = ReadOptions(),  # pyright: ignore[reportInvalidTypeForm]
+    reading: Reading = ReadOptions(),
     json: Json = False,
 ) -> None:
     """Bytes, characters and words per token, by language.

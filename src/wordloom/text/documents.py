@@ -6,6 +6,7 @@ import glob
 import gzip
 import io
 import json
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from html.parser import HTMLParser
@@ -42,8 +43,14 @@ class ReadOptions:
     """Replace bytes that are wrong in the encoding by U+FFFD instead of refusing the file."""
 
 
+_NOTES = re.compile(r"(readme|licen[cs]e|copying|notice|source|citation|changelog|datacard)\b", re.IGNORECASE)
+
+
 def find_files(paths: list[str]) -> list[Path]:
-    """Files named by paths, folders (all readable files below, hidden ones left out) and globs, sorted.
+    """Files named by paths, folders and globs, sorted.
+
+    Of a folder, all files of known kinds below it are taken, but not hidden ones nor notes about the data
+    (README, LICENSE, SOURCE and the like); name such a file itself to read it.
 
     Raises:
         InputError: a path does not exist or a glob or folder holds no readable file.
@@ -57,7 +64,7 @@ def find_files(paths: list[str]) -> list[Path]:
                 for file in sorted(path.rglob("*"))
                 if file.is_file() and not any(part.startswith(".") for part in file.relative_to(path).parts)
             ]
-            readable = [file for file in files if _kind(file) in _READERS]
+            readable = [file for file in files if _kind(file) in _READERS and not _NOTES.match(file.name)]
             if not readable:
                 what = f"{len(files)} file(s), none of a known kind" if files else "no files"
                 raise InputError(

@@ -2,27 +2,21 @@
 
 import hashlib
 import json
-import tempfile
-from array import array
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import IO
 
-from wordloom.core.console import progress
+from wordloom.core.console import ProgressBar, progress
 from wordloom.core.errors import InputError
 from wordloom.core.files import folder_aside, sha256_of_file
-from wordloom.text.clean import normalize
-from wordloom.text.dedup import SeenBefore, content_hash
-from wordloom.text.documents import ReadOptions, find_files, read_documents
-from wordloom.text.split import check_fraction, is_validation, tail_start
+from wordloom.text.documents import ReadOptions, find_files
+from wordloom.text.split import check_fraction
+from wordloom.tokens.corpus import Corpus
 from wordloom.tokens.shards import MANIFEST, Dataset, ShardWriter, Split, token_dtype, write_manifest
 from wordloom.tokens.tokenizer import TextTokenizer
-from wordloom.tokens.train import Kind, default_vocab_size, train_tokenizer
+from wordloom.tokens.train import SMALLEST_VOCAB, Kind, default_vocab_size, train_tokenizer
 
 _FORMAT = 1
-_BATCH_CHARACTERS = 2_000_000
-"""Text encoded at a time; bounds memory and keeps all cores busy."""
 
 
 @dataclass(frozen=True)
@@ -89,15 +83,10 @@ def prepare(
         return Prepared(Dataset.open(out), reused=True)
 
     out.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryFile(dir=out.parent) as spool, folder_aside(out) as folder:
-        corpus = _collect(files, reading, options.validation, spool)
-        if tokenizer is None:
-            vocab_size = options.vocab_size
-            if vocab_size is None and options.kind in ("bpe", "unigram"):
-                vocab_size = default_vocab_size(corpus.n_bytes)
-                tokenizer = _learn(corpus, options.kind, vocab_size, may_shrink=True)
-            else:
-                tokenizer = _learn(corpus, options.kind, vocab_size, may_shrink=False)
+    corpus = Corpus(files, reading, options.validation, out.parent)
+    if tokenizer is None:
+        tokenizer = learn(corpus, options.kind, options.vocab_size)
+    with folder_aside(out) as folder:
         tokenizer.save_pretrained(folder)
         splits = _encode(corpus, tokenizer, folder)
         write_manifest(
@@ -122,95 +111,35 @@ def _key_of(folder: Path) -> str | None:
         return None
 
 
-class _Corpus:
-    """The cleaned documents, spooled to disk so that two passes cost neither memory nor parsing twice."""
+def learn(corpus: Corpus, kind: Kind, vocab_size: int | None) -> TextTokenizer:
+    """Learn a vocabulary from a corpus.
 
-    def __init__(self, spool: IO[bytes]):
-        self._spool = spool
-        self._lengths, self._validates = array("Q"), array("B")
-        self.n_bytes = self.n_duplicates = self.n_empty = 0
-        self.rule, self._tail = "by document, content hash", 0.0
+    A size that was not asked for is halved until the text supports it.
 
-    def add(self, text: str, validates: bool) -> None:
-        data = text.encode()
-        self._spool.write(data)
-        self._lengths.append(len(data))
-        self._validates.append(validates)
-        self.n_bytes += len(data)
-
-    def split_off(self, fraction: float, lowest: int) -> None:
-        """Decide the split once all documents are known; `lowest` is the one with the lowest hash."""
-        if len(self._lengths) < 1 / fraction:
-            self.rule, self._tail = f"last {fraction:.0%} of each document", fraction
-        elif not any(self._validates):
-            self._validates[lowest] = True
-
-    def documents(self) -> Iterator[tuple[str, str]]:
-        """(split, text) in the order of reading."""
-        self._spool.seek(0)
-        for length, validates in zip(self._lengths, self._validates, strict=True):
-            text = self._spool.read(length).decode()
-            if not self._tail:
-                yield "validation" if validates else "train", text
-            else:
-                cut = tail_start(text, self._tail)
-                yield "train", text[:cut]
-                yield "validation", text[cut:]
-
-    def batches(self) -> Iterator[list[tuple[str, str]]]:
-        """Documents in lists of about _BATCH_CHARACTERS."""
-        batch: list[tuple[str, str]] = []
-        size = 0
-        for each in self.documents():
-            batch.append(each)
-            size += len(each[1])
-            if size >= _BATCH_CHARACTERS:
-                yield batch
-                batch, size = [], 0
-        if batch:
-            yield batch
-
-
-def _collect(files: list[Path], reading: ReadOptions, fraction: float, spool: IO[bytes]) -> _Corpus:
-    corpus, seen_before = _Corpus(spool), SeenBefore()
-    lowest, lowest_hash = 0, b"\xff" * 17
-    with progress("Reading", sum(file.stat().st_size for file in files)) as bar:
-        for document in read_documents(files, reading, on_bytes=bar.advance):
-            text = normalize(document.text)
-            digest = content_hash(text)
-            if not text.strip():
-                corpus.n_empty += 1
-            elif seen_before(digest):
-                corpus.n_duplicates += 1
-            else:
-                if digest < lowest_hash:
-                    lowest, lowest_hash = len(corpus._lengths), digest
-                corpus.add(text, is_validation(digest, fraction))
-    if not corpus.n_bytes:
-        raise InputError(f"{', '.join(map(str, files[:3]))}: no text found ({corpus.n_empty} empty documents).")
-    corpus.split_off(fraction, lowest)
-    return corpus
-
-
-def _learn(corpus: _Corpus, kind: Kind, vocab_size: int | None, may_shrink: bool) -> TextTokenizer:
-    """Learn from the training side only; validation must stay unseen."""
+    Raises:
+        InputError: the text does not support the size that was asked for.
+    """
+    chosen = vocab_size is None and kind in ("bpe", "unigram")
+    size = default_vocab_size(corpus.n_bytes) if chosen else vocab_size
     while True:
-        with progress("Learning the vocabulary", corpus.n_bytes) as bar:
-
-            def texts(bar=bar) -> Iterator[list[str]]:
-                for batch in corpus.batches():
-                    yield [text for split, text in batch if split == "train"]
-                    bar.advance(sum(len(text.encode()) for _, text in batch))
-
-            try:
-                return train_tokenizer(texts(), kind, vocab_size)
-            except InputError:
-                if not may_shrink or vocab_size is None or vocab_size <= 258:
-                    raise
-        vocab_size = max(258, vocab_size // 2)
+        try:
+            with progress("Learning the vocabulary", None) as bar:
+                return train_tokenizer(_counted(corpus.learning_sample(), bar), kind, size)
+        except InputError:
+            if not chosen or size is None or size <= SMALLEST_VOCAB:
+                raise
+            size = max(SMALLEST_VOCAB, size // 2)
 
 
-def _encode(corpus: _Corpus, tokenizer: TextTokenizer, folder: Path) -> dict[str, Split]:
+def _counted(batches: Iterator[list[str]], bar: ProgressBar) -> Iterator[list[str]]:
+    read = 0
+    for batch in batches:
+        yield batch
+        read += sum(map(len, batch))
+        bar.advance(0, f"{read / 1e6:,.0f} M characters read, merging follows")
+
+
+def _encode(corpus: Corpus, tokenizer: TextTokenizer, folder: Path) -> dict[str, Split]:
     """Every document as <bos> text <eos>; where both are one token, one stands between two documents."""
     opening = [tokenizer.bos_token_id] if tokenizer.bos_token_id is not None else []
     closing = [tokenizer.eos_token_id] if tokenizer.eos_token_id is not None else []

@@ -11,6 +11,8 @@ from wordloom.tokens.tokenizer import ANY_CHARACTER, END_OF_TEXT, TextTokenizer
 
 Kind = Literal["bpe", "unigram", "byte", "char"]
 PAD, UNKNOWN = "<|pad|>", "<|unk|>"
+SMALLEST_VOCAB = 256 + 2
+"""Every byte, and the tokens between documents and for padding."""
 
 
 def default_vocab_size(n_bytes: int) -> int:
@@ -48,14 +50,15 @@ def train_tokenizer(
     if kind == "char":
         return _train_characters(texts, vocab_size)
     special = [END_OF_TEXT, PAD]
-    smallest = 256 + len(special)
     if kind == "byte":
-        if vocab_size not in (None, smallest):
-            raise InputError(f"--vocab-size {vocab_size}: a byte tokenizer has always {smallest} tokens; leave it out.")
-        vocab_size = smallest
-    if vocab_size is None or vocab_size < smallest:
+        if vocab_size not in (None, SMALLEST_VOCAB):
+            raise InputError(
+                f"--vocab-size {vocab_size}: a byte tokenizer has always {SMALLEST_VOCAB} tokens; leave it out."
+            )
+        vocab_size = SMALLEST_VOCAB
+    if vocab_size is None or vocab_size < SMALLEST_VOCAB:
         raise InputError(
-            f"--vocab-size {vocab_size}: must be at least {smallest} (256 bytes and {len(special)} special tokens)."
+            f"--vocab-size {vocab_size}: must be at least {SMALLEST_VOCAB} (256 bytes and {len(special)} special tokens)."
         )
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     if kind == "unigram":
