@@ -16,8 +16,6 @@ from wordloom.training.settings import ModelSettings, TrainSettings
 from wordloom.training.state import RUN, latest_checkpoint, read_run
 
 PROMPTS = ["ROMEO:", "KING RICHARD III:\nNow", "To be or not to"]
-MODEL = ModelSettings(layers=4, width=128, heads=4, context=128)
-TRAINING = TrainSettings(steps=900, batch=16, evaluations=6)
 
 
 def quickstart(*, out: Path = Path("runs/quickstart"), steps: int = 900, json: Json = False) -> None:
@@ -33,7 +31,7 @@ def quickstart(*, out: Path = Path("runs/quickstart"), steps: int = 900, json: J
     steps
         Optimizer steps; 900 take about a minute and a half on two cores.
     """
-    training = TrainSettings(**{**TRAINING.__dict__, "steps": steps})
+    training = TrainSettings(steps=steps, evaluations=6)
     show = showing(PROMPTS)
     finished = _finished(out)
     if finished is not None:
@@ -49,7 +47,7 @@ def quickstart(*, out: Path = Path("runs/quickstart"), steps: int = 900, json: J
         if (out / RUN).exists():  # stopped before its first checkpoint: nothing to keep
             (out / RUN).unlink()
             (out / "metrics.jsonl").unlink(missing_ok=True)
-        result = pretrain(data, out, MODEL, training, show)
+        result = pretrain(data, out, ModelSettings(), training, show)
     if json:
         print_json(as_json(result))
         return

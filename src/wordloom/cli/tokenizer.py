@@ -107,9 +107,9 @@ def report(
 
 def _table(tokenizer: TextTokenizer, fits: list[Fit]) -> Table:
     table = Table(title=f"{tokenizer.kind}, {tokenizer.vocab_size:,} tokens", title_justify="left")
-    table.add_column("language")
-    for name in ("bytes/token", "characters/token", "tokens/word", "tokens", "unknown", "lossless"):
-        table.add_column(name, justify="right")
+    table.add_column("language", overflow="fold")
+    for name in ("bytes\n/token", "characters\n/token", "tokens\n/word", "tokens", "unknown", "lossless"):
+        table.add_column(name, justify="right", no_wrap=True)
     for fit in sorted(fits, key=lambda fit: -fit.bytes_per_token):
         table.add_row(
             fit.language,

@@ -79,6 +79,7 @@ def train_tokenizer(
             f"--vocab-size {vocab_size:,}: this text supports at most {backend.get_vocab_size():,} tokens. "
             "Ask for no more than that, or give more text."
         )
+    backend = Tokenizer.from_str(backend.to_str())  # unigram scores lose their last bit when saved: now, not later
     return TextTokenizer(backend, {"bos_token": END_OF_TEXT, "eos_token": END_OF_TEXT, "pad_token": PAD})
 
 

@@ -15,13 +15,13 @@ class ModelSettings:
     """llama (RMSNorm, rotary positions, SwiGLU), qwen3 (llama with normalised queries and keys), gpt2, gpt_neox."""
     layers: int = 4
     """Number of blocks."""
-    width: int = 256
+    width: int = 128
     """Width of the residual stream (d_model)."""
     heads: int = 4
     """Attention heads; the width must be a multiple."""
     kv_heads: int | None = None
     """Key and value heads, fewer than heads for grouped queries; default: as many as heads."""
-    context: int = 256
+    context: int = 128
     """Tokens the model sees at once."""
     dropout: float = 0.0
     """Dropout rate; 0.1 to 0.2 helps when the text is seen many times over."""
@@ -37,7 +37,7 @@ class TrainSettings:
     """Passes over the training text."""
     minutes: float | None = None
     """Training time on this machine; turned into steps by timing a few before the start."""
-    batch: int = 32
+    batch: int = 16
     """Sequences per optimizer step."""
     micro_batch: int | None = None
     """Sequences at a time, if a whole batch does not fit in memory; the result is the same."""

@@ -1,0 +1,94 @@
+"""Fixtures that many tests share: small texts, tokenizers and models, made on the spot."""
+
+import os
+from pathlib import Path
+
+import pytest
+import torch
+
+from wordloom.core.randomness import generator
+from wordloom.model.config import ModelConfig
+from wordloom.model.decoder import Decoder
+from wordloom.model.presets import from_scratch
+from wordloom.tokens.prepare import PrepareOptions, prepare
+from wordloom.tokens.shards import Dataset
+from wordloom.tokens.tokenizer import TextTokenizer
+from wordloom.tokens.train import train_tokenizer
+
+VERSES = [
+    "The lamp was lit at dusk, and the keeper read aloud to nobody.",
+    "A storm came from the west; the boats stayed in, the nets stayed dry.",
+    "Zwölf Boxkämpfer jagen Viktor quer über den großen Sylter Deich.",
+    "春眠不觉晓，处处闻啼鸟。夜来风雨声，花落知多少。",
+    "白日依山尽，黄河入海流。欲穷千里目，更上一层楼。",
+    "Съешь же ещё этих мягких французских булок, да выпей чаю.",
+    "def area(r):\n    return 3.14159 * r ** 2\n\n\nprint(area(2))",
+    "emoji 👩‍👩‍👧 and tabs\tand  two blanks",
+]
+"""Short texts of several languages and kinds."""
+
+
+def story(number: int) -> str:
+    """A text like no other, long enough to learn from."""
+    lines = [f"Chapter {number}."]
+    for part in range(6):
+        lines.append(f"{VERSES[(number + part) % len(VERSES)]} And so ended day {part} of journey {number}.")
+    return "\n".join(lines)
+
+
+@pytest.fixture(scope="session")
+def texts() -> list[str]:
+    return [story(number) for number in range(60)]
+
+
+@pytest.fixture(scope="session")
+def tokenizer(texts: list[str]) -> TextTokenizer:
+    return train_tokenizer(texts, "bpe", 400)
+
+
+@pytest.fixture(scope="session")
+def dataset(texts: list[str], tmp_path_factory: pytest.TempPathFactory) -> Dataset:
+    folder = tmp_path_factory.mktemp("corpus")
+    for number, text in enumerate(texts):
+        (folder / f"{number:02}.txt").write_text(text, encoding="utf-8")
+    return prepare([str(folder)], folder / "prepared", PrepareOptions("bpe", 400)).dataset
+
+
+def tiny_config(vocab_size: int = 400, architecture: str = "llama", context_length: int = 32) -> ModelConfig:
+    return from_scratch(
+        architecture,  # pyright: ignore[reportArgumentType]
+        vocab_size=vocab_size,
+        n_layers=2,
+        d_model=32,
+        n_heads=4,
+        n_kv_heads=2 if architecture in ("llama", "qwen3") else 4,
+        context_length=context_length,
+        bos_token_id=0,
+        eos_token_id=0,
+        pad_token_id=1,
+    )
+
+
+def random_decoder(config: ModelConfig, seed: int = 0) -> Decoder:
+    """Weights large enough that predictions differ from token to token."""
+    decoder = Decoder(config)
+    decoder.initialise(generator(seed, "test"))
+    with torch.no_grad():
+        for parameter in decoder.parameters():
+            if parameter.dim() > 1:
+                parameter *= 8
+    return decoder.eval()
+
+
+@pytest.fixture(scope="session")
+def decoder() -> Decoder:
+    return random_decoder(tiny_config())
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """The folder of public datasets, if there is one."""
+    folder = Path(os.environ.get("WORDLOOM_SHARED_DATA", Path(__file__).parents[1] / "../shared/data")).resolve()
+    if not folder.is_dir():
+        pytest.skip(f"no datasets at {folder}; set WORDLOOM_SHARED_DATA")
+    return folder

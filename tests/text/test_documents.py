@@ -1,0 +1,139 @@
+"""Readers: what they give, and what they say about files they cannot use."""
+
+import gzip
+import json
+from pathlib import Path
+
+import pytest
+import zstandard
+
+from wordloom.core.errors import InputError
+from wordloom.text.documents import ReadOptions, find_files, read_documents
+
+
+def read(path: Path, **options: object) -> list[str]:
+    reading = ReadOptions(**options)  # pyright: ignore[reportArgumentType]
+    return [document.text for document in read_documents(find_files([str(path)]), reading)]
+
+
+def test_txt_and_md_are_one_document_each(tmp_path: Path):
+    (tmp_path / "b.md").write_text("# Titel\n你好", encoding="utf-8")
+    (tmp_path / "a.txt").write_text("one\ntwo")
+    (tmp_path / ".hidden.txt").write_text("no")
+    (tmp_path / "LICENSE.txt").write_text("no")
+    (tmp_path / "picture.png").write_bytes(b"\x89PNG")
+    assert read(tmp_path) == ["one\ntwo", "# Titel\n你好"]
+
+
+def test_separator_splits_a_file_into_documents(tmp_path: Path):
+    (tmp_path / "a.txt").write_text("one\n<|endoftext|>\ntwo\n")
+    assert read(tmp_path, separator="<|endoftext|>") == ["one", "two"]
+
+
+def test_globs_and_files_are_taken_once(tmp_path: Path):
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "a.txt").write_text("a")
+    (tmp_path / "sub" / "b.txt").write_text("b")
+    files = find_files([str(tmp_path / "**/*.txt"), str(tmp_path / "a.txt"), str(tmp_path)])
+    assert sorted(file.name for file in files) == ["a.txt", "b.txt"]
+
+
+def test_jsonl_with_several_fields_and_lists_of_lines(tmp_path: Path):
+    rows = [{"title": "静夜思", "lines": ["床前明月光", "疑是地上霜"], "by": "李白"}, {"title": "x", "lines": []}]
+    (tmp_path / "a.jsonl").write_text("\n".join(json.dumps(row) for row in rows) + "\n\n")
+    assert read(tmp_path, text_field=("title", "lines")) == ["静夜思\n床前明月光\n疑是地上霜", "x\n"]
+    documents = list(read_documents(find_files([str(tmp_path)]), ReadOptions(text_field=("title",))))
+    assert documents[0].fields["by"] == "李白" and documents[1].source.endswith("a.jsonl, line 2")
+
+
+def test_csv_with_quotes_and_line_breaks(tmp_path: Path):
+    (tmp_path / "a.csv").write_text('id,text\n1,"one, ""two""\nthree"\n2,four\n')
+    assert read(tmp_path) == ['one, "two"\nthree', "four"]
+    (tmp_path / "b.tsv").write_text("text\tn\nfive, six\t1\n")
+    assert read(tmp_path / "b.tsv") == ["five, six"]
+
+
+def test_html_keeps_what_is_seen(tmp_path: Path):
+    page = """<!doctype html><html><head><title>T</title><style>p{}</style></head><body><script>if (a<b) x()</script>
+    <h1>A &amp; B</h1><p>One <b>two</b>
+    three&nbsp;four</p><ul><li>first<li>second</ul><pre>  code
+      more</pre>四<br>五</body></html>"""
+    (tmp_path / "a.html").write_text(page, encoding="utf-8")
+    [text] = read(tmp_path)
+    assert text.splitlines()[0] == "A & B"
+    assert "One two three\xa0four" in text or "One two three four" in text
+    assert "first\n" in text and "  code\n      more" in text and "四\n五" in text
+    assert "x()" not in text and "p{}" not in text and "T\n" not in text
+
+
+@pytest.mark.parametrize("ending", ["gz", "zst"])
+def test_compressed_files(ending: str, tmp_path: Path):
+    pack = gzip.compress if ending == "gz" else zstandard.compress
+    data = "".join(json.dumps({"text": f"row {n} 你好"}) + "\n" for n in range(500)).encode()
+    (tmp_path / f"a.jsonl.{ending}").write_bytes(pack(data))
+    (tmp_path / f"b.txt.{ending}").write_bytes(pack("词".encode()))
+    assert read(tmp_path)[0] == "row 0 你好" and len(read(tmp_path)) == 501
+    (tmp_path / f"b.txt.{ending}").write_bytes(pack(data)[:-9])
+    with pytest.raises(InputError, match=r"b\.txt.*(damaged|cut short)"):
+        read(tmp_path / f"b.txt.{ending}")
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-32"])
+def test_a_byte_order_mark_tells_the_encoding(encoding: str, tmp_path: Path):
+    (tmp_path / "a.txt").write_bytes("汉字 text".encode(encoding))
+    assert read(tmp_path) == ["汉字 text"]
+
+
+CHINESE = "床前明月光，疑是地上霜。举头望明月，低头思故乡。" * 10
+
+
+def test_wrong_encoding_is_refused_with_place_and_mend(tmp_path: Path):
+    (tmp_path / "a.txt").write_bytes(b"abc " + CHINESE.encode("gb18030"))
+    with pytest.raises(InputError, match=r"a\.txt: byte 0x.. at offset 4 is not valid utf-8.*--encoding gb18030"):
+        read(tmp_path)
+    assert read(tmp_path, encoding="gb18030") == ["abc " + CHINESE]
+    assert read(tmp_path, encoding="auto") == ["abc " + CHINESE]
+    with pytest.raises(InputError, match="no such encoding"):
+        read(tmp_path, encoding="klingon")
+
+
+def test_single_wrong_bytes_can_be_replaced(tmp_path: Path):
+    (tmp_path / "a.txt").write_bytes(b"good \xff good")
+    assert read(tmp_path, repair=True) == ["good \ufffd good"]
+
+
+def test_offset_in_jsonl_counts_from_the_start_of_the_file(tmp_path: Path):
+    first = b'{"text": "fine"}\n'
+    (tmp_path / "a.jsonl").write_bytes(first + b'{"text": "bad \xe9"}\n')
+    with pytest.raises(InputError, match=f"at offset {len(first) + 14}"):
+        read(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "name, content, message",
+    [
+        ("a.txt", b"", "is empty"),
+        ("a.txt", b"MZ\x00\x01binary", "is binary.*offset 2"),
+        ("a.jsonl", b'{"body": "x", "title": "y"}\n', r'line 1: no field "text" \(found: body, title\).*--text-field'),
+        ("a.jsonl", b'{"text": "x"}\n{"text": \n', "line 2: not valid JSON"),
+        ("a.jsonl", b'{"text": "x"}\n["y"]\n', "line 2: holds list"),
+        ("a.jsonl", b'{"text": 7}\n', "holds int, not text"),
+        ("a.jsonl", b"[" * 100_000, "line 1: not valid JSON"),
+        ("a.csv", b"id,body\n1,x\n", r'line 2: no field "text" \(found: id, body\)'),
+        ("a.csv", b"id,text\n1,x,y\n", "line 2: has another number of columns"),
+        ("a.csv", b'id,text\n1,"x\n', "not valid CSV"),
+        ("a.doc", b"x", r"kind '.doc' is not known"),
+        ("a.txt.gz", b"not gzip", "damaged"),
+    ],
+)
+def test_bad_files_are_named_with_the_mend(name: str, content: bytes, message: str, tmp_path: Path):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(InputError, match=message) as caught:
+        read(tmp_path / name)
+    assert str(tmp_path / name) in str(caught.value)
+
+
+def test_nothing_there(tmp_path: Path):
+    for name, message in (("nowhere.txt", "no such file"), ("*.txt", "no file matches"), ("", "holds no files")):
+        with pytest.raises(InputError, match=message):
+            find_files([str(tmp_path / name)])

@@ -1,0 +1,159 @@
+"""Tokenizers: lossless on any text, equal to transformers after saving, exact when long texts are cut."""
+
+from pathlib import Path
+
+import pytest
+import transformers
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from wordloom.core.errors import CheckpointError, InputError
+from wordloom.text.documents import Document
+from wordloom.tokens.report import PASSAGE, measure, measure_passage
+from wordloom.tokens.tokenizer import TextTokenizer
+from wordloom.tokens.train import Kind, default_vocab_size, train_tokenizer
+
+ANY_TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=60)
+KINDS: dict[Kind, int | None] = {"bpe": 400, "unigram": 300, "byte": None, "char": None}
+
+
+@pytest.fixture(scope="module", params=list(KINDS))
+def trained(request: pytest.FixtureRequest, texts: list[str]) -> TextTokenizer:
+    return train_tokenizer(texts, request.param, KINDS[request.param])
+
+
+@settings(max_examples=60, deadline=None)
+@given(text=ANY_TEXT)
+def test_decoding_gives_the_text_back(trained: TextTokenizer, text: str):
+    ids = trained.encode(text)
+    if trained.unk_token_id is None:
+        assert trained.decode(ids) == text
+    else:
+        assert len(ids) == len(text)
+        assert trained.decode(ids) == "".join(
+            "<|unk|>" if t == trained.unk_token_id else c for t, c in zip(ids, text, strict=True)
+        )
+
+
+def test_saved_and_read_by_us_and_by_transformers(trained: TextTokenizer, texts: list[str], tmp_path: Path):
+    trained.model_max_length = 128
+    trained.save_pretrained(tmp_path)
+    ours, theirs = TextTokenizer.from_pretrained(tmp_path), transformers.AutoTokenizer.from_pretrained(tmp_path)
+    assert ours.fingerprint() == trained.fingerprint() and ours.special_tokens == trained.special_tokens
+    assert ours.model_max_length == theirs.model_max_length == 128
+    for text in [*texts[:8], "unseen: žß 龍\n\n  x", ""]:
+        assert ours.encode(text) == theirs.encode(text)
+        ids = ours.encode(text) + [ours.eos_token_id]
+        for skip in (False, True):
+            assert ours.decode(ids, skip_special_tokens=skip) == theirs.decode(ids, skip_special_tokens=skip)
+    for name in ("bos_token_id", "eos_token_id", "pad_token_id", "unk_token_id"):
+        assert getattr(ours, name) == getattr(theirs, name)
+    batch = ["one", "a longer text"]
+    padded = ours(batch, padding=True, return_tensors="pt")
+    expected = theirs(batch, padding=True, return_tensors="pt")
+    assert padded.input_ids.equal(expected.input_ids) and padded.attention_mask.equal(expected.attention_mask)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    parts=st.lists(
+        st.sampled_from(["a", " ", "\n", "\n\n", "\t", "语", "'s", "9", "\u3000", "ab c", "\r", "."]), max_size=60
+    )
+)
+def test_cutting_long_texts_changes_no_token(trained: TextTokenizer, parts: list[str]):
+    text = "".join(parts)
+    pieces = list(trained._pieces(text, size=4))
+    assert "".join(pieces) == text
+    ids = [token for piece in pieces for token in trained.encode(piece)]
+    assert ids == trained.encode(text)
+
+
+def test_special_tokens_in_a_document_are_text(tokenizer: TextTokenizer):
+    [ids] = tokenizer.encode_documents(["a<|endoftext|>b"])
+    assert tokenizer.eos_token_id not in ids and tokenizer.decode(ids) == "a<|endoftext|>b"
+    assert tokenizer.eos_token_id in tokenizer.encode("a<|endoftext|>b")
+
+
+@pytest.mark.parametrize(
+    "kind, size, message",
+    [
+        ("bpe", 50_000, r"supports at most [\d,]+ tokens"),
+        ("unigram", 50_000, r"supports at most [\d,]+ tokens"),
+        ("char", 5_000, r"has only [\d,]+ characters"),
+        ("bpe", 100, "at least 258"),
+        ("byte", 300, "always 258"),
+    ],
+)
+def test_vocabularies_the_text_does_not_support(kind: Kind, size: int, message: str, texts: list[str]):
+    with pytest.raises(InputError, match=message):
+        train_tokenizer(texts[:10], kind, size)
+
+
+def test_byte_tokenizer_gives_one_token_a_byte():
+    tokenizer = train_tokenizer([], "byte")
+    assert len(tokenizer.encode("é龍x")) == 2 + 3 + 1 and tokenizer.kind == "bytes"
+
+
+def test_show_makes_blanks_and_broken_bytes_visible(tokenizer: TextTokenizer):
+    shown = [tokenizer.show(token) for token in tokenizer.encode(" \n龍")]
+    assert "␣" in "".join(shown) and "⏎" in "".join(shown)
+    assert "<0xE9>" in "".join(shown)
+
+
+def test_gpt2_files(shared_data: Path, tmp_path: Path):
+    """vocab.json and merges.txt alone, as old GPT-2 folders have them, give transformers' ids."""
+    import shutil
+
+    from tokenizers import Tokenizer
+
+    source = shared_data / "tokenizers" / "gpt2"
+    shutil.copy(source / "encoder.json", tmp_path / "vocab.json")
+    shutil.copy(source / "vocab.bpe", tmp_path / "merges.txt")
+    ours = TextTokenizer.from_pretrained(tmp_path)
+    theirs = transformers.GPT2Tokenizer.from_pretrained(tmp_path)
+    for text in [*PASSAGE.values(), "def f(x):\n    return x  # ok\n\n\n", "<|endoftext|>a"]:
+        assert ours.encode(text) == theirs.encode(text)
+        assert ours.decode(ours.encode(text)) == text
+    assert ours.eos_token_id == 50256 and isinstance(ours.backend, Tokenizer)
+    assert TextTokenizer.from_pretrained(source).encode("hello world") == [31373, 995]
+
+
+def test_no_tokenizer_here(tmp_path: Path):
+    with pytest.raises(CheckpointError, match="has no tokenizer"):
+        TextTokenizer.from_pretrained(tmp_path)
+    (tmp_path / "tokenizer.json").write_text("{}")
+    with pytest.raises(CheckpointError, match="is no tokenizer"):
+        TextTokenizer.from_pretrained(tmp_path)
+
+
+def test_texts_of_different_length_need_padding(tokenizer: TextTokenizer):
+    with pytest.raises(InputError, match="padding=True"):
+        tokenizer(["a", "a longer one"], return_tensors="pt")
+    left = tokenizer(["a", "a longer one"], padding=True, padding_side="left", return_tensors="pt")
+    assert left.attention_mask[0].tolist()[-1] == 1 and left.attention_mask[0].tolist()[0] == 0
+
+
+def test_half_a_surrogate_pair_is_refused(tokenizer: TextTokenizer):
+    with pytest.raises(InputError, match="surrogate"):
+        tokenizer.encode("\ud800")
+
+
+def test_report_by_language(tokenizer: TextTokenizer):
+    fits = {fit.language: fit for fit in measure_passage(tokenizer)}
+    assert set(fits) == set(PASSAGE) and all(fit.lossless for fit in fits.values())
+    assert (
+        fits["English"].bytes_per_token > fits["हिन्दी"].bytes_per_token
+    )  # the first was learned, the second never seen
+    rows = [
+        Document("Guten Tag", "x", {"lang": "de"}),
+        Document("Tag", "x", {"lang": "de"}),
+        Document("Hi", "x", {"lang": "en"}),
+    ]
+    by_field = {fit.language: fit for fit in measure(tokenizer, rows, "lang")}
+    assert by_field["de"].words == 3 and by_field["de"].characters == 12 and by_field["en"].bytes == 2
+
+
+@given(st.integers(0, 2**50))
+def test_default_vocabulary_is_a_power_of_two_in_bounds(n_bytes: int):
+    size = default_vocab_size(n_bytes)
+    assert 512 <= size <= 65536 and size & (size - 1) == 0
