@@ -194,7 +194,7 @@ class CausalLM(nn.Module):
     ) -> Tensor:
         """Continue every row of `input_ids`, with transformers' names and defaults.
 
-        Greedy unless `do_sample=True`; 20 tokens in all unless `max_length` (prompt included) or
+        Greedy unless `do_sample=True`; 20 new tokens unless `max_length` (prompt included) or
         `max_new_tokens` says otherwise. What is left out comes from generation_config.json, then from
         transformers' defaults (temperature 1, top_k 50). Without `seed` the draw follows
         `torch.manual_seed`.
@@ -220,11 +220,9 @@ class CausalLM(nn.Module):
         if attention_mask is None:
             is_padding = pad is not None and pad not in config.eos_token_ids and pad != config.bos_token_id
             attention_mask = (input_ids != pad).long() if is_padding else torch.ones_like(input_ids)
-        width = input_ids.shape[1]
         if max_new_tokens is None:
-            total = next((n for n in (max_length, defaults.get("max_length")) if n is not None), None)
-            max_new_tokens = defaults.get("max_new_tokens") if total is None else total - width
-            max_new_tokens = 20 - width if max_new_tokens is None else max_new_tokens
+            total, width = max_length or defaults.get("max_length"), input_ids.shape[1]
+            max_new_tokens = total - width if total else defaults.get("max_new_tokens", 20)
             if max_new_tokens < 1:
                 raise InputError(f"the prompt has {width} tokens already: give a larger max_length, or max_new_tokens.")
 

@@ -43,6 +43,8 @@ class _Reader:
         self._cache = KVCache(decoder.config.n_layers) if use_cache else None
         self._views: list[tuple[int, int]] = []
         """First visible column and rotary frequency epoch of every row: what cached keys depend on."""
+        self._start = 0
+        """The first column in the cache."""
 
     def append(self, tokens_B: Tensor) -> None:
         """Add one token to every row."""
@@ -66,18 +68,19 @@ class _Reader:
     def next_logits(self) -> Tensor:
         """Logits after the last token of every row, shape (B, V)."""
         views, cache = [self._view(padding) for padding in self._padding], self._cache
-        if cache is not None and views != self._views:
-            cache.clear()
-        self._views = views
         firsts = [first for first, _ in views]
-        start = min(firsts)
-        known = start + (cache.length if cache is not None else 0)
+        if cache is None or views != self._views:
+            self._start = min(firsts)
+            if cache is not None:
+                cache.clear()
+        self._views = views
+        known = self._start + (cache.length if cache is not None else 0)
         tokens, mask, positions = self._tokens[:, known:], None, None
-        if len(set(firsts)) > 1:
-            columns = torch.arange(start, self._tokens.shape[1], device=self._device)
+        if max(firsts) > self._start:
+            columns = torch.arange(self._start, self._tokens.shape[1], device=self._device)
             positions = columns - torch.tensor(firsts, device=self._device)[:, None]
             mask = positions >= 0
-            positions = positions.clamp(min=0)[:, known - start :]
+            positions = positions.clamp(min=0)[:, known - self._start :]
         hidden_BTD = self._decoder.hidden(tokens, mask, positions, cache)
         return self._decoder.unembed(hidden_BTD[:, -1])
 

@@ -171,7 +171,7 @@ class _Run:
         self.config = model_config(model, self.tokenizer)
         self.samples = Samples(dataset.stream("train"), model.context, training.seed)
         self.hardware = probe(training.device)
-        wants_bf16 = training.precision == "bf16" or (training.precision == "auto" and model.width >= 256)
+        wants_bf16 = training.precision == "bf16" or (training.precision == "auto" and model.width >= 128)
         self.bf16 = wants_bf16 and (self.hardware.bf16 or training.precision == "bf16")
         self.decoder = Decoder(self.config)
         self.decoder.initialise(generator(training.seed, "weights"))
@@ -300,14 +300,27 @@ class _Run:
         """Evenly spaced, the last step always among them."""
         count = self.training.evaluations
         if count is None:
-            tokens_per_second = self.training.batch * self.model.context / step_seconds
-            evaluation_seconds = self.dataset.splits["validation"].tokens / (3 * tokens_per_second)  # forward only
-            affordable = _EVALUATION_SHARE * self.progress.n_steps * step_seconds / max(evaluation_seconds, 1e-9)
+            affordable = (
+                _EVALUATION_SHARE * self.progress.n_steps * step_seconds / self._evaluation_seconds(step_seconds)
+            )
             count = int(min(20, max(1, affordable)))
         return {math.ceil(self.progress.n_steps * part / count) for part in range(1, count + 1)}
 
+    def _evaluation_seconds(self, step_seconds: float) -> float:
+        """An estimate: forward passes only, about a third of the work of training a token."""
+        tokens_per_second = self.training.batch * self.model.context / step_seconds
+        return max(1e-3, self.dataset.splits["validation"].tokens / (3 * tokens_per_second))
+
     def _evaluate(self, bar: ProgressBar | None) -> Loss:
         self.decoder.eval()
+        done, n_tokens = 0, self.dataset.splits["validation"].tokens
+
+        def on_tokens(count: int) -> None:
+            nonlocal done
+            done += count
+            if bar:
+                bar.advance(0, f"evaluating {done / n_tokens:.0%}")
+
         with self._autocast():
             loss = evaluate(
                 self.decoder,
@@ -315,6 +328,7 @@ class _Run:
                 self.dataset.splits["validation"],
                 self.model.context,
                 device=self.hardware.device,
+                on_tokens=on_tokens,
             )
         if self.show is not None:
             self.showcase = self.show(self.decoder, self.tokenizer)
@@ -338,6 +352,7 @@ class _Run:
         tokens = self.progress.n_steps * self.training.batch * self.model.context
         epochs = self.progress.n_steps * self.training.batch / self.samples.per_epoch
         left = (self.progress.n_steps - self.progress.step) * step_seconds
+        left += n_evaluations * self._evaluation_seconds(step_seconds)
         precision = "bf16" if self.bf16 else "fp32"
         remark(
             f"{self.config.family}, {self.decoder.n_parameters():,} parameters, {precision} on {self.hardware.device}; "

@@ -66,7 +66,7 @@ def evaluate(
     stream: TokenStream,
     split: Split,
     context_length: int,
-    batch_tokens: int = 8192,
+    batch_tokens: int = 2048,
     device: str = "cpu",
     on_tokens: Callable[[int], None] = lambda n: None,
 ) -> Loss:

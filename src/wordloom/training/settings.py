@@ -56,7 +56,7 @@ class TrainSettings:
     clip: float = 1.0
     """Largest gradient norm; 0 turns clipping off."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
-    """auto takes bf16 where the hardware multiplies in it and the model is at least 256 wide."""
+    """auto takes bf16 where the hardware multiplies in it and the model is at least 128 wide."""
     device: str = "auto"
     """auto, cpu, cuda or mps."""
     seed: int = 0

@@ -1,0 +1,212 @@
+"""Every command as a person calls it: results, help, and what wrong input gets."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import transformers
+
+from ..conftest import VERSES, story
+
+
+def wordloom(
+    *arguments: object, stdin: str | bytes = b"", cwd: Path | None = None, **environment: str
+) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "wordloom", *map(str, arguments)]
+    data = stdin.encode() if isinstance(stdin, str) else stdin
+    done = subprocess.run(command, input=data, capture_output=True, cwd=cwd, env=os.environ | environment, check=False)
+    return subprocess.CompletedProcess(command, done.returncode, done.stdout.decode(), done.stderr.decode())
+
+
+def good(*arguments: object, **more: object) -> str:
+    done = wordloom(*arguments, **more)  # pyright: ignore[reportArgumentType]
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def bad(*arguments: object, **more: object) -> str:
+    """The one sentence that wrong input gets, with exit code 2 and no traceback."""
+    done = wordloom(*arguments, **more)  # pyright: ignore[reportArgumentType]
+    assert done.returncode == 2, (done.stdout, done.stderr)
+    assert "Traceback" not in done.stderr and done.stdout == ""
+    return done.stderr
+
+
+@pytest.fixture(scope="module")
+def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with texts, a corpus and a trained model, all made by the commands."""
+    folder = tmp_path_factory.mktemp("work")
+    (folder / "texts").mkdir()
+    for number in range(40):
+        (folder / "texts" / f"{number:02}.txt").write_text(story(number), encoding="utf-8")
+    good("prepare", "texts", "--out", "corpus", "--vocab-size", 400, cwd=folder)
+    good("pretrain", "corpus", "--out", "run", "--steps", 30, "--width", 32, "--layers", 2, "--heads", 2, "--context", 32,
+         "--evaluations", 2, cwd=folder)  # fmt: skip
+    return folder
+
+
+def test_help_of_every_command_teaches():
+    front = good("--help")
+    for name in ("quickstart", "prepare", "tokenizer", "pretrain", "generate", "next", "score", "info", "import"):
+        assert name in front
+    for command in (["prepare"], ["pretrain"], ["generate"], ["next"], ["score"], ["info"], ["tokenizer", "train"],
+                    ["tokenizer", "report"], ["import", "llama2c"]):  # fmt: skip
+        text = good(*command, "--help")
+        assert f"wordloom {' '.join(command)} " in text and "--json" in text
+
+
+def test_help_and_import_load_no_torch():
+    code = "import sys; sys.argv = ['wordloom', '--help']\nfrom wordloom.cli.app import main\ntry: main()\nexcept SystemExit: pass\nassert 'torch' not in sys.modules and 'numpy' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
+    subprocess.run([sys.executable, "-c", "import wordloom, sys; assert 'torch' not in sys.modules"], check=True)
+
+
+def test_prepare_says_what_it_did_and_does_nothing_twice(work: Path):
+    again = json.loads(good("prepare", "texts", "--out", "corpus", "--vocab-size", 400, "--json", cwd=work))
+    assert again["reused"] and again["splits"]["train"]["documents"] > 30
+    assert "nothing changed" in good("prepare", "texts", "--out", "corpus", "--vocab-size", 400, cwd=work)
+    (work / "poems.jsonl").write_text(json.dumps({"title": "春晓", "lines": [VERSES[3]]}, ensure_ascii=False))
+    made = good(
+        "prepare",
+        "poems.jsonl",
+        "--text-field",
+        "title",
+        "--text-field",
+        "lines",
+        "--kind",
+        "char",
+        "--out",
+        "zh",
+        cwd=work,
+    )
+    assert "characters" in made
+    given = good("prepare", "poems.jsonl", "--text-field", "lines", "--tokenizer", "run", "--out", "zh2", cwd=work)
+    assert "400 tokens" in given
+
+
+def test_generate_streams_repeats_and_stops(work: Path):
+    text = good("generate", "run", "The lamp", "--seed", 1, "--max-new-tokens", 20, cwd=work)
+    assert text.startswith("The lamp") and text == good(
+        "generate", "run", "The lamp", "--seed", 1, "--max-new-tokens", 20, cwd=work
+    )
+    assert good("generate", "run", "--greedy", "--max-new-tokens", 8, stdin="The lamp\n", cwd=work).startswith(
+        "The lamp"
+    )
+    three = json.loads(good("generate", "run", "春", "--n", 3, "--seed", 1, "--max-new-tokens", 9, "--json", cwd=work))
+    assert three["prompt"] == "春" and len(set(three["continuations"])) == 3
+    whole = good("generate", "run", "The", "--greedy", "--max-new-tokens", 30, cwd=work).rstrip("\n")
+    cut = good("generate", "run", "The", "--greedy", "--max-new-tokens", 30, "--stop", whole[8:11], cwd=work).rstrip(
+        "\n"
+    )
+    assert whole.startswith(cut) and whole[8:11] not in cut[3:]
+
+
+def test_next_and_score(work: Path):
+    table = good("next", "run", "And so ended day", "--top", 5, cwd=work)
+    assert "█" in table and "%" in table
+    rows = json.loads(good("next", "run", "And so ended day", "--top", 5, "--json", cwd=work))["next"]
+    assert len(rows) == 5 and rows[0]["probability"] >= rows[4]["probability"]
+    shown = good("score", "run", VERSES[0], cwd=work)
+    assert "perplexity" in shown and "bits per byte" in shown
+    figures = json.loads(good("score", "run", VERSES[3], "--json", cwd=work))
+    assert figures["log_probability"] == pytest.approx(sum(each["log_probability"] for each in figures["per_token"]))
+    from_file = json.loads(good("score", "run", "--file", "texts/00.txt", "--stride", 8, "--json", cwd=work))
+    assert from_file["bytes"] == len(story(0).encode()) and from_file["stride"] == 8
+
+
+def test_info_of_models_and_corpora(work: Path):
+    run = json.loads(good("info", "run", "--json", cwd=work))
+    assert run["model"]["family"] == "llama" and run["tokenizer"]["vocab_size"] == 400
+    assert run["result"]["steps"] == 30 and "corpus" in run["training data"]["folder"]
+    assert "byte-level BPE" in good("info", "run", cwd=work)
+    corpus = json.loads(good("info", "corpus", "--json", cwd=work))
+    assert corpus["train"]["documents"] + corpus["validation"]["documents"] == 40
+
+
+def test_tokenizer_train_and_report(work: Path):
+    good("tokenizer", "train", "texts", "--out", "tok", "--kind", "unigram", "--vocab-size", 300, cwd=work)
+    report = good("tokenizer", "report", "tok", cwd=work)
+    assert "中文" in report and "unigram" in report
+    rows = json.loads(good("tokenizer", "report", "run", "texts/00.txt", "texts/01.txt", "--json", cwd=work))
+    assert len(rows["languages"]) == 2 and all(row["lossless"] for row in rows["languages"])
+
+
+def test_transformers_generates_with_the_trained_model(work: Path):
+    model = transformers.AutoModelForCausalLM.from_pretrained(work / "run")
+    tokenizer = transformers.AutoTokenizer.from_pretrained(work / "run")
+    ids = tokenizer("The lamp", return_tensors="pt").input_ids
+    theirs = tokenizer.decode(model.generate(ids, max_new_tokens=20, do_sample=False)[0], skip_special_tokens=True)
+    assert theirs == good("generate", "run", "The lamp", "--greedy", "--max-new-tokens", 20, cwd=work).rstrip("\n")
+
+
+def test_settings_from_a_file_lose_against_flags(work: Path):
+    good("pretrain", "corpus", "--out", "again", "--config", "run/run.toml", "--steps", 2, cwd=work)
+    info = json.loads(good("info", "again", "--json", cwd=work))
+    assert info["training settings"]["width"] == 32 and info["training settings"]["steps"] == 2
+    assert "no such file" in bad("pretrain", "corpus", "--out", "x", "--config", "gone.toml", cwd=work)
+
+
+def test_control_c_saves_and_says_how_to_go_on(work: Path):
+    command = [sys.executable, "-m", "wordloom", "pretrain", "corpus", "--out", "stopped", "--steps", "100000", "--width", "32",
+               "--heads", "2", "--context", "32"]  # fmt: skip
+    process = subprocess.Popen(command, cwd=work, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    log = work / "stopped" / "metrics.jsonl"
+    while process.poll() is None and not (log.exists() and log.read_text().count("\n") > 1):
+        time.sleep(0.05)  # waiting for a state, not for time to pass
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130 and "wordloom pretrain --resume stopped" in errors and "Traceback" not in errors
+    assert good("generate", "stopped", "The", "--max-new-tokens", 3, cwd=work)
+    assert "unfinished" in good("info", "stopped", cwd=work)
+
+
+def test_quickstart_runs_and_runs_again(tmp_path: Path):
+    first = json.loads(good("quickstart", "--steps", 4, "--json", cwd=tmp_path))
+    assert first["validation"]["nats_per_character"] < 4 and first["validation"]["characters"] == 111_540
+    again = wordloom("quickstart", "--steps", 4, cwd=tmp_path)
+    assert again.returncode == 0 and "trained already" in again.stderr and "Try next" in again.stdout
+    page = (tmp_path / "runs/quickstart/report.html").read_text(encoding="utf-8")
+    assert "ROMEO:" in page and "To be or not to" in page and "Go on" in page
+
+
+@pytest.mark.parametrize(
+    "arguments, said",
+    [
+        (["prepare", "gone.txt", "--out", "x"], "gone.txt: no such file"),
+        (["prepare", "texts"], "--out"),
+        (["prepare", "texts", "--out", "texts"], "is not replaced"),
+        (["prepare", "texts", "--out", "x", "--vocab-size", "60000"], "supports at most"),
+        (["prepare", "texts", "--out", "x", "--tokenizer", "run", "--kind", "char"], "leave out --kind"),
+        (["pretrain", "texts", "--out", "x"], "is no prepared corpus"),
+        (["pretrain", "corpus"], "--out"),
+        (["pretrain", "corpus", "--out", "x", "--context", "99999999"], "longer than the training text"),
+        (["pretrain", "corpus", "--out", "x", "--width", "33"], "--width 33"),
+        (["pretrain", "corpus", "--out", "run"], "is not empty"),
+        (["pretrain", "--resume", "texts"], "holds no training run"),
+        (["pretrain", "corpus", "--out", "x", "--stepz", "3"], "--stepz"),
+        (["generate", "texts", "x"], "is no model folder"),
+        (["generate", "runs/typo/x", "x"], "no such folder"),
+        (["generate", "run", "x", "--n", "2", "--greedy"], "--n 2"),
+        (["generate", "run", "x", "--top-p", "7"], "top_p"),
+        (["score", "run"], "--file"),
+        (["score", "run", ""], "empty"),
+        (["score", "run", "x", "--stride", "0"], "--stride 0"),
+        (["next", "run", "x", "--top", "0"], "--top 0"),
+        (["info", "texts"], "neither a model nor a corpus"),
+        (["tokenizer", "report", "texts"], "has no tokenizer"),
+        (["import", "llama2c", "gone.bin", "--tokenizer", "t.bin", "--out", "x"], "gone.bin"),
+        (["sing"], "sing"),
+    ],
+)
+def test_wrong_input_gets_one_sentence(arguments: list[str], said: str, work: Path):
+    assert said in " ".join(bad(*arguments, cwd=work).split())
+    assert not (work / "x").exists()
+
+
+def test_standard_input_that_is_no_text(work: Path):
+    assert "not valid UTF-8" in bad("generate", "run", stdin=b"\xff\xfe", cwd=work)
