@@ -222,7 +222,7 @@ class CausalLM(nn.Module):
             attention_mask = (input_ids != pad).long() if is_padding else torch.ones_like(input_ids)
         if max_new_tokens is None:
             total, width = max_length or defaults.get("max_length"), input_ids.shape[1]
-            max_new_tokens = total - width if total else defaults.get("max_new_tokens", 20)
+            max_new_tokens = int(total - width if total else defaults.get("max_new_tokens", 20))
             if max_new_tokens < 1:
                 raise InputError(f"the prompt has {width} tokens already: give a larger max_length, or max_new_tokens.")
 

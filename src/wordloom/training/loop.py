@@ -101,7 +101,6 @@ def pretrain(
     if out.exists() and any(out.iterdir() if out.is_dir() else [out]):
         more = f" Continue it with --resume {shlex.quote(str(out))}, or choose" if latest_checkpoint(out) else " Choose"
         raise InputError(f"{out}: is not empty.{more} another --out.")
-    out.mkdir(parents=True, exist_ok=True)
     return _Run(Dataset.open(data), out, model or ModelSettings(), training or TrainSettings(), show).go()
 
 
@@ -180,7 +179,6 @@ class _Run:
         self.optimizer = adamw(self.decoder, self.peak, training.weight_decay, (training.beta1, training.beta2))
         self.micro_batch = training.micro_batch or training.batch
         self.progress = load_checkpoint(checkpoint, self.decoder, self.optimizer) if checkpoint else Progress(n_steps=0)
-        self.metrics = Metrics(out, self.progress.step)
         self.showcase = Showcase()
 
     # --- one step ---
@@ -224,6 +222,9 @@ class _Run:
     # --- the run ---
 
     def go(self) -> Result:
+        """Train to the end; the run folder is made only now, when all settings are known to fit."""
+        self.out.mkdir(parents=True, exist_ok=True)
+        self.metrics = Metrics(self.out, self.progress.step)
         step_seconds = self._time_a_step()
         if not self.progress.n_steps:
             self.progress.n_steps = self._length(step_seconds)
