@@ -1,6 +1,7 @@
 """Preparing a corpus: complete, split by content, keyed by content, memory-mapped, safe."""
 
 import json
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -165,3 +166,20 @@ def test_chinese_poetry_without_a_mangled_character(shared_data: Path, tmp_path:
 
 def test_stories_are_what_the_fixtures_say():
     assert conftest.story(1) != conftest.story(2)
+
+
+def test_the_learning_sample_of_a_large_corpus_is_bounded_even_and_unseen_by_validation(
+    texts: list[str], tmp_path: Path
+):
+    from wordloom.text.documents import find_files
+    from wordloom.tokens.corpus import Corpus
+
+    corpus = Corpus(find_files([write(tmp_path / "t", texts)]), ReadOptions(), 0.2, tmp_path)
+    training = [text for split, text in corpus.documents() if split == "train"]
+    assert [text for batch in corpus.learning_sample() for text in batch] == training
+    half = [
+        text for batch in corpus.learning_sample(sum(len(text.encode()) for text in training) // 2) for text in batch
+    ]
+    assert abs(len(half) - len(training) / 2) <= 2 and set(half) < set(training)
+    assert max(training.index(b) - training.index(a) for a, b in pairwise(half)) <= 3
+    assert [text for batch in corpus.learning_sample(None) for text in batch] == training

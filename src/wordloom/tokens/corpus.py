@@ -92,13 +92,14 @@ class Corpus:
         if batch:
             yield batch
 
-    def learning_sample(self) -> Iterator[list[str]]:
-        """Training text to learn a vocabulary from: all of it, or evenly spaced pieces of a large corpus.
+    def learning_sample(self, limit: int | None = _SAMPLE_WEIGHT) -> Iterator[list[str]]:
+        """Training text to learn a vocabulary from; validation text is left out, it must stay unseen.
 
-        Validation text is left out: it must stay unseen.
+        Args:
+            limit: take evenly spaced pieces of about this weight together; None takes everything.
         """
-        total = sum(_weight(piece) for batch in self.batches() for piece in _pieces(batch))
-        share = min(1.0, _SAMPLE_WEIGHT / max(1, total))
+        total = sum(_weight(piece) for batch in self.batches() for piece in _pieces(batch)) if limit else 0
+        share = min(1.0, limit / max(1, total)) if limit else 1.0
         position = 0.0
         for batch in self.batches():
             taken = []

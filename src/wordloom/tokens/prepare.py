@@ -119,12 +119,16 @@ def learn(corpus: Corpus, kind: Kind, vocab_size: int | None) -> TextTokenizer:
     Raises:
         InputError: the text does not support the size that was asked for.
     """
+    if kind == "byte":
+        return train_tokenizer([], kind, vocab_size)
+    everything = kind == "char"  # a character left out of the sample would be unknown for ever
     chosen = vocab_size is None and kind in ("bpe", "unigram")
     size = default_vocab_size(corpus.n_bytes) if chosen else vocab_size
     while True:
         try:
             with progress("Learning the vocabulary", None) as bar:
-                return train_tokenizer(_counted(corpus.learning_sample(), bar), kind, size)
+                sample = corpus.learning_sample(None) if everything else corpus.learning_sample()
+                return train_tokenizer(_counted(sample, bar), kind, size)
         except InputError:
             if not chosen or size is None or size <= SMALLEST_VOCAB:
                 raise
