@@ -37,7 +37,7 @@ class TrainSettings:
     """Passes over the training text."""
     minutes: float | None = None
     """Training time on this machine; turned into steps by timing a few before the start."""
-    batch: int = 16
+    batch: int = 8
     """Sequences per optimizer step."""
     micro_batch: int | None = None
     """Sequences at a time, if a whole batch does not fit in memory; the result is the same."""
