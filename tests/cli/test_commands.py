@@ -45,7 +45,7 @@ def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for number in range(40):
         (folder / "texts" / f"{number:02}.txt").write_text(story(number), encoding="utf-8")
     good("prepare", "texts", "--out", "corpus", "--vocab-size", 400, cwd=folder)
-    good("pretrain", "corpus", "--out", "run", "--steps", 30, "--width", 32, "--layers", 2, "--heads", 2, "--context", 32,
+    good("pretrain", "corpus", "--out", "run", "--steps", 80, "--width", 32, "--layers", 2, "--heads", 2, "--context", 32,
          "--evaluations", 2, cwd=folder)  # fmt: skip
     return folder
 
@@ -122,7 +122,7 @@ def test_next_and_score(work: Path):
 def test_info_of_models_and_corpora(work: Path):
     run = json.loads(good("info", "run", "--json", cwd=work))
     assert run["model"]["family"] == "llama" and run["tokenizer"]["vocab_size"] == 400
-    assert run["result"]["steps"] == 30 and "corpus" in run["training data"]["folder"]
+    assert run["result"]["steps"] == 80 and "corpus" in run["training data"]["folder"]
     assert "byte-level BPE" in good("info", "run", cwd=work)
     corpus = json.loads(good("info", "corpus", "--json", cwd=work))
     assert corpus["train"]["documents"] + corpus["validation"]["documents"] == 40

@@ -61,7 +61,7 @@ def run(dataset: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Result:
 
 def test_it_learns_and_writes_everything(run: Result, dataset: Dataset):
     knowing_nothing = math.log(dataset.tokenizer().vocab_size)
-    assert run.loss.nats_per_token < 0.8 * knowing_nothing and run.steps == 12
+    assert run.loss.nats_per_token < 0.9 * knowing_nothing and run.steps == 12
     for name in (
         "config.json",
         "model.safetensors",
