@@ -80,7 +80,7 @@ def load(name: str | Path, device: str = "auto", dtype: str | torch.dtype = "flo
     Args:
         name: a folder, or `owner/model`.
         device: auto, cpu, cuda or mps.
-        dtype: float32, bfloat16 or float16.
+        dtype: float32, bfloat16, float16, or float64 for exact scores.
 
     Raises:
         CheckpointError: see `checkpoint.folder.load_decoder` and `checkpoint.hub.resolve`.
@@ -100,7 +100,7 @@ def _request(options: dict[str, Any]) -> GenerationRequest:
 def _dtype(name: str | torch.dtype) -> torch.dtype:
     if isinstance(name, torch.dtype):
         return name
-    known = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+    known = {"float64": torch.float64, "float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
     if name not in known:
         raise InputError(f"dtype {name!r}: known are {', '.join(known)}.")
     return known[name]

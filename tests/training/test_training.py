@@ -20,7 +20,8 @@ from wordloom.core.errors import CheckpointError, InputError, WordloomError
 from wordloom.model.decoder import Decoder
 from wordloom.tokens.shards import Dataset
 from wordloom.tokens.tokenizer import TextTokenizer
-from wordloom.training.loop import Interrupted, Result, _Run, pretrain, resume
+from wordloom.training.interrupt import Interrupted
+from wordloom.training.loop import Result, _Run, pretrain, resume
 from wordloom.training.objectives import IGNORED, causal_loss, evaluate
 from wordloom.training.report import Sample, Showcase, ticks
 from wordloom.training.schedules import cosine

@@ -69,7 +69,7 @@ def main() -> NoReturn:
         app(arguments)
         code = 0
     except WordloomError as error:
-        code = getattr(error, "exit_code", 2)
+        code = error.exit_code
         print(f"wordloom: {error}", file=sys.stderr)
     except KeyboardInterrupt:
         print("\nwordloom: stopped.", file=sys.stderr)

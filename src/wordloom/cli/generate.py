@@ -1,4 +1,4 @@
-"""`wordloom generate`."""
+"""`wordloom generate`. torch is loaded when there is work, so that --help answers at once."""
 
 import sys
 import time
@@ -6,7 +6,6 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from wordloom.api import load
 from wordloom.cli.options import Device, Json
 from wordloom.core.console import print_json, remark
 from wordloom.core.errors import InputError
@@ -67,6 +66,8 @@ def generate(
         raise InputError(f"--n {n}: must be at least 1.")
     if greedy and n > 1:
         raise InputError(f"--n {n}: several greedy texts would all be the same; leave --greedy out.")
+    from wordloom.api import load
+
     loaded = load(model, device)
     options = {
         "max_new_tokens": max_new_tokens, "do_sample": not greedy, "temperature": temperature or 1.0,

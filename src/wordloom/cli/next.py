@@ -1,14 +1,12 @@
-"""`wordloom next`."""
+"""`wordloom next`. torch is loaded when there is work, so that --help answers at once."""
 
 from rich.markup import escape
 from rich.table import Table
 
-from wordloom.api import load
 from wordloom.cli.options import Device, Json
 from wordloom.core.console import out as console
 from wordloom.core.console import print_json
 from wordloom.core.errors import InputError
-from wordloom.generation.next_tokens import most_probable
 
 _BAR_WIDTH = 40
 
@@ -31,6 +29,9 @@ def next(  # noqa: A001 - named after its command
     """
     if top < 1:
         raise InputError(f"--top {top}: must be at least 1.")
+    from wordloom.api import load
+    from wordloom.generation.next_tokens import most_probable
+
     loaded = load(model, device)
     candidates = most_probable(loaded.decoder, loaded.prompt_ids(prompt), top)
     if json:

@@ -1,22 +1,20 @@
-"""`wordloom pretrain`."""
+"""`wordloom pretrain`. torch is loaded when there is work, so that --help answers at once."""
 
 import shlex
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
 from wordloom.cli.options import Json, flags
-from wordloom.cli.show import prompts_from, showing
 from wordloom.core.console import print_json, say
 from wordloom.core.errors import InputError
 from wordloom.tokens.shards import Dataset
-from wordloom.training.loop import Result
-from wordloom.training.loop import pretrain as train
-from wordloom.training.loop import resume as go_on
 from wordloom.training.settings import ModelSettings, TrainSettings
-from wordloom.training.state import read_run
+
+if TYPE_CHECKING:
+    from wordloom.training.loop import Result
 
 
 def pretrain(
@@ -49,19 +47,23 @@ def pretrain(
     out
         Folder for the run; new or empty.
     """
+    from wordloom.cli.show import prompts_from, showing
+    from wordloom.training import loop
+    from wordloom.training.state import read_run
+
     if resume is not None:
         if data is not None or out is not None or model != ModelSettings() or training != TrainSettings():
             raise InputError("--resume continues a run with its own corpus and settings: leave everything else out.")
         folder = Path(read_run(resume).get("data", {}).get("folder", ""))
-        result = go_on(resume, showing(prompt or prompts_from(Dataset.open(folder))))
+        result = loop.resume(resume, showing(prompt or prompts_from(Dataset.open(folder))))
     else:
         if data is None or out is None:
             raise InputError("name the corpus and --out, as in: wordloom pretrain data/mine --out runs/mine")
-        result = train(data, out, model, training, showing(prompt or prompts_from(Dataset.open(data))))
+        result = loop.pretrain(data, out, model, training, showing(prompt or prompts_from(Dataset.open(data))))
     print_json(as_json(result)) if json else say(summary(result))
 
 
-def as_json(result: Result) -> dict[str, object]:
+def as_json(result: "Result") -> dict[str, object]:
     """The result for machines."""
     figures = asdict(result.loss) | result.loss.figures()
     return {
@@ -72,7 +74,7 @@ def as_json(result: Result) -> dict[str, object]:
     }
 
 
-def summary(result: Result) -> str:
+def summary(result: "Result") -> str:
     """The result, and what to try next."""
     loss, folder = result.loss, shlex.quote(str(result.folder))
     return (

@@ -1,21 +1,22 @@
-"""`wordloom score`."""
+"""`wordloom score`. torch is loaded when there is work, so that --help answers at once."""
 
 import math
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 from rich.text import Text
 
-from wordloom.api import LanguageModel, load
 from wordloom.cli.options import Device, Json
 from wordloom.core.console import out as console
 from wordloom.core.console import print_json, progress, say
 from wordloom.core.errors import InputError
-from wordloom.evaluation.perplexity import Score
-from wordloom.evaluation.perplexity import score as score_text
 from wordloom.text.clean import normalize
 from wordloom.text.documents import ReadOptions, find_files, read_documents
+
+if TYPE_CHECKING:
+    from wordloom.api import LanguageModel
+    from wordloom.evaluation.perplexity import Score
 
 _SHOWN = 400
 
@@ -61,6 +62,9 @@ def score(
             raise InputError(f"{file}: holds {len(documents)} documents; score takes one text.")
         text = normalize(documents[0].text)
     assert text is not None
+    from wordloom.api import load
+    from wordloom.evaluation.perplexity import score as score_text
+
     loaded = load(model, device)
     with progress("Scoring", None, "tokens") as bar:
         result = score_text(loaded.decoder, loaded.tokenizer, text, stride, bos, on_tokens=bar.advance)
@@ -80,7 +84,7 @@ def score(
     )
 
 
-def _heat(model: LanguageModel, result: Score) -> Text:
+def _heat(model: "LanguageModel", result: "Score") -> Text:
     """Every token with its log-probability under it in colour: green expected, red surprising."""
     line = Text()
     pairs = list(zip(result.token_ids, result.log_probabilities, strict=True))

@@ -41,7 +41,7 @@ def progress(label: str, total: float | None, unit: str = "") -> Iterator["Progr
         TimeElapsedColumn(),
         TextColumn("left"),
         TimeRemainingColumn(),
-        TextColumn("{task.fields[status]}"),
+        TextColumn(" {task.fields[status]}"),
     ]
     with Progress(*columns, console=remarks, transient=False, disable=not remarks.is_terminal) as bar:
         yield ProgressBar(bar, bar.add_task(label, total=total, status=""), unit)

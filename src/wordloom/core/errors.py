@@ -2,7 +2,9 @@
 
 
 class WordloomError(Exception):
-    """Base of every error that a user can mend. The command line prints it and exits with 2."""
+    """Base of every error that a user can mend. The command line prints it and exits with its code."""
+
+    exit_code = 2
 
 
 class InputError(WordloomError, ValueError):

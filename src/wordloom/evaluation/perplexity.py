@@ -98,14 +98,14 @@ def score(
         )
     unscored = 0 if bos else len(text[: encoding.offsets[0][1]].encode())
     device = next(decoder.parameters()).device
-    stream = torch.tensor(tokens, device=device)
+    stream = torch.tensor(tokens)
     found: list[float] = []
     with torch.inference_mode():
         while len(found) < len(tokens) - 1:
             done = len(found)
             end = min(len(tokens) - 1, done + (limit if done == 0 else stride))  # scored: targets done+1 .. end
             begin = max(0, end - limit)
-            logits_TV = decoder(stream[None, begin:end])[0, done - begin :].double()
+            logits_TV = decoder(stream[None, begin:end].to(device))[0, done - begin :].cpu().double()
             targets = stream[done + 1 : end + 1]
             picked = logits_TV.gather(1, targets[:, None])[:, 0] - logits_TV.logsumexp(-1)
             found += picked.tolist()

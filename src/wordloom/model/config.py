@@ -1,11 +1,11 @@
 """The shape of a model, in the field's names, independent of any file format."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 from wordloom.core.errors import InputError
-from wordloom.model.feedforward import ACTIVATIONS
 
+Activation = Literal["gelu", "gelu_tanh", "quick_gelu", "silu", "relu", "relu_squared", "tanh"]
 RopeKind = Literal["default", "linear", "dynamic", "yarn", "longrope", "llama3"]
 
 
@@ -78,8 +78,8 @@ class ModelConfig:
     """Normalisation before each sub-layer and at the end."""
     norm_eps: float = 1e-6
     """Added to the variance (or mean square)."""
-    activation: str = "silu"
-    """Non-linearity of the feed-forward layer, a key of `feedforward.ACTIVATIONS`."""
+    activation: Activation = "silu"
+    """Non-linearity of the feed-forward layer (`feedforward.ACTIVATIONS` has the formulas)."""
     gated_mlp: bool = True
     """down(activation(gate(x)) * up(x)) instead of down(activation(up(x)))."""
     qkv_bias: bool = False
@@ -122,8 +122,8 @@ class ModelConfig:
         wrong = [f"{name} must be at least 1, got {getattr(self, name)}" for name in sizes if getattr(self, name) < 1]
         if not wrong and self.n_heads % self.n_kv_heads:
             wrong.append(f"n_heads ({self.n_heads}) must be a multiple of n_kv_heads ({self.n_kv_heads})")
-        if self.activation not in ACTIVATIONS:
-            wrong.append(f"activation {self.activation!r} is not one of {', '.join(ACTIVATIONS)}")
+        if self.activation not in get_args(Activation):
+            wrong.append(f"activation {self.activation!r} is not one of {', '.join(get_args(Activation))}")
         if self.rope and (self.rope.d_rotary % 2 or not 0 < self.rope.d_rotary <= self.d_head):
             wrong.append(f"rotary dimensions ({self.rope.d_rotary}) must be even and at most d_head ({self.d_head})")
         if self.sliding_layers and not self.sliding_window:

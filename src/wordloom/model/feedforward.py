@@ -1,14 +1,12 @@
 """The position-wise feed-forward layer, plain or gated."""
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-if TYPE_CHECKING:
-    from wordloom.model.config import ModelConfig
+from wordloom.model.config import Activation, ModelConfig
 
 
 def _gelu_tanh(x: Tensor) -> Tensor:
@@ -26,7 +24,7 @@ def _relu_squared(x: Tensor) -> Tensor:
     return F.relu(x).square()
 
 
-ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
+ACTIVATIONS: dict[Activation, Callable[[Tensor], Tensor]] = {
     "gelu": F.gelu,
     "gelu_tanh": _gelu_tanh,
     "quick_gelu": _quick_gelu,
@@ -41,7 +39,7 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
 class FeedForward(nn.Module):
     """down(act(up(x))), or with a gate down(act(gate(x)) * up(x)) (GLU variants, Shazeer 2020, eq. 6)."""
 
-    def __init__(self, config: "ModelConfig"):
+    def __init__(self, config: ModelConfig):
         super().__init__()
         self.activation = ACTIVATIONS[config.activation]
         self.up = nn.Linear(config.d_model, config.d_mlp, bias=config.mlp_bias)

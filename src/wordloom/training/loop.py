@@ -3,12 +3,11 @@
 import math
 import platform
 import shlex
-import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +25,7 @@ from wordloom.model.presets import from_scratch
 from wordloom.tokens.batches import Samples
 from wordloom.tokens.shards import Dataset
 from wordloom.tokens.tokenizer import TextTokenizer
+from wordloom.training.interrupt import Interrupted, stop_signals
 from wordloom.training.objectives import IGNORED, Loss, causal_loss, evaluate
 from wordloom.training.optimizers import adamw
 from wordloom.training.report import Showcase, write_report
@@ -43,12 +43,6 @@ from wordloom.training.state import (
 
 _EVALUATION_SHARE = 0.15
 _LOG_SECONDS = 1.0
-
-
-class Interrupted(WordloomError):
-    """The user pressed Ctrl-C (or the system asked to stop); everything is saved."""
-
-    exit_code = 130
 
 
 @dataclass(frozen=True)
@@ -122,35 +116,12 @@ def resume(run: Path, show: Callable[[Decoder, TextTokenizer], Showcase] | None 
         )
     model = ModelSettings(**_fields(ModelSettings, tables["settings"]))
     training = TrainSettings(**_fields(TrainSettings, tables["settings"]))
+    training = replace(training, precision=tables["environment"]["precision"])  # whatever this machine would choose
     return _Run(dataset, run, model, training, show, checkpoint).go()
 
 
 def _fields(kind: type, table: dict[str, Any]) -> dict[str, Any]:
     return {name: table[name] for name in kind.__dataclass_fields__ if name in table}
-
-
-@contextmanager
-def _stop_signals() -> Iterator[threading.Event]:
-    """Turn Ctrl-C and SIGTERM into a flag that the loop reads between steps; a second Ctrl-C stops at once."""
-    stop = threading.Event()
-    if threading.current_thread() is not threading.main_thread():
-        yield stop
-        return
-
-    def handle(number: int, frame: object) -> None:
-        if stop.is_set():
-            raise KeyboardInterrupt
-        stop.set()
-        remark(
-            "Stopping after this step (press Ctrl-C again to stop at once, losing what came after the last save) ..."
-        )
-
-    before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield stop
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 class _Run:
@@ -166,7 +137,7 @@ class _Run:
         checkpoint: Path | None = None,
     ):
         self.dataset, self.out, self.model, self.training, self.show = dataset, out, model, training, show
-        self.tokenizer = replace_length(dataset.tokenizer(), model.context)
+        self.tokenizer = _with_length(dataset.tokenizer(), model.context)
         self.config = model_config(model, self.tokenizer)
         self.samples = Samples(dataset.stream("train"), model.context, training.seed)
         self.hardware = probe(training.device)
@@ -233,7 +204,7 @@ class _Run:
         self._write_run(None)
         self._announce(step_seconds, len(evaluate_at))
         loss, last_save = None, time.monotonic()
-        with _stop_signals() as stop, progress("Training", n_steps) as bar:
+        with stop_signals() as stop, progress("Training", n_steps) as bar:
             bar.advance(self.progress.step)
             last_log, tokens_at_log, status = time.monotonic(), self.progress.samples * self.model.context, ""
             while self.progress.step < n_steps:
@@ -263,18 +234,15 @@ class _Run:
                 bar.advance(1, status)
                 if stop.is_set():
                     self._save()
-                    raise Interrupted(
-                        f"Stopped at step {step:,} of {n_steps:,}; everything is saved. Continue with:\n"
-                        f"  wordloom pretrain --resume {shlex.quote(str(self.out))}"
-                    )
+                    raise self._interrupted()
                 if step in evaluate_at or now - last_save > 60 * self.training.save_minutes:
                     self._save()
                     last_save = time.monotonic()
                 if step in evaluate_at:
-                    loss = self._evaluate(bar)
+                    loss = self._evaluate(bar, stop)
                     last_log = time.monotonic()
         if loss is None:  # resumed after the last step
-            loss = self._evaluate(None)
+            loss = self._evaluate(None, threading.Event())
         self._write_run(loss)
         return Result(self.out, loss, n_steps, self.progress.seconds)
 
@@ -312,13 +280,16 @@ class _Run:
         tokens_per_second = self.training.batch * self.model.context / step_seconds
         return max(1e-3, self.dataset.splits["validation"].tokens / (3 * tokens_per_second))
 
-    def _evaluate(self, bar: ProgressBar | None) -> Loss:
+    def _evaluate(self, bar: ProgressBar | None, stop: threading.Event) -> Loss:
+        """Score the validation text, show and report; the checkpoint was written before, so it may be interrupted."""
         self.decoder.eval()
         done, n_tokens = 0, self.dataset.splits["validation"].tokens
 
         def on_tokens(count: int) -> None:
             nonlocal done
             done += count
+            if stop.is_set():
+                raise self._interrupted()
             if bar:
                 bar.advance(0, f"evaluating {done / n_tokens:.0%}")
 
@@ -362,6 +333,12 @@ class _Run:
         )
         if self.training.precision == "bf16" and not self.hardware.bf16:
             remark("This machine has no bf16 unit: bf16 works here, but slower than fp32.")
+
+    def _interrupted(self) -> Interrupted:
+        return Interrupted(
+            f"Stopped at step {self.progress.step:,} of {self.progress.n_steps:,}; everything is saved. Continue with:\n"
+            f"  wordloom pretrain --resume {shlex.quote(str(self.out))}"
+        )
 
     def _diverged(self, step: int, loss: float) -> str:
         saved = latest_checkpoint(self.out)
@@ -407,7 +384,7 @@ class _Run:
         write_report(self.out, self.tables(loss), self.metrics.lines, self.showcase)
 
 
-def replace_length(tokenizer: TextTokenizer, context_length: int) -> TextTokenizer:
+def _with_length(tokenizer: TextTokenizer, context_length: int) -> TextTokenizer:
     """The tokenizer, told the context length of its model."""
     tokenizer.model_max_length = context_length
     return tokenizer

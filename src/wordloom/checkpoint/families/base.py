@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from wordloom.core.errors import CheckpointError
-from wordloom.model.config import ModelConfig, Rope
+from wordloom.model.config import Activation, ModelConfig, Rope
 
-ACTIVATION_NAMES = {
+ACTIVATION_NAMES: dict[str, Activation] = {
     "gelu": "gelu",
     "gelu_python": "gelu",
     "gelu_new": "gelu_tanh",
@@ -28,7 +28,7 @@ ACTIVATION_NAMES = {
 }
 """Hugging Face names of non-linearities to ours; several are one formula in different code."""
 
-HF_ACTIVATIONS = {
+HF_ACTIVATIONS: dict[Activation, str] = {
     "gelu": "gelu",
     "gelu_tanh": "gelu_pytorch_tanh",
     "quick_gelu": "quick_gelu",
@@ -129,7 +129,7 @@ class ConfigFields:
         if field in self._raw and value not in allowed:
             raise self.refuse(field, f"value {value!r} is not supported (only {', '.join(map(repr, allowed))})")
 
-    def activation(self, field: str, default: str) -> str:
+    def activation(self, field: str, default: str) -> Activation:
         """A non-linearity, translated to our name."""
         value = self.raw(field) or default
         if value not in ACTIVATION_NAMES:
