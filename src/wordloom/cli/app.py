@@ -69,15 +69,21 @@ def main() -> NoReturn:
         app(arguments)
         code = 0
     except WordloomError as error:
-        code = error.exit_code
-        print(f"wordloom: {error}", file=sys.stderr)
-    except KeyboardInterrupt:
-        print("\nwordloom: stopped.", file=sys.stderr)
-        code = 130
+        code = _failed(str(error), error.exit_code)
     except BrokenPipeError:  # the reader of our output went away, as `| head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 0
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        code = _failed(f"{where}{(error.strerror or str(error)).lower()}.", 2)
+    except KeyboardInterrupt:
+        code = _failed("stopped.", 130)
     sys.exit(code)
+
+
+def _failed(message: str, code: int) -> int:
+    print(f"wordloom: {message}", file=sys.stderr)
+    return code
 
 
 def _config_file(arguments: list[str]) -> tuple[Toml, ...]:

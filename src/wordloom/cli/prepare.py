@@ -66,6 +66,7 @@ def summary(prepared: Prepared) -> str:
         ratio = split.bytes / max(1, split.tokens)
         lines.append(
             f"  {name:10} {split.documents:>9,} documents {split.bytes:>14,} bytes {split.tokens:>13,} tokens ({ratio:.2f} bytes each)"
+            + f", {split.unknown:,} of them unknown" * bool(split.unknown)
         )
     dropped = [f"{facts['duplicates_removed']:,} duplicates" * bool(facts["duplicates_removed"]),
                f"{facts['empty_documents']:,} empty documents" * bool(facts["empty_documents"])]  # fmt: skip

@@ -8,7 +8,6 @@ from wordloom.cli.options import Json
 from wordloom.cli.pretrain import as_json, summary
 from wordloom.cli.show import showing
 from wordloom.core.console import print_json, remark, say
-from wordloom.core.errors import InputError
 from wordloom.tokens.prepare import prepare
 from wordloom.training.loop import Result, pretrain, resume
 from wordloom.training.objectives import Loss
@@ -67,8 +66,6 @@ def _finished(out: Path) -> Result | None:
     done, data = tables.get("result", {}), tables.get("data", {})
     if "validation_nats_per_token" not in done:
         return None
-    if "validation_tokens" not in data:
-        raise InputError(f"{out / RUN}: is no run of this version. Choose another --out.")
     tokens = data["validation_tokens"] - 1
     loss = Loss(
         done["validation_nats_per_token"] * tokens, tokens, data["validation_bytes"], data["validation_characters"]

@@ -66,7 +66,7 @@ def find_files(paths: list[str]) -> list[Path]:
             ]
             readable = [file for file in files if _kind(file) in _READERS and not _NOTES.match(file.name)]
             if not readable:
-                what = f"{len(files)} file(s), none of a known kind" if files else "no files"
+                what = f"{len(files)} file(s), none to read" if files else "no files"
                 raise InputError(
                     f"{path}: holds {what}. Known kinds: {', '.join(sorted(_READERS))}, also .gz and .zst."
                 )

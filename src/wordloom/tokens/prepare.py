@@ -148,9 +148,9 @@ def _encode(corpus: Corpus, tokenizer: TextTokenizer, folder: Path) -> dict[str,
     opening = [tokenizer.bos_token_id] if tokenizer.bos_token_id is not None else []
     closing = [tokenizer.eos_token_id] if tokenizer.eos_token_id is not None else []
     between = [] if opening == closing else closing
-    dtype = token_dtype(tokenizer.vocab_size)
+    dtype, unknown = token_dtype(tokenizer.vocab_size), tokenizer.unk_token_id
     writers = {name: ShardWriter(folder, name, dtype) for name in ("train", "validation")}
-    measures = {name: {"documents": 0, "bytes": 0, "characters": 0} for name in writers}
+    measures = {name: {"documents": 0, "bytes": 0, "characters": 0, "unknown": 0} for name in writers}
     with progress("Encoding", corpus.n_bytes) as bar:
         for batch in corpus.batches():
             encoded = tokenizer.encode_documents([text for _, text in batch])
@@ -160,6 +160,7 @@ def _encode(corpus: Corpus, tokenizer: TextTokenizer, folder: Path) -> dict[str,
                 measures[split]["documents"] += 1
                 measures[split]["bytes"] += n_bytes
                 measures[split]["characters"] += len(text)
+                measures[split]["unknown"] += ids.count(unknown) if unknown is not None else 0
                 bar.advance(n_bytes)
     for writer in writers.values():
         if opening == closing:

@@ -35,6 +35,8 @@ class Split:
     characters: int
     tokens: int
     """Tokens, the ones that open and close documents included."""
+    unknown: int = 0
+    """Tokens that stand for something the vocabulary cannot express."""
     shards: list[str] = field(default_factory=list)
 
 

@@ -139,6 +139,8 @@ class _Run:
         self.dataset, self.out, self.model, self.training, self.show = dataset, out, model, training, show
         self.tokenizer = _with_length(dataset.tokenizer(), model.context)
         self.config = model_config(model, self.tokenizer)
+        if not dataset.splits["validation"].bytes:
+            raise InputError(f"{dataset.folder}: has no validation text to measure by. Prepare more text.")
         self.samples = Samples(dataset.stream("train"), model.context, training.seed)
         self.hardware = probe(training.device)
         wants_bf16 = training.precision == "bf16" or (training.precision == "auto" and model.width >= 128)
