@@ -22,7 +22,7 @@ from wordloom.tokens.shards import Dataset
 from wordloom.tokens.tokenizer import TextTokenizer
 from wordloom.training.interrupt import Interrupted
 from wordloom.training.loop import Result, _Run, pretrain, resume
-from wordloom.training.objectives import IGNORED, causal_loss, evaluate
+from wordloom.training.objectives import IGNORED, _ChunkedCrossEntropy, causal_loss, evaluate
 from wordloom.training.report import Sample, Showcase, ticks
 from wordloom.training.schedules import cosine
 from wordloom.training.settings import ModelSettings, TrainSettings
@@ -126,6 +126,42 @@ def test_gradient_of_parts_with_unequal_numbers_of_valid_tokens(decoder: Decoder
     whole = gradient([(inputs, targets)])
     assert gradient(list(zip(inputs.split(1), targets.split(1), strict=True))).allclose(whole, atol=1e-5)
     assert gradient([(inputs[2:3], targets[2:3])]).abs().max() == 0  # nothing valid: nothing learned, no 0/0
+
+
+@pytest.mark.parametrize("vocab_size, dtype", [(7, torch.float64), (90_000, torch.float64), (300, torch.float32)])
+def test_chunked_cross_entropy_is_cross_entropy(vocab_size: int, dtype: torch.dtype):
+    """Loss and gradients of the plain formula; 90,000 tokens make chunks of 16 rows."""
+    from torch.nn import functional
+
+    drawn = torch.Generator().manual_seed(0)
+    hidden = torch.randn(41, 6, generator=drawn, dtype=dtype, requires_grad=True)
+    weight = torch.randn(vocab_size, 6, generator=drawn, dtype=dtype, requires_grad=True)
+    targets = torch.randint(0, vocab_size, (41,), generator=drawn)
+    targets[[3, 20, 40]] = IGNORED
+    expected = functional.cross_entropy(hidden @ weight.T, targets, ignore_index=IGNORED, reduction="sum")
+    actual = _ChunkedCrossEntropy.apply(hidden, weight, targets)
+    assert actual.item() == pytest.approx(expected.item(), rel=1e-6)
+    for ours, theirs in zip(
+        torch.autograd.grad(3 * actual, [hidden, weight]),
+        torch.autograd.grad(3 * expected, [hidden, weight]),
+        strict=True,
+    ):
+        assert ours.allclose(theirs, atol=1e-4 if dtype == torch.float32 else 1e-9)
+
+
+@pytest.mark.parametrize("architecture", ["llama", "gpt2"])
+def test_bf16_training_gradients_point_the_same_way(architecture: str):
+    tokens = torch.randint(2, 400, (4, 33), generator=torch.Generator().manual_seed(0))
+    gradients = []
+    for enabled in (False, True):
+        model = Decoder(tiny_config(architecture=architecture))
+        model.initialise(torch.Generator().manual_seed(1))
+        with torch.autocast("cpu", torch.bfloat16, enabled=enabled):
+            causal_loss(model, tokens[:, :-1], tokens[:, 1:]).backward()
+        gradients.append(
+            torch.cat([parameter.grad.flatten() for parameter in model.parameters() if parameter.grad is not None])
+        )
+    assert torch.cosine_similarity(*gradients, dim=0) > 0.999
 
 
 @given(context=st.integers(3, 60))

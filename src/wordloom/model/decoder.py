@@ -78,7 +78,12 @@ class Decoder(nn.Module):
 
     def unembed(self, x_BTD: Tensor) -> Tensor:
         """Logits from the normalised last residual stream."""
-        return F.linear(x_BTD, self.embed.weight if self.head is None else self.head.weight)
+        return F.linear(x_BTD, self.output_weight)
+
+    @property
+    def output_weight(self) -> Tensor:
+        """The matrix from the residual stream to logits, shape (V, D): the embedding itself where tied."""
+        return self.embed.weight if self.head is None else self.head.weight
 
     def frequency_epoch(self, length: int) -> int:
         """See `position.frequency_epoch`: cached keys are valid only within one epoch."""
