@@ -242,6 +242,13 @@ def test_transformers_snippet(folder: Path):
     output, expected = model(ids, labels=ids), theirs(ids, labels=ids)
     assert output.logits.allclose(expected.logits, atol=1e-4)
     assert float(output.loss) == pytest.approx(float(expected.loss), abs=1e-4)
+    tokenizer.pad_token, tokenizer.padding_side = tokenizer.eos_token, "left"
+    inputs = tokenizer(["The lamp", "A storm came from the west"], return_tensors="pt", padding=True).to(model.device)
+    both = model.generate(**inputs, max_new_tokens=6, pad_token_id=tokenizer.pad_token_id)
+    alone = model.generate(**tokenizer("The lamp", return_tensors="pt"), max_new_tokens=6)
+    assert tokenizer.batch_decode(both, skip_special_tokens=True)[0] == tokenizer.decode(
+        alone[0], skip_special_tokens=True
+    )
     with pytest.raises(InputError, match="larger max_length"):
         model.generate(ids, max_length=2)
     with pytest.raises(TypeError, match="wizardry"):

@@ -39,11 +39,39 @@ class TextTokenizer:
         self.special_tokens = {name: special_tokens[name] for name in _SPECIAL if name in special_tokens}
         self.model_max_length = model_max_length
         self.chat_template = chat_template
+        self.padding_side: Literal["left", "right"] = "right"
+        """Where `padding=True` fills up; "left" for generation."""
         for name, token in self.special_tokens.items():
             if backend.token_to_id(token) is None:
                 raise CheckpointError(f'tokenizer: {name} "{token}" is not in the vocabulary.')
 
     # --- what it knows ---
+
+    @property
+    def bos_token(self) -> str | None:
+        """The token that opens a document."""
+        return self.special_tokens.get("bos_token")
+
+    @property
+    def eos_token(self) -> str | None:
+        """The token that closes a document."""
+        return self.special_tokens.get("eos_token")
+
+    @property
+    def unk_token(self) -> str | None:
+        """The token for what the vocabulary cannot express."""
+        return self.special_tokens.get("unk_token")
+
+    @property
+    def pad_token(self) -> str | None:
+        """The token that fills up batches; may be set to another token of the vocabulary."""
+        return self.special_tokens.get("pad_token")
+
+    @pad_token.setter
+    def pad_token(self, token: str) -> None:
+        if self.backend.token_to_id(token) is None:
+            raise InputError(f'pad_token "{token}" is not in the vocabulary.')
+        self.special_tokens["pad_token"] = token
 
     def _id(self, name: str) -> int | None:
         return self.backend.token_to_id(self.special_tokens[name]) if name in self.special_tokens else None
@@ -118,7 +146,7 @@ class TextTokenizer:
         text: str | Sequence[str],
         add_special_tokens: bool = True,
         padding: bool = False,
-        padding_side: Literal["left", "right"] = "right",
+        padding_side: Literal["left", "right"] | None = None,
         truncation: bool = False,
         max_length: int | None = None,
         return_tensors: str | None = None,
@@ -127,7 +155,7 @@ class TextTokenizer:
 
         Args:
             padding: fill all up to the longest with the pad token (or end token where there is none).
-            padding_side: where the filling goes; "left" for generation.
+            padding_side: where the filling goes; default: the attribute of that name.
             truncation: cut at `max_length` tokens.
 
         Returns:
@@ -146,7 +174,7 @@ class TextTokenizer:
             for each, value in ((rows, filler), (masks, 0)):
                 for row in each:
                     fill = [value] * (longest - len(row))
-                    row[:] = fill + row if padding_side == "left" else row + fill
+                    row[:] = fill + row if (padding_side or self.padding_side) == "left" else row + fill
         encoded: dict[str, Any] = {"input_ids": rows, "attention_mask": masks}
         if return_tensors is not None:
             encoded = {name: _tensor(value, return_tensors) for name, value in encoded.items()}
@@ -277,6 +305,10 @@ ANY_CHARACTER = r"[\s\S]"
 
 class Encoded(dict[str, Any]):
     """`input_ids` and `attention_mask`, as keys and as attributes."""
+
+    def to(self, device: Any) -> "Encoded":
+        """The same tensors on another device."""
+        return Encoded({name: value.to(device) for name, value in self.items()})
 
     def __getattr__(self, name: str) -> Any:
         try:
