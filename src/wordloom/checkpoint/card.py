@@ -44,7 +44,7 @@ All settings are in `run.toml`.
 ## Use
 
 ```python
-from transformers import AutoModelForCausalLM, AutoTokenizer   # or: from wordloom import ...
+from wordloom import AutoModelForCausalLM, AutoTokenizer  # or, the same: from transformers import ...
 
 model = AutoModelForCausalLM.from_pretrained("{folder.resolve().name}")
 tokenizer = AutoTokenizer.from_pretrained("{folder.resolve().name}")

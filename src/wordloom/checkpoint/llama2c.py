@@ -1,6 +1,7 @@
 """Importer of llama2.c files: Karpathy's one-file Llama in C (legacy "version 0" export)."""
 
 import struct
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,8 +10,8 @@ from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers
 from torch import Tensor
 
 from wordloom.core.errors import CheckpointError
-from wordloom.model.config import ModelConfig, Rope
 from wordloom.model.decoder import Decoder
+from wordloom.model.presets import from_scratch
 from wordloom.tokens.tokenizer import TextTokenizer
 
 _HEADER = "<7i"  # dim, hidden_dim, n_layers, n_heads, n_kv_heads, vocab_size, seq_len
@@ -34,22 +35,18 @@ def read_decoder(path: Path) -> Decoder:
     if not all(0 < size < 2**24 for size in sizes) or d_model % n_heads or n_heads % n_kv_heads:
         raise CheckpointError(f"{path}: is no llama2.c file of the legacy format (header {sizes}).")
     d_head, tied, vocab_size = d_model // n_heads, vocab_size > 0, abs(vocab_size)
-    config = ModelConfig(
-        family="llama",
+    llama = from_scratch(
+        "llama",
         vocab_size=vocab_size,
         n_layers=n_layers,
         d_model=d_model,
         n_heads=n_heads,
         n_kv_heads=n_kv_heads,
-        d_head=d_head,
-        d_mlp=d_mlp,
         context_length=context_length,
-        rope=Rope(d_rotary=d_head),
-        norm_eps=1e-5,
-        tie_embeddings=tied,
         bos_token_id=1,
-        eos_token_ids=(2,),
+        eos_token_id=2,
     )
+    config = replace(llama, d_mlp=d_mlp, norm_eps=1e-5, tie_embeddings=tied)
     shapes = {
         "embed.weight": (vocab_size, d_model),
         "attention_norm.weight": (n_layers, d_model),

@@ -23,10 +23,5 @@ def normalize(text: str) -> str:
         text = text.replace("\ufeff", "")
     if unicodedata.is_normalized("NFC", text):
         return text
-    parts = _COMPATIBILITY_IDEOGRAPHS.split(text)
-    return "".join(part if kept else unicodedata.normalize("NFC", part) for kept, part in _alternating(parts))
-
-
-def _alternating(parts: list[str]) -> list[tuple[bool, str]]:
-    """What `re.split` with one group returns: between, matched, between, ..."""
-    return [(index % 2 == 1, part) for index, part in enumerate(parts)]
+    parts = enumerate(_COMPATIBILITY_IDEOGRAPHS.split(text))  # between, matched, between, ...
+    return "".join(part if number % 2 else unicodedata.normalize("NFC", part) for number, part in parts)

@@ -3,17 +3,17 @@
 import codecs
 import csv
 import glob
-import gzip
 import io
 import json
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from html.parser import HTMLParser
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from wordloom.core.errors import InputError
+from wordloom.text.compression import COMPRESSIONS, damaged_archive, open_decompressed
+from wordloom.text.html import visible_text
 
 
 @dataclass(frozen=True)
@@ -108,7 +108,7 @@ def read_documents(
             if file.stat().st_size == 0:
                 raise InputError(f"{file}: is empty.")
             yield from _READERS[_kind(file)](file, options)
-        except (EOFError, gzip.BadGzipFile, _zstd_error()) as error:
+        except damaged_archive() as error:
             raise InputError(f"{file}: the compressed file is damaged or cut short ({error}).") from None
         except OSError as error:
             raise InputError(f"{file}: cannot be read ({error.strerror or error}).") from None
@@ -118,66 +118,9 @@ def read_documents(
 def _kind(file: Path) -> str:
     """The ending that says what is inside, compression endings taken off: `a.jsonl.gz` is `.jsonl`."""
     suffixes = [suffix.lower() for suffix in file.suffixes]
-    while suffixes and suffixes[-1] in (".gz", ".zst"):
+    while suffixes and suffixes[-1] in COMPRESSIONS:
         suffixes.pop()
     return suffixes[-1] if suffixes else ""
-
-
-def _zstd_error() -> type[Exception]:
-    try:
-        from zstandard import ZstdError
-
-        return ZstdError
-    except ImportError:
-        return EOFError
-
-
-class _Zstd(io.RawIOBase):
-    """Bytes of a zstd file, frame after frame.
-
-    The library's own reader ends silently where a file is cut short; this one says so.
-    """
-
-    def __init__(self, file: Path):
-        self._file, self._frame, self._ready = file.open("rb"), None, b""
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any) -> int:
-        from zstandard import ZstdDecompressor
-
-        while not self._ready:
-            data = self._file.read(1 << 16)
-            if not data:
-                if self._frame is not None:
-                    raise EOFError("the last frame is not complete")
-                return 0
-            while data:
-                self._frame = self._frame or ZstdDecompressor().decompressobj()
-                self._ready += self._frame.decompress(data)
-                data = self._frame.unused_data if self._frame.eof else b""
-                if self._frame.eof:
-                    self._frame = None
-        count = min(len(buffer), len(self._ready))
-        buffer[:count], self._ready = self._ready[:count], self._ready[count:]
-        return count
-
-    def close(self) -> None:
-        self._file.close()
-        super().close()
-
-
-def _open(file: Path) -> IO[bytes]:
-    if file.suffix.lower() == ".gz":
-        return gzip.open(file, "rb")  # pyright: ignore[reportReturnType]
-    if file.suffix.lower() == ".zst":
-        try:
-            import zstandard  # noqa: F401
-        except ImportError:
-            raise InputError(f"{file}: reading .zst needs one more package: pip install 'wordloom[data]'.") from None
-        return io.BufferedReader(_Zstd(file))  # pyright: ignore[reportReturnType]
-    return file.open("rb")
 
 
 _MARKS = ((codecs.BOM_UTF8, "utf-8"), (codecs.BOM_UTF32_LE, "utf-32"), (codecs.BOM_UTF32_BE, "utf-32"),
@@ -229,7 +172,7 @@ def _decode(data: bytes, file: Path, options: ReadOptions, offset: int = 0, enco
 
 
 def _read_whole(file: Path, options: ReadOptions) -> str:
-    with _open(file) as stream:
+    with open_decompressed(file) as stream:
         return _decode(stream.read(), file, options)
 
 
@@ -242,90 +185,8 @@ def _plain(file: Path, options: ReadOptions) -> Iterator[Document]:
         yield Document(part.strip("\r\n"), f"{file}, part {number}")
 
 
-class _VisibleText(HTMLParser):
-    """The text of a page: scripts, styles and the head dropped, block elements on lines of their own."""
-
-    _SILENT = frozenset(("script", "style", "head", "template", "noscript", "svg"))
-    _BLOCK = frozenset(
-        [
-            "address",
-            "article",
-            "aside",
-            "blockquote",
-            "br",
-            "dd",
-            "div",
-            "dl",
-            "dt",
-            "figcaption",
-            "figure",
-            "footer",
-            "form",
-            "h1",
-            "h2",
-            "h3",
-            "h4",
-            "h5",
-            "h6",
-            "header",
-            "hr",
-            "li",
-            "main",
-            "nav",
-            "ol",
-            "p",
-            "pre",
-            "section",
-            "table",
-            "tr",
-            "ul",
-        ]
-    )
-
-    def __init__(self) -> None:
-        super().__init__(convert_charrefs=True)
-        self._parts: list[str] = []
-        self._silent = self._verbatim = 0
-
-    def handle_starttag(self, tag: str, attrs: Any) -> None:
-        self._silent += tag in self._SILENT
-        self._verbatim += tag == "pre"
-        if tag in self._BLOCK:
-            self._parts.append("\n")
-
-    def handle_endtag(self, tag: str) -> None:
-        self._silent = max(0, self._silent - (tag in self._SILENT))
-        self._verbatim = max(0, self._verbatim - (tag == "pre"))
-        if tag in self._BLOCK:
-            self._parts.append("\n")
-
-    def handle_data(self, data: str) -> None:
-        if not self._silent:
-            self._parts.append(data if self._verbatim else _squeeze(data))
-
-    def text(self) -> str:
-        lines = (
-            line.rstrip() if line[:1].isspace() and line.strip() else line.strip()
-            for line in "".join(self._parts).split("\n")
-        )
-        kept: list[str] = []
-        for line in lines:
-            if line or (kept and kept[-1]):
-                kept.append(line)
-        return "\n".join(kept).strip("\n")
-
-
-def _squeeze(data: str) -> str:
-    """Runs of white space count as one blank, as a browser shows them."""
-    words = " ".join(data.split())
-    return f"{' ' * data[:1].isspace()}{words}{' ' * (data[-1:].isspace() and bool(words))}"
-
-
 def _html(file: Path, options: ReadOptions) -> Iterator[Document]:
-    parser = _VisibleText()
-    parser.feed(_read_whole(file, options))
-    parser.close()
-    yield Document(parser.text(), str(file))
+    yield Document(visible_text(_read_whole(file, options)), str(file))
 
 
 def _text_of_row(row: dict[str, Any], where: str, options: ReadOptions) -> str:
@@ -345,7 +206,7 @@ def _text_of_row(row: dict[str, Any], where: str, options: ReadOptions) -> str:
 
 def _jsonl(file: Path, options: ReadOptions) -> Iterator[Document]:
     offset, encoding = 0, None
-    with _open(file) as stream:
+    with open_decompressed(file) as stream:
         for number, line in enumerate(stream, 1):
             where = f"{file}, line {number}"
             if encoding is None:
