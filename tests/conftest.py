@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import settings
 
 from wordloom.core.randomness import generator
 from wordloom.model.config import ModelConfig
@@ -14,6 +15,9 @@ from wordloom.tokens.prepare import PrepareOptions, prepare
 from wordloom.tokens.shards import Dataset
 from wordloom.tokens.tokenizer import TextTokenizer
 from wordloom.tokens.train import train_tokenizer
+
+settings.register_profile("repeatable", derandomize=True, deadline=None)
+settings.load_profile("repeatable")
 
 VERSES = [
     "The lamp was lit at dusk, and the keeper read aloud to nobody.",

@@ -66,7 +66,7 @@ def test_cached_generation_equals_uncached_where_frequencies_change(kind: str):
     assert alone[0] == rows(decoder, [[5, 6]], **same, use_cache=False)[0]
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(lengths=st.lists(st.integers(1, 40), min_size=2, max_size=4), architecture=st.sampled_from(ARCHITECTURES))
 def test_a_row_does_not_depend_on_its_batch(lengths: list[int], architecture: str):
     decoder = random_decoder(tiny_config(architecture=architecture))
@@ -113,7 +113,7 @@ def numpy_distribution(logits: np.ndarray, temperature: float, k: int | None, p:
     return weights / weights.sum()
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(
     logits=st.lists(st.integers(-60, 60), min_size=2, max_size=20, unique=True),
     temperature=st.floats(0.2, 3),
@@ -159,7 +159,7 @@ def test_ended_rows_leave_and_the_others_go_on(decoder: Decoder):
     assert ended[1] == rows(decoder, [[8, 9]], max_new_tokens=20, do_sample=False, eos_token_ids=(ending,))[0]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     text=st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=40),
     stop=st.text("ab，\n ", min_size=1, max_size=3),

@@ -33,7 +33,7 @@ def test_a_later_token_changes_no_earlier_logit(architecture: str):
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(sizes=st.lists(st.integers(1, 9), min_size=1, max_size=6))
 def test_reading_in_parts_equals_reading_at_once(architecture: str, sizes: list[int]):
     decoder = random_decoder(tiny_config(architecture=architecture, context_length=64))

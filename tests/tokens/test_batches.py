@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from wordloom.core.errors import InputError
@@ -27,7 +27,6 @@ def test_permutations_look_random():
     assert len({tuple(order) for order in orders}) == 5
 
 
-@settings(deadline=None)
 @given(st.integers(2, 500), st.integers(1, 40), st.integers(0, 1000))
 def test_an_epoch_covers_every_window_once(n_tokens: int, context: int, seed: int):
     if n_tokens <= context:

@@ -22,7 +22,7 @@ def trained(request: pytest.FixtureRequest, texts: list[str]) -> TextTokenizer:
     return train_tokenizer(texts, request.param, KINDS[request.param])
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(text=ANY_TEXT)
 def test_decoding_gives_the_text_back(trained: TextTokenizer, text: str):
     ids = trained.encode(text)
@@ -54,7 +54,7 @@ def test_saved_and_read_by_us_and_by_transformers(trained: TextTokenizer, texts:
     assert padded.input_ids.equal(expected.input_ids) and padded.attention_mask.equal(expected.attention_mask)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     parts=st.lists(
         st.sampled_from(["a", " ", "\n", "\n\n", "\t", "语", "'s", "9", "\u3000", "ab c", "\r", "."]), max_size=60
@@ -100,6 +100,7 @@ def test_show_makes_blanks_and_broken_bytes_visible(tokenizer: TextTokenizer):
     assert "<0xE9>" in "".join(shown)
 
 
+@pytest.mark.shared_data
 def test_gpt2_files(shared_data: Path, tmp_path: Path):
     """vocab.json and merges.txt alone, as old GPT-2 folders have them, give transformers' ids."""
     import shutil
