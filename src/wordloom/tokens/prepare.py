@@ -14,7 +14,7 @@ from wordloom.text.split import check_fraction
 from wordloom.tokens.corpus import Corpus
 from wordloom.tokens.shards import MANIFEST, Dataset, ShardWriter, Split, token_dtype, write_manifest
 from wordloom.tokens.tokenizer import TextTokenizer
-from wordloom.tokens.train import SMALLEST_VOCAB, Kind, default_vocab_size, train_tokenizer
+from wordloom.tokens.train import Kind, default_vocab_size, train_tokenizer
 
 _FORMAT = 1
 
@@ -112,9 +112,7 @@ def _key_of(folder: Path) -> str | None:
 
 
 def learn(corpus: Corpus, kind: Kind, vocab_size: int | None) -> TextTokenizer:
-    """Learn a vocabulary from a corpus.
-
-    A size that was not asked for is halved until the text supports it.
+    """Learn a vocabulary from a corpus; without a size, of the default size or what the text supports.
 
     Raises:
         InputError: the text does not support the size that was asked for.
@@ -122,17 +120,11 @@ def learn(corpus: Corpus, kind: Kind, vocab_size: int | None) -> TextTokenizer:
     if kind == "byte":
         return train_tokenizer([], kind, vocab_size)
     everything = kind == "char"  # a character left out of the sample would be unknown for ever
-    chosen = vocab_size is None and kind in ("bpe", "unigram")
-    size = default_vocab_size(corpus.n_bytes) if chosen else vocab_size
-    while True:
-        try:
-            with progress("Learning the vocabulary", None) as bar:
-                sample = corpus.learning_sample(None) if everything else corpus.learning_sample()
-                return train_tokenizer(_counted(sample, bar), kind, size)
-        except InputError:
-            if not chosen or size is None or size <= SMALLEST_VOCAB:
-                raise
-            size = max(SMALLEST_VOCAB, size // 2)
+    with progress("Learning the vocabulary", None) as bar:
+        sample = _counted(corpus.learning_sample(None) if everything else corpus.learning_sample(), bar)
+        if vocab_size is None and not everything:
+            return train_tokenizer(sample, kind, default_vocab_size(corpus.n_bytes), exact=False)
+        return train_tokenizer(sample, kind, vocab_size)
 
 
 def _counted(batches: Iterator[list[str]], bar: ProgressBar) -> Iterator[list[str]]:

@@ -28,7 +28,7 @@ def default_vocab_size(n_bytes: int) -> int:
 
 
 def train_tokenizer(
-    texts: Iterable[str] | Iterable[list[str]], kind: Kind = "bpe", vocab_size: int | None = None
+    texts: Iterable[str] | Iterable[list[str]], kind: Kind = "bpe", vocab_size: int | None = None, exact: bool = True
 ) -> TextTokenizer:
     """Learn a vocabulary.
 
@@ -39,6 +39,7 @@ def train_tokenizer(
             byte; `char`, one token a character.
         vocab_size: number of tokens, the special ones included. `byte` has always 258; None means all
             characters for `char`, and is not allowed for `bpe` and `unigram`.
+        exact: refuse a text that supports fewer tokens; False takes what it supports.
 
     Returns:
         A tokenizer whose decode(encode(text)) is the text, whatever the language; only `char` maps
@@ -74,7 +75,7 @@ def train_tokenizer(
     backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     backend.decoder = decoders.ByteLevel()
     backend.train_from_iterator(texts, trainer)
-    if backend.get_vocab_size() < vocab_size:
+    if exact and backend.get_vocab_size() < vocab_size:
         raise InputError(
             f"--vocab-size {vocab_size:,}: this text supports at most {backend.get_vocab_size():,} tokens. "
             "Ask for no more than that, or give more text."
