@@ -225,6 +225,10 @@ def test_output_that_is_taken(run: Result, dataset: Dataset, tmp_path: Path):
         pretrain(dataset.folder, tmp_path, MODEL, TRAINING)
     with pytest.raises(InputError, match="holds no training run"):
         resume(tmp_path)
+    (tmp_path / "early").mkdir()
+    (tmp_path / "early" / "metrics.jsonl").write_text('{"step": 1, "loss": 9.0}\n')  # stopped before a checkpoint
+    pretrain(dataset.folder, tmp_path / "early", MODEL, replace(TRAINING, steps=1))
+    assert all(line.get("loss") != 9.0 for line in read_metrics(tmp_path / "early"))
 
 
 def test_resume_refuses_another_corpus(run: Result, dataset: Dataset, tmp_path: Path):

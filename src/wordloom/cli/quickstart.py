@@ -43,9 +43,6 @@ def quickstart(*, out: Path = Path("runs/quickstart"), steps: int = 2000, json: 
         data = out.parent / f"{out.name}-data"
         with importlib.resources.as_file(importlib.resources.files("wordloom.text") / "tinyshakespeare.txt") as text:
             prepare([str(text)], data)
-        if (out / RUN).exists():  # stopped before its first checkpoint: nothing to keep
-            (out / RUN).unlink()
-            (out / "metrics.jsonl").unlink(missing_ok=True)
         result = pretrain(data, out, ModelSettings(), training, show)
     if json:
         print_json(as_json(result))

@@ -32,6 +32,9 @@ from wordloom.training.report import Showcase, write_report
 from wordloom.training.schedules import cosine
 from wordloom.training.settings import ModelSettings, TrainSettings
 from wordloom.training.state import (
+    METRICS,
+    REPORT,
+    RUN,
     Metrics,
     Progress,
     latest_checkpoint,
@@ -84,7 +87,7 @@ def pretrain(
 
     Args:
         data: folder made by `tokens.prepare`.
-        out: run folder; must be new or empty.
+        out: run folder; new, empty, or left by a run that was stopped before its first checkpoint.
         model, training: see their fields.
         show: called at every evaluation; what it writes goes into the log and the report.
 
@@ -92,7 +95,8 @@ def pretrain(
         InputError: the settings, the corpus or the output folder cannot be used.
         Interrupted: stopped by the user; the run can be resumed.
     """
-    if out.exists() and any(out.iterdir() if out.is_dir() else [out]):
+    held = {path.name for path in out.iterdir()} if out.is_dir() else {out.name} if out.exists() else set()
+    if held - {RUN, METRICS, REPORT}:
         more = f" Continue it with --resume {shlex.quote(str(out))}, or choose" if latest_checkpoint(out) else " Choose"
         raise InputError(f"{out}: is not empty.{more} another --out.")
     return _Run(Dataset.open(data), out, model or ModelSettings(), training or TrainSettings(), show).go()
@@ -187,6 +191,26 @@ class _Run:
             torch.manual_seed(derive_seed(self.training.seed, "dropout", step, part))
             yield
 
+    def _step(self) -> tuple[float, float, float]:
+        """One optimizer step; returns its loss, gradient norm and learning rate.
+
+        Raises:
+            WordloomError: loss or gradient is not finite; the weights are as they were.
+        """
+        started, step = time.monotonic(), self.progress.step
+        rate = self._learning_rate(step)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        loss, norm = self._gradients(self.progress.samples, step)
+        if not math.isfinite(loss) or not math.isfinite(norm):
+            raise WordloomError(self._diverged(step, loss))
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        self.progress.step += 1
+        self.progress.samples += self.training.batch
+        self.progress.seconds += time.monotonic() - started
+        return loss, norm, rate
+
     def _learning_rate(self, step: int) -> float:
         n_steps = self.progress.n_steps
         warmup = max(1, round(self.training.warmup * n_steps))
@@ -210,20 +234,8 @@ class _Run:
             bar.advance(self.progress.step)
             last_log, tokens_at_log, status = time.monotonic(), self.progress.samples * self.model.context, ""
             while self.progress.step < n_steps:
-                started = time.monotonic()
-                step, rate = self.progress.step, self._learning_rate(self.progress.step)
-                for group in self.optimizer.param_groups:
-                    group["lr"] = rate
-                train_loss, norm = self._gradients(self.progress.samples, step)
-                if not math.isfinite(train_loss) or not math.isfinite(norm):
-                    raise WordloomError(self._diverged(step, train_loss))
-                self.optimizer.step()
-                self.optimizer.zero_grad(set_to_none=True)
-                self.progress.step += 1
-                self.progress.samples += self.training.batch
-                now = time.monotonic()
-                self.progress.seconds += now - started
-                step = self.progress.step
+                train_loss, norm, rate = self._step()
+                step, now = self.progress.step, time.monotonic()
                 if now - last_log > _LOG_SECONDS or step in evaluate_at:
                     tokens = self.progress.samples * self.model.context
                     speed = (tokens - tokens_at_log) / (now - last_log)
