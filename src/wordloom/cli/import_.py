@@ -1,9 +1,7 @@
-"""`wordloom import llama2c`."""
+"""`wordloom import llama2c`. torch is loaded when there is work, so that --help answers at once."""
 
 from pathlib import Path
 
-from wordloom.checkpoint.folder import write_model_files
-from wordloom.checkpoint.llama2c import read_decoder, read_tokenizer
 from wordloom.cli.options import Json
 from wordloom.core.console import print_json, say
 from wordloom.core.errors import InputError
@@ -27,6 +25,9 @@ def llama2c(model: Path, /, *, tokenizer: Path, out: Path, json: Json = False) -
     """
     if out.exists() and any(out.iterdir() if out.is_dir() else [out]):
         raise InputError(f"{out}: is not empty. Choose another --out.")
+    from wordloom.checkpoint.folder import write_model_files
+    from wordloom.checkpoint.llama2c import read_decoder, read_tokenizer
+
     decoder, text = read_decoder(model), read_tokenizer(tokenizer)
     if text.vocab_size != decoder.config.vocab_size:
         raise InputError(

@@ -1,4 +1,4 @@
-"""`wordloom info`."""
+"""`wordloom info`. torch is loaded when there is work, so that --help answers at once."""
 
 from dataclasses import asdict
 from pathlib import Path
@@ -6,7 +6,6 @@ from typing import Any
 
 from rich.table import Table
 
-from wordloom.checkpoint.folder import CONFIG, read_config
 from wordloom.checkpoint.hub import resolve
 from wordloom.cli.options import Json
 from wordloom.core.console import out as console
@@ -14,7 +13,6 @@ from wordloom.core.console import print_json
 from wordloom.core.errors import InputError, WordloomError
 from wordloom.tokens.shards import MANIFEST, Dataset
 from wordloom.tokens.tokenizer import TextTokenizer
-from wordloom.training.state import RUN, latest_checkpoint, read_run
 
 
 def info(folder: str, /, *, json: Json = False) -> None:
@@ -28,6 +26,9 @@ def info(folder: str, /, *, json: Json = False) -> None:
     folder
         A model, run, corpus or tokenizer folder, or a hub model.
     """
+    from wordloom.checkpoint.folder import CONFIG
+    from wordloom.training.state import RUN, latest_checkpoint, read_run
+
     path = resolve(folder)
     if not path.is_dir():
         raise InputError(f"{path}: is no folder.")
@@ -70,6 +71,7 @@ def info(folder: str, /, *, json: Json = False) -> None:
 def _model(path: Path) -> dict[str, Any]:
     import torch
 
+    from wordloom.checkpoint.folder import read_config
     from wordloom.model.decoder import Decoder
 
     config = read_config(path)

@@ -1,18 +1,18 @@
-"""`wordloom quickstart`."""
+"""`wordloom quickstart`. torch is loaded when there is work, so that --help answers at once."""
 
 import importlib.resources
 import shlex
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from wordloom.cli.options import Json
 from wordloom.cli.pretrain import as_json, summary
-from wordloom.cli.show import showing
 from wordloom.core.console import print_json, remark, say
 from wordloom.tokens.prepare import prepare
-from wordloom.training.loop import Result, pretrain, resume
-from wordloom.training.objectives import Loss
 from wordloom.training.settings import ModelSettings, TrainSettings
-from wordloom.training.state import RUN, latest_checkpoint, read_run
+
+if TYPE_CHECKING:
+    from wordloom.training.loop import Result
 
 PROMPTS = ["ROMEO:\nWhat", "My good lord", "To be or not to"]
 
@@ -30,6 +30,10 @@ def quickstart(*, out: Path = Path("runs/quickstart"), steps: int = 2000, json: 
     steps
         Optimizer steps; 2,000 take about a minute and a half on two cores.
     """
+    from wordloom.cli.show import showing
+    from wordloom.training.loop import pretrain, resume
+    from wordloom.training.state import latest_checkpoint
+
     training = TrainSettings(steps=steps, evaluations=6)
     show = showing(PROMPTS)
     finished = _finished(out)
@@ -55,8 +59,12 @@ def quickstart(*, out: Path = Path("runs/quickstart"), steps: int = 2000, json: 
     )  # fmt: skip
 
 
-def _finished(out: Path) -> Result | None:
+def _finished(out: Path) -> "Result | None":
     """The result of an earlier quickstart, if it came to its end."""
+    from wordloom.training.loop import Result
+    from wordloom.training.objectives import Loss
+    from wordloom.training.state import RUN, read_run
+
     if not (out / RUN).exists():
         return None
     tables = read_run(out)
