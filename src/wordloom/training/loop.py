@@ -28,6 +28,7 @@ from wordloom.tokens.tokenizer import TextTokenizer
 from wordloom.training.interrupt import Interrupted, stop_signals
 from wordloom.training.objectives import IGNORED, Loss, causal_loss, evaluate
 from wordloom.training.optimizers import adamw
+from wordloom.training.plan import Plan, make_plan
 from wordloom.training.report import Showcase, write_report
 from wordloom.training.schedules import cosine
 from wordloom.training.settings import ModelSettings, TrainSettings
@@ -44,7 +45,6 @@ from wordloom.training.state import (
     write_run,
 )
 
-_EVALUATION_SHARE = 0.15
 _LOG_SECONDS = 1.0
 
 
@@ -222,13 +222,18 @@ class _Run:
         """Train to the end; the run folder is made only now, when all settings are known to fit."""
         self.out.mkdir(parents=True, exist_ok=True)
         self.metrics = Metrics(self.out, self.progress.step)
-        step_seconds = self._time_a_step()
-        if not self.progress.n_steps:
-            self.progress.n_steps = self._length(step_seconds)
-        n_steps = self.progress.n_steps
-        evaluate_at = self._evaluation_steps(step_seconds)
+        plan = make_plan(
+            self.training,
+            self._time_a_step(),
+            self.training.batch * self.model.context,
+            self.samples.per_epoch,
+            self.dataset.splits["validation"].tokens,
+            self.progress.step,
+            self.progress.n_steps or None,
+        )
+        self.progress.n_steps = n_steps = plan.n_steps
         self._write_run(None)
-        self._announce(step_seconds, len(evaluate_at))
+        self._announce(plan)
         loss, last_save = None, time.monotonic()
         with stop_signals() as stop, progress("Training", n_steps) as bar:
             bar.advance(self.progress.step)
@@ -236,7 +241,7 @@ class _Run:
             while self.progress.step < n_steps:
                 train_loss, norm, rate = self._step()
                 step, now = self.progress.step, time.monotonic()
-                if now - last_log > _LOG_SECONDS or step in evaluate_at:
+                if now - last_log > _LOG_SECONDS or step in plan.evaluate_at:
                     tokens = self.progress.samples * self.model.context
                     speed = (tokens - tokens_at_log) / (now - last_log)
                     self.metrics.add(
@@ -249,10 +254,10 @@ class _Run:
                 if stop.is_set():
                     self._save()
                     raise self._interrupted()
-                if step in evaluate_at or now - last_save > 60 * self.training.save_minutes:
+                if step in plan.evaluate_at or now - last_save > 60 * self.training.save_minutes:
                     self._save()
                     last_save = time.monotonic()
-                if step in evaluate_at:
+                if step in plan.evaluate_at:
                     loss = self._evaluate(bar, stop)
                     last_log = time.monotonic()
         if loss is None:  # resumed after the last step
@@ -271,28 +276,6 @@ class _Run:
             if sum(seconds) > 20:
                 break
         return min(seconds)
-
-    def _length(self, step_seconds: float) -> int:
-        if self.training.steps:
-            return self.training.steps
-        if self.training.epochs:
-            return max(1, round(self.training.epochs * self.samples.per_epoch / self.training.batch))
-        return max(1, round(60 * (self.training.minutes or 10) / step_seconds))
-
-    def _evaluation_steps(self, step_seconds: float) -> set[int]:
-        """Evenly spaced, the last step always among them."""
-        count = self.training.evaluations
-        if count is None:
-            affordable = (
-                _EVALUATION_SHARE * self.progress.n_steps * step_seconds / self._evaluation_seconds(step_seconds)
-            )
-            count = int(min(20, max(1, affordable)))
-        return {math.ceil(self.progress.n_steps * part / count) for part in range(1, count + 1)}
-
-    def _evaluation_seconds(self, step_seconds: float) -> float:
-        """An estimate: forward passes only, about a third of the work of training a token."""
-        tokens_per_second = self.training.batch * self.model.context / step_seconds
-        return max(1e-3, self.dataset.splits["validation"].tokens / (3 * tokens_per_second))
 
     def _evaluate(self, bar: ProgressBar | None, stop: threading.Event) -> Loss:
         """Score the validation text, show and report; the checkpoint was written before, so it may be interrupted."""
@@ -334,16 +317,14 @@ class _Run:
 
     # --- what is said about it ---
 
-    def _announce(self, step_seconds: float, n_evaluations: int) -> None:
-        tokens = self.progress.n_steps * self.training.batch * self.model.context
-        epochs = self.progress.n_steps * self.training.batch / self.samples.per_epoch
-        left = (self.progress.n_steps - self.progress.step) * step_seconds
-        left += n_evaluations * self._evaluation_seconds(step_seconds)
+    def _announce(self, plan: Plan) -> None:
+        tokens = plan.n_steps * self.training.batch * self.model.context
+        epochs = plan.n_steps * self.training.batch / self.samples.per_epoch
         precision = "bf16" if self.bf16 else "fp32"
         remark(
             f"{self.config.family}, {self.decoder.n_parameters():,} parameters, {precision} on {self.hardware.device}; "
-            f"{self.progress.n_steps:,} steps, {tokens:,} tokens ({epochs:.1f} epochs), {n_evaluations} evaluations; "
-            f"about {left / 60:.1f} minutes."
+            f"{plan.n_steps:,} steps, {tokens:,} tokens ({epochs:.1f} epochs), {len(plan.evaluate_at)} evaluations; "
+            f"about {plan.seconds / 60:.1f} minutes."
         )
         if self.training.precision == "bf16" and not self.hardware.bf16:
             remark("This machine has no bf16 unit: bf16 works here, but slower than fp32.")
