@@ -210,3 +210,15 @@ def test_wrong_input_gets_one_sentence(arguments: list[str], said: str, work: Pa
 
 def test_standard_input_that_is_no_text(work: Path):
     assert "not valid UTF-8" in bad("generate", "run", stdin=b"\xff\xfe", cwd=work)
+
+
+def test_control_c_while_preparing_says_so_and_leaves_nothing(work: Path):
+    (work / "pipe.txt").unlink(missing_ok=True)
+    os.mkfifo(work / "pipe.txt")  # reading it waits for a writer, so the command is surely at work
+    command = [sys.executable, "-m", "wordloom", "prepare", "pipe.txt", "--out", "never"]
+    process = subprocess.Popen(command, cwd=work, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    with (work / "pipe.txt").open("wb"):  # opens only once the command reads
+        process.send_signal(signal.SIGINT)
+        output, errors = process.communicate(timeout=60)
+    assert process.returncode == 130 and errors.strip() == "wordloom: stopped." and output == ""
+    assert not (work / "never").exists() and not list(work.glob(".never*"))

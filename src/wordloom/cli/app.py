@@ -45,6 +45,7 @@ def build_app(arguments: list[str]) -> App:
             'wordloom generate runs/mine "Once upon a time"\n```'
         ),
         version=__version__,
+        suppress_keyboard_interrupt=False,
         help_format="markdown",
     )
     groups = {name: App(name=name, help=text, help_format="markdown") for name, text in _GROUPS.items()}
