@@ -14,7 +14,9 @@ from wordloom.core.version import __version__
 _COMMANDS = {
     "quickstart": "Train a small model on Shakespeare in a few minutes and see what it can do.",
     "prepare": "Turn files of text into a corpus that training reads: clean, split, tokenize.",
+    "plan": "Tell what a training run would take: time, memory, disk, and the loss to expect.",
     "pretrain": "Train a model from scratch on a prepared corpus.",
+    "report": "Lay several training runs side by side on one page.",
     "generate": "Let a model write.",
     "next": "Show the tokens a model expects next.",
     "score": "Tell how probable a model finds a text.",

@@ -46,7 +46,7 @@ def prepare(
     """
     given = None
     if tokenizer is not None:
-        if options != PrepareOptions(validation=options.validation):
+        if options.kind != PrepareOptions.kind or options.vocab_size is not None:
             raise InputError("--tokenizer brings its own vocabulary: leave out --kind and --vocab-size.")
         given = TextTokenizer.from_pretrained(resolve(tokenizer))
     prepared = prepare_corpus(paths, out, options, reading, given)

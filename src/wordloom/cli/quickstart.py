@@ -14,6 +14,7 @@ from wordloom.training.settings import ModelSettings, TrainSettings
 if TYPE_CHECKING:
     from wordloom.training.loop import Result
 
+SHAPE = ModelSettings(layers=4, width=128, context=128, dropout=0.0)
 PROMPTS = ["ROMEO:\nWhat", "My good lord", "To be or not to"]
 
 
@@ -34,7 +35,7 @@ def quickstart(*, out: Path = Path("runs/quickstart"), steps: int = 2000, json: 
     from wordloom.training.loop import pretrain, resume
     from wordloom.training.state import latest_checkpoint
 
-    training = TrainSettings(steps=steps, evaluations=6)
+    training = TrainSettings(steps=steps, batch=8, evaluations=6)
     show = showing(PROMPTS)
     finished = _finished(out)
     if finished is not None:
@@ -47,7 +48,7 @@ def quickstart(*, out: Path = Path("runs/quickstart"), steps: int = 2000, json: 
         data = out.parent / f"{out.name}-data"
         with importlib.resources.as_file(importlib.resources.files("wordloom.text") / "tinyshakespeare.txt") as text:
             prepare([str(text)], data)
-        result = pretrain(data, out, ModelSettings(), training, show)
+        result = pretrain(data, out, SHAPE, training, show)
     if json:
         print_json(as_json(result))
         return
@@ -75,4 +76,4 @@ def _finished(out: Path) -> "Result | None":
     loss = Loss(
         done["validation_nats_per_token"] * tokens, tokens, data["validation_bytes"], data["validation_characters"]
     )
-    return Result(out, loss, done["steps"], done["training_seconds"])
+    return Result(out, loss, done["best_step"], done["steps"], done["training_seconds"])

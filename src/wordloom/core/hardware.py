@@ -1,7 +1,9 @@
 """What this machine can do, probed rather than guessed."""
 
 import functools
+import os
 import platform
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,6 +12,8 @@ import torch
 from wordloom.core.errors import InputError
 
 _CPUINFO = Path("/proc/cpuinfo")
+_MEMINFO = Path("/proc/meminfo")
+_STATM = Path("/proc/self/statm")
 
 
 @dataclass(frozen=True)
@@ -77,3 +81,41 @@ def probe(device: str = "auto") -> Hardware:
     else:
         name, bf16 = _cpu_name(), _cpu_has_bf16()
     return Hardware(device, name, torch.get_num_threads(), bf16 and _bf16_product_is_right(device))
+
+
+def memory_available(device: str) -> int | None:
+    """Bytes that a program may still take on a device; None where nobody tells."""
+    if device == "cuda":
+        return torch.cuda.mem_get_info()[0]
+    try:
+        for line in _MEMINFO.read_text().splitlines():
+            if line.startswith("MemAvailable:"):
+                return int(line.split()[1]) * 1024
+    except OSError:
+        pass
+    return None
+
+
+def memory_used(device: str) -> int | None:
+    """Bytes that this process holds now (of a GPU: the most it held); None where nobody tells."""
+    if device == "cuda":
+        return torch.cuda.max_memory_allocated()
+    try:
+        return int(_STATM.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except OSError:
+        return None
+
+
+def matmul_peak(device: str, dtype: torch.dtype, size: int = 2048) -> float:
+    """FLOP/s of a large square matrix product, the best of a few: what a training step is measured against."""
+    if device == "cuda":
+        size *= 4
+    a = torch.randn(size, size, device=device).to(dtype)
+    best = 0.0
+    for _ in range(6):
+        started = time.perf_counter()
+        product = a @ a
+        if device != "cpu":
+            product[0, 0].item()  # waits for the device
+        best = max(best, 2 * size**3 / (time.perf_counter() - started))
+    return best

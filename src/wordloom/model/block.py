@@ -5,6 +5,7 @@ from torch import Tensor, nn
 from wordloom.model.attention import Attention
 from wordloom.model.cache import KVCache
 from wordloom.model.config import ModelConfig
+from wordloom.model.dropout import Dropout
 from wordloom.model.feedforward import FeedForward
 from wordloom.model.norm import make_norm
 
@@ -18,12 +19,19 @@ class Block(nn.Module):
         self.attention = Attention(config, layer)
         self.mlp_norm = make_norm(config)
         self.mlp = FeedForward(config)
-        self.dropout = nn.Dropout(config.residual_dropout)
+        self.attention_dropout = Dropout(config.residual_dropout, site=1)
+        self.mlp_dropout = Dropout(config.residual_dropout, site=2)
         self.parallel = config.parallel_residual
 
     def forward(
-        self, x_BTD: Tensor, rotary: tuple[Tensor, Tensor] | None, mask: Tensor | None, cache: KVCache | None
+        self,
+        x_BTD: Tensor,
+        rotary: tuple[Tensor, Tensor] | None,
+        mask: Tensor | None,
+        cache: KVCache | None,
+        keys_B: Tensor | None = None,
     ) -> Tensor:
-        after_attention = x_BTD + self.dropout(self.attention(self.attention_norm(x_BTD), rotary, mask, cache))
+        heads_BTD = self.attention(self.attention_norm(x_BTD), rotary, mask, cache)
+        after_attention = x_BTD + self.attention_dropout(heads_BTD, keys_B)
         mlp_input = x_BTD if self.parallel else after_attention
-        return after_attention + self.dropout(self.mlp(self.mlp_norm(mlp_input)))
+        return after_attention + self.mlp_dropout(self.mlp(self.mlp_norm(mlp_input)), keys_B)

@@ -9,6 +9,7 @@ from wordloom.model.attention import visible_keys
 from wordloom.model.block import Block
 from wordloom.model.cache import KVCache
 from wordloom.model.config import ModelConfig
+from wordloom.model.dropout import Dropout
 from wordloom.model.norm import make_norm
 from wordloom.model.position import frequency_epoch, rotary_table
 
@@ -21,7 +22,7 @@ class Decoder(nn.Module):
         self.config = config
         self.embed = nn.Embedding(config.vocab_size, config.d_model)
         self.positions = None if config.rope else nn.Embedding(config.context_length, config.d_model)
-        self.dropout = nn.Dropout(config.embedding_dropout)
+        self.dropout = Dropout(config.embedding_dropout, site=0)
         self.blocks = nn.ModuleList(Block(config, layer) for layer in range(config.n_layers))
         self.final_norm = make_norm(config)
         self.head = None if config.tie_embeddings else nn.Linear(config.d_model, config.vocab_size, bias=False)
@@ -53,8 +54,17 @@ class Decoder(nn.Module):
         attention_mask: Tensor | None = None,
         position_ids: Tensor | None = None,
         cache: KVCache | None = None,
+        documents_BT: Tensor | None = None,
+        dropout_keys_B: Tensor | None = None,
     ) -> Tensor:
-        """The normalised last residual stream, shape (B, T, D); arguments as in `forward`."""
+        """The normalised last residual stream, shape (B, T, D).
+
+        Args:
+            documents_BT: a number per document where a row holds several: a token sees its own document only.
+                Without a cache.
+            dropout_keys_B: what dropout is decided by, see `dropout.Dropout`.
+            others: as in `forward`.
+        """
         T, past = tokens_BT.shape[1], cache.length if cache else 0
         positions = torch.arange(past, past + T, device=tokens_BT.device) if position_ids is None else position_ids
         x_BTD = self.embed(tokens_BT)
@@ -65,13 +75,14 @@ class Decoder(nn.Module):
                     f"{length} tokens do not fit: this model has {self.config.context_length} learned positions."
                 )
             x_BTD = x_BTD + self.positions(positions)
-        x_BTD = self.dropout(x_BTD)
+        x_BTD = self.dropout(x_BTD, dropout_keys_B)
         present_BS = None if attention_mask is None or bool(attention_mask.all()) else attention_mask.bool()
-        full = visible_keys(T, past + T, None, present_BS, tokens_BT.device)
-        windowed = visible_keys(T, past + T, self.config.sliding_window, present_BS, tokens_BT.device)
+        full = visible_keys(T, past + T, None, present_BS, tokens_BT.device, documents_BT)
+        windowed = visible_keys(T, past + T, self.config.sliding_window, present_BS, tokens_BT.device, documents_BT)
         for layer, block in enumerate(self.blocks):
             mask = windowed if layer in self.config.sliding_layers else full
-            x_BTD = block(x_BTD, rotary, mask, cache)
+            keys_B = None if dropout_keys_B is None else dropout_keys_B + (layer + 1) * 0x61C88647
+            x_BTD = block(x_BTD, rotary, mask, cache, keys_B)
         if cache is not None:
             cache.advance(T)
         return self.final_norm(x_BTD)

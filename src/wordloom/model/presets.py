@@ -54,7 +54,6 @@ def from_scratch(
         context_length=context_length,
         rope=Rope(d_rotary=d_head),
         embedding_dropout=dropout,
-        attention_dropout=dropout,
         residual_dropout=dropout,
         bos_token_id=bos_token_id,
         eos_token_ids=() if eos_token_id is None else (eos_token_id,),

@@ -2,7 +2,8 @@
 
 import tempfile
 from array import array
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from itertools import chain
 from pathlib import Path
 
 from wordloom.core.console import progress
@@ -27,11 +28,20 @@ class Corpus:
     Two passes (learning a vocabulary, encoding) then cost neither memory nor parsing twice.
     """
 
-    def __init__(self, files: list[Path], reading: ReadOptions, fraction: float | None, folder: Path):
+    def __init__(
+        self,
+        files: list[Path],
+        reading: ReadOptions,
+        fraction: float | None,
+        folder: Path,
+        validation_files: Sequence[Path] = (),
+    ):
         """
         Args:
             fraction: part for validation; None leaves everything in training.
             folder: where the temporary file goes.
+            validation_files: validation text of its own; `fraction` is then not used. A training document that
+                is in them too is dropped as a duplicate.
 
         Raises:
             InputError: see `text.documents.read_documents`; or there is no text at all.
@@ -40,9 +50,13 @@ class Corpus:
         self._lengths, self._validates = array("Q"), array("B")
         self.n_bytes = self.n_duplicates = self.n_empty = 0
         self.rule, self._tail = "by document, content hash", 0.0
+        if validation_files:
+            self.rule, fraction = "files of its own", None
         seen_before, lowest, lowest_hash = SeenBefore(), 0, b"\xff" * 17
-        with progress("Reading", sum(file.stat().st_size for file in files)) as bar:
-            for document in read_documents(files, reading, on_bytes=bar.advance):
+        with progress("Reading", sum(file.stat().st_size for file in [*validation_files, *files])) as bar:
+            held_out = ((each, True) for each in read_documents(list(validation_files), reading, on_bytes=bar.advance))
+            rest = ((each, False) for each in read_documents(files, reading, on_bytes=bar.advance))
+            for document, is_held_out in chain(held_out, rest):
                 text = normalize(document.text)
                 digest = content_hash(text)
                 if not text.strip():
@@ -52,7 +66,7 @@ class Corpus:
                 else:
                     if digest < lowest_hash:
                         lowest, lowest_hash = len(self._lengths), digest
-                    self._add(text, fraction is not None and is_validation(digest, fraction))
+                    self._add(text, is_held_out or (fraction is not None and is_validation(digest, fraction)))
         if not self.n_bytes:
             raise InputError(f"{', '.join(map(str, files[:3]))}: no text found ({self.n_empty} empty documents).")
         if fraction is not None and len(self._lengths) < 1 / fraction:

@@ -5,6 +5,7 @@ import json
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from wordloom.core.console import ProgressBar, progress
 from wordloom.core.errors import InputError
@@ -30,6 +31,8 @@ class PrepareOptions:
     validation: float = 0.1
     """Part of the documents kept for validation, chosen by content hash. A corpus of fewer documents than
     1/validation gives the last part of each document instead."""
+    validation_files: tuple[str, ...] = ()
+    """Files, folders and globs that are the validation text, instead of a part of the other documents."""
 
 
 @dataclass(frozen=True)
@@ -68,12 +71,15 @@ def prepare(
     check_fraction(options.validation)
     if out.exists() and not (out / MANIFEST).exists() and any(out.iterdir() if out.is_dir() else [out]):
         raise InputError(f"{out}: exists and is no prepared corpus, so it is not replaced. Choose another --out.")
-    files = find_files(paths)
-    sources = [{"file": str(file), "bytes": file.stat().st_size, "sha256": sha256_of_file(file)} for file in files]
+    files, held_out = find_files(paths), find_files(list(options.validation_files)) if options.validation_files else []
+    if both := set(files) & set(held_out):
+        raise InputError(f"{sorted(both)[0]}: cannot be training and validation text at once.")
+    sources, held_out_sources = _sources(files), _sources(held_out)
     learning = {"kind": options.kind, "vocab_size": options.vocab_size}
     spec = {
         "format": _FORMAT,
-        "texts": [[source["sha256"], "".join(file.suffixes)] for source, file in zip(sources, files, strict=True)],
+        "texts": [[source["sha256"], "".join(Path(source["file"]).suffixes)] for source in sources],
+        "validation_texts": [[source["sha256"], "".join(Path(source["file"]).suffixes)] for source in held_out_sources],
         "reading": asdict(reading),
         "validation": options.validation,
         "tokenizer": tokenizer.fingerprint() if tokenizer else learning,
@@ -83,7 +89,7 @@ def prepare(
         return Prepared(Dataset.open(out), reused=True)
 
     out.parent.mkdir(parents=True, exist_ok=True)
-    corpus = Corpus(files, reading, options.validation, out.parent)
+    corpus = Corpus(files, reading, options.validation, out.parent, held_out)
     if tokenizer is None:
         tokenizer = learn(corpus, options.kind, options.vocab_size)
     with folder_aside(out) as folder:
@@ -98,9 +104,13 @@ def prepare(
             empty_documents=corpus.n_empty,
             tokenizer={"kind": tokenizer.kind, "vocab_size": tokenizer.vocab_size, "sha256": tokenizer.fingerprint()},
             reading=asdict(reading),
-            sources=sources,
+            sources=sources + held_out_sources,
         )
     return Prepared(Dataset.open(out), reused=False)
+
+
+def _sources(files: list[Path]) -> list[dict[str, Any]]:
+    return [{"file": str(file), "bytes": file.stat().st_size, "sha256": sha256_of_file(file)} for file in files]
 
 
 def _key_of(folder: Path) -> str | None:

@@ -1,51 +1,55 @@
-"""The training loop: the only one, plain and correct."""
+"""The training loop: the only one, for one process and for many."""
 
-import math
 import platform
 import shlex
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from wordloom.checkpoint.card import write_card
+from wordloom.checkpoint.folder import load_decoder
 from wordloom.core.console import ProgressBar, progress, remark
-from wordloom.core.errors import InputError, WordloomError
-from wordloom.core.hardware import probe
-from wordloom.core.randomness import derive_seed, generator
+from wordloom.core.errors import InputError
+from wordloom.core.hardware import memory_used, probe
+from wordloom.core.quantities import show_bytes, show_duration
 from wordloom.core.version import __version__
-from wordloom.model.config import ModelConfig
 from wordloom.model.decoder import Decoder
-from wordloom.model.presets import from_scratch
-from wordloom.tokens.batches import Samples
 from wordloom.tokens.shards import Dataset
 from wordloom.tokens.tokenizer import TextTokenizer
+from wordloom.training.guards import NotFinite, origin
+from wordloom.training.history import History
 from wordloom.training.interrupt import Interrupted, stop_signals
-from wordloom.training.objectives import IGNORED, Loss, causal_loss, evaluate
-from wordloom.training.optimizers import adamw
-from wordloom.training.plan import Plan, make_plan
+from wordloom.training.learner import Gradients, Learner
+from wordloom.training.measure import flops_per_token
+from wordloom.training.memorization import Overlap, longest_overlap
+from wordloom.training.objectives import Loss, evaluate
+from wordloom.training.parallel import World, joined_processes
 from wordloom.training.report import Showcase, write_report
-from wordloom.training.schedules import cosine
+from wordloom.training.schedules import multiplier
 from wordloom.training.settings import ModelSettings, TrainSettings
+from wordloom.training.setup import Corpus, set_up
+from wordloom.training.sinks import open_sinks
 from wordloom.training.state import (
     METRICS,
     REPORT,
     RUN,
-    Metrics,
     Progress,
+    Saver,
     latest_checkpoint,
     load_checkpoint,
+    publish_model,
     read_run,
-    save_checkpoint,
+    take_snapshot,
     write_run,
 )
 
-_LOG_SECONDS = 1.0
+_LOG_SECONDS, _REPORT_SECONDS = 1.0, 20.0
+Show = Callable[[Decoder, TextTokenizer], Showcase]
 
 
 @dataclass(frozen=True)
@@ -54,26 +58,11 @@ class Result:
 
     folder: Path
     loss: Loss
+    """Of the best evaluation, whose model is the one in the folder."""
+    best_step: int
     steps: int
     seconds: float
     """Training time, evaluation and saving not counted."""
-
-
-def model_config(settings: ModelSettings, tokenizer: TextTokenizer) -> ModelConfig:
-    """The shape that the settings and the tokenizer ask for."""
-    return from_scratch(
-        settings.arch,
-        vocab_size=tokenizer.vocab_size,
-        n_layers=settings.layers,
-        d_model=settings.width,
-        n_heads=settings.heads,
-        n_kv_heads=settings.kv_heads or settings.heads,
-        context_length=settings.context,
-        dropout=settings.dropout,
-        bos_token_id=tokenizer.bos_token_id,
-        eos_token_id=tokenizer.eos_token_id,
-        pad_token_id=tokenizer.pad_token_id,
-    )
 
 
 def pretrain(
@@ -81,9 +70,11 @@ def pretrain(
     out: Path,
     model: ModelSettings | None = None,
     training: TrainSettings | None = None,
-    show: Callable[[Decoder, TextTokenizer], Showcase] | None = None,
+    show: Show | None = None,
 ) -> Result:
     """Train a model from scratch on a prepared corpus.
+
+    Under `torchrun` every process calls it alike; they share the work.
 
     Args:
         data: folder made by `tokens.prepare`.
@@ -93,17 +84,22 @@ def pretrain(
 
     Raises:
         InputError: the settings, the corpus or the output folder cannot be used.
+        NotFinite: too many steps in a row had a loss or gradient that is not finite.
         Interrupted: stopped by the user; the run can be resumed.
     """
     held = {path.name for path in out.iterdir()} if out.is_dir() else {out.name} if out.exists() else set()
-    if held - {RUN, METRICS, REPORT}:
+    if {name for name in held if not name.startswith(".")} - {RUN, METRICS, REPORT, "checkpoints", "tensorboard"} or (
+        latest_checkpoint(out)
+    ):
         more = f" Continue it with --resume {shlex.quote(str(out))}, or choose" if latest_checkpoint(out) else " Choose"
         raise InputError(f"{out}: is not empty.{more} another --out.")
-    return _Run(Dataset.open(data), out, model or ModelSettings(), training or TrainSettings(), show).go()
+    training = training or TrainSettings()
+    with joined_processes(probe(training.device).device) as world:
+        return _Run(Dataset.open(data), out, model or ModelSettings(), training, show, world).go()
 
 
-def resume(run: Path, show: Callable[[Decoder, TextTokenizer], Showcase] | None = None) -> Result:
-    """Continue an interrupted run from its last checkpoint, to the same end.
+def resume(run: Path, show: Show | None = None) -> Result:
+    """Continue an interrupted run from its last checkpoint, to the same end, in as many processes as there are now.
 
     Raises:
         InputError: there is nothing to continue, or the corpus changed since.
@@ -118,10 +114,12 @@ def resume(run: Path, show: Callable[[Decoder, TextTokenizer], Showcase] | None 
             f"{dataset.folder}: is not the corpus this run was started on (it was prepared again since). "
             "Prepare the old texts there, or start a new run."
         )
+    # whatever this machine would choose, precision and compilation stay: they are part of the result
+    fixed = {name: tables["environment"][name] for name in ("precision", "compile")}
     model = ModelSettings(**_fields(ModelSettings, tables["settings"]))
-    training = TrainSettings(**_fields(TrainSettings, tables["settings"]))
-    training = replace(training, precision=tables["environment"]["precision"])  # whatever this machine would choose
-    return _Run(dataset, run, model, training, show, checkpoint).go()
+    training = TrainSettings(**_fields(TrainSettings, tables["settings"] | fixed))
+    with joined_processes(probe(training.device).device) as world:
+        return _Run(dataset, run, model, training, show, world, checkpoint).go()
 
 
 def _fields(kind: type, table: dict[str, Any]) -> dict[str, Any]:
@@ -137,197 +135,251 @@ class _Run:
         out: Path,
         model: ModelSettings,
         training: TrainSettings,
-        show: Callable[[Decoder, TextTokenizer], Showcase] | None,
+        show: Show | None,
+        world: World,
         checkpoint: Path | None = None,
     ):
-        self.dataset, self.out, self.model, self.training, self.show = dataset, out, model, training, show
-        self.tokenizer = _with_length(dataset.tokenizer(), model.context)
-        self.config = model_config(model, self.tokenizer)
-        if not dataset.splits["validation"].bytes:
-            raise InputError(f"{dataset.folder}: has no validation text to measure by. Prepare more text.")
-        self.samples = Samples(dataset.stream("train"), model.context, training.seed)
-        self.hardware = probe(training.device)
-        wants_bf16 = training.precision == "bf16" or (training.precision == "auto" and model.width >= 128)
-        self.bf16 = wants_bf16 and (self.hardware.bf16 or training.precision == "bf16")
-        self.decoder = Decoder(self.config)
-        self.decoder.initialise(generator(training.seed, "weights"))
-        self.decoder.to(self.hardware.device)
-        self.peak = training.peak_learning_rate(model.width)
-        self.optimizer = adamw(self.decoder, self.peak, training.weight_decay, (training.beta1, training.beta2))
-        self.micro_batch = training.micro_batch or training.batch
-        self.progress = load_checkpoint(checkpoint, self.decoder, self.optimizer) if checkpoint else Progress(n_steps=0)
-        self.showcase = Showcase()
+        self.dataset, self.out, self.show, self.world, self.checkpoint = dataset, out, show, world, checkpoint
+        self.progress = Progress(n_steps=0)
+        corpus = Corpus.of(dataset)
+        self.setup = set_up(corpus, model, training, world, self._restore)
+        self.model, self.training, self.learner = self.setup.dial.model, self.setup.dial.training, self.setup.learner
+        self.progress.n_steps = self.setup.plan.timetable.n_steps
+        assert corpus.tokenizer and self.model.context and self.training.batch
+        self.tokenizer, self.batch = corpus.tokenizer, self.training.batch
+        self.tokenizer.model_max_length = self.model.context
+        self.bytes_per_token = corpus.bytes_per_token
+        self.batch_tokens = self.batch * self.model.context
+        self.flops = flops_per_token(self.setup.config)
+        self.showcase, self.overlap = Showcase(), None
 
-    # --- one step ---
-
-    def _autocast(self) -> Any:
-        return torch.autocast(self.hardware.device, torch.bfloat16) if self.bf16 else nullcontext()
-
-    def _gradients(self, first_sample: int, step: int) -> tuple[float, float]:
-        """Gradients of the mean loss over one batch; returns that loss and the gradient norm before clipping."""
-        inputs, targets = self.samples.batch(first_sample, self.training.batch)
-        n_valid = max(1, int((targets != IGNORED).sum()))
-        total = 0.0
-        for part, (x, y) in enumerate(
-            zip(inputs.split(self.micro_batch), targets.split(self.micro_batch), strict=True)
-        ):
-            x, y = x.to(self.hardware.device), y.to(self.hardware.device)
-            with self._dropout_stream(step, part):
-                with self._autocast():
-                    loss = causal_loss(self.decoder, x, y) / n_valid
-                loss.backward()
-            total += loss.item()
-        limit = self.training.clip or math.inf
-        norm = torch.nn.utils.clip_grad_norm_(self.decoder.parameters(), limit, foreach=True)
-        return total, float(norm)
-
-    @contextmanager
-    def _dropout_stream(self, step: int, part: int) -> Iterator[None]:
-        """Dropout drawn as a function of (seed, step): nothing to save, and the global generator is left alone."""
-        if not self.model.dropout:
-            yield
-            return
-        with torch.random.fork_rng():
-            torch.manual_seed(derive_seed(self.training.seed, "dropout", step, part))
-            yield
-
-    def _step(self) -> tuple[float, float, float]:
-        """One optimizer step; returns its loss, gradient norm and learning rate.
-
-        Raises:
-            WordloomError: loss or gradient is not finite; the weights are as they were.
-        """
-        started, step = time.monotonic(), self.progress.step
-        rate = self._learning_rate(step)
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate
-        loss, norm = self._gradients(self.progress.samples, step)
-        if not math.isfinite(loss) or not math.isfinite(norm):
-            raise WordloomError(self._diverged(step, loss))
-        self.optimizer.step()
-        self.optimizer.zero_grad(set_to_none=True)
-        self.progress.step += 1
-        self.progress.samples += self.training.batch
-        self.progress.seconds += time.monotonic() - started
-        return loss, norm, rate
-
-    def _learning_rate(self, step: int) -> float:
-        n_steps = self.progress.n_steps
-        warmup = max(1, round(self.training.warmup * n_steps))
-        return self.peak * cosine(step, n_steps, warmup, self.training.final_learning_rate)
-
-    # --- the run ---
+    def _restore(self, learner: Learner) -> tuple[int, int]:
+        if self.checkpoint:
+            self.progress = load_checkpoint(self.checkpoint, learner.decoder, learner.optimizers)
+        return self.progress.step, self.progress.n_steps
 
     def go(self) -> Result:
         """Train to the end; the run folder is made only now, when all settings are known to fit."""
-        self.out.mkdir(parents=True, exist_ok=True)
-        self.metrics = Metrics(self.out, self.progress.step)
-        plan = make_plan(
-            self.training,
-            self._time_a_step(),
-            self.training.batch * self.model.context,
-            self.samples.per_epoch,
-            self.dataset.splits["validation"].tokens,
-            self.progress.step,
-            self.progress.n_steps or None,
+        timetable, n_steps = self.setup.plan.timetable, self.progress.n_steps
+        if self.world.is_main:
+            self.out.mkdir(parents=True, exist_ok=True)
+        self.history = History(self.out, self.progress.step, self.world.is_main)
+        self.sinks = open_sinks(self.out, self.training, self.world.is_main, asdict(self.model) | asdict(self.training))
+        self.saver = Saver(self.out, self.tokenizer)
+        self._write_run()
+        self._announce()
+        try:
+            with stop_signals() as stop, progress("Training", n_steps) as bar:
+                bar.advance(self.progress.step)
+                if (
+                    self.checkpoint
+                    and self.progress.step in timetable.evaluate_at
+                    and not self.history.evaluated(self.progress.step)
+                ):  # stopped between the save and its evaluation
+                    self._evaluate(bar, stop)
+                self._train(timetable.evaluate_at, bar, stop)
+            self.saver.wait()
+            return self._finish()
+        finally:
+            self.saver.close()
+            self.setup.feed.close()
+            for sink in self.sinks:
+                sink.close()
+
+    def _train(self, evaluate_at: frozenset[int], bar: ProgressBar, stop: threading.Event) -> None:
+        """Steps, and between them what is due: a log line, a checkpoint, an evaluation, the end."""
+        last_log = last_report = last_save = time.monotonic()
+        tokens_at_log = self.progress.samples * self._context
+        while self.progress.step < self.progress.n_steps:
+            gradients, rate = self._step()
+            step, now, status = self.progress.step, time.monotonic(), ""
+            evaluation_is_due = step in evaluate_at
+            if now - last_log > _LOG_SECONDS or evaluation_is_due:
+                tokens = self.progress.samples * self._context
+                status = self._log(gradients, rate, (tokens - tokens_at_log) / (now - last_log))
+                last_log, tokens_at_log = now, tokens
+            if now - last_report > _REPORT_SECONDS and self.world.is_main:
+                self._report(is_running=True)
+                last_report = now
+            bar.advance(1, status)
+            save_is_due = now - last_save > 60 * self.training.save_minutes
+            must_stop, save_is_due = self.world.signals(stop.is_set(), save_is_due, self.setup.hardware.device)
+            if (must_stop or save_is_due or evaluation_is_due) and not self.progress.skipped:
+                self._save()
+                last_save = now
+            if must_stop:
+                self.saver.wait()
+                raise self._interrupted()
+            if evaluation_is_due:
+                self._evaluate(bar, stop)
+                last_log = time.monotonic()
+                if self.history.evaluations_since_best() >= (self.training.patience or self.progress.n_steps + 1):
+                    remark(
+                        f"No better evaluation in the last {self.training.patience}: stopped early at step {step:,}."
+                    )
+                    self.progress.n_steps = step
+                    self._save()
+
+    @property
+    def _context(self) -> int:
+        return self.setup.plan.context
+
+    def _step(self) -> tuple[Gradients, float]:
+        """One optimizer step, or none where loss or gradient is not finite; returns the learning rate, too.
+
+        Raises:
+            NotFinite: that happened too often in a row.
+        """
+        started, training, step = time.monotonic(), self.training, self.progress.step
+        n_steps = self.progress.n_steps
+        rate = (training.learning_rate or 0.0) * multiplier(
+            training.schedule, step, n_steps, max(1, round(training.warmup * n_steps)),
+            round(training.decay * n_steps), training.final_learning_rate,
+        )  # fmt: skip
+        batch = self.setup.feed.batch(self.progress.samples)
+        gradients = self.learner.step(batch, rate)
+        self.progress.step += 1
+        self.progress.samples += self.batch
+        self.progress.seconds += time.monotonic() - started
+        if gradients.finite:
+            self.progress.skipped = 0
+            return gradients, rate
+        self.progress.skipped += 1
+        where = (
+            origin(self.learner, batch, self.tokenizer) if self.setup.strategy == "ddp" else "not searched for (fsdp)"
         )
-        self.progress.n_steps = n_steps = plan.n_steps
-        self._write_run(None)
-        self._announce(plan)
-        loss, last_save = None, time.monotonic()
-        with stop_signals() as stop, progress("Training", n_steps) as bar:
-            bar.advance(self.progress.step)
-            last_log, tokens_at_log, status = time.monotonic(), self.progress.samples * self.model.context, ""
-            while self.progress.step < n_steps:
-                train_loss, norm, rate = self._step()
-                step, now = self.progress.step, time.monotonic()
-                if now - last_log > _LOG_SECONDS or step in plan.evaluate_at:
-                    tokens = self.progress.samples * self.model.context
-                    speed = (tokens - tokens_at_log) / (now - last_log)
-                    self.metrics.add(
-                        step=step, tokens=tokens, seconds=round(self.progress.seconds, 2), loss=train_loss,
-                        learning_rate=rate, gradient_norm=norm, tokens_per_second=round(speed, 1),
-                    )  # fmt: skip
-                    status = f"loss {train_loss:.3f}  {speed:,.0f} tokens/s"
-                    last_log, tokens_at_log = now, tokens
-                bar.advance(1, status)
-                if stop.is_set():
-                    self._save()
-                    raise self._interrupted()
-                if step in plan.evaluate_at or now - last_save > 60 * self.training.save_minutes:
-                    self._save()
-                    last_save = time.monotonic()
-                if step in plan.evaluate_at:
-                    loss = self._evaluate(bar, stop)
-                    last_log = time.monotonic()
-        if loss is None:  # resumed after the last step
-            loss = self._evaluate(None, threading.Event())
-        self._write_run(loss)
-        return Result(self.out, loss, n_steps, self.progress.seconds)
+        found = f"Step {step:,}: loss {gradients.loss}, gradient norm {gradients.norm}; it began in {where}."
+        if self.progress.skipped >= training.max_skipped:
+            saved = latest_checkpoint(self.out)
+            kept = f"The last good checkpoint is {saved}." if saved else "No checkpoint was written yet."
+            raise NotFinite(
+                f"{found} {self.progress.skipped} steps in a row: stopping. {kept} Try a smaller --learning-rate."
+            )
+        remark(f"{found} The step was skipped.")
+        return gradients, rate
 
-    def _time_a_step(self) -> float:
-        """Seconds of one step, from a few whose gradients are thrown away."""
-        seconds = []
-        for attempt in range(4):
-            started = time.monotonic()
-            self._gradients(attempt * self.training.batch, attempt)
-            self.optimizer.zero_grad(set_to_none=True)
-            seconds.append(time.monotonic() - started)
-            if sum(seconds) > 20:
-                break
-        return min(seconds)
+    def _save(self) -> None:
+        snapshot = take_snapshot(self.learner.decoder, self.learner.optimizers, self.progress, self.world)
+        if snapshot is not None:
+            self.saver.save(snapshot)
 
-    def _evaluate(self, bar: ProgressBar | None, stop: threading.Event) -> Loss:
+    def _evaluate(self, bar: ProgressBar, stop: threading.Event) -> None:
         """Score the validation text, show and report; the checkpoint was written before, so it may be interrupted."""
-        self.decoder.eval()
+        decoder, world = self.learner.decoder, self.world
+        decoder.eval()
         done, n_tokens = 0, self.dataset.splits["validation"].tokens
 
         def on_tokens(count: int) -> None:
             nonlocal done
             done += count
-            if stop.is_set():
+            if stop.is_set() and world.size == 1:  # several must not part ways in the middle of an exchange
+                self.saver.wait()
                 raise self._interrupted()
-            if bar:
-                bar.advance(0, f"evaluating {done / n_tokens:.0%}")
+            bar.advance(0, f"evaluating {min(1.0, done / n_tokens):.0%}")
 
-        with self._autocast():
+        with self.learner.autocast():
             loss = evaluate(
-                self.decoder,
-                self.dataset.stream("validation"),
-                self.dataset.splits["validation"],
-                self.model.context,
-                device=self.hardware.device,
-                on_tokens=on_tokens,
-            )
+                self.learner.replica.module, self.dataset.stream("validation"), self.dataset.splits["validation"],
+                self._context, device=self.setup.hardware.device, on_tokens=on_tokens, world=world,
+            )  # fmt: skip
+        decoder.train()
+        if not world.is_main:
+            self.history.add_evaluation(self.progress.step, loss)
+            return
+        self.saver.wait()
+        checkpoint = latest_checkpoint(self.out)
         if self.show is not None:
-            self.showcase = self.show(self.decoder, self.tokenizer)
-        self.decoder.train()
+            if self.setup.strategy == "ddp":
+                decoder.eval()
+                self.showcase = self.show(decoder, self.tokenizer)
+                decoder.train()
+            elif checkpoint:  # sharded: this process alone cannot compute, what it saved can
+                self.showcase = self.show(load_decoder(checkpoint, self.setup.hardware.device), self.tokenizer)
         step = self.progress.step
-        self.metrics.add(step=step, tokens=self.progress.samples * self.model.context,
-                         seconds=round(self.progress.seconds, 2), validation=loss.figures(),
-                         samples=[sample.continuation for sample in self.showcase.samples])  # fmt: skip
+        self.history.add_evaluation(
+            step, loss, tokens=self.progress.samples * self._context, seconds=round(self.progress.seconds, 2),
+            samples=[sample.continuation for sample in self.showcase.samples],
+        )  # fmt: skip
+        for sink in self.sinks:
+            sink.log(step, {f"validation/{name}": value for name, value in loss.figures().items()})
+        if checkpoint and self.history.best_step == step:
+            publish_model(self.out, checkpoint)
         sample = f"  {self.showcase.samples[0].excerpt()!r}" if self.showcase.samples else ""
-        line = f"step {step:,}: validation {loss.nats_per_token:.3f} nats/token, {loss.bits_per_byte:.3f} bits/byte{sample}"
-        (bar.print if bar else remark)(line)
-        self._report(loss)
-        return loss
+        bar.print(
+            f"step {step:,}: validation {loss.nats_per_token:.3f} nats/token, {loss.bits_per_byte:.3f} bits/byte{sample}"
+        )
+        if self.history.turned_up():
+            bar.print(
+                f"Validation has been rising since step {self.history.best_step:,}: the model learns its text by heart. The "
+                "best model is kept; more text, --dropout 0.2, a smaller --size or fewer --epochs would help."
+            )
+        self._write_run()
+        self._report(is_running=True)
 
-    def _save(self) -> None:
-        save_checkpoint(self.out, self.decoder, self.optimizer, self.tokenizer, self.progress)
+    def _finish(self) -> Result:
+        best = self.history.best()
+        if self.world.is_main:
+            if self.showcase.samples:
+                self.overlap = self._memorised()
+            self._write_run()
+            write_card(
+                self.out, self.tables(), [sample.prompt + sample.continuation for sample in self.showcase.samples]
+            )
+            self._report(is_running=False)
+        splits = self.dataset.splits["validation"]
+        tokens = splits.tokens - 1
+        loss = Loss(best["validation"]["nats_per_token"] * tokens, tokens, splits.bytes, splits.characters)
+        return Result(self.out, loss, self.history.best_step, self.progress.step, self.progress.seconds)
+
+    def _memorised(self) -> Overlap:
+        """How much of the samples stands in the training text word for word."""
+        stream = self.dataset.stream("train")
+        overlaps = [longest_overlap(self.tokenizer.encode(s.continuation), stream) for s in self.showcase.samples]
+        longest = max(overlaps, key=lambda overlap: len(overlap.tokens))
+        text = self.tokenizer.decode(longest.tokens)
+        if len(longest.tokens) > longest.of / 2:
+            remark(f"The model quotes its training text: {len(text)} characters of a sample stand there word for word.")
+        return longest
 
     # --- what is said about it ---
 
-    def _announce(self, plan: Plan) -> None:
-        tokens = plan.n_steps * self.training.batch * self.model.context
-        epochs = plan.n_steps * self.training.batch / self.samples.per_epoch
-        precision = "bf16" if self.bf16 else "fp32"
-        remark(
-            f"{self.config.family}, {self.decoder.n_parameters():,} parameters, {precision} on {self.hardware.device}; "
-            f"{plan.n_steps:,} steps, {tokens:,} tokens ({epochs:.1f} epochs), {len(plan.evaluate_at)} evaluations; "
-            f"about {plan.seconds / 60:.1f} minutes."
+    def _log(self, gradients: Gradients, rate: float, speed: float) -> str:
+        """Record a step; returns the line for the terminal."""
+        used, peak = memory_used(self.setup.hardware.device), self.setup.plan.peak * self.world.size
+        utilisation = speed * self.flops / peak
+        bits = gradients.loss / 0.6931471805599453 / self.bytes_per_token
+        figures = {
+            "loss": gradients.loss, "bits_per_byte": round(bits, 4), "learning_rate": rate,
+            "gradient_norm": gradients.norm, "tokens_per_second": round(speed, 1),
+            "utilisation": round(utilisation, 4), "memory_bytes": used or 0,
+        }  # fmt: skip
+        step = self.progress.step
+        self.history.add(
+            step=step, tokens=self.progress.samples * self._context, seconds=round(self.progress.seconds, 2), **figures
         )
-        if self.training.precision == "bf16" and not self.hardware.bf16:
-            remark("This machine has no bf16 unit: bf16 works here, but slower than fp32.")
+        for sink in self.sinks:
+            sink.log(step, {f"train/{name}": value for name, value in figures.items()})
+        return (
+            f"loss {gradients.loss:.3f}  {bits:.2f} bits/byte  {speed:,.0f} tokens/s, {utilisation:.0%} of peak  "
+            f"{show_bytes(used or 0)}  gradient {gradients.norm:.2f}"
+        )
+
+    def _announce(self) -> None:
+        plan, low_high = self.setup.plan, self.setup.plan.bits_per_byte
+        timetable = plan.timetable
+        epochs = f" ({plan.epochs:.1f} epochs)" if plan.epochs else ""
+        together = f"; {self.world.size} processes, {self.setup.strategy}" if self.world.size > 1 else ""
+        expected = f", {low_high[0]:.2f} to {low_high[1]:.2f} bits/byte expected" if low_high else ""
+        remark(f"{plan.model}: {plan.parameters:,} parameters{together}.")
+        for each in plan.derived:
+            remark(f"  {each.name} {each.value} = {each.formula}")
+        remark(
+            f"{timetable.n_steps:,} steps of {plan.batch} x {plan.context} tokens, {plan.tokens:,} tokens{epochs}, "
+            f"{len(timetable.evaluate_at)} evaluations; about {show_duration(timetable.seconds)} "
+            f"({plan.utilisation or 0:.0%} of the matmul peak), {show_bytes(plan.memory.total)}{expected}."
+        )
+        if not self.setup.hardware.bf16 and self.setup.hardware.device == "cpu":
+            remark("Without bf16: this machine has no unit for it.")
 
     def _interrupted(self) -> Interrupted:
         return Interrupted(
@@ -335,16 +387,12 @@ class _Run:
             f"  wordloom pretrain --resume {shlex.quote(str(self.out))}"
         )
 
-    def _diverged(self, step: int, loss: float) -> str:
-        saved = latest_checkpoint(self.out)
-        kept = f"The last good checkpoint is {saved}." if saved else "No checkpoint was written yet."
-        return f"Loss or gradient is not finite at step {step:,} (loss {loss}). {kept} Try a smaller --learning-rate."
-
-    def tables(self, loss: Loss | None) -> dict[str, dict[str, Any]]:
+    def tables(self) -> dict[str, dict[str, Any]]:
         """What run.toml and the report say."""
-        manifest = self.dataset.manifest
+        manifest, best, setup = self.dataset.manifest, self.history.best(), self.setup
         return {
             "settings": {**asdict(self.model), **asdict(self.training)},
+            "derived": {each.name: f"{each.value} = {each.formula}" for each in setup.plan.derived},
             "data": {
                 "folder": str(self.dataset.folder.resolve()),
                 "key": self.dataset.key,
@@ -354,32 +402,29 @@ class _Run:
                    for name, split in self.dataset.splits.items() for what in ("documents", "bytes", "characters", "tokens")},
             },
             "model": {
-                "family": self.config.family, "parameters": self.decoder.n_parameters(),
-                "vocab_size": self.config.vocab_size, "tokenizer": self.tokenizer.kind,
+                "family": setup.config.family, "parameters": setup.plan.parameters,
+                "vocab_size": setup.config.vocab_size, "tokenizer": self.tokenizer.kind,
             },
             "environment": {
                 "wordloom": __version__, "torch": torch.__version__, "python": platform.python_version(),
-                "device": self.hardware.name, "threads": self.hardware.threads, "precision": "bf16" if self.bf16 else "fp32",
+                "device": setup.hardware.name, "threads": setup.hardware.threads, "processes": self.world.size,
+                "parallel": setup.strategy if self.world.size > 1 else "none",
+                "precision": "bf16" if setup.bf16 else "fp32", "compile": "on" if setup.compiled else "off",
+                "sequences_at_a_time": self.learner.micro_batch, "matmul_peak_gflops": round(setup.plan.peak / 1e9),
             },
             "result": {
                 "steps": self.progress.step, "of_steps": self.progress.n_steps,
-                "tokens": self.progress.samples * self.model.context,
+                "tokens": self.progress.samples * self._context,
                 "training_seconds": round(self.progress.seconds, 1),
-                **({f"validation_{name}": round(value, 4) for name, value in loss.figures().items()} if loss else {}),
+                **({"best_step": best["step"]} | {f"validation_{name}": value for name, value in best["validation"].items()}
+                   if best else {}),
+                **({"longest_overlap_with_training_text": self.tokenizer.decode(self.overlap.tokens)} if self.overlap else {}),
             },
         }  # fmt: skip
 
-    def _write_run(self, loss: Loss | None) -> None:
-        tables = self.tables(loss)
-        write_run(self.out, tables)
-        if loss is not None:
-            write_card(self.out, tables, [sample.prompt + sample.continuation for sample in self.showcase.samples])
+    def _write_run(self) -> None:
+        if self.world.is_main:
+            write_run(self.out, self.tables())
 
-    def _report(self, loss: Loss) -> None:
-        write_report(self.out, self.tables(loss), self.metrics.lines, self.showcase)
-
-
-def _with_length(tokenizer: TextTokenizer, context_length: int) -> TextTokenizer:
-    """The tokenizer, told the context length of its model."""
-    tokenizer.model_max_length = context_length
-    return tokenizer
+    def _report(self, is_running: bool) -> None:
+        write_report(self.out, self.tables(), self.history.lines, self.showcase, is_running)

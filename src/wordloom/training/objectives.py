@@ -6,26 +6,65 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn import functional
 
 from wordloom.model.decoder import Decoder
 from wordloom.tokens.shards import Split, TokenStream
+from wordloom.training.parallel import World
 
 IGNORED = -100
 """A target that does not count: padding, or what the model is not to learn."""
 
 
-def causal_loss(decoder: Decoder, inputs_BT: Tensor, targets_BT: Tensor) -> Tensor:
+class CausalObjective(nn.Module):
+    """The loss of a decoder as one module: what is replicated or sharded (`parallel`) is this, the model inside it.
+
+    Args:
+        document_start: the token that opens a document, if tokens are to see their own document only; rows then
+            give the loss that their documents would give one by one.
+    """
+
+    def __init__(self, decoder: Decoder, document_start: int | None = None):
+        super().__init__()
+        self.decoder, self.document_start = decoder, document_start
+
+    def forward(self, inputs_BT: Tensor, targets_BT: Tensor, dropout_keys_B: Tensor | None = None) -> Tensor:
+        """-Σ log P(target | inputs up to it), see `causal_loss`."""
+        return causal_loss(self.decoder, inputs_BT, targets_BT, self.document_start, dropout_keys_B)
+
+
+def causal_loss(
+    decoder: Decoder,
+    inputs_BT: Tensor,
+    targets_BT: Tensor,
+    document_start: int | None = None,
+    dropout_keys_B: Tensor | None = None,
+) -> Tensor:
     """-Σ log P(target | inputs up to it) in nats, summed over all targets that count.
 
     A sum, not a mean: the caller divides by the number of valid tokens of the whole optimizer step, so that
     splitting a batch changes nothing (a mean per part would weigh parts of unequal size wrongly).
     """
-    hidden_ND, targets_N = decoder.hidden(inputs_BT).flatten(0, 1), targets_BT.flatten()
+    documents_BT = positions_BT = None
+    if document_start is not None:
+        opens_BT = inputs_BT == document_start
+        documents_BT = opens_BT.cumsum(1)
+        if decoder.positions is not None:  # rotary positions are relative and need no new start
+            places = torch.arange(inputs_BT.shape[1], device=inputs_BT.device)
+            positions_BT = places - (places * opens_BT).cummax(1).values
+    hidden_BTD = decoder.hidden(
+        inputs_BT, position_ids=positions_BT, documents_BT=documents_BT, dropout_keys_B=dropout_keys_B
+    )
+    hidden_ND, targets_N = hidden_BTD.flatten(0, 1), targets_BT.flatten()
     weight_VD = decoder.output_weight
     if torch.is_grad_enabled():
         return _ChunkedCrossEntropy.apply(hidden_ND, weight_VD, targets_N)
     return _cross_entropy(hidden_ND, weight_VD, targets_N, None, None)
+
+
+_PRODUCT_LOGITS, _CACHED_LOGITS = 2**23, 2**20
+"""Logits made by one matrix product, and logits whose softmax is taken at once (on a CPU they stay in its cache)."""
 
 
 class _ChunkedCrossEntropy(torch.autograd.Function):
@@ -39,9 +78,10 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, hidden_ND: Tensor, weight_VD: Tensor, targets_N: Tensor) -> Tensor:
-        grad_hidden, grad_weight = torch.empty_like(hidden_ND), torch.zeros_like(weight_VD)
+        grad_hidden = torch.empty_like(hidden_ND)
+        grad_weight = torch.zeros_like(weight_VD, dtype=torch.promote_types(weight_VD.dtype, torch.float32))
         loss = _cross_entropy(hidden_ND.detach(), weight_VD.detach(), targets_N, grad_hidden, grad_weight)
-        ctx.save_for_backward(grad_hidden, grad_weight)
+        ctx.save_for_backward(grad_hidden, grad_weight.to(weight_VD.dtype))
         return loss
 
     @staticmethod
@@ -59,23 +99,32 @@ def _cross_entropy(
     """
     device = hidden_ND.device.type
     dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else hidden_ND.dtype
+    precise = torch.promote_types(dtype, torch.float32)
     weight = weight_VD.to(dtype)
-    rows = max(16, (2**20 if device == "cpu" else 2**26) // len(weight))
+    n_products = max(2 * weight.shape[1], _PRODUCT_LOGITS // len(weight))
+    n_cached = max(16, _CACHED_LOGITS // len(weight)) if device == "cpu" else n_products
     loss = hidden_ND.new_zeros((), dtype=torch.float64 if device != "mps" else torch.float32)
     with torch.autocast(device, enabled=False):
-        for start in range(0, len(hidden_ND), rows):
-            hidden, targets = hidden_ND[start : start + rows].to(dtype), targets_N[start : start + rows]
-            counts = targets != IGNORED
-            targets = targets.where(counts, 0)[:, None]
-            logits = (hidden @ weight.T).to(torch.promote_types(dtype, torch.float32))
-            normaliser = logits.logsumexp(-1, keepdim=True)
-            loss += ((normaliser - logits.gather(1, targets))[:, 0] * counts).sum()
+        for hidden, targets, start in zip(
+            hidden_ND.to(dtype).split(n_products),
+            targets_N.split(n_products),
+            range(0, len(hidden_ND), n_products),
+            strict=True,
+        ):
+            logits = hidden @ weight.T
+            for part, target in zip(logits.split(n_cached), targets.split(n_cached), strict=True):
+                counts = (target != IGNORED)[:, None]
+                target = target[:, None].where(counts, 0)
+                log_p = part.to(precise).log_softmax(-1)
+                loss -= (log_p.gather(1, target) * counts).sum()
+                if grad_hidden is not None:
+                    slope = log_p.exp_()
+                    slope.scatter_add_(1, target, torch.full_like(slope[:, :1], -1.0))
+                    torch.mul(slope, counts, out=slope)
+                    part.copy_(slope)
             if grad_hidden is not None and grad_weight is not None:
-                slope = logits.sub_(normaliser).exp_()
-                slope.scatter_add_(1, targets, torch.full_like(slope[:, :1], -1.0))
-                slope = (slope * counts[:, None]).to(dtype)
-                grad_hidden[start : start + rows] = slope @ weight
-                grad_weight += slope.T @ hidden
+                grad_hidden[start : start + n_products] = logits @ weight
+                grad_weight += logits.T @ hidden
     return loss.to(torch.promote_types(hidden_ND.dtype, torch.float32))
 
 
@@ -114,33 +163,43 @@ class Loss:
         }
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def evaluate(
-    decoder: Decoder,
+    objective: nn.Module,
     stream: TokenStream,
     split: Split,
     context_length: int,
     batch_tokens: int = 2048,
     device: str = "cpu",
     on_tokens: Callable[[int], None] = lambda n: None,
+    world: World = World(),  # noqa: B008 - frozen
 ) -> Loss:
     """The loss over a whole split: consecutive windows, every token but the first predicted exactly once.
 
     Tokens that close documents are predicted and counted in the nats but not in bytes and characters, so
     the figures err on the high side by a separator a document.
+
+    Args:
+        objective: a `CausalObjective`, wrapped or not.
+        on_tokens: told how many tokens are done, for progress.
+        world: the processes that share the work; all get the result.
     """
-    n_targets = len(stream) - 1
-    rows = max(1, batch_tokens // context_length)
-    nats = 0.0
-    for start in range(0, n_targets, rows * context_length):
-        count = min(rows * context_length, n_targets - start)
-        tokens = torch.from_numpy(stream.window(start, count + 1)).to(device)
-        whole = count // context_length * context_length
-        for begin, end in ((0, whole), (whole, count)):  # full windows together, the last short one alone
-            if begin == end:
-                continue
-            width = min(context_length, end - begin)
-            inputs, targets = tokens[begin:end].view(-1, width), tokens[begin + 1 : end + 1].view(-1, width)
-            nats += causal_loss(decoder, inputs, targets).item()
-        on_tokens(count)
-    return Loss(nats, n_targets, split.bytes, split.characters)
+    n_targets, T = len(stream) - 1, context_length
+    chunk = max(1, batch_tokens // T) * T
+    n_chunks = -(-n_targets // chunk)
+    nats = torch.zeros((), dtype=torch.float64)
+    for turn in range(-(-n_chunks // world.size)):
+        number = turn * world.size + world.rank
+        start = number * chunk if number < n_chunks else 0  # sharded models need every process at every turn
+        count = min(chunk, n_targets - start)
+        tokens = torch.from_numpy(stream.window(start, count + 1))
+        padding = -count % T
+        inputs = functional.pad(tokens[:-1], (0, padding)).view(-1, T).to(device)
+        targets = functional.pad(tokens[1:], (0, padding), value=IGNORED).view(-1, T).to(device)
+        loss = objective(inputs, targets)
+        if number < n_chunks:
+            nats += loss.item()
+        on_tokens(min(count * world.size, n_targets - turn * world.size * chunk))
+    if world.size > 1:
+        nats = world.total(nats.to(device)).cpu()
+    return Loss(nats.item(), n_targets, split.bytes, split.characters)

@@ -1,6 +1,7 @@
 """The report of a run: one HTML page that needs nothing but itself."""
 
 import math
+import shlex
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,9 @@ from typing import Any
 import jinja2
 
 from wordloom.core.files import write_atomically
+
+COLOURS = ("#4f74c9", "#c2410c", "#15803d", "#9333ea", "#0891b2", "#b45309", "#db2777", "#64748b")
+"""Of runs on a page that compares them; a ninth run takes the first again."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +53,11 @@ class Line:
 
 
 def write_report(
-    run: Path, tables: dict[str, dict[str, Any]], metrics: list[dict[str, Any]], showcase: Showcase
+    run: Path,
+    tables: dict[str, dict[str, Any]],
+    metrics: list[dict[str, Any]],
+    showcase: Showcase,
+    is_running: bool = False,
 ) -> None:
     """Write report.html into the run folder.
 
@@ -57,31 +65,60 @@ def write_report(
         tables: the tables of run.toml.
         metrics: the lines of metrics.jsonl.
         showcase: the latest samples and next tokens.
+        is_running: make the page load itself again every 20 seconds.
     """
     steps = [line for line in metrics if "loss" in line]
     evaluations = [line for line in metrics if "validation" in line]
-    losses = Line("training", "train", smoothed([(line["tokens"], line["loss"]) for line in steps]))
+    losses = curve(steps, "tokens", "loss")
     validation = [(line["tokens"], line["validation"]["nats_per_token"]) for line in evaluations]
     history = [
         (line["step"], line["validation"], line["samples"][0] if line.get("samples") else "") for line in evaluations
     ]
-    environment = jinja2.Environment(loader=jinja2.PackageLoader("wordloom.training"), autoescape=True)
-    page = environment.get_template("report.html.jinja").render(
+    page = render(
+        "report.html.jinja",
         title=run.resolve().name,
+        is_running=is_running,
         tables=tables,
         result=tables["result"],
-        loss_chart=chart([losses, Line("validation", "validation", validation)], "nats per token"),
-        rate_chart=chart(
-            [Line("learning rate", "train", [(s["tokens"], s["learning_rate"]) for s in steps])], "learning rate"
+        loss_chart=chart(
+            [
+                Line("training", "raw", thinned(losses)),
+                Line("training, smoothed", "train", thinned(smoothed(losses))),
+                Line("validation", "validation", validation),
+            ],
+            "nats per token",
         ),
+        rate_chart=chart([Line("learning rate", "train", curve(steps, "tokens", "learning_rate"))], "learning rate"),
         speed_chart=chart(
-            [Line("tokens/s", "train", [(s["tokens"], s["tokens_per_second"]) for s in steps])], "tokens per second"
+            [Line("tokens/s", "train", curve(steps, "tokens", "tokens_per_second"))], "tokens per second"
         ),
+        norm_chart=chart([Line("norm", "train", curve(steps, "tokens", "gradient_norm"))], "gradient norm"),
         history=history,
         showcase=showcase,
-        folder=str(run),
+        folder=shlex.quote(str(run)),
     )
     write_atomically(run / "report.html", page)
+
+
+def render(template: str, **values: Any) -> str:
+    """A page from a template of this package."""
+    environment = jinja2.Environment(loader=jinja2.PackageLoader("wordloom.training"), autoescape=True)
+    return environment.get_template(template).render(colours=COLOURS, **values)
+
+
+def curve(lines: list[dict[str, Any]], x: str, y: str) -> list[tuple[float, float]]:
+    """Points from lines of figures; numbers that are none (a skipped step) are left out."""
+    return [(line[x], line[y]) for line in lines if y in line and math.isfinite(line[y])]
+
+
+def thinned(points: list[tuple[float, float]], most: int = 600) -> list[tuple[float, float]]:
+    """At most about `most` of the points, evenly spaced, the last among them.
+
+    >>> thinned([(x, 0.0) for x in range(10)], most=3)
+    [(1, 0.0), (5, 0.0), (9, 0.0)]
+    """
+    step = -(-len(points) // most) or 1
+    return points[(len(points) - 1) % step :: step]
 
 
 def smoothed(points: list[tuple[float, float]], weight: float = 0.8) -> list[tuple[float, float]]:

@@ -6,25 +6,30 @@ A run folder is the model folder (Hugging Face files at its top) and beside them
     metrics.jsonl       one line per logged step and per evaluation
     report.html         the same for people
     checkpoints/step-N  the last complete checkpoint: model files, optimizer.safetensors, state.json
+
+The model at the top is the best one so far (before the first evaluation: the last one).
 """
 
 import json
 import re
 import shutil
 import tomllib
-from dataclasses import asdict, dataclass
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
+from torch import Tensor
 
 from wordloom.checkpoint.folder import load_decoder, write_model_files
 from wordloom.core.errors import CheckpointError, InputError
 from wordloom.core.files import folder_aside, publish, write_atomically
 from wordloom.model.decoder import Decoder
 from wordloom.tokens.tokenizer import TextTokenizer
+from wordloom.training.parallel import World, like, whole
 
 RUN, METRICS, REPORT, STATE, OPTIMIZER = (
     "run.toml",
@@ -43,43 +48,107 @@ class Progress:
     n_steps: int
     """Steps the schedule was made for."""
     step: int = 0
-    """Optimizer steps done."""
+    """Optimizer steps done, skipped ones included."""
     samples: int = 0
     """Samples read: the position in the data (`tokens.batches`)."""
     seconds: float = 0.0
     """Time spent training, evaluation and saving not counted."""
+    skipped: int = 0
+    """Steps in a row, up to now, whose loss or gradient was not finite."""
 
 
-def save_checkpoint(
-    run: Path, decoder: Decoder, optimizer: torch.optim.Optimizer, tokenizer: TextTokenizer, progress: Progress
-) -> Path:
-    """Write a checkpoint aside, make it the newest, publish its model files at the top, drop the older ones.
+@dataclass(frozen=True)
+class Snapshot:
+    """A copy of everything that steps change, whole and on the CPU; training goes on while it is written."""
+
+    decoder: Decoder
+    optimizer: dict[str, Tensor]
+    progress: Progress
+
+
+def take_snapshot(
+    decoder: Decoder, optimizers: list[torch.optim.Optimizer], progress: Progress, world: World
+) -> Snapshot | None:
+    """Copy the state. All processes must ask; the main one gets it."""
+    weights, tensors = {}, {}
+    for name, parameter in decoder.named_parameters():
+        weights[name] = _copied(parameter.detach(), world)
+    names: dict[Tensor, str] = {parameter: name for name, parameter in decoder.named_parameters()}
+    for optimizer in optimizers:
+        for parameter, values in optimizer.state.items():
+            for key, value in values.items():
+                tensors[f"{key}/{names[parameter]}"] = _copied(value, world)
+    if not world.is_main:
+        return None
+    with torch.device("meta"):
+        copy = Decoder(decoder.config)
+    copy.load_state_dict(weights, assign=True)
+    return Snapshot(copy.eval(), tensors, replace(progress))
+
+
+def _copied(tensor: Tensor, world: World) -> Tensor:
+    full = whole(tensor)
+    return full.to("cpu", copy=True).contiguous() if world.is_main else torch.empty(0)
+
+
+def write_checkpoint(run: Path, snapshot: Snapshot, tokenizer: TextTokenizer) -> Path:
+    """Write a checkpoint aside, make it the newest, drop the older ones.
 
     Raises:
-        WordloomError: the disk refused; the previous checkpoint and the published model are untouched.
+        WordloomError: the disk refused; the previous checkpoint is untouched.
     """
-    path = run / "checkpoints" / f"step-{progress.step:08}"
+    path = run / "checkpoints" / f"step-{snapshot.progress.step:08}"
     with folder_aside(path) as folder:
-        write_model_files(decoder, folder)
+        write_model_files(snapshot.decoder, folder)
         tokenizer.save_pretrained(folder)
-        model_files = sorted(file.name for file in folder.iterdir())
-        names: dict[torch.Tensor, str] = {parameter: name for name, parameter in decoder.named_parameters()}
-        tensors = {
-            f"{key}/{names[parameter]}": value.contiguous()
-            for parameter, values in optimizer.state.items()
-            for key, value in values.items()
-        }
         try:
-            save_file(tensors, folder / OPTIMIZER)
+            save_file(snapshot.optimizer, folder / OPTIMIZER)
         except SafetensorError as error:  # what the disk refused comes back under this name
             raise OSError(0, str(error)) from error
-        (folder / STATE).write_text(json.dumps(asdict(progress)) + "\n", encoding="utf-8")
-    for name in model_files:
-        publish(path / name, run)
+        (folder / STATE).write_text(json.dumps(asdict(snapshot.progress)) + "\n", encoding="utf-8")
     for older in path.parent.iterdir():
         if older != path:
             shutil.rmtree(older)
     return path
+
+
+def publish_model(run: Path, checkpoint: Path) -> None:
+    """Make a checkpoint's model the model of the run folder; it stays when the checkpoint goes."""
+    for file in sorted(checkpoint.iterdir()):
+        if file.name not in (OPTIMIZER, STATE):
+            publish(file, run)
+
+
+class Saver:
+    """Writes checkpoints in a thread of its own, one after the other."""
+
+    def __init__(self, run: Path, tokenizer: TextTokenizer):
+        self._run, self._tokenizer = run, tokenizer
+        self._writer = ThreadPoolExecutor(1, thread_name_prefix="save")
+        self._writing: Future[Path] | None = None
+
+    def save(self, snapshot: Snapshot) -> None:
+        """Begin to write; waits for the checkpoint before it.
+
+        Raises:
+            WordloomError: the disk refused the one before.
+        """
+        self.wait()
+        self._writing = self._writer.submit(write_checkpoint, self._run, snapshot, self._tokenizer)
+
+    def wait(self) -> None:
+        """Until everything is on the disk.
+
+        Raises:
+            WordloomError: the disk refused.
+        """
+        if self._writing is not None:
+            writing, self._writing = self._writing, None
+            writing.result()
+
+    def close(self) -> None:
+        """End the thread."""
+        self._writer.shutdown(wait=True)
 
 
 def latest_checkpoint(run: Path) -> Path | None:
@@ -88,51 +157,32 @@ def latest_checkpoint(run: Path) -> Path | None:
     return found[-1] if found else None
 
 
-def load_checkpoint(path: Path, decoder: Decoder, optimizer: torch.optim.Optimizer) -> Progress:
-    """Put a checkpoint's weights and optimizer state into place.
+def load_checkpoint(path: Path, decoder: Decoder, optimizers: list[torch.optim.Optimizer]) -> Progress:
+    """Put a checkpoint's weights and optimizer state into place, in every process its part.
 
     Raises:
         CheckpointError: it is damaged or belongs to another model.
     """
     device = next(decoder.parameters()).device
-    try:
-        decoder.load_state_dict(load_decoder(path).state_dict())
-        tensors = load_file(path / OPTIMIZER, device=str(device))
-        progress = Progress(**json.loads((path / STATE).read_text(encoding="utf-8")))
-    except (SafetensorError, OSError, RuntimeError, ValueError, TypeError) as error:
-        raise CheckpointError(f"{path}: cannot be resumed from ({error}).") from None
     parameters = dict(decoder.named_parameters())
-    for full_name, tensor in tensors.items():
-        key, _, name = full_name.partition("/")
-        optimizer.state[parameters[name]][key] = tensor.cpu() if key == "step" and device.type == "cpu" else tensor
+    try:
+        stored = load_decoder(path).state_dict()
+        tensors = load_file(path / OPTIMIZER)
+        progress = Progress(**json.loads((path / STATE).read_text(encoding="utf-8")))
+        with torch.no_grad():
+            for name, parameter in parameters.items():
+                parameter.copy_(like(stored[name].to(device), parameter))
+        for full_name, tensor in tensors.items():
+            key, _, name = full_name.partition("/")
+            parameter = parameters[name]
+            optimizer = next(each for each in optimizers if any(
+                parameter is held for group in each.param_groups for held in group["params"]))  # fmt: skip
+            is_clock = key == "step"
+            value = tensor if is_clock and device.type == "cpu" else tensor.to(device)
+            optimizer.state[parameter][key] = value if is_clock else like(value, parameter)
+    except (SafetensorError, OSError, RuntimeError, ValueError, TypeError, KeyError, StopIteration) as error:
+        raise CheckpointError(f"{path}: cannot be resumed from ({error}).") from None
     return progress
-
-
-class Metrics:
-    """metrics.jsonl: appended line by line; what a resumed run will do again is cut off."""
-
-    def __init__(self, run: Path, up_to_step: int):
-        self._path = run / METRICS
-        self.lines = [line for line in read_metrics(run) if line["step"] <= up_to_step]
-        write_atomically(self._path, "".join(json.dumps(line) + "\n" for line in self.lines))
-
-    def add(self, **values: Any) -> None:
-        """Append one line."""
-        self.lines.append(values)
-        with self._path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(values, ensure_ascii=False) + "\n")
-
-
-def read_metrics(run: Path) -> list[dict[str, Any]]:
-    """All lines of metrics.jsonl; a last line that was cut short is left out."""
-    lines = []
-    if (run / METRICS).exists():
-        for line in (run / METRICS).read_text(encoding="utf-8").splitlines():
-            try:
-                lines.append(json.loads(line))
-            except json.JSONDecodeError:
-                break
-    return lines
 
 
 def write_run(run: Path, tables: dict[str, dict[str, Any]]) -> None:

@@ -1,0 +1,65 @@
+"""`wordloom plan`. torch is loaded when there is work, so that --help answers at once."""
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from cyclopts import Parameter
+from rich.table import Table
+
+from wordloom.cli.options import Json, flags
+from wordloom.core.console import out as console
+from wordloom.core.console import print_json
+from wordloom.tokens.shards import Dataset
+from wordloom.training.settings import ModelSettings, TrainSettings
+
+if TYPE_CHECKING:
+    from wordloom.training.plan import Plan
+
+
+def plan(
+    data: Path | None = None,
+    /,
+    *,
+    model: Annotated[ModelSettings, flags("Model", 2)] = ModelSettings(),
+    training: Annotated[TrainSettings, flags("Training", 3)] = TrainSettings(),
+    vocab_size: Annotated[int, Parameter(help="Tokens in the vocabulary, where no corpus says it.")] = 8192,
+    json: Json = False,
+) -> None:
+    """Tell what a training run would take on this machine: time, memory, disk, and the loss to expect.
+
+    Takes what `wordloom pretrain` takes, times a few steps and trains nothing. Each number comes with its formula.
+
+        wordloom plan data/mine --budget 30min
+        wordloom plan --size 10m
+        wordloom plan --tokens 1b --arch gpt2
+
+    Parameters
+    ----------
+    data
+        Folder made by `wordloom prepare`; without one the text is imagined.
+    """
+    from wordloom.training.parallel import World
+    from wordloom.training.setup import Corpus, set_up
+
+    corpus = Corpus.of(Dataset.open(data)) if data else Corpus.imagined(vocab_size)
+    setup = set_up(corpus, model, training, World())
+    setup.feed.close()
+    print_json(as_json(setup.plan)) if json else console.print(table(setup.plan))
+
+
+def as_json(plan: "Plan") -> dict[str, object]:
+    """The plan for machines."""
+    return asdict(plan) | {
+        "derived": [each._asdict() for each in plan.derived],
+        "timetable": asdict(plan.timetable) | {"evaluate_at": sorted(plan.timetable.evaluate_at)},
+        "disk": plan.disk,
+    }
+
+
+def table(plan: "Plan") -> Table:
+    """The plan for people."""
+    table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
+    for what, how_much, why in plan.lines():
+        table.add_row(what, how_much, f"[dim]{why}[/dim]" if why else "")
+    return table

@@ -1,0 +1,130 @@
+"""One optimizer step: everything that it reads and changes."""
+
+import math
+from contextlib import AbstractContextManager, nullcontext
+from functools import partial
+from typing import NamedTuple
+
+import torch
+from torch.utils.checkpoint import checkpoint
+
+from wordloom.core.console import remark
+from wordloom.core.errors import WordloomError
+from wordloom.model.decoder import Decoder
+from wordloom.training.feed import Batch
+from wordloom.training.objectives import IGNORED, CausalObjective
+from wordloom.training.optimizers import make_optimizers
+from wordloom.training.parallel import Replica, Strategy, World, whole
+from wordloom.training.settings import TrainSettings
+
+
+class Gradients(NamedTuple):
+    """What a batch gave."""
+
+    loss: float
+    """Mean over the valid tokens of the batch, all processes together, in nats."""
+    norm: float
+    """Of all gradients together, before clipping."""
+
+    @property
+    def finite(self) -> bool:
+        """Whether a step may be taken."""
+        return math.isfinite(self.loss) and math.isfinite(self.norm)
+
+
+class Learner:
+    """A model that learns.
+
+    Args:
+        decoder: on its device; wrapped in place where there are several processes.
+        settings: without gaps (`dial.turn`).
+        bf16: whether products are taken in bfloat16 (weights and optimizer state stay in float32).
+        document_start: see `CausalObjective`.
+        micro_batch: rows computed at a time.
+    """
+
+    def __init__(
+        self,
+        decoder: Decoder,
+        settings: TrainSettings,
+        world: World,
+        strategy: Strategy,
+        device: str,
+        bf16: bool,
+        document_start: int | None,
+        micro_batch: int,
+    ):
+        self.decoder, self.micro_batch, self.world = decoder, micro_batch, world
+        self._settings, self._device, self._bf16 = settings, device, bf16
+        if settings.recompute:
+            for block in decoder.blocks:  # dropout needs no saved state: it is a function of its keys
+                block.forward = partial(checkpoint, block.forward, use_reentrant=False, preserve_rng_state=False)
+        dtype = torch.bfloat16 if bf16 else torch.float32
+        self.objective = CausalObjective(decoder, document_start)
+        self.replica = Replica(self.objective, decoder.blocks, world, device, strategy, dtype)
+        betas = (settings.beta1, settings.beta2)
+        self.optimizers = make_optimizers(
+            decoder, settings.optimizer, settings.weight_decay, betas, settings.momentum, dtype, world
+        )
+
+    def autocast(self) -> AbstractContextManager[object]:
+        """What the model computes in."""
+        return torch.autocast(self._device, torch.bfloat16) if self._bf16 else nullcontext()
+
+    def gradients(self, batch: Batch) -> Gradients:
+        """Put the gradients of a batch's mean loss into place, clipped.
+
+        Where memory does not suffice, rows are taken half as many at a time from then on, which changes nothing.
+
+        Raises:
+            WordloomError: a single row does not fit.
+        """
+        while True:
+            try:
+                return self._gradients(batch)
+            except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
+                if self.world.size > 1 or not _is_out_of_memory(error):
+                    raise  # several processes cannot tell alone which parts the others have exchanged
+            self.zero_grad()
+            if self._device == "cuda":
+                torch.cuda.empty_cache()
+            if self.micro_batch == 1:
+                raise WordloomError(
+                    "One sequence alone does not fit in memory: choose a smaller --size or --context, or --recompute."
+                )
+            self.micro_batch = -(-self.micro_batch // 2)
+            remark(f"Out of memory: going on with {self.micro_batch} sequences at a time; the batch stays the same.")
+
+    def _gradients(self, batch: Batch) -> Gradients:
+        n_valid = self.world.total((batch.targets_BT != IGNORED).sum()).clamp(min=1)
+        parts = list(zip(*(each.split(self.micro_batch) for each in batch[1:]), strict=True))
+        total = torch.zeros((), device=self._device)
+        for number, (x, y, keys) in enumerate(parts, 1):
+            with self.replica.part(is_last=number == len(parts)):
+                with self.autocast():
+                    loss = self.replica.module(x, y, keys) / n_valid
+                loss.backward()
+            total += loss.detach()
+        limit = self._settings.clip or math.inf
+        norm = whole(torch.nn.utils.clip_grad_norm_(self.decoder.parameters(), limit, foreach=True))
+        return Gradients(self.world.total(total).item(), norm.item())
+
+    def step(self, batch: Batch, learning_rate: float) -> Gradients:
+        """Learn from a batch; if its loss or gradient is not finite, leave everything as it was."""
+        gradients = self.gradients(batch)
+        if gradients.finite:
+            for optimizer in self.optimizers:
+                for group in optimizer.param_groups:
+                    group["lr"] = learning_rate
+                optimizer.step()
+        self.zero_grad()
+        return gradients
+
+    def zero_grad(self) -> None:
+        """Forget gradients."""
+        for optimizer in self.optimizers:
+            optimizer.zero_grad(set_to_none=True)
+
+
+def _is_out_of_memory(error: BaseException) -> bool:
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error)

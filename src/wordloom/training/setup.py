@@ -1,0 +1,224 @@
+"""From settings to a learner that is ready for its first step, and the plan of the run."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+import numpy as np
+import torch
+
+from wordloom.core.console import remark
+from wordloom.core.errors import InputError
+from wordloom.core.hardware import Hardware, matmul_peak, memory_available, probe
+from wordloom.core.randomness import generator
+from wordloom.model.config import ModelConfig
+from wordloom.model.decoder import Decoder
+from wordloom.model.presets import from_scratch
+from wordloom.tokens.batches import Samples
+from wordloom.tokens.shards import Dataset, TokenStream
+from wordloom.tokens.tokenizer import TextTokenizer
+from wordloom.training.dial import Dial, turn
+from wordloom.training.feed import Feed
+from wordloom.training.guards import check_causality
+from wordloom.training.learner import Learner
+from wordloom.training.measure import activation_bytes, compile_blocks, compile_if_it_pays, flops_per_token, time_steps
+from wordloom.training.optimizers import Muon
+from wordloom.training.parallel import Strategy, World
+from wordloom.training.plan import Plan, expected_bits_per_byte, fitted_micro_batch, make_timetable, memory
+from wordloom.training.settings import ModelSettings, TrainSettings
+
+_GUESSED_UTILISATION = 0.3
+"""Of the matmul peak, before anything is timed; between 0.2 (1m parameters) and 0.6 (10m) on 2 CPU cores."""
+
+
+class Corpus(NamedTuple):
+    """What set-up needs to know of a prepared corpus, or of one that is only imagined."""
+
+    vocab_size: int
+    stream: TokenStream
+    """Training tokens."""
+    tokens: int | None
+    """How many there are; None if the corpus is imagined."""
+    validation_tokens: int
+    bytes_per_token: float
+    document_start: int | None
+    document_tokens: float
+    """Mean length of a document."""
+    tokenizer: TextTokenizer | None
+
+    @classmethod
+    def of(cls, dataset: Dataset) -> "Corpus":
+        """A prepared corpus.
+
+        Raises:
+            InputError: it has no validation text.
+        """
+        train, validation = dataset.splits["train"], dataset.splits["validation"]
+        if not validation.bytes:
+            raise InputError(f"{dataset.folder}: has no validation text to measure by. Prepare more text.")
+        tokenizer = dataset.tokenizer()
+        return cls(tokenizer.vocab_size, dataset.stream("train"), train.tokens, validation.tokens,
+                   train.bytes / max(1, train.tokens), tokenizer.bos_token_id, train.tokens / max(1, train.documents),
+                   tokenizer)  # fmt: skip
+
+    @classmethod
+    def imagined(cls, vocab_size: int) -> "Corpus":
+        """Random tokens, to plan before there is a text; 4 bytes a token, as English has."""
+        drawn = np.random.default_rng(0).integers(0, vocab_size, 2**17, dtype=np.uint32)
+        return cls(vocab_size, TokenStream([drawn]), None, 0, 4.0, None, float("inf"), None)
+
+
+@dataclass(frozen=True)
+class Setup:
+    """A run before its first step."""
+
+    dial: Dial
+    config: ModelConfig
+    hardware: Hardware
+    bf16: bool
+    compiled: bool
+    strategy: Strategy
+    learner: Learner
+    feed: Feed
+    samples: Samples
+    plan: Plan
+
+
+def model_config(settings: ModelSettings, vocab_size: int, tokenizer: TextTokenizer | None) -> ModelConfig:
+    """The shape that settings without gaps ask for."""
+    assert settings.layers and settings.width and settings.heads and settings.context
+    return from_scratch(
+        settings.arch,
+        vocab_size=vocab_size,
+        n_layers=settings.layers,
+        d_model=settings.width,
+        n_heads=settings.heads,
+        n_kv_heads=settings.kv_heads or settings.heads,
+        context_length=settings.context,
+        dropout=settings.dropout or 0.0,
+        bos_token_id=tokenizer.bos_token_id if tokenizer else None,
+        eos_token_id=tokenizer.eos_token_id if tokenizer else None,
+        pad_token_id=tokenizer.pad_token_id if tokenizer else None,
+    )
+
+
+def set_up(
+    corpus: Corpus,
+    model: ModelSettings,
+    training: TrainSettings,
+    world: World,
+    restore: Callable[[Learner], tuple[int, int]] = lambda learner: (0, 0),
+) -> Setup:
+    """Fill in the settings, build and place the model, fit it to memory, time it and plan the run.
+
+    Args:
+        restore: puts an earlier state into place before anything is measured, and returns the steps that are done
+            and those that the run was made for (0, 0 for a fresh one).
+
+    Raises:
+        InputError: the settings do not fit together, or the model does not fit in memory.
+    """
+    hardware = probe(training.device)
+    bf16 = training.precision == "bf16" or (training.precision == "auto" and hardware.bf16)
+    peak = world.agreed(matmul_peak(hardware.device, torch.bfloat16 if bf16 else torch.float32))
+    dial = turn(model, training, corpus.vocab_size, corpus.tokens, lambda: _GUESSED_UTILISATION * peak * world.size)
+    model, training = dial.model, dial.training
+    assert model.context and training.batch and model.dropout is not None
+    if training.batch < world.size:
+        raise InputError(
+            f"--batch {training.batch}: give every one of the {world.size} processes at least one sequence."
+        )
+    config = model_config(model, corpus.vocab_size, corpus.tokenizer)
+    samples = Samples(corpus.stream, model.context, training.seed)
+
+    n_parameters, available = parameters_of(config), memory_available(hardware.device)
+    if available is not None:
+        available = world.agreed(available // (world.size if hardware.device == "cpu" else 1))
+    fixed = memory(n_parameters, 0, 0.0, 1, 0.0, bf16, hardware.device == "cpu").total
+    strategy: Strategy = "ddp" if training.parallel == "auto" else training.parallel
+    if training.parallel == "auto" and world.size > 1 and available is not None and fixed > 0.6 * available:
+        strategy = "fsdp"
+    shards = 1 if strategy == "ddp" else world.size
+    if available is not None and fixed / shards > available:
+        raise InputError(
+            f"a model of {n_parameters:,} parameters takes {fixed / shards / 1e9:.1f} GB before its first token, and "
+            f"{available / 1e9:.1f} GB are free: choose a smaller --size, or more processes and --parallel fsdp."
+        )
+
+    decoder = Decoder(config)
+    decoder.initialise(generator(training.seed, "weights"))
+    decoder.to(hardware.device)
+    check_causality(decoder, generator(training.seed, "causality"))
+    mask = training.document_mask
+    if mask is None:
+        mask = corpus.document_start is not None and corpus.document_tokens < model.context
+    if mask and corpus.document_start is None:
+        raise InputError("--document-mask needs a tokenizer with a token that opens documents; this one has none.")
+    here = world.share(training.batch)
+    rows = here[1] - here[0]
+    learner = Learner(decoder, training, world, strategy, hardware.device, bf16,
+                      corpus.document_start if mask else None, training.micro_batch or rows)  # fmt: skip
+    done, n_steps = restore(learner)
+    decoder.train()
+    feed = Feed(samples, training.batch, training.seed, hardware.device, world)
+
+    # bytes of a row, rows at a time
+    row_bytes = world.agreed(activation_bytes(learner, feed.batch(0)))
+    n_by_muon = sum(
+        p.numel() for o in learner.optimizers if isinstance(o, Muon) for g in o.param_groups for p in g["params"]
+    )
+    logits = min(2**23, rows * model.context * corpus.vocab_size) * (2 if bf16 else 4)
+    parts = memory(n_parameters, n_by_muon, row_bytes, 1, logits, bf16, hardware.device == "cpu", shards)
+    if training.micro_batch is None:
+        without_rows = parts.total - parts.activations
+        learner.micro_batch = fitted_micro_batch(rows, row_bytes, without_rows, available, model.context)
+    parts = replace(parts, activations=row_bytes * learner.micro_batch)
+
+    # time of a step
+    def time_a_step() -> float:
+        return world.agreed(time_steps(learner, lambda attempt: feed.batch(attempt * (training.batch or 1))))
+
+    step_seconds, compiled = time_a_step(), False
+    if training.compile == "on" and done:  # as it was before: a decision by time could fall otherwise now
+        compile_blocks(decoder.blocks, True)
+        compiled = True
+    elif training.compile == "on" or (training.compile == "auto" and world.size == 1):
+        expected = make_timetable(training, step_seconds, training.batch * model.context, samples.per_epoch,
+                                  corpus.validation_tokens, done, n_steps or None).seconds  # fmt: skip
+        compiled, step_seconds = compile_if_it_pays(
+            learner, time_a_step, step_seconds, expected, training.compile == "on"
+        )
+    timetable = make_timetable(training, step_seconds, training.batch * model.context, samples.per_epoch,
+                               corpus.validation_tokens, done, n_steps or None)  # fmt: skip
+    tokens = timetable.n_steps * training.batch * model.context
+    flops = flops_per_token(config)
+    unique = corpus.tokens * corpus.bytes_per_token if corpus.tokens else None
+    words = f"{model.arch}, {model.layers} layers, width {model.width}, {model.heads} heads, context {model.context}"
+    plan = Plan(
+        model=f"{words}, {'bf16' if bf16 else 'fp32'} on {hardware.name}",
+        parameters=n_parameters,
+        derived=dial.derived,
+        timetable=timetable,
+        tokens=tokens,
+        epochs=tokens / corpus.tokens if corpus.tokens else None,
+        step_seconds=step_seconds,
+        flops=flops * tokens,
+        utilisation=flops * training.batch * model.context / step_seconds / (peak * world.size),
+        peak=peak,
+        memory=parts,
+        available=available,
+        micro_batch=learner.micro_batch,
+        batch=training.batch,
+        context=model.context,
+        bits_per_byte=expected_bits_per_byte(n_parameters, tokens * corpus.bytes_per_token, unique),
+        timed=True,
+    )
+    if training.precision == "bf16" and not hardware.bf16:
+        remark("This machine has no bf16 unit: bf16 works here, but slower than fp32.")
+    return Setup(dial, config, hardware, bf16, compiled, strategy, learner, feed, samples, plan)
+
+
+def parameters_of(config: ModelConfig) -> int:
+    """Number of weights, without making them."""
+    with torch.device("meta"):
+        return Decoder(config).n_parameters()
