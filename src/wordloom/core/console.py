@@ -16,6 +16,11 @@ out = Console(highlight=False)
 remarks = Console(stderr=True, highlight=False)
 
 
+def silence() -> None:
+    """Say nothing more in this process, but errors: one of many speaks for all."""
+    out.quiet = remarks.quiet = True
+
+
 def say(text: str) -> None:
     """Print lines of a result as they are, never wrapped (a path or command must stay whole)."""
     out.print(text, markup=False, soft_wrap=True)
@@ -28,7 +33,8 @@ def remark(text: str) -> None:
 
 def print_json(value: Any) -> None:
     """Print one JSON document on standard output, Chinese as Chinese."""
-    sys.stdout.write(json.dumps(value, ensure_ascii=False, indent=2) + "\n")
+    if not out.quiet:
+        sys.stdout.write(json.dumps(value, ensure_ascii=False, indent=2) + "\n")
 
 
 @contextmanager

@@ -37,17 +37,18 @@ def keep(keys_B: Tensor, n: int, rate: float) -> Tensor:
     """0 or 1 / (1 - rate) for `n` values a row, shape (B, n), float32.
 
     Value i of a row with key k is decided by a hash of k + i: multiply and xor-shift, twice ("lowbias32", Wellons
-    2018, here with arithmetic shifts), as good as random for this use and the same on every device.
+    2018), as good as random for this use and the same on every device. The masks make shifts of signed numbers
+    bring in zeros.
     """
     x = (
         torch.arange(n, dtype=torch.int32, device=keys_B.device).mul_(_signed(0x9E3779B1))
         + keys_B.to(torch.int32)[:, None]
     )
-    x ^= x >> 16
+    x ^= x >> 16 & 0xFFFF
     x *= _signed(0x7FEB352D)
-    x ^= x >> 15
+    x ^= x >> 15 & 0x1FFFF
     x *= _signed(0x846CA68B)
-    x ^= x >> 16
+    x ^= x >> 16 & 0xFFFF
     return (x >= round(rate * 2**32) - 2**31) * (1 / (1 - rate))
 
 

@@ -18,6 +18,20 @@ from wordloom.training.parallel import Replica, Strategy, World, whole
 from wordloom.training.settings import TrainSettings
 
 
+def autocast(device: str, bf16: bool) -> AbstractContextManager[object]:
+    """Matrix products in bfloat16, all else in float32; or everything in float32."""
+    return torch.autocast(device, torch.bfloat16) if bf16 else nullcontext()
+
+
+def recompute_blocks(decoder: Decoder) -> None:
+    """Keep only the input of every block for the backward pass and compute the rest again (Chen et al. 2016).
+
+    Dropout needs no saved state for it: it is a function of its keys.
+    """
+    for block in decoder.blocks:
+        block.forward = partial(checkpoint, block.forward, use_reentrant=False, preserve_rng_state=False)
+
+
 class Gradients(NamedTuple):
     """What a batch gave."""
 
@@ -36,40 +50,35 @@ class Learner:
     """A model that learns.
 
     Args:
-        decoder: on its device; wrapped in place where there are several processes.
+        objective: on its device; wrapped in place where there are several processes.
         settings: without gaps (`dial.turn`).
         bf16: whether products are taken in bfloat16 (weights and optimizer state stay in float32).
-        document_start: see `CausalObjective`.
         micro_batch: rows computed at a time.
     """
 
     def __init__(
         self,
-        decoder: Decoder,
+        objective: CausalObjective,
         settings: TrainSettings,
         world: World,
         strategy: Strategy,
         device: str,
         bf16: bool,
-        document_start: int | None,
         micro_batch: int,
     ):
-        self.decoder, self.micro_batch, self.world = decoder, micro_batch, world
+        self.objective, self.decoder = objective, objective.decoder
+        self.micro_batch, self.world = micro_batch, world
         self._settings, self._device, self._bf16 = settings, device, bf16
-        if settings.recompute:
-            for block in decoder.blocks:  # dropout needs no saved state: it is a function of its keys
-                block.forward = partial(checkpoint, block.forward, use_reentrant=False, preserve_rng_state=False)
         dtype = torch.bfloat16 if bf16 else torch.float32
-        self.objective = CausalObjective(decoder, document_start)
-        self.replica = Replica(self.objective, decoder.blocks, world, device, strategy, dtype)
+        self.replica = Replica(objective, self.decoder.blocks, world, device, strategy, dtype)
         betas = (settings.beta1, settings.beta2)
         self.optimizers = make_optimizers(
-            decoder, settings.optimizer, settings.weight_decay, betas, settings.momentum, dtype, world
+            self.decoder, settings.optimizer, settings.weight_decay, betas, settings.momentum, dtype, world
         )
 
     def autocast(self) -> AbstractContextManager[object]:
         """What the model computes in."""
-        return torch.autocast(self._device, torch.bfloat16) if self._bf16 else nullcontext()
+        return autocast(self._device, self._bf16)
 
     def gradients(self, batch: Batch) -> Gradients:
         """Put the gradients of a batch's mean loss into place, clipped.

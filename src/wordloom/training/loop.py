@@ -28,7 +28,7 @@ from wordloom.training.learner import Gradients, Learner
 from wordloom.training.measure import flops_per_token
 from wordloom.training.memorization import Overlap, longest_overlap
 from wordloom.training.objectives import Loss, evaluate
-from wordloom.training.parallel import World, joined_processes
+from wordloom.training.parallel import World, joined_processes, whole
 from wordloom.training.report import Showcase, write_report
 from wordloom.training.schedules import multiplier
 from wordloom.training.settings import ModelSettings, TrainSettings
@@ -204,13 +204,13 @@ class _Run:
             bar.advance(1, status)
             save_is_due = now - last_save > 60 * self.training.save_minutes
             must_stop, save_is_due = self.world.signals(stop.is_set(), save_is_due, self.setup.hardware.device)
-            if (must_stop or save_is_due or evaluation_is_due) and not self.progress.skipped:
+            if (must_stop or save_is_due or evaluation_is_due) and self._is_sound():
                 self._save()
                 last_save = now
             if must_stop:
                 self.saver.wait()
                 raise self._interrupted()
-            if evaluation_is_due:
+            if evaluation_is_due and self._is_sound():
                 self._evaluate(bar, stop)
                 last_log = time.monotonic()
                 if self.history.evaluations_since_best() >= (self.training.patience or self.progress.n_steps + 1):
@@ -245,9 +245,10 @@ class _Run:
             self.progress.skipped = 0
             return gradients, rate
         self.progress.skipped += 1
-        where = (
-            origin(self.learner, batch, self.tokenizer) if self.setup.strategy == "ddp" else "not searched for (fsdp)"
-        )
+        where = "a sharded model, where it was not searched for"
+        if self.setup.strategy == "ddp":
+            with torch.compiler.set_stance("force_eager"):
+                where = origin(self.learner, batch, self.tokenizer)
         found = f"Step {step:,}: loss {gradients.loss}, gradient norm {gradients.norm}; it began in {where}."
         if self.progress.skipped >= training.max_skipped:
             saved = latest_checkpoint(self.out)
@@ -257,6 +258,12 @@ class _Run:
             )
         remark(f"{found} The step was skipped.")
         return gradients, rate
+
+    def _is_sound(self) -> bool:
+        """Whether the weights are worth keeping; looked at only where the last step was skipped."""
+        return not self.progress.skipped or all(
+            bool(torch.isfinite(whole(parameter)).all()) for parameter in self.learner.decoder.parameters()
+        )
 
     def _save(self) -> None:
         snapshot = take_snapshot(self.learner.decoder, self.learner.optimizers, self.progress, self.world)
@@ -277,7 +284,7 @@ class _Run:
                 raise self._interrupted()
             bar.advance(0, f"evaluating {min(1.0, done / n_tokens):.0%}")
 
-        with self.learner.autocast():
+        with self.learner.autocast(), torch.compiler.set_stance("force_eager"):  # compiled for training steps only
             loss = evaluate(
                 self.learner.replica.module, self.dataset.stream("validation"), self.dataset.splits["validation"],
                 self._context, device=self.setup.hardware.device, on_tokens=on_tokens, world=world,
@@ -288,13 +295,8 @@ class _Run:
             return
         self.saver.wait()
         checkpoint = latest_checkpoint(self.out)
-        if self.show is not None:
-            if self.setup.strategy == "ddp":
-                decoder.eval()
-                self.showcase = self.show(decoder, self.tokenizer)
-                decoder.train()
-            elif checkpoint:  # sharded: this process alone cannot compute, what it saved can
-                self.showcase = self.show(load_decoder(checkpoint, self.setup.hardware.device), self.tokenizer)
+        if self.show is not None and checkpoint:  # what was saved: a sharded model cannot be computed by one process
+            self.showcase = self.show(load_decoder(checkpoint, self.setup.hardware.device), self.tokenizer)
         step = self.progress.step
         self.history.add_evaluation(
             step, loss, tokens=self.progress.samples * self._context, seconds=round(self.progress.seconds, 2),

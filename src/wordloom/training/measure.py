@@ -3,6 +3,7 @@
 import statistics
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 
 import torch
 from torch import Tensor, nn
@@ -11,6 +12,7 @@ from wordloom.core.console import remark
 from wordloom.model.config import ModelConfig
 from wordloom.training.feed import Batch
 from wordloom.training.learner import Learner
+from wordloom.training.objectives import CausalObjective
 
 _TRY_COMPILE_FROM = 240.0
 """Seconds of training from which compiling is tried: it takes 5 to 60 s and saves 5 to 20 % of a step."""
@@ -26,26 +28,24 @@ def flops_per_token(config: ModelConfig) -> float:
     return 6.0 * products + 12.0 * config.n_layers * attention * config.context_length
 
 
-def activation_bytes(learner: Learner, batch: Batch) -> int:
-    """What one row keeps for the backward pass, by asking autograd."""
-    weights = {parameter.untyped_storage().data_ptr() for parameter in learner.decoder.parameters()}
+def activation_bytes(objective: CausalObjective, batch: Batch, autocast: AbstractContextManager[object]) -> int:
+    """What one row keeps for the backward pass, by asking autograd: two rows less one, so that what does not grow
+    with rows (gradients of the output layer, weights in bf16) drops out."""
     kept: dict[int, int] = {}
 
     def pack(tensor: Tensor) -> Tensor:
         storage = tensor.untyped_storage()
-        if storage.data_ptr() not in weights:
-            kept[storage.data_ptr()] = storage.nbytes()
+        kept[storage.data_ptr()] = storage.nbytes()
         return tensor
 
-    objective = learner.replica.module
-    row = [each[:1] for each in batch[1:]]
-    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor), learner.autocast():
-        objective(*row)
-    one = sum(kept.values())
-    kept.clear()
-    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor), learner.autocast():
-        objective(*(torch.cat([each, each]) for each in row))
-    return max(1, sum(kept.values()) - one)  # what does not grow with rows (gradients of the output layer) drops out
+    totals = []
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor), autocast:
+        for rows in (1, 2):
+            kept.clear()
+            loss = objective(*(each[:1].expand(rows, *each.shape[1:]).contiguous() for each in batch[1:]))
+            totals.append(sum(kept.values()))
+            del loss
+    return max(1, totals[1] - totals[0])
 
 
 def time_steps(learner: Learner, read: Callable[[int], Batch], rounds: int = 5, limit: float = 20.0) -> float:

@@ -19,6 +19,7 @@ from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
 from torch.distributed.tensor import DTensor, Replicate
 from torch.nn.parallel import DistributedDataParallel
 
+from wordloom.core.console import silence
 from wordloom.core.errors import InputError
 
 Strategy = Literal["ddp", "fsdp", "hsdp"]
@@ -102,7 +103,9 @@ def joined_processes(device: str) -> Iterator[World]:
         if local >= torch.cuda.device_count():
             raise InputError(f"process {local} has no GPU: start at most {torch.cuda.device_count()} on this machine.")
         torch.cuda.set_device(local)
-    if dist.is_initialized():
+    if os.environ.get("RANK", "0") != "0":
+        silence()
+    if dist.is_initialized():  # by a program that calls this library
         yield World(dist.get_rank(), dist.get_world_size())
         return
     dist.init_process_group("nccl" if device == "cuda" else "gloo", timeout=timedelta(minutes=30))
@@ -118,8 +121,8 @@ class Replica:
     Args:
         module: what to train; wrapped in place.
         blocks: its parts of equal shape, the units in which FSDP gathers weights.
-        group_size: processes in a group that holds the model once (hsdp); None is those of one machine.
-        compute: dtype of products under FSDP (autocast does this otherwise).
+        strategy: ddp, fsdp, or hsdp, where the processes of one machine hold the model once.
+        compute: dtype of the weights that FSDP gathers.
     """
 
     def __init__(
@@ -130,18 +133,17 @@ class Replica:
         device: str,
         strategy: Strategy,
         compute: torch.dtype = torch.float32,
-        group_size: int | None = None,
     ):
         self.world, self.module = world, module
         if world.size == 1:
             return
         if strategy == "ddp":
-            wrapped = DistributedDataParallel(module, broadcast_buffers=False, gradient_as_bucket_view=True)
+            wrapped = DistributedDataParallel(module, gradient_as_bucket_view=True)
             wrapped.register_comm_hook(world, _sum_in_rank_order if device == "cpu" else _sum)
             self.module = wrapped
             return
         if strategy == "hsdp":
-            group = group_size or int(os.environ.get("LOCAL_WORLD_SIZE", world.size))
+            group = int(os.environ.get("LOCAL_WORLD_SIZE", world.size))
             if world.size % group:
                 raise InputError(f"--parallel hsdp: {world.size} processes do not divide into groups of {group}.")
             mesh = init_device_mesh(device, (world.size // group, group), mesh_dim_names=("replicate", "shard"))
@@ -166,14 +168,14 @@ class Replica:
         return nullcontext()
 
 
-def _sum(world: World, bucket: Any) -> torch.futures.Future[Tensor]:
+def _sum(world: World, bucket: dist.GradBucket) -> torch.futures.Future[Tensor]:  # pyright: ignore[reportPrivateImportUsage]
     """Sum gradients (DDP would average them, but the loss is divided by the tokens of all processes already)."""
     work = dist.all_reduce(bucket.buffer(), async_op=True)
     assert work is not None
     return work.get_future().then(lambda done: done.value()[0])
 
 
-def _sum_in_rank_order(world: World, bucket: Any) -> torch.futures.Future[Tensor]:
+def _sum_in_rank_order(world: World, bucket: dist.GradBucket) -> torch.futures.Future[Tensor]:  # pyright: ignore[reportPrivateImportUsage]
     """The same, added up in one fixed order: a ring adds in an order that depends on how DDP cuts its buckets,
     which changes after the first step, and a resumed run would differ in the last bit."""
     parts = [torch.empty_like(bucket.buffer()) for _ in range(world.size)]

@@ -20,8 +20,9 @@ from wordloom.tokens.tokenizer import TextTokenizer
 from wordloom.training.dial import Dial, turn
 from wordloom.training.feed import Feed
 from wordloom.training.guards import check_causality
-from wordloom.training.learner import Learner
+from wordloom.training.learner import Learner, autocast, recompute_blocks
 from wordloom.training.measure import activation_bytes, compile_blocks, compile_if_it_pays, flops_per_token, time_steps
+from wordloom.training.objectives import CausalObjective
 from wordloom.training.optimizers import Muon
 from wordloom.training.parallel import Strategy, World
 from wordloom.training.plan import Plan, expected_bits_per_byte, fitted_micro_batch, make_timetable, memory
@@ -156,14 +157,16 @@ def set_up(
         raise InputError("--document-mask needs a tokenizer with a token that opens documents; this one has none.")
     here = world.share(training.batch)
     rows = here[1] - here[0]
-    learner = Learner(decoder, training, world, strategy, hardware.device, bf16,
-                      corpus.document_start if mask else None, training.micro_batch or rows)  # fmt: skip
+    objective = CausalObjective(decoder, corpus.document_start if mask else None)
+    if training.recompute:
+        recompute_blocks(decoder)
+    feed = Feed(samples, training.batch, training.seed, hardware.device, world)
+    row_bytes = world.agreed(activation_bytes(objective, feed.batch(0), autocast(hardware.device, bf16)))
+    micro_batch = training.micro_batch or rows
+    learner = Learner(objective, training, world, strategy, hardware.device, bf16, micro_batch)
     done, n_steps = restore(learner)
     decoder.train()
-    feed = Feed(samples, training.batch, training.seed, hardware.device, world)
 
-    # bytes of a row, rows at a time
-    row_bytes = world.agreed(activation_bytes(learner, feed.batch(0)))
     n_by_muon = sum(
         p.numel() for o in learner.optimizers if isinstance(o, Muon) for g in o.param_groups for p in g["params"]
     )
