@@ -121,7 +121,7 @@ def test_next_and_score(work: Path):
 
 def test_info_of_models_and_corpora(work: Path):
     run = json.loads(good("info", "run", "--json", cwd=work))
-    assert run["model"]["family"] == "llama" and run["tokenizer"]["vocab_size"] == 400
+    assert run["model"]["family"] == "qwen3" and run["tokenizer"]["vocab_size"] == 400
     assert run["result"]["steps"] == 80 and "corpus" in run["training data"]["folder"]
     assert "byte-level BPE" in good("info", "run", cwd=work)
     corpus = json.loads(good("info", "corpus", "--json", cwd=work))

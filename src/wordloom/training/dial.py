@@ -84,6 +84,7 @@ def turn(
             "layers = 4 (N/0.8m)^0.22, 12 layers width² + vocabulary x width = size",
         )
     layers, width = model.layers or 4, model.width or 128
+    model = replace(model, layers=layers, width=width)
     size = blocks_parameters(layers, width) + vocab_size * width
     if model.heads is None:
         d_head = 64 if width >= 256 and width % 64 == 0 else 32
@@ -150,7 +151,7 @@ def shape(size: int, vocab_size: int) -> tuple[int, int]:
     Depth grows slowly with size: 4 layers at 0.8m in blocks, 7 at 10m, 11 at 85m, 19 at 1b, as GPT-2 and Llama do.
 
     >>> shape(1_000_000, 1024), shape(10_000_000, 4096), shape(124_000_000, 50257)
-    ((4, 128), (6, 320), (11, 768))
+    ((4, 128), (7, 320), (12, 768))
     """
     best, least = (1, 32), math.inf
     for width in range(32, 20_000, 32):

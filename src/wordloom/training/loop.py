@@ -209,6 +209,9 @@ class _Run:
                 last_save = now
             if must_stop:
                 self.saver.wait()
+                checkpoint = latest_checkpoint(self.out)
+                if checkpoint and self.world.is_main and not self.history.best():
+                    publish_model(self.out, checkpoint)  # nothing better is known yet
                 raise self._interrupted()
             if evaluation_is_due and self._is_sound():
                 self._evaluate(bar, stop)
@@ -394,7 +397,7 @@ class _Run:
         manifest, best, setup = self.dataset.manifest, self.history.best(), self.setup
         return {
             "settings": {**asdict(self.model), **asdict(self.training)},
-            "derived": {each.name: f"{each.value} = {each.formula}" for each in setup.plan.derived},
+            "derived": {each.name.replace(" ", "_"): f"{each.value} = {each.formula}" for each in setup.plan.derived},
             "data": {
                 "folder": str(self.dataset.folder.resolve()),
                 "key": self.dataset.key,

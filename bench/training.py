@@ -1,0 +1,321 @@
+"""Training speed and time to a loss, side by side with nanoGPT and the HF Trainer.
+
+Speed: every contestant makes optimizer steps at the same shape (GPT-2 architecture, same batch) in a process of
+its own; rounds alternate, so that a slow hour of the machine hits all. Each process measures the matmul peak of
+this machine too, which utilisation refers to. Time to a loss: nanoGPT's own train.py with its CPU recipe on
+TinyShakespeare, then `wordloom pretrain` on the same characters with a third of that time and with all of it.
+
+    python bench/training.py speed --nanogpt ../nanoGPT [--shapes cpu 10m 124m] [--rounds 3] [--out speed.json]
+    python bench/training.py loss --nanogpt ../nanoGPT [--minutes 30] [--out loss.json]
+
+Contestants of `speed`: nanogpt (as it comes: fp32, eager), nanogpt-bf16, nanogpt-bf16-compile, hf (Trainer as it
+comes), hf-bf16, hf-bf16-compile, wordloom-adamw (the optimizer of the others) and wordloom (Muon, the default).
+The Trainer needs `pip install accelerate`.
+"""
+
+import argparse
+import importlib.resources
+import json
+import math
+import os
+import pickle
+import re
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+
+class Shape(NamedTuple):
+    """A GPT-2 shaped model and its batch."""
+
+    vocab_size: int
+    layers: int
+    width: int
+    heads: int
+    context: int
+    batch: int
+    steps: int
+    """Timed steps in one round."""
+
+
+SHAPES = {
+    "cpu": Shape(65, 4, 128, 4, 64, 12, 60),  # nanoGPT's CPU recipe
+    "10m": Shape(65, 6, 384, 6, 256, 16, 6),
+    "124m": Shape(50304, 12, 768, 12, 512, 2, 4),
+}
+PEERS = ["nanogpt", "nanogpt-bf16", "nanogpt-bf16-compile", "hf", "hf-bf16", "hf-bf16-compile"]
+OURS = ["wordloom-adamw", "wordloom"]
+RECIPE = ["--device=cpu", "--compile=False", "--log_interval=1", "--block_size=64", "--batch_size=12", "--n_layer=4",
+          "--n_head=4", "--n_embd=128", "--max_iters=2000", "--lr_decay_iters=2000", "--dropout=0.0", "--eval_iters=20",
+          "--eval_interval=2000"]  # fmt: skip
+"""nanoGPT's README, "I only have a macbook"; evaluated only at its beginning and end, which is to its advantage."""
+
+
+# --- speed, one contestant in one process ---
+
+
+def seconds_of_step(step: Callable[[], object], count: int) -> float:
+    """Median of `count` steps after two that warm up (and compile)."""
+    times = []
+    for number in range(count + 2):
+        started = time.perf_counter()
+        step()
+        if number > 1:
+            times.append(time.perf_counter() - started)
+    return statistics.median(times)
+
+
+def nanogpt_step(shape: Shape, bf16: bool, compiled: bool, checkout: Path) -> float:
+    import torch
+
+    sys.path.insert(0, str(checkout))
+    from model import GPT, GPTConfig  # pyright: ignore[reportMissingImports]
+
+    model = GPT(GPTConfig(block_size=shape.context, vocab_size=shape.vocab_size, n_layer=shape.layers,
+                          n_head=shape.heads, n_embd=shape.width, dropout=0.0, bias=False))  # fmt: skip
+    optimizer = model.configure_optimizers(0.1, 1e-3, (0.9, 0.99), "cpu")
+    computed = torch.compile(model) if compiled else model
+
+    def step() -> None:
+        x, y = torch.randint(shape.vocab_size, (2, shape.batch, shape.context))
+        with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+            _, loss = computed(x, y)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+
+    return seconds_of_step(step, shape.steps)
+
+
+def hf_step(shape: Shape, bf16: bool, compiled: bool) -> float:
+    import torch
+    from transformers import GPT2Config, GPT2LMHeadModel, Trainer, TrainerCallback, TrainingArguments
+
+    config = GPT2Config(vocab_size=shape.vocab_size, n_positions=shape.context, n_embd=shape.width, n_layer=shape.layers,
+                        n_head=shape.heads, resid_pdrop=0, embd_pdrop=0, attn_pdrop=0, bos_token_id=0, eos_token_id=0)  # fmt: skip
+    rows = [{"input_ids": ids, "labels": ids} for ids in torch.randint(shape.vocab_size, (256, shape.context))]
+    times: list[float] = []
+
+    class Clock(TrainerCallback):
+        def on_step_begin(self, *_: Any, **__: Any) -> None:
+            times.append(time.perf_counter())
+
+    with tempfile.TemporaryDirectory() as folder:
+        arguments = TrainingArguments(
+            output_dir=folder, per_device_train_batch_size=shape.batch, max_steps=shape.steps + 3, use_cpu=True, bf16=bf16,
+            torch_compile=compiled, report_to=[], save_strategy="no", logging_steps=10**6, disable_tqdm=True,
+        )  # fmt: skip
+        Trainer(GPT2LMHeadModel(config), arguments, train_dataset=rows, callbacks=[Clock()]).train()  # pyright: ignore
+    return statistics.median(b - a for a, b in pairwise(times[2:]))
+
+
+def wordloom_step(shape: Shape, optimizer: str) -> float:
+    """The step of `wordloom pretrain`, set up and timed by the code that a run uses."""
+    from wordloom.tokens.shards import TokenStream
+    from wordloom.training.parallel import World
+    from wordloom.training.settings import ModelSettings, TrainSettings
+    from wordloom.training.setup import Corpus, set_up
+
+    tokens = np.random.default_rng(0).integers(0, shape.vocab_size, 2**17, dtype=np.uint32)
+    corpus = Corpus(shape.vocab_size, TokenStream([tokens]), None, 0, 4.0, None, math.inf, None)
+    model = ModelSettings(arch="gpt2", layers=shape.layers, width=shape.width, heads=shape.heads, context=shape.context,
+                          dropout=0.0)  # fmt: skip
+    training = TrainSettings(budget="1h", batch=shape.batch, optimizer=optimizer)  # pyright: ignore[reportArgumentType]
+    setup = set_up(corpus, model, training, World())
+    position = 0
+
+    def step() -> None:
+        nonlocal position
+        setup.learner.step(setup.feed.batch(position), 1e-4)
+        position += shape.batch
+
+    seconds = seconds_of_step(step, shape.steps)
+    setup.feed.close()
+    return seconds
+
+
+def measure_one(name: str, shape: Shape, checkout: Path) -> dict[str, float]:
+    """Tokens per second of a contestant, and the matmul peaks before it."""
+    import torch
+
+    from wordloom.core.hardware import matmul_peak
+
+    peak = matmul_peak("cpu", torch.bfloat16)
+    kind, *modes = name.split("-")
+    if kind == "nanogpt":
+        seconds = nanogpt_step(shape, "bf16" in modes, "compile" in modes, checkout)
+    elif kind == "hf":
+        seconds = hf_step(shape, "bf16" in modes, "compile" in modes)
+    else:
+        seconds = wordloom_step(shape, "adamw" if "adamw" in modes else "muon")
+    peak = max(peak, matmul_peak("cpu", torch.bfloat16))
+    return {"tokens_per_second": shape.batch * shape.context / seconds, "peak": peak}
+
+
+def in_own_process(name: str, shape: str, checkout: Path) -> dict[str, float] | None:
+    """One measurement in a fresh interpreter; None where the contestant does not run here."""
+    command = [sys.executable, __file__, "one", name, shape, "--nanogpt", str(checkout)]
+    # the `wordloom` command asks for large memory pages, so its measurement does
+    pages = {"THP_MEM_ALLOC_ENABLE": "1"} if name.startswith("wordloom") else {}
+    done = subprocess.run(command, capture_output=True, text=True, env=os.environ | pages)
+    if done.returncode:
+        print(f"  {name}: does not run here ({done.stderr.strip().splitlines()[-1][:120]})")
+        return None
+    return json.loads(done.stdout.strip().splitlines()[-1])
+
+
+def flops_per_token(shape: Shape) -> float:
+    """Of a training step: 6 per weight in a matrix product, 12 per layer, token of context and unit of width."""
+    products = 12 * shape.layers * shape.width**2 + shape.vocab_size * shape.width
+    return 6 * products + 12 * shape.layers * shape.width * shape.context
+
+
+def speed(arguments: argparse.Namespace) -> dict[str, Any]:
+    report: dict[str, Any] = {}
+    for name in arguments.shapes:
+        shape = SHAPES[name]
+        rounds: dict[str, list[dict[str, float]]] = {each: [] for each in [*PEERS, *OURS]}
+        for number in range(arguments.rounds):
+            order = [*PEERS, *OURS] if number % 2 == 0 else [*OURS, *PEERS][::-1]
+            for contestant in order:
+                if len(rounds[contestant]) == number and (
+                    result := in_own_process(contestant, name, arguments.nanogpt)
+                ):
+                    rounds[contestant].append(result)
+        rates = {each: statistics.median(r["tokens_per_second"] for r in done) for each, done in rounds.items() if done}
+        peaks = {each: statistics.median(r["peak"] for r in done) for each, done in rounds.items() if done}
+        use = {each: rates[each] * flops_per_token(shape) / peaks[each] for each in rates}
+        best_nano = max((rate, each) for each, rate in rates.items() if each.startswith("nanogpt"))
+        ratios = {
+            f"{ours} / {peer}": rates[ours] / rates[peer]
+            for ours in OURS
+            for peer in dict.fromkeys(("nanogpt", best_nano[1], "hf-bf16", "hf-bf16-compile"))
+            if peer in rates and ours in rates
+        }
+        report[name] = {
+            "tokens_per_second": rates,
+            "utilisation": use,
+            "peak": peaks,
+            "ratios": ratios,
+            "rounds": rounds,
+        }
+        print(f"\n{name}: {shape.layers} layers, width {shape.width}, {shape.batch} x {shape.context} tokens")
+        for each, rate in rates.items():
+            print(f"  {each:22} {rate:>10,.0f} tokens/s  {use[each]:.0%} of {peaks[each] / 1e9:,.0f} GFLOP/s")
+        for each, ratio in ratios.items():
+            print(f"  {each:44} {ratio:.2f}x")
+    return report
+
+
+# --- time to a loss ---
+
+
+def nanogpt_run(checkout: Path, folder: Path, text: str) -> dict[str, float]:
+    """nanoGPT's CPU recipe; its loss is then scored over the whole validation text."""
+    import torch
+
+    shutil.copytree(checkout, folder, ignore=shutil.ignore_patterns(".git"))
+    data = folder / "data/shakespeare_char"
+    characters = sorted(set(text))
+    number = {character: index for index, character in enumerate(characters)}
+    ids = np.array([number[character] for character in text], dtype=np.uint16)
+    cut = int(0.9 * len(text))
+    ids[:cut].tofile(data / "train.bin")
+    ids[cut:].tofile(data / "val.bin")
+    meta = {"vocab_size": len(characters), "stoi": number, "itos": dict(enumerate(characters))}
+    (data / "meta.pkl").write_bytes(pickle.dumps(meta))
+    command = [sys.executable, "train.py", "config/train_shakespeare_char.py", *RECIPE, "--out_dir=out"]
+    done = subprocess.run(command, cwd=folder, check=True, capture_output=True, text=True)
+    times = [
+        float(ms) / 1e3 for ms in re.findall(r"^iter \d+: loss [\d.]+, time ([\d.]+)ms", done.stdout, re.MULTILINE)
+    ]
+    reported = float(re.findall(r"val loss ([\d.]+)", done.stdout)[-1])
+
+    sys.path.insert(0, str(folder))
+    from model import GPT, GPTConfig  # pyright: ignore[reportMissingImports]
+
+    saved = torch.load(folder / "out/ckpt.pt", weights_only=False)
+    model = GPT(GPTConfig(**saved["model_args"]))
+    model.load_state_dict(saved["model"])
+    model.eval()
+    total, count, T = 0.0, 0, 64
+    tokens = torch.from_numpy(ids[cut:].astype(np.int64))
+    whole = (len(tokens) - 1) // T * T
+    with torch.no_grad():
+        for x, y in zip(
+            tokens[:whole].view(-1, T).split(256), tokens[1 : whole + 1].view(-1, T).split(256), strict=True
+        ):
+            total += float(model(x, y)[1]) * y.numel()
+            count += y.numel()
+    inner = sorted(times)[len(times) // 2] * len(times)  # without the two evaluations
+    return {"seconds": min(sum(times), inner), "reported_loss": reported, "loss": total / count}
+
+
+def wordloom_run(data: Path, out: Path, seconds: float) -> dict[str, Any]:
+    """`wordloom pretrain` as it comes, with a budget."""
+    command = [sys.executable, "-m", "wordloom", "pretrain", str(data), "--out", str(out), "--budget", f"{seconds:.1f}s",
+               "--evaluations", "1", "--json"]  # fmt: skip
+    started = time.perf_counter()
+    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
+    result = json.loads(done.stdout)
+    return {
+        "budget": seconds, "seconds": result["training_seconds"], "wall_seconds": time.perf_counter() - started,
+        "loss": result["validation"]["nats_per_character"],
+    }  # fmt: skip
+
+
+def loss(arguments: argparse.Namespace) -> dict[str, Any]:
+    text = (importlib.resources.files("wordloom.text") / "tinyshakespeare.txt").read_text()
+    with tempfile.TemporaryDirectory() as temporary:
+        room = Path(temporary)
+        (room / "text.txt").write_text(text)
+        prepare = [sys.executable, "-m", "wordloom", "prepare", str(room / "text.txt"), "--out", str(room / "data")]
+        subprocess.run([*prepare, "--kind", "char"], check=True, capture_output=True)
+        peer = nanogpt_run(arguments.nanogpt, room / "nanogpt", text)
+        print(
+            f"nanoGPT's CPU recipe: {peer['seconds']:.0f} s to {peer['loss']:.3f} ({peer['reported_loss']:.3f} by its own sample)"
+        )
+        runs = []
+        budgets = [peer["seconds"] / 3, peer["seconds"]] + [60 * arguments.minutes] * bool(arguments.minutes)
+        for number, budget in enumerate(budgets):
+            runs.append(wordloom_run(room / "data", room / f"run{number}", budget))
+            print(f"wordloom, {budget:.0f} s: {runs[-1]['loss']:.3f} after {runs[-1]['seconds']:.0f} s of training "
+                  f"({runs[-1]['wall_seconds']:.0f} s with start and evaluation)")  # fmt: skip
+    return {"nanogpt": peer, "wordloom": runs}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", choices=["speed", "loss", "one"])
+    parser.add_argument("one", nargs="*", help=argparse.SUPPRESS)
+    parser.add_argument("--nanogpt", type=Path, required=True, help="a checkout of nanoGPT")
+    parser.add_argument("--shapes", nargs="+", default=list(SHAPES), choices=list(SHAPES))
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--minutes", type=float, default=0.0, help="loss: a third run of this length")
+    parser.add_argument("--out", type=Path, help="write the figures to this JSON file")
+    arguments = parser.parse_args()
+    arguments.nanogpt = arguments.nanogpt.resolve()
+    if not (arguments.nanogpt / "train.py").exists():
+        sys.exit(f"{arguments.nanogpt}: is no checkout of nanoGPT (it has no train.py)")
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    if arguments.what == "one":
+        name, shape = arguments.one
+        print(json.dumps(measure_one(name, SHAPES[shape], arguments.nanogpt)))
+        return
+    report = speed(arguments) if arguments.what == "speed" else loss(arguments)
+    if arguments.out:
+        arguments.out.write_text(json.dumps(report, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,137 @@
+"""The size dial and the plan: every number follows, and memory is what it says."""
+
+import math
+from dataclasses import replace
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from wordloom.core.errors import InputError
+from wordloom.model.decoder import Decoder
+from wordloom.tokens.shards import Dataset
+from wordloom.training.dial import turn
+from wordloom.training.learner import autocast
+from wordloom.training.measure import activation_bytes, flops_per_token
+from wordloom.training.objectives import CausalObjective
+from wordloom.training.parallel import World
+from wordloom.training.plan import expected_bits_per_byte, fitted_micro_batch
+from wordloom.training.settings import ModelSettings, TrainSettings
+from wordloom.training.setup import Corpus, model_config, parameters_of, set_up
+
+from ..conftest import tiny_config
+
+
+@given(st.integers(200_000, 10**10), st.sampled_from([65, 1024, 50257]))
+def test_a_model_has_about_the_size_asked_for(size: int, vocab_size: int):
+    if size < 60 * vocab_size:
+        return  # the vocabulary alone is larger
+    dial = turn(ModelSettings(size=str(size)), TrainSettings(), vocab_size, None, lambda: 1e11)
+    parameters = parameters_of(model_config(dial.model, vocab_size, None))
+    assert abs(math.log(parameters / size)) < 0.35
+    assert dial.model.width and dial.model.heads and dial.model.width % dial.model.heads == 0
+
+
+@pytest.mark.parametrize(
+    "model, training",
+    [
+        (ModelSettings(size="10m"), TrainSettings()),
+        (ModelSettings(), TrainSettings(budget="10min")),
+        (ModelSettings(), TrainSettings(tokens="1b")),
+        (ModelSettings(), TrainSettings(steps=100)),
+        (ModelSettings(), TrainSettings(epochs=2.0)),
+        (ModelSettings(), TrainSettings()),
+        (ModelSettings(width=64), TrainSettings()),
+        (ModelSettings(layers=2), TrainSettings(steps=3)),
+    ],
+)
+def test_one_number_is_enough(model: ModelSettings, training: TrainSettings):
+    dial = turn(model, training, 4096, 10**7, lambda: 2e11)
+    given = {"size", "kv_heads"}
+    assert all(getattr(dial.model, name) is not None for name in dial.model.__dataclass_fields__ if name not in given)
+    assert dial.training.batch and dial.training.learning_rate
+    assert all(each.formula for each in dial.derived)
+    again = turn(dial.model, dial.training, 4096, 10**7, lambda: 1e9)
+    assert again.derived == [] and again.model == dial.model and again.training == dial.training
+
+
+def test_more_time_gives_a_larger_model_and_repeated_text_gives_dropout():
+    sizes, dropouts = [], []
+    for budget in ("1min", "10min", "1h", "10h"):
+        dial = turn(ModelSettings(), TrainSettings(budget=budget), 1024, 400_000, lambda: 2e11)
+        sizes.append((dial.model.layers or 0) * (dial.model.width or 0) ** 2)
+        dropouts.append(dial.model.dropout or 0.0)
+    assert sizes == sorted(sizes) and sizes[0] < sizes[-1] / 10
+    assert dropouts == sorted(dropouts) and dropouts[0] == 0.0 and dropouts[-1] == 0.2
+
+
+def test_size_and_shape_at_once():
+    with pytest.raises(InputError, match="--size sets layers and width: leave out --layers and --width"):
+        ModelSettings(size="1m", layers=2, width=64)
+
+
+@pytest.mark.parametrize("rows, available, expected", [(64, None, 64), (64, 1000, 16), (64, 10, 1), (6, 600, 3)])
+def test_rows_are_halved_until_they_fit(rows: int, available: int | None, expected: int):
+    assert fitted_micro_batch(rows, row_bytes=20.0, fixed=400.0, available=available, row_tokens=64) == expected
+
+
+@pytest.mark.parametrize("architecture", ["llama", "gpt2"])
+def test_flops_are_those_that_pytorch_counts(architecture: str):
+    from torch.utils.flop_counter import FlopCounterMode
+
+    config = replace(tiny_config(architecture=architecture), n_kv_heads=4)
+    model = Decoder(config)
+    tokens = torch.randint(400, (2, config.context_length))
+    with FlopCounterMode(display=False) as counter:
+        model(tokens).sum().backward()
+    counted = counter.get_total_flops() / tokens.numel()
+    attention = 12 * config.n_layers * config.d_model * config.context_length
+    # attention is counted by PyTorch for neither or both of its passes, by the kernel that is taken
+    assert flops_per_token(config) - attention <= counted * 1.001 <= flops_per_token(config) * 1.1
+
+
+def test_activations_grow_with_rows_as_measured():
+    """Against the sum of what autograd keeps for a whole batch."""
+    objective = CausalObjective(Decoder(tiny_config()))
+    tokens = torch.randint(400, (8, 33), generator=torch.Generator().manual_seed(0))
+
+    def kept(rows: int) -> int:
+        storages: dict[int, int] = {}
+
+        def pack(tensor: torch.Tensor) -> torch.Tensor:
+            storages[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+            return tensor
+
+        with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+            loss = objective(tokens[:rows, :-1], tokens[:rows, 1:])
+        assert loss.requires_grad
+        return sum(storages.values())
+
+    from wordloom.training.feed import Batch
+
+    batch = Batch(0, tokens[:, :-1], tokens[:, 1:], torch.zeros(8, dtype=torch.int64))
+    row = activation_bytes(objective, batch, autocast("cpu", False))
+    assert kept(8) - kept(4) == pytest.approx(4 * row, rel=0.02)
+
+
+def test_the_expected_loss_falls_with_size_and_text_but_not_with_repetition():
+    def middle(*arguments: float | None) -> float:
+        return sum(expected_bits_per_byte(*arguments)) / 2  # pyright: ignore[reportArgumentType]
+
+    assert middle(1e6, 1e7, None) > middle(1e7, 1e7, None) > middle(1e7, 1e8, None)
+    assert middle(1e7, 1e8, 1e6) == pytest.approx(middle(1e7, 1e9, 1e6), rel=0.02)
+    assert middle(1e7, 1e8, 1e6) > middle(1e7, 1e8, None)
+
+
+def test_a_model_that_cannot_fit_is_refused_before_it_is_made(dataset: Dataset):
+    with pytest.raises(InputError, match=r"takes [\d.]+ GB before its first token.*smaller --size"):
+        set_up(Corpus.of(dataset), ModelSettings(size="900b"), TrainSettings(steps=1), World())
+
+
+def test_documents_shorter_than_the_context_see_only_themselves(dataset: Dataset):
+    training = TrainSettings(steps=1, batch=2, precision="fp32")
+    for context, masked in ((32, False), (512, True)):
+        setup = set_up(Corpus.of(dataset), ModelSettings(layers=1, width=32, context=context), training, World())
+        setup.feed.close()
+        assert (setup.learner.objective.document_start is not None) == masked
