@@ -52,9 +52,21 @@ def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_help_of_every_command_teaches():
     front = good("--help")
-    for name in ("quickstart", "prepare", "tokenizer", "pretrain", "generate", "next", "score", "info", "import"):
+    for name in (
+        "quickstart",
+        "prepare",
+        "tokenizer",
+        "plan",
+        "pretrain",
+        "report",
+        "generate",
+        "next",
+        "score",
+        "info",
+        "import",
+    ):
         assert name in front
-    for command in (["prepare"], ["pretrain"], ["generate"], ["next"], ["score"], ["info"], ["tokenizer", "train"],
+    for command in (["prepare"], ["plan"], ["pretrain"], ["generate"], ["next"], ["score"], ["info"], ["tokenizer", "train"],
                     ["tokenizer", "report"], ["import", "llama2c"]):  # fmt: skip
         text = good(*command, "--help")
         assert f"wordloom {' '.join(command)} " in text and "--json" in text
@@ -222,3 +234,44 @@ def test_control_c_while_preparing_says_so_and_leaves_nothing(work: Path):
         output, errors = process.communicate(timeout=60)
     assert process.returncode == 130 and errors.strip() == "wordloom: stopped." and output == ""
     assert not (work / "never").exists() and not list(work.glob(".never*"))
+
+
+def test_a_plan_says_what_a_run_would_take(work: Path):
+    plan = json.loads(good("plan", "corpus", "--size", "100k", "--batch", 2, "--json", cwd=work))
+    assert plan["parameters"] > 50_000 and plan["timetable"]["n_steps"] > 1 and plan["memory"]["activations"] > 0
+    assert plan["bits_per_byte"][0] < plan["bits_per_byte"][1] and not (work / "runs").exists()
+    told = good("plan", "--tokens", "20k", "--vocab-size", "300", "--precision", "fp32", cwd=work)
+    assert "loss to expect" in told and "of the matmul peak" in told and "tokens / 20" in told
+    assert "--size huge" in bad("plan", "--size", "huge", cwd=work)
+
+
+def test_runs_are_compared_on_one_page(work: Path):
+    assert good("report", "run", cwd=work).strip() == "run/report.html"
+    assert good("report", "run", "run", "--out", "both.html", cwd=work).strip() == "both.html"
+    assert "Where they differ" in (work / "both.html").read_text(encoding="utf-8")
+    assert "holds no training run" in bad("report", "corpus", cwd=work)
+
+
+def test_two_processes_train_and_one_speaks(work: Path):
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m", "wordloom",
+               "pretrain", "corpus", "--out", "two", "--steps", "4", "--layers", "1", "--width", "32", "--json"]  # fmt: skip
+    done = subprocess.run(command, cwd=work, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["steps"] == 4 and "2 processes, ddp" in done.stderr
+
+
+def test_what_a_machine_lacks_costs_a_line(work: Path, tmp_path: Path):
+    """No compiler, and nowhere to write but the run folder."""
+    home = tmp_path / "home"
+    home.mkdir(mode=0o555)
+    lacking = {
+        "CC": "/bin/false",
+        "CXX": "/bin/false",
+        "HOME": str(home),
+        "TORCHINDUCTOR_CACHE_DIR": str(tmp_path / "new"),
+    }
+    command = [sys.executable, "-m", "wordloom", "pretrain", "corpus", "--out", str(tmp_path / "run"), "--steps", "4",
+               "--layers", "1", "--width", "32", "--compile", "on"]  # fmt: skip
+    done = subprocess.run(command, cwd=work, capture_output=True, text=True, timeout=120, env={**os.environ, **lacking})
+    assert done.returncode == 0 and "Traceback" not in done.stderr, done.stderr
+    assert done.stderr.count("Going on without torch.compile") == 1

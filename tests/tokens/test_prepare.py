@@ -101,6 +101,21 @@ def test_a_failed_call_keeps_the_old_corpus(texts: list[str], tmp_path: Path):
     assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
 
 
+def test_validation_files_of_its_own(texts: list[str], tmp_path: Path):
+    """They are the validation text, whole; a training document that is in them is dropped."""
+    own = write(tmp_path / "held-out", texts[:5])
+    rest = write(tmp_path / "rest", texts[3:])
+    options = PrepareOptions("bpe", 400, validation_files=(own,))
+    dataset = prepare([rest], tmp_path / "data", options).dataset
+    assert dataset.splits["validation"].documents == 5 and dataset.splits["train"].documents == len(texts) - 5
+    assert dataset.manifest["split_rule"] == "files of its own" and dataset.manifest["duplicates_removed"] == 2
+    assert dataset.splits["validation"].bytes == sum(len(text.encode()) for text in texts[:5])
+    assert prepare([rest], tmp_path / "data", options).reused
+    assert not prepare([rest], tmp_path / "data", PrepareOptions("bpe", 400)).reused
+    with pytest.raises(InputError, match="cannot be training and validation text at once"):
+        prepare([own], tmp_path / "other", options)
+
+
 def test_given_tokenizer_is_used(texts: list[str], tokenizer: TextTokenizer, tmp_path: Path):
     dataset = prepare([write(tmp_path / "texts", texts)], tmp_path / "out", tokenizer=tokenizer).dataset
     assert dataset.tokenizer().fingerprint() == tokenizer.fingerprint()

@@ -5,11 +5,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
-from rich.table import Table
 
 from wordloom.cli.options import Json, flags
-from wordloom.core.console import out as console
-from wordloom.core.console import print_json
+from wordloom.core.console import print_json, say
 from wordloom.tokens.shards import Dataset
 from wordloom.training.settings import ModelSettings, TrainSettings
 
@@ -45,7 +43,7 @@ def plan(
     corpus = Corpus.of(Dataset.open(data)) if data else Corpus.imagined(vocab_size)
     setup = set_up(corpus, model, training, World())
     setup.feed.close()
-    print_json(as_json(setup.plan)) if json else console.print(table(setup.plan))
+    print_json(as_json(setup.plan)) if json else say(as_text(setup.plan))
 
 
 def as_json(plan: "Plan") -> dict[str, object]:
@@ -57,9 +55,6 @@ def as_json(plan: "Plan") -> dict[str, object]:
     }
 
 
-def table(plan: "Plan") -> Table:
+def as_text(plan: "Plan") -> str:
     """The plan for people."""
-    table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
-    for what, how_much, why in plan.lines():
-        table.add_row(what, how_much, f"[dim]{why}[/dim]" if why else "")
-    return table
+    return "\n".join(f"{what:22}{how_much:42}{why}".rstrip() for what, how_much, why in plan.lines())

@@ -130,9 +130,14 @@ def turn(
         derive("learning rate", f"{rate:.3g}", f"{base} sqrt(128 / width), {training.optimizer}")
     if model.dropout is None:
         epochs = tokens / corpus_tokens if corpus_tokens else 0.0
-        dropout = 0.0 if epochs <= 8 else 0.1 if epochs <= 16 else 0.2
+        pressure = epochs * math.sqrt(size / corpus_tokens) if corpus_tokens else 0.0
+        dropout = 0.0 if pressure <= 8 else 0.1 if pressure <= 20 else 0.2
         model = replace(model, dropout=dropout)
-        derive("dropout", str(dropout), f"0 up to 8 epochs, 0.1 up to 16, then 0.2 (here {epochs:.1f})")
+        derive(
+            "dropout",
+            str(dropout),
+            f"0 up to 8 epochs x sqrt(size / tokens), 0.1 up to 20, then 0.2; here {pressure:.1f}",
+        )
     return Dial(model, training, derived, tokens)
 
 

@@ -370,18 +370,18 @@ class _Run:
         )
 
     def _announce(self) -> None:
-        plan, low_high = self.setup.plan, self.setup.plan.bits_per_byte
+        plan = self.setup.plan
         timetable = plan.timetable
         epochs = f" ({plan.epochs:.1f} epochs)" if plan.epochs else ""
         together = f"; {self.world.size} processes, {self.setup.strategy}" if self.world.size > 1 else ""
-        expected = f", {low_high[0]:.2f} to {low_high[1]:.2f} bits/byte expected" if low_high else ""
+        low, high = plan.bits_per_byte
         remark(f"{plan.model}: {plan.parameters:,} parameters{together}.")
         for each in plan.derived:
             remark(f"  {each.name} {each.value} = {each.formula}")
         remark(
             f"{timetable.n_steps:,} steps of {plan.batch} x {plan.context} tokens, {plan.tokens:,} tokens{epochs}, "
             f"{len(timetable.evaluate_at)} evaluations; about {show_duration(timetable.seconds)} "
-            f"({plan.utilisation or 0:.0%} of the matmul peak), {show_bytes(plan.memory.total)}{expected}."
+            f"({plan.utilisation:.0%} of the matmul peak), {show_bytes(plan.memory.total)}, {low:.2f} to {high:.2f} bits/byte expected."
         )
         if not self.setup.hardware.bf16 and self.setup.hardware.device == "cpu":
             remark("Without bf16: this machine has no unit for it.")

@@ -147,7 +147,7 @@ class Plan:
     step_seconds: float
     flops: float
     """Of the whole run."""
-    utilisation: float | None
+    utilisation: float
     """Part of the machine's matmul peak that a step reaches."""
     peak: float
     """FLOP/s of a large matrix product."""
@@ -157,9 +157,8 @@ class Plan:
     micro_batch: int
     batch: int
     context: int
-    bits_per_byte: tuple[float, float] | None
-    timed: bool
-    """Whether steps were timed, or the time is an estimate from the peak."""
+    bits_per_byte: tuple[float, float]
+    """Range of the loss to expect."""
 
     @property
     def disk(self) -> float:
@@ -170,8 +169,6 @@ class Plan:
         """(what, how much, how it comes about) for people."""
         m = self.memory
         per_second = self.batch * self.context / self.step_seconds
-        how = "median of a few timed steps" if self.timed else "estimate from the matmul peak: too large to time here"
-        used = f", {self.utilisation:.0%} of the matmul peak" if self.utilisation else ""
         epochs = f"{self.epochs:.1f} epochs" if self.epochs else ""
         rows = [
             ("model", self.model, ""),
@@ -181,24 +178,16 @@ class Plan:
             ("tokens", show_count(self.tokens), epochs),
             ("steps", f"{self.timetable.n_steps:,}", f"{len(self.timetable.evaluate_at)} evaluations"),
             ("compute", f"{self.flops:.2g} FLOP", "(6 weights + 12 layers x context x width) x tokens"),
-            ("speed", f"{per_second:,.0f} tokens/s{used}", f"{how}; peak {self.peak / 1e9:,.0f} GFLOP/s"),
+            ("speed", f"{per_second:,.0f} tokens/s, {self.utilisation:.0%} of the matmul peak", f"median of a few steps; peak {self.peak / 1e9:,.0f} GFLOP/s"),
             ("time", show_duration(self.timetable.seconds), f"{self.step_seconds * 1e3:,.0f} ms a step, and evaluations"),
             ("memory", show_bytes(m.total), f"of {show_bytes(self.available)} free" if self.available else ""),
             ("  weights, gradients", show_bytes(m.weights + m.gradients), "4 bytes each"),
             ("  optimizer", show_bytes(m.optimizer), "4 bytes a weight for Muon, 8 for AdamW"),
             ("  copies", show_bytes(m.copies), "bf16 weights, snapshot for saving"),
-            ("  activations", show_bytes(m.activations), f"{show_bytes(m.activations / self.micro_batch)} a sequence, measured"
-             if self.timed else "34 bytes per layer, token and unit of width"),
+            ("  activations", show_bytes(m.activations), f"{show_bytes(m.activations / self.micro_batch)} a sequence, measured"),
             ("  logits", show_bytes(m.logits), "one piece of the output layer"),
             ("disk", show_bytes(self.disk), "last checkpoint, the one being written, best model"),
         ]  # fmt: skip
-        if self.bits_per_byte:
-            low, high = self.bits_per_byte
-            rows.append(
-                (
-                    "loss to expect",
-                    f"{low:.2f} to {high:.2f} bits per byte",
-                    "0.70 + 33 N^-0.3 + 64 D^-0.3 +-12 %, N parameters, D bytes read",
-                )
-            )
-        return rows
+        low, high = self.bits_per_byte
+        formula = "0.70 + 33 N^-0.3 + 64 D^-0.3 +-12 %, N parameters, D bytes read"
+        return [*rows, ("loss to expect", f"{low:.2f} to {high:.2f} bits per byte", formula)]

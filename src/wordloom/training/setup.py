@@ -214,7 +214,6 @@ def set_up(
         batch=training.batch,
         context=model.context,
         bits_per_byte=expected_bits_per_byte(n_parameters, tokens * corpus.bytes_per_token, unique),
-        timed=True,
     )
     if training.precision == "bf16" and not hardware.bf16:
         remark("This machine has no bf16 unit: bf16 works here, but slower than fp32.")
