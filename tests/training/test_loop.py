@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from wordloom.core.errors import InputError, WordloomError
+from wordloom.core.hardware import Hardware
 from wordloom.model.decoder import Decoder
 from wordloom.tokens.prepare import PrepareOptions, prepare
 from wordloom.tokens.shards import Dataset
@@ -211,3 +212,13 @@ def test_sinks_need_their_package(dataset: Dataset, tmp_path: Path, monkeypatch:
     monkeypatch.setitem(sys.modules, "wandb", None)
     with pytest.raises(InputError, match="--wandb needs the package wandb: pip install wandb"):
         pretrain(dataset.folder, tmp_path / "run", MODEL, replace(TRAINING, wandb="mine"))
+
+
+def test_a_machine_without_bf16_trains_in_fp32_and_says_so(
+    dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    plain = Hardware("cpu", "an older machine", 1, bf16=False)
+    monkeypatch.setattr("wordloom.training.setup.probe", lambda device: plain)
+    run = pretrain(dataset.folder, tmp_path / "run", MODEL, replace(TRAINING, precision="auto", steps=2))
+    assert "Without bf16: this machine has no unit for it." in capsys.readouterr().err
+    assert read_run(run.folder)["environment"]["precision"] == "fp32"

@@ -51,7 +51,7 @@ def info(folder: str, /, *, json: Json = False) -> None:
             if name != "model"
         }
         checkpoint, result = latest_checkpoint(path), tables.get("result", {})
-        if checkpoint and "validation_bits_per_byte" not in result:
+        if checkpoint and result.get("steps", 0) < result.get("of_steps", 0):
             sections["result"] = {"unfinished": f"go on with: wordloom pretrain --resume {folder}", **result}
     if not sections:
         raise InputError(f"{path}: holds neither a model nor a corpus nor a tokenizer.")

@@ -70,7 +70,7 @@ def _finished(out: Path) -> "Result | None":
         return None
     tables = read_run(out)
     done, data = tables.get("result", {}), tables.get("data", {})
-    if "validation_nats_per_token" not in done:
+    if "validation_nats_per_token" not in done or done["steps"] < done["of_steps"]:
         return None
     tokens = data["validation_tokens"] - 1
     loss = Loss(

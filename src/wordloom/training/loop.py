@@ -1,6 +1,5 @@
 """The training loop: the only one, for one process and for many."""
 
-import platform
 import shlex
 import threading
 import time
@@ -16,11 +15,11 @@ from wordloom.checkpoint.folder import load_decoder
 from wordloom.core.console import ProgressBar, progress, remark
 from wordloom.core.errors import InputError
 from wordloom.core.hardware import memory_used, probe
-from wordloom.core.quantities import show_bytes, show_duration
-from wordloom.core.version import __version__
+from wordloom.core.quantities import show_bytes
 from wordloom.model.decoder import Decoder
 from wordloom.tokens.shards import Dataset
 from wordloom.tokens.tokenizer import TextTokenizer
+from wordloom.training import record
 from wordloom.training.guards import NotFinite, origin
 from wordloom.training.history import History
 from wordloom.training.interrupt import Interrupted, stop_signals
@@ -149,7 +148,6 @@ class _Run:
         self.tokenizer, self.batch = corpus.tokenizer, self.training.batch
         self.tokenizer.model_max_length = self.model.context
         self.bytes_per_token = corpus.bytes_per_token
-        self.batch_tokens = self.batch * self.model.context
         self.flops = flops_per_token(self.setup.config)
         self.showcase, self.overlap = Showcase(), None
 
@@ -167,7 +165,10 @@ class _Run:
         self.sinks = open_sinks(self.out, self.training, self.world.is_main, asdict(self.model) | asdict(self.training))
         self.saver = Saver(self.out, self.tokenizer)
         self._write_run()
-        self._announce()
+        for line in record.announcement(self.setup, self.world):
+            remark(line)
+        if self.checkpoint and self.world.is_main and self.history.best_step == self.progress.step:
+            publish_model(self.out, self.checkpoint)  # it may have been stopped between an evaluation and this
         try:
             with stop_signals() as stop, progress("Training", n_steps) as bar:
                 bar.advance(self.progress.step)
@@ -208,10 +209,6 @@ class _Run:
                 self._save()
                 last_save = now
             if must_stop:
-                self.saver.wait()
-                checkpoint = latest_checkpoint(self.out)
-                if checkpoint and self.world.is_main and not self.history.best():
-                    publish_model(self.out, checkpoint)  # nothing better is known yet
                 raise self._interrupted()
             if evaluation_is_due and self._is_sound():
                 self._evaluate(bar, stop)
@@ -283,7 +280,6 @@ class _Run:
             nonlocal done
             done += count
             if stop.is_set() and world.size == 1:  # several must not part ways in the middle of an exchange
-                self.saver.wait()
                 raise self._interrupted()
             bar.advance(0, f"evaluating {min(1.0, done / n_tokens):.0%}")
 
@@ -369,63 +365,22 @@ class _Run:
             f"{show_bytes(used or 0)}  gradient {gradients.norm:.2f}"
         )
 
-    def _announce(self) -> None:
-        plan = self.setup.plan
-        timetable = plan.timetable
-        epochs = f" ({plan.epochs:.1f} epochs)" if plan.epochs else ""
-        together = f"; {self.world.size} processes, {self.setup.strategy}" if self.world.size > 1 else ""
-        low, high = plan.bits_per_byte
-        remark(f"{plan.model}: {plan.parameters:,} parameters{together}.")
-        for each in plan.derived:
-            remark(f"  {each.name} {each.value} = {each.formula}")
-        remark(
-            f"{timetable.n_steps:,} steps of {plan.batch} x {plan.context} tokens, {plan.tokens:,} tokens{epochs}, "
-            f"{len(timetable.evaluate_at)} evaluations; about {show_duration(timetable.seconds)} "
-            f"({plan.utilisation:.0%} of the matmul peak), {show_bytes(plan.memory.total)}, {low:.2f} to {high:.2f} bits/byte expected."
-        )
-        if not self.setup.hardware.bf16 and self.setup.hardware.device == "cpu":
-            remark("Without bf16: this machine has no unit for it.")
-
     def _interrupted(self) -> Interrupted:
+        """The end that the user asked for, when everything is on the disk."""
+        self.saver.wait()
+        checkpoint = latest_checkpoint(self.out)
+        if checkpoint and self.world.is_main and not self.history.best():
+            publish_model(self.out, checkpoint)  # nothing better is known yet
         return Interrupted(
             f"Stopped at step {self.progress.step:,} of {self.progress.n_steps:,}; everything is saved. Continue with:\n"
             f"  wordloom pretrain --resume {shlex.quote(str(self.out))}"
         )
 
     def tables(self) -> dict[str, dict[str, Any]]:
-        """What run.toml and the report say."""
-        manifest, best, setup = self.dataset.manifest, self.history.best(), self.setup
-        return {
-            "settings": {**asdict(self.model), **asdict(self.training)},
-            "derived": {each.name.replace(" ", "_"): f"{each.value} = {each.formula}" for each in setup.plan.derived},
-            "data": {
-                "folder": str(self.dataset.folder.resolve()),
-                "key": self.dataset.key,
-                "sources": [source["file"] for source in manifest["sources"]],
-                "split": manifest["split_rule"],
-                **{f"{name}_{what}": getattr(split, what)
-                   for name, split in self.dataset.splits.items() for what in ("documents", "bytes", "characters", "tokens")},
-            },
-            "model": {
-                "family": setup.config.family, "parameters": setup.plan.parameters,
-                "vocab_size": setup.config.vocab_size, "tokenizer": self.tokenizer.kind,
-            },
-            "environment": {
-                "wordloom": __version__, "torch": torch.__version__, "python": platform.python_version(),
-                "device": setup.hardware.name, "threads": setup.hardware.threads, "processes": self.world.size,
-                "parallel": setup.strategy if self.world.size > 1 else "none",
-                "precision": "bf16" if setup.bf16 else "fp32", "compile": "on" if setup.compiled else "off",
-                "sequences_at_a_time": self.learner.micro_batch, "matmul_peak_gflops": round(setup.plan.peak / 1e9),
-            },
-            "result": {
-                "steps": self.progress.step, "of_steps": self.progress.n_steps,
-                "tokens": self.progress.samples * self._context,
-                "training_seconds": round(self.progress.seconds, 1),
-                **({"best_step": best["step"]} | {f"validation_{name}": value for name, value in best["validation"].items()}
-                   if best else {}),
-                **({"longest_overlap_with_training_text": self.tokenizer.decode(self.overlap.tokens)} if self.overlap else {}),
-            },
-        }  # fmt: skip
+        """What run.toml, the model card and the report say."""
+        return record.tables(
+            self.dataset, self.setup, self.progress, self.history.best(), self.world, self.tokenizer, self.overlap
+        )
 
     def _write_run(self) -> None:
         if self.world.is_main:
