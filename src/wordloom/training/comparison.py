@@ -10,7 +10,7 @@ from wordloom.training.report import COLOURS, Line, chart, curve, render, smooth
 from wordloom.training.state import read_run
 
 _COMPARED = ("settings", "data", "model", "environment")
-_OF_COURSE_DIFFERENT = {"folder", "sequences_at_a_time", "matmul_peak_gflops", "parameters", "key"}
+_OF_COURSE_DIFFERENT = {"folder", "micro_batch", "matmul_peak_gflops", "parameters", "key"}
 
 
 def compare(folders: list[Path]) -> str:

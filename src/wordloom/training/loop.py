@@ -113,8 +113,8 @@ def resume(run: Path, show: Show | None = None) -> Result:
             f"{dataset.folder}: is not the corpus this run was started on (it was prepared again since). "
             "Prepare the old texts there, or start a new run."
         )
-    # whatever this machine would choose, precision and compilation stay: they are part of the result
-    fixed = {name: tables["environment"][name] for name in ("precision", "compile")}
+    # whatever this machine would choose, these stay: they decide the last bits of the result
+    fixed = {name: tables["environment"][name] for name in ("precision", "compile", "micro_batch")}
     model = ModelSettings(**_fields(ModelSettings, tables["settings"]))
     training = TrainSettings(**_fields(TrainSettings, tables["settings"] | fixed))
     with joined_processes(probe(training.device).device) as world:

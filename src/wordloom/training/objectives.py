@@ -63,7 +63,7 @@ def causal_loss(
     return _cross_entropy(hidden_ND, weight_VD, targets_N, None, None)
 
 
-_PRODUCT_LOGITS, _CACHED_LOGITS = 2**23, 2**20
+PRODUCT_LOGITS, _CACHED_LOGITS = 2**23, 2**20
 """Logits made by one matrix product, and logits whose softmax is taken at once (on a CPU they stay in its cache)."""
 
 
@@ -101,7 +101,7 @@ def _cross_entropy(
     dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else hidden_ND.dtype
     precise = torch.promote_types(dtype, torch.float32)
     weight = weight_VD.to(dtype)
-    n_products = max(2 * weight.shape[1], _PRODUCT_LOGITS // len(weight))
+    n_products = max(2 * weight.shape[1], PRODUCT_LOGITS // len(weight))
     n_cached = max(16, _CACHED_LOGITS // len(weight)) if device == "cpu" else n_products
     loss = hidden_ND.new_zeros((), dtype=torch.float64 if device != "mps" else torch.float32)
     with torch.autocast(device, enabled=False):

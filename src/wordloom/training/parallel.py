@@ -135,6 +135,8 @@ class Replica:
         compute: torch.dtype = torch.float32,
     ):
         self.world, self.module = world, module
+        self.shards = world.size if strategy == "fsdp" else 1
+        """Processes that hold the weights together."""
         if world.size == 1:
             return
         if strategy == "ddp":
@@ -146,6 +148,7 @@ class Replica:
             group = int(os.environ.get("LOCAL_WORLD_SIZE", world.size))
             if world.size % group:
                 raise InputError(f"--parallel hsdp: {world.size} processes do not divide into groups of {group}.")
+            self.shards = group
             mesh = init_device_mesh(device, (world.size // group, group), mesh_dim_names=("replicate", "shard"))
         else:
             mesh = init_device_mesh(device, (world.size,))

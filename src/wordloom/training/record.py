@@ -69,7 +69,7 @@ def tables(
             "device": setup.hardware.name, "threads": setup.hardware.threads, "processes": world.size,
             "parallel": setup.strategy if world.size > 1 else "none",
             "precision": "bf16" if setup.bf16 else "fp32", "compile": "on" if setup.compiled else "off",
-            "sequences_at_a_time": setup.learner.micro_batch, "matmul_peak_gflops": round(setup.plan.peak / 1e9),
+            "micro_batch": setup.learner.micro_batch, "matmul_peak_gflops": round(setup.plan.peak / 1e9),
         },
         "result": {
             "steps": progress.step, "of_steps": progress.n_steps,

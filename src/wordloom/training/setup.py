@@ -1,7 +1,7 @@
 """From settings to a learner that is ready for its first step, and the plan of the run."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -10,6 +10,7 @@ import torch
 from wordloom.core.console import remark
 from wordloom.core.errors import InputError
 from wordloom.core.hardware import Hardware, matmul_peak, memory_available, probe
+from wordloom.core.quantities import show_bytes
 from wordloom.core.randomness import generator
 from wordloom.model.config import ModelConfig
 from wordloom.model.decoder import Decoder
@@ -21,11 +22,19 @@ from wordloom.training.dial import Dial, turn
 from wordloom.training.feed import Feed
 from wordloom.training.guards import check_causality
 from wordloom.training.learner import Learner, autocast, recompute_blocks
-from wordloom.training.measure import activation_bytes, compile_blocks, compile_if_it_pays, flops_per_token, time_steps
-from wordloom.training.objectives import CausalObjective
+from wordloom.training.measure import activation_bytes, compile_if_it_pays, flops_per_token, time_steps
+from wordloom.training.objectives import PRODUCT_LOGITS, CausalObjective
 from wordloom.training.optimizers import Muon
 from wordloom.training.parallel import Strategy, World
-from wordloom.training.plan import Plan, expected_bits_per_byte, fitted_micro_batch, make_timetable, memory
+from wordloom.training.plan import (
+    Memory,
+    Plan,
+    Timetable,
+    expected_bits_per_byte,
+    fitted_micro_batch,
+    make_timetable,
+    memory,
+)
 from wordloom.training.settings import ModelSettings, TrainSettings
 
 _GUESSED_UTILISATION = 0.3
@@ -124,79 +133,57 @@ def set_up(
     peak = world.agreed(matmul_peak(hardware.device, torch.bfloat16 if bf16 else torch.float32))
     dial = turn(model, training, corpus.vocab_size, corpus.tokens, lambda: _GUESSED_UTILISATION * peak * world.size)
     model, training = dial.model, dial.training
-    assert model.context and training.batch and model.dropout is not None
+    assert model.context and training.batch
     if training.batch < world.size:
         raise InputError(
             f"--batch {training.batch}: give every one of the {world.size} processes at least one sequence."
         )
+    if training.precision == "bf16" and not hardware.bf16:
+        remark("This machine has no bf16 unit: bf16 works here, but slower than fp32.")
     config = model_config(model, corpus.vocab_size, corpus.tokenizer)
     samples = Samples(corpus.stream, model.context, training.seed)
-
-    n_parameters, available = parameters_of(config), memory_available(hardware.device)
-    if available is not None:
-        available = world.agreed(available // (world.size if hardware.device == "cpu" else 1))
-    fixed = memory(n_parameters, 0, 0.0, 1, 0.0, bf16, hardware.device == "cpu").total
-    strategy: Strategy = "ddp" if training.parallel == "auto" else training.parallel
-    if training.parallel == "auto" and world.size > 1 and available is not None and fixed > 0.6 * available:
-        strategy = "fsdp"
-    shards = 1 if strategy == "ddp" else world.size
-    if available is not None and fixed / shards > available:
-        raise InputError(
-            f"a model of {n_parameters:,} parameters takes {fixed / shards / 1e9:.1f} GB before its first token, and "
-            f"{available / 1e9:.1f} GB are free: choose a smaller --size, or more processes and --parallel fsdp."
-        )
+    available = memory_available(hardware.device)
+    if available is not None and hardware.device == "cpu":
+        available = world.agreed(available // world.size)
+    strategy = _strategy(training, world, parameters_of(config), available, bf16, hardware.device)
 
     decoder = Decoder(config)
     decoder.initialise(generator(training.seed, "weights"))
     decoder.to(hardware.device)
     check_causality(decoder, generator(training.seed, "causality"))
-    mask = training.document_mask
-    if mask is None:
-        mask = corpus.document_start is not None and corpus.document_tokens < model.context
-    if mask and corpus.document_start is None:
-        raise InputError("--document-mask needs a tokenizer with a token that opens documents; this one has none.")
-    here = world.share(training.batch)
-    rows = here[1] - here[0]
-    objective = CausalObjective(decoder, corpus.document_start if mask else None)
+    objective = CausalObjective(decoder, _document_start(corpus, training, model.context))
     if training.recompute:
         recompute_blocks(decoder)
     feed = Feed(samples, training.batch, training.seed, hardware.device, world)
+    first, end = world.share(training.batch)
     row_bytes = world.agreed(activation_bytes(objective, feed.batch(0), autocast(hardware.device, bf16)))
-    micro_batch = training.micro_batch or rows
-    learner = Learner(objective, training, world, strategy, hardware.device, bf16, micro_batch)
+    learner = Learner(objective, training, world, strategy, hardware.device, bf16, training.micro_batch or end - first)
     done, n_steps = restore(learner)
     decoder.train()
 
-    n_by_muon = sum(
-        p.numel() for o in learner.optimizers if isinstance(o, Muon) for g in o.param_groups for p in g["params"]
-    )
-    logits = min(2**23, rows * model.context * corpus.vocab_size) * (2 if bf16 else 4)
-    parts = memory(n_parameters, n_by_muon, row_bytes, 1, logits, bf16, hardware.device == "cpu", shards)
+    parts = _memory(learner, row_bytes, bf16, hardware.device)
     if training.micro_batch is None:
-        without_rows = parts.total - parts.activations
-        learner.micro_batch = fitted_micro_batch(rows, row_bytes, without_rows, available, model.context)
-    parts = replace(parts, activations=row_bytes * learner.micro_batch)
+        fixed = parts.total - parts.activations
+        learner.micro_batch = fitted_micro_batch(end - first, row_bytes, fixed, available, model.context)
+        parts = _memory(learner, row_bytes, bf16, hardware.device)
 
-    # time of a step
+    def lay_out(step_seconds: float) -> Timetable:
+        assert training.batch and model.context
+        return make_timetable(training, step_seconds, training.batch * model.context, samples.per_epoch,
+                              corpus.validation_tokens, done, n_steps or None)  # fmt: skip
+
     def time_a_step() -> float:
         return world.agreed(time_steps(learner, lambda attempt: feed.batch(attempt * (training.batch or 1))))
 
     step_seconds, compiled = time_a_step(), False
-    if training.compile == "on" and done:  # as it was before: a decision by time could fall otherwise now
-        compile_blocks(decoder.blocks, True)
-        compiled = True
-    elif training.compile == "on" or (training.compile == "auto" and world.size == 1):
-        expected = make_timetable(training, step_seconds, training.batch * model.context, samples.per_epoch,
-                                  corpus.validation_tokens, done, n_steps or None).seconds  # fmt: skip
-        compiled, step_seconds = compile_if_it_pays(
-            learner, time_a_step, step_seconds, expected, training.compile == "on"
-        )
-    timetable = make_timetable(training, step_seconds, training.batch * model.context, samples.per_epoch,
-                               corpus.validation_tokens, done, n_steps or None)  # fmt: skip
+    if training.compile == "on" or (training.compile == "auto" and world.size == 1):
+        expected, forced = lay_out(step_seconds).seconds, training.compile == "on"
+        compiled, step_seconds = compile_if_it_pays(learner, time_a_step, step_seconds, expected, forced)
+    timetable = lay_out(step_seconds)
     tokens = timetable.n_steps * training.batch * model.context
     flops = flops_per_token(config)
-    unique = corpus.tokens * corpus.bytes_per_token if corpus.tokens else None
     words = f"{model.arch}, {model.layers} layers, width {model.width}, {model.heads} heads, context {model.context}"
+    n_parameters = parameters_of(config)
     plan = Plan(
         model=f"{words}, {'bf16' if bf16 else 'fp32'} on {hardware.name}",
         parameters=n_parameters,
@@ -213,11 +200,61 @@ def set_up(
         micro_batch=learner.micro_batch,
         batch=training.batch,
         context=model.context,
-        bits_per_byte=expected_bits_per_byte(n_parameters, tokens * corpus.bytes_per_token, unique),
+        bits_per_byte=expected_bits_per_byte(
+            n_parameters,
+            tokens * corpus.bytes_per_token,
+            corpus.tokens * corpus.bytes_per_token if corpus.tokens else None,
+        ),
     )
-    if training.precision == "bf16" and not hardware.bf16:
-        remark("This machine has no bf16 unit: bf16 works here, but slower than fp32.")
     return Setup(dial, config, hardware, bf16, compiled, strategy, learner, feed, samples, plan)
+
+
+def _strategy(
+    training: TrainSettings, world: World, n_parameters: int, available: int | None, bf16: bool, device: str
+) -> Strategy:
+    """How processes share the model: each a copy where that fits, else each a part.
+
+    Raises:
+        InputError: it does not fit at all.
+    """
+    fixed = memory(n_parameters, 0, 0.0, 1, 0.0, bf16, snapshot=device == "cpu").total
+    strategy: Strategy = "ddp" if training.parallel == "auto" else training.parallel
+    if training.parallel == "auto" and world.size > 1 and available is not None and fixed > 0.6 * available:
+        strategy = "fsdp"
+    each = fixed if strategy == "ddp" else fixed / world.size
+    if available is not None and each > available:
+        raise InputError(
+            f"a model of {n_parameters:,} parameters takes {show_bytes(each)} before its first token, and "
+            f"{show_bytes(available)} are free: choose a smaller --size, or more processes and --parallel fsdp."
+        )
+    return strategy
+
+
+def _document_start(corpus: Corpus, training: TrainSettings, context: int) -> int | None:
+    """The token that opens a document, if tokens are to see their own document only.
+
+    Raises:
+        InputError: that was asked for, and documents cannot be told apart.
+    """
+    masked = training.document_mask
+    if masked is None:
+        masked = corpus.document_start is not None and corpus.document_tokens < context
+    if masked and corpus.document_start is None:
+        raise InputError("--document-mask needs a tokenizer with a token that opens documents; this one has none.")
+    return corpus.document_start if masked else None
+
+
+def _memory(learner: Learner, row_bytes: float, bf16: bool, device: str) -> Memory:
+    """What a process will hold, with as many rows at a time as the learner has now."""
+    config = learner.decoder.config
+    by_muon = [
+        p for each in learner.optimizers if isinstance(each, Muon) for g in each.param_groups for p in g["params"]
+    ]
+    logits = min(PRODUCT_LOGITS, learner.micro_batch * config.context_length * config.vocab_size)
+    return memory(
+        parameters_of(config), sum(p.numel() for p in by_muon), row_bytes, learner.micro_batch,
+        logits * (2 if bf16 else 4), bf16, snapshot=device == "cpu", shards=learner.replica.shards,
+    )  # fmt: skip
 
 
 def parameters_of(config: ModelConfig) -> int:
