@@ -184,10 +184,9 @@ def speed(arguments: argparse.Namespace) -> dict[str, Any]:
     report: dict[str, Any] = {}
     for name in arguments.shapes:
         shape = SHAPES[name]
-        rounds: dict[str, list[dict[str, float]]] = {each: [] for each in [*PEERS, *OURS]}
+        rounds: dict[str, list[dict[str, float]]] = {each: [] for each in arguments.contestants}
         for number in range(arguments.rounds):
-            order = [*PEERS, *OURS] if number % 2 == 0 else [*OURS, *PEERS][::-1]
-            for contestant in order:
+            for contestant in arguments.contestants[:: 1 if number % 2 == 0 else -1]:
                 if len(rounds[contestant]) == number and (
                     result := in_own_process(contestant, name, arguments.nanogpt)
                 ):
@@ -195,7 +194,7 @@ def speed(arguments: argparse.Namespace) -> dict[str, Any]:
         rates = {each: statistics.median(r["tokens_per_second"] for r in done) for each, done in rounds.items() if done}
         peaks = {each: statistics.median(r["peak"] for r in done) for each, done in rounds.items() if done}
         use = {each: rates[each] * flops_per_token(shape) / peaks[each] for each in rates}
-        best_nano = max((rate, each) for each, rate in rates.items() if each.startswith("nanogpt"))
+        best_nano = max(((rate, each) for each, rate in rates.items() if each.startswith("nanogpt")), default=(0.0, ""))
         ratios = {
             f"{ours} / {peer}": rates[ours] / rates[peer]
             for ours in OURS
@@ -300,6 +299,7 @@ def main() -> None:
     parser.add_argument("one", nargs="*", help=argparse.SUPPRESS)
     parser.add_argument("--nanogpt", type=Path, required=True, help="a checkout of nanoGPT")
     parser.add_argument("--shapes", nargs="+", default=list(SHAPES), choices=list(SHAPES))
+    parser.add_argument("--contestants", nargs="+", default=[*PEERS, *OURS], choices=[*PEERS, *OURS])
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--minutes", type=float, default=0.0, help="loss: a third run of this length")
     parser.add_argument("--out", type=Path, help="write the figures to this JSON file")
