@@ -115,6 +115,11 @@ def joined_processes(device: str) -> Iterator[World]:
         dist.destroy_process_group()
 
 
+def shards(strategy: Strategy, world: World) -> int:
+    """How many processes hold the weights together: one, all, or those of one machine."""
+    return {"ddp": 1, "fsdp": world.size, "hsdp": int(os.environ.get("LOCAL_WORLD_SIZE", world.size))}[strategy]
+
+
 class Replica:
     """A module as this process computes it: alone, as one of many copies, or as one of many parts.
 
@@ -135,8 +140,7 @@ class Replica:
         compute: torch.dtype = torch.float32,
     ):
         self.world, self.module = world, module
-        self.shards = world.size if strategy == "fsdp" else 1
-        """Processes that hold the weights together."""
+        self.shards = shards(strategy, world)
         if world.size == 1:
             return
         if strategy == "ddp":
@@ -145,11 +149,11 @@ class Replica:
             self.module = wrapped
             return
         if strategy == "hsdp":
-            group = int(os.environ.get("LOCAL_WORLD_SIZE", world.size))
-            if world.size % group:
-                raise InputError(f"--parallel hsdp: {world.size} processes do not divide into groups of {group}.")
-            self.shards = group
-            mesh = init_device_mesh(device, (world.size // group, group), mesh_dim_names=("replicate", "shard"))
+            if world.size % self.shards:
+                raise InputError(f"--parallel hsdp: {world.size} processes do not divide into groups of {self.shards}.")
+            mesh = init_device_mesh(
+                device, (world.size // self.shards, self.shards), mesh_dim_names=("replicate", "shard")
+            )
         else:
             mesh = init_device_mesh(device, (world.size,))
         policy = MixedPrecisionPolicy(param_dtype=compute, reduce_dtype=torch.float32)

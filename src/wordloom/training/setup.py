@@ -25,7 +25,7 @@ from wordloom.training.learner import Learner, autocast, recompute_blocks
 from wordloom.training.measure import activation_bytes, compile_if_it_pays, flops_per_token, time_steps
 from wordloom.training.objectives import PRODUCT_LOGITS, CausalObjective
 from wordloom.training.optimizers import Muon
-from wordloom.training.parallel import Strategy, World
+from wordloom.training.parallel import Strategy, World, shards
 from wordloom.training.plan import (
     Memory,
     Plan,
@@ -218,10 +218,10 @@ def _strategy(
         InputError: it does not fit at all.
     """
     fixed = memory(n_parameters, 0, 0.0, 1, 0.0, bf16, snapshot=device == "cpu").total
-    strategy: Strategy = "ddp" if training.parallel == "auto" else training.parallel
+    strategy: Strategy = "ddp" if training.parallel == "auto" or world.size == 1 else training.parallel
     if training.parallel == "auto" and world.size > 1 and available is not None and fixed > 0.6 * available:
         strategy = "fsdp"
-    each = fixed if strategy == "ddp" else fixed / world.size
+    each = fixed / shards(strategy, world)
     if available is not None and each > available:
         raise InputError(
             f"a model of {n_parameters:,} parameters takes {show_bytes(each)} before its first token, and "
