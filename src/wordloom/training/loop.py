@@ -114,7 +114,8 @@ def resume(run: Path, show: Show | None = None) -> Result:
             "Prepare the old texts there, or start a new run."
         )
     # whatever this machine would choose, these stay: they decide the last bits of the result
-    fixed = {name: tables["environment"][name] for name in ("precision", "compile", "micro_batch")}
+    environment = tables.get("environment", {})
+    fixed = {name: environment[name] for name in ("precision", "compile", "micro_batch") if name in environment}
     model = ModelSettings(**_fields(ModelSettings, tables["settings"]))
     training = TrainSettings(**_fields(TrainSettings, tables["settings"] | fixed))
     with joined_processes(probe(training.device).device) as world:
