@@ -1,5 +1,6 @@
 """The training loop: the only one, for one process and for many."""
 
+import math
 import shlex
 import threading
 import time
@@ -349,7 +350,7 @@ class _Run:
         """Record a step; returns the line for the terminal."""
         used, peak = memory_used(self.setup.hardware.device), self.setup.plan.peak * self.world.size
         utilisation = speed * self.flops / peak
-        bits = gradients.loss / 0.6931471805599453 / self.bytes_per_token
+        bits = gradients.loss / math.log(2) / self.bytes_per_token
         figures = {
             "loss": gradients.loss, "bits_per_byte": round(bits, 4), "learning_rate": rate,
             "gradient_norm": gradients.norm, "tokens_per_second": round(speed, 1),
