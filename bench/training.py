@@ -48,7 +48,7 @@ class Shape(NamedTuple):
 
 
 SHAPES = {
-    "cpu": Shape(65, 4, 128, 4, 64, 12, 60),  # nanoGPT's CPU recipe
+    "cpu": Shape(65, 4, 128, 4, 64, 12, 300),  # nanoGPT's CPU recipe
     "10m": Shape(65, 6, 384, 6, 256, 16, 6),
     "124m": Shape(50304, 12, 768, 12, 512, 2, 4),
 }
@@ -165,9 +165,7 @@ def measure_one(name: str, shape: Shape, checkout: Path) -> dict[str, float]:
 def in_own_process(name: str, shape: str, checkout: Path) -> dict[str, float] | None:
     """One measurement in a fresh interpreter; None where the contestant does not run here."""
     command = [sys.executable, __file__, "one", name, shape, "--nanogpt", str(checkout)]
-    # the `wordloom` command asks for large memory pages, so its measurement does
-    pages = {"THP_MEM_ALLOC_ENABLE": "1"} if name.startswith("wordloom") else {}
-    done = subprocess.run(command, capture_output=True, text=True, env=os.environ | pages)
+    done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
         print(f"  {name}: does not run here ({done.stderr.strip().splitlines()[-1][:120]})")
         return None

@@ -18,6 +18,8 @@ _COMMANDS = {
     "pretrain": "Train a model from scratch on a prepared corpus.",
     "report": "Lay several training runs side by side on one page.",
     "generate": "Let a model write.",
+    "chat": "Talk with a model.",
+    "detect": "Tell whether a text bears a watermark.",
     "next": "Show the tokens a model expects next.",
     "score": "Tell how probable a model finds a text.",
     "info": "Tell what is in a folder: model, run or corpus.",
@@ -65,8 +67,6 @@ def build_app(arguments: list[str]) -> App:
 def main() -> NoReturn:
     """Run one command. Exit codes: 0 done, 2 bad input, 130 stopped by the user."""
     arguments = sys.argv[1:]
-    # large memory pages where Linux offers them: a training step of 124m parameters takes a tenth less time
-    os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
     try:
         config = _config_file(arguments)
         app = build_app(arguments)

@@ -9,7 +9,7 @@ import torch
 
 from wordloom.core.console import remark
 from wordloom.core.errors import InputError
-from wordloom.core.hardware import Hardware, matmul_peak, memory_available, probe
+from wordloom.core.hardware import Hardware, matmul_peak, memory_available, probe, reuse_freed_memory
 from wordloom.core.quantities import show_bytes
 from wordloom.core.randomness import generator
 from wordloom.model.config import ModelConfig
@@ -128,6 +128,7 @@ def set_up(
     Raises:
         InputError: the settings do not fit together, or the model does not fit in memory.
     """
+    reuse_freed_memory()
     hardware = probe(training.device)
     bf16 = training.precision == "bf16" or (training.precision == "auto" and hardware.bf16)
     peak = world.agreed(matmul_peak(hardware.device, torch.bfloat16 if bf16 else torch.float32))
