@@ -1,8 +1,10 @@
 """Wordloom from Python: a small interface of its own, and the one transformers users know."""
 
+import functools
+import itertools
 import json
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +14,13 @@ from torch.nn import functional as F
 
 from wordloom.checkpoint.folder import GENERATION, load_decoder, save_model
 from wordloom.checkpoint.hub import resolve
+from wordloom.core.console import remark
 from wordloom.core.errors import InputError
 from wordloom.core.hardware import probe
 from wordloom.evaluation.perplexity import Score, score
-from wordloom.generation.decode import decode
+from wordloom.generation.engine import Continuation, Engine
 from wordloom.generation.next_tokens import most_probable
-from wordloom.generation.request import GenerationRequest
-from wordloom.generation.stream import text_pieces
+from wordloom.generation.request import GenerationRequest, Sampling, request_from
 from wordloom.model.cache import KVCache
 from wordloom.model.config import ModelConfig
 from wordloom.model.decoder import Decoder
@@ -37,64 +39,74 @@ class LanguageModel:
 
     decoder: Decoder
     tokenizer: TextTokenizer
+    companion: Decoder | None = None
+    """A smaller model with the same vocabulary, for drafts and contrastive decoding."""
+
+    @functools.cached_property
+    def engine(self) -> Engine:
+        """What runs requests, many at once."""
+        return Engine(self.decoder, self.tokenizer, companion=self.companion, max_slots=_MAX_SLOTS)
 
     def generate(self, prompt: str = "", **options: Any) -> str:
-        """What the model writes after `prompt` (which is not repeated); options as in `GenerationRequest`."""
+        """What the model writes after `prompt` (which `echo` repeats); options as in `GenerationRequest`."""
         return "".join(self.stream(prompt, **options))
 
     def stream(self, prompt: str = "", **options: Any) -> Iterator[str]:
         """The same, piece by piece as it is written."""
-        request = _request(options)
+        request = request_from(options)
         if request.num_return_sequences != 1:
-            raise InputError("one call writes one continuation; call again with another seed for more.")
-        ids = self.prompt_ids(prompt)
-        tokens = (column[0] for column in decode(self.decoder, [ids], request))
-        return text_pieces(self.tokenizer, ids, (token for token in tokens if token is not None), request.stop)
+            raise InputError("one call writes one continuation; `complete` gives several.")
+        job = self.engine.submit(prompt, request)
+        return itertools.chain([prompt] * request.echo, (text for _, _, text in self.engine.stream(job) if text))
+
+    def complete(self, prompts: str | Sequence[str], **options: Any) -> list[list[Continuation]]:
+        """Continuations of many prompts, read and written side by side; per prompt `num_return_sequences` of them.
+
+        With a seed, a prompt's continuations depend on its place in the list, not on the other prompts.
+        """
+        request = request_from(options)
+        many = [prompts] if isinstance(prompts, str) else prompts
+        jobs = [self.engine.submit(prompt, request, index) for index, prompt in enumerate(many)]
+        self.engine.run(jobs)
+        return [job.result() for job in jobs]
 
     def next(self, prompt: str = "", count: int = 10) -> list[tuple[str, float]]:
         """The most probable next tokens and their probabilities, best first."""
         return [
             (self.tokenizer.decode([each.token]), each.probability)
-            for each in most_probable(self.decoder, self.prompt_ids(prompt), count)
+            for each in most_probable(self.decoder, self.tokenizer.prompt_ids(prompt), count)
         ]
 
     def score(self, text: str, stride: int | None = None, bos: bool = True) -> Score:
         """The log-probability of a text; see `evaluation.perplexity.score`."""
         return score(self.decoder, self.tokenizer, text, stride, bos)
 
-    def prompt_ids(self, prompt: str) -> list[int]:
-        """Token ids of a prompt; an empty one is the BOS token.
 
-        Raises:
-            InputError: an empty prompt for a tokenizer without BOS token.
-        """
-        ids = self.tokenizer.encode(prompt)
-        if not ids and self.tokenizer.bos_token_id is None:
-            raise InputError("this tokenizer has no BOS token to begin with: give a prompt.")
-        return ids or [self.tokenizer.bos_token_id]  # pyright: ignore[reportReturnType]
+_MAX_SLOTS = 64
+"""Texts that are under way at a time; room for them is taken as they come."""
 
 
-def load(name: str | Path, device: str = "auto", dtype: str | torch.dtype = "float32") -> LanguageModel:
+def load(
+    name: str | Path,
+    device: str = "auto",
+    dtype: str | torch.dtype = "float32",
+    companion: str | Path | None = None,
+) -> LanguageModel:
     """Read a model folder, or a hub model by its name.
 
     Args:
         name: a folder, or `owner/model`.
         device: auto, cpu, cuda or mps.
         dtype: float32, bfloat16, float16, or float64 for exact scores.
+        companion: a smaller model with the same vocabulary, see `LanguageModel.companion`.
 
     Raises:
         CheckpointError: see `checkpoint.folder.load_decoder` and `checkpoint.hub.resolve`.
     """
     folder = resolve(name)
-    decoder = load_decoder(folder, probe(device).device, _dtype(dtype))
-    return LanguageModel(decoder, TextTokenizer.from_pretrained(folder))
-
-
-def _request(options: dict[str, Any]) -> GenerationRequest:
-    if unknown := sorted(options.keys() - GenerationRequest.__dataclass_fields__.keys()):
-        raise InputError(f"generation has no option {', '.join(unknown)}.")
-    stop = options.get("stop", ())
-    return GenerationRequest(**{**options, "stop": (stop,) if isinstance(stop, str) else tuple(stop)})
+    where, kind = probe(device).device, _dtype(dtype)
+    second = None if companion is None else load_decoder(resolve(companion), where, kind)
+    return LanguageModel(load_decoder(folder, where, kind), TextTokenizer.from_pretrained(folder), second)
 
 
 def _dtype(name: str | torch.dtype) -> torch.dtype:
@@ -172,7 +184,6 @@ class CausalLM(nn.Module):
             loss = F.cross_entropy(logits[:, :-1].flatten(0, 1).float(), labels[:, 1:].flatten(), ignore_index=-100)
         return CausalLMOutput(logits, loss, cache)
 
-    @torch.inference_mode()
     def generate(
         self,
         input_ids: Tensor | None = None,
@@ -180,38 +191,34 @@ class CausalLM(nn.Module):
         *,
         max_length: int | None = None,
         max_new_tokens: int | None = None,
-        do_sample: bool | None = None,
-        temperature: float | None = None,
-        top_k: int | None = None,
-        top_p: float | None = None,
-        num_return_sequences: int | None = None,
-        eos_token_id: int | list[int] | None = None,
         pad_token_id: int | None = None,
-        stop_strings: str | list[str] | None = None,
         tokenizer: TextTokenizer | None = None,
-        use_cache: bool = True,
-        seed: int | None = None,
+        assistant_model: "CausalLM | None" = None,
+        **options: Any,
     ) -> Tensor:
         """Continue every row of `input_ids`, with transformers' names and defaults.
 
         Greedy unless `do_sample=True`; 20 new tokens unless `max_length` (prompt included) or
         `max_new_tokens` says otherwise. What is left out comes from generation_config.json, then from
         transformers' defaults (temperature 1, top_k 50). Without `seed` the draw follows
-        `torch.manual_seed`.
+        `torch.manual_seed`. Several sequences of greedy search, which would all be the same, mean beam search.
 
         Args:
             input_ids: shape (batch, tokens); None begins with the BOS token.
             attention_mask: 0 marks padding, on either side. Default: padding is where the pad token stands.
-            stop_strings: texts that end a row; needs `tokenizer`. They are kept, as transformers does.
+            tokenizer: for stop strings (which are kept, as transformers does), forms and words.
+            assistant_model: a smaller model that drafts (5 tokens at a time unless `num_assistant_tokens`).
+            options: as in `GenerationRequest`.
 
         Returns:
             Token ids, shape (batch * num_return_sequences, tokens): the input and what was written, ended
             rows filled up with the pad token (or end token where there is none).
 
         Raises:
-            InputError: an option is out of range, or the prompt fills `max_length` already.
+            InputError: an option is unknown, out of range or at odds with another, or the prompt fills
+                `max_length` already.
         """
-        config, defaults = self.config, self._defaults
+        config, defaults = self.config, _known_defaults(self._defaults)
         if input_ids is None:
             if config.bos_token_id is None:
                 raise InputError("this model has no BOS token to begin with: give input_ids.")
@@ -225,48 +232,15 @@ class CausalLM(nn.Module):
             max_new_tokens = int(total - width if total else defaults.get("max_new_tokens", 20))
             if max_new_tokens < 1:
                 raise InputError(f"the prompt has {width} tokens already: give a larger max_length, or max_new_tokens.")
-
-        def given(value: Any, name: str, default: Any) -> Any:
-            return next((each for each in (value, defaults.get(name)) if each is not None), default)
-
-        sample = given(do_sample, "do_sample", False)
-        drawing = {
-            "temperature": float(given(temperature, "temperature", 1.0)),
-            "top_k": given(top_k, "top_k", 50) or None,
-            "top_p": given(top_p, "top_p", None),
-            "seed": int(torch.randint(2**62, ())) if seed is None else seed,
-        }
-        request = GenerationRequest(
-            max_new_tokens=max_new_tokens,
-            do_sample=sample,
-            num_return_sequences=given(num_return_sequences, "num_return_sequences", 1),
-            use_cache=use_cache,
-            top_p=None,
-        )
-        request = replace(request, **drawing) if sample else request
-        if eos_token_id is not None:
-            many = eos_token_id if isinstance(eos_token_id, list) else [eos_token_id]
-            request = replace(request, eos_token_ids=tuple(many))
-        stops = [stop_strings] if isinstance(stop_strings, str) else stop_strings or []
-        if stops and tokenizer is None:
-            raise InputError("stop_strings needs tokenizer=, to know the text of the tokens.")
-
+        request = _as_transformers(options, defaults, max_new_tokens, assistant_model is not None)
+        companion = None if assistant_model is None else assistant_model.decoder
+        width = max(_MAX_SLOTS, request.num_beams)
+        engine = Engine(self.decoder, tokenizer, companion=companion, max_slots=width, prefix_bytes=0)
         prompts = [row[mask.bool()].tolist() for row, mask in zip(input_ids, attention_mask, strict=True)]
-        n_rows = len(prompts) * request.num_return_sequences
-        written: list[list[int]] = [[] for _ in range(n_rows)]
-        ended = [False] * n_rows
-        for column in decode(self.decoder, prompts, request):
-            for row, token in enumerate(column):
-                if token is None or ended[row]:
-                    continue
-                written[row].append(token)
-                if stops and tokenizer is not None:
-                    text = tokenizer.decode(written[row], skip_special_tokens=True)
-                    ended[row] = any(stop in text for stop in stops)
-            if all(ended):
-                break
-        endings = config.eos_token_ids if request.eos_token_ids is None else request.eos_token_ids
-        filler = pad if pad is not None else next(iter(endings), 0)
+        jobs = [engine.submit(prompt, request, index) for index, prompt in enumerate(prompts)]
+        engine.run(jobs)
+        written = [each.tokens for job in jobs for each in job.result()]
+        filler = pad if pad is not None else next(iter(engine.endings(request)), 0)
         longest = max(map(len, written))
         filled = [row + [filler] * (longest - len(row)) for row in written]
         repeated = input_ids.repeat_interleave(request.num_return_sequences, 0)
@@ -275,6 +249,48 @@ class CausalLM(nn.Module):
     def save_pretrained(self, folder: str | Path) -> None:
         """Write config.json, generation_config.json and the weights into a folder, each in one piece."""
         save_model(self.decoder, Path(folder))
+
+
+_NOT_FOR_DECODING = {"transformers_version", "_from_model_config", "bos_token_id", "pad_token_id", "eos_token_id",
+                     "use_cache", "output_attentions", "output_hidden_states", "output_scores", "output_logits",
+                     "return_dict_in_generate", "cache_implementation", "trust_remote_code"}  # fmt: skip
+"""What generation_config.json says about other things (end tokens are part of the model's configuration)."""
+
+
+def _known_defaults(file: dict[str, Any]) -> dict[str, Any]:
+    """The options of generation_config.json; what is not known is said, once."""
+    asked = {name: value for name, value in file.items() if name not in _NOT_FOR_DECODING and value is not None}
+    if unknown := tuple(sorted(asked.keys() - GenerationRequest.__dataclass_fields__.keys())):
+        _say_unknown(unknown)
+    return {name: value for name, value in asked.items() if name not in unknown}
+
+
+@functools.cache
+def _say_unknown(names: tuple[str, ...]) -> None:
+    remark(f"{GENERATION} asks for {', '.join(names)}, which Wordloom does not have: left out.")
+
+
+def _as_transformers(
+    options: dict[str, Any], defaults: dict[str, Any], max_new_tokens: int, drafted: bool
+) -> GenerationRequest:
+    """A request with transformers' defaults instead of ours."""
+    given = {name: value for name, value in options.items() if value is not None}
+    if not given.get("do_sample", defaults.get("do_sample", False)):  # a model's defaults for drawing do not hold
+        drawing = Sampling.__dataclass_fields__.keys() - ({"top_k"} if "penalty_alpha" in given else set())
+        defaults = {name: value for name, value in defaults.items() if name not in drawing}
+        mine: dict[str, Any] = {"do_sample": False}
+    else:
+        mine = {"do_sample": True, "temperature": 1.0, "top_k": 50, "top_p": 1.0, "seed": int(torch.randint(2**62, ()))}
+        if "mirostat_tau" in given:
+            mine["top_k"] = 0
+    if drafted:
+        mine["num_assistant_tokens"] = 5
+    wanted = {**mine, **defaults, **given, "max_new_tokens": max_new_tokens, "max_length": None}
+    n = wanted.get("num_return_sequences", 1)
+    if not wanted["do_sample"] and n > 1 and "num_beams" not in given and "num_beams" not in defaults:
+        remark(f"num_return_sequences={n} without do_sample: beam search with {n} beams.")
+        wanted["num_beams"] = n
+    return request_from(wanted)
 
 
 class AutoModelForCausalLM:

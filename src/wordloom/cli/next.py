@@ -33,7 +33,7 @@ def next(  # noqa: A001 - named after its command
     from wordloom.generation.next_tokens import most_probable
 
     loaded = load(model, device)
-    candidates = most_probable(loaded.decoder, loaded.prompt_ids(prompt), top)
+    candidates = most_probable(loaded.decoder, loaded.tokenizer.prompt_ids(prompt), top)
     if json:
         rows = [
             {"token": each.token, "text": loaded.tokenizer.decode([each.token]), "probability": each.probability}

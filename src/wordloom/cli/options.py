@@ -8,11 +8,12 @@ from wordloom.text.documents import ReadOptions
 
 Json = Annotated[bool, Parameter(name="--json", negative="", help="Print one JSON document instead of text.")]
 Device = Annotated[str, Parameter(help="auto, cpu, cuda or mps.")]
+Dtype = Annotated[str, Parameter(help="Number type of the weights: float32, bfloat16, float16 or float64.")]
 
 
 def flags(title: str, order: int) -> Parameter:
     """Turns a dataclass into flags, under a heading of its own in the help."""
-    return Parameter(name="*", group=Group(title, sort_key=order))
+    return Parameter(name="*", group=Group(title, sort_key=order), negative_iterable=())
 
 
 Reading = Annotated[ReadOptions, flags("Reading", 3)]

@@ -17,8 +17,8 @@ def showing(prompts: list[str], length: int = 150) -> Callable[[Decoder, TextTok
         model = LanguageModel(decoder, tokenizer)
         samples, expectations = [], []
         for seed, prompt in enumerate(prompts):
-            samples.append(Sample(prompt, model.generate(prompt, max_new_tokens=length, seed=seed, eos_token_ids=())))
-            candidates = most_probable(decoder, model.prompt_ids(prompt), 8)
+            samples.append(Sample(prompt, model.generate(prompt, max_new_tokens=length, seed=seed, eos_token_id=())))
+            candidates = most_probable(decoder, model.tokenizer.prompt_ids(prompt), 8)
             shown = [(tokenizer.show(each.token), each.probability) for each in candidates]
             expectations.append(NextTokens(prompt or "(the beginning)", shown))
         return Showcase(samples, expectations)

@@ -1,39 +1,52 @@
 """From tokens to text while they arrive: whole characters only, and nothing after a stop text."""
 
-from collections.abc import Iterable, Iterator
-
 from tokenizers.decoders import DecodeStream
 
 from wordloom.tokens.tokenizer import TextTokenizer
 
 
-def text_pieces(
-    tokenizer: TextTokenizer, prompt: list[int], tokens: Iterable[int], stop: tuple[str, ...]
-) -> Iterator[str]:
-    """The text of a continuation, piece by piece.
+class TextStream:
+    """The text of a continuation, growing.
 
-    A piece is held back while it ends inside a character (bytes of one token each) or while it could be
-    the beginning of a stop text. Special tokens are left out.
+    Text is held back while it ends inside a character (bytes of one token each) or while it could be the beginning
+    of a stop text. Special tokens are left out.
 
     Args:
         prompt: what the continuation follows; its last tokens decide about a leading blank.
-        tokens: the continuation, as it is chosen; not asked for more after a stop text.
+        stop: texts that end the continuation.
     """
-    decoder = DecodeStream(ids=prompt[-8:], skip_special_tokens=True)
-    held = ""
-    for token in tokens:
-        held += decoder.step(tokenizer.backend, token) or ""
-        found = min((at for at in map(held.find, stop) if at >= 0), default=None)
+
+    def __init__(self, tokenizer: TextTokenizer, prompt: list[int], stop: tuple[str, ...]):
+        self._backend, self._stop = tokenizer.backend, stop
+        self._decoder = DecodeStream(ids=prompt[-8:], skip_special_tokens=True)
+        self._held = ""
+        self._ready: list[str] = []
+        self.stopped = False
+        """Whether a stop text has come."""
+
+    def push(self, token: int) -> str:
+        """Take one more token; returns the text that is certain by it."""
+        self._held += self._decoder.step(self._backend, token) or ""
+        found = min((at for at in map(self._held.find, self._stop) if at >= 0), default=None)
         if found is not None:
-            if found:
-                yield held[:found]
-            return
-        safe = len(held) - max((_overlap(held, text) for text in stop), default=0)
-        if safe:
-            yield held[:safe]
-            held = held[safe:]
-    if held:
-        yield held
+            self.stopped = True
+            piece, self._held = self._held[:found], ""
+        else:
+            safe = len(self._held) - max((_overlap(self._held, text) for text in self._stop), default=0)
+            piece, self._held = self._held[:safe], self._held[safe:]
+        self._ready.append(piece)
+        return piece
+
+    def finish(self) -> str:
+        """What was held back and is now certain, as nothing follows."""
+        piece, self._held = self._held, ""
+        self._ready.append(piece)
+        return piece
+
+    def take(self) -> str:
+        """All text that has become certain since the last call."""
+        pieces, self._ready = self._ready, []
+        return "".join(pieces)
 
 
 def _overlap(text: str, stop: str) -> int:

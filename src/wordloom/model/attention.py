@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from wordloom.model.cache import KVCache
+from wordloom.model.cache import KVCache, SlotBatch
 from wordloom.model.config import ModelConfig
 from wordloom.model.norm import RMSNorm
 from wordloom.model.position import rotate
@@ -19,6 +19,7 @@ class Attention(nn.Module):
         super().__init__()
         self.layer, self.d_head = layer, config.d_head
         self.scale, self.dropout = config.attention_scale(layer), config.attention_dropout
+        self.window = config.sliding_window if layer in config.sliding_layers else None
         self.grouped = config.n_kv_heads != config.n_heads
         d_query, d_kv = config.n_heads * config.d_head, config.n_kv_heads * config.d_head
         self.query = nn.Linear(config.d_model, d_query, bias=config.qkv_bias)
@@ -29,7 +30,11 @@ class Attention(nn.Module):
         self.key_norm = RMSNorm(config.d_head, eps=config.norm_eps) if config.qk_norm else None
 
     def forward(
-        self, x_BTD: Tensor, rotary: tuple[Tensor, Tensor] | None, mask: Tensor | None, cache: KVCache | None
+        self,
+        x_BTD: Tensor,
+        rotary: tuple[Tensor, Tensor] | None,
+        mask: Tensor | None,
+        cache: KVCache | SlotBatch | None,
     ) -> Tensor:
         """
         Args:
@@ -37,7 +42,8 @@ class Attention(nn.Module):
             rotary: cosines and sines of `position.rotary_table`, broadcastable to (B, H, T, d_rotary).
             mask: True where a query (row) may see a key (column), broadcastable to (B, H, T, all tokens);
                 None is plain causal attention.
-            cache: earlier keys and values, extended in place.
+            cache: earlier keys and values, extended in place. With a `SlotBatch` the one row holds the tokens of
+                several texts, each of which sees its own; no mask then.
         """
         B, T, _ = x_BTD.shape
         q_BHTK = self.query(x_BTD).view(B, T, -1, self.d_head).transpose(1, 2)
@@ -47,9 +53,12 @@ class Attention(nn.Module):
             q_BHTK, k_BGTK = self.query_norm(q_BHTK), self.key_norm(k_BGTK)
         if rotary is not None:
             q_BHTK, k_BGTK = rotate(q_BHTK, *rotary), rotate(k_BGTK, *rotary)
-        if cache is not None:
-            k_BGTK, v_BGTK = cache.append(self.layer, k_BGTK, v_BGTK)
-        y_BHTK = self._attend(q_BHTK, k_BGTK, v_BGTK, mask)
+        if isinstance(cache, SlotBatch):
+            y_BHTK = cache.attend(self.layer, q_BHTK, k_BGTK, v_BGTK, self.window, self._attend)
+        else:
+            if cache is not None:
+                k_BGTK, v_BGTK = cache.append(self.layer, k_BGTK, v_BGTK)
+            y_BHTK = self._attend(q_BHTK, k_BGTK, v_BGTK, mask)
         return self.output(y_BHTK.transpose(1, 2).reshape(B, T, -1))
 
     def _attend(self, q_BHTK: Tensor, k_BGTK: Tensor, v_BGTK: Tensor, mask: Tensor | None) -> Tensor:

@@ -3,7 +3,7 @@
 from torch import Tensor, nn
 
 from wordloom.model.attention import Attention
-from wordloom.model.cache import KVCache
+from wordloom.model.cache import KVCache, SlotBatch
 from wordloom.model.config import ModelConfig
 from wordloom.model.dropout import Dropout
 from wordloom.model.feedforward import FeedForward
@@ -28,7 +28,7 @@ class Block(nn.Module):
         x_BTD: Tensor,
         rotary: tuple[Tensor, Tensor] | None,
         mask: Tensor | None,
-        cache: KVCache | None,
+        cache: KVCache | SlotBatch | None,
         keys_B: Tensor | None = None,
     ) -> Tensor:
         heads_BTD = self.attention(self.attention_norm(x_BTD), rotary, mask, cache)

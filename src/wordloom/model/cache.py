@@ -1,6 +1,13 @@
-"""The key-value cache: what attention remembers of the tokens already read."""
+"""The key-value caches: what attention remembers of the tokens already read."""
 
+import itertools
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import torch
 from torch import Tensor
+
+from wordloom.model.config import ModelConfig
 
 
 class KVCache:
@@ -57,3 +64,122 @@ def _with_room(store: Tensor | None, like: Tensor, used: int, needed: int) -> Te
     if store is not None:
         grown[:, :, :used] = store[:, :, :used]
     return grown
+
+
+class Segment(NamedTuple):
+    """Tokens of one text that are read in one step."""
+
+    slot: int
+    start: int
+    """Position of the first of them: so many tokens of the text are in the slot."""
+    count: int
+    length: int
+    """Tokens of the text once all that wait are read (matters to rotary kinds that depend on length)."""
+
+
+class Slots:
+    """Keys and values of many texts of different lengths, each in a slot of its own.
+
+    Per layer one tensor of shape (slots, kv heads, room, d_head), grown by doubling.
+    """
+
+    def __init__(self, config: ModelConfig, device: torch.device, dtype: torch.dtype):
+        shape = (0, config.n_kv_heads, 0, config.d_head)
+        self.keys = [torch.empty(shape, device=device, dtype=dtype) for _ in range(config.n_layers)]
+        self.values = [torch.empty(shape, device=device, dtype=dtype) for _ in range(config.n_layers)]
+
+    @property
+    def bytes(self) -> int:
+        """Memory taken."""
+        return sum(each.nbytes for each in (*self.keys, *self.values))
+
+    def reserve(self, n_slots: int, n_tokens: int) -> None:
+        """Make room for slots 0 .. n_slots - 1 of n_tokens each."""
+        slots, heads, room, d_head = self.keys[0].shape
+        if n_slots <= slots and n_tokens <= room:
+            return
+        wider = max(slots, n_slots if n_slots <= 1 else 1 << (n_slots - 1).bit_length())
+        longer = max(room, 64, 1 << (n_tokens - 1).bit_length())
+        for stores in (self.keys, self.values):
+            for layer, store in enumerate(stores):
+                stores[layer] = store.new_zeros(wider, heads, longer, d_head)
+                stores[layer][:slots, :, :room] = store
+
+    def copy(self, source: int, target: int, start: int, end: int) -> None:
+        """Copy positions start .. end - 1 from slot to slot."""
+        for store in (*self.keys, *self.values):
+            store[target, :, start:end] = store[source, :, start:end]
+
+    def block(self, slot: int, start: int, end: int) -> Tensor:
+        """A copy of positions start .. end - 1, shape (layers, 2, kv heads, end - start, d_head)."""
+        pairs = zip(self.keys, self.values, strict=True)
+        return torch.stack([torch.stack((k[slot, :, start:end], v[slot, :, start:end])) for k, v in pairs])
+
+    def put(self, slot: int, start: int, block: Tensor) -> None:
+        """Bring back what `block` copied."""
+        end = start + block.shape[-2]
+        for keys, values, (k, v) in zip(self.keys, self.values, block, strict=True):
+            keys[slot, :, start:end], values[slot, :, start:end] = k, v
+
+
+class SlotBatch:
+    """One step over several texts at once: their new tokens stand one after the other, without padding."""
+
+    def __init__(self, slots: Slots, segments: Sequence[Segment]):
+        self.slots, self.segments = slots, segments
+        device = slots.keys[0].device
+        ranges = [(s.slot, position) for s in segments for position in range(s.start, s.start + s.count)]
+        self.slot_N, self.position_N = torch.tensor(ranges, device=device).T
+        """Slot and position of every token."""
+        self.ends = list(itertools.accumulate(s.count for s in segments))
+        """Where each segment ends in the row of tokens."""
+        singles = [(s.slot, index) for index, s in enumerate(segments) if s.count == 1]
+        self._groups = [[index] for index, s in enumerate(segments) if s.count > 1]
+        if singles and (run := sorted(singles)) and run[-1][0] - run[0][0] == len(run) - 1:
+            self._groups.append([index for _, index in run])  # neighbouring slots are one slice: no copy
+        else:
+            self._groups += [[index] for _, index in singles]
+
+    def attend(
+        self,
+        layer: int,
+        q_1HNK: Tensor,
+        k_1GNK: Tensor,
+        v_1GNK: Tensor,
+        window: int | None,
+        attention: Callable[[Tensor, Tensor, Tensor, Tensor | None], Tensor],
+    ) -> Tensor:
+        """Remember new keys and values, then let every text attend to itself.
+
+        Args:
+            window: sliding window in tokens.
+            attention: softmax(Q Kᵀ * scale + mask) V for (queries, keys, values, mask) of several heads.
+        """
+        keys, values = self.slots.keys[layer], self.slots.values[layer]
+        keys[self.slot_N, :, self.position_N] = k_1GNK[0].transpose(0, 1).to(keys.dtype)
+        values[self.slot_N, :, self.position_N] = v_1GNK[0].transpose(0, 1).to(values.dtype)
+        y_1HNK = torch.empty_like(q_1HNK)
+        for group in self._groups:
+            first = self.segments[group[0]]
+            slots = slice(first.slot, first.slot + len(group))
+            end = max(self.segments[index].start + self.segments[index].count for index in group)
+            k, v = (store[slots, :, :end].to(q_1HNK.dtype) for store in (keys, values))
+            if len(group) == 1:
+                rows = slice(self.ends[group[0]] - first.count, self.ends[group[0]])
+                y_1HNK[:, :, rows] = attention(q_1HNK[:, :, rows], k, v, self._mask(rows, first, end, window))
+            else:
+                rows = torch.tensor([self.ends[index] - 1 for index in group], device=q_1HNK.device)
+                key, query = torch.arange(end, device=q_1HNK.device), self.position_N[rows][:, None]
+                seen = key <= query if window is None else (key <= query) & (key > query - window)
+                y_BH1K = attention(q_1HNK[0, :, rows].transpose(0, 1)[:, :, None], k, v, seen[:, None, None])
+                y_1HNK[0, :, rows] = y_BH1K[:, :, 0].transpose(0, 1)
+        return y_1HNK
+
+    def _mask(self, rows: slice, segment: Segment, end: int, window: int | None) -> Tensor | None:
+        """None where plain causal attention (or a single query) says it all."""
+        cut_off = window is not None and end > window
+        if not cut_off and (segment.start == 0 or segment.count == 1):
+            return None
+        query = self.position_N[rows][:, None]
+        key = torch.arange(end, device=query.device)
+        return (key <= query) & (key > query - window) if cut_off and window is not None else key <= query

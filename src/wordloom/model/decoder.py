@@ -1,5 +1,7 @@
 """The decoder-only Transformer: P(x1..xn) = Π P(xi | x<i), every factor from one forward pass."""
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -7,7 +9,7 @@ from torch.nn import functional as F
 from wordloom.core.errors import InputError
 from wordloom.model.attention import visible_keys
 from wordloom.model.block import Block
-from wordloom.model.cache import KVCache
+from wordloom.model.cache import KVCache, SlotBatch
 from wordloom.model.config import ModelConfig
 from wordloom.model.dropout import Dropout
 from wordloom.model.norm import make_norm
@@ -87,9 +89,49 @@ class Decoder(nn.Module):
             cache.advance(T)
         return self.final_norm(x_BTD)
 
+    def read(self, tokens_N: Tensor, batch: SlotBatch, layers: Sequence[int] = ()) -> tuple[Tensor, dict[int, Tensor]]:
+        """The normalised last residual stream of the new tokens of several texts.
+
+        Args:
+            tokens_N: the new tokens, text after text.
+            batch: which text each belongs to, and what is known of it.
+            layers: blocks whose residual stream is wanted too.
+
+        Returns:
+            Shape (N, D), and per wanted layer the same, normalised as the last one is.
+        """
+        x_1ND = self.embed(tokens_N)[None]
+        rotary = self._rotary_of(batch, x_1ND.dtype)
+        if self.positions is not None:
+            x_1ND = x_1ND + self.positions(batch.position_N)
+        early = {}
+        for layer, block in enumerate(self.blocks):
+            x_1ND = block(x_1ND, rotary, None, batch)
+            if layer in layers:
+                early[layer] = self.final_norm(x_1ND)[0]
+        return self.final_norm(x_1ND)[0], early
+
+    def _rotary_of(self, batch: SlotBatch, dtype: torch.dtype) -> tuple[Tensor, Tensor] | None:
+        rope = self.config.rope
+        if rope is None or not rope.depends_on_length:
+            return self._rotary(batch.position_N, dtype)
+        parts = [
+            rotary_table(rope, positions, segment.length, self.config.context_length)
+            for positions, segment in zip(
+                batch.position_N.split([s.count for s in batch.segments]), batch.segments, strict=True
+            )
+        ]
+        cos, sin = (torch.cat(each) for each in zip(*parts, strict=True))
+        return cos.to(dtype), sin.to(dtype)
+
     def unembed(self, x_BTD: Tensor) -> Tensor:
         """Logits from the normalised last residual stream."""
         return F.linear(x_BTD, self.output_weight)
+
+    @property
+    def cache_dtype(self) -> torch.dtype:
+        """The number type of keys and values."""
+        return self.embed.weight.dtype
 
     @property
     def output_weight(self) -> Tensor:

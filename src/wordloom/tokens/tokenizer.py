@@ -223,6 +223,24 @@ class TextTokenizer:
         characters = spec.get("type") == "Split" and spec["pattern"] == {"Regex": ANY_CHARACTER}
         return self.backend.normalizer is None and (gpt2_rule or characters)
 
+    def prompt_ids(self, prompt: str) -> list[int]:
+        """Token ids of a prompt; an empty one is the BOS token.
+
+        Raises:
+            InputError: an empty prompt for a tokenizer without BOS token.
+        """
+        ids = self.encode(prompt)
+        if not ids and self.bos_token_id is None:
+            raise InputError("this tokenizer has no BOS token to begin with: give a prompt.")
+        return ids or [self.bos_token_id]  # pyright: ignore[reportReturnType]
+
+    def spellings(self, word: str) -> list[list[int]]:
+        """A text as tokens, at the beginning of a line and after a blank; each once."""
+        alone = self.backend.encode(_checked(word), add_special_tokens=False).ids
+        anchor = self.backend.encode("\n", add_special_tokens=False).ids
+        behind = self.backend.encode(f"\n {word}", add_special_tokens=False).ids[len(anchor) :]
+        return [list(ids) for ids in dict.fromkeys((tuple(alone), tuple(behind))) if ids]
+
     # --- ids to text ---
 
     def decode(self, ids: "int | Sequence[int] | Tensor", skip_special_tokens: bool = False) -> str:
@@ -249,6 +267,24 @@ class TextTokenizer:
             data = bytes(_BYTE_OF[char] for char in raw) if raw and all(char in _BYTE_OF for char in raw) else b""
             return "".join(f"<0x{byte:02X}>" for byte in data) or raw
         return text.replace("\n", "⏎").replace("\t", "⇥").replace(" ", "␣")
+
+    def token_bytes(self, vocab_size: int) -> list[bytes]:
+        """The bytes that each token stands for; tokens beyond the vocabulary and special ones have none."""
+        special = self.backend.get_added_tokens_decoder()
+        spec = json.loads(self.backend.to_str())
+        byte_level = "ByteLevel" in json.dumps([spec["decoder"], spec["pre_tokenizer"]])
+        found = []
+        for token in range(vocab_size):
+            raw = self.backend.id_to_token(token)
+            if raw is None or (token in special and special[token].special):
+                found.append(b"")
+            elif byte_level and all(char in _BYTE_OF for char in raw):
+                found.append(bytes(_BYTE_OF[char] for char in raw))
+            elif len(raw) == 6 and raw.startswith("<0x") and raw.endswith(">"):
+                found.append(bytes([int(raw[3:5], 16)]))
+            else:
+                found.append(raw.replace("▁", " ").encode())
+        return found
 
     # --- folders ---
 

@@ -1,0 +1,519 @@
+"""The engine: many requests at once, each step reading what all of them ask for.
+
+A decoding strategy is a generator. It yields what it wants read (`Read`: a text, and after how many of its last
+tokens it wants scores) and is sent the scores (`Reading`). The engine gathers the reads of every strategy that is
+under way and reads them in one pass over the weights: each step is {text: number of tokens}, so that a long prompt
+in chunks, a prompt whose beginning is known, a guess of several tokens and plain decoding are one case. What a
+strategy gets does not depend on what else is read.
+"""
+
+import time
+from collections import deque
+from collections.abc import Generator, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from wordloom.core.errors import InputError, WordloomError
+from wordloom.core.hardware import reuse_freed_memory
+from wordloom.generation.constraints import Forms
+from wordloom.generation.prefixes import BLOCK, PrefixCache
+from wordloom.generation.request import GenerationRequest
+from wordloom.generation.stream import TextStream
+from wordloom.generation.window import WHOLE, View, view_of
+from wordloom.model.cache import Segment, SlotBatch, Slots
+from wordloom.model.decoder import Decoder
+from wordloom.tokens.tokenizer import TextTokenizer
+
+
+@dataclass(eq=False)
+class Text:
+    """Tokens that a model reads, and how far it has read them."""
+
+    model: int
+    """0 is the engine's model, 1 its companion."""
+    tokens: list[int]
+    slot: int
+    view: View = WHOLE
+    known: int = 0
+    """Tokens of the view whose keys and values are in the slot."""
+
+
+class Read(NamedTuple):
+    """Read a text to its end and give the scores after the last tokens."""
+
+    text: Text
+    logits: int = 1
+    """After how many of the last tokens."""
+    hidden: bool = False
+    """Whether the last residual stream is wanted as well."""
+    layers: tuple[int, ...] = ()
+    """Blocks from which early scores are wanted."""
+
+
+class Reading(NamedTuple):
+    """What a read gives."""
+
+    logits: Tensor
+    """Shape (n, V), on the CPU in float32."""
+    hidden: Tensor | None
+    """Shape (n, D)."""
+    early: dict[int, Tensor]
+    """Per layer logits, shape (n, V)."""
+
+
+Strategy = Generator[list[Read], list[Reading], None]
+
+
+@dataclass(frozen=True)
+class TokenScore:
+    """How probable a token was, by the model's own distribution (before any processor)."""
+
+    token: int
+    logprob: float
+    top: tuple[tuple[int, float], ...]
+    """The most probable tokens there and their log-probabilities, best first."""
+
+
+@dataclass(eq=False)
+class Continuation:
+    """One text that a request gets."""
+
+    tokens: list[int] = field(default_factory=list)
+    """What was written, an end token included."""
+    text: str = ""
+    """The same as text, without special tokens and from a stop string on; empty where the engine has no tokenizer."""
+    finish_reason: str | None = None
+    """end (an end token), stop (a stop string), form (complete), length, dead end (nothing was allowed), cancelled."""
+    scores: list[TokenScore] = field(default_factory=list)
+    """One per token, if asked for."""
+    sum_logprobs: float | None = None
+    """Of a beam: the score it won by, before the length penalty."""
+    stream: TextStream | None = None
+
+
+@dataclass(eq=False)
+class Job:
+    """A request under way."""
+
+    prompt: list[int]
+    request: GenerationRequest
+    continuations: list[Continuation]
+    prompt_scores: list[TokenScore | None] = field(default_factory=list)
+    """One per token of the prompt, if asked for; None for the first."""
+    error: Exception | None = None
+    lanes: int = 0
+    """Strategies that are not finished."""
+
+    @property
+    def done(self) -> bool:
+        """Whether nothing more will come."""
+        return self.lanes == 0
+
+    def result(self) -> list[Continuation]:
+        """The continuations.
+
+        Raises:
+            WordloomError: the request failed.
+        """
+        if self.error is not None:
+            raise self.error
+        return self.continuations
+
+
+class Wanted(NamedTuple):
+    """Whose scores stand where in a step."""
+
+    lane: "Lane"
+    index: int
+    """Which of the lane's reads."""
+    begin: int
+    end: int
+    """Rows of the step."""
+    is_prompt: bool
+    """Whether more than one token was read."""
+
+
+class Lane:
+    """What a strategy works with: its job, and texts in slots of the engine."""
+
+    def __init__(self, engine: "Engine", job: Job, index: int, width: tuple[int, int]):
+        self.engine, self.job, self.index = engine, job, index
+        self.width = width
+        """Slots that it needs at most, of the model and of the companion."""
+        self.texts: list[Text] = []
+        self.strategy: Strategy | None = None
+        self.reads: list[Read] = []
+        self.readings: list[list[Tensor] | None] = []
+        self.arrived: dict[int, Reading] = {}
+
+    def open(self, tokens: Sequence[int], model: int = 0) -> Text:
+        """A text that begins with these tokens."""
+        text = Text(model, list(tokens), self.engine.models[model].take())
+        self.texts.append(text)
+        return text
+
+    def fork(self, text: Text) -> Text:
+        """Another text with the same beginning, known as far."""
+        copy = self.open(text.tokens, text.model)
+        self.assign(copy, text)
+        return copy
+
+    def assign(self, target: Text, source: Text) -> None:
+        """Make a text the same as another; only what differs is copied."""
+        same = 0
+        if target.view == source.view:
+            first, limit = source.view.first, min(target.known, source.known)
+            mine, theirs = target.tokens[first : first + limit], source.tokens[first : first + limit]
+            same = (
+                limit
+                if mine == theirs
+                else next(i for i, (a, b) in enumerate(zip(mine, theirs, strict=True)) if a != b)
+            )
+        slots = self.engine.models[target.model].slots
+        if source.known > same:
+            slots.reserve(target.slot + 1, source.known)
+            slots.copy(source.slot, target.slot, same, source.known)
+        target.tokens, target.view, target.known = list(source.tokens), source.view, source.known
+
+    def close(self, text: Text) -> None:
+        """Give a text's slot back."""
+        self.texts.remove(text)
+        self.engine.models[text.model].give(text.slot)
+
+
+class Model:
+    """A decoder with its slots."""
+
+    def __init__(self, decoder: Decoder, max_slots: int, prefix_bytes: int):
+        self.decoder = decoder
+        weight = decoder.embed.weight
+        self.device = weight.device
+        self.slots = Slots(decoder.config, weight.device, decoder.cache_dtype)
+        self.prefixes = PrefixCache(prefix_bytes)
+        self.max_slots = max_slots
+        self._free = list(range(max_slots))[::-1]
+        self.seconds: dict[int, float] = {}
+        """Running mean of a step's time by number of tokens (a power of two)."""
+
+    @property
+    def in_use(self) -> int:
+        """Slots taken."""
+        return self.max_slots - len(self._free)
+
+    def take(self) -> int:
+        """The lowest free slot: slots in use stay close together."""
+        slot = min(self._free)
+        self._free.remove(slot)
+        return slot
+
+    def give(self, slot: int) -> None:
+        """A slot is free again."""
+        self._free.append(slot)
+
+    def cost(self, n_tokens: int) -> float | None:
+        """Seconds that a step of so many tokens takes; None while unknown."""
+        return self.seconds.get((n_tokens - 1).bit_length())
+
+    def timed(self, n_tokens: int, seconds: float) -> None:
+        """Learn from a step."""
+        size = (n_tokens - 1).bit_length()
+        before = self.seconds.get(size)
+        self.seconds[size] = seconds if before is None else 0.9 * before + 0.1 * seconds
+
+
+class Engine:
+    """Runs requests, many at once.
+
+    ```python
+    engine = Engine(decoder, tokenizer)
+    job = engine.submit([1, 2, 3], GenerationRequest(max_new_tokens=20))
+    for index, token, text in engine.stream(job):
+        print(text, end="")
+    ```
+
+    Args:
+        decoder: in evaluation mode.
+        tokenizer: for stop strings, forms and words; token-level requests do without.
+        companion: a smaller model with the same vocabulary, for drafts and contrastive decoding.
+        max_slots: texts that are under way at a time; more wait.
+        chunk: tokens of prompts read in one step, so that a long prompt does not hold up the others.
+        prefix_bytes: memory for what is known of earlier prompts' beginnings.
+    """
+
+    def __init__(
+        self,
+        decoder: Decoder,
+        tokenizer: TextTokenizer | None = None,
+        *,
+        companion: Decoder | None = None,
+        max_slots: int = 16,
+        chunk: int = 512,
+        prefix_bytes: int = 256 * 2**20,
+    ):
+        if companion is not None and companion.config.vocab_size != decoder.config.vocab_size:
+            sizes = f"{companion.config.vocab_size:,} and {decoder.config.vocab_size:,}"
+            raise InputError(f"the second model must have the vocabulary of the first, not another ({sizes} tokens).")
+        reuse_freed_memory()
+        self.tokenizer, self.chunk = tokenizer, chunk
+        self.models = [Model(each, max_slots, prefix_bytes) for each in (decoder, companion) if each is not None]
+        self._forms: dict[frozenset[int], Forms] = {}
+        self._breakers: dict[tuple[str, ...], frozenset[int]] = {}
+        self._waiting: deque[Lane] = deque()
+        self._running: list[Lane] = []
+
+    @property
+    def decoder(self) -> Decoder:
+        """The model that writes."""
+        return self.models[0].decoder
+
+    # --- for those who ask ---
+
+    def submit(self, prompt: str | Sequence[int], request: GenerationRequest, seed_index: int = 0) -> Job:
+        """Put a request in line.
+
+        Args:
+            prompt: text, or token ids.
+            seed_index: tells requests of one seed apart: two with the same seed and index write the same.
+
+        Raises:
+            InputError: the request cannot be run by this engine, or its prompt is empty or not of the vocabulary.
+        """
+        from wordloom.generation.strategies import lanes_for  # knows the engine's types
+
+        ids = self._prompt_ids(prompt)
+        room = request.room(len(ids))
+        n = request.num_return_sequences
+        job = Job(ids, request, [Continuation(stream=self._text_stream(ids, request)) for _ in range(n)])
+        lanes = lanes_for(self, job, room, seed_index)
+        for lane in lanes:
+            for model, width in zip(self.models, lane.width, strict=False):
+                if width > model.max_slots:
+                    raise InputError(
+                        f"{width} texts at a time are more than this engine has room for ({model.max_slots})."
+                    )
+        job.lanes = len(lanes)
+        self._waiting += lanes
+        return job
+
+    def cancel(self, job: Job) -> None:
+        """Stop a request now and free its slots; what was written stays."""
+        for lane in [each for each in self._running if each.job is job]:
+            self._finish(lane)
+        for lane in [each for each in self._waiting if each.job is job]:
+            self._waiting.remove(lane)
+            job.lanes -= 1
+        for each in job.continuations:
+            each.finish_reason = each.finish_reason or "cancelled"
+
+    def run(self, jobs: Sequence[Job]) -> None:
+        """Step until these are done."""
+        while not all(job.done for job in jobs):
+            self.step()
+
+    def stream(self, job: Job) -> Generator[tuple[int, int, str], None, None]:
+        """(continuation, token, new text) as they come; stopping early cancels the request.
+
+        Raises:
+            WordloomError: the request failed.
+        """
+        told = [0] * len(job.continuations)
+        try:
+            while True:
+                for index, each in enumerate(job.continuations):
+                    while told[index] < len(each.tokens):
+                        told[index] += 1
+                        piece = each.stream.take() if each.stream and told[index] == len(each.tokens) else ""
+                        yield index, each.tokens[told[index] - 1], piece
+                if job.done:
+                    break
+                self.step()
+            job.result()
+        finally:
+            self.cancel(job)
+
+    @property
+    def slots_in_use(self) -> int:
+        """Texts under way, of all models."""
+        return sum(model.in_use for model in self.models)
+
+    # --- one step ---
+
+    @torch.inference_mode()
+    def step(self) -> bool:
+        """Let every request that is under way take its next step; False if there is none."""
+        self._admit()
+        for number, model in enumerate(self.models):
+            if work := self._work_for(number):
+                self._read(model, work)
+        for lane in list(self._running):
+            if len(lane.arrived) == len(lane.reads):
+                self._advance(lane)
+        return bool(self._running or self._waiting)
+
+    def _admit(self) -> None:
+        while self._waiting:
+            lane = self._waiting[0]
+            taken = [sum(each.width[number] for each in self._running) for number in range(len(self.models))]
+            fits = all(
+                used + wanted <= model.max_slots
+                for used, wanted, model in zip(taken, lane.width, self.models, strict=False)
+            )
+            first_reads = any(
+                each.job is lane.job and not any(text.known for text in each.texts) for each in self._running
+            )
+            if not fits or (first_reads and lane.index > 0):  # the first of several reads the prompt for all
+                return
+            self._waiting.popleft()
+            self._running.append(lane)
+            self._advance(lane)
+
+    def _advance(self, lane: Lane) -> None:
+        """Hand over what was read, until the strategy asks again or ends."""
+        assert lane.strategy is not None
+        try:
+            answers = [lane.arrived[index] for index in range(len(lane.reads))]
+            lane.arrived = {}
+            lane.reads = lane.strategy.send(answers) if lane.reads else next(lane.strategy)
+            lane.readings = [None] * len(lane.reads)
+            for read in lane.reads:
+                self._look_up(read, lane.job.request.use_cache)
+        except StopIteration:
+            self._finish(lane)
+        except WordloomError as error:  # this request alone fails
+            lane.job.error = error
+            self.cancel(lane.job)
+
+    def _finish(self, lane: Lane) -> None:
+        for text in list(lane.texts):
+            lane.close(text)
+        self._running.remove(lane)
+        lane.job.lanes -= 1
+
+    def _look_up(self, read: Read, use_cache: bool) -> None:
+        """Bring a text's view up to date and take what is known of its beginning from the cache."""
+        text, model = read.text, self.models[read.text.model]
+        view = view_of(model.decoder.config, len(text.tokens))
+        if view != text.view or not use_cache:
+            text.view, text.known = view, 0
+        visible = len(text.tokens) - view.first
+        model.slots.reserve(text.slot + 1, visible)
+        if use_cache and text.known == 0 and read.logits == 1:
+            text.known = model.prefixes.restore(text.tokens, view, model.slots, text.slot, visible - 1)
+        text.known = min(text.known, visible - read.logits)
+
+    def _work_for(self, number: int) -> list[tuple[Lane, int, Segment]]:
+        """What to read in one step: (lane, which of its reads, segment); short reads first, then chunks of prompts."""
+        waiting = [
+            (lane, index, len(read.text.tokens) - read.text.view.first - read.text.known)
+            for lane in self._running
+            for index, read in enumerate(lane.reads)
+            if read.text.model == number and index not in lane.arrived
+        ]
+        waiting.sort(key=lambda each: each[2] > _SHORT)
+        budget, work = self.chunk, []
+        for lane, index, count in waiting:
+            if count > _SHORT:
+                count = min(count, budget)
+                budget -= count
+            if count > 0:
+                text = lane.reads[index].text
+                work.append((lane, index, Segment(text.slot, text.known, count, len(text.tokens) - text.view.first)))
+        return work
+
+    def _read(self, model: Model, work: list[tuple[Lane, int, Segment]]) -> None:
+        started = time.perf_counter()
+        tokens: list[int] = []
+        wanted: list[Wanted] = []
+        layers = sorted({layer for lane, index, _ in work for layer in lane.reads[index].layers})
+        for lane, index, segment in work:
+            text, read = lane.reads[index].text, lane.reads[index]
+            begin = text.view.first + segment.start
+            tokens += text.tokens[begin : begin + segment.count]
+            text.known += segment.count
+            missing = segment.length - text.known  # read in later steps
+            rows = min(segment.count, read.logits - missing)
+            if rows > 0:
+                wanted.append(Wanted(lane, index, len(tokens) - rows, len(tokens), segment.count > 1))
+        batch = SlotBatch(model.slots, [segment for _, _, segment in work])
+        hidden_ND, early = model.decoder.read(torch.tensor(tokens, device=model.device), batch, layers)
+        if wanted:
+            self._deliver(model, wanted, hidden_ND, early)
+        model.timed(len(tokens), time.perf_counter() - started)
+
+    def _deliver(self, model: Model, wanted: "list[Wanted]", hidden_ND: Tensor, early: dict[int, Tensor]) -> None:
+        """Scores to those who asked; kept until a read is complete."""
+        rows = torch.cat([torch.arange(each.begin, each.end) for each in wanted]).to(model.device)
+        chosen = hidden_ND if len(rows) == len(hidden_ND) else hidden_ND[rows]
+        logits = model.decoder.unembed(chosen).float().cpu()
+        early_logits = {layer: model.decoder.unembed(each[rows]).float().cpu() for layer, each in early.items()}
+        done = 0
+        for lane, index, begin, end, is_prompt in wanted:
+            read, here = lane.reads[index], slice(done, done + end - begin)
+            done += end - begin
+            parts = [logits[here], hidden_ND[begin:end] if read.hidden else logits[here][:0]]
+            parts += [early_logits[layer][here] for layer in read.layers]
+            before = lane.readings[index]
+            whole = parts if before is None else [torch.cat(pair) for pair in zip(before, parts, strict=True)]
+            lane.readings[index] = whole
+            if len(whole[0]) == read.logits:
+                at_block = (len(read.text.tokens) - read.text.view.first) % BLOCK == 0
+                if read.logits == 1 and lane.job.request.use_cache and (at_block or is_prompt):
+                    model.prefixes.remember(read.text.tokens, read.text.view, model.slots, read.text.slot)
+                early_of = dict(zip(read.layers, whole[2:], strict=True))
+                lane.arrived[index] = Reading(whole[0], whole[1] if read.hidden else None, early_of)
+
+    # --- what strategies need of the vocabulary ---
+
+    def endings(self, request: GenerationRequest) -> frozenset[int]:
+        """Tokens that end a continuation."""
+        return frozenset(self.decoder.config.eos_token_ids if request.eos_token_id is None else request.eos_token_id)
+
+    def forms(self, endings: frozenset[int]) -> Forms:
+        """The compiler of forms for these end tokens."""
+        if endings not in self._forms:
+            self._forms[endings] = Forms(self.needed_tokenizer("a form"), self.decoder.config.vocab_size, endings)
+        return self._forms[endings]
+
+    def breakers(self, texts: tuple[str, ...]) -> frozenset[int]:
+        """Tokens that hold one of these texts."""
+        if texts not in self._breakers:
+            wanted = [text.encode() for text in texts]
+            vocabulary = self.needed_tokenizer("dry_sequence_breakers").token_bytes(self.decoder.config.vocab_size)
+            found = (token for token, data in enumerate(vocabulary) if any(each in data for each in wanted))
+            self._breakers[texts] = frozenset(found)
+        return self._breakers[texts]
+
+    def needed_tokenizer(self, what: str) -> TextTokenizer:
+        """The tokenizer.
+
+        Raises:
+            InputError: there is none; says what needs it.
+        """
+        if self.tokenizer is None:
+            raise InputError(f"{what} needs tokenizer=, to know the text of the tokens.")
+        return self.tokenizer
+
+    def _text_stream(self, prompt: list[int], request: GenerationRequest) -> TextStream | None:
+        if self.tokenizer is None:
+            if request.stop_strings:
+                self.needed_tokenizer("stop_strings")
+            return None
+        return TextStream(self.tokenizer, prompt, request.stop_strings)
+
+    def _prompt_ids(self, prompt: str | Sequence[int]) -> list[int]:
+        ids = self.needed_tokenizer("a text").prompt_ids(prompt) if isinstance(prompt, str) else list(prompt)
+        vocab_size = self.decoder.config.vocab_size
+        if not ids:
+            raise InputError(
+                "a prompt needs at least one token; begin with the model's BOS token to write from nothing."
+            )
+        if not all(0 <= token < vocab_size for token in ids):
+            raise InputError(f"token {max(ids, key=abs)} is not in the model's vocabulary of {vocab_size:,}.")
+        return ids
+
+
+_SHORT = 16
+"""Reads up to this many tokens (decoding, guesses) go before chunks of prompts."""
