@@ -35,6 +35,19 @@ def alone(decoder: Decoder, prompt: list[int], request: GenerationRequest, **eng
     return job.result()
 
 
+def counted_reads(engine: Engine) -> list[int]:
+    """A list that fills with the number of tokens of every step of the engine's model."""
+    found, model = [], engine.models[0]
+    original = model.read
+
+    def read(tokens: list[int], *rest: object) -> object:
+        found.append(len(tokens))
+        return original(tokens, *rest)  # pyright: ignore
+
+    model.read = read  # pyright: ignore
+    return found
+
+
 def by_hand(decoder: Decoder, prompt: list[int], n: int) -> list[int]:
     """Greedy decoding without any cache: one full pass over what is visible, per token."""
     tokens = list(prompt)
@@ -124,22 +137,12 @@ def test_guessing_ahead_changes_nothing(seed: int, guesses: int, length: int, sa
 
 def test_a_draft_that_is_right_saves_steps():
     """A model that drafts for itself is always right: a step then gives all guesses and one more."""
-    decoder = DECODERS["llama"]
     request = GenerationRequest(max_new_tokens=24, seed=1, eos_token_id=(), num_assistant_tokens=5)
-    engine = Engine(decoder, companion=decoder)
-    calls = 0
-    original = decoder.unembed
-
-    def counted(x: torch.Tensor) -> torch.Tensor:
-        nonlocal calls
-        calls += len(x) > 1
-        return original(x)
-
-    decoder.unembed = counted  # pyright: ignore[reportAttributeAccessIssue]
+    engine = Engine(DECODERS["llama"], companion=DECODERS["llama"])
+    read = counted_reads(engine)
     job = engine.submit([5, 6, 7], request)
     engine.run([job])
-    del decoder.unembed
-    assert calls == 4 and len(job.result()[0].tokens) == 24
+    assert read == [8, 6, 6, 6] and len(job.result()[0].tokens) == 24
 
 
 @pytest.mark.parametrize("kind", ["dynamic", "longrope"])
@@ -159,14 +162,7 @@ def test_where_rotary_frequencies_depend_on_the_length(kind: str):
 def test_a_known_beginning_is_not_read_again():
     decoder = random_decoder(tiny_config(context_length=256))
     engine, request = Engine(decoder, chunk=1000), GenerationRequest(max_new_tokens=1, do_sample=False)
-    shared, read = prompt_of(150, 1), []
-    original = decoder.read
-
-    def counted(tokens: torch.Tensor, *rest: object) -> object:
-        read.append(len(tokens))
-        return original(tokens, *rest)  # pyright: ignore
-
-    decoder.read = counted  # pyright: ignore
+    shared, read = prompt_of(150, 1), counted_reads(engine)
     first = engine.submit([*shared, 3], request)
     engine.run([first])
     again, other = engine.submit([*shared, 3], request), engine.submit([*shared, 9, 8, 7], request)

@@ -9,7 +9,7 @@ strategy gets does not depend on what else is read.
 
 import time
 from collections import deque
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -17,14 +17,17 @@ import torch
 from torch import Tensor
 
 from wordloom.core.errors import InputError, WordloomError
-from wordloom.core.hardware import reuse_freed_memory
+from wordloom.core.hardware import probe, reuse_freed_memory
+from wordloom.generation import native
 from wordloom.generation.constraints import Forms
+from wordloom.generation.native import NativeStep
 from wordloom.generation.prefixes import BLOCK, PrefixCache
 from wordloom.generation.request import GenerationRequest
 from wordloom.generation.stream import TextStream
 from wordloom.generation.window import WHOLE, View, view_of
 from wordloom.model.cache import Segment, SlotBatch, Slots
 from wordloom.model.decoder import Decoder
+from wordloom.model.quantize import QuantizedLinear
 from wordloom.tokens.tokenizer import TextTokenizer
 
 
@@ -195,6 +198,12 @@ class Model:
         self.prefixes = PrefixCache(prefix_bytes)
         self.max_slots = max_slots
         self._free = list(range(max_slots))[::-1]
+        self._fits = native.fits(decoder)
+        # weights that are rounded to 8 or 4 bits lose nothing more by products in bf16
+        self._mixed = isinstance(decoder.head, QuantizedLinear) and probe(weight.device.type).bf16
+        self._step: NativeStep | None = None
+        if self._fits:
+            native.library()  # begins to build
         self.seconds: dict[int, float] = {}
         """Running mean of a step's time by number of tokens (a power of two)."""
 
@@ -212,6 +221,29 @@ class Model:
     def give(self, slot: int) -> None:
         """A slot is free again."""
         self._free.append(slot)
+
+    def read(
+        self, tokens: list[int], segments: list[Segment], wanted: "list[Wanted]", layers: Sequence[int]
+    ) -> tuple[Tensor, Tensor, dict[int, Tensor]]:
+        """One pass over some tokens: logits of the wanted rows, the last residual stream, early logits per layer."""
+        tokens_N = torch.tensor(tokens, device=self.device)
+        rows = [row for each in wanted for row in range(each.begin, each.end)]
+        if not layers and len(tokens) <= native.MAX_TOKENS and (step := self._compiled()) is not None:
+            hidden_ND, logits = step.read(tokens_N, self.slots, segments, rows)
+            return logits, hidden_ND, {}
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self._mixed):
+            hidden_ND, early = self.decoder.read(tokens_N, SlotBatch(self.slots, segments), layers)
+
+        def scores(x_ND: Tensor) -> Tensor:
+            return self.decoder.unembed(x_ND[rows]).float().cpu() if rows else torch.empty(0)
+
+        return scores(hidden_ND), hidden_ND, {layer: scores(each) for layer, each in early.items()}
+
+    def _compiled(self) -> NativeStep | None:
+        """The compiled step, as soon as it is there."""
+        if self._step is None and self._fits and (library := native.library()) is not None:
+            self._step = NativeStep(self.decoder, library)
+        return self._step
 
     def cost(self, n_tokens: int) -> float | None:
         """Seconds that a step of so many tokens takes; None while unknown."""
@@ -437,30 +469,24 @@ class Engine:
             rows = min(segment.count, read.logits - missing)
             if rows > 0:
                 wanted.append(Wanted(lane, index, len(tokens) - rows, len(tokens), segment.count > 1))
-        batch = SlotBatch(model.slots, [segment for _, _, segment in work])
-        hidden_ND, early = model.decoder.read(torch.tensor(tokens, device=model.device), batch, layers)
-        if wanted:
-            self._deliver(model, wanted, hidden_ND, early)
+        self._deliver(wanted, *model.read(tokens, [segment for _, _, segment in work], wanted, layers))
         model.timed(len(tokens), time.perf_counter() - started)
 
-    def _deliver(self, model: Model, wanted: "list[Wanted]", hidden_ND: Tensor, early: dict[int, Tensor]) -> None:
+    def _deliver(self, wanted: list[Wanted], logits: Tensor, hidden_ND: Tensor, early: dict[int, Tensor]) -> None:
         """Scores to those who asked; kept until a read is complete."""
-        rows = torch.cat([torch.arange(each.begin, each.end) for each in wanted]).to(model.device)
-        chosen = hidden_ND if len(rows) == len(hidden_ND) else hidden_ND[rows]
-        logits = model.decoder.unembed(chosen).float().cpu()
-        early_logits = {layer: model.decoder.unembed(each[rows]).float().cpu() for layer, each in early.items()}
         done = 0
         for lane, index, begin, end, is_prompt in wanted:
             read, here = lane.reads[index], slice(done, done + end - begin)
             done += end - begin
             parts = [logits[here], hidden_ND[begin:end] if read.hidden else logits[here][:0]]
-            parts += [early_logits[layer][here] for layer in read.layers]
+            parts += [early[layer][here] for layer in read.layers]
             before = lane.readings[index]
             whole = parts if before is None else [torch.cat(pair) for pair in zip(before, parts, strict=True)]
             lane.readings[index] = whole
             if len(whole[0]) == read.logits:
                 at_block = (len(read.text.tokens) - read.text.view.first) % BLOCK == 0
                 if read.logits == 1 and lane.job.request.use_cache and (at_block or is_prompt):
+                    model = self.models[read.text.model]
                     model.prefixes.remember(read.text.tokens, read.text.view, model.slots, read.text.slot)
                 early_of = dict(zip(read.layers, whole[2:], strict=True))
                 lane.arrived[index] = Reading(whole[0], whole[1] if read.hidden else None, early_of)

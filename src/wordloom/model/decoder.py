@@ -126,12 +126,22 @@ class Decoder(nn.Module):
 
     def unembed(self, x_BTD: Tensor) -> Tensor:
         """Logits from the normalised last residual stream."""
-        return F.linear(x_BTD, self.output_weight)
+        return F.linear(x_BTD, self.embed.weight) if self.head is None else self.head(x_BTD)
+
+    @property
+    def output_layer(self) -> nn.Module:
+        """The layer from the residual stream to logits; its weight is the embedding's where tied."""
+        if self.head is not None:
+            return self.head
+        layer = nn.Linear(self.config.d_model, self.config.vocab_size, bias=False, device="meta")
+        layer.weight = self.embed.weight
+        return layer
 
     @property
     def cache_dtype(self) -> torch.dtype:
-        """The number type of keys and values."""
-        return self.embed.weight.dtype
+        """The number type of keys and values: that of the weights, or bf16 where these are rounded anyway."""
+        rounded = self.head is not None and not isinstance(self.head, nn.Linear)
+        return torch.bfloat16 if rounded else self.embed.weight.dtype
 
     @property
     def output_weight(self) -> Tensor:

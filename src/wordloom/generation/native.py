@@ -1,0 +1,259 @@
+"""The compiled decoding step: `step.c`, built by the machine's own C compiler and called without copies.
+
+Where there is no compiler, PyTorch's kernels do the same, only slower. Building takes a second or two, happens in
+the background while the first tokens are written by PyTorch, and is kept for the next time.
+"""
+
+import ctypes
+import hashlib
+import os
+import platform
+import shlex
+import subprocess
+import tempfile
+import threading
+from collections.abc import Sequence
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from wordloom.core.console import remark
+from wordloom.core.version import __version__
+from wordloom.model.cache import Segment, Slots
+from wordloom.model.decoder import Decoder
+from wordloom.model.position import rotary_table
+from wordloom.model.quantize import QuantizedLinear
+
+MAX_TOKENS = 32
+"""Most tokens of one step (`MAX_TOKENS` in step.c)."""
+_FLAGS = ["-O3", "-march=native", "-ffp-contract=fast", "-fno-math-errno", "-fopenmp", "-shared", "-fPIC"]
+_KINDS = {torch.float32: 0, torch.bfloat16: 1}
+_ACTIVATIONS = ("gelu", "gelu_tanh", "quick_gelu", "silu", "relu", "relu_squared", "tanh")
+
+
+class _Linear(ctypes.Structure):
+    _fields_ = [(name, ctypes.c_void_p) for name in ("weight", "scale", "bias")] + [
+        (name, ctypes.c_int32) for name in ("kind", "rows", "cols", "pad")
+    ]
+
+
+class _Norm(ctypes.Structure):
+    _fields_ = [("weight", ctypes.c_void_p), ("bias", ctypes.c_void_p)]
+
+
+class _Layer(ctypes.Structure):
+    _fields_ = [
+        *((name, _Norm) for name in ("attention_norm", "mlp_norm", "query_norm", "key_norm")),
+        *((name, _Linear) for name in ("query", "key", "value", "output", "gate", "up", "down")),
+        ("keys", ctypes.c_void_p), ("values", ctypes.c_void_p), ("scale", ctypes.c_float), ("window", ctypes.c_int32),
+    ]  # fmt: skip
+
+
+class _Model(ctypes.Structure):
+    _fields_ = [
+        *((name, ctypes.c_int32) for name in (
+            "n_layers", "d_model", "n_heads", "n_kv_heads", "d_head", "d_mlp", "d_rotary", "activation", "layer_norm",
+            "parallel_residual", "cache_is_bf16", "room")),
+        ("eps", ctypes.c_float), ("pad", ctypes.c_float), ("layers", ctypes.POINTER(_Layer)), ("final_norm", _Norm),
+        ("head", _Linear),
+    ]  # fmt: skip
+
+
+class NativeStep:
+    """A decoder that steps through `step.c`."""
+
+    def __init__(self, decoder: Decoder, library: ctypes.CDLL):
+        self._decoder, self._step = decoder, library.step
+        config = decoder.config
+        self._kept: list[Tensor] = []
+        """What the structures point to."""
+        self._layers = (_Layer * config.n_layers)()
+        for index, (layer, block) in enumerate(zip(self._layers, decoder.blocks, strict=True)):
+            attention, mlp = block.attention, block.mlp
+            for name, norm in (("attention_norm", block.attention_norm), ("mlp_norm", block.mlp_norm),
+                               ("query_norm", attention.query_norm), ("key_norm", attention.key_norm)):  # fmt: skip
+                setattr(layer, name, self._norm(norm))
+            for name in ("query", "key", "value", "output"):
+                setattr(layer, name, self._linear(getattr(attention, name)))
+            for name in ("gate", "up", "down"):
+                setattr(layer, name, self._linear(getattr(mlp, name)))
+            layer.scale, layer.window = config.attention_scale(index), attention.window or 0
+        rope = config.rope
+        self._model = _Model(
+            n_layers=config.n_layers, d_model=config.d_model, n_heads=config.n_heads, n_kv_heads=config.n_kv_heads,
+            d_head=config.d_head, d_mlp=config.d_mlp, d_rotary=rope.d_rotary if rope else 0,
+            activation=_ACTIVATIONS.index(config.activation), layer_norm=config.norm == "layernorm",
+            parallel_residual=config.parallel_residual, cache_is_bf16=decoder.cache_dtype == torch.bfloat16,
+            eps=config.norm_eps, layers=self._layers, final_norm=self._norm(decoder.final_norm),
+            head=self._linear(decoder.output_layer),
+        )  # fmt: skip
+        self._rotary = torch.zeros(0), torch.zeros(0)
+        self._places: tuple[int, ...] = ()
+
+    def read(
+        self, tokens_N: Tensor, slots: Slots, segments: Sequence[Segment], logit_rows: Sequence[int]
+    ) -> tuple[Tensor, Tensor]:
+        """What `Decoder.read` and `unembed` give: the last residual stream (N, D) and logits of some rows, float32."""
+        self._point_at(slots)
+        n, config, decoder = len(tokens_N), self._decoder.config, self._decoder
+        positions_N = np.concatenate([np.arange(s.start, s.start + s.count, dtype=np.int32) for s in segments])
+        slots_N = np.repeat(np.array([s.slot for s in segments], np.int32), [s.count for s in segments])
+        at = torch.from_numpy(positions_N).long()
+        x_ND = decoder.embed(tokens_N)
+        if decoder.positions is not None:
+            x_ND = x_ND + decoder.positions(at)
+        x_ND = x_ND.float().contiguous()
+        cos, sin = self._angles(int(positions_N.max()) + 1)
+        cos, sin = cos[at], sin[at]
+        rows = np.array(logit_rows, np.int32)
+        hidden_ND = torch.empty(n, config.d_model)
+        logits_RV = torch.empty(len(rows), config.vocab_size)
+        failed = self._step(
+            ctypes.byref(self._model), n, _pointer(x_ND), _address(slots_N), _address(positions_N), _pointer(cos),
+            _pointer(sin), _pointer(hidden_ND), _address(rows), len(rows), _pointer(logits_RV), torch.get_num_threads(),
+        )  # fmt: skip
+        if failed:
+            raise MemoryError("no memory for a decoding step")
+        return hidden_ND, logits_RV
+
+    def _angles(self, length: int) -> tuple[Tensor, Tensor]:
+        """Cosines and sines of all positions up to a length, kept."""
+        rope = self._decoder.config.rope
+        if rope is not None and len(self._rotary[0]) < length:
+            positions = torch.arange(1 << (length - 1).bit_length())
+            cos, sin = rotary_table(rope, positions, 0, self._decoder.config.context_length)
+            self._rotary = cos.contiguous(), sin.contiguous()
+        elif rope is None:
+            return torch.zeros(length, 0), torch.zeros(length, 0)
+        return self._rotary
+
+    def _point_at(self, slots: Slots) -> None:
+        places = tuple(each.data_ptr() for each in (*slots.keys, *slots.values))
+        if places != self._places:
+            self._places = places
+            for layer, keys, values in zip(self._layers, slots.keys, slots.values, strict=True):
+                layer.keys, layer.values = keys.data_ptr(), values.data_ptr()
+            self._model.room = slots.keys[0].shape[2]
+
+    def _keep(self, tensor: Tensor | None, dtype: torch.dtype | None = None) -> int | None:
+        if tensor is None:
+            return None
+        tensor = tensor.detach().to(dtype or tensor.dtype).contiguous()
+        self._kept.append(tensor)
+        return tensor.data_ptr()
+
+    def _norm(self, norm: nn.Module | None) -> _Norm:
+        if norm is None:
+            return _Norm()
+        return _Norm(self._keep(norm.weight, torch.float32), self._keep(getattr(norm, "bias", None), torch.float32))  # pyright: ignore
+
+    def _linear(self, linear: nn.Module | None) -> _Linear:
+        if linear is None:
+            return _Linear()
+        bias = self._keep(linear.bias, torch.float32)  # pyright: ignore
+        if isinstance(linear, QuantizedLinear):
+            kind = 2 if linear.bits == 8 else 3
+            scale = self._keep(linear.scale, torch.float32)
+            return _Linear(self._keep(linear.packed), scale, bias, kind, linear.out_features, linear.in_features)
+        weight: Tensor = linear.weight  # pyright: ignore
+        return _Linear(self._keep(weight), None, bias, _KINDS[weight.dtype], *weight.shape)
+
+
+def _pointer(tensor: Tensor) -> ctypes.c_void_p:
+    return ctypes.c_void_p(tensor.data_ptr())
+
+
+def _address(array: Any) -> ctypes.c_void_p:
+    return ctypes.c_void_p(array.ctypes.data)
+
+
+def fits(decoder: Decoder) -> bool:
+    """Whether `step.c` computes this model on this machine."""
+    rope, weight = decoder.config.rope, decoder.embed.weight
+    return (
+        weight.device.type == "cpu"
+        and weight.dtype in _KINDS
+        and not (rope is not None and rope.depends_on_length)
+        and platform.system() == "Linux"
+    )
+
+
+# --- building ---
+
+
+class _Build:
+    """The library, once it is there."""
+
+    def __init__(self):
+        self.library: ctypes.CDLL | None = None
+        self.thread = threading.Thread(target=self._run, daemon=True)
+        self.thread.start()
+
+    def _run(self) -> None:
+        try:
+            self.library = _library()
+        except (OSError, subprocess.SubprocessError) as error:
+            detail = getattr(error, "stderr", "") or str(error)
+            last = detail.strip().splitlines()[-1][:120] if detail.strip() else type(error).__name__
+            remark(f"Writing with PyTorch's kernels, at a fraction of the speed: no C compiler that works ({last}).")
+
+
+_build: _Build | None = None
+_lock = threading.Lock()
+
+
+def library(wait: bool = False) -> ctypes.CDLL | None:
+    """The compiled step; None while it is being built, or where it cannot be. The first call begins to build."""
+    global _build
+    with _lock:
+        if _build is None:
+            _build = _Build()
+    if wait:
+        _build.thread.join()
+    return _build.library
+
+
+def _library() -> ctypes.CDLL:
+    source = (files("wordloom.generation") / "step.c").read_text()
+    compiler = shlex.split(os.environ.get("CC", "cc"))
+    key = hashlib.sha256(
+        "\0".join([source, *compiler, *_FLAGS, __version__, platform.machine(), _processor()]).encode()
+    ).hexdigest()[:16]
+    for folder in _folders():
+        path = folder / f"step-{key}.so"
+        if path.exists():
+            return ctypes.CDLL(str(path))
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryDirectory(dir=folder) as room:
+                code, built = Path(room) / "step.c", Path(room) / path.name
+                code.write_text(source)
+                command = [*compiler, *_FLAGS, "-o", str(built), str(code), "-lm"]
+                subprocess.run(command, check=True, capture_output=True, text=True, timeout=120)
+                built.replace(path)
+            return ctypes.CDLL(str(path))
+        except PermissionError:
+            continue
+        except OSError as error:
+            if error.errno not in (30, 28):  # read-only, full: elsewhere then
+                raise
+    raise OSError("no folder to build in")
+
+
+def _folders() -> list[Path]:
+    """Where the library may be kept: the user's cache, else a temporary folder of the user's own."""
+    home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "wordloom"
+    return [home, Path(tempfile.gettempdir()) / f"wordloom-{os.getuid()}"]
+
+
+def _processor() -> str:
+    """What -march=native depends on."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor()
+    return next((line for line in lines if line.startswith(("flags", "Features"))), platform.processor())

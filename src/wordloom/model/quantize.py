@@ -1,0 +1,125 @@
+"""Weights in 8 or 4 bits: a quarter or an eighth of the memory, and of the time to read them.
+
+Symmetric and weight-only: w ≈ scale * q, with one scale per row for int8 (q in -127 .. 127), one per row and group of
+32 columns for int4 (q in -8 .. 7). Products are taken with the weights made whole again, so that nothing but the
+rounding of the weights is lost.
+"""
+
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from wordloom.core.errors import InputError
+from wordloom.model.decoder import Decoder
+
+Bits = Literal[8, 4]
+GROUP = 32
+"""Columns that share a scale in int4."""
+
+
+class QuantizedLinear(nn.Module):
+    """A linear layer whose weight is kept in 8 or 4 bits.
+
+    Attributes:
+        packed: int8 (out, in); or uint8 (out, in / 2) where byte j of a group of 32 columns holds column j in its
+            low four bits and column j + 16 in its high ones, each plus 8.
+        scale: float32 (out,) or (out, in / 32).
+    """
+
+    packed: Tensor
+    scale: Tensor
+
+    def __init__(self, q: Tensor, scale: Tensor, bias: Tensor | None, bits: Bits):
+        """
+        Args:
+            q: int8, shape (out, in).
+            scale: see above.
+        """
+        super().__init__()
+        self.out_features, self.in_features, self.bits = q.shape[0], q.shape[1], bits
+        self.register_buffer("packed", q.contiguous() if bits == 8 else _packed(q))
+        self.register_buffer("scale", scale.contiguous())
+        self.bias = None if bias is None else nn.Parameter(bias, requires_grad=False)
+
+    @property
+    def integers(self) -> Tensor:
+        """q, int8 of shape (out, in)."""
+        if self.bits == 8:
+            return self.packed
+        groups = self.packed.view(self.out_features, -1, GROUP // 2)
+        return (torch.cat((groups & 15, groups >> 4), -1).to(torch.int8) - 8).view(self.out_features, -1)
+
+    def weight_as(self, dtype: torch.dtype) -> Tensor:
+        """scale * q, shape (out, in)."""
+        if self.bits == 8:
+            return self.packed.to(dtype) * self.scale[:, None].to(dtype)
+        groups = self.integers.view(self.out_features, -1, GROUP).to(dtype) * self.scale[..., None].to(dtype)
+        return groups.view(self.out_features, -1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.bits == 8 and x.device.type == "cpu" and x.numel() // x.shape[-1] <= _FEW:
+            y = torch.ops.aten._weight_int8pack_mm(x.reshape(-1, x.shape[-1]), self.packed, self.scale.to(x.dtype))
+            y = y.view(*x.shape[:-1], -1)
+            return y if self.bias is None else y + self.bias
+        mixed = torch.is_autocast_enabled(x.device.type)
+        return F.linear(x, self.weight_as(torch.get_autocast_dtype(x.device.type) if mixed else x.dtype), self.bias)
+
+
+_FEW = 8
+"""Rows up to which a product reads int8 weights as they are; beyond, making them whole once costs less."""
+
+
+def _packed(q: Tensor) -> Tensor:
+    groups = (q + 8).to(torch.uint8).view(q.shape[0], -1, GROUP)
+    return (groups[..., : GROUP // 2] | groups[..., GROUP // 2 :] << 4).view(q.shape[0], -1).contiguous()
+
+
+def rounded(weight: Tensor, bits: Bits) -> tuple[Tensor, Tensor]:
+    """(q, scale) of a weight of shape (out, in).
+
+    int8 takes the largest weight of a row as 127. int4 looks for the scale of each group that loses least in mean
+    square, among 24 around the one that takes the largest weight as 7.
+
+    Raises:
+        InputError: the columns are no multiple of 32 (int4).
+    """
+    weight = weight.detach().float()
+    if bits == 8:
+        scale = weight.abs().amax(-1).clamp(min=1e-12) / 127
+        return (weight / scale[:, None]).round().clamp(-127, 127).to(torch.int8), scale
+    if weight.shape[1] % GROUP:
+        raise InputError(f"int4 takes groups of {GROUP} columns, which {weight.shape[1]} are not: use int8.")
+    groups = weight.view(weight.shape[0], -1, GROUP)
+    extreme = groups.gather(-1, groups.abs().argmax(-1, keepdim=True))[..., 0]
+    best_scale, best_loss = torch.ones_like(extreme), torch.full_like(extreme, torch.inf)
+    for levels in torch.linspace(5.5, 9.0, 15).tolist():
+        for sign in (-1, 1):  # the extreme takes -8 or 7
+            scale = sign * extreme / levels
+            scale = torch.where(scale.abs() < 1e-12, 1e-12, scale)
+            q = (groups / scale[..., None]).round().clamp(-8, 7)
+            loss = (q * scale[..., None] - groups).square().sum(-1)
+            better = loss < best_loss
+            best_scale, best_loss = torch.where(better, scale, best_scale), torch.where(better, loss, best_loss)
+    q = (groups / best_scale[..., None]).round().clamp(-8, 7)
+    return q.view(weight.shape).to(torch.int8), best_scale
+
+
+def quantize(decoder: Decoder, bits: Bits) -> Decoder:
+    """Round the weights of every linear layer, in place.
+
+    The embedding stays as it is; where it serves as output matrix too, that gets a rounded copy of its own, in 8
+    bits, to which the predictions are most sensitive.
+    """
+    for block in decoder.blocks:
+        for module in (block.attention, block.mlp):
+            for name, child in module.named_children():
+                if isinstance(child, nn.Linear):
+                    setattr(module, name, QuantizedLinear(*rounded(child.weight, bits), _bias(child), bits))
+    decoder.head = QuantizedLinear(*rounded(decoder.output_weight, 8), None, 8)  # pyright: ignore[reportAttributeAccessIssue]
+    return decoder.requires_grad_(False)
+
+
+def _bias(linear: nn.Linear) -> Tensor | None:
+    return None if linear.bias is None else linear.bias.detach()

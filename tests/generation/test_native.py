@@ -1,0 +1,124 @@
+"""The compiled step: what PyTorch computes, for every architecture, weight format and mix of texts."""
+
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from wordloom.generation import native
+from wordloom.generation.native import NativeStep
+from wordloom.model.cache import Segment, SlotBatch, Slots
+from wordloom.model.config import ModelConfig, Rope
+from wordloom.model.decoder import Decoder
+from wordloom.model.quantize import QuantizedLinear, quantize, rounded
+
+from ..conftest import random_decoder, tiny_config
+
+STEPS = [
+    [Segment(0, 0, 5, 5), Segment(2, 0, 9, 9)],
+    [Segment(0, 5, 1, 6), Segment(1, 0, 1, 1), Segment(2, 9, 3, 12)],
+    [Segment(2, 12, 1, 13)],
+    [Segment(slot, start, 1, start + 1) for slot, start in ((0, 6), (1, 1), (2, 13), (3, 0), (4, 0), (5, 0), (6, 0))],
+    [Segment(3, 1, 17, 18)],
+]
+
+
+def compiled() -> object:
+    library = native.library(wait=True)
+    if library is None:
+        pytest.skip("no C compiler")
+    return library
+
+
+def differences(decoder: Decoder) -> tuple[float, float]:
+    """The largest difference of logits from PyTorch's in the same steps, and the spread of these."""
+    config, worst, spread = decoder.config, 0.0, 0.0
+    theirs, ours = (Slots(config, torch.device("cpu"), decoder.cache_dtype) for _ in range(2))
+    theirs.reserve(8, 40)
+    ours.reserve(8, 40)
+    step, draw = NativeStep(decoder, compiled()), torch.Generator().manual_seed(0)  # pyright: ignore
+    with torch.inference_mode():
+        for segments in STEPS:
+            n = sum(each.count for each in segments)
+            tokens = torch.randint(2, config.vocab_size, (n,), generator=draw)
+            hidden, _ = decoder.read(tokens, SlotBatch(theirs, segments))
+            expected = decoder.unembed(hidden).float()
+            rows = range(0, n, 2)
+            found_hidden, found = step.read(tokens, ours, segments, rows)
+            assert (found_hidden - hidden.float()).abs().max() < 0.2
+            worst = max(worst, float((found - expected[rows]).abs().max()))
+            spread = max(spread, float(expected.std()))
+    return worst, spread
+
+
+def shapes() -> list[ModelConfig]:
+    plain = [tiny_config(architecture=name) for name in ("llama", "qwen3", "gpt2", "gpt_neox")]
+    odd = replace(plain[0], d_head=7, rope=Rope(6), d_mlp=45, n_heads=4, n_kv_heads=1, activation="relu_squared")
+    windowed = replace(plain[0], sliding_window=4, sliding_layers=(1,), tie_embeddings=False, d_head=80)
+    others = [replace(plain[2], activation=name) for name in ("gelu", "quick_gelu", "relu", "tanh")]
+    return [*plain, odd, windowed, *others, replace(plain[0], rope=Rope(8, kind="linear", factor=2.0), vocab_size=397)]
+
+
+@pytest.mark.parametrize("config", shapes(), ids=lambda config: f"{config.family}-{config.activation}-{config.d_head}")
+def test_float32_is_exact(config: ModelConfig):
+    worst, _ = differences(random_decoder(config))
+    assert worst < 1e-4
+
+
+@pytest.mark.parametrize("name", ["llama", "qwen3", "gpt2", "gpt_neox"])
+@pytest.mark.parametrize("kind", ["bf16", "int8", "int4"])
+def test_lower_precision_is_within_its_rounding(name: str, kind: str):
+    decoder = random_decoder(tiny_config(architecture=name))
+    decoder = decoder.to(torch.bfloat16) if kind == "bf16" else quantize(decoder, 8 if kind == "int8" else 4)
+    worst, spread = differences(decoder)
+    assert worst < 0.1 * spread
+
+
+@pytest.mark.parametrize("bits", [8, 4])
+def test_quantised_weights_by_their_definition(bits: int):
+    weight = torch.randn(24, 64, generator=torch.Generator().manual_seed(0)) * torch.rand(24, 1)
+    q, scale = rounded(weight, bits)  # pyright: ignore
+    layer = QuantizedLinear(q, scale, None, bits)  # pyright: ignore
+    assert layer.integers.equal(q)
+    assert layer.packed.nbytes == weight.numel() * bits // 8
+    whole = (q.view(24, -1, 64 if bits == 8 else 32) * scale.view(24, -1, 1)).view(24, 64)
+    assert layer.weight_as(torch.float32).allclose(whole)
+    error = (whole - weight).norm() / weight.norm()
+    assert error < (0.01 if bits == 8 else 0.1)
+    x = torch.randn(3, 5, 64)
+    assert layer(x).allclose(x @ whole.T, atol=1e-4)
+    assert layer(x[:, :2]).allclose(x[:, :2] @ whole.T, atol=1e-3)
+
+
+def test_models_that_it_does_not_compute_are_left_to_pytorch():
+    assert native.fits(random_decoder(tiny_config()))
+    assert not native.fits(random_decoder(tiny_config()).double())
+    assert not native.fits(random_decoder(replace(tiny_config(), rope=Rope(8, kind="dynamic", factor=2.0))))
+
+
+def test_without_a_compiler_it_writes_all_the_same(tmp_path: Path):
+    code = """if True:
+        from tests.conftest import random_decoder, tiny_config
+        from wordloom.generation import native
+        from wordloom.generation.engine import Engine
+        from wordloom.generation.request import GenerationRequest
+        assert native.library(wait=True) is None
+        engine = Engine(random_decoder(tiny_config()))
+        job = engine.submit([5, 6, 7], GenerationRequest(max_new_tokens=12, do_sample=False, eos_token_id=()))
+        engine.run([job])
+        print(job.result()[0].tokens)
+    """
+    import os
+
+    root = Path(__file__).parents[2]
+    outputs = []
+    for compiler in ("/bin/false", os.environ.get("CC", "cc")):
+        environment = os.environ | {"CC": compiler, "XDG_CACHE_HOME": str(tmp_path), "PYTHONPATH": str(root)}
+        run = code if compiler == "/bin/false" else code.replace("is None", "is not None or True")
+        done = subprocess.run([sys.executable, "-c", run], env=environment, capture_output=True, text=True, check=True)
+        outputs.append(done.stdout)
+        assert compiler != "/bin/false" or "PyTorch's kernels" in done.stderr
+    assert outputs[0] == outputs[1]
