@@ -97,7 +97,7 @@ class Penalties:
     dry_sequence_breakers: tuple[str, ...] = ("\n", ":", '"', "*")
     """With dry_multiplier: tokens with these texts end a repetition."""
     bad_words: tuple[str, ...] = ()
-    """Texts that must not be written, at the beginning of a word or within."""
+    """Words that must not be written, as the tokens that spell them alone or after a blank."""
     bad_words_ids: tuple[tuple[int, ...], ...] = ()
     """The same as token sequences."""
     logit_bias: tuple[tuple[int, float], ...] = ()
