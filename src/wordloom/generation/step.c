@@ -121,6 +121,8 @@ INLINE f32x16 error_function(f32x16 x) {
     return pick(x < 0.0f, -y, y);
 }
 
+#define AHEAD 4096 /* bytes that a row's product asks for in advance */
+
 /* --- products: y[m][r] = sum over c of weight[r][c] x[m][c], for R rows and M inputs at a time --- */
 
 INLINE void tile_f32(const float *w, long stride, const float *x, long x_stride, int cols, int R, int M, float *out) {
@@ -171,13 +173,12 @@ INLINE __m512bh int4_as_bf16(const uint8_t *w, float scale) {
     __m512 high = _mm512_permutexvar_ps(_mm512_srli_epi32(packed, 4), scaled);
     return _mm512_cvtne2ps_pbh(high, low);
 }
-/* One row times one input. */
 static float row_int8(const int8_t *w, const uint16_t *x, int cols) {
     __m512 acc[4] = {_mm512_setzero_ps(), _mm512_setzero_ps(), _mm512_setzero_ps(), _mm512_setzero_ps()};
     int c = 0;
     for (; c + 128 <= cols; c += 128) {
-        __builtin_prefetch(w + c + 1024);
-        __builtin_prefetch(w + c + 1088);
+        __builtin_prefetch((const char *)(w + c) + AHEAD);
+        __builtin_prefetch((const char *)(w + c) + AHEAD + 64);
         UNROLL for (int k = 0; k < 4; k++)
             acc[k] = _mm512_dpbf16_ps(acc[k], int8_as_bf16(w + c + 32 * k), (__m512bh)_mm512_loadu_si512(x + c + 32 * k));
     }
@@ -188,7 +189,7 @@ static float row_int4(const uint8_t *w, const float *scale, const uint16_t *x, i
     __m512 acc[4] = {_mm512_setzero_ps(), _mm512_setzero_ps(), _mm512_setzero_ps(), _mm512_setzero_ps()};
     int c = 0;
     for (; c + 128 <= cols; c += 128) {
-        __builtin_prefetch(w + c / 2 + 1024);
+        __builtin_prefetch((const char *)(w + c / 2) + AHEAD);
         UNROLL for (int k = 0; k < 4; k++) {
             __m512bh weights = int4_as_bf16(w + c / 2 + 16 * k, scale[c / 32 + k]);
             acc[k] = _mm512_dpbf16_ps(acc[k], weights, (__m512bh)_mm512_loadu_si512(x + c + 32 * k));
@@ -202,10 +203,38 @@ static float row_int4(const uint8_t *w, const float *scale, const uint16_t *x, i
 }
 #endif
 
+/* One row times one input: a single stream of memory, fetched ahead. */
+static float row_f32(const float *w, const float *x, int cols) {
+    f32x16 acc[4] = {{0}, {0}, {0}, {0}};
+    int c = 0;
+    for (; c + 64 <= cols; c += 64)
+        UNROLL for (int k = 0; k < 4; k++) {
+            __builtin_prefetch((const char *)(w + c + 16 * k) + AHEAD);
+            acc[k] += load(w + c + 16 * k) * load(x + c + 16 * k);
+        }
+    for (; c + 16 <= cols; c += 16) acc[0] += load(w + c) * load(x + c);
+    float total = sum((acc[0] + acc[1]) + (acc[2] + acc[3]));
+    for (; c < cols; c++) total += w[c] * x[c];
+    return total;
+}
+#if BF16_DOT
+static float row_bf16(const uint16_t *w, const uint16_t *x, int cols) {
+    __m512 acc[4] = {_mm512_setzero_ps(), _mm512_setzero_ps(), _mm512_setzero_ps(), _mm512_setzero_ps()};
+    int c = 0;
+    for (; c + 128 <= cols; c += 128)
+        UNROLL for (int k = 0; k < 4; k++) {
+            __builtin_prefetch((const char *)(w + c + 32 * k) + AHEAD);
+            acc[k] = _mm512_dpbf16_ps(acc[k], (__m512bh)_mm512_loadu_si512(w + c + 32 * k), (__m512bh)_mm512_loadu_si512(x + c + 32 * k));
+        }
+    for (; c < cols; c += 32)
+        acc[0] = _mm512_dpbf16_ps(acc[0], (__m512bh)_mm512_loadu_si512(w + c), (__m512bh)_mm512_loadu_si512(x + c));
+    return _mm512_reduce_add_ps(_mm512_add_ps(_mm512_add_ps(acc[0], acc[1]), _mm512_add_ps(acc[2], acc[3])));
+}
+#endif
+
 #define TILES(NAME, TYPE)                                                                                             \
     static void NAME##_rows(const TYPE *w, long stride, const TYPE *x, long x_stride, int cols, int R, int M, float *out) { \
-        if (R == 8 && M == 1) NAME(w, stride, x, x_stride, cols, 8, 1, out);                                          \
-        else if (R == 4 && M == 1) NAME(w, stride, x, x_stride, cols, 4, 1, out);                                     \
+        if (R == 4 && M == 1) NAME(w, stride, x, x_stride, cols, 4, 1, out);                                     \
         else if (R == 4 && M == 2) NAME(w, stride, x, x_stride, cols, 4, 2, out);                                     \
         else if (R == 4 && M == 3) NAME(w, stride, x, x_stride, cols, 4, 3, out);                                     \
         else if (R == 4 && M == 4) NAME(w, stride, x, x_stride, cols, 4, 4, out);                                     \
@@ -281,20 +310,24 @@ static void convert(const float *x, uint16_t *out, long n) {
 static void product(const Linear *L, const float *x, int n, int begin, int end, float *out, long stride, int add, Scratch *s) {
     long cols = L->cols;
     float tile[8 * 8];
+    if (n == 1 && (as_bf16(L) || L->kind == F32)) {
+        for (long row = begin; row < end; row++) {
+            float y = L->kind == F32 ? row_f32((const float *)L->weight + row * cols, x, cols)
 #if BF16_DOT
-    if (n == 1 && as_bf16(L) && L->kind != BF16) {
-        for (int row = begin; row < end; row++) {
-            float y = L->kind == INT8 ? L->scale[row] * row_int8((const int8_t *)L->weight + row * cols, s->x_bf16, cols)
-                                      : row_int4((const uint8_t *)L->weight + row * cols / 2, L->scale + row * cols / 32, s->x_bf16, cols);
+                      : L->kind == BF16 ? row_bf16((const uint16_t *)L->weight + row * cols, s->x_bf16, cols)
+                      : L->kind == INT8 ? L->scale[row] * row_int8((const int8_t *)L->weight + row * cols, s->x_bf16, cols)
+                      : row_int4((const uint8_t *)L->weight + row * cols / 2, L->scale + row * cols / 32, s->x_bf16, cols)
+#else
+                                      : 0
+#endif
+                ;
             if (L->bias) y += L->bias[row];
             out[row] = add ? out[row] + y : y;
         }
         return;
     }
-#endif
     for (int row = begin; row < end;) {
-        int wide = n == 1 && row + 8 <= end;
-        int R = wide ? 8 : row + 4 <= end ? 4 : 1;
+        int R = row + 4 <= end ? 4 : 1;
         const void *w = L->weight;
         long first = row;
         if (L->kind == F32 || (as_bf16(L) && L->kind == BF16)) {
@@ -310,7 +343,6 @@ static void product(const Linear *L, const float *x, int n, int begin, int end, 
         for (int m = 0; m < n;) {
             int M = n - m >= 6 ? 6 : n - m;
             if (n - m == 8) M = 4;
-            if (R == 8) M = 1;
 #if BF16_DOT
             if (as_bf16(L)) tile_bf16_rows(w, cols, s->x_bf16 + m * cols, cols, cols, R, M, tile);
             else
