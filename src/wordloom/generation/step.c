@@ -159,19 +159,31 @@ INLINE void tile_bf16(const uint16_t *w, long stride, const uint16_t *x, long x_
     UNROLL for (int r = 0; r < R; r++) UNROLL for (int m = 0; m < M; m++) out[r * 8 + m] = _mm512_reduce_add_ps(acc[r][m]);
 }
 
-/* 32 weights as bf16: exact for INT8; INT4's products with their scale are rounded. */
+/* 32 weights as bf16, exact. */
 INLINE __m512bh int8_as_bf16(const int8_t *w) {
     __m512 low = _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128((const __m128i *)w)));
     __m512 high = _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128((const __m128i *)(w + 16))));
     return _mm512_cvtne2ps_pbh(high, low);
 }
-INLINE __m512bh int4_as_bf16(const uint8_t *w, float scale) {
+/* Indices into a table of the 16 levels, 32 at a time: the table stands twice, so that bit 4 does not matter. */
+INLINE __m512i int4_indices(const uint8_t *w, int second) {
+    __m512i bytes = _mm512_cvtepu8_epi16(_mm256_loadu_si256((const __m256i *)w));
+    return second ? _mm512_srli_epi16(bytes, 4) : bytes;
+}
+INLINE __m512i int4_tail_indices(const uint8_t *w) {
+    __m256i bytes = _mm256_cvtepu8_epi16(_mm_loadu_si128((const __m128i *)w));
+    return _mm512_inserti64x4(_mm512_castsi256_si512(bytes), _mm256_srli_epi16(bytes, 4), 1);
+}
+INLINE __m512i int4_levels(float scale) {
     const __m512 levels = _mm512_setr_ps(-8, -7, -6, -5, -4, -3, -2, -1, 0, 1, 2, 3, 4, 5, 6, 7);
-    __m512i packed = _mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i *)w));
-    __m512 scaled = _mm512_mul_ps(levels, _mm512_set1_ps(scale));
-    __m512 low = _mm512_permutexvar_ps(packed, scaled); /* looks at the low four bits only */
-    __m512 high = _mm512_permutexvar_ps(_mm512_srli_epi32(packed, 4), scaled);
-    return _mm512_cvtne2ps_pbh(high, low);
+    __m256i table = (__m256i)_mm512_cvtneps_pbh(_mm512_mul_ps(levels, _mm512_set1_ps(scale)));
+    return _mm512_inserti64x4(_mm512_castsi256_si512(table), table, 1);
+}
+/* Columns c .. c+31 of a row, scaled. */
+INLINE __m512i int4_as_bf16(const uint8_t *w, const float *scale, long c, long cols) {
+    long block = c / 64 * 64;
+    __m512i indices = block + 64 <= cols ? int4_indices(w + block / 2, c != block) : int4_tail_indices(w + block / 2);
+    return _mm512_permutexvar_epi16(indices, int4_levels(scale[c / 32]));
 }
 static float row_int8(const int8_t *w, const uint16_t *x, int cols) {
     __m512 acc[4] = {_mm512_setzero_ps(), _mm512_setzero_ps(), _mm512_setzero_ps(), _mm512_setzero_ps()};
@@ -186,20 +198,23 @@ static float row_int8(const int8_t *w, const uint16_t *x, int cols) {
     return _mm512_reduce_add_ps(_mm512_add_ps(_mm512_add_ps(acc[0], acc[1]), _mm512_add_ps(acc[2], acc[3])));
 }
 static float row_int4(const uint8_t *w, const float *scale, const uint16_t *x, int cols) {
-    __m512 acc[4] = {_mm512_setzero_ps(), _mm512_setzero_ps(), _mm512_setzero_ps(), _mm512_setzero_ps()};
+    const __m512i levels = int4_levels(1);
+    __m512 acc[2] = {_mm512_setzero_ps(), _mm512_setzero_ps()};
     int c = 0;
-    for (; c + 128 <= cols; c += 128) {
+    for (; c + 64 <= cols; c += 64) {
         __builtin_prefetch((const char *)(w + c / 2) + AHEAD);
-        UNROLL for (int k = 0; k < 4; k++) {
-            __m512bh weights = int4_as_bf16(w + c / 2 + 16 * k, scale[c / 32 + k]);
-            acc[k] = _mm512_dpbf16_ps(acc[k], weights, (__m512bh)_mm512_loadu_si512(x + c + 32 * k));
+        UNROLL for (int k = 0; k < 2; k++) {
+            __m512bh weights = (__m512bh)_mm512_permutexvar_epi16(int4_indices(w + c / 2, k), levels);
+            __m512 part = _mm512_dpbf16_ps(_mm512_setzero_ps(), weights, (__m512bh)_mm512_loadu_si512(x + c + 32 * k));
+            acc[k] = _mm512_fmadd_ps(part, _mm512_set1_ps(scale[c / 32 + k]), acc[k]);
         }
     }
-    for (; c < cols; c += 32) {
-        __m512bh weights = int4_as_bf16(w + c / 2, scale[c / 32]);
-        acc[0] = _mm512_dpbf16_ps(acc[0], weights, (__m512bh)_mm512_loadu_si512(x + c));
+    if (c < cols) {
+        __m512bh weights = (__m512bh)_mm512_permutexvar_epi16(int4_tail_indices(w + c / 2), levels);
+        __m512 part = _mm512_dpbf16_ps(_mm512_setzero_ps(), weights, (__m512bh)_mm512_loadu_si512(x + c));
+        acc[0] = _mm512_fmadd_ps(part, _mm512_set1_ps(scale[c / 32]), acc[0]);
     }
-    return _mm512_reduce_add_ps(_mm512_add_ps(_mm512_add_ps(acc[0], acc[1]), _mm512_add_ps(acc[2], acc[3])));
+    return _mm512_reduce_add_ps(_mm512_add_ps(acc[0], acc[1]));
 }
 #endif
 
@@ -262,11 +277,11 @@ static void decode_f32(const Linear *L, int row, int R, float *out) {
         } else {
             const uint8_t *w = (const uint8_t *)L->weight + (row + r) * cols / 2;
             const float *scale = L->scale + (row + r) * cols / 32;
-            for (long g = 0; g < cols / 32; g++)
-                for (int i = 0; i < 16; i++) {
-                    out[g * 32 + i] = ((int)(w[g * 16 + i] & 15) - 8) * scale[g];
-                    out[g * 32 + 16 + i] = ((int)(w[g * 16 + i] >> 4) - 8) * scale[g];
-                }
+            for (long c = 0; c < cols; c++) {
+                long block = c / 64 * 64, half = block + 64 <= cols ? 32 : 16, at = c - block;
+                int byte = w[block / 2 + at % half];
+                out[c] = ((at < half ? byte & 15 : byte >> 4) - 8) * scale[c / 32];
+            }
         }
     }
 }
@@ -278,9 +293,10 @@ static void decode_bf16(const Linear *L, int row, int R, uint16_t *out) {
         for (long c = 0; c < cols; c += 32) {
             long at = (row + r) * cols + c;
             __builtin_prefetch((const char *)L->weight + (at + R * cols) / (L->kind == INT8 ? 1 : 2));
-            __m512bh weights = L->kind == INT8 ? int8_as_bf16((const int8_t *)L->weight + at)
-                                               : int4_as_bf16((const uint8_t *)L->weight + at / 2, L->scale[at / 32]);
-            _mm512_storeu_si512(out + c, (__m512i)weights);
+            __m512i weights = L->kind == INT8 ? (__m512i)int8_as_bf16((const int8_t *)L->weight + at)
+                                              : int4_as_bf16((const uint8_t *)L->weight + (row + r) * cols / 2,
+                                                             L->scale + (row + r) * cols / 32, c, cols);
+            _mm512_storeu_si512(out + c, weights);
         }
 }
 #endif

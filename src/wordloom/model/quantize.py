@@ -23,8 +23,8 @@ class QuantizedLinear(nn.Module):
     """A linear layer whose weight is kept in 8 or 4 bits.
 
     Attributes:
-        packed: int8 (out, in); or uint8 (out, in / 2) where byte j of a group of 32 columns holds column j in its
-            low four bits and column j + 16 in its high ones, each plus 8.
+        packed: int8 (out, in); or uint8 (out, in / 2) where byte j of a block of 64 columns holds column j in its
+            low four bits and column j + 32 in its high ones, each plus 8 (32 columns that are left over: j and j + 16).
         scale: float32 (out,) or (out, in / 32).
     """
 
@@ -48,8 +48,11 @@ class QuantizedLinear(nn.Module):
         """q, int8 of shape (out, in)."""
         if self.bits == 8:
             return self.packed
-        groups = self.packed.view(self.out_features, -1, GROUP // 2)
-        return (torch.cat((groups & 15, groups >> 4), -1).to(torch.int8) - 8).view(self.out_features, -1)
+        parts = [
+            torch.cat((part & 15, part >> 4), -1).view(self.out_features, -1)
+            for part in _blocks(self.packed, GROUP)
+        ]
+        return torch.cat(parts, -1).to(torch.int8) - 8
 
     def weight_as(self, dtype: torch.dtype) -> Tensor:
         """scale * q, shape (out, in)."""
@@ -72,8 +75,15 @@ _FEW = 8
 
 
 def _packed(q: Tensor) -> Tensor:
-    groups = (q + 8).to(torch.uint8).view(q.shape[0], -1, GROUP)
-    return (groups[..., : GROUP // 2] | groups[..., GROUP // 2 :] << 4).view(q.shape[0], -1).contiguous()
+    halves = [part.chunk(2, -1) for part in _blocks((q + 8).to(torch.uint8), 2 * GROUP)]
+    return torch.cat([(low | high << 4).view(q.shape[0], -1) for low, high in halves], -1)
+
+
+def _blocks(rows: Tensor, size: int) -> list[Tensor]:
+    """Rows in blocks, shape (rows, blocks, size); and where half a block is left over, that (rows, 1, size / 2)."""
+    whole = rows.shape[1] // size * size
+    parts = [rows[:, :whole].view(len(rows), -1, size)] if whole else []
+    return parts + ([rows[:, None, whole:]] if whole < rows.shape[1] else [])
 
 
 def rounded(weight: Tensor, bits: Bits) -> tuple[Tensor, Tensor]:
@@ -113,15 +123,14 @@ def _rounded_int4(weight: Tensor) -> tuple[Tensor, Tensor]:
 def quantize(decoder: Decoder, bits: Bits) -> Decoder:
     """Round the weights of every linear layer, in place.
 
-    The embedding stays as it is; where it serves as output matrix too, that gets a rounded copy of its own, in 8
-    bits, to which the predictions are most sensitive.
+    The embedding stays as it is; where it serves as output matrix too, that gets a rounded copy of its own.
     """
     for block in decoder.blocks:
         for module in (block.attention, block.mlp):
             for name, child in module.named_children():
                 if isinstance(child, nn.Linear):
                     setattr(module, name, QuantizedLinear(*rounded(child.weight, bits), _bias(child), bits))
-    decoder.head = QuantizedLinear(*rounded(decoder.output_weight, 8), None, 8)  # pyright: ignore[reportAttributeAccessIssue]
+    decoder.head = QuantizedLinear(*rounded(decoder.output_weight, bits), None, bits)  # pyright: ignore[reportAttributeAccessIssue]
     return decoder.requires_grad_(False)
 
 
