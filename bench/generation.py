@@ -177,7 +177,7 @@ def run_hf(folder: Path, kind: str) -> dict[str, Any]:
     import torch
     from transformers import AutoModelForCausalLM
 
-    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.bfloat16 if kind == "bf16" else torch.float32)
+    model: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.bfloat16 if kind == "bf16" else torch.float32)
     model.generation_config.eos_token_id = None
 
     def write(ids: list[int], n: int) -> list[int]:

@@ -24,6 +24,8 @@ from wordloom.generation.request import GenerationRequest, Sampling, request_fro
 from wordloom.model.cache import KVCache
 from wordloom.model.config import ModelConfig
 from wordloom.model.decoder import Decoder
+from wordloom.model.quantize import parse_bits
+from wordloom.model.quantize import quantize as rounded_to
 from wordloom.tokens.tokenizer import TextTokenizer
 
 
@@ -91,6 +93,7 @@ def load(
     device: str = "auto",
     dtype: str | torch.dtype = "float32",
     companion: str | Path | None = None,
+    quantize: str | None = None,
 ) -> LanguageModel:
     """Read a model folder, or a hub model by its name.
 
@@ -99,14 +102,19 @@ def load(
         device: auto, cpu, cuda or mps.
         dtype: float32, bfloat16, float16, or float64 for exact scores.
         companion: a smaller model with the same vocabulary, see `LanguageModel.companion`.
+        quantize: int8 or int4 rounds the weights while loading, see `model.quantize`.
 
     Raises:
+        InputError: an unknown dtype or rounding.
         CheckpointError: see `checkpoint.folder.load_decoder` and `checkpoint.hub.resolve`.
     """
     folder = resolve(name)
     where, kind = probe(device).device, _dtype(dtype)
     second = None if companion is None else load_decoder(resolve(companion), where, kind)
-    return LanguageModel(load_decoder(folder, where, kind), TextTokenizer.from_pretrained(folder), second)
+    decoder = load_decoder(folder, where, kind)
+    if quantize is not None:
+        decoder = rounded_to(decoder, parse_bits(quantize))
+    return LanguageModel(decoder, TextTokenizer.from_pretrained(folder), second)
 
 
 def _dtype(name: str | torch.dtype) -> torch.dtype:

@@ -14,10 +14,12 @@ from torch import Tensor
 
 from wordloom.checkpoint.families import FAMILIES
 from wordloom.checkpoint.families.base import ConfigFields, Family, TensorMap
+from wordloom.checkpoint.quantized import quantization_config, quantized_layer, quantized_state, read_bits
 from wordloom.core.errors import CheckpointError, InputError
 from wordloom.core.files import folder_aside, publish
 from wordloom.model.config import ModelConfig
 from wordloom.model.decoder import Decoder
+from wordloom.model.quantize import Bits, QuantizedLinear, round_head
 
 WEIGHTS, INDEX, CONFIG, GENERATION = (
     "model.safetensors",
@@ -25,6 +27,7 @@ WEIGHTS, INDEX, CONFIG, GENERATION = (
     "config.json",
     "generation_config.json",
 )
+_PACKED = ("weight_packed", "weight_scale", "weight_shape")
 _HEADS = ("lm_head.weight", "embed_out.weight")
 SHARD_BYTES = 5 * 2**30
 """Weights are cut into files of at most this size, as transformers does."""
@@ -98,9 +101,20 @@ def load_decoder(folder: Path, device: str = "cpu", dtype: torch.dtype = torch.f
         decoder = Decoder(config)
     expected = {name: tuple(tensor.shape) for name, tensor in decoder.state_dict().items()}
     weights: dict[str, Tensor] = {}
+    rounded_layers: dict[str, QuantizedLinear] = {}
+    bits = read_bits(read_json(folder / CONFIG), str(folder / CONFIG))
     with ExitStack() as stack:
         stored = _stored_tensors([stack.enter_context(_opened(path)) for path in _weight_files(folder)], family)
         for each in family.tensors(config):
+            parts = [each.theirs.removesuffix("weight") + name for name in _PACKED]
+            if bits is not None and all(name in stored for name in parts):
+                packed, scale, shape = (file.get_tensor(name) for file, name in (stored.pop(part) for part in parts))
+                layer = quantized_layer(packed, scale, shape, bits).to(device)
+                path = each.ours[0].removesuffix(".weight")
+                decoder.set_submodule(path, layer)
+                weights |= {f"{path}.packed": layer.packed, f"{path}.scale": layer.scale}
+                rounded_layers[f"{path}.bias"] = layer
+                continue
             if each.theirs not in stored:
                 raise CheckpointError(f'{folder}: tensor "{each.theirs}" is missing from the weights.')
             file, name = stored.pop(each.theirs)
@@ -113,7 +127,12 @@ def load_decoder(folder: Path, device: str = "cpu", dtype: torch.dtype = torch.f
             raise CheckpointError(
                 f"{folder}: the weights hold tensors that config.json does not explain: {', '.join(left[:3])}{more}."
             )
+    for name, layer in rounded_layers.items():
+        if name in weights:
+            layer.bias = torch.nn.Parameter(weights[name], requires_grad=False)
     decoder.load_state_dict(weights, assign=True)
+    if bits is not None:
+        round_head(decoder, bits)
     return decoder.eval()
 
 
@@ -180,20 +199,29 @@ def hf_state(decoder: Decoder) -> Iterator[tuple[str, Tensor]]:
         yield each.theirs, each.join([state[name].detach() for name in each.ours]).contiguous().cpu()
 
 
-def write_model_files(decoder: Decoder, folder: Path, shard_bytes: int = SHARD_BYTES) -> None:
+def write_model_files(decoder: Decoder, folder: Path, shard_bytes: int = SHARD_BYTES, bits: Bits | None = None) -> None:
     """Write config.json, generation_config.json and the weights into an existing folder.
 
     Not atomic: call it inside `files.folder_aside`.
+
+    Args:
+        bits: round the weights of the blocks to so many, see `checkpoint.quantized`.
+
+    Raises:
+        InputError: rounded weights of this family have no format.
     """
     config = decoder.config
     raw = FAMILIES[config.family].config_json(config)
+    state = hf_state(decoder) if bits is None else quantized_state(decoder, bits).items()
+    if bits is not None:
+        raw["quantization_config"] = quantization_config(bits)
     (folder / CONFIG).write_text(json.dumps(raw, indent=2) + "\n", encoding="utf-8")
     generation = {name: raw[name] for name in ("bos_token_id", "eos_token_id", "pad_token_id") if raw[name] is not None}
     (folder / GENERATION).write_text(json.dumps(generation, indent=2) + "\n", encoding="utf-8")
 
     shards: list[dict[str, Tensor]] = [{}]
     room = shard_bytes
-    for name, tensor in hf_state(decoder):
+    for name, tensor in state:
         if tensor.nbytes > room and shards[-1]:
             shards.append({})
             room = shard_bytes

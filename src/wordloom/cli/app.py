@@ -20,6 +20,7 @@ _COMMANDS = {
     "generate": "Let a model write.",
     "chat": "Talk with a model.",
     "detect": "Tell whether a text bears a watermark.",
+    "quantize": "Write a model again with weights of 8 or 4 bits.",
     "next": "Show the tokens a model expects next.",
     "score": "Tell how probable a model finds a text.",
     "info": "Tell what is in a folder: model, run or corpus.",

@@ -4,7 +4,7 @@ import dataclasses
 import sys
 from typing import Annotated
 
-from wordloom.cli.options import Device, Dtype, flags
+from wordloom.cli.options import Device, Dtype, Quantize, flags
 from wordloom.core.console import remark, remarks
 from wordloom.core.errors import InputError
 from wordloom.generation.request import GenerationRequest, Length, Penalties, Sampling
@@ -18,6 +18,7 @@ def chat(
     draft: str | None = None,
     device: Device = "auto",
     dtype: Dtype = "float32",
+    quantize: Quantize = None,
     length: Annotated[Length, flags("Length", 1)] = Length(),
     sampling: Annotated[Sampling, flags("Sampling", 2)] = Sampling(),
     penalties: Annotated[Penalties, flags("Penalties and bans", 3)] = Penalties(),
@@ -43,7 +44,7 @@ def chat(
     from wordloom.api import load
     from wordloom.tokens.chat import STOP_OF_PLAIN, Message, render
 
-    loaded = load(model, device, dtype, companion=draft)
+    loaded = load(model, device, dtype, companion=draft, quantize=quantize)
     if loaded.tokenizer.chat_template is None:
         options["stop_strings"] = (*length.stop_strings, STOP_OF_PLAIN)
         remark("This model has no chat template: it goes on with a plain transcript.")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
-from wordloom.cli.options import Device, Dtype, Json, flags
+from wordloom.cli.options import Device, Dtype, Json, Quantize, flags
 from wordloom.core.console import print_json, progress, remark
 from wordloom.core.errors import InputError
 from wordloom.generation.request import (
@@ -43,6 +43,7 @@ def generate(
     draft: str | None = None,
     device: Device = "auto",
     dtype: Dtype = "float32",
+    quantize: Quantize = None,
     json: Json = False,
     length: Annotated[Length, flags("Length", 1)] = Length(),
     sampling: Annotated[Sampling, flags("Sampling", 2)] = Sampling(),
@@ -111,7 +112,7 @@ def generate(
         prompt = "" if sys.stdin.isatty() else _piped()
     from wordloom.api import load
 
-    loaded = load(model, device, dtype, companion=draft)
+    loaded = load(model, device, dtype, companion=draft, quantize=quantize)
     if prompts is not None and out is not None:
         _answer(loaded, waiting, out)
         return

@@ -9,6 +9,7 @@ from wordloom.text.documents import ReadOptions
 Json = Annotated[bool, Parameter(name="--json", negative="", help="Print one JSON document instead of text.")]
 Device = Annotated[str, Parameter(help="auto, cpu, cuda or mps.")]
 Dtype = Annotated[str, Parameter(help="Number type of the weights: float32, bfloat16, float16 or float64.")]
+Quantize = Annotated[str | None, Parameter(help="Round the weights while loading: int8 or int4. Less memory, faster.")]
 
 
 def flags(title: str, order: int) -> Parameter:

@@ -23,6 +23,7 @@ from torch import Tensor, nn
 
 from wordloom.core.console import remark
 from wordloom.core.version import __version__
+from wordloom.model.block import Block
 from wordloom.model.cache import Segment, Slots
 from wordloom.model.decoder import Decoder
 from wordloom.model.position import rotary_table
@@ -73,6 +74,7 @@ class NativeStep:
         """What the structures point to."""
         self._layers = (_Layer * config.n_layers)()
         for index, (layer, block) in enumerate(zip(self._layers, decoder.blocks, strict=True)):
+            assert isinstance(block, Block)
             attention, mlp = block.attention, block.mlp
             for name, norm in (("attention_norm", block.attention_norm), ("mlp_norm", block.mlp_norm),
                                ("query_norm", attention.query_norm), ("key_norm", attention.key_norm)):  # fmt: skip

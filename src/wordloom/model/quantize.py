@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from wordloom.core.errors import InputError
+from wordloom.model.block import Block
 from wordloom.model.decoder import Decoder
 
 Bits = Literal[8, 4]
@@ -49,8 +50,7 @@ class QuantizedLinear(nn.Module):
         if self.bits == 8:
             return self.packed
         parts = [
-            torch.cat((part & 15, part >> 4), -1).view(self.out_features, -1)
-            for part in _blocks(self.packed, GROUP)
+            torch.cat((part & 15, part >> 4), -1).view(self.out_features, -1) for part in _blocks(self.packed, GROUP)
         ]
         return torch.cat(parts, -1).to(torch.int8) - 8
 
@@ -120,18 +120,40 @@ def _rounded_int4(weight: Tensor) -> tuple[Tensor, Tensor]:
     return q.view(weight.shape).to(torch.int8), best_scale
 
 
+def parse_bits(name: str) -> Bits:
+    """8 or 4 from int8 or int4.
+
+    Raises:
+        InputError: another name.
+    """
+    if name not in ("int8", "int4"):
+        raise InputError(f"{name!r} is no rounding of weights: known are int8 and int4.")
+    return 8 if name == "int8" else 4
+
+
 def quantize(decoder: Decoder, bits: Bits) -> Decoder:
     """Round the weights of every linear layer, in place.
 
     The embedding stays as it is; where it serves as output matrix too, that gets a rounded copy of its own.
+
+    Raises:
+        InputError: it is rounded already, or its widths are no multiples of 32 (int4).
     """
+    if isinstance(decoder.head, QuantizedLinear):
+        raise InputError("the model's weights are rounded already.")
     for block in decoder.blocks:
+        assert isinstance(block, Block)
         for module in (block.attention, block.mlp):
             for name, child in module.named_children():
                 if isinstance(child, nn.Linear):
                     setattr(module, name, QuantizedLinear(*rounded(child.weight, bits), _bias(child), bits))
-    decoder.head = QuantizedLinear(*rounded(decoder.output_weight, bits), None, bits)  # pyright: ignore[reportAttributeAccessIssue]
+    round_head(decoder, bits)
     return decoder.requires_grad_(False)
+
+
+def round_head(decoder: Decoder, bits: Bits) -> None:
+    """Give a decoder an output matrix in 8 or 4 bits."""
+    decoder.head = QuantizedLinear(*rounded(decoder.output_weight, bits), None, bits)  # pyright: ignore[reportAttributeAccessIssue]
 
 
 def _bias(linear: nn.Linear) -> Tensor | None:

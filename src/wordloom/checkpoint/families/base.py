@@ -68,6 +68,7 @@ BOOKKEEPING = frozenset(
         "finetuning_task",
         "prefix",
         "sep_token_id",
+        "quantization_config",
         "decoder_start_token_id",
     ]
 )
