@@ -18,7 +18,8 @@ from wordloom.core.console import remark
 from wordloom.core.errors import InputError
 from wordloom.core.hardware import probe
 from wordloom.evaluation.perplexity import Score, score
-from wordloom.generation.engine import Continuation, Engine
+from wordloom.generation.engine import Engine
+from wordloom.generation.jobs import Continuation
 from wordloom.generation.next_tokens import most_probable
 from wordloom.generation.request import GenerationRequest, Sampling, request_from
 from wordloom.model.cache import KVCache

@@ -118,6 +118,48 @@ def test_generate_streams_repeats_and_stops(work: Path):
     assert whole.startswith(cut) and whole[8:11] not in cut[3:]
 
 
+def test_many_prompts_go_on_where_they_stopped(work: Path):
+    (work / "prompts.jsonl").write_text(
+        '{"prompt": "The", "seed": 3}\n\n{"prompt": "春眠", "max_new_tokens": 5}\n', "utf-8"
+    )
+    command = ["generate", "run", "--prompts", "prompts.jsonl", "--out", "out/answers.jsonl", "--max-new-tokens", 8]
+    good(*command, cwd=work)
+    out = work / "out/answers.jsonl"
+    whole = out.read_text("utf-8")
+    rows = {row["line"]: row for row in map(json.loads, whole.splitlines())}
+    assert rows.keys() == {1, 3} and len(rows[3]["continuations"][0]["tokens"]) <= 5
+    out.write_text(whole[:-20], "utf-8")  # as a kill leaves it
+    good(*command, cwd=work)
+    assert {json.loads(line)["line"] for line in out.read_text("utf-8").splitlines()} == {1, 3}
+    for line, said in (('{"prompt": 1}', "must be text"), ("{}", 'no field "prompt"'), ("x", "not valid JSON"),
+                       ('{"prompt": "a", "top_kk": 2}', "line 1"), ("", "holds no prompt")):  # fmt: skip
+        (work / "bad.jsonl").write_text(line)
+        assert said in bad("generate", "run", "--prompts", "bad.jsonl", "--out", "no.jsonl", cwd=work)
+    assert not (work / "no.jsonl").exists()
+
+
+def test_forms_marks_and_rounding_on_the_command_line(work: Path):
+    assert good("generate", "run", "The", "--choices", "yes", "--choices", "否", cwd=work) in ("Theyes\n", "The否\n")
+    schema = '{"type": "object", "properties": {"n": {"type": "integer", "maximum": 99, "minimum": 0}}, "required": ["n"], "additionalProperties": false}'
+    found = json.loads(good("generate", "run", "The", "--json-schema", schema, "--json", "--seed", 1, cwd=work))
+    assert isinstance(json.loads(found["continuations"][0]["text"])["n"], int)
+    marked = good("generate", "run", "The", "--watermark-key", 7, "--watermark-bias", 9, "--eos-token-id", 399, "--max-new-tokens", 150,
+                  "--temperature", 2, "--top-p", 1, cwd=work)  # fmt: skip
+    (work / "marked.txt").write_text(marked, "utf-8")
+    assert json.loads(good("detect", "run", "marked.txt", "--watermark-key", 7, "--json", cwd=work))["z"] > 4
+    assert "shows no mark" in good("detect", "run", "marked.txt", "--watermark-key", 8, cwd=work)
+    good("quantize", "run", "--to", "int4", "--out", "small", cwd=work)
+    assert good("generate", "small", "The", "--greedy", "--max-new-tokens", 5, cwd=work).startswith("The")
+    assert "is not empty" in bad("quantize", "run", "--out", "small", cwd=work)
+    assert "already" in bad("quantize", "small", "--out", "smaller", cwd=work)
+
+
+def test_chat_answers_every_turn(work: Path):
+    said = good("chat", "run", "--max-new-tokens", 6, "--seed", 1, stdin="Hello\n/reset\nHello\n/quit\n", cwd=work)
+    first, second = said[: len(said) // 2], said[len(said) // 2 :]
+    assert first == second and first.strip()
+
+
 def test_next_and_score(work: Path):
     table = good("next", "run", "And so ended day", "--top", 5, cwd=work)
     assert "█" in table and "%" in table

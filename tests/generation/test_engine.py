@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from wordloom.core.errors import InputError
-from wordloom.generation.engine import Continuation, Engine
+from wordloom.generation.engine import Engine
+from wordloom.generation.jobs import Continuation
 from wordloom.generation.request import GenerationRequest
 from wordloom.generation.window import window_start
 from wordloom.model.config import Rope

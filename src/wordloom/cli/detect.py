@@ -49,6 +49,6 @@ def detect(
     if json:
         print_json(dataclasses.asdict(found))
         return
-    verdict = "bears the mark" if found.z > 4 else "may bear the mark" if found.z > 2 else "shows no mark"
+    verdict = "bears the mark" if found.z > 4 else "may bear the mark" if found.z > 3 else "shows no mark"
     say(f"The text {verdict}: {found.green} of {found.tokens} tokens are favoured by the key, "
         f"z = {found.z:.1f}, p = {found.p_value:.1g}.")  # fmt: skip

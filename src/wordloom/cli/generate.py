@@ -23,11 +23,12 @@ from wordloom.generation.request import (
     Search,
     Speed,
     Watermark,
+    request_from,
 )
 
 if TYPE_CHECKING:
     from wordloom.api import LanguageModel
-    from wordloom.generation.engine import Continuation, Job
+    from wordloom.generation.jobs import Continuation, Job
 
 
 def generate(
@@ -169,10 +170,12 @@ def _unanswered(prompts: Path, out: Path, options: dict[str, Any]) -> list[tuple
     answered = {line for line, _ in _lines(out, "line")} if out.exists() else set()
     found = []
     for line, row in _lines(prompts, "prompt"):
+        if not isinstance(row["prompt"], str):
+            raise InputError(
+                f'{prompts}, line {line}: "prompt" must be text, got {json_text.dumps(row["prompt"])[:60]}.'
+            )
         own = {name: value for name, value in row.items() if name not in ("prompt", "id")}
         try:
-            from wordloom.generation.request import request_from
-
             found.append((line, row["prompt"], request_from({**options, **own})))
         except InputError as error:
             raise InputError(f"{prompts}, line {line}: {error}") from None

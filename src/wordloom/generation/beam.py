@@ -13,7 +13,8 @@ import torch
 from torch import Tensor
 
 from wordloom.core.errors import InputError
-from wordloom.generation.engine import Continuation, Lane, Read, Strategy, Text, TokenScore
+from wordloom.generation.engine import Lane
+from wordloom.generation.jobs import Continuation, Read, Strategy, Text, TokenScore
 from wordloom.generation.sampling import candidates, gumbel
 
 if TYPE_CHECKING:

@@ -18,6 +18,8 @@ from wordloom.tokens.tokenizer import TextTokenizer
 
 MAX_DEPTH = 64
 """Levels of nesting in a schema."""
+_JSON: Any = {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "}
+"""One spelling of JSON: where blanks are free, a model may write nothing else for ever."""
 _KEPT = 32
 """Compiled forms that stay ready for the next request."""
 
@@ -79,7 +81,7 @@ class Forms:
 
     def _compile(self, kind: str, source: str) -> llguidance.LLMatcher:
         if kind == "json_schema":
-            grammar = llguidance.LLMatcher.grammar_from_json_schema(_checked_schema(source))
+            grammar = llguidance.LLMatcher.grammar_from_json_schema(_checked_schema(source), overrides=_JSON)
         elif kind == "regex":
             grammar = llguidance.LLMatcher.grammar_from_regex(source)
         elif kind == "choices":

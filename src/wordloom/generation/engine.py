@@ -10,120 +10,23 @@ strategy gets does not depend on what else is read.
 import time
 from collections import deque
 from collections.abc import Generator, Sequence
-from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from wordloom.core.errors import InputError, WordloomError
-from wordloom.core.hardware import probe, reuse_freed_memory
-from wordloom.generation import native
+from wordloom.core.hardware import reuse_freed_memory
 from wordloom.generation.constraints import Forms
-from wordloom.generation.native import NativeStep
-from wordloom.generation.prefixes import BLOCK, PrefixCache
+from wordloom.generation.jobs import Continuation, Job, Read, Reading, Strategy, Text
+from wordloom.generation.prefixes import BLOCK
+from wordloom.generation.reader import Reader
 from wordloom.generation.request import GenerationRequest
 from wordloom.generation.stream import TextStream
-from wordloom.generation.window import WHOLE, View, view_of
-from wordloom.model.cache import Segment, SlotBatch, Slots
+from wordloom.generation.window import view_of
+from wordloom.model.cache import Segment
 from wordloom.model.decoder import Decoder
-from wordloom.model.quantize import QuantizedLinear
 from wordloom.tokens.tokenizer import TextTokenizer
-
-
-@dataclass(eq=False)
-class Text:
-    """Tokens that a model reads, and how far it has read them."""
-
-    model: int
-    """0 is the engine's model, 1 its companion."""
-    tokens: list[int]
-    slot: int
-    view: View = WHOLE
-    known: int = 0
-    """Tokens of the view whose keys and values are in the slot."""
-
-
-class Read(NamedTuple):
-    """Read a text to its end and give the scores after the last tokens."""
-
-    text: Text
-    logits: int = 1
-    """After how many of the last tokens."""
-    hidden: bool = False
-    """Whether the last residual stream is wanted as well."""
-    layers: tuple[int, ...] = ()
-    """Blocks from which early scores are wanted."""
-
-
-class Reading(NamedTuple):
-    """What a read gives."""
-
-    logits: Tensor
-    """Shape (n, V), on the CPU in float32."""
-    hidden: Tensor | None
-    """Shape (n, D)."""
-    early: dict[int, Tensor]
-    """Per layer logits, shape (n, V)."""
-
-
-Strategy = Generator[list[Read], list[Reading], None]
-
-
-@dataclass(frozen=True)
-class TokenScore:
-    """How probable a token was, by the model's own distribution (before any processor)."""
-
-    token: int
-    logprob: float
-    top: tuple[tuple[int, float], ...]
-    """The most probable tokens there and their log-probabilities, best first."""
-
-
-@dataclass(eq=False)
-class Continuation:
-    """One text that a request gets."""
-
-    tokens: list[int] = field(default_factory=list)
-    """What was written, an end token included."""
-    text: str = ""
-    """The same as text, without special tokens and from a stop string on; empty where the engine has no tokenizer."""
-    finish_reason: str | None = None
-    """end (an end token), stop (a stop string), form (complete), length, dead end (nothing was allowed), cancelled."""
-    scores: list[TokenScore] = field(default_factory=list)
-    """One per token, if asked for."""
-    sum_logprobs: float | None = None
-    """Of a beam: the score it won by, before the length penalty."""
-    stream: TextStream | None = None
-
-
-@dataclass(eq=False)
-class Job:
-    """A request under way."""
-
-    prompt: list[int]
-    request: GenerationRequest
-    continuations: list[Continuation]
-    prompt_scores: list[TokenScore | None] = field(default_factory=list)
-    """One per token of the prompt, if asked for; None for the first."""
-    error: Exception | None = None
-    lanes: int = 0
-    """Strategies that are not finished."""
-
-    @property
-    def done(self) -> bool:
-        """Whether nothing more will come."""
-        return self.lanes == 0
-
-    def result(self) -> list[Continuation]:
-        """The continuations.
-
-        Raises:
-            WordloomError: the request failed.
-        """
-        if self.error is not None:
-            raise self.error
-        return self.continuations
 
 
 class Wanted(NamedTuple):
@@ -187,75 +90,6 @@ class Lane:
         self.engine.models[text.model].give(text.slot)
 
 
-class Model:
-    """A decoder with its slots."""
-
-    def __init__(self, decoder: Decoder, max_slots: int, prefix_bytes: int):
-        self.decoder = decoder
-        weight = decoder.embed.weight
-        self.device = weight.device
-        self.slots = Slots(decoder.config, weight.device, decoder.cache_dtype)
-        self.prefixes = PrefixCache(prefix_bytes)
-        self.max_slots = max_slots
-        self._free = list(range(max_slots))[::-1]
-        self._fits = native.fits(decoder)
-        # weights that are rounded to 8 or 4 bits lose nothing more by products in bf16
-        self._mixed = isinstance(decoder.head, QuantizedLinear) and probe(weight.device.type).bf16
-        self._step: NativeStep | None = None
-        if self._fits:
-            native.library()  # begins to build
-        self.seconds: dict[int, float] = {}
-        """Running mean of a step's time by number of tokens (a power of two)."""
-
-    @property
-    def in_use(self) -> int:
-        """Slots taken."""
-        return self.max_slots - len(self._free)
-
-    def take(self) -> int:
-        """The lowest free slot: slots in use stay close together."""
-        slot = min(self._free)
-        self._free.remove(slot)
-        return slot
-
-    def give(self, slot: int) -> None:
-        """A slot is free again."""
-        self._free.append(slot)
-
-    def read(
-        self, tokens: list[int], segments: list[Segment], wanted: "list[Wanted]", layers: Sequence[int]
-    ) -> tuple[Tensor, Tensor, dict[int, Tensor]]:
-        """One pass over some tokens: logits of the wanted rows, the last residual stream, early logits per layer."""
-        tokens_N = torch.tensor(tokens, device=self.device)
-        rows = [row for each in wanted for row in range(each.begin, each.end)]
-        if not layers and len(tokens) <= native.MAX_TOKENS and (step := self._compiled()) is not None:
-            hidden_ND, logits = step.read(tokens_N, self.slots, segments, rows)
-            return logits, hidden_ND, {}
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self._mixed):
-            hidden_ND, early = self.decoder.read(tokens_N, SlotBatch(self.slots, segments), layers)
-
-        def scores(x_ND: Tensor) -> Tensor:
-            return self.decoder.unembed(x_ND[rows]).float().cpu() if rows else torch.empty(0)
-
-        return scores(hidden_ND), hidden_ND, {layer: scores(each) for layer, each in early.items()}
-
-    def _compiled(self) -> NativeStep | None:
-        """The compiled step, as soon as it is there."""
-        if self._step is None and self._fits and (library := native.library()) is not None:
-            self._step = NativeStep(self.decoder, library)
-        return self._step
-
-    def cost(self, n_tokens: int) -> float | None:
-        """Seconds that a step of so many tokens takes; None while unknown."""
-        return self.seconds.get((n_tokens - 1).bit_length())
-
-    def timed(self, n_tokens: int, seconds: float) -> None:
-        """Learn from a step."""
-        size = (n_tokens - 1).bit_length()
-        before = self.seconds.get(size)
-        self.seconds[size] = seconds if before is None else 0.9 * before + 0.1 * seconds
-
-
 class Engine:
     """Runs requests, many at once.
 
@@ -290,7 +124,7 @@ class Engine:
             raise InputError(f"the second model must have the vocabulary of the first, not another ({sizes} tokens).")
         reuse_freed_memory()
         self.tokenizer, self.chunk = tokenizer, chunk
-        self.models = [Model(each, max_slots, prefix_bytes) for each in (decoder, companion) if each is not None]
+        self.models = [Reader(each, max_slots, prefix_bytes) for each in (decoder, companion) if each is not None]
         self._forms: dict[frozenset[int], Forms] = {}
         self._breakers: dict[tuple[str, ...], frozenset[int]] = {}
         self._waiting: deque[Lane] = deque()
@@ -455,7 +289,7 @@ class Engine:
                 work.append((lane, index, Segment(text.slot, text.known, count, len(text.tokens) - text.view.first)))
         return work
 
-    def _read(self, model: Model, work: list[tuple[Lane, int, Segment]]) -> None:
+    def _read(self, model: Reader, work: list[tuple[Lane, int, Segment]]) -> None:
         started = time.perf_counter()
         tokens: list[int] = []
         wanted: list[Wanted] = []
@@ -469,7 +303,8 @@ class Engine:
             rows = min(segment.count, read.logits - missing)
             if rows > 0:
                 wanted.append(Wanted(lane, index, len(tokens) - rows, len(tokens), segment.count > 1))
-        self._deliver(wanted, *model.read(tokens, [segment for _, _, segment in work], wanted, layers))
+        rows = [row for each in wanted for row in range(each.begin, each.end)]
+        self._deliver(wanted, *model.read(tokens, [segment for _, _, segment in work], rows, layers))
         model.timed(len(tokens), time.perf_counter() - started)
 
     def _deliver(self, wanted: list[Wanted], logits: Tensor, hidden_ND: Tensor, early: dict[int, Tensor]) -> None:

@@ -15,7 +15,8 @@ from torch.nn import functional as F
 from wordloom.core.errors import InputError, WordloomError
 from wordloom.core.randomness import derive_seed
 from wordloom.generation.beam import beam_search
-from wordloom.generation.engine import Continuation, Engine, Job, Lane, Read, Reading, Strategy, Text, TokenScore
+from wordloom.generation.engine import Engine, Lane
+from wordloom.generation.jobs import Continuation, Job, Read, Reading, Strategy, Text, TokenScore
 from wordloom.generation.processors import Processors
 from wordloom.generation.request import GenerationRequest
 from wordloom.generation.sampling import Mirostat, draw

@@ -1,0 +1,106 @@
+"""What passes between the engine, its strategies and those who ask: texts, reads, jobs and what comes of them."""
+
+from collections.abc import Generator
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from torch import Tensor
+
+from wordloom.generation.request import GenerationRequest
+from wordloom.generation.stream import TextStream
+from wordloom.generation.window import WHOLE, View
+
+
+@dataclass(eq=False)
+class Text:
+    """Tokens that a model reads, and how far it has read them."""
+
+    model: int
+    """0 is the engine's model, 1 its companion."""
+    tokens: list[int]
+    slot: int
+    view: View = WHOLE
+    known: int = 0
+    """Tokens of the view whose keys and values are in the slot."""
+
+
+class Read(NamedTuple):
+    """Read a text to its end and give the scores after the last tokens."""
+
+    text: Text
+    logits: int = 1
+    """After how many of the last tokens."""
+    hidden: bool = False
+    """Whether the last residual stream is wanted as well."""
+    layers: tuple[int, ...] = ()
+    """Blocks from which early scores are wanted."""
+
+
+class Reading(NamedTuple):
+    """What a read gives."""
+
+    logits: Tensor
+    """Shape (n, V), on the CPU in float32."""
+    hidden: Tensor | None
+    """Shape (n, D)."""
+    early: dict[int, Tensor]
+    """Per layer logits, shape (n, V)."""
+
+
+Strategy = Generator[list[Read], list[Reading], None]
+
+
+@dataclass(frozen=True)
+class TokenScore:
+    """How probable a token was, by the model's own distribution (before any processor)."""
+
+    token: int
+    logprob: float
+    top: tuple[tuple[int, float], ...]
+    """The most probable tokens there and their log-probabilities, best first."""
+
+
+@dataclass(eq=False)
+class Continuation:
+    """One text that a request gets."""
+
+    tokens: list[int] = field(default_factory=list)
+    """What was written, an end token included."""
+    text: str = ""
+    """The same as text, without special tokens and from a stop string on; empty where the engine has no tokenizer."""
+    finish_reason: str | None = None
+    """end (an end token), stop (a stop string), form (complete), length, dead end (nothing was allowed), cancelled."""
+    scores: list[TokenScore] = field(default_factory=list)
+    """One per token, if asked for."""
+    sum_logprobs: float | None = None
+    """Of a beam: the score it won by, before the length penalty."""
+    stream: TextStream | None = None
+
+
+@dataclass(eq=False)
+class Job:
+    """A request under way."""
+
+    prompt: list[int]
+    request: GenerationRequest
+    continuations: list[Continuation]
+    prompt_scores: list[TokenScore | None] = field(default_factory=list)
+    """One per token of the prompt, if asked for; None for the first."""
+    error: Exception | None = None
+    lanes: int = 0
+    """Strategies that are not finished."""
+
+    @property
+    def done(self) -> bool:
+        """Whether nothing more will come."""
+        return self.lanes == 0
+
+    def result(self) -> list[Continuation]:
+        """The continuations.
+
+        Raises:
+            WordloomError: the request failed.
+        """
+        if self.error is not None:
+            raise self.error
+        return self.continuations
