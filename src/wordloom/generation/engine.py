@@ -9,7 +9,7 @@ strategy gets does not depend on what else is read.
 
 import time
 from collections import deque
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from typing import NamedTuple
 
 import torch
@@ -185,20 +185,29 @@ class Engine:
         Raises:
             WordloomError: the request failed.
         """
-        told = [0] * len(job.continuations)
+        news = self.events(job)
         try:
             while True:
-                for index, each in enumerate(job.continuations):
-                    while told[index] < len(each.tokens):
-                        told[index] += 1
-                        piece = each.stream.take() if each.stream and told[index] == len(each.tokens) else ""
-                        yield index, each.tokens[told[index] - 1], piece
+                yield from news()
                 if job.done:
                     break
                 self.step()
             job.result()
         finally:
             self.cancel(job)
+
+    def events(self, job: Job) -> Callable[[], Iterator[tuple[int, int, str]]]:
+        """What tells, each time it is called, what has come since: (continuation, token, new text)."""
+        told = [0] * len(job.continuations)
+
+        def since() -> Iterator[tuple[int, int, str]]:
+            for index, each in enumerate(job.continuations):
+                while told[index] < len(each.tokens):
+                    told[index] += 1
+                    piece = each.stream.take() if each.stream and told[index] == len(each.tokens) else ""
+                    yield index, each.tokens[told[index] - 1], piece
+
+        return since
 
     @property
     def slots_in_use(self) -> int:

@@ -5,6 +5,7 @@ the background while the first tokens are written by PyTorch, and is kept for th
 """
 
 import ctypes
+import errno
 import hashlib
 import os
 import platform
@@ -227,10 +228,12 @@ def _library() -> ctypes.CDLL:
     ).hexdigest()[:16]
     for folder in _folders():
         path = folder / f"step-{key}.so"
-        if path.exists():
-            return ctypes.CDLL(str(path))
         try:
-            folder.mkdir(parents=True, exist_ok=True)
+            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            if folder.stat().st_uid != os.getuid():
+                continue  # somebody else's: what lies there is not ours to run
+            if path.exists():
+                return ctypes.CDLL(str(path))
             with tempfile.TemporaryDirectory(dir=folder) as room:
                 code, built = Path(room) / "step.c", Path(room) / path.name
                 code.write_text(source)
@@ -241,14 +244,14 @@ def _library() -> ctypes.CDLL:
         except PermissionError:
             continue
         except OSError as error:
-            if error.errno not in (30, 28):  # read-only, full: elsewhere then
+            if error.errno not in (errno.EROFS, errno.ENOSPC, errno.ENOTDIR):
                 raise
     raise OSError("no folder to build in")
 
 
 def _folders() -> list[Path]:
     """Where the library may be kept: the user's cache, else a temporary folder of the user's own."""
-    home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "wordloom"
+    home = Path(os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser()) / "wordloom"
     return [home, Path(tempfile.gettempdir()) / f"wordloom-{os.getuid()}"]
 
 

@@ -1,0 +1,57 @@
+"""The engine beside an event loop: many users at once, who come, fail and leave."""
+
+import asyncio
+
+import pytest
+
+from wordloom.core.errors import InputError
+from wordloom.generation.background import BackgroundEngine
+from wordloom.generation.engine import Engine
+from wordloom.generation.request import GenerationRequest
+
+from ..conftest import random_decoder, tiny_config
+
+DECODER = random_decoder(tiny_config())
+
+
+def test_many_users_get_what_each_would_get_alone():
+    requests = [
+        GenerationRequest(max_new_tokens=20, seed=seed, num_return_sequences=2, eos_token_id=()) for seed in range(8)
+    ]
+    engine = Engine(DECODER)
+    expected = [engine.submit([5, 6, seed + 7], request) for seed, request in enumerate(requests)]
+    engine.run(expected)
+
+    async def everybody() -> list[list[list[int]]]:
+        with BackgroundEngine(Engine(DECODER, max_slots=5)) as background:
+            asked = (background.complete([5, 6, seed + 7], request) for seed, request in enumerate(requests))
+            return [[each.tokens for each in found] for found in await asyncio.gather(*asked)]
+
+    found = asyncio.run(everybody())
+    assert found == [[each.tokens for each in job.result()] for job in expected]
+
+
+def test_who_fails_or_leaves_disturbs_nobody():
+    engine = Engine(DECODER, max_slots=4)
+    endless = GenerationRequest(max_new_tokens=10_000, eos_token_id=())
+
+    async def scene() -> list[int]:
+        background = BackgroundEngine(engine)
+        with pytest.raises(InputError, match="token 999"):
+            await background.complete([999], endless)
+        async for _ in background.stream([5], endless):
+            break
+        waiting = asyncio.create_task(background.complete([6], endless))
+        await asyncio.sleep(0)
+        waiting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await waiting
+        found = await background.complete([7], GenerationRequest(max_new_tokens=5, seed=1, eos_token_id=()))
+        left = asyncio.create_task(background.complete([8], endless))
+        await asyncio.sleep(0)
+        await asyncio.to_thread(background.close)
+        await left
+        return found[0].tokens
+
+    assert len(asyncio.run(scene())) == 5
+    assert engine.slots_in_use == 0
