@@ -77,7 +77,7 @@ def read_bits(config: Mapping[str, Any], where: str) -> Bits | None:
         ):
             return bits
     raise CheckpointError(
-        f"{where}: its weights are rounded in a way that Wordloom does not read ({found.get('quant_method')}, "
+        f"{where}: quantization_config rounds the weights in a way that Wordloom does not read ({found.get('quant_method')}, "
         f"{found.get('format', 'no format')}); it reads compressed-tensors' pack-quantized with int8 channels or int4 groups of 32."
     )
 

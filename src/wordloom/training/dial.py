@@ -131,12 +131,12 @@ def turn(
     if model.dropout is None:
         epochs = tokens / corpus_tokens if corpus_tokens else 0.0
         pressure = epochs * math.sqrt(size / corpus_tokens) if corpus_tokens else 0.0
-        dropout = 0.0 if pressure <= 8 else 0.1 if pressure <= 20 else 0.2
+        dropout = 0.0 if pressure <= 6 else 0.1 if pressure <= 20 else 0.2
         model = replace(model, dropout=dropout)
         derive(
             "dropout",
             str(dropout),
-            f"0 up to 8 epochs x sqrt(size / tokens), 0.1 up to 20, then 0.2; here {pressure:.1f}",
+            f"0 up to 6 epochs x sqrt(size / tokens), 0.1 up to 20, then 0.2; here {pressure:.1f}",
         )
     return Dial(model, training, derived, tokens)
 
