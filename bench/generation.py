@@ -58,16 +58,21 @@ def streams() -> list[list[int]]:
 
 
 def write_model(folder: Path, size: Size, arch: str) -> None:
+    from tokenizers import Tokenizer, models
+
     from wordloom.checkpoint.folder import write_model_files
     from wordloom.core.randomness import generator
     from wordloom.model.decoder import Decoder
     from wordloom.model.presets import from_scratch
+    from wordloom.tokens.tokenizer import TextTokenizer
 
     config = from_scratch(arch, vocab_size=VOCABULARY, n_layers=size.layers, d_model=size.width, n_heads=size.heads,  # pyright: ignore
                           n_kv_heads=size.heads, context_length=2048, bos_token_id=0, eos_token_id=0, pad_token_id=1)  # fmt: skip
     decoder = Decoder(config)
     decoder.initialise(generator(0, "bench"))
     write_model_files(decoder, folder)
+    words = Tokenizer(models.WordLevel({f"t{number}": number for number in range(VOCABULARY)}, unk_token="t0"))
+    TextTokenizer(words, dict.fromkeys(("bos_token", "eos_token", "unk_token"), "t0")).save_pretrained(folder)
 
 
 def write_gguf(source: Path, path: Path, kind: str) -> None:
