@@ -487,7 +487,7 @@ static void wait_for_all(Team *team, int threads) {
         return;
     }
     for (int spins = 0; atomic_load_explicit(&team->generation, memory_order_acquire) == generation; spins++) {
-        if (spins < 4000) RELAX();
+        if (spins < 400) RELAX();
         else sched_yield();  /* somebody else needs this core */
     }
 }
