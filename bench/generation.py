@@ -77,7 +77,7 @@ def write_model(folder: Path, size: Size, arch: str) -> None:
 
 def write_gguf(source: Path, path: Path, kind: str) -> None:
     """llama.cpp's file; queries and keys in its order of rotated pairs."""
-    import gguf
+    import gguf  # pyright: ignore[reportMissingImports]
     from safetensors.numpy import load_file
 
     config, weights = json.loads((source / "config.json").read_text()), load_file(source / "model.safetensors")
@@ -200,7 +200,7 @@ def run_hf(folder: Path, kind: str) -> dict[str, Any]:
 
 
 def run_llamacpp(folder: Path, kind: str) -> dict[str, Any]:
-    from llama_cpp import Llama
+    from llama_cpp import Llama  # pyright: ignore[reportMissingImports]
 
     path = folder / f"model-{kind}.gguf"
     if not path.exists():
@@ -233,11 +233,11 @@ def run_llamacpp(folder: Path, kind: str) -> dict[str, Any]:
 
 
 def run_ct2(folder: Path, kind: str) -> dict[str, Any]:
-    import ctranslate2
+    import ctranslate2  # pyright: ignore[reportMissingImports]
 
     made = folder / f"ct2-{kind}"
     if not made.exists():
-        from ctranslate2.converters import TransformersConverter
+        from ctranslate2.converters import TransformersConverter  # pyright: ignore[reportMissingImports]
 
         TransformersConverter(str(folder)).convert(str(made), quantization="int8" if kind == "int8" else "float32")
     model = ctranslate2.Generator(str(made), device="cpu", intra_threads=2)
