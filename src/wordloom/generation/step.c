@@ -66,7 +66,7 @@ typedef uint16_t u16x16 __attribute__((vector_size(32), aligned(2)));
 typedef int8_t i8x16 __attribute__((vector_size(16), aligned(1)));
 typedef uint8_t u8x16 __attribute__((vector_size(16), aligned(1)));
 
-#define UNROLL _Pragma("GCC unroll 8")
+#define UNROLL _Pragma("GCC unroll 16")
 #define INLINE static inline __attribute__((always_inline))
 
 INLINE f32x16 load(const float *p) { return *(const f32x16 *)p; }
@@ -91,6 +91,26 @@ INLINE float sum(f32x16 v) {
     const f32x4 *quarter = (const f32x4 *)&eight;
     f32x4 four = quarter[0] + quarter[1];
     return (four[0] + four[2]) + (four[1] + four[3]);
+}
+#ifdef __clang__
+#define LANES(a, b, ...) __builtin_shufflevector(a, b, __VA_ARGS__)
+#else
+#define LANES(a, b, ...) __builtin_shuffle(a, b, (i32x16){__VA_ARGS__})
+#endif
+/* Lane i: the sum of v[i]. Each round adds the halves of pairs: half the instructions of 16 sums. */
+INLINE f32x16 sums(const f32x16 *v) {
+    f32x16 a[8], b[4], c[2];
+    UNROLL for (int i = 0; i < 8; i++)
+        a[i] = LANES(v[i], v[i + 8], 0, 1, 2, 3, 4, 5, 6, 7, 16, 17, 18, 19, 20, 21, 22, 23)
+             + LANES(v[i], v[i + 8], 8, 9, 10, 11, 12, 13, 14, 15, 24, 25, 26, 27, 28, 29, 30, 31);
+    UNROLL for (int i = 0; i < 4; i++)
+        b[i] = LANES(a[i], a[i + 4], 0, 1, 2, 3, 16, 17, 18, 19, 8, 9, 10, 11, 24, 25, 26, 27)
+             + LANES(a[i], a[i + 4], 4, 5, 6, 7, 20, 21, 22, 23, 12, 13, 14, 15, 28, 29, 30, 31);
+    UNROLL for (int i = 0; i < 2; i++)
+        c[i] = LANES(b[i], b[i + 2], 0, 1, 16, 17, 4, 5, 20, 21, 8, 9, 24, 25, 12, 13, 28, 29)
+             + LANES(b[i], b[i + 2], 2, 3, 18, 19, 6, 7, 22, 23, 10, 11, 26, 27, 14, 15, 30, 31);
+    return LANES(c[0], c[1], 0, 16, 2, 18, 4, 20, 6, 22, 8, 24, 10, 26, 12, 28, 14, 30)
+         + LANES(c[0], c[1], 1, 17, 3, 19, 5, 21, 7, 23, 9, 25, 11, 27, 13, 29, 15, 31);
 }
 INLINE f32x16 all(float value) { return (f32x16){0} + value; }
 INLINE f32x16 pick(i32x16 which, f32x16 yes, f32x16 no) {
@@ -123,40 +143,51 @@ INLINE f32x16 error_function(f32x16 x) {
 
 #define AHEAD 4096 /* bytes that a row's product asks for in advance */
 
-/* --- products: y[m][r] = sum over c of weight[r][c] x[m][c], for R rows and M inputs at a time --- */
+/* --- products: y[m][r] = sum over c of weight[r][c] x[m][c], a tile of ROWS rows and up to ROWS inputs at a time --- */
 
-INLINE void tile_f32(const float *w, long stride, const float *x, long x_stride, int cols, int R, int M, float *out) {
-    f32x16 acc[8][8];
-    UNROLL for (int r = 0; r < R; r++) UNROLL for (int m = 0; m < M; m++) acc[r][m] = (f32x16){0};
+#define ROWS 4
+
+/* What to ask of memory while a tile is computed: bytes of the weights that come next, `lines` cache lines a step. */
+typedef struct { const char *from; long bytes_a_step; int lines; } Ahead;
+
+INLINE void ask(const Ahead *ahead, long step) {
+    const char *at = ahead->from + step * ahead->bytes_a_step;
+    if (ahead->lines > 0) __builtin_prefetch(at);
+    if (ahead->lines > 1) __builtin_prefetch(at + 64);
+    if (ahead->lines > 2) __builtin_prefetch(at + 128), __builtin_prefetch(at + 192);
+}
+
+INLINE void tile_f32(const float *w, const float *x, int cols, int M, const Ahead *ahead, float *out) {
+    f32x16 acc[ROWS * ROWS];
+    UNROLL for (int i = 0; i < ROWS * ROWS; i++) acc[i] = (f32x16){0};
     int c = 0;
     for (; c + 16 <= cols; c += 16) {
-        UNROLL for (int r = 0; r < R; r++) __builtin_prefetch(w + (R + r) * stride + c);
+        ask(ahead, c / 16);
         UNROLL for (int m = 0; m < M; m++) {
-            f32x16 input = load(x + m * x_stride + c);
-            UNROLL for (int r = 0; r < R; r++) acc[r][m] += load(w + r * stride + c) * input;
+            f32x16 input = load(x + (long)m * cols + c);
+            UNROLL for (int r = 0; r < ROWS; r++) acc[m * ROWS + r] += load(w + (long)r * cols + c) * input;
         }
     }
-    UNROLL for (int r = 0; r < R; r++)
-        UNROLL for (int m = 0; m < M; m++) {
-            float total = sum(acc[r][m]);
-            for (int i = c; i < cols; i++) total += w[r * stride + i] * x[m * x_stride + i];
-            out[r * 8 + m] = total;
-        }
+    *(f32x16 *)out = sums(acc);
+    for (; c < cols; c++)
+        for (int i = 0; i < M * ROWS; i++) out[i] += w[(long)(i % ROWS) * cols + c] * x[(long)(i / ROWS) * cols + c];
 }
 
 #if BF16_DOT
-INLINE void tile_bf16(const uint16_t *w, long stride, const uint16_t *x, long x_stride, int cols, int R, int M, float *out) {
-    __m512 acc[8][8];
-    UNROLL for (int r = 0; r < R; r++) UNROLL for (int m = 0; m < M; m++) acc[r][m] = _mm512_setzero_ps();
+INLINE void tile_bf16(const uint16_t *w, const uint16_t *x, int cols, int M, const Ahead *ahead, float *out) {
+    __m512 acc[ROWS * ROWS];
+    UNROLL for (int i = 0; i < ROWS * ROWS; i++) acc[i] = _mm512_setzero_ps();
     for (int c = 0; c < cols; c += 32) {
-        UNROLL for (int r = 0; r < R; r++) __builtin_prefetch(w + (R + r) * stride + c);
+        ask(ahead, c / 32);
         UNROLL for (int m = 0; m < M; m++) {
-            __m512bh input = (__m512bh)_mm512_loadu_si512(x + m * x_stride + c);
-            UNROLL for (int r = 0; r < R; r++)
-                acc[r][m] = _mm512_dpbf16_ps(acc[r][m], (__m512bh)_mm512_loadu_si512(w + r * stride + c), input);
+            __m512bh input = (__m512bh)_mm512_loadu_si512(x + (long)m * cols + c);
+            UNROLL for (int r = 0; r < ROWS; r++) {
+                __m512bh weights = (__m512bh)_mm512_loadu_si512(w + (long)r * cols + c);
+                acc[m * ROWS + r] = _mm512_dpbf16_ps(acc[m * ROWS + r], weights, input);
+            }
         }
     }
-    UNROLL for (int r = 0; r < R; r++) UNROLL for (int m = 0; m < M; m++) out[r * 8 + m] = _mm512_reduce_add_ps(acc[r][m]);
+    *(f32x16 *)out = sums((const f32x16 *)acc);
 }
 
 /* 32 weights as bf16, exact. */
@@ -248,16 +279,11 @@ static float row_bf16(const uint16_t *w, const uint16_t *x, int cols) {
 #endif
 
 #define TILES(NAME, TYPE)                                                                                             \
-    static void NAME##_rows(const TYPE *w, long stride, const TYPE *x, long x_stride, int cols, int R, int M, float *out) { \
-        if (R == 4 && M == 1) NAME(w, stride, x, x_stride, cols, 4, 1, out);                                     \
-        else if (R == 4 && M == 2) NAME(w, stride, x, x_stride, cols, 4, 2, out);                                     \
-        else if (R == 4 && M == 3) NAME(w, stride, x, x_stride, cols, 4, 3, out);                                     \
-        else if (R == 4 && M == 4) NAME(w, stride, x, x_stride, cols, 4, 4, out);                                     \
-        else if (R == 4 && M == 5) NAME(w, stride, x, x_stride, cols, 4, 5, out);                                     \
-        else if (R == 4 && M == 6) NAME(w, stride, x, x_stride, cols, 4, 6, out);                                     \
-        else                                                                                                          \
-            for (int r = 0; r < R; r++)                                                                               \
-                for (int m = 0; m < M; m++) NAME(w + r * stride, stride, x + m * x_stride, x_stride, cols, 1, 1, out + r * 8 + m); \
+    static void NAME##s(const TYPE *w, const TYPE *x, int cols, int M, const Ahead *ahead, float *out) {              \
+        if (M == 1) NAME(w, x, cols, 1, ahead, out);                                                                  \
+        else if (M == 2) NAME(w, x, cols, 2, ahead, out);                                                             \
+        else if (M == 3) NAME(w, x, cols, 3, ahead, out);                                                             \
+        else NAME(w, x, cols, 4, ahead, out);                                                                         \
     }
 TILES(tile_f32, float)
 #if BF16_DOT
@@ -292,7 +318,6 @@ static void decode_bf16(const Linear *L, int row, int R, uint16_t *out) {
     for (int r = 0; r < R; r++, out += cols)
         for (long c = 0; c < cols; c += 32) {
             long at = (row + r) * cols + c;
-            __builtin_prefetch((const char *)L->weight + (at + R * cols) / (L->kind == INT8 ? 1 : 2));
             __m512i weights = L->kind == INT8 ? (__m512i)int8_as_bf16((const int8_t *)L->weight + at)
                                               : int4_as_bf16((const uint8_t *)L->weight + (row + r) * cols / 2,
                                                              L->scale + (row + r) * cols / 32, c, cols);
@@ -300,6 +325,22 @@ static void decode_bf16(const Linear *L, int row, int R, uint16_t *out) {
         }
 }
 #endif
+
+static int as_bf16(const Linear *L) { return BF16_DOT && L->kind != F32 && L->cols % 32 == 0; }
+
+static long row_bytes(const Linear *L) {
+    return L->kind == F32 ? L->cols * 4L : L->kind == BF16 ? L->cols * 2L : L->kind == INT8 ? L->cols : L->cols / 2;
+}
+
+/* R rows as the tiles take them. */
+static void decode(const Linear *L, int row, int R, void *out) {
+    if (L->kind == F32 || (L->kind == BF16 && as_bf16(L)))
+        memcpy(out, (const char *)L->weight + row * row_bytes(L), R * row_bytes(L));
+#if BF16_DOT
+    else if (as_bf16(L)) decode_bf16(L, row, R, out);
+#endif
+    else decode_f32(L, row, R, out);
+}
 
 typedef struct {
     float *x;         /* inputs of a product, (tokens, cols) */
@@ -309,8 +350,6 @@ typedef struct {
 } Scratch;
 
 #define MAX_TOKENS 32
-
-static int as_bf16(const Linear *L) { return BF16_DOT && L->kind != F32 && L->cols % 32 == 0; }
 
 static void convert(const float *x, uint16_t *out, long n) {
 #if BF16_DOT
@@ -325,7 +364,7 @@ static void convert(const float *x, uint16_t *out, long n) {
 /* Rows begin .. end-1 of a product; out has `stride` floats a token; scratch->x_bf16 holds the inputs where as_bf16. */
 static void product(const Linear *L, const float *x, int n, int begin, int end, float *out, long stride, int add, Scratch *s) {
     long cols = L->cols;
-    float tile[8 * 8];
+    float tile[ROWS * ROWS];
     if (n == 1 && (as_bf16(L) || L->kind == F32)) {
         for (long row = begin; row < end; row++) {
             float y = L->kind == F32 ? row_f32((const float *)L->weight + row * cols, x, cols)
@@ -342,51 +381,51 @@ static void product(const Linear *L, const float *x, int n, int begin, int end, 
         }
         return;
     }
-    for (int row = begin; row < end;) {
-        int R = row + 4 <= end ? 4 : 1;
-        const void *w = L->weight;
-        long first = row;
-        if (L->kind == F32 || (as_bf16(L) && L->kind == BF16)) {
-            w = (const char *)w + first * cols * (L->kind == F32 ? 4 : 2);
-        } else {
-#if BF16_DOT
-            if (as_bf16(L)) decode_bf16(L, row, R, s->rows);
-            else
-#endif
-                decode_f32(L, row, R, s->rows);
+    const int chunks = (n + ROWS - 1) / ROWS, steps = as_bf16(L) ? cols / 32 : (cols + 15) / 16;
+    const long bytes = row_bytes(L), share = ROWS * bytes / chunks, a_step = (share + steps - 1) / steps;
+    for (int row = begin; row < end; row += ROWS) {
+        int R = row + ROWS <= end ? ROWS : end - row;
+        const char *stored = (const char *)L->weight + row * bytes;
+        const void *w = stored;
+        if (R < ROWS || !(L->kind == F32 || (as_bf16(L) && L->kind == BF16))) {
             w = s->rows;
+            decode(L, row, R, s->rows);
         }
-        for (int m = 0; m < n;) {
-            int M = n - m >= 6 ? 6 : n - m;
-            if (n - m == 8) M = 4;
+        for (int m = 0, chunk = 0; m < n; m += ROWS, chunk++) {
+            int M = m + ROWS <= n ? ROWS : n - m;
+            Ahead ahead = {stored + 2 * ROWS * bytes + chunk * share, a_step, (int)((a_step + 63) / 64)};
 #if BF16_DOT
-            if (as_bf16(L)) tile_bf16_rows(w, cols, s->x_bf16 + m * cols, cols, cols, R, M, tile);
+            if (as_bf16(L)) tile_bf16s(w, s->x_bf16 + m * cols, cols, M, &ahead, tile);
             else
 #endif
-                tile_f32_rows(w, cols, x + m * cols, cols, cols, R, M, tile);
-            for (int r = 0; r < R; r++)
-                for (int i = 0; i < M; i++) {
-                    float y = tile[r * 8 + i];
+                tile_f32s(w, x + m * cols, cols, M, &ahead, tile);
+            for (int i = 0; i < M; i++)
+                for (int r = 0; r < R; r++) {
+                    float y = tile[i * ROWS + r];
                     if (L->kind == INT8) y *= L->scale[row + r];
                     if (L->bias) y += L->bias[row + r];
                     float *at = out + (m + i) * stride + row + r;
                     *at = add ? *at + y : y;
                 }
-            m += M;
         }
-        row += R;
     }
 }
 
 /* --- the small parts --- */
 
 static void normalise(const Norm *norm, int layer_norm, float eps, const float *x, float *out, int d) {
-    double total = 0, squares = 0;
-    for (int i = 0; i < d; i++) total += x[i];
-    float mean = layer_norm ? (float)(total / d) : 0;
-    for (int i = 0; i < d; i++) squares += (double)(x[i] - mean) * (x[i] - mean);
-    float factor = 1.0f / sqrtf((float)(squares / d) + eps);
-    for (int i = 0; i < d; i++) out[i] = (x[i] - mean) * factor * norm->weight[i] + (norm->bias ? norm->bias[i] : 0);
+    f32x16 total = {0}, squares = {0};
+    float mean = 0, rest = 0;
+    int i = 0;
+    if (layer_norm) {
+        for (; i + 16 <= d; i += 16) total += load(x + i);
+        for (mean = sum(total); i < d; i++) mean += x[i];
+        mean /= d;
+    }
+    for (i = 0; i + 16 <= d; i += 16) squares += (load(x + i) - mean) * (load(x + i) - mean);
+    for (; i < d; i++) rest += (x[i] - mean) * (x[i] - mean);
+    float factor = 1.0f / sqrtf((sum(squares) + rest) / d + eps);
+    for (i = 0; i < d; i++) out[i] = (x[i] - mean) * factor * norm->weight[i] + (norm->bias ? norm->bias[i] : 0);
 }
 
 INLINE f32x16 activate(f32x16 x, int kind) {
@@ -431,16 +470,41 @@ INLINE float dot_key(const float *q, const void *key, int bf16, int d) {
     return total;
 }
 
+INLINE void fetch(const char *from, long bytes) {
+    for (long at = 0; at < bytes; at += 64) __builtin_prefetch(from + at);
+}
+
+/* scores[0 .. 15] of 16 keys, one after the other in memory; d a multiple of 16. */
+INLINE void dot_keys(const float *q, const char *keys, const char *ahead, int bf16, int d, float *scores) {
+    f32x16 acc[16];
+    fetch(ahead, 16 * d * (bf16 ? 2 : 4));
+    UNROLL for (int k = 0; k < 16; k++) acc[k] = (f32x16){0};
+    for (int i = 0; i < d; i += 16) {
+        f32x16 part = load(q + i);
+        UNROLL for (int k = 0; k < 16; k++) {
+            long at = (long)k * d + i;
+            acc[k] += part * (bf16 ? load_bf16((const uint16_t *)keys + at) : load((const float *)keys + at));
+        }
+    }
+    *(f32x16 *)scores = sums(acc);
+}
+
 /* y = sum over j of weight[j] value[j], 16 * V columns at a time. */
 INLINE void weigh(float *y, const float *weights, const char *values, int n, int bf16, int d, int V) {
-    int size = bf16 ? 2 : 4;
-    f32x16 acc[4] = {{0}, {0}, {0}, {0}};
-    for (int j = 0; j < n; j++) {
-        const char *value = values + (long)j * d * size;
-        UNROLL for (int v = 0; v < V; v++)
-            acc[v] += weights[j] * (bf16 ? load_bf16((const uint16_t *)value + 16 * v) : load((const float *)value + 16 * v));
-    }
-    UNROLL for (int v = 0; v < V; v++) *(f32x16 *)(y + 16 * v) = acc[v];
+    int size = bf16 ? 2 : 4, j = 0;
+    f32x16 acc[4 * 2];  /* of even and odd j, so that a sum need not wait for the one before */
+    UNROLL for (int i = 0; i < 2 * V; i++) acc[i] = (f32x16){0};
+    for (; j + 2 <= n; j += 2)
+        UNROLL for (int i = 0; i < 2 * V; i++) {
+            const char *value = values + ((long)(j + i / V) * d + 16 * (i % V)) * size;
+            acc[i] += weights[j + i / V] * (bf16 ? load_bf16((const uint16_t *)value) : load((const float *)value));
+        }
+    for (; j < n; j++)
+        UNROLL for (int v = 0; v < V; v++) {
+            const char *value = values + ((long)j * d + 16 * v) * size;
+            acc[v] += weights[j] * (bf16 ? load_bf16((const uint16_t *)value) : load((const float *)value));
+        }
+    UNROLL for (int v = 0; v < V; v++) *(f32x16 *)(y + 16 * v) = acc[v] + acc[V + v];
 }
 
 INLINE void attend_as(const Model *m, const Layer *l, const float *q, float *y, int slot, int group, int position, float *scores, int bf16) {
@@ -450,14 +514,27 @@ INLINE void attend_as(const Model *m, const Layer *l, const float *q, float *y, 
     const char *keys = (const char *)l->keys + offset, *values = (const char *)l->values + offset;
     for (int h = 0; h < per_group; h++) {
         const float *query = q + h * d;
-        float *out = y + h * d, most = -INFINITY, total = 0;
-        for (int j = 0; j < n; j++) {
-            scores[j] = l->scale * dot_key(query, keys + (long)j * d * size, bf16, d);
-            if (scores[j] > most) most = scores[j];
+        float *out = y + h * d;
+        int j = 0;
+        if (d % 16 == 0)
+            for (; j + 16 <= n; j += 16)
+                dot_keys(query, keys + (long)j * d * size, values + (long)j * d * size, bf16, d, scores + j);
+        for (; j < n; j++) scores[j] = dot_key(query, keys + (long)j * d * size, bf16, d);
+        for (; j % 16; j++) scores[j] = -INFINITY;
+        f32x16 highest = all(-INFINITY), weights = {0};
+        for (j = 0; j < n; j += 16) {
+            f32x16 scaled = l->scale * load(scores + j);
+            highest = pick(scaled > highest, scaled, highest);
+            *(f32x16 *)(scores + j) = scaled;
         }
-        for (int j = n; j < (n + 15) / 16 * 16; j++) scores[j] = -INFINITY;
-        for (int j = 0; j < n; j += 16) *(f32x16 *)(scores + j) = exponential(load(scores + j) - most);
-        for (int j = 0; j < n; j++) total += scores[j];
+        float most = highest[0];
+        for (int lane = 1; lane < 16; lane++) most = highest[lane] > most ? highest[lane] : most;
+        for (j = 0; j < n; j += 16) {
+            f32x16 weight = exponential(load(scores + j) - most);
+            weights += weight;
+            *(f32x16 *)(scores + j) = weight;
+        }
+        float total = sum(weights);
         int i = 0;
         for (; i + 64 <= d; i += 64) weigh(out + i, scores, values + i * size, n, bf16, d, 4);
         for (; i + 16 <= d; i += 16) weigh(out + i, scores, values + i * size, n, bf16, d, 1);
@@ -501,6 +578,7 @@ static int piece(atomic_int *next, int total, int size, int *begin, int *end) {
 }
 
 enum { PIECE = 32 };
+#define WHOLE(n, unit) (((n) + (unit) - 1) / (unit) * (unit))
 
 static void prepared(const Linear *L, const float *x, int n, Scratch *s) {
     if (as_bf16(L)) convert(x, s->x_bf16, (long)n * L->cols);
@@ -515,9 +593,10 @@ int step(const Model *m, int n, float *x, const int32_t *slots, const int32_t *p
     if (wide > most) most = wide;
     for (int i = 0; i < n; i++)
         if (positions[i] > longest) longest = positions[i];
-    long shared_floats = (long)n * (qkv + wide + m->d_mlp + D);
-    size_t private_bytes = (size_t)n * most * 6 + (size_t)most * 8 * 4 + (size_t)(longest + 32) * 4 + 256;
-    char *memory = malloc(shared_floats * 4 + threads * private_bytes);
+    most = (int)WHOLE(most, 32);  /* all that follows begins on a cache line: a load across two takes twice as long */
+    size_t shared_bytes = WHOLE((size_t)n * (qkv + wide + m->d_mlp + D) * 4, 64);
+    size_t private_bytes = (size_t)n * most * 6 + (size_t)most * ROWS * 4 + WHOLE((size_t)longest * 4 + 128, 64);
+    char *memory = aligned_alloc(64, shared_bytes + threads * private_bytes);
     if (!memory) return 1;
     float *q_k_v = (float *)memory, *attended = q_k_v + (long)n * qkv, *inner = attended + (long)n * wide;
     float *aside = inner + (long)n * m->d_mlp;
@@ -525,9 +604,9 @@ int step(const Model *m, int n, float *x, const int32_t *slots, const int32_t *p
 #pragma omp parallel num_threads(threads)
     {
         int me = omp_get_thread_num(), all = omp_get_num_threads(), phase = 0, begin, end;
-        char *mine = memory + shared_floats * 4 + me * private_bytes;
+        char *mine = memory + shared_bytes + me * private_bytes;
         Scratch s = {(float *)mine, (uint16_t *)(mine + (size_t)n * most * 4), mine + (size_t)n * most * 6, NULL};
-        s.scores = (float *)((char *)s.rows + (size_t)most * 8 * 4);
+        s.scores = (float *)((char *)s.rows + (size_t)most * ROWS * 4);
 #define NEXT (&team.next[phase & 7])
 #define DONE (wait_for_all(&team, all), atomic_store(&team.next[(phase + 4) & 7], 0), phase++)
         for (int index = 0; index < m->n_layers; index++) {
