@@ -44,11 +44,15 @@ class LanguageModel:
     tokenizer: TextTokenizer
     companion: Decoder | None = None
     """A smaller model with the same vocabulary, for drafts and contrastive decoding."""
+    cache_dtype: torch.dtype | None = None
+    """Number type of keys and values, see `Engine`."""
 
     @functools.cached_property
     def engine(self) -> Engine:
         """What runs requests, many at once."""
-        return Engine(self.decoder, self.tokenizer, companion=self.companion, max_slots=_MAX_SLOTS)
+        return Engine(
+            self.decoder, self.tokenizer, companion=self.companion, max_slots=_MAX_SLOTS, cache_dtype=self.cache_dtype
+        )
 
     def generate(self, prompt: str = "", **options: Any) -> str:
         """What the model writes after `prompt` (which `echo` repeats); options as in `GenerationRequest`."""
@@ -95,6 +99,7 @@ def load(
     dtype: str | torch.dtype = "float32",
     companion: str | Path | None = None,
     quantize: str | None = None,
+    kv_cache: str | torch.dtype | None = None,
 ) -> LanguageModel:
     """Read a model folder, or a hub model by its name.
 
@@ -104,9 +109,11 @@ def load(
         dtype: float32, bfloat16, float16, or float64 for exact scores.
         companion: a smaller model with the same vocabulary, see `LanguageModel.companion`.
         quantize: int8 or int4 rounds the weights while loading, see `model.quantize`.
+        kv_cache: number type of keys and values, float32, bfloat16, float16 or int8; None: that of the weights, or
+            bfloat16 where these are rounded.
 
     Raises:
-        InputError: an unknown dtype or rounding.
+        InputError: an unknown number type or rounding.
         CheckpointError: see `checkpoint.folder.load_decoder` and `checkpoint.hub.resolve`.
     """
     folder = resolve(name)
@@ -115,7 +122,8 @@ def load(
     decoder = load_decoder(folder, where, kind)
     if quantize is not None:
         decoder = rounded_to(decoder, parse_bits(quantize))
-    return LanguageModel(decoder, TextTokenizer.from_pretrained(folder), second)
+    cache_dtype = torch.int8 if kv_cache == "int8" else None if kv_cache is None else _dtype(kv_cache)
+    return LanguageModel(decoder, TextTokenizer.from_pretrained(folder), second, cache_dtype)
 
 
 def _dtype(name: str | torch.dtype) -> torch.dtype:

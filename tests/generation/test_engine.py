@@ -98,19 +98,22 @@ def assert_same(ours: list[Continuation], others: list[Continuation]) -> None:
     requests=st.lists(st.tuples(REQUESTS, st.integers(1, 45)), min_size=2, max_size=4),
     architecture=st.sampled_from(ARCHITECTURES),
     chunk=st.sampled_from([17, 24, 512]),
+    cache_dtype=st.sampled_from([None, torch.int8]),
 )
 def test_a_request_does_not_depend_on_what_runs_beside_it(
-    requests: list[tuple[dict[str, object], int]], architecture: str, chunk: int
+    requests: list[tuple[dict[str, object], int]], architecture: str, chunk: int, cache_dtype: torch.dtype | None
 ):
     """Alone with an empty engine; then all together, in chunks, with few slots, twice (so that prefixes are known)."""
     decoder = DECODERS[architecture]
     asked = [(prompt_of(length, index), made_valid(options)) for index, (options, length) in enumerate(requests)]
-    engine = Engine(decoder, chunk=chunk, max_slots=6)
+    engine = Engine(decoder, chunk=chunk, max_slots=6, cache_dtype=cache_dtype)
     for _ in range(2):
         jobs = [engine.submit(prompt, request) for prompt, request in asked]
         engine.run(jobs)
         for job, (prompt, request) in zip(jobs, asked, strict=True):
-            assert_same(job.result(), alone(decoder, prompt, request, prefix_bytes=0))
+            assert_same(job.result(), alone(decoder, prompt, request, prefix_bytes=0, cache_dtype=cache_dtype))
+            if cache_dtype is not None:
+                continue  # without a cache nothing is rounded
             plain = replace(request, prompt_lookup_num_tokens=0, use_cache=False)
             assert_same(job.result(), alone(decoder, prompt, plain, prefix_bytes=0))
     assert engine.slots_in_use == 0

@@ -33,10 +33,10 @@ def compiled() -> object:
     return library
 
 
-def differences(decoder: Decoder) -> tuple[float, float]:
+def differences(decoder: Decoder, cache_dtype: torch.dtype | None = None) -> tuple[float, float]:
     """The largest difference of logits from PyTorch's in the same steps, and the spread of these."""
     config, worst, spread = decoder.config, 0.0, 0.0
-    theirs, ours = (Slots(config, torch.device("cpu"), decoder.cache_dtype) for _ in range(2))
+    theirs, ours = (Slots(config, torch.device("cpu"), cache_dtype or decoder.cache_dtype) for _ in range(2))
     theirs.reserve(8, 40)
     ours.reserve(8, 40)
     step, draw = NativeStep(decoder, compiled()), torch.Generator().manual_seed(0)  # pyright: ignore
@@ -75,6 +75,12 @@ def test_lower_precision_is_within_its_rounding(name: str, kind: str):
     decoder = decoder.to(torch.bfloat16) if kind == "bf16" else quantize(decoder, 8 if kind == "int8" else 4)
     worst, spread = differences(decoder)
     assert worst < 0.1 * spread
+
+
+@pytest.mark.parametrize("config", shapes()[:6], ids=lambda config: f"{config.family}-{config.d_head}")
+def test_a_cache_in_int8_is_rounded_alike(config: ModelConfig):
+    worst, spread = differences(random_decoder(config), torch.int8)
+    assert worst < 0.01 * spread
 
 
 @pytest.mark.parametrize("bits", [8, 4])

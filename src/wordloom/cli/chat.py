@@ -4,7 +4,7 @@ import dataclasses
 import sys
 from typing import Annotated
 
-from wordloom.cli.options import Device, Dtype, Quantize, flags
+from wordloom.cli.options import Device, Dtype, KVCache, Quantize, flags
 from wordloom.core.console import remark, remarks
 from wordloom.core.errors import InputError
 from wordloom.generation.request import GenerationRequest, Length, Penalties, Sampling
@@ -19,6 +19,7 @@ def chat(
     device: Device = "auto",
     dtype: Dtype = "float32",
     quantize: Quantize = None,
+    kv_cache: KVCache = None,
     length: Annotated[Length, flags("Length", 1)] = Length(),
     sampling: Annotated[Sampling, flags("Sampling", 2)] = Sampling(),
     penalties: Annotated[Penalties, flags("Penalties and bans", 3)] = Penalties(),
@@ -44,7 +45,7 @@ def chat(
     from wordloom.api import load
     from wordloom.tokens.chat import STOP_OF_PLAIN, Message, render
 
-    loaded = load(model, device, dtype, companion=draft, quantize=quantize)
+    loaded = load(model, device, dtype, companion=draft, quantize=quantize, kv_cache=kv_cache)
     if loaded.tokenizer.chat_template is None:
         options["stop_strings"] = (*length.stop_strings, STOP_OF_PLAIN)
         remark("This model has no chat template: it goes on with a plain transcript.")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
-from wordloom.cli.options import Device, Dtype, Json, Quantize, flags
+from wordloom.cli.options import Device, Dtype, Json, KVCache, Quantize, flags
 from wordloom.core.console import print_json, progress, remark
 from wordloom.core.errors import InputError
 from wordloom.generation.request import (
@@ -45,6 +45,7 @@ def generate(
     device: Device = "auto",
     dtype: Dtype = "float32",
     quantize: Quantize = None,
+    kv_cache: KVCache = None,
     json: Json = False,
     length: Annotated[Length, flags("Length", 1)] = Length(),
     sampling: Annotated[Sampling, flags("Sampling", 2)] = Sampling(),
@@ -113,7 +114,7 @@ def generate(
         prompt = "" if sys.stdin.isatty() else _piped()
     from wordloom.api import load
 
-    loaded = load(model, device, dtype, companion=draft, quantize=quantize)
+    loaded = load(model, device, dtype, companion=draft, quantize=quantize, kv_cache=kv_cache)
     if prompts is not None and out is not None:
         _answer(loaded, waiting, out)
         return

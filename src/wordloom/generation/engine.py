@@ -107,6 +107,8 @@ class Engine:
         max_slots: texts that are under way at a time; more wait.
         chunk: tokens of prompts read in one step, so that a long prompt does not hold up the others.
         prefix_bytes: memory for what is known of earlier prompts' beginnings.
+        cache_dtype: number type of keys and values, int8 with a scale per token and head; default
+            `Decoder.cache_dtype`.
     """
 
     def __init__(
@@ -118,13 +120,15 @@ class Engine:
         max_slots: int = 16,
         chunk: int = 512,
         prefix_bytes: int = 256 * 2**20,
+        cache_dtype: torch.dtype | None = None,
     ):
         if companion is not None and companion.config.vocab_size != decoder.config.vocab_size:
             sizes = f"{companion.config.vocab_size:,} and {decoder.config.vocab_size:,}"
             raise InputError(f"the second model must have the vocabulary of the first, not another ({sizes} tokens).")
         reuse_freed_memory()
         self.tokenizer, self.chunk = tokenizer, chunk
-        self.models = [Reader(each, max_slots, prefix_bytes) for each in (decoder, companion) if each is not None]
+        both = [each for each in (decoder, companion) if each is not None]
+        self.models = [Reader(each, max_slots, prefix_bytes, cache_dtype) for each in both]
         self._forms: dict[frozenset[int], Forms] = {}
         self._breakers: dict[tuple[str, ...], frozenset[int]] = {}
         self._waiting: deque[Lane] = deque()

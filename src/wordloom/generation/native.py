@@ -33,7 +33,8 @@ from wordloom.model.quantize import QuantizedLinear
 MAX_TOKENS = 32
 """Most tokens of one step (`MAX_TOKENS` in step.c)."""
 _FLAGS = ["-O3", "-march=native", "-ffp-contract=fast", "-fno-math-errno", "-fopenmp", "-shared", "-fPIC"]
-_KINDS = {torch.float32: 0, torch.bfloat16: 1}
+_KINDS = {torch.float32: 0, torch.bfloat16: 1, torch.int8: 2}
+_INT4 = 3
 _ACTIVATIONS = ("gelu", "gelu_tanh", "quick_gelu", "silu", "relu", "relu_squared", "tanh")
 
 
@@ -59,7 +60,7 @@ class _Model(ctypes.Structure):
     _fields_ = [
         *((name, ctypes.c_int32) for name in (
             "n_layers", "d_model", "n_heads", "n_kv_heads", "d_head", "d_mlp", "d_rotary", "activation", "layer_norm",
-            "parallel_residual", "cache_is_bf16", "room")),
+            "parallel_residual", "cache_kind", "room")),
         ("eps", ctypes.c_float), ("pad", ctypes.c_float), ("layers", ctypes.POINTER(_Layer)), ("final_norm", _Norm),
         ("head", _Linear),
     ]  # fmt: skip
@@ -90,7 +91,7 @@ class NativeStep:
             n_layers=config.n_layers, d_model=config.d_model, n_heads=config.n_heads, n_kv_heads=config.n_kv_heads,
             d_head=config.d_head, d_mlp=config.d_mlp, d_rotary=rope.d_rotary if rope else 0,
             activation=_ACTIVATIONS.index(config.activation), layer_norm=config.norm == "layernorm",
-            parallel_residual=config.parallel_residual, cache_is_bf16=decoder.cache_dtype == torch.bfloat16,
+            parallel_residual=config.parallel_residual,
             eps=config.norm_eps, layers=self._layers, final_norm=self._norm(decoder.final_norm),
             head=self._linear(decoder.output_layer),
         )  # fmt: skip
@@ -140,7 +141,7 @@ class NativeStep:
             self._places = places
             for layer, keys, values in zip(self._layers, slots.keys, slots.values, strict=True):
                 layer.keys, layer.values = keys.data_ptr(), values.data_ptr()
-            self._model.room = slots.keys[0].shape[2]
+            self._model.room, self._model.cache_kind = slots.keys[0].shape[2], _KINDS[slots.keys[0].dtype]
 
     def _keep(self, tensor: Tensor | None, dtype: torch.dtype | None = None) -> int | None:
         if tensor is None:
@@ -159,7 +160,7 @@ class NativeStep:
             return _Linear()
         bias = self._keep(linear.bias, torch.float32)  # pyright: ignore
         if isinstance(linear, QuantizedLinear):
-            kind = 2 if linear.bits == 8 else 3
+            kind = _KINDS[torch.int8] if linear.bits == 8 else _INT4
             scale = self._keep(linear.scale, torch.float32)
             return _Linear(self._keep(linear.packed), scale, bias, kind, linear.out_features, linear.in_features)
         weight: Tensor = linear.weight  # pyright: ignore
@@ -179,7 +180,7 @@ def fits(decoder: Decoder) -> bool:
     rope, weight = decoder.config.rope, decoder.embed.weight
     return (
         weight.device.type == "cpu"
-        and weight.dtype in _KINDS
+        and weight.dtype in (torch.float32, torch.bfloat16)
         and not (rope is not None and rope.depends_on_length)
         and platform.system() == "Linux"
     )

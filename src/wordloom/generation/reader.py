@@ -17,11 +17,11 @@ from wordloom.model.quantize import QuantizedLinear
 class Reader:
     """A decoder with its slots."""
 
-    def __init__(self, decoder: Decoder, max_slots: int, prefix_bytes: int):
+    def __init__(self, decoder: Decoder, max_slots: int, prefix_bytes: int, cache_dtype: torch.dtype | None = None):
         self.decoder = decoder
         weight = decoder.embed.weight
         self.device = weight.device
-        self.slots = Slots(decoder.config, weight.device, decoder.cache_dtype)
+        self.slots = Slots(decoder.config, weight.device, cache_dtype or decoder.cache_dtype)
         self.prefixes = PrefixCache(prefix_bytes)
         self.max_slots = max_slots
         self._free = list(range(max_slots))[::-1]

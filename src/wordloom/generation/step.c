@@ -43,14 +43,14 @@ typedef struct { const float *weight, *bias; } Norm;  /* weight NULL: no such no
 typedef struct {
     Norm attention_norm, mlp_norm, query_norm, key_norm;
     Linear query, key, value, output, gate, up, down;
-    void *keys, *values;  /* (slots, kv heads, room, d_head) */
+    void *keys, *values;  /* (slots, kv heads, room, bytes of a token: see row_size) */
     float scale;
     int32_t window;  /* 0: none */
 } Layer;
 
 typedef struct {
     int32_t n_layers, d_model, n_heads, n_kv_heads, d_head, d_mlp, d_rotary, activation;
-    int32_t layer_norm, parallel_residual, cache_is_bf16, room;
+    int32_t layer_norm, parallel_residual, cache_kind, room;
     float eps, pad;
     const Layer *layers;
     Norm final_norm;
@@ -63,8 +63,8 @@ typedef float f32x4 __attribute__((vector_size(16)));
 typedef int32_t i32x16 __attribute__((vector_size(64), aligned(4)));
 typedef uint32_t u32x16 __attribute__((vector_size(64), aligned(4)));
 typedef uint16_t u16x16 __attribute__((vector_size(32), aligned(2)));
+typedef int16_t i16x16 __attribute__((vector_size(32), aligned(2)));
 typedef int8_t i8x16 __attribute__((vector_size(16), aligned(1)));
-typedef uint8_t u8x16 __attribute__((vector_size(16), aligned(1)));
 
 #define UNROLL _Pragma("GCC unroll 16")
 #define INLINE static inline __attribute__((always_inline))
@@ -73,6 +73,10 @@ INLINE f32x16 load(const float *p) { return *(const f32x16 *)p; }
 INLINE f32x16 load_bf16(const uint16_t *p) {
     u32x16 wide = __builtin_convertvector(*(const u16x16 *)p, u32x16) << 16;
     return (f32x16)wide;
+}
+INLINE f32x16 load_int8(const int8_t *p) {  /* step by step: compilers turn one wide step into 16 narrow ones */
+    i16x16 wider = __builtin_convertvector(*(const i8x16 *)p, i16x16);
+    return __builtin_convertvector(__builtin_convertvector(wider, i32x16), f32x16);
 }
 INLINE float bf16_value(uint16_t bits) {
     uint32_t wide = (uint32_t)bits << 16;
@@ -460,13 +464,43 @@ static void rotate(float *head, const float *cos_, const float *sin_, int d_rota
     }
 }
 
-INLINE float dot_key(const float *q, const void *key, int bf16, int d) {
+/* Bytes of one head's key or value of a token; INT8 ends with the scale, a float. */
+INLINE long columns_size(int kind, long n) { return n * (kind == F32 ? 4 : kind == BF16 ? 2 : 1); }
+INLINE long row_size(int kind, int d) { return columns_size(kind, d) + (kind == INT8 ? 4 : 0); }
+
+INLINE f32x16 load_row(const char *row, int kind, long i) {  /* without the scale */
+    return kind == F32    ? load((const float *)row + i)
+           : kind == BF16 ? load_bf16((const uint16_t *)row + i)
+                          : load_int8((const int8_t *)row + i);
+}
+INLINE float row_value(const char *row, int kind, long i) {
+    return kind == F32 ? ((const float *)row)[i] : kind == BF16 ? bf16_value(((const uint16_t *)row)[i]) : (float)((const int8_t *)row)[i];
+}
+INLINE float row_scale(const char *row, int kind, int d) {
+    float scale = 1;
+    if (kind == INT8) memcpy(&scale, row + d, 4);
+    return scale;
+}
+static void store_row(char *row, int kind, const float *x, int d) {
+    float most = 1e-30f;
+    if (kind == INT8) {
+        for (int i = 0; i < d; i++) most = fabsf(x[i]) > most ? fabsf(x[i]) : most;
+        float scale = most / 127;
+        for (int i = 0; i < d; i++) ((int8_t *)row)[i] = (int8_t)rintf(x[i] / scale);
+        memcpy(row + d, &scale, 4);
+    } else if (kind == BF16) {
+        for (int i = 0; i < d; i++) ((uint16_t *)row)[i] = to_bf16(x[i]);
+    } else {
+        memcpy(row, x, 4L * d);
+    }
+}
+
+INLINE float dot_key(const float *q, const char *key, int kind, int d) {
     f32x16 acc = {0};
     int i = 0;
-    for (; i + 16 <= d; i += 16)
-        acc += load(q + i) * (bf16 ? load_bf16((const uint16_t *)key + i) : load((const float *)key + i));
+    for (; i + 16 <= d; i += 16) acc += load(q + i) * load_row(key, kind, i);
     float total = sum(acc);
-    for (; i < d; i++) total += q[i] * (bf16 ? bf16_value(((const uint16_t *)key)[i]) : ((const float *)key)[i]);
+    for (; i < d; i++) total += q[i] * row_value(key, kind, i);
     return total;
 }
 
@@ -475,52 +509,45 @@ INLINE void fetch(const char *from, long bytes) {
 }
 
 /* scores[0 .. 15] of 16 keys, one after the other in memory; d a multiple of 16. */
-INLINE void dot_keys(const float *q, const char *keys, const char *ahead, int bf16, int d, float *scores) {
+INLINE void dot_keys(const float *q, const char *keys, const char *ahead, int kind, int d, float *scores) {
     f32x16 acc[16];
-    fetch(ahead, 16 * d * (bf16 ? 2 : 4));
+    fetch(ahead, 16 * row_size(kind, d));
     UNROLL for (int k = 0; k < 16; k++) acc[k] = (f32x16){0};
     for (int i = 0; i < d; i += 16) {
         f32x16 part = load(q + i);
-        UNROLL for (int k = 0; k < 16; k++) {
-            long at = (long)k * d + i;
-            acc[k] += part * (bf16 ? load_bf16((const uint16_t *)keys + at) : load((const float *)keys + at));
-        }
+        UNROLL for (int k = 0; k < 16; k++) acc[k] += part * load_row(keys + k * row_size(kind, d), kind, i);
     }
     *(f32x16 *)scores = sums(acc);
 }
 
 /* y = sum over j of weight[j] value[j], 16 * V columns at a time. */
-INLINE void weigh(float *y, const float *weights, const char *values, int n, int bf16, int d, int V) {
-    int size = bf16 ? 2 : 4, j = 0;
+INLINE void weigh(float *y, const float *weights, const char *values, int n, int kind, int d, int V) {
+    int j = 0;
     f32x16 acc[4 * 2];  /* of even and odd j, so that a sum need not wait for the one before */
     UNROLL for (int i = 0; i < 2 * V; i++) acc[i] = (f32x16){0};
     for (; j + 2 <= n; j += 2)
-        UNROLL for (int i = 0; i < 2 * V; i++) {
-            const char *value = values + ((long)(j + i / V) * d + 16 * (i % V)) * size;
-            acc[i] += weights[j + i / V] * (bf16 ? load_bf16((const uint16_t *)value) : load((const float *)value));
-        }
+        UNROLL for (int i = 0; i < 2 * V; i++)
+            acc[i] += weights[j + i / V] * load_row(values + (j + i / V) * row_size(kind, d), kind, 16 * (i % V));
     for (; j < n; j++)
-        UNROLL for (int v = 0; v < V; v++) {
-            const char *value = values + ((long)j * d + 16 * v) * size;
-            acc[v] += weights[j] * (bf16 ? load_bf16((const uint16_t *)value) : load((const float *)value));
-        }
+        UNROLL for (int v = 0; v < V; v++) acc[v] += weights[j] * load_row(values + j * row_size(kind, d), kind, 16 * v);
     UNROLL for (int v = 0; v < V; v++) *(f32x16 *)(y + 16 * v) = acc[v] + acc[V + v];
 }
 
-INLINE void attend_as(const Model *m, const Layer *l, const float *q, float *y, int slot, int group, int position, float *scores, int bf16) {
-    int d = m->d_head, per_group = m->n_heads / m->n_kv_heads, size = bf16 ? 2 : 4;
+INLINE void attend_as(const Model *m, const Layer *l, const float *q, float *y, int slot, int group, int position, float *scores, int kind) {
+    int d = m->d_head, per_group = m->n_heads / m->n_kv_heads;
     int first = l->window && position >= l->window ? position - l->window + 1 : 0, n = position + 1 - first;
-    long offset = (((long)slot * m->n_kv_heads + group) * m->room + first) * d * size;
+    long size = row_size(kind, d), offset = (((long)slot * m->n_kv_heads + group) * m->room + first) * size;
     const char *keys = (const char *)l->keys + offset, *values = (const char *)l->values + offset;
     for (int h = 0; h < per_group; h++) {
         const float *query = q + h * d;
         float *out = y + h * d;
         int j = 0;
         if (d % 16 == 0)
-            for (; j + 16 <= n; j += 16)
-                dot_keys(query, keys + (long)j * d * size, values + (long)j * d * size, bf16, d, scores + j);
-        for (; j < n; j++) scores[j] = dot_key(query, keys + (long)j * d * size, bf16, d);
+            for (; j + 16 <= n; j += 16) dot_keys(query, keys + j * size, values + j * size, kind, d, scores + j);
+        for (; j < n; j++) scores[j] = dot_key(query, keys + j * size, kind, d);
         for (; j % 16; j++) scores[j] = -INFINITY;
+        if (kind == INT8)
+            for (j = 0; j < n; j++) scores[j] *= row_scale(keys + j * size, kind, d);
         f32x16 highest = all(-INFINITY), weights = {0};
         for (j = 0; j < n; j += 16) {
             f32x16 scaled = l->scale * load(scores + j);
@@ -535,15 +562,14 @@ INLINE void attend_as(const Model *m, const Layer *l, const float *q, float *y, 
             *(f32x16 *)(scores + j) = weight;
         }
         float total = sum(weights);
+        if (kind == INT8)
+            for (j = 0; j < n; j++) scores[j] *= row_scale(values + j * size, kind, d);
         int i = 0;
-        for (; i + 64 <= d; i += 64) weigh(out + i, scores, values + i * size, n, bf16, d, 4);
-        for (; i + 16 <= d; i += 16) weigh(out + i, scores, values + i * size, n, bf16, d, 1);
+        for (; i + 64 <= d; i += 64) weigh(out + i, scores, values + columns_size(kind, i), n, kind, d, 4);
+        for (; i + 16 <= d; i += 16) weigh(out + i, scores, values + columns_size(kind, i), n, kind, d, 1);
         for (; i < d; i++) {
             out[i] = 0;
-            for (int j = 0; j < n; j++) {
-                const char *value = values + ((long)j * d + i) * size;
-                out[i] += scores[j] * (bf16 ? bf16_value(*(const uint16_t *)value) : *(const float *)value);
-            }
+            for (j = 0; j < n; j++) out[i] += scores[j] * row_value(values + j * size, kind, i);
         }
         for (i = 0; i < d; i++) out[i] /= total;
     }
@@ -630,24 +656,20 @@ int step(const Model *m, int n, float *x, const int32_t *slots, const int32_t *p
                     if (norm->weight) normalise(norm, 0, m->eps, head, head, d);
                     if (m->d_rotary) rotate(head, cos_ + (long)i * m->d_rotary, sin_ + (long)i * m->d_rotary, m->d_rotary);
                     if (h < H) continue;
-                    long at = (((long)slots[i] * G + h - H) * m->room + positions[i]) * d;
-                    const float *value = head + narrow;
-                    for (int j = 0; j < d; j++)
-                        if (m->cache_is_bf16) {
-                            ((uint16_t *)l->keys)[at + j] = to_bf16(head[j]);
-                            ((uint16_t *)l->values)[at + j] = to_bf16(value[j]);
-                        } else {
-                            ((float *)l->keys)[at + j] = head[j];
-                            ((float *)l->values)[at + j] = value[j];
-                        }
+                    long at = (((long)slots[i] * G + h - H) * m->room + positions[i]) * row_size(m->cache_kind, d);
+                    store_row((char *)l->keys + at, m->cache_kind, head, d);
+                    store_row((char *)l->values + at, m->cache_kind, head + narrow, d);
                 }
             DONE;
             while (piece(NEXT, n * G, 1, &begin, &end)) {
                 int i = begin / G, g = begin % G;
                 const float *q = q_k_v + (long)i * qkv + g * (H / G) * d;
                 float *y = attended + (long)i * wide + g * (H / G) * d;
-                if (m->cache_is_bf16) attend_as(m, l, q, y, slots[i], g, positions[i], s.scores, 1);
-                else attend_as(m, l, q, y, slots[i], g, positions[i], s.scores, 0);
+                switch (m->cache_kind) {
+                    case F32: attend_as(m, l, q, y, slots[i], g, positions[i], s.scores, F32); break;
+                    case BF16: attend_as(m, l, q, y, slots[i], g, positions[i], s.scores, BF16); break;
+                    default: attend_as(m, l, q, y, slots[i], g, positions[i], s.scores, INT8);
+                }
             }
             DONE;
             prepared(&l->output, attended, n, &s);

@@ -80,11 +80,12 @@ class Segment(NamedTuple):
 class Slots:
     """Keys and values of many texts of different lengths, each in a slot of its own.
 
-    Per layer one tensor of shape (slots, kv heads, room, d_head), grown by doubling.
+    Per layer one tensor of shape (slots, kv heads, room, d_head), grown by doubling. In int8 every key and value is
+    rounded to 127ths of its largest entry; a row is d_head whole numbers and the bytes of that scale (a float32).
     """
 
     def __init__(self, config: ModelConfig, device: torch.device, dtype: torch.dtype):
-        shape = (0, config.n_kv_heads, 0, config.d_head)
+        shape = (0, config.n_kv_heads, 0, config.d_head + (_SCALE_BYTES if dtype == torch.int8 else 0))
         self.keys = [torch.empty(shape, device=device, dtype=dtype) for _ in range(config.n_layers)]
         self.values = [torch.empty(shape, device=device, dtype=dtype) for _ in range(config.n_layers)]
 
@@ -105,6 +106,19 @@ class Slots:
                 stores[layer] = store.new_zeros(wider, heads, longer, d_head)
                 stores[layer][:slots, :, :room] = store
 
+    def write(self, layer: int, slot_N: Tensor, position_N: Tensor, k_GNK: Tensor, v_GNK: Tensor) -> None:
+        """Remember one layer's new keys and values."""
+        for store, new_GNK in ((self.keys[layer], k_GNK), (self.values[layer], v_GNK)):
+            new_NGK = new_GNK.transpose(0, 1)
+            store[slot_N, :, position_N] = _rounded(new_NGK) if store.dtype == torch.int8 else new_NGK.to(store.dtype)
+
+    def read(self, layer: int, slots: slice, end: int, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+        """Keys and values of positions 0 .. end - 1, shape (slots, kv heads, end, d_head)."""
+        keys, values = (store[layer][slots, :, :end] for store in (self.keys, self.values))
+        if keys.dtype == torch.int8:
+            return _unrounded(keys, dtype), _unrounded(values, dtype)
+        return keys.to(dtype), values.to(dtype)
+
     def copy(self, source: int, target: int, start: int, end: int) -> None:
         """Copy positions start .. end - 1 from slot to slot."""
         for store in (*self.keys, *self.values):
@@ -120,6 +134,20 @@ class Slots:
         end = start + block.shape[-2]
         for keys, values, (k, v) in zip(self.keys, self.values, block, strict=True):
             keys[slot, :, start:end], values[slot, :, start:end] = k, v
+
+
+_SCALE_BYTES = 4
+
+
+def _rounded(x: Tensor) -> Tensor:
+    x = x.float()
+    scale = x.abs().amax(-1, keepdim=True).clamp(min=1e-30) / 127
+    return torch.cat([(x / scale).round().to(torch.int8), scale.view(torch.int8)], -1)
+
+
+def _unrounded(rows: Tensor, dtype: torch.dtype) -> Tensor:
+    scale = rows[..., -_SCALE_BYTES:].contiguous().view(torch.float32)
+    return (rows[..., :-_SCALE_BYTES] * scale).to(dtype)
 
 
 class SlotBatch:
@@ -155,15 +183,13 @@ class SlotBatch:
             window: sliding window in tokens.
             attention: softmax(Q Kᵀ * scale + mask) V for (queries, keys, values, mask) of several heads.
         """
-        keys, values = self.slots.keys[layer], self.slots.values[layer]
-        keys[self.slot_N, :, self.position_N] = k_1GNK[0].transpose(0, 1).to(keys.dtype)
-        values[self.slot_N, :, self.position_N] = v_1GNK[0].transpose(0, 1).to(values.dtype)
+        self.slots.write(layer, self.slot_N, self.position_N, k_1GNK[0], v_1GNK[0])
         y_1HNK = torch.empty_like(q_1HNK)
         for group in self._groups:
             first = self.segments[group[0]]
             slots = slice(first.slot, first.slot + len(group))
             end = max(self.segments[index].start + self.segments[index].count for index in group)
-            k, v = (store[slots, :, :end].to(q_1HNK.dtype) for store in (keys, values))
+            k, v = self.slots.read(layer, slots, end, q_1HNK.dtype)
             if len(group) == 1:
                 rows = slice(self.ends[group[0]] - first.count, self.ends[group[0]])
                 y_1HNK[:, :, rows] = attention(q_1HNK[:, :, rows], k, v, self._mask(rows, first, end, window))
