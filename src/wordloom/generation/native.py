@@ -24,6 +24,7 @@ from torch import Tensor, nn
 
 from wordloom.core.console import remark
 from wordloom.core.version import __version__
+from wordloom.generation.threads import ThreadChoice
 from wordloom.model.block import Block
 from wordloom.model.cache import Segment, Slots
 from wordloom.model.decoder import Decoder
@@ -97,6 +98,8 @@ class NativeStep:
         )  # fmt: skip
         self._rotary = torch.zeros(0), torch.zeros(0)
         self._places: tuple[int, ...] = ()
+        self._threads: dict[int, ThreadChoice] = {}
+        """By number of tokens (a power of two)."""
 
     def read(
         self, tokens_N: Tensor, slots: Slots, segments: Sequence[Segment], logit_rows: Sequence[int]
@@ -116,10 +119,11 @@ class NativeStep:
         rows = np.array(logit_rows, np.int32)
         hidden_ND = torch.empty(n, config.d_model)
         logits_RV = torch.empty(len(rows), config.vocab_size)
-        failed = self._step(
-            ctypes.byref(self._model), n, _pointer(x_ND), _address(slots_N), _address(positions_N), _pointer(cos),
-            _pointer(sin), _pointer(hidden_ND), _address(rows), len(rows), _pointer(logits_RV), torch.get_num_threads(),
-        )  # fmt: skip
+        with self._threads.setdefault(n.bit_length(), ThreadChoice(torch.get_num_threads())) as threads:
+            failed = self._step(
+                ctypes.byref(self._model), n, _pointer(x_ND), _address(slots_N), _address(positions_N), _pointer(cos),
+                _pointer(sin), _pointer(hidden_ND), _address(rows), len(rows), _pointer(logits_RV), threads,
+            )  # fmt: skip
         if failed:
             raise MemoryError("no memory for a decoding step")
         return hidden_ND, logits_RV

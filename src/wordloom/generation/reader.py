@@ -1,6 +1,7 @@
 """A model with room for many texts: one pass over its weights for whatever is to be read of them."""
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor
@@ -9,6 +10,7 @@ from wordloom.core.hardware import probe
 from wordloom.generation import native
 from wordloom.generation.native import NativeStep
 from wordloom.generation.prefixes import PrefixCache
+from wordloom.generation.threads import ThreadChoice
 from wordloom.model.cache import Segment, SlotBatch, Slots
 from wordloom.model.decoder import Decoder
 from wordloom.model.quantize import QuantizedLinear
@@ -31,6 +33,8 @@ class Reader:
         self._step: NativeStep | None = None
         if self._fits:
             native.library()  # begins to build
+        self._threads: dict[int, ThreadChoice] = {}
+        """Of steps by PyTorch, by number of tokens (a power of two)."""
         self.seconds: dict[int, float] = {}
         """Running mean of a step's time by number of tokens (a power of two)."""
 
@@ -62,13 +66,29 @@ class Reader:
         if not layers and len(tokens) <= native.MAX_TOKENS and (step := self._compiled()) is not None:
             hidden_ND, logits = step.read(tokens_N, self.slots, segments, rows)
             return logits, hidden_ND, {}
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self._mixed):
+        with self._threads_for(len(tokens)), torch.autocast(self.device.type, torch.bfloat16, enabled=self._mixed):
             hidden_ND, early = self.decoder.read(tokens_N, SlotBatch(self.slots, segments), layers)
 
         def scores(x_ND: Tensor) -> Tensor:
             return self.decoder.unembed(x_ND[rows]).float().cpu() if rows else torch.empty(0)
 
         return scores(hidden_ND), hidden_ND, {layer: scores(each) for layer, each in early.items()}
+
+    @contextlib.contextmanager
+    def _threads_for(self, n_tokens: int) -> Iterator[None]:
+        """On a CPU, as many of PyTorch's threads as are of use."""
+        most = torch.get_num_threads()
+        if self.device.type != "cpu" or most == 1:
+            yield
+            return
+        # a prompt is a few long steps
+        choice = self._threads.setdefault(n_tokens.bit_length(), ThreadChoice(most, trial=1, first=4))
+        try:
+            with choice as number:
+                torch.set_num_threads(number)
+                yield
+        finally:
+            torch.set_num_threads(most)
 
     def _compiled(self) -> NativeStep | None:
         """The compiled step, as soon as it is there."""
