@@ -595,11 +595,16 @@ static void wait_for_all(Team *team, int threads) {
     }
 }
 
-/* The next piece of 0 .. total-1, or 0 when all are handed out. */
-static int piece(atomic_int *next, int total, int size, int *begin, int *end) {
-    *begin = atomic_fetch_add(next, size);
-    if (*begin >= total) return 0;
-    *end = *begin + size < total ? *begin + size : total;
+/* The next piece of 0 .. total-1, or 0 when all are handed out: large ones first, as memory is read best in long runs,
+   then ever smaller ones, so that all threads end together. */
+static int piece(atomic_int *next, int total, int least, int threads, int *begin, int *end) {
+    *begin = atomic_load(next);
+    do {
+        if (*begin >= total) return 0;
+        int size = (total - *begin) / (2 * threads) / least * least;
+        *end = *begin + (size > least ? size : least);
+        if (*end > total) *end = total;
+    } while (!atomic_compare_exchange_weak(next, begin, *end));
     return 1;
 }
 
@@ -620,12 +625,12 @@ int step(const Model *m, int n, float *x, const int32_t *slots, const int32_t *p
     for (int i = 0; i < n; i++)
         if (positions[i] > longest) longest = positions[i];
     most = (int)WHOLE(most, 32);  /* all that follows begins on a cache line: a load across two takes twice as long */
-    size_t shared_bytes = WHOLE((size_t)n * (qkv + wide + m->d_mlp + D) * 4, 64);
+    size_t shared_bytes = WHOLE((size_t)n * (qkv + wide + 2 * m->d_mlp + D) * 4, 64);
     size_t private_bytes = (size_t)n * most * 6 + (size_t)most * ROWS * 4 + WHOLE((size_t)longest * 4 + 128, 64);
     char *memory = aligned_alloc(64, shared_bytes + threads * private_bytes);
     if (!memory) return 1;
     float *q_k_v = (float *)memory, *attended = q_k_v + (long)n * qkv, *inner = attended + (long)n * wide;
-    float *aside = inner + (long)n * m->d_mlp;
+    float *gates = inner + (long)n * m->d_mlp, *aside = gates + (long)n * m->d_mlp;
     Team team = {0};
 #pragma omp parallel num_threads(threads)
     {
@@ -639,7 +644,7 @@ int step(const Model *m, int n, float *x, const int32_t *slots, const int32_t *p
             const Layer *l = &m->layers[index];
             for (int i = 0; i < n; i++) normalise(&l->attention_norm, m->layer_norm, m->eps, x + i * D, s.x + i * D, D);
             prepared(&l->query, s.x, n, &s);
-            while (piece(NEXT, qkv, PIECE, &begin, &end)) {
+            while (piece(NEXT, qkv, PIECE, all, &begin, &end)) {
                 const Linear *parts[3] = {&l->query, &l->key, &l->value};
                 for (int p = 0, offset = 0; p < 3; offset += parts[p++]->rows) {
                     int from = begin > offset ? begin - offset : 0, to = end - offset;
@@ -648,7 +653,7 @@ int step(const Model *m, int n, float *x, const int32_t *slots, const int32_t *p
                 }
             }
             DONE;
-            while (piece(NEXT, n * (H + G), 4, &begin, &end))
+            while (piece(NEXT, n * (H + G), 4, all, &begin, &end))
                 for (int task = begin; task < end; task++) {
                     int i = task / (H + G), h = task % (H + G);
                     float *head = q_k_v + (long)i * qkv + h * d;
@@ -661,34 +666,34 @@ int step(const Model *m, int n, float *x, const int32_t *slots, const int32_t *p
                     store_row((char *)l->values + at, m->cache_kind, head + narrow, d);
                 }
             DONE;
-            while (piece(NEXT, n * G, 1, &begin, &end)) {
-                int i = begin / G, g = begin % G;
-                const float *q = q_k_v + (long)i * qkv + g * (H / G) * d;
-                float *y = attended + (long)i * wide + g * (H / G) * d;
-                switch (m->cache_kind) {
-                    case F32: attend_as(m, l, q, y, slots[i], g, positions[i], s.scores, F32); break;
-                    case BF16: attend_as(m, l, q, y, slots[i], g, positions[i], s.scores, BF16); break;
-                    default: attend_as(m, l, q, y, slots[i], g, positions[i], s.scores, INT8);
+            while (piece(NEXT, n * G, 1, all, &begin, &end))
+                for (int task = begin; task < end; task++) {
+                    int i = task / G, g = task % G;
+                    const float *q = q_k_v + (long)i * qkv + g * (H / G) * d;
+                    float *y = attended + (long)i * wide + g * (H / G) * d;
+                    switch (m->cache_kind) {
+                        case F32: attend_as(m, l, q, y, slots[i], g, positions[i], s.scores, F32); break;
+                        case BF16: attend_as(m, l, q, y, slots[i], g, positions[i], s.scores, BF16); break;
+                        default: attend_as(m, l, q, y, slots[i], g, positions[i], s.scores, INT8);
+                    }
                 }
-            }
             DONE;
             prepared(&l->output, attended, n, &s);
-            while (piece(NEXT, D, PIECE, &begin, &end))
+            while (piece(NEXT, D, PIECE, all, &begin, &end))
                 product(&l->output, attended, n, begin, end, m->parallel_residual ? aside : x, D, !m->parallel_residual, &s);
             DONE;
             for (int i = 0; i < n; i++) normalise(&l->mlp_norm, m->layer_norm, m->eps, x + i * D, s.x + i * D, D);
             prepared(&l->up, s.x, n, &s);
-            while (piece(NEXT, m->d_mlp, PIECE, &begin, &end)) {
-                float gate[MAX_TOKENS * PIECE];
+            while (piece(NEXT, m->d_mlp, PIECE, all, &begin, &end)) {
                 product(&l->up, s.x, n, begin, end, inner, m->d_mlp, 0, &s);
-                if (l->gate.weight) product(&l->gate, s.x, n, begin, end, gate - begin, PIECE, 0, &s);
+                if (l->gate.weight) product(&l->gate, s.x, n, begin, end, gates, m->d_mlp, 0, &s);
                 for (int i = 0; i < n; i++)
-                    activate_all(inner + (long)i * m->d_mlp + begin, l->gate.weight ? gate + i * PIECE : NULL, end - begin,
+                    activate_all(inner + (long)i * m->d_mlp + begin, l->gate.weight ? gates + (long)i * m->d_mlp + begin : NULL, end - begin,
                                  m->activation);
             }
             DONE;
             prepared(&l->down, inner, n, &s);
-            while (piece(NEXT, D, PIECE, &begin, &end)) {
+            while (piece(NEXT, D, PIECE, all, &begin, &end)) {
                 product(&l->down, inner, n, begin, end, x, D, 1, &s);
                 if (m->parallel_residual)
                     for (int i = 0; i < n; i++)
@@ -703,7 +708,7 @@ int step(const Model *m, int n, float *x, const int32_t *slots, const int32_t *p
         for (int i = 0; i < n_logits; i++)
             if (logit_rows[i] != i) memcpy(s.x + i * D, s.x + logit_rows[i] * D, D * sizeof(float));
         prepared(&m->head, s.x, n_logits, &s);
-        while (piece(NEXT, n_logits ? m->head.rows : 0, 4 * PIECE, &begin, &end))
+        while (piece(NEXT, n_logits ? m->head.rows : 0, 4 * PIECE, all, &begin, &end))
             product(&m->head, s.x, n_logits, begin, end, logits, m->head.rows, 0, &s);
     }
     free(memory);

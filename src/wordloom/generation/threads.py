@@ -18,14 +18,14 @@ class ThreadChoice:
 
     Args:
         most: all threads.
-        trial: steps of a trial.
+        trial: steps of a trial, unless it is hopeless at once.
         first: steps before the first trial.
     """
 
     _LONGEST = 1024
     """Most steps between two trials."""
 
-    def __init__(self, most: int, trial: int = 4, first: int = 32):
+    def __init__(self, most: int, trial: int = 4, first: int = 64):
         self._numbers, self._now = (most, max(1, most - 1)), 0
         self._trial_steps, self._first = trial, first
         self._mean: float | None = None
@@ -56,9 +56,10 @@ class ThreadChoice:
                 self._trial = []
             return
         self._trial.append(seconds)
-        if len(self._trial) < self._trial_steps:
+        other = sum(self._trial) / len(self._trial)
+        hopeless = self._mean is not None and other > 1.2 * self._mean
+        if len(self._trial) < self._trial_steps and not hopeless:
             return
-        other = sum(self._trial) / self._trial_steps
         if self._mean is not None and other < 0.95 * self._mean:
             self._now, self._mean, self._interval = 1 - self._now, other, self._first
         else:
