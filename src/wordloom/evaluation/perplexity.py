@@ -1,19 +1,50 @@
-"""The log-probability of a text by the chain rule, and the figures it gives."""
+"""The log-probability of a text by the chain rule, and the figures it gives.
 
+The same model on the same text has been published with perplexities from 21 to 48: it depends on how the text is cut,
+what stands before each token, and by what is divided. A `Convention` names these choices and a signature records them.
+"""
+
+import hashlib
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Literal, NamedTuple
 
 import torch
 
 from wordloom.core.errors import InputError
+from wordloom.evaluation.signature import Signature
 from wordloom.model.decoder import Decoder
 from wordloom.tokens.tokenizer import TextTokenizer
 
 
 @dataclass(frozen=True)
+class Convention:
+    """What a perplexity depends on besides model and text."""
+
+    join: Literal["raw", "lines", "articles"] = "raw"
+    """The data as one text; every line that is not blank as one; or every article of WikiText's layout as one."""
+    detokenize: Literal["none", "wikitext"] = "none"
+    """Undo WikiText's spaces around punctuation first."""
+    context: int | None = None
+    """Tokens seen at once; default: all that the model takes."""
+    stride: int | None = None
+    """Tokens that each further window scores; smaller gives more context and takes longer. Default: half the context."""
+    bos: bool = True
+    """Score the first token too, as what follows the BOS token."""
+    windows: Literal["rolling", "blocks"] = "rolling"
+    """rolling: every token is scored once, and a window's input ends where its targets begin to be unknown. blocks:
+    windows of whole tokens begin every `stride` tokens and the first token of a text or of a disjoint block has
+    nothing before it and is left out (transformers' guide; nanoGPT)."""
+    denominator: Literal["scored", "original", "harness"] = "scored"
+    """Words and bytes of the text that was scored, of the text before detokenizing, or of that with words counted as
+    lm-evaluation-harness does (an empty word more at either end)."""
+
+
+@dataclass(frozen=True)
 class Score:
-    """What a model makes of a text."""
+    """What a model makes of one text."""
 
     text: str
     token_ids: list[int]
@@ -37,7 +68,7 @@ class Score:
     @property
     def perplexity(self) -> float:
         """exp(-log P / tokens): the number of equally likely tokens the model wavers between."""
-        return math.exp(min(-self.log_probability / len(self.log_probabilities), 700))
+        return _exp(-self.log_probability / len(self.log_probabilities))
 
     @property
     def bits_per_byte(self) -> float:
@@ -59,6 +90,36 @@ class Score:
         }
 
 
+class Window(NamedTuple):
+    """Tokens begin .. end - 1 are read; targets first .. last are scored."""
+
+    begin: int
+    end: int
+    first: int
+    last: int
+
+
+def windows(n_tokens: int, limit: int, stride: int, kind: str) -> Iterator[Window]:
+    """How a text longer than the context is read.
+
+    >>> [*windows(8, 4, 2, "rolling")]
+    [Window(begin=0, end=4, first=1, last=4), Window(begin=2, end=6, first=5, last=6), Window(begin=3, end=7, first=7, last=7)]
+    >>> [*windows(8, 4, 4, "blocks")]
+    [Window(begin=0, end=3, first=1, last=3), Window(begin=4, end=7, first=5, last=7)]
+    """
+    done = 0 if kind == "rolling" else 1
+    begin = 0
+    while kind == "rolling" and done < n_tokens - 1:
+        last = min(n_tokens - 1, done + (limit if done == 0 else stride))
+        yield Window(max(0, last - limit), last, done + 1, last)
+        done = last
+    while kind == "blocks" and done < n_tokens:
+        end = min(begin + limit, n_tokens)
+        if (first := max(done, begin + 1)) < end:
+            yield Window(begin, end - 1, first, end - 1)
+        done, begin = end, begin + stride
+
+
 def score(
     decoder: Decoder,
     tokenizer: TextTokenizer,
@@ -66,12 +127,10 @@ def score(
     stride: int | None = None,
     bos: bool = True,
     on_tokens: Callable[[int], None] = lambda n: None,
+    context: int | None = None,
+    kind: str = "rolling",
 ) -> Score:
-    """Score a text.
-
-    A text longer than the context is read in windows that overlap: the first scores all its tokens, each
-    further one moves on by `stride` tokens and scores only those, with at least context - stride tokens
-    before them.
+    """Score a text, in windows that overlap where it is longer than the context.
 
     Args:
         decoder: in evaluation mode.
@@ -79,11 +138,16 @@ def score(
         bos: let the text follow the BOS token, so that its first token is scored too. Without it, or where
             the tokenizer has none, the first token only serves as context.
         on_tokens: told how many tokens each window scored.
+        context: tokens seen at once, at most the model's context length (the default).
+        kind: see `Convention.windows`.
 
     Raises:
-        InputError: an empty text, a stride that does not fit, or a single token without BOS.
+        InputError: an empty text, a context or stride that does not fit, or a single token without BOS.
     """
-    limit = decoder.config.context_length
+    most = decoder.config.context_length
+    limit = most if context is None else context
+    if not 2 <= limit <= most:
+        raise InputError(f"--context {limit}: must be between 2 and the model's context length ({most}).")
     stride = max(1, limit // 2) if stride is None else stride
     if not 1 <= stride <= limit:
         raise InputError(f"--stride {stride}: must be between 1 and the context length ({limit}).")
@@ -96,18 +160,137 @@ def score(
             if not text
             else "a single token without a BOS token has nothing before it to be scored by."
         )
-    unscored = 0 if bos else len(text[: encoding.offsets[0][1]].encode())
     device = next(decoder.parameters()).device
     stream = torch.tensor(tokens)
+    scored: list[int] = []
     found: list[float] = []
     with torch.inference_mode():
-        while len(found) < len(tokens) - 1:
-            done = len(found)
-            end = min(len(tokens) - 1, done + (limit if done == 0 else stride))  # scored: targets done+1 .. end
-            begin = max(0, end - limit)
-            logits_TV = decoder(stream[None, begin:end].to(device))[0, done - begin :].cpu().double()
-            targets = stream[done + 1 : end + 1]
+        for begin, end, first, last in windows(len(tokens), limit, stride, kind):
+            logits_TV = decoder(stream[None, begin:end].to(device))[0, first - 1 - begin :].cpu().double()
+            targets = stream[first : last + 1]
             picked = logits_TV.gather(1, targets[:, None])[:, 0] - logits_TV.logsumexp(-1)
             found += picked.tolist()
-            on_tokens(end - done)
-    return Score(text, tokens[1:], found, len(text.encode()) - unscored, limit, stride, bos)
+            scored += range(first, last + 1)
+            on_tokens(last + 1 - first)
+    left_out = sorted(set(range(bos, len(tokens))) - set(scored))
+    unscored = sum(len(text[slice(*encoding.offsets[place - bos])].encode()) for place in left_out)
+    ids = [tokens[place] for place in scored]
+    return Score(text, ids, found, len(text.encode()) - unscored, limit, stride, bos)
+
+
+@dataclass(frozen=True)
+class Perplexity:
+    """A model's figures on some data, by a convention."""
+
+    scores: list[Score] = field(repr=False)
+    """One per text."""
+    words: int
+    """Words by white space; bytes and characters likewise, by the convention's denominator."""
+    bytes: int
+    characters: int
+    signature: Signature
+
+    @property
+    def log_probability(self) -> float:
+        """Of all texts together, nats."""
+        return math.fsum(each.log_probability for each in self.scores)
+
+    @property
+    def tokens(self) -> int:
+        """Tokens that were scored."""
+        return sum(len(each.log_probabilities) for each in self.scores)
+
+    def figures(self) -> dict[str, float]:
+        """All figures that the log-probability gives."""
+        nats = -self.log_probability
+        return {
+            "perplexity": _exp(nats / self.tokens),
+            "nats_per_token": nats / self.tokens,
+            "word_perplexity": _exp(nats / self.words) if self.words else math.inf,
+            "bits_per_byte": nats / math.log(2) / self.bytes,
+            "bits_per_character": nats / math.log(2) / self.characters,
+            "log_probability": -nats,
+            "tokens": self.tokens,
+            "words": self.words,
+            "bytes": self.bytes,
+            "characters": self.characters,
+        }
+
+
+def measure(
+    decoder: Decoder,
+    tokenizer: TextTokenizer,
+    data: str,
+    convention: Convention,
+    on_tokens: Callable[[int], None] = lambda n: None,
+) -> Perplexity:
+    """Score data by a convention.
+
+    Raises:
+        InputError: no text in the data, or see `score`.
+    """
+    originals = [each for each in _cut(data, convention.join) if each.strip()]
+    if not originals:
+        raise InputError("the data hold no text.")
+    texts = [detokenized(each) for each in originals] if convention.detokenize == "wikitext" else originals
+    scores = [
+        score(decoder, tokenizer, text, convention.stride, convention.bos, on_tokens, convention.context, convention.windows)
+        for text in texts
+    ]  # fmt: skip
+    counted = texts if convention.denominator == "scored" else originals
+    words = sum(len(re.split(r"\s+", each) if convention.denominator == "harness" else each.split()) for each in counted)
+    n_bytes = sum(
+        each.scored_bytes if convention.denominator == "scored" else len(text.encode())
+        for each, text in zip(scores, counted, strict=True)
+    )
+    first = scores[0]
+    signature = Signature.of(
+        "ppl", join=convention.join, detok=convention.detokenize, ctx=first.context_length, stride=first.stride,
+        bos=first.bos, window=convention.windows, denominator=convention.denominator,
+        dtype=str(next(decoder.parameters()).dtype).removeprefix("torch."), data=data_hash(data), version=1,
+    )  # fmt: skip
+    return Perplexity(scores, words, n_bytes, sum(map(len, counted)), signature)
+
+
+def data_hash(data: str | bytes) -> str:
+    """The first 12 digits of SHA-256, for signatures."""
+    return hashlib.sha256(data.encode() if isinstance(data, str) else data).hexdigest()[:12]
+
+
+def detokenized(text: str) -> str:
+    """Text as it was before WikiText (Merity et al. 2016) put spaces around punctuation, as far as rules tell.
+
+    Equal to what lm-evaluation-harness scores, so that its word perplexity can be reproduced.
+
+    >>> detokenized("It cost @,@ 1 @.@ 5 ( about ) , he said ; well @-@ known .")
+    'It cost,1.5 (about), he said; well-known .'
+    """
+    for before, after in _WIKITEXT_BEFORE_PAIRS:
+        text = text.replace(before, after)
+    for opening, inside, closing in (("(", ")", ")"), ("[", "]", "]"), ("{", "}", "}"), ('"', '"', '"'), ("'", "'", "'")):
+        pattern = rf"{re.escape(opening)}\s*([^{re.escape(inside)}]*?)\s*{re.escape(closing)}"
+        text = re.sub(pattern, lambda found, a=opening, b=closing: f"{a}{found[1]}{b}", text)
+    for before, after in _WIKITEXT_AFTER_PAIRS:
+        text = text.replace(before, after)
+    return text
+
+
+_WIKITEXT_BEFORE_PAIRS = [
+    ("s '", "s'"), *((f" @{mark}@ ", mark) for mark in "-,."), *((f" {mark} ", f"{mark} ") for mark in ":;.!?,"),
+]  # fmt: skip
+_WIKITEXT_AFTER_PAIRS = [
+    *((" ".join("=" * n), "=" * n) for n in (4, 3, 2)), (" ° ", "°"), (" \n", "\n"), ("\n ", "\n"), (" N ", " 1 "),
+    (" 's", "'s"),
+]  # fmt: skip
+
+
+def _cut(data: str, join: str) -> list[str]:
+    if join == "lines":
+        return data.splitlines()
+    if join == "articles":
+        return re.split(r"(?m)^(?= = [^=\n].* = $)", data)
+    return [data]
+
+
+def _exp(nats: float) -> float:
+    return math.exp(min(nats, 700))

@@ -521,13 +521,15 @@ INLINE void dot_keys(const float *q, const char *keys, const char *ahead, int ki
 }
 
 /* y = sum over j of weight[j] value[j], 16 * V columns at a time. */
-INLINE void weigh(float *y, const float *weights, const char *values, int n, int kind, int d, int V) {
+INLINE void weigh(float *y, const float *weights, const char *values, const char *ahead, int n, int kind, int d, int V) {
     int j = 0;
     f32x16 acc[4 * 2];  /* of even and odd j, so that a sum need not wait for the one before */
     UNROLL for (int i = 0; i < 2 * V; i++) acc[i] = (f32x16){0};
-    for (; j + 2 <= n; j += 2)
+    for (; j + 2 <= n; j += 2) {
+        fetch(ahead + j * row_size(kind, d), 2 * row_size(kind, d));
         UNROLL for (int i = 0; i < 2 * V; i++)
             acc[i] += weights[j + i / V] * load_row(values + (j + i / V) * row_size(kind, d), kind, 16 * (i % V));
+    }
     for (; j < n; j++)
         UNROLL for (int v = 0; v < V; v++) acc[v] += weights[j] * load_row(values + j * row_size(kind, d), kind, 16 * v);
     UNROLL for (int v = 0; v < V; v++) *(f32x16 *)(y + 16 * v) = acc[v] + acc[V + v];
@@ -565,8 +567,9 @@ INLINE void attend_as(const Model *m, const Layer *l, const float *q, float *y, 
         if (kind == INT8)
             for (j = 0; j < n; j++) scores[j] *= row_scale(values + j * size, kind, d);
         int i = 0;
-        for (; i + 64 <= d; i += 64) weigh(out + i, scores, values + columns_size(kind, i), n, kind, d, 4);
-        for (; i + 16 <= d; i += 16) weigh(out + i, scores, values + columns_size(kind, i), n, kind, d, 1);
+        const char *next = keys + m->room * size;  /* the next group's keys are likely wanted next */
+        for (; i + 64 <= d; i += 64) weigh(out + i, scores, values + columns_size(kind, i), next, n, kind, d, 4);
+        for (; i + 16 <= d; i += 16) weigh(out + i, scores, values + columns_size(kind, i), next, n, kind, d, 1);
         for (; i < d; i++) {
             out[i] = 0;
             for (j = 0; j < n; j++) out[i] += scores[j] * row_value(values + j * size, kind, i);
