@@ -34,8 +34,7 @@ def crowded(threads: int) -> float:
 
 def test_all_threads_while_they_are_faster_and_trials_become_rare():
     found = run(Simulated(4), 2000, alone)
-    assert found.count(3) <= 4 * 6
-    assert found[-100:] == [4] * 100
+    assert found[1000:].count(3) <= 4
 
 
 def test_one_fewer_beside_a_busy_process_and_back():
