@@ -49,7 +49,10 @@ def test_what_a_model_wrote_ends_where_the_next_thing_begins():
     assert cut_to_program("    return 1\n\n\ndef g():\n    pass") == "    return 1\n\n"
     assert cut_to_program("    return 1\nprint(f())") == "    return 1"
     assert cut_to_program("Sure:\n```python\ndef f():\n    return 2\n```\nThat is it.") == "def f():\n    return 2"
-    assert cut_to_program("import math\n\ndef f():\n    return 2\n\nassert f()") == "import math\n\ndef f():\n    return 2\n"
+    assert (
+        cut_to_program("import math\n\ndef f():\n    return 2\n\nassert f()")
+        == "import math\n\ndef f():\n    return 2\n"
+    )
 
 
 def test_whole_programs_with_their_tests():

@@ -23,6 +23,10 @@ _COMMANDS = {
     "quantize": "Write a model again with weights of 8 or 4 bits.",
     "next": "Show the tokens a model expects next.",
     "score": "Tell how probable a model finds a text.",
+    "evaluate": "Tell how good a model is: on benchmarks, on your own data, or texts against references.",
+    "leaderboard": "Make a page of all results, yours beside published ones.",
+    "diff-signature": "Tell why two figures cannot be compared.",
+    "doctor": "Prove the installation on small known cases, and say what is slow or missing.",
     "info": "Tell what is in a folder: model, run or corpus.",
     "tokenizer train": "Learn a vocabulary from text, in any language.",
     "tokenizer report": "Bytes, characters and words per token, by language.",
@@ -58,10 +62,10 @@ def build_app(arguments: list[str]) -> App:
         app.command(group)
     for path, summary in _COMMANDS.items():
         *group, name = path.split()
-        module = {"import": "import_"}.get(path.split()[0], path.split()[0])
+        module = {"import": "import_"}.get(path.split()[0], path.split()[0].replace("-", "_"))
         called = arguments[: len(group) + 1] == path.split()
         parent = groups[group[0]] if group else app
-        parent.command(f"wordloom.cli.{module}:{name}", name=name, help=None if called else summary)
+        parent.command(f"wordloom.cli.{module}:{name.replace('-', '_')}", name=name, help=None if called else summary)
     return app
 
 

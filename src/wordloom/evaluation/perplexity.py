@@ -238,7 +238,9 @@ def measure(
         for text in texts
     ]  # fmt: skip
     counted = texts if convention.denominator == "scored" else originals
-    words = sum(len(re.split(r"\s+", each) if convention.denominator == "harness" else each.split()) for each in counted)
+    words = sum(
+        len(re.split(r"\s+", each) if convention.denominator == "harness" else each.split()) for each in counted
+    )
     n_bytes = sum(
         each.scored_bytes if convention.denominator == "scored" else len(text.encode())
         for each, text in zip(scores, counted, strict=True)
@@ -267,7 +269,13 @@ def detokenized(text: str) -> str:
     """
     for before, after in _WIKITEXT_BEFORE_PAIRS:
         text = text.replace(before, after)
-    for opening, inside, closing in (("(", ")", ")"), ("[", "]", "]"), ("{", "}", "}"), ('"', '"', '"'), ("'", "'", "'")):
+    for opening, inside, closing in (
+        ("(", ")", ")"),
+        ("[", "]", "]"),
+        ("{", "}", "}"),
+        ('"', '"', '"'),
+        ("'", "'", "'"),
+    ):
         pattern = rf"{re.escape(opening)}\s*([^{re.escape(inside)}]*?)\s*{re.escape(closing)}"
         text = re.sub(pattern, lambda found, a=opening, b=closing: f"{a}{found[1]}{b}", text)
     for before, after in _WIKITEXT_AFTER_PAIRS:

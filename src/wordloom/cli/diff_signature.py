@@ -1,0 +1,30 @@
+"""`wordloom diff-signature`."""
+
+from wordloom.cli.options import Json
+from wordloom.core.console import print_json, say
+from wordloom.evaluation.signature import Signature, differences
+
+
+def diff_signature(first: str, second: str, /, *, json: Json = False) -> None:
+    """Tell why two figures cannot be compared, from their signatures.
+
+        wordloom diff-signature "ppl|ctx:1024|stride:1024|bos:no" "ppl|ctx:1024|stride:512|bos:no"
+
+    Parameters
+    ----------
+    first
+        The signature of one figure: the line with | that stands beside it.
+    second
+        That of the other.
+    """
+    found = differences(Signature.parse(first), Signature.parse(second))
+    if json:
+        print_json({"comparable": not found, "differences": [each._asdict() for each in found]})
+        return
+    if not found:
+        say("Comparable: the two were measured alike.")
+        return
+    say("Not comparable:")
+    for each in found:
+        meaning = f" ({each.meaning})" if each.meaning else ""
+        say(f"  {each.field}: {each.first} / {each.second}{meaning}")

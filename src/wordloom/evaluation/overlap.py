@@ -1,0 +1,390 @@
+"""Metrics that compare a text with what people wrote: BLEU, chrF, TER, ROUGE, WER, CER, exact match, F1.
+
+BLEU, chrF and TER are sacrebleu's. ROUGE (Lin 2004) is our own, because the usual one knows only a to z: two
+identical Chinese texts score 0 there, and German words fall apart at every umlaut.
+"""
+
+import re
+import string
+import unicodedata
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+
+from wordloom.core.errors import InputError
+from wordloom.evaluation.signature import Signature
+from wordloom.evaluation.significance import Interval, interval
+from wordloom.evaluation.stem import stem
+
+SACREBLEU = ("bleu", "chrf", "ter")
+ROUGE = ("rouge1", "rouge2", "rougeL", "rougeLsum")
+LOWER_IS_BETTER = {"ter", "wer", "cer"}
+
+
+class Overlap(NamedTuple):
+    """A metric's value over a corpus."""
+
+    metric: str
+    value: float
+    """0 to 100, but TER, WER and CER, which may exceed it."""
+    per_sample: list[float]
+    """The same of every sample alone."""
+    interval: Interval
+    signature: Signature
+    text: str = ""
+    """sacrebleu's own line, for its metrics."""
+
+
+# --- what all share ---
+
+
+def check_pairs(predictions: Sequence[str], references: Sequence[Sequence[str]]) -> None:
+    """
+    Raises:
+        InputError: nothing to compare, a different number of texts, or a text without a reference.
+    """
+    if not predictions:
+        raise InputError("there are no predictions.")
+    for number, stream in enumerate(references, 1):
+        if len(stream) != len(predictions):
+            which = "references" if len(references) == 1 else f"references of set {number}"
+            raise InputError(f"{len(predictions):,} predictions but {len(stream):,} {which}; line n belongs to line n.")
+    if not references:
+        raise InputError("there are no references.")
+
+
+_CJK = re.compile(
+    r"[\u2e80-\u2fdf\u3005-\u3007\u3021-\u3029\u3040-\u30ff\u31f0-\u31ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\uff66-\uff9f"
+    r"\U00020000-\U0003ffff]"
+)
+"""Scripts written without blanks: Han, Hiragana, Katakana."""
+_UNSPACED = re.compile(r"[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff]")
+"""Others without blanks that are not cut here: Thai, Lao, Burmese, Khmer."""
+
+
+def looks_unspaced(texts: Sequence[str]) -> bool:
+    """Whether most of the letters are of a script without blanks between words."""
+    sample = "".join(texts[:200])[:20_000]
+    letters = sum(each.isalpha() for each in sample)
+    return letters > 0 and (len(_CJK.findall(sample)) + len(_UNSPACED.findall(sample))) / letters > 0.3
+
+
+# --- sacrebleu ---
+
+
+def sacrebleu_score(
+    metric: str, predictions: Sequence[str], references: Sequence[Sequence[str]], tokenize: str | None = None,
+    lowercase: bool = False, samples: int = 1000, seed: int = 12345,
+) -> Overlap:  # fmt: skip
+    """BLEU, chrF or TER as sacrebleu (Post 2018) computes it, with its line and signature.
+
+    Args:
+        references: sets of references, each as long as the predictions.
+        tokenize: sacrebleu's tokenizer for BLEU; default: zh, ja-mecab or char for such references, else 13a. A
+            tokenizer that cannot cut the references' language is refused.
+        samples: bootstrap resamples for the interval.
+
+    Raises:
+        InputError: see `check_pairs`; a tokenizer that does not exist or does not fit.
+    """
+    from sacrebleu.metrics.bleu import BLEU
+    from sacrebleu.metrics.chrf import CHRF
+    from sacrebleu.metrics.ter import TER
+
+    check_pairs(predictions, references)
+    unspaced = looks_unspaced(references[0])
+    if metric == "bleu":
+        if tokenize is None:
+            tokenize = _tokenizer_for(references[0]) if unspaced else "13a"
+        if tokenize not in BLEU.TOKENIZERS:
+            raise InputError(f"--tokenize {tokenize}: sacrebleu has {', '.join(sorted(BLEU.TOKENIZERS))}.")
+        if unspaced and tokenize in ("13a", "intl", "none"):
+            raise InputError(
+                f"--tokenize {tokenize} cuts at blanks, and these references have none: the score would be near 0 "
+                "whatever the texts. Use zh, ja-mecab, char or flores200, or leave the choice to Wordloom."
+            )
+        made: Any = BLEU(tokenize=tokenize, lowercase=lowercase)
+        single: Any = BLEU(tokenize=tokenize, lowercase=lowercase, effective_order=True)
+    elif metric == "ter":
+        made = single = TER(case_sensitive=not lowercase, asian_support=unspaced, normalized=unspaced)
+    else:
+        made = single = CHRF(lowercase=lowercase)
+    found = made.corpus_score(list(predictions), [list(each) for each in references])
+    each = [
+        single.sentence_score(text, [stream[index] for stream in references]).score
+        for index, text in enumerate(predictions)
+    ]
+    if metric == "bleu":
+        spread = _bleu_interval(made, predictions, references, samples, seed)
+    else:
+        spread = interval(np.array(each), samples=samples, seed=seed)
+        spread = Interval(
+            found.score + spread.low - spread.value, found.score, found.score + spread.high - spread.value
+        )
+    signature = Signature.parse(f"{found.name}|{made.get_signature().format()}")
+    return Overlap(metric, found.score, each, spread, signature, found.format(signature=made.get_signature().format()))
+
+
+def _bleu_interval(
+    metric: Any, predictions: Sequence[str], references: Sequence[Sequence[str]], samples: int, seed: int
+) -> Interval:
+    """95 % by resampling sentences; statistics of sentences add up, so that each resample is one sum."""
+    rows = np.array(metric._extract_corpus_statistics(list(predictions), [list(each) for each in references]))
+    draw = np.random.default_rng(seed)
+    found = [
+        metric._compute_score_from_stats(rows[draw.integers(0, len(rows), len(rows))].sum(0).tolist()).score
+        for _ in range(samples)
+    ]
+    value = metric._compute_score_from_stats(rows.sum(0).tolist()).score
+    low, high = np.quantile(found, [0.025, 0.975])
+    return Interval(float(low), value, float(high))
+
+
+def _tokenizer_for(texts: Sequence[str]) -> str:
+    sample = "".join(texts[:200])
+    if _UNSPACED.search(sample):
+        return "char"
+    kana = re.search(r"[\u3040-\u30ff]", sample)
+    return "char" if kana else "zh"  # ja-mecab needs a package of its own
+
+
+# --- ROUGE ---
+
+
+class F(NamedTuple):
+    """Precision, recall and their harmonic mean."""
+
+    precision: float
+    recall: float
+    f1: float
+
+
+def words_of(text: str, stemming: bool = True, latin_only: bool = False) -> list[str]:
+    """What ROUGE counts: words in lower case, each Chinese or Japanese character by itself.
+
+    Args:
+        stemming: English words of more than three letters by their Porter stems.
+        latin_only: a to z and digits only, as rouge-score.
+
+    >>> words_of("Die Größe, über 3.5 Äpfel")
+    ['die', 'größe', 'über', '3', '5', 'äpfel']
+    >>> words_of("今天ok")
+    ['今', '天', 'ok']
+    """
+    text = unicodedata.normalize("NFC", text).lower()
+    if latin_only:
+        found = re.findall(r"[a-z0-9]+", text)
+    else:
+        found = re.findall(rf"{_CJK.pattern}|(?:(?!{_CJK.pattern})[^\W_]|(?<=\w)[\u0300-\u036f])+", text)
+    return [stem(each) if stemming and len(each) > 3 and each.isascii() else each for each in found]
+
+
+def rouge_n(prediction: Sequence[str], reference: Sequence[str], n: int) -> F:
+    """ROUGE-N: n-grams that both have (Lin 2004, section 2)."""
+    grams = [Counter(tuple(words[i : i + n]) for i in range(len(words) - n + 1)) for words in (prediction, reference)]
+    return _f((grams[0] & grams[1]).total(), grams[0].total(), grams[1].total())
+
+
+def rouge_l(prediction: Sequence[str], reference: Sequence[str]) -> F:
+    """ROUGE-L: the longest common subsequence (Lin 2004, section 3.1)."""
+    return _f(len(_common_subsequence(prediction, reference)), len(prediction), len(reference))
+
+
+def rouge_lsum(prediction: Sequence[Sequence[str]], reference: Sequence[Sequence[str]]) -> F:
+    """ROUGE-Lsum: the union of the subsequences that each sentence of the reference shares (section 3.2)."""
+    lengths = sum(map(len, prediction)), sum(map(len, reference))
+    left = [Counter(word for sentence in each for word in sentence) for each in (prediction, reference)]
+    hits = 0
+    for sentence in reference:
+        union = sorted({place for other in prediction for place in _common_subsequence(sentence, other)})
+        for place in union:
+            word = sentence[place]
+            if left[0][word] > 0 and left[1][word] > 0:
+                hits += 1
+                left[0][word] -= 1
+                left[1][word] -= 1
+    return _f(hits, *lengths)
+
+
+def _f(hits: int, n_prediction: int, n_reference: int) -> F:
+    precision = hits / n_prediction if n_prediction else 0.0
+    recall = hits / n_reference if n_reference else 0.0
+    return F(precision, recall, 2 * precision * recall / (precision + recall) if hits else 0.0)
+
+
+def _common_subsequence(first: Sequence[str], second: Sequence[str]) -> list[int]:
+    """Places in `first` of a longest common subsequence; of several, the one found from the end."""
+    if not first or not second:
+        return []
+    table = np.zeros((len(first) + 1, len(second) + 1), np.int32)
+    numbers = {word: number for number, word in enumerate(dict.fromkeys([*first, *second]))}
+    other = np.array([numbers[word] for word in second])
+    for i, word in enumerate(first, 1):
+        # row i is the running maximum of the row above and of what a match adds to it
+        np.maximum.accumulate(
+            np.maximum(table[i - 1, 1:], table[i - 1, :-1] + (other == numbers[word])), out=table[i, 1:]
+        )
+    i, j, found = len(first), len(second), []
+    while i and j:
+        if first[i - 1] == second[j - 1]:
+            found.append(i - 1)
+            i, j = i - 1, j - 1
+        elif table[i, j - 1] > table[i - 1, j]:
+            j -= 1
+        else:
+            i -= 1
+    return found[::-1]
+
+
+@dataclass(frozen=True)
+class RougeOptions:
+    """How ROUGE is computed."""
+
+    stemming: bool = True
+    references: Literal["mean", "max"] = "mean"
+    """Several references: the mean over them, or the best."""
+    latin_only: bool = False
+    """Count only a to z and digits, as rouge-score does; refused where that loses the text."""
+
+
+def rouge(
+    predictions: Sequence[str], references: Sequence[Sequence[str]], options: RougeOptions | None = None
+) -> list[Overlap]:
+    """ROUGE-1, -2, -L and -Lsum (F1 times 100), with a bootstrap interval.
+
+    Lsum takes each line as a sentence.
+
+    Args:
+        references: sets of references, each as long as the predictions.
+
+    Raises:
+        InputError: see `check_pairs`; `latin_only` for a text that it would lose.
+    """
+    options = options or RougeOptions()
+    check_pairs(predictions, references)
+    if options.latin_only:
+        _refuse_lost_words([*predictions, *references[0]])
+
+    def cut(text: str) -> list[str]:
+        return words_of(text, options.stemming, options.latin_only)
+
+    rows = []
+    for index, prediction in enumerate(predictions):
+        mine, my_lines = cut(prediction), [cut(line) for line in prediction.split("\n")]
+        found = []
+        for stream in references:
+            theirs = cut(stream[index])
+            lines = [cut(line) for line in stream[index].split("\n")]
+            found.append(
+                [rouge_n(mine, theirs, 1), rouge_n(mine, theirs, 2), rouge_l(mine, theirs), rouge_lsum(my_lines, lines)]
+            )
+        scores = np.array(found)[:, :, 2]
+        rows.append(scores.mean(0) if options.references == "mean" else scores.max(0))
+    table = 100 * np.array(rows)
+    several = len(references) > 1
+    results = []
+    for column, name in enumerate(ROUGE):
+        signature = Signature.of(
+            name, nrefs=len(references), refs=options.references if several else None, stem=options.stemming,
+            tok="latin" if options.latin_only else "words", version=1,
+        )  # fmt: skip
+        spread = interval(table[:, column])
+        results.append(Overlap(name, spread.value, table[:, column].tolist(), spread, signature))
+    return results
+
+
+def _refuse_lost_words(texts: Sequence[str]) -> None:
+    letters = [each for text in texts[:200] for each in text if each.isalpha()]
+    lost = sum(not each.isascii() for each in letters)
+    if letters and lost / len(letters) > 0.02:
+        raise InputError(
+            f"counting a to z only would lose {lost / len(letters):.0%} of the letters of these texts; leave it out."
+        )
+
+
+# --- errors, matches ---
+
+
+def edit_distance(first: Sequence[Any], second: Sequence[Any]) -> int:
+    """Fewest insertions, deletions and substitutions from one to the other (Levenshtein 1966).
+
+    >>> edit_distance("kitten", "sitting")
+    3
+    """
+    if not first or not second:
+        return len(first) + len(second)
+    numbers = {item: number for number, item in enumerate(dict.fromkeys([*first, *second]))}
+    other = np.array([numbers[item] for item in second])
+    steps = np.arange(len(second) + 1)
+    row = steps.copy()
+    for i, item in enumerate(first, 1):
+        best = np.minimum(row[1:] + 1, row[:-1] + (other != numbers[item]))
+        # then insertions, which run along the row: a running minimum of (cost - place)
+        row = np.minimum.accumulate(np.concatenate([[i], best]) - steps) + steps
+    return int(row[-1])
+
+
+def error_rate(
+    predictions: Sequence[str], references: Sequence[str], unit: Literal["word", "character"] = "word"
+) -> Overlap:
+    """WER or CER: edits per word or character of the references, in percent; compared as they stand.
+
+    Raises:
+        InputError: see `check_pairs`; words asked of texts that have no blanks; references without any.
+    """
+    check_pairs(predictions, [references])
+    if unit == "word" and looks_unspaced(references):
+        raise InputError("wer: these references have no blanks between words; use cer.")
+    cut: Callable[[str], Sequence[str]] = str.split if unit == "word" else lambda text: text.replace(" ", "")
+    pairs = np.array(
+        [[edit_distance(cut(r), cut(p)), len(cut(r))] for p, r in zip(predictions, references, strict=True)], float
+    )
+    if not pairs[:, 1].any():
+        raise InputError("the references hold no words.")
+    draw = np.random.default_rng(12345)
+    sums = np.array([pairs[draw.integers(0, len(pairs), len(pairs))].sum(0) for _ in range(1000)])
+    low, high = 100 * np.quantile(sums[:, 0] / np.maximum(sums[:, 1], 1), [0.025, 0.975])
+    total = pairs.sum(0)
+    value = float(100 * total[0] / total[1])
+    name = "wer" if unit == "word" else "cer"
+    each = (100 * pairs[:, 0] / np.maximum(pairs[:, 1], 1)).tolist()
+    return Overlap(name, value, each, Interval(float(low), value, float(high)), Signature.of(name, tok="blanks" if unit == "word" else "characters", case="mixed", version=1))  # fmt: skip
+
+
+def normalized_answer(text: str) -> str:
+    """An answer as SQuAD (Rajpurkar et al. 2016) compares it: lower case, no punctuation, no English articles.
+
+    >>> normalized_answer("The  Eiffel Tower!")
+    'eiffel tower'
+    """
+    text = unicodedata.normalize("NFKC", text).lower()
+    text = "".join(each for each in text if each not in string.punctuation and unicodedata.category(each)[0] != "P")
+    return " ".join(re.sub(r"\b(a|an|the)\b", " ", text).split())
+
+
+@lru_cache(maxsize=4096)
+def _answer_words(text: str) -> tuple[str, ...]:
+    return tuple(words_of(normalized_answer(text), stemming=False))
+
+
+def answers(predictions: Sequence[str], references: Sequence[Sequence[str]]) -> list[Overlap]:
+    """Exact match and F1 over words, against the best of several references, after `normalized_answer`."""
+    check_pairs(predictions, references)
+    exact, f1 = [], []
+    for index, prediction in enumerate(predictions):
+        streams = [stream[index] for stream in references]
+        exact.append(100.0 * max(normalized_answer(prediction) == normalized_answer(each) for each in streams))
+        f1.append(100 * max(rouge_n(_answer_words(prediction), _answer_words(each), 1).f1 for each in streams))
+    made = []
+    for name, values in (("exact_match", exact), ("f1", f1)):
+        spread = interval(np.array(values))
+        made.append(
+            Overlap(
+                name, spread.value, values, spread, Signature.of(name, nrefs=len(references), case="lower", version=1)
+            )
+        )
+    return made
