@@ -230,7 +230,7 @@ class _Plan:
             with progress(self.name, work.rows_to_score(questions, samples), "choices") as bar:
                 result = work.evaluate_choice(subject, questions, samples, bar.advance)
             headline = self.suite.headline if self.suite else "raw"
-            return work.choice_figures(self.task, self.dataset, headline, result, self.data)
+            return work.choice_figures(self.task, self.dataset, headline, result, self.data, subject.tokenizer)
         if self.writing.attempts > 1:
             sampling: dict[str, Any] = {"do_sample": True, "temperature": self.writing.temperature, "seed": 0}
         else:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from wordloom.core.errors import InputError
-from wordloom.evaluation.likelihood import Likelihood, Row, continuation_row, likelihoods, prefix_token
+from wordloom.evaluation.likelihood import Likelihood, Row, continuation_row, likelihoods, tokens_before
 from wordloom.evaluation.significance import Interval, interval
 from wordloom.model.decoder import Decoder
 from wordloom.tokens.tokenizer import TextTokenizer
@@ -104,14 +104,16 @@ def answer_all(
     """
     if not questions:
         raise InputError("there are no questions.")
-    prefix = prefix_token(tokenizer)
+    before = {empty: tokens_before(tokenizer, empty) for empty in (False, True)}
     rows: list[list[Row]] = []
     for number, question in enumerate(questions, 1):
-        made = [continuation_row(tokenizer, context, choice, prefix) for context, choice in question.pairs()]
+        made = [
+            continuation_row(tokenizer, context, choice, before[not context]) for context, choice in question.pairs()
+        ]
         if any(row.start >= len(row.tokens) for row in made):
             raise InputError(f"question {number}: a choice without any token to score.")
         rows.append(made)
-    bare = _unconditional(tokenizer, questions, prefix) if unconditional else []
+    bare = _unconditional(tokenizer, questions, before[False]) if unconditional else []
     found = likelihoods(decoder, [*rows, *bare], on_rows)
     conditional, alone = found[: len(rows)], found[len(rows) :]
     return ChoiceResult(
@@ -130,10 +132,10 @@ def _has_unconditional(questions: Sequence[Question]) -> bool:
     return all(len(q.contexts) == 1 and q.contexts[0] for q in questions)
 
 
-def _unconditional(tokenizer: TextTokenizer, questions: Sequence[Question], prefix: int | None) -> list[list[Row]]:
+def _unconditional(tokenizer: TextTokenizer, questions: Sequence[Question], before: list[int]) -> list[list[Row]]:
     if not _has_unconditional(questions):
         return []
-    return [[continuation_row(tokenizer, "Answer:", each, prefix) for each in q.choices] for q in questions]
+    return [[continuation_row(tokenizer, "Answer:", each, before) for each in q.choices] for q in questions]
 
 
 def _answer(question: Question, found: list[Likelihood], alone: list[Likelihood] | None) -> Answer:

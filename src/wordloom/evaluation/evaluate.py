@@ -23,6 +23,7 @@ from wordloom.evaluation.choice import (
     greedy_accuracy,
     n_rows,
 )
+from wordloom.evaluation.likelihood import tokens_before
 from wordloom.evaluation.overlap import (
     LOWER_IS_BETTER,
     ROUGE,
@@ -164,20 +165,23 @@ def evaluate_choice(
     )
 
 
-def choice_figures(task: str, dataset: str, headline: str, result: ChoiceResult, data: str) -> list[Figure]:
+def choice_figures(
+    task: str, dataset: str, headline: str, result: ChoiceResult, data: str, tokenizer: TextTokenizer
+) -> list[Figure]:
     """Accuracy by every norm; greedy accuracy and perplexity where there is but one choice; groups as details."""
     n, cut_off = len(result.answers), sum(each.cut_off > 0 for each in result.answers)
     details: dict[str, Any] = {"questions_cut_off": cut_off} if cut_off else {}
+    bos = bool(tokens_before(tokenizer, not result.questions[0].contexts[0]))
 
     def figure(metric: str, found: Interval, norm: str | None, **more: Any) -> Figure:
-        signature = Signature.of(metric, norm=norm, shots=0, n=n, data=data, version=1)
+        signature = Signature.of(metric, norm=norm, shots=0, bos=bos, n=n, data=data, version=1)
         return Figure(task, dataset, metric, found.value, found.low, found.high, n, signature,
                       is_headline=norm == headline, details=details | more)  # fmt: skip
 
     if all(len(each.pairs()) == 1 for each in result.questions):
         value = choice_perplexity(result)
         nats = interval(-np.array([each.right for each in result.answers]))
-        signature = Signature.of("ppl_of_target", shots=0, n=n, data=data, version=1)
+        signature = Signature.of("ppl_of_target", shots=0, bos=bos, n=n, data=data, version=1)
         low, high = (float(np.exp(min(each, 700))) for each in (nats.low, nats.high))
         return [
             figure("acc", greedy_accuracy(result), "greedy"),

@@ -1,7 +1,7 @@
 """Log-likelihoods of many token sequences, in batches of equal length that share what their beginnings share."""
 
 from collections.abc import Callable, Iterator, Sequence
-from itertools import groupby
+from itertools import groupby, takewhile
 from typing import NamedTuple
 
 import torch
@@ -39,7 +39,7 @@ class Likelihood(NamedTuple):
         return sum(self.log_probabilities)
 
 
-def continuation_row(tokenizer: TextTokenizer, context: str, continuation: str, prefix: int | None) -> Row:
+def continuation_row(tokenizer: TextTokenizer, context: str, continuation: str, before: list[int]) -> Row:
     """A continuation after a context, cut at the letter where it begins.
 
     Blanks at the end of the context are counted to the continuation, where most tokenizers put them. The whole text
@@ -47,19 +47,26 @@ def continuation_row(tokenizer: TextTokenizer, context: str, continuation: str, 
     continuation: what the model is asked for are the tokens that it would have to write.
 
     Args:
-        prefix: token before everything, such as BOS; needed where the context is empty.
+        before: tokens before everything, see `tokens_before`; without any, the first token cannot be scored.
     """
     stripped = context.rstrip()
     encoding = tokenizer.backend.encode(context + continuation, add_special_tokens=False)
     inside = sum(1 for begin, end in encoding.offsets if end <= len(stripped) and begin < end)
-    before = [] if prefix is None else [prefix]
     tokens = [*before, *encoding.ids]
     return Row(tokens, max(1, len(before) + inside))
 
 
-def prefix_token(tokenizer: TextTokenizer) -> int | None:
-    """The token that opens a text: BOS, or the end of the one before."""
-    return next((each for each in (tokenizer.bos_token_id, tokenizer.eos_token_id) if each is not None), None)
+def tokens_before(tokenizer: TextTokenizer, is_empty: bool) -> list[int]:
+    """What stands before a context: what the tokenizer's own template puts there (Llama: BOS); before an empty one, where
+    that is nothing, BOS or the end of the text before."""
+    encoding = tokenizer.backend.encode("x", add_special_tokens=True)
+    own = [
+        token
+        for token, _ in takewhile(lambda pair: pair[1], zip(encoding.ids, encoding.special_tokens_mask, strict=True))
+    ]
+    if own or not is_empty:
+        return own
+    return [each for each in (tokenizer.bos_token_id, tokenizer.eos_token_id) if each is not None][:1]
 
 
 class _Group(NamedTuple):

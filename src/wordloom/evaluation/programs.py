@@ -48,13 +48,16 @@ def is_right(problem: Problem, written: str) -> bool:
 
 
 def cut_to_program(written: str) -> str:
-    """What a model wrote up to where the next thing begins: a second definition, a call, the end of a code block."""
+    """What a model wrote up to where something else begins: a call, tests, prose after a code block.
+
+    Text that goes on with the body of a function ends at the next definition; a whole program may have several.
+    """
     fenced = re.search(r"```(?:python|py)?\n(.*?)(?:\n```|\Z)", written, re.DOTALL)
-    text = fenced[1] if fenced else written
-    first_definition = re.match(r"\s*(?:from .*\n|import .*\n|\s*\n)*def ", text)
-    body_from = first_definition.end() if first_definition else 0
-    found = re.search(r"\n(?=(?:class |if |print\(|assert |```|def |\"\"\"|@))", text[body_from:])
-    return text[: body_from + found.start()] if found else text
+    text = (fenced[1] if fenced else written).replace("\r", "")
+    is_body = text.lstrip("\n")[:1].isspace()
+    ends = r"print\(|assert |```|\"\"\"|if __name__"
+    found = re.search(rf"\n(?=(?:{ends}{'|def |class |@|if ' if is_body else ''}))", text)
+    return text[: found.start()] if found else text
 
 
 def pass_at_k(n: int, correct: int, k: int) -> float:

@@ -87,7 +87,7 @@ def inside(path):
 sys.argv = ["program.py"]
 sys.addaudithook(guard)
 exec(code, {"__name__": "__main__"})
-sys.__stdout__.write("\n" + reached_the_end)
+sys.__stdout__.write(chr(10) + reached_the_end)
 """
 
 
