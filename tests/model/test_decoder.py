@@ -10,6 +10,7 @@ from wordloom.model.attention import visible_keys
 from wordloom.model.cache import KVCache
 from wordloom.model.config import ModelConfig, Rope
 from wordloom.model.decoder import Decoder
+from wordloom.model.packed import packed
 from wordloom.model.presets import from_scratch
 
 from ..conftest import random_decoder, tiny_config
@@ -100,3 +101,14 @@ def test_every_wrong_field_is_named_at_once():
 def test_tied_weights_are_counted_once():
     decoder = Decoder(tiny_config())
     assert decoder.head is None and decoder.n_parameters() == sum(p.numel() for p in decoder.parameters())
+
+
+@pytest.mark.parametrize("architecture", ["llama", "qwen3", "gpt2", "gpt_neox"])
+def test_packed_weights_compute_the_same(architecture: str):
+    decoder = random_decoder(tiny_config(architecture=architecture))
+    fast, tokens = packed(decoder), torch.randint(2, 400, (3, 20))
+    assert decoder.blocks[0].mlp.up.weight is not None  # the original keeps its layers
+    with torch.inference_mode():
+        assert (fast(tokens) - decoder(tokens)).abs().max() < 1e-4
+    half = decoder.to(torch.bfloat16)
+    assert packed(half) is half

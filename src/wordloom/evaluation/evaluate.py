@@ -47,6 +47,7 @@ from wordloom.evaluation.suites import Suite, multiple_choice
 from wordloom.generation.engine import Engine
 from wordloom.generation.request import GenerationRequest
 from wordloom.model.decoder import Decoder
+from wordloom.model.packed import packed
 from wordloom.tokens.tokenizer import TextTokenizer  # fmt: skip
 
 METRICS = (*SACREBLEU, "rouge", "wer", "cer", "answers")
@@ -149,9 +150,10 @@ def evaluate_choice(
     subject: Subject, questions: Sequence[Question], samples: Samples, on_rows: Advance = lambda n: None
 ) -> ChoiceResult:
     """Answer questions, going on where an earlier call stopped."""
+    decoder = packed(subject.decoder)
     for numbers in _in_chunks(len(questions), samples):
         part = [questions[number] for number in numbers]
-        found = answer_all(subject.decoder, subject.tokenizer, part, on_rows=on_rows)
+        found = answer_all(decoder, subject.tokenizer, part, on_rows=on_rows)
         samples.add(
             [
                 {"number": number, "context": list(q.contexts), "choices": list(q.choices), "gold": q.gold,
@@ -340,7 +342,7 @@ def text_figures(
     subject: Subject, task: str, dataset: str, path: Path, convention: Convention, on_tokens: Advance
 ) -> list[Figure]:
     """Perplexity and its kin on a text, by a convention."""
-    found = measure(subject.decoder, subject.tokenizer, read_text(path), convention, on_tokens)
+    found = measure(packed(subject.decoder), subject.tokenizer, read_text(path), convention, on_tokens)
     figures = found.figures()
     # intervals: over texts where there are several, else over stretches of tokens
     logs = np.array([value for each in found.scores for value in each.log_probabilities])

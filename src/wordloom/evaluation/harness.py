@@ -21,6 +21,7 @@ from wordloom.evaluation.perplexity import score
 from wordloom.generation.engine import Engine
 from wordloom.generation.request import GenerationRequest
 from wordloom.model.decoder import Decoder
+from wordloom.model.packed import packed
 from wordloom.tokens.tokenizer import TextTokenizer
 
 
@@ -34,7 +35,7 @@ class HarnessModel(TemplateLM):
 
     def __init__(self, decoder: Decoder, tokenizer: TextTokenizer, engine: Engine):
         super().__init__()
-        self._decoder, self._text, self._engine = decoder, tokenizer, engine
+        self._decoder, self._text, self._engine = packed(decoder), tokenizer, engine
         self.tokenizer = None  # keeps the harness's chat templates away
 
     @property

@@ -11,7 +11,8 @@ from wordloom.model.cache import KVCache
 from wordloom.model.decoder import Decoder
 from wordloom.tokens.tokenizer import TextTokenizer
 
-_BATCH_TOKENS = 8192
+_BATCH_TOKENS = 1024
+"""Tokens of a batch: more no longer fit into the processor's caches (5 M parameters: 8,192 takes twice the time)."""
 _LOGITS = 2**24
 """Most logits that are held at once."""
 
