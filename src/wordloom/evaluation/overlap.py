@@ -84,6 +84,7 @@ def sacrebleu_score(
 
     Args:
         references: sets of references, each as long as the predictions.
+        lowercase: take upper and lower case as alike in BLEU and chrF; TER, as sacrebleu's command, always does.
         tokenize: sacrebleu's tokenizer for BLEU; default: zh, ja-mecab or char for such references, else 13a. A
             tokenizer that cannot cut the references' language is refused.
         samples: bootstrap resamples for the interval.
@@ -110,7 +111,7 @@ def sacrebleu_score(
         made: Any = BLEU(tokenize=tokenize, lowercase=lowercase)
         single: Any = BLEU(tokenize=tokenize, lowercase=lowercase, effective_order=True)
     elif metric == "ter":
-        made = single = TER(case_sensitive=not lowercase, asian_support=unspaced, normalized=unspaced)
+        made = single = TER(asian_support=unspaced, normalized=unspaced)
     else:
         made = single = CHRF(lowercase=lowercase)
     found = made.corpus_score(list(predictions), [list(each) for each in references])

@@ -105,4 +105,4 @@ def differences(first: Signature, second: Signature) -> list[Difference]:
 
 def _shown(value: object) -> str:
     text = {True: "yes", False: "no"}[value] if isinstance(value, bool) else str(value)
-    return text.replace("|", "/")
+    return " ".join(text.replace("|", "/").split())
