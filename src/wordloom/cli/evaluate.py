@@ -48,7 +48,8 @@ class Comparing:
     references: tuple[Path, ...] = ()
     """What they are compared with, line by line; several times for several references."""
     metric: tuple[str, ...] = ()
-    """bleu, chrf, ter, rouge, wer, cer or answers (exact match and F1); several times or parted by commas."""
+    """bleu, chrf, ter, rouge, wer, cer, answers (exact match and F1), or, without references, quality (variety,
+    repetition, loops, word frequencies); several times or parted by commas."""
     tokenize: str | None = None
     """BLEU's tokenizer, such as 13a, zh or char; default: what fits the references' script."""
     lowercase: Annotated[bool, Parameter(negative="")] = False
@@ -320,6 +321,11 @@ def _predictions(comparing: Comparing, metrics: list[str], json: bool) -> None:
 
     assert comparing.predictions is not None
     predictions = read_lines(comparing.predictions)
+    if metrics == ["quality"]:
+        if comparing.references:
+            raise InputError("quality needs no references; leave them out or name another metric.")
+        _quality(predictions, json)
+        return
     references = [read_lines(path) for path in comparing.references]
     for path, stream in zip(comparing.references, references, strict=True):
         if len(stream) != len(predictions):
@@ -340,6 +346,17 @@ def _predictions(comparing: Comparing, metrics: list[str], json: bool) -> None:
         low, value, high = each.interval
         say(each.text if each.text else f"{each.signature} = {value:.2f}")
         say(f"  95 % interval {low:.2f} to {high:.2f} over {len(each.per_sample):,} texts")
+
+
+def _quality(texts: list[str], json: bool) -> None:
+    from wordloom.evaluation.quality import describe
+
+    found = vars(describe(texts))
+    if json:
+        print_json(found)
+        return
+    for name, value in found.items():
+        say(f"{name:<14} {'-' if value is None else f'{value:,}' if isinstance(value, int) else f'{value:.4f}'}")
 
 
 def _results(subject: "Subject", figures: "list[Figure]", samples: Path, seconds: float) -> list[Any]:

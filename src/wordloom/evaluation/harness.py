@@ -62,7 +62,7 @@ class HarnessModel(TemplateLM):
         # neighbours with the same context are the choices of one question
         questions: list[list[Row]] = []
         last: list[int] | None = None
-        for _, context, continuation in requests:
+        for _texts, context, continuation in requests:
             if context != last:
                 questions.append([])
                 last = context
