@@ -29,6 +29,7 @@ def score(
     file: Path | None = None,
     stride: int | None = None,
     bos: Annotated[bool, Parameter(negative="--no-bos")] = True,
+    html: Path | None = None,
     device: Device = "auto",
     json: Json = False,
 ) -> None:
@@ -39,6 +40,7 @@ def score(
 
         wordloom score runs/quickstart "To be, or not to be, that is the question."
         wordloom score runs/mine --file chapter.txt --stride 64
+        wordloom score runs/mine --file chapter.txt --html surprise.html
 
     Parameters
     ----------
@@ -53,6 +55,8 @@ def score(
         the context.
     bos
         Score the first token too, as what follows the BOS token.
+    html
+        Write a page too, on which every token is coloured by how surprising it is.
     """
     if (text is None) == (file is None):
         raise InputError("give a text to score, or --file.")
@@ -68,6 +72,8 @@ def score(
     loaded = load(model, device)
     with progress("Scoring", None, "tokens") as bar:
         result = score_text(loaded.decoder, loaded.tokenizer, text, stride, bos, on_tokens=bar.advance)
+    if html is not None:
+        _write_page(html, model, loaded, result)
     if json:
         tokens = [
             {"token": token, "text": loaded.tokenizer.decode([token]), "log_probability": value}
@@ -82,6 +88,20 @@ def score(
         f"context {result.context_length:,}, stride {result.stride:,}, "
         f"{'first token scored after BOS' if result.bos else 'first token not scored (no BOS)'}"
     )
+
+
+def _write_page(path: Path, name: str, model: "LanguageModel", result: "Score") -> None:
+    import jinja2
+
+    from wordloom.core.files import write_atomically
+    from wordloom.evaluation.perplexity import pieces
+
+    environment = jinja2.Environment(loader=jinja2.PackageLoader("wordloom.evaluation"), autoescape=True)
+    page = environment.get_template("heat.html.jinja").render(
+        model=name, n=len(result.token_ids), perplexity=result.perplexity, bits=result.bits_per_byte,
+        tokens=pieces(model.tokenizer, result),
+    )  # fmt: skip
+    write_atomically(path, page)
 
 
 def _heat(model: "LanguageModel", result: "Score") -> Text:

@@ -178,6 +178,21 @@ def score(
     return Score(text, ids, found, len(text.encode()) - unscored, limit, stride, bos)
 
 
+def pieces(tokenizer: TextTokenizer, result: Score) -> list[tuple[str, float]]:
+    """The scored text cut into pieces that can be shown, each with its surprise in bits; tokens that hold only a part of
+    a character are joined until it is whole."""
+    found: list[tuple[str, float]] = []
+    waiting, bits = [], 0.0
+    for token, value in zip(result.token_ids, result.log_probabilities, strict=True):
+        waiting.append(token)
+        bits -= value / math.log(2)
+        text = tokenizer.decode(waiting)
+        if not text.endswith("\ufffd") or len(waiting) >= 4:
+            found.append((text, bits))
+            waiting, bits = [], 0.0
+    return [*found, (tokenizer.decode(waiting), bits)] if waiting else found
+
+
 @dataclass(frozen=True)
 class Perplexity:
     """A model's figures on some data, by a convention."""
