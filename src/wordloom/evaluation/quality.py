@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from wordloom.core.errors import InputError
-from wordloom.evaluation.overlap import sacrebleu_score, words_of
+from wordloom.evaluation.overlap import words_of
 from wordloom.model.decoder import Decoder
 from wordloom.tokens.tokenizer import TextTokenizer
 
@@ -36,11 +36,14 @@ def self_bleu(texts: Sequence[str], most: int = 100) -> float:
     texts = list(texts)[:most]
     if len(texts) < 2:
         raise InputError("self-BLEU needs at least two texts.")
+    from sacrebleu.metrics.bleu import BLEU
+
+    metric = BLEU(tokenize="none", effective_order=True)
     spaced = [" ".join(words_of(text, stemming=False)) for text in texts]
     scores = []
     for index, text in enumerate(spaced):
-        others = [[other] for place, other in enumerate(spaced) if place != index]
-        scores.append(sacrebleu_score("bleu", [text], others, tokenize="none", samples=2).value)
+        others = [other for place, other in enumerate(spaced) if place != index]
+        scores.append(metric.sentence_score(text, others).score)
     return float(np.mean(scores))
 
 

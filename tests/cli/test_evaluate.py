@@ -1,0 +1,144 @@
+"""`evaluate`, `leaderboard`, `diff-signature` and `doctor` as a person calls them."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from wordloom.checkpoint.folder import write_model_files
+from wordloom.tokens.tokenizer import TextTokenizer
+
+from ..conftest import VERSES, random_decoder, tiny_config
+from .test_commands import bad, good, wordloom
+
+
+@pytest.fixture
+def work(tmp_path: Path, tokenizer: TextTokenizer, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Two models and data of every kind."""
+    for name, seed in (("one", 0), ("two", 1)):
+        (tmp_path / name).mkdir()
+        write_model_files(random_decoder(tiny_config(context_length=128), seed), tmp_path / name)
+        tokenizer.save_pretrained(tmp_path / name)
+    rows = {
+        "lambada_test.jsonl": [{"text": each} for each in VERSES[:3] * 4],
+        "blimp.jsonl": [{"sentence_good": f"Cats {n} sleep.", "sentence_bad": f"Cats {n} sleeps.", "UID": f"kind_{n % 2}"} for n in range(30)],
+        "own.jsonl": [{"query": "天气", "choices": ["很好", "很坏"], "gold": n % 2} for n in range(9)],
+        "pairs.jsonl": [{"prompt": f"{each[:10]}", "reference": each} for each in VERSES],
+        "HumanEval.jsonl": [{"task_id": "H/0", "prompt": "def f():\n", "test": "def check(g): assert g() == 1", "entry_point": "f"}],
+    }  # fmt: skip
+    for name, lines in rows.items():
+        (tmp_path / name).write_text(
+            "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in lines), encoding="utf-8"
+        )
+    (tmp_path / "text.txt").write_text("\n".join(VERSES), encoding="utf-8")
+    monkeypatch.setenv("WORDLOOM_RESULTS", str(tmp_path / "results.sqlite"))
+    monkeypatch.setenv("WORDLOOM_DATA", str(tmp_path))
+    return tmp_path
+
+
+def test_two_models_on_everything(work: Path):
+    found = json.loads(good("evaluate", "one", "two", "--on", "lambada,blimp,own.jsonl,text.txt", "--on", "pairs.jsonl",
+                            "--metric", "rouge,chrf", "--max-new-tokens", 5, "--json", cwd=work))  # fmt: skip
+    assert set(found["figures"]) == {"one", "two"}
+    names = {(row["dataset"], row["metric"]) for row in found["figures"]["one"]}
+    assert {("LAMBADA (OpenAI)", "acc"), ("BLiMP", "acc"), ("own.jsonl", "acc"), ("text.txt", "bits_per_byte"),
+            ("pairs.jsonl", "rouge1"), ("pairs.jsonl", "chrf")} <= names | {(d, m.lower()) for d, m in names}  # fmt: skip
+    for row in found["figures"]["one"]:
+        assert row["low"] <= row["value"] * 1.0001 and row["value"] <= row["high"] * 1.0001 and "|" in row["signature"]
+    assert [each["on"] for each in found["comparisons"]] == ["lambada", "blimp", "own"]
+    page = (work / "evaluation/index.html").read_text(encoding="utf-8")
+    assert "很好" in page and "blimp: worst of one" in page
+    samples = (work / "evaluation/one/blimp.jsonl").read_text().splitlines()
+    assert len(samples) == 31 and json.loads(samples[1])["choices"][0].startswith("Cats")
+    board = json.loads(good("leaderboard", "--out", "board", "--json", cwd=work))
+    assert board["own"] > 20
+    text = (work / "board/index.html").read_text(encoding="utf-8")
+    assert "own.jsonl" in text and "GPT-2 124M" in text
+    assert (
+        "one"
+        in good("leaderboard", "--give", "model-index", "--out", "given", cwd=work)
+        + (work / "given/model-index.md").read_text()
+    )
+
+
+def test_an_interrupted_evaluation_goes_on(work: Path):
+    first = json.loads(good("evaluate", "one", "--on", "blimp", "--json", "--no-keep", cwd=work))
+    path = work / "evaluation/one/blimp.jsonl"
+    lines = path.read_text().splitlines(keepends=True)
+    path.write_text("".join(lines[:11]) + lines[11][:20])  # cut off in the middle of a line
+    marked = json.loads(lines[3]) | {"right": -123.0}
+    path.write_text(path.read_text().replace(lines[3].strip(), json.dumps(marked)))
+    again = json.loads(good("evaluate", "one", "--on", "blimp", "--json", "--no-keep", cwd=work))
+    assert again["figures"] == first["figures"]
+    kept = [json.loads(line) for line in path.read_text().splitlines()]
+    assert (
+        len(kept) == 31 and sum(row.get("right") == -123.0 for row in kept) == 1
+    )  # what was there was not scored again
+    assert not (work / "results.sqlite").exists()
+    other = json.loads(good("evaluate", "two", "--on", "blimp", "--json", cwd=work))
+    assert other["figures"]["two"] != first["figures"]["one"]
+
+
+def test_predictions_without_a_model(work: Path):
+    (work / "hyp.txt").write_text("the cat sat\n今天很冷\n", encoding="utf-8")
+    (work / "ref.txt").write_text("the cat sat down\n今天很热\n", encoding="utf-8")
+    text = good("evaluate", "--predictions", "hyp.txt", "--references", "ref.txt", "--metric", "rouge,bleu", cwd=work)
+    assert "rouge1|nrefs:1" in text and "BLEU|nrefs:1|case:mixed" in text and "95 % interval" in text
+    rows = json.loads(
+        good(
+            "evaluate", "--predictions", "hyp.txt", "--references", "ref.txt", "--metric", "answers", "--json", cwd=work
+        )
+    )
+    assert [row["metric"] for row in rows] == ["exact_match", "f1"]
+    assert "distinct_1" in good("evaluate", "--predictions", "hyp.txt", "--metric", "quality", cwd=work)
+    (work / "short.txt").write_text("one\n")
+    (work / "empty.txt").write_text("")
+    (work / "latin.txt").write_bytes("caf\xe9\nb\n".encode("latin-1"))
+    for reference, message in (("short.txt", "hyp.txt has 2 lines and short.txt has 1"), ("empty.txt", "is empty"),
+                               ("latin.txt", "line 1: not UTF-8"), ("none.txt", "no such file")):  # fmt: skip
+        assert message in bad("evaluate", "--predictions", "hyp.txt", "--references", reference, cwd=work)
+    assert "known are" in bad(
+        "evaluate", "--predictions", "hyp.txt", "--references", "ref.txt", "--metric", "magic", cwd=work
+    )
+
+
+def test_wrong_calls_say_what_to_do(work: Path):
+    (work / "broken.jsonl").write_text('{"query": "a", "choices": ["b", "c"], "gold": 0}\n{"query"\n')
+    (work / "far.jsonl").write_text('{"query": "a", "choices": ["b", "c"], "gold": 5}\n')
+    (work / "neither.jsonl").write_text('{"name": "x"}\n')
+    for arguments, message in (
+        (("one", "--on", "nonsense"), "neither a file nor a suite. Suites: wikitext2"),
+        (("one", "--on", "hellaswag"), "It can be had from"),
+        (("one",), "name a model and what to score it on"),
+        (("one", "--on", "humaneval"), "--run-code"),
+        (("one", "--on", "humaneval", "--run-code", "--pass-k", 5), "--attempts 5 or more"),
+        (("one", "--on", "broken.jsonl"), "broken.jsonl, line 2: not JSON"),
+        (("one", "--on", "far.jsonl"), "gold 5, but the choices are 0 to 1"),
+        (("one", "--on", "neither.jsonl"), 'no field "prompt"'),
+        (("one", "one", "--on", "blimp"), "named twice"),
+        (("one", "--on", "text.txt", "--context", 999), "--context 999"),
+        (("nowhere", "--on", "blimp"), "nowhere"),
+        (("one", "--on", "blimp", "--limit", 0), "--limit 0"),
+    ):
+        assert message in bad("evaluate", *arguments, cwd=work)
+
+
+def test_programs_are_run_when_asked(work: Path):
+    found = json.loads(good("evaluate", "one", "--on", "humaneval", "--run-code", "--attempts", 2, "--pass-k", 1, "--pass-k", 2,
+                            "--max-new-tokens", 8, "--json", cwd=work))  # fmt: skip
+    assert [row["metric"] for row in found["figures"]["one"]] == ["pass@1", "pass@2"]
+    assert {row["value"] for row in found["figures"]["one"]} == {0.0}
+
+
+def test_signatures_side_by_side():
+    text = good("diff-signature", "ppl|ctx:1024|stride:1024", "ppl|ctx:1024|stride:512")
+    assert "stride: 1024 / 512" in text and "context" in text
+    assert json.loads(good("diff-signature", "ppl|ctx:8", "ppl|ctx:8|version:2", "--json"))["comparable"]
+    assert "not a signature" in bad("diff-signature", "ppl", "ppl|a:b")
+
+
+def test_the_doctor():
+    found = json.loads(good("doctor", "--json"))
+    assert all(each["state"] != "wrong" for each in found)
+    without = wordloom("doctor", CC="/bin/false", XDG_CACHE_HOME="/dev/null/no")
+    assert without.returncode == 0 and "no C compiler" in without.stdout
