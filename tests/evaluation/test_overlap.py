@@ -21,7 +21,6 @@ from wordloom.evaluation.overlap import (
     ROUGE,
     RougeOptions,
     answers,
-    edit_distance,
     error_rate,
     looks_unspaced,
     rouge,
@@ -119,11 +118,8 @@ def test_bleu_of_chinese_is_not_silently_zero():
     assert looks_unspaced(texts) and not looks_unspaced(["all of it 好"])
 
 
-SEQUENCES = st.lists(st.integers(0, 3), max_size=9)
-
-
-@given(SEQUENCES, SEQUENCES)
-def test_edit_distance_by_its_definition(first: list[int], second: list[int]):
+@given(st.text(alphabet="ab天", max_size=9), st.text(alphabet="ab天", min_size=1, max_size=9))
+def test_character_errors_by_their_definition(first: str, second: str):
     table = [[0] * (len(second) + 1) for _ in range(len(first) + 1)]
     for i in range(len(first) + 1):
         for j in range(len(second) + 1):
@@ -133,7 +129,8 @@ def test_edit_distance_by_its_definition(first: list[int], second: list[int]):
             table[i][j] = min(
                 table[i - 1][j] + 1, table[i][j - 1] + 1, table[i - 1][j - 1] + (first[i - 1] != second[j - 1])
             )
-    assert edit_distance(first, second) == table[-1][-1]
+    found = error_rate([first], [second], "character")
+    assert found.value == pytest.approx(100 * table[-1][-1] / len(second))
 
 
 def test_error_rates_equal_jiwer():
@@ -167,6 +164,10 @@ def test_empty_and_huge_texts_are_bounded_zeros():
     assert rouge(["", "x"], [["word", "x"]])[0].value == pytest.approx(50)
     huge = "word " * 200_000
     assert 0 < rouge([huge], [["word and more"]])[0].value < 1
+    assert rouge([huge], [[huge]], variants=["rougeL"])[0].value == pytest.approx(100)
+    assert error_rate([huge], [huge[:-5]]).value == pytest.approx(100 / 199_999)
+    with pytest.raises(InputError, match="too long"):
+        rouge([huge], [[huge]])
     assert sacrebleu_score("bleu", [""], [["a word"]]).value == 0
 
 

@@ -11,7 +11,7 @@ import torch
 
 from wordloom.core.hardware import matmul_peak, memory_available, probe
 from wordloom.core.randomness import generator
-from wordloom.evaluation.overlap import edit_distance, rouge, sacrebleu_score
+from wordloom.evaluation.overlap import error_rate, rouge, sacrebleu_score
 from wordloom.evaluation.perplexity import score
 from wordloom.evaluation.programs import pass_at_k
 from wordloom.evaluation.sandbox import run_program
@@ -157,7 +157,7 @@ def _metrics() -> Answer:
         "BLEU": abs(sacrebleu_score("bleu", ["a b c d e"], [["a b c d f"]], samples=2).value - 100 * 0.2**0.25) < 1e-6,
         "ROUGE": [round(each.value, 3) for each in rouge(["the cat was found"], [["the cat was under the bed"]])] == [60, 50, 60, 60],
         "ROUGE (Chinese)": abs(rouge(["今天很冷"], [["今天很热"]])[0].value - 75) < 1e-6,
-        "edit distance": edit_distance("kitten", "sitting") == 3,
+        "edit distance": error_rate(["sitting"], ["kitten"], "character").value == 50,
         "pass@k": pass_at_k(10, 3, 1) == 0.3,
     }  # fmt: skip
     wrong = [name for name, fits in checks.items() if not fits]

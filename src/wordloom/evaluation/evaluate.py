@@ -50,7 +50,7 @@ from wordloom.model.decoder import Decoder
 from wordloom.model.packed import packed
 from wordloom.tokens.tokenizer import TextTokenizer  # fmt: skip
 
-METRICS = (*SACREBLEU, "rouge", "wer", "cer", "answers")
+METRICS = (*SACREBLEU, "rouge", *ROUGE, "wer", "cer", "answers")
 """What predictions can be compared with references by."""
 _CHUNK = 2048
 """Questions that are scored between two writes of the samples."""
@@ -286,8 +286,8 @@ def compare(
         elif metric in ("rouge", *ROUGE):
             if options.references_by not in ("mean", "max"):
                 raise InputError(f"--references-by {options.references_by}: mean or max.")
-            scores = rouge(predictions, references, RougeOptions(options.stemming, options.references_by))  # pyright: ignore
-            found += [each for each in scores if metric in ("rouge", each.metric)]
+            how = RougeOptions(options.stemming, options.references_by)  # pyright: ignore[reportArgumentType]
+            found += rouge(predictions, references, how, ROUGE if metric == "rouge" else [metric])
         elif metric in ("wer", "cer"):
             if len(references) > 1:
                 raise InputError(f"{metric} is against one reference; there are {len(references)}.")

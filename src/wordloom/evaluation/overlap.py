@@ -14,6 +14,7 @@ from functools import lru_cache
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
+from rapidfuzz.distance import LCSseq, Levenshtein
 
 from wordloom.core.errors import InputError
 from wordloom.evaluation.signature import Signature
@@ -192,11 +193,25 @@ def rouge_n(prediction: Sequence[str], reference: Sequence[str], n: int) -> F:
 
 def rouge_l(prediction: Sequence[str], reference: Sequence[str]) -> F:
     """ROUGE-L: the longest common subsequence (Lin 2004, section 3.1)."""
-    return _f(len(_common_subsequence(prediction, reference)), len(prediction), len(reference))
+    return _f(LCSseq.similarity(prediction, reference), len(prediction), len(reference))
+
+
+_MOST_CELLS = 50_000_000
+"""Of the table that a common subsequence is read from (200 MB)."""
 
 
 def rouge_lsum(prediction: Sequence[Sequence[str]], reference: Sequence[Sequence[str]]) -> F:
-    """ROUGE-Lsum: the union of the subsequences that each sentence of the reference shares (section 3.2)."""
+    """ROUGE-Lsum: the union of the subsequences that each sentence of the reference shares (section 3.2).
+
+    Raises:
+        InputError: two sentences too long to be laid side by side.
+    """
+    longest = [max(map(len, each), default=0) for each in (prediction, reference)]
+    if longest[0] * longest[1] > _MOST_CELLS:
+        raise InputError(
+            f"rougeLsum: a line of {longest[0]:,} words against one of {longest[1]:,} is too long; break texts into lines at "
+            "their sentences, or ask for rouge1, rouge2 and rougeL."
+        )
     lengths = sum(map(len, prediction)), sum(map(len, reference))
     left = [Counter(word for sentence in each for word in sentence) for each in (prediction, reference)]
     hits = 0
@@ -253,9 +268,12 @@ class RougeOptions:
 
 
 def rouge(
-    predictions: Sequence[str], references: Sequence[Sequence[str]], options: RougeOptions | None = None
+    predictions: Sequence[str],
+    references: Sequence[Sequence[str]],
+    options: RougeOptions | None = None,
+    variants: Sequence[str] = ROUGE,
 ) -> list[Overlap]:
-    """ROUGE-1, -2, -L and -Lsum (F1 times 100), with a bootstrap interval.
+    """ROUGE-1, -2, -L and -Lsum, or some of them (F1 times 100), with a bootstrap interval.
 
     Lsum takes each line as a sentence.
 
@@ -270,25 +288,16 @@ def rouge(
     if options.latin_only:
         _refuse_lost_words([*predictions, *references[0]])
 
-    def cut(text: str) -> list[str]:
-        return words_of(text, options.stemming, options.latin_only)
-
     rows = []
     for index, prediction in enumerate(predictions):
-        mine, my_lines = cut(prediction), [cut(line) for line in prediction.split("\n")]
-        found = []
-        for stream in references:
-            theirs = cut(stream[index])
-            lines = [cut(line) for line in stream[index].split("\n")]
-            found.append(
-                [rouge_n(mine, theirs, 1), rouge_n(mine, theirs, 2), rouge_l(mine, theirs), rouge_lsum(my_lines, lines)]
-            )
-        scores = np.array(found)[:, :, 2]
+        mine = _Cut.of(prediction, options)
+        others = [_Cut.of(stream[index], options) for stream in references]
+        scores = np.array([[_variant(name, mine, other).f1 for name in variants] for other in others])
         rows.append(scores.mean(0) if options.references == "mean" else scores.max(0))
     table = 100 * np.array(rows)
     several = len(references) > 1
     results = []
-    for column, name in enumerate(ROUGE):
+    for column, name in enumerate(variants):
         signature = Signature.of(
             name, nrefs=len(references), refs=options.references if several else None, stem=options.stemming,
             tok="latin" if options.latin_only else "words", version=1,
@@ -296,6 +305,26 @@ def rouge(
         spread = interval(table[:, column])
         results.append(Overlap(name, spread.value, table[:, column].tolist(), spread, signature))
     return results
+
+
+class _Cut(NamedTuple):
+    """A text as ROUGE counts it."""
+
+    words: list[str]
+    lines: list[list[str]]
+
+    @classmethod
+    def of(cls, text: str, options: RougeOptions) -> "_Cut":
+        lines = [words_of(line, options.stemming, options.latin_only) for line in text.split("\n")]
+        return cls([word for line in lines for word in line], lines)
+
+
+def _variant(name: str, prediction: _Cut, reference: _Cut) -> F:
+    if name == "rougeLsum":
+        return rouge_lsum(prediction.lines, reference.lines)
+    if name == "rougeL":
+        return rouge_l(prediction.words, reference.words)
+    return rouge_n(prediction.words, reference.words, int(name.removeprefix("rouge")))
 
 
 def _refuse_lost_words(texts: Sequence[str]) -> None:
@@ -308,25 +337,6 @@ def _refuse_lost_words(texts: Sequence[str]) -> None:
 
 
 # --- errors, matches ---
-
-
-def edit_distance(first: Sequence[Any], second: Sequence[Any]) -> int:
-    """Fewest insertions, deletions and substitutions from one to the other (Levenshtein 1966).
-
-    >>> edit_distance("kitten", "sitting")
-    3
-    """
-    if not first or not second:
-        return len(first) + len(second)
-    numbers = {item: number for number, item in enumerate(dict.fromkeys([*first, *second]))}
-    other = np.array([numbers[item] for item in second])
-    steps = np.arange(len(second) + 1)
-    row = steps.copy()
-    for i, item in enumerate(first, 1):
-        best = np.minimum(row[1:] + 1, row[:-1] + (other != numbers[item]))
-        # then insertions, which run along the row: a running minimum of (cost - place)
-        row = np.minimum.accumulate(np.concatenate([[i], best]) - steps) + steps
-    return int(row[-1])
 
 
 def error_rate(
@@ -342,7 +352,8 @@ def error_rate(
         raise InputError("wer: these references have no blanks between words; use cer.")
     cut: Callable[[str], Sequence[str]] = str.split if unit == "word" else lambda text: text.replace(" ", "")
     pairs = np.array(
-        [[edit_distance(cut(r), cut(p)), len(cut(r))] for p, r in zip(predictions, references, strict=True)], float
+        [[Levenshtein.distance(cut(r), cut(p)), len(cut(r))] for p, r in zip(predictions, references, strict=True)],
+        float,
     )
     if not pairs[:, 1].any():
         raise InputError("the references hold no words.")
