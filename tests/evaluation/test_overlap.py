@@ -18,16 +18,14 @@ from rouge_score.rouge_scorer import RougeScorer
 from wordloom.core.errors import InputError
 from wordloom.evaluation.evaluate import OverlapOptions, compare
 from wordloom.evaluation.overlap import (
-    ROUGE,
-    RougeOptions,
     answers,
     error_rate,
-    looks_unspaced,
     rouge,
     sacrebleu_score,
-    words_of,
-)  # fmt: skip
+)
+from wordloom.evaluation.rouge import ROUGE, RougeOptions
 from wordloom.evaluation.stem import stem
+from wordloom.evaluation.words import looks_unspaced, words_of  # fmt: skip
 
 WORDS = st.lists(
     st.sampled_from(

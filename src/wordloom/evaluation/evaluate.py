@@ -26,10 +26,8 @@ from wordloom.evaluation.choice import (
 from wordloom.evaluation.likelihood import tokens_before
 from wordloom.evaluation.overlap import (
     LOWER_IS_BETTER,
-    ROUGE,
     SACREBLEU,
     Overlap,
-    RougeOptions,
     answers,
     check_pairs,
     error_rate,
@@ -38,6 +36,7 @@ from wordloom.evaluation.overlap import (
 )
 from wordloom.evaluation.perplexity import Convention, data_hash, measure
 from wordloom.evaluation.programs import Problem, is_right, pass_rates
+from wordloom.evaluation.rouge import ROUGE, RougeOptions
 from wordloom.evaluation.rows import field as row_field
 from wordloom.evaluation.rows import read_rows, read_text
 from wordloom.evaluation.sandbox import run_program

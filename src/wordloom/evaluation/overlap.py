@@ -1,28 +1,25 @@
 """Metrics that compare a text with what people wrote: BLEU, chrF, TER, ROUGE, WER, CER, exact match, F1.
 
-BLEU, chrF and TER are sacrebleu's. ROUGE (Lin 2004) is our own, because the usual one knows only a to z: two
-identical Chinese texts score 0 there, and German words fall apart at every umlaut.
+BLEU, chrF and TER are sacrebleu's; ROUGE is our own, see `rouge`.
 """
 
 import re
 import string
 import unicodedata
-from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
-from rapidfuzz.distance import LCSseq, Levenshtein
+from rapidfuzz.distance import Levenshtein
 
 from wordloom.core.errors import InputError
+from wordloom.evaluation.rouge import ROUGE, Cut, RougeOptions, rouge_n, variant
 from wordloom.evaluation.signature import Signature
 from wordloom.evaluation.significance import Interval, interval
-from wordloom.evaluation.stem import stem
+from wordloom.evaluation.words import UNSPACED, looks_unspaced, words_of
 
 SACREBLEU = ("bleu", "chrf", "ter")
-ROUGE = ("rouge1", "rouge2", "rougeL", "rougeLsum")
 LOWER_IS_BETTER = {"ter", "wer", "cer"}
 
 
@@ -56,22 +53,6 @@ def check_pairs(predictions: Sequence[str], references: Sequence[Sequence[str]])
             raise InputError(f"{len(predictions):,} predictions but {len(stream):,} {which}; line n belongs to line n.")
     if not references:
         raise InputError("there are no references.")
-
-
-_CJK = re.compile(
-    r"[\u2e80-\u2fdf\u3005-\u3007\u3021-\u3029\u3040-\u30ff\u31f0-\u31ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\uff66-\uff9f"
-    r"\U00020000-\U0003ffff]"
-)
-"""Scripts written without blanks: Han, Hiragana, Katakana."""
-_UNSPACED = re.compile(r"[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff]")
-"""Others without blanks that are not cut here: Thai, Lao, Burmese, Khmer."""
-
-
-def looks_unspaced(texts: Sequence[str]) -> bool:
-    """Whether most of the letters are of a script without blanks between words."""
-    sample = "".join(texts[:200])[:20_000]
-    letters = sum(each.isalpha() for each in sample)
-    return letters > 0 and (len(_CJK.findall(sample)) + len(_UNSPACED.findall(sample))) / letters > 0.3
 
 
 # --- sacrebleu ---
@@ -148,123 +129,13 @@ def _bleu_interval(
 
 def _tokenizer_for(texts: Sequence[str]) -> str:
     sample = "".join(texts[:200])
-    if _UNSPACED.search(sample):
+    if UNSPACED.search(sample):
         return "char"
     kana = re.search(r"[\u3040-\u30ff]", sample)
     return "char" if kana else "zh"  # ja-mecab needs a package of its own
 
 
 # --- ROUGE ---
-
-
-class F(NamedTuple):
-    """Precision, recall and their harmonic mean."""
-
-    precision: float
-    recall: float
-    f1: float
-
-
-def words_of(text: str, stemming: bool = True, latin_only: bool = False) -> list[str]:
-    """What ROUGE counts: words in lower case, each Chinese or Japanese character by itself.
-
-    Args:
-        stemming: English words of more than three letters by their Porter stems.
-        latin_only: a to z and digits only, as rouge-score.
-
-    >>> words_of("Die Größe, über 3.5 Äpfel")
-    ['die', 'größe', 'über', '3', '5', 'äpfel']
-    >>> words_of("今天ok")
-    ['今', '天', 'ok']
-    """
-    text = unicodedata.normalize("NFC", text).lower()
-    if latin_only:
-        found = re.findall(r"[a-z0-9]+", text)
-    else:
-        found = re.findall(rf"{_CJK.pattern}|(?:(?!{_CJK.pattern})[^\W_]|(?<=\w)[\u0300-\u036f])+", text)
-    return [stem(each) if stemming and len(each) > 3 and each.isascii() else each for each in found]
-
-
-def rouge_n(prediction: Sequence[str], reference: Sequence[str], n: int) -> F:
-    """ROUGE-N: n-grams that both have (Lin 2004, section 2)."""
-    grams = [Counter(tuple(words[i : i + n]) for i in range(len(words) - n + 1)) for words in (prediction, reference)]
-    return _f((grams[0] & grams[1]).total(), grams[0].total(), grams[1].total())
-
-
-def rouge_l(prediction: Sequence[str], reference: Sequence[str]) -> F:
-    """ROUGE-L: the longest common subsequence (Lin 2004, section 3.1)."""
-    return _f(LCSseq.similarity(prediction, reference), len(prediction), len(reference))
-
-
-_MOST_CELLS = 50_000_000
-"""Of the table that a common subsequence is read from (200 MB)."""
-
-
-def rouge_lsum(prediction: Sequence[Sequence[str]], reference: Sequence[Sequence[str]]) -> F:
-    """ROUGE-Lsum: the union of the subsequences that each sentence of the reference shares (section 3.2).
-
-    Raises:
-        InputError: two sentences too long to be laid side by side.
-    """
-    longest = [max(map(len, each), default=0) for each in (prediction, reference)]
-    if longest[0] * longest[1] > _MOST_CELLS:
-        raise InputError(
-            f"rougeLsum: a line of {longest[0]:,} words against one of {longest[1]:,} is too long; break texts into lines at "
-            "their sentences, or ask for rouge1, rouge2 and rougeL."
-        )
-    lengths = sum(map(len, prediction)), sum(map(len, reference))
-    left = [Counter(word for sentence in each for word in sentence) for each in (prediction, reference)]
-    hits = 0
-    for sentence in reference:
-        union = sorted({place for other in prediction for place in _common_subsequence(sentence, other)})
-        for place in union:
-            word = sentence[place]
-            if left[0][word] > 0 and left[1][word] > 0:
-                hits += 1
-                left[0][word] -= 1
-                left[1][word] -= 1
-    return _f(hits, *lengths)
-
-
-def _f(hits: int, n_prediction: int, n_reference: int) -> F:
-    precision = hits / n_prediction if n_prediction else 0.0
-    recall = hits / n_reference if n_reference else 0.0
-    return F(precision, recall, 2 * precision * recall / (precision + recall) if hits else 0.0)
-
-
-def _common_subsequence(first: Sequence[str], second: Sequence[str]) -> list[int]:
-    """Places in `first` of a longest common subsequence; of several, the one found from the end."""
-    if not first or not second:
-        return []
-    table = np.zeros((len(first) + 1, len(second) + 1), np.int32)
-    numbers = {word: number for number, word in enumerate(dict.fromkeys([*first, *second]))}
-    other = np.array([numbers[word] for word in second])
-    for i, word in enumerate(first, 1):
-        # row i is the running maximum of the row above and of what a match adds to it
-        np.maximum.accumulate(
-            np.maximum(table[i - 1, 1:], table[i - 1, :-1] + (other == numbers[word])), out=table[i, 1:]
-        )
-    i, j, found = len(first), len(second), []
-    while i and j:
-        if first[i - 1] == second[j - 1]:
-            found.append(i - 1)
-            i, j = i - 1, j - 1
-        elif table[i, j - 1] > table[i - 1, j]:
-            j -= 1
-        else:
-            i -= 1
-    return found[::-1]
-
-
-@dataclass(frozen=True)
-class RougeOptions:
-    """How ROUGE is computed."""
-
-    stemming: bool = True
-    references: Literal["mean", "max"] = "mean"
-    """Several references: the mean over them, or the best."""
-    latin_only: bool = False
-    """Count only a to z and digits, as rouge-score does; refused where that loses the text."""
 
 
 def rouge(
@@ -290,9 +161,9 @@ def rouge(
 
     rows = []
     for index, prediction in enumerate(predictions):
-        mine = _Cut.of(prediction, options)
-        others = [_Cut.of(stream[index], options) for stream in references]
-        scores = np.array([[_variant(name, mine, other).f1 for name in variants] for other in others])
+        mine = Cut.of(prediction, options)
+        others = [Cut.of(stream[index], options) for stream in references]
+        scores = np.array([[variant(name, mine, other).f1 for name in variants] for other in others])
         rows.append(scores.mean(0) if options.references == "mean" else scores.max(0))
     table = 100 * np.array(rows)
     several = len(references) > 1
@@ -305,26 +176,6 @@ def rouge(
         spread = interval(table[:, column])
         results.append(Overlap(name, spread.value, table[:, column].tolist(), spread, signature))
     return results
-
-
-class _Cut(NamedTuple):
-    """A text as ROUGE counts it."""
-
-    words: list[str]
-    lines: list[list[str]]
-
-    @classmethod
-    def of(cls, text: str, options: RougeOptions) -> "_Cut":
-        lines = [words_of(line, options.stemming, options.latin_only) for line in text.split("\n")]
-        return cls([word for line in lines for word in line], lines)
-
-
-def _variant(name: str, prediction: _Cut, reference: _Cut) -> F:
-    if name == "rougeLsum":
-        return rouge_lsum(prediction.lines, reference.lines)
-    if name == "rougeL":
-        return rouge_l(prediction.words, reference.words)
-    return rouge_n(prediction.words, reference.words, int(name.removeprefix("rouge")))
 
 
 def _refuse_lost_words(texts: Sequence[str]) -> None:

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from wordloom.core.errors import InputError
-from wordloom.evaluation.overlap import words_of
+from wordloom.evaluation.words import words_of
 from wordloom.model.decoder import Decoder
 from wordloom.tokens.tokenizer import TextTokenizer
 
