@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 from typing import NoReturn
 
-from cyclopts import App
+from cyclopts import App, Parameter
 from cyclopts.config import Toml
 
 from wordloom.core.errors import InputError, WordloomError
@@ -56,6 +56,7 @@ def build_app(arguments: list[str]) -> App:
         version=__version__,
         suppress_keyboard_interrupt=False,
         help_format="markdown",
+        default_parameter=Parameter(negative_iterable=()),
     )
     groups = {name: App(name=name, help=text, help_format="markdown") for name, text in _GROUPS.items()}
     for group in groups.values():

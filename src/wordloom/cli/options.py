@@ -17,7 +17,7 @@ KVCache = Annotated[
 
 def flags(title: str, order: int) -> Parameter:
     """Turns a dataclass into flags, under a heading of its own in the help."""
-    return Parameter(name="*", group=Group(title, sort_key=order), negative_iterable=())
+    return Parameter(name="*", group=Group(title, sort_key=order))
 
 
 Reading = Annotated[ReadOptions, flags("Reading", 3)]

@@ -24,6 +24,7 @@ from wordloom.evaluation.choice import (
     n_rows,
 )
 from wordloom.evaluation.likelihood import tokens_before
+from wordloom.evaluation.options import Convention, OverlapOptions
 from wordloom.evaluation.overlap import (
     LOWER_IS_BETTER,
     SACREBLEU,
@@ -34,7 +35,7 @@ from wordloom.evaluation.overlap import (
     rouge,
     sacrebleu_score,
 )
-from wordloom.evaluation.perplexity import Convention, data_hash, measure
+from wordloom.evaluation.perplexity import data_hash, measure
 from wordloom.evaluation.programs import Problem, is_right, pass_rates
 from wordloom.evaluation.rouge import ROUGE, RougeOptions
 from wordloom.evaluation.rows import field as row_field
@@ -255,20 +256,6 @@ def problem_figures(
 # --- texts against references ---
 
 
-@dataclass(frozen=True)
-class OverlapOptions:
-    """How predictions are compared with references."""
-
-    tokenize: str | None = None
-    """BLEU's tokenizer: 13a, intl, zh, ja-mecab, char, flores200, none; default: by the references' script."""
-    lowercase: bool = False
-    """BLEU, chrF, TER: upper and lower case are alike."""
-    stemming: bool = True
-    """ROUGE: English words by their stems."""
-    references_by: str = "mean"
-    """ROUGE with several references: mean over them, or max."""
-
-
 def compare(
     metrics: Sequence[str], predictions: Sequence[str], references: Sequence[Sequence[str]], options: OverlapOptions
 ) -> list[Overlap]:
@@ -283,9 +270,7 @@ def compare(
         if metric in SACREBLEU:
             found.append(sacrebleu_score(metric, predictions, references, options.tokenize, options.lowercase))
         elif metric in ("rouge", *ROUGE):
-            if options.references_by not in ("mean", "max"):
-                raise InputError(f"--references-by {options.references_by}: mean or max.")
-            how = RougeOptions(options.stemming, options.references_by)  # pyright: ignore[reportArgumentType]
+            how = RougeOptions(options.stemming, options.references_by)
             found += rouge(predictions, references, how, ROUGE if metric == "rouge" else [metric])
         elif metric in ("wer", "cer"):
             if len(references) > 1:

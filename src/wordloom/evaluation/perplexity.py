@@ -9,37 +9,15 @@ import math
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import torch
 
 from wordloom.core.errors import InputError
+from wordloom.evaluation.options import Convention
 from wordloom.evaluation.signature import Signature
 from wordloom.model.decoder import Decoder
 from wordloom.tokens.tokenizer import TextTokenizer
-
-
-@dataclass(frozen=True)
-class Convention:
-    """What a perplexity depends on besides model and text."""
-
-    join: Literal["raw", "lines", "articles"] = "raw"
-    """The data as one text; every line that is not blank as one; or every article of WikiText's layout as one."""
-    detokenize: Literal["none", "wikitext"] = "none"
-    """Undo WikiText's spaces around punctuation first."""
-    context: int | None = None
-    """Tokens seen at once; default: all that the model takes."""
-    stride: int | None = None
-    """Tokens that each further window scores; smaller gives more context and takes longer. Default: half the context."""
-    bos: bool = True
-    """Score the first token too, as what follows the BOS token."""
-    windows: Literal["rolling", "blocks"] = "rolling"
-    """rolling: every token is scored once, and a window's input ends where its targets begin to be unknown. blocks:
-    windows of whole tokens begin every `stride` tokens and the first token of a text or of a disjoint block has
-    nothing before it and is left out (transformers' guide; nanoGPT)."""
-    denominator: Literal["scored", "original", "harness"] = "scored"
-    """Words and bytes of the text that was scored, of the text before detokenizing, or of that with words counted as
-    lm-evaluation-harness does (an empty word more at either end)."""
 
 
 @dataclass(frozen=True)

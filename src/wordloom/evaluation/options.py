@@ -1,0 +1,57 @@
+"""What an evaluation can be told: conventions of perplexity, how texts are compared, how models write."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass(frozen=True)
+class Convention:
+    """What a perplexity depends on besides model and text."""
+
+    join: Literal["raw", "lines", "articles"] = "raw"
+    """The data as one text; every line that is not blank as one; or every article of WikiText's layout as one."""
+    detokenize: Literal["none", "wikitext"] = "none"
+    """Undo WikiText's spaces around punctuation first."""
+    context: int | None = None
+    """Tokens seen at once; default: all that the model takes."""
+    stride: int | None = None
+    """Tokens that each further window scores; smaller gives more context and takes longer. Default: half the context."""
+    bos: bool = True
+    """Score the first token too, as what follows the BOS token."""
+    windows: Literal["rolling", "blocks"] = "rolling"
+    """rolling: every token is scored once, and a window's input ends where its targets begin to be unknown. blocks:
+    windows of whole tokens begin every `stride` tokens and the first token of a text or of a disjoint block has
+    nothing before it and is left out (transformers' guide; nanoGPT)."""
+    denominator: Literal["scored", "original", "harness"] = "scored"
+    """Words and bytes of the text that was scored, of the text before detokenizing, or of that with words counted as
+    lm-evaluation-harness does (an empty word more at either end)."""
+
+
+@dataclass(frozen=True)
+class OverlapOptions:
+    """How predictions are compared with references."""
+
+    tokenize: str | None = None
+    """BLEU's tokenizer: 13a, intl, zh, ja-mecab, char, flores200, none; default: by the references' script."""
+    lowercase: bool = False
+    """BLEU, chrF, TER: upper and lower case are alike."""
+    stemming: bool = True
+    """ROUGE: English words by their stems."""
+    references_by: Literal["mean", "max"] = "mean"
+    """ROUGE with several references: mean over them, or max."""
+
+
+@dataclass(frozen=True)
+class Writing:
+    """Tasks that are solved by writing."""
+
+    run_code: bool = False
+    """Run the programs that the model writes (HumanEval, MBPP), each in a bounded process of its own."""
+    attempts: int = 1
+    """Texts per problem; with more than one they are sampled."""
+    pass_k: tuple[int, ...] = (1,)
+    """The k of pass@k."""
+    max_new_tokens: int = 256
+    """Most tokens of a text."""
+    temperature: float = 0.8
+    """Of sampling, with several attempts."""
