@@ -17,6 +17,7 @@ from wordloom.evaluation.quality import (
     unsupported,
     zipf_exponent,
 )  # fmt: skip
+from wordloom.tokens.shards import Dataset
 
 from ..conftest import VERSES, story
 
@@ -64,6 +65,14 @@ def test_copies_of_the_training_text():
     assert detector.share(original) == 1.0 and detector.share("all of this is new and was never said before") == 0.0
     chinese = CopyDetector([VERSES[3]], n=5)
     assert chinese.copies("他说：处处闻啼鸟，又是一天")[0].text == "处 处 闻 啼 鸟"
+
+
+def test_copies_of_a_prepared_corpus(dataset: Dataset, texts: list[str]):
+    for size in (500, 200_000):  # many pieces, or one
+        detector = CopyDetector.of_corpus(dataset, size=size)
+        shares = sorted(detector.share(text) for text in texts)
+        assert shares[len(shares) // 4] > 0.95  # all but what went to validation
+        assert detector.share("Nothing of this was ever in the corpus, as far as anybody can tell.") == 0
 
 
 def test_facts_without_support():

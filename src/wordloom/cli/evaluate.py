@@ -32,6 +32,7 @@ def evaluate(
     predictions: Path | None = None,
     references: list[Path] | None = None,
     metric: list[str] | None = None,
+    corpus: Path | None = None,
     json: Json = False,
     scoring: Annotated[Convention, flags("Perplexity", 1)] = Convention(),
     comparing: Annotated[OverlapOptions, flags("Texts against references", 2)] = OverlapOptions(),
@@ -73,13 +74,20 @@ def evaluate(
     metric
         bleu, chrf, ter, rouge (or rouge1, rouge2, rougeL, rougeLsum), wer, cer, answers (exact match and F1), or, without
         references, quality (variety, repetition, loops, word frequencies); several times or parted by commas.
+    corpus
+        With --metric quality: a prepared corpus; tells how much of the texts stands in it word for word.
     """
     names = [name for each in on or [] for name in each.split(",") if name]
     metrics = [name for each in metric or [] for name in each.split(",") if name]
     if predictions is not None:
         if models or names:
             raise InputError("--predictions are compared without a model; leave out models and --on.")
-        _predictions(predictions, references or [], metrics, comparing, json)
+        if metrics == ["quality"]:
+            if references:
+                raise InputError("quality needs no references; leave them out or name another metric.")
+            _quality(predictions, corpus, json)
+        else:
+            _predictions(predictions, references or [], metrics, comparing, json)
         return
     if references:
         raise InputError("--references needs --predictions FILE.")
@@ -136,11 +144,6 @@ def _predictions(
     from wordloom.evaluation.rows import read_lines
 
     texts = read_lines(predictions)
-    if metrics == ["quality"]:
-        if references:
-            raise InputError("quality needs no references; leave them out or name another metric.")
-        _quality(texts, json)
-        return
     streams = [read_lines(path) for path in references]
     for path, stream in zip(references, streams, strict=True):
         if len(stream) != len(texts):
@@ -162,10 +165,16 @@ def _predictions(
         say(f"  95 % interval {low:.2f} to {high:.2f} over {len(each.per_sample):,} texts")
 
 
-def _quality(texts: list[str], json: bool) -> None:
-    from wordloom.evaluation.quality import describe
+def _quality(predictions: Path, corpus: Path | None, json: bool) -> None:
+    from wordloom.evaluation.quality import CopyDetector, describe
+    from wordloom.evaluation.rows import read_lines
+    from wordloom.tokens.shards import Dataset
 
-    found = vars(describe(texts))
+    texts = read_lines(predictions)
+    found = dict(vars(describe(texts)))
+    if corpus is not None:
+        detector = CopyDetector.of_corpus(Dataset.open(corpus))
+        found["copied"] = sum(map(detector.share, texts)) / len(texts)
     if json:
         print_json(found)
         return

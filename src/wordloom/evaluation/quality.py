@@ -14,6 +14,7 @@ import torch
 from wordloom.core.errors import InputError
 from wordloom.evaluation.words import words_of
 from wordloom.model.decoder import Decoder
+from wordloom.tokens.shards import Dataset
 from wordloom.tokens.tokenizer import TextTokenizer
 
 
@@ -200,6 +201,14 @@ class CopyDetector:
         self.n = n
         hashes = [_hashes(words_of(text, stemming=False), n) for text in training]
         self._known = np.unique(np.concatenate(hashes)) if hashes else np.zeros(0, np.uint64)
+
+    @classmethod
+    def of_corpus(cls, dataset: Dataset, n: int = 8, size: int = 200_000) -> "CopyDetector":
+        """From the training shards of a prepared corpus; pieces of `size` tokens overlap, so that nothing is cut apart."""
+        stream, tokenizer = dataset.stream("train"), dataset.tokenizer()
+        starts = range(0, max(1, len(stream)), size)
+        pieces = (stream.window(start, min(size + 64 * n, len(stream) - start)).tolist() for start in starts)
+        return cls((tokenizer.decode(piece, skip_special_tokens=True) for piece in pieces), n)
 
     def copies(self, text: str) -> list[Copied]:
         """Stretches of at least n words, longest first."""
