@@ -16,7 +16,8 @@ from tokenizers import Tokenizer
 import wordloom
 from wordloom.checkpoint.folder import write_model_files
 from wordloom.core.errors import InputError
-from wordloom.evaluation.perplexity import Convention, detokenized, measure, score, windows
+from wordloom.evaluation.options import Convention
+from wordloom.evaluation.perplexity import detokenized, measure, score, windows
 from wordloom.model.decoder import Decoder
 from wordloom.tokens.tokenizer import TextTokenizer
 
@@ -192,3 +193,15 @@ def test_windows_score_each_token_once_and_within_the_context(limit: int, stride
     assert targets == sorted(set(targets))
     if kind == "rolling" or stride < limit:
         assert targets == list(range(1, n))
+
+
+def test_bits_per_byte_does_not_depend_on_chunks_where_all_is_in_sight(folder: Path):
+    """A text that fits into the context: every stride, and either way of cutting windows, sees the same."""
+    model = wordloom.load(folder)
+    text = VERSES[4][:20]
+    assert len(model.tokenizer.encode(text)) < 31
+    whole = measure(model.decoder, model.tokenizer, text, Convention()).figures()["bits_per_byte"]
+    for stride in (1, 7, 32):
+        for kind in ("rolling", "blocks"):
+            found = measure(model.decoder, model.tokenizer, text, Convention(stride=stride, windows=kind))  # pyright: ignore
+            assert found.figures()["bits_per_byte"] == pytest.approx(whole, abs=1e-5)
