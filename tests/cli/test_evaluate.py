@@ -45,7 +45,7 @@ def test_two_models_on_everything(work: Path):
             ("pairs.jsonl", "rouge1"), ("pairs.jsonl", "chrf")} <= names | {(d, m.lower()) for d, m in names}  # fmt: skip
     for row in found["figures"]["one"]:
         assert row["low"] <= row["value"] * 1.0001 and row["value"] <= row["high"] * 1.0001 and "|" in row["signature"]
-    assert [each["on"] for each in found["comparisons"]] == ["lambada", "blimp", "own"]
+    assert [each["on"] for each in found["comparisons"]] == ["lambada", "blimp", "own", "pairs"]
     page = (work / "evaluation/index.html").read_text(encoding="utf-8")
     assert "很好" in page and "blimp: worst of one" in page
     samples = (work / "evaluation/one/blimp.jsonl").read_text().splitlines()

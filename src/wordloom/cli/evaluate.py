@@ -231,7 +231,7 @@ def _show(model: str, figures: "list[Figure]") -> None:
 def _sentence(each: dict[str, Any]) -> str:
     sure = "a difference" if each["p"] < 0.05 else "no difference that is sure"
     return (
-        f"{each['on']}: {each['second']} against {each['first']}: {each['difference']:+.2f} "
+        f"{each['on']}, {each['by']}: {each['second']} against {each['first']}: {each['difference']:+.2f} "
         f"({each['low']:+.2f} to {each['high']:+.2f}, p = {each['p']:.4f}): {sure}."
     )
 

@@ -112,16 +112,25 @@ class Plan:
         return sorted(rows, key=lambda row: row["number"])[: self._limit]
 
     def compared(self, first: str, second: str) -> dict[str, Any] | None:
-        """Two models on the same questions, by a paired test; None where there are no questions."""
-        norm = self.suite.headline if self.suite else "raw"
-        values = []
-        for model in (first, second):
-            rows = self._rows(model)
-            if not rows or "chosen" not in rows[0]:
-                return None
+        """Two models on the same samples, by a paired test; None where samples are not scored one by one."""
+        both = [self._sample_scores(self._rows(model)) for model in (first, second)]
+        if both[0] is None or both[1] is None:
+            return None
+        by, values = both[0]
+        return {"on": self.name, "by": by, "first": first, "second": second, **paired(values, both[1][1])._asdict()}
+
+    def _sample_scores(self, rows: list[dict[str, Any]]) -> tuple[str, np.ndarray] | None:
+        """What decides between two models, and its value for every sample."""
+        if rows and "chosen" in rows[0]:
+            norm = self.suite.headline if self.suite else "raw"
             right = [row["is_greedy"] if norm == "greedy" else row["chosen"][norm] == row["gold"] for row in rows]
-            values.append(100 * np.array(right, float))
-        return {"on": self.name, "norm": norm, "first": first, "second": second, **paired(*values)._asdict()}
+            return f"accuracy ({norm})", 100 * np.array(right, float)
+        if rows and self._kind == "rows":
+            references = [each[: self._limit] for each in work.task_of_file(self.path).references]
+            texts = [row["written"][0].strip() for row in rows]
+            found = work.compare(self._metrics or ["rouge"], texts, references, self._comparing)[0]
+            return found.metric, np.array(found.per_sample)
+        return None
 
     def examples(self, model: str) -> dict[str, Any]:
         """A model's best and worst samples."""
