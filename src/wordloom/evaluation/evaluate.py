@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from wordloom.core.errors import InputError
-from wordloom.core.files import sha256_of_file
+from wordloom.core.files import sha256_of_file, write_atomically
 from wordloom.evaluation.choice import (
     Answer,
     ChoiceResult,
@@ -116,10 +116,9 @@ class Samples:
     def add(self, rows: Sequence[dict[str, Any]]) -> None:
         """Append rows; the first call writes the header, or brings an old file of the same evaluation in order."""
         self.known |= {row["number"]: row for row in rows}
-        self.path.parent.mkdir(parents=True, exist_ok=True)
         if self._header is not None:
             whole = [self._header, *self.known.values()]
-            self.path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in whole), encoding="utf-8")
+            write_atomically(self.path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in whole))
             self._header = None
             return
         with self.path.open("a", encoding="utf-8") as file:
