@@ -122,16 +122,17 @@ def load(
     decoder = load_decoder(folder, where, kind)
     if quantize is not None:
         decoder = rounded_to(decoder, parse_bits(quantize))
-    cache_dtype = torch.int8 if kv_cache == "int8" else None if kv_cache is None else _dtype(kv_cache)
+    cache_dtype = None if kv_cache is None else torch.int8 if kv_cache == "int8" else _dtype(kv_cache, "kv_cache")
     return LanguageModel(decoder, TextTokenizer.from_pretrained(folder), second, cache_dtype)
 
 
-def _dtype(name: str | torch.dtype) -> torch.dtype:
+def _dtype(name: str | torch.dtype, option: str = "dtype") -> torch.dtype:
     if isinstance(name, torch.dtype):
         return name
     known = {"float64": torch.float64, "float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
     if name not in known:
-        raise InputError(f"dtype {name!r}: known are {', '.join(known)}.")
+        more = " and int8" if option == "kv_cache" else ""
+        raise InputError(f"{option} {name!r}: known are {', '.join(known)}{more}.")
     return known[name]
 
 

@@ -105,6 +105,7 @@ def test_predictions_without_a_model(work: Path):
 def test_wrong_calls_say_what_to_do(work: Path):
     (work / "broken.jsonl").write_text('{"query": "a", "choices": ["b", "c"], "gold": 0}\n{"query"\n')
     (work / "far.jsonl").write_text('{"query": "a", "choices": ["b", "c"], "gold": 5}\n')
+    (work / "none.jsonl").write_text('{"query": "a", "choices": [], "gold": 0}\n')
     (work / "neither.jsonl").write_text('{"name": "x"}\n')
     for arguments, message in (
         (("one", "--on", "nonsense"), "neither a file nor a suite. Suites: wikitext2"),
@@ -114,6 +115,7 @@ def test_wrong_calls_say_what_to_do(work: Path):
         (("one", "--on", "humaneval", "--run-code", "--pass-k", 5), "--attempts 5 or more"),
         (("one", "--on", "broken.jsonl"), "broken.jsonl, line 2: not JSON"),
         (("one", "--on", "far.jsonl"), "gold 5, but the choices are 0 to 1"),
+        (("one", "--on", "none.jsonl"), '"choices" must be two or more texts'),
         (("one", "--on", "neither.jsonl"), 'no field "prompt"'),
         (("one", "one", "--on", "blimp"), "named twice"),
         (("one", "--on", "text.txt", "--context", 999), "--context 999"),

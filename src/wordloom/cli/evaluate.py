@@ -107,7 +107,11 @@ def evaluate(
         started = time.monotonic()
         for plan in plans:
             began = time.monotonic()
-            figures = plan.run(subject)
+            try:
+                figures = plan.run(subject)
+            except KeyboardInterrupt:
+                remark("The samples so far are kept; the same command goes on from there.")
+                raise
             found.setdefault(model, []).extend(figures)
             if keep:
                 kept = _results(subject, figures, plan.samples(model), time.monotonic() - began)

@@ -91,24 +91,27 @@ def multiple_choice(path: Path) -> list[Question]:
     made = []
     for row in read_rows(path):
         gold = field(path, row, ["gold", "label", "answer"], int)
-        if "context_options" in row:
-            contexts = tuple(field(path, row, ["context_options"], list))
+        several = "context_options" if "context_options" in row else "choices"
+        texts = field(path, row, [several], list)
+        if len(texts) < 2 or not all(isinstance(each, str) and each.strip() for each in texts):
+            raise InputError(f'{path}, line {row["_line"]}: "{several}" must be two or more texts, none of them empty.')
+        if several == "context_options":
+            contexts = tuple(texts)
             choices = (" " + field(path, row, ["continuation"]),)
         else:
             query = field(path, row, ["query", "context", "question", "prompt"])
             asked = query.rstrip() + "\nAnswer:" if query.startswith("Question:") else query
-            contexts, choices = (asked,), tuple(_led(asked, each) for each in field(path, row, ["choices"], list))
+            contexts, choices = (asked,), tuple(_led(asked, each) for each in texts)
         if not 0 <= gold < max(len(contexts), len(choices)):
             raise InputError(f"{path}, line {row['_line']}: gold {gold}, but the choices are 0 to {len(choices) - 1}.")
         made.append(Question(contexts, choices, gold))
     return made
 
 
-def _led(context: str, choice: object) -> str:
+def _led(context: str, choice: str) -> str:
     """A choice with the blank before it, where neither has one and the script uses blanks."""
-    text = str(choice)
-    bare = not context or context[-1].isspace() or text[:1].isspace() or not context[-1].isascii()
-    return text if bare else f" {text}"
+    bare = not context or context[-1].isspace() or choice[0].isspace() or not context[-1].isascii()
+    return choice if bare else f" {choice}"
 
 
 def _blimp(path: Path) -> list[Question]:
