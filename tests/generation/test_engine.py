@@ -273,3 +273,13 @@ def test_view_fits_and_moves_by_halves(length: int, context: int):
     start = window_start(length, context)
     assert 0 < length - start <= context and start % max(1, context // 2) == 0
     assert start == 0 or length - start > context - max(1, context // 2)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16, torch.float16])
+def test_keys_and_values_in_any_number_type(dtype: torch.dtype):
+    """Some of them the compiled step does not know; then PyTorch writes."""
+    decoder, request = DECODERS["llama"], GenerationRequest(max_new_tokens=20, do_sample=False, eos_token_id=())
+    found = alone(decoder, [5, 6, 7], request, cache_dtype=dtype)[0].tokens
+    assert len(found) == 20
+    if dtype == torch.float64:
+        assert found == by_hand(decoder, [5, 6, 7], 20)

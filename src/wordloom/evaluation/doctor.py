@@ -100,7 +100,7 @@ def _forward() -> Answer:
 
 def _decoding() -> Answer:
     decoder = _tiny()
-    if not native.fits(decoder):
+    if not native.fits(decoder, decoder.cache_dtype):
         return "right", "by PyTorch's kernels on this device"
     library = native.library(wait=True)
     if library is None:

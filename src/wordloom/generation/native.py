@@ -179,12 +179,13 @@ def _address(array: Any) -> ctypes.c_void_p:
     return ctypes.c_void_p(array.ctypes.data)
 
 
-def fits(decoder: Decoder) -> bool:
+def fits(decoder: Decoder, cache_dtype: torch.dtype) -> bool:
     """Whether `step.c` computes this model on this machine."""
     rope, weight = decoder.config.rope, decoder.embed.weight
     return (
         weight.device.type == "cpu"
         and weight.dtype in (torch.float32, torch.bfloat16)
+        and cache_dtype in _KINDS
         and not (rope is not None and rope.depends_on_length)
         and platform.system() == "Linux"
     )

@@ -27,7 +27,7 @@ class Reader:
         self.prefixes = PrefixCache(prefix_bytes)
         self.max_slots = max_slots
         self._free = list(range(max_slots))[::-1]
-        self._fits = native.fits(decoder)
+        self._fits = native.fits(decoder, self.slots.keys[0].dtype)
         # weights that are rounded to 8 or 4 bits lose nothing more by products in bf16
         self._mixed = isinstance(decoder.head, QuantizedLinear) and probe(weight.device.type).bf16
         self._step: NativeStep | None = None
