@@ -100,9 +100,12 @@ def test_quantised_weights_by_their_definition(bits: int):
 
 
 def test_models_that_it_does_not_compute_are_left_to_pytorch():
-    assert native.fits(random_decoder(tiny_config()))
-    assert not native.fits(random_decoder(tiny_config()).double())
-    assert not native.fits(random_decoder(replace(tiny_config(), rope=Rope(8, kind="dynamic", factor=2.0))))
+    assert native.fits(random_decoder(tiny_config()), torch.float32)
+    assert not native.fits(random_decoder(tiny_config()), torch.float16)
+    assert not native.fits(random_decoder(tiny_config()).double(), torch.float32)
+    assert not native.fits(
+        random_decoder(replace(tiny_config(), rope=Rope(8, kind="dynamic", factor=2.0))), torch.float32
+    )
 
 
 def test_without_a_compiler_it_writes_all_the_same(tmp_path: Path):
