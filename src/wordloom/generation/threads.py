@@ -25,7 +25,7 @@ class ThreadChoice:
     _LONGEST = 1024
     """Most steps between two trials."""
 
-    def __init__(self, most: int, trial: int = 4, first: int = 64):
+    def __init__(self, most: int, trial: int = 4, first: int = 8):
         self._numbers, self._now = (most, max(1, most - 1)), 0
         self._trial_steps, self._first = trial, first
         self._mean: float | None = None
