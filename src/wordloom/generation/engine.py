@@ -326,18 +326,23 @@ class Engine:
         for lane, index, begin, end, is_prompt in wanted:
             read, here = lane.reads[index], slice(done, done + end - begin)
             done += end - begin
-            parts = [logits[here], hidden_ND[begin:end] if read.hidden else logits[here][:0]]
-            parts += [early[layer][here] for layer in read.layers]
+            parts = [
+                logits[here],
+                *([hidden_ND[begin:end]] if read.hidden else []),
+                *(early[n][here] for n in read.layers),
+            ]
             before = lane.readings[index]
             whole = parts if before is None else [torch.cat(pair) for pair in zip(before, parts, strict=True)]
-            lane.readings[index] = whole
-            if len(whole[0]) == read.logits:
-                at_block = (len(read.text.tokens) - read.text.view.first) % BLOCK == 0
-                if read.logits == 1 and lane.job.request.use_cache and (at_block or is_prompt):
-                    model = self.models[read.text.model]
-                    model.prefixes.remember(read.text.tokens, read.text.view, model.slots, read.text.slot)
-                early_of = dict(zip(read.layers, whole[2:], strict=True))
-                lane.arrived[index] = Reading(whole[0], whole[1] if read.hidden else None, early_of)
+            if len(whole[0]) < read.logits:
+                lane.readings[index] = whole
+                continue
+            at_block = (len(read.text.tokens) - read.text.view.first) % BLOCK == 0
+            if read.logits == 1 and lane.job.request.use_cache and (at_block or is_prompt):
+                model = self.models[read.text.model]
+                model.prefixes.remember(read.text.tokens, read.text.view, model.slots, read.text.slot)
+            scores, *others = whole
+            hidden = others.pop(0) if read.hidden else None
+            lane.arrived[index] = Reading(scores, hidden, dict(zip(read.layers, others, strict=True)))
 
     # --- what strategies need of the vocabulary ---
 

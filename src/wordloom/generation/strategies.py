@@ -4,6 +4,7 @@ Beam search, which weighs several texts against each other, is in `beam.py`.
 """
 
 import copy
+import math
 import secrets
 from collections.abc import Generator, Sequence
 
@@ -54,9 +55,10 @@ class Chooser:
     def choose(self, scores_V: Tensor, tokens: Sequence[int]) -> int | None:
         """The next token, or None where nothing is allowed."""
         scores_V = self.process(scores_V, tokens)
-        best = int(scores_V.numpy().argmax())  # a tenth of the time of PyTorch's
-        if not np.isfinite(value := float(scores_V[best])):
-            if np.isneginf(value):
+        scores = scores_V.numpy()
+        best = int(scores.argmax())  # a tenth of the time of PyTorch's
+        if not math.isfinite(scores[best]):
+            if scores[best] < 0:
                 return None
             raise WordloomError("the model gave scores that are not numbers; its weights are damaged or overflow.")
         if not self.request.do_sample:
