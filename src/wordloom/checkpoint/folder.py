@@ -1,6 +1,7 @@
 """A model is a Hugging Face folder: reading one, writing one."""
 
 import json
+import re
 import shutil
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -17,6 +18,7 @@ from wordloom.checkpoint.families.base import ConfigFields, Family, TensorMap
 from wordloom.checkpoint.quantized import quantization_config, quantized_layer, quantized_state, read_bits
 from wordloom.core.errors import CheckpointError, InputError
 from wordloom.core.files import folder_aside, publish
+from wordloom.model.build import Model, build
 from wordloom.model.config import ModelConfig
 from wordloom.model.decoder import Decoder
 from wordloom.model.quantize import Bits, QuantizedLinear, round_head
@@ -28,7 +30,8 @@ WEIGHTS, INDEX, CONFIG, GENERATION = (
     "generation_config.json",
 )
 _PACKED = ("weight_packed", "weight_scale", "weight_shape")
-_HEADS = ("lm_head.weight", "embed_out.weight")
+_HEADS = ("lm_head.", "embed_out.", "score.", "classifier.", "pre_classifier.", "cls.", "vocab_", "final_logits_bias")
+"""How the names of what stands over a model's body begin."""
 SHARD_BYTES = 5 * 2**30
 """Weights are cut into files of at most this size, as transformers does."""
 
@@ -82,6 +85,19 @@ def _family(name: object, where: Path | str) -> Family:
 
 
 def load_decoder(folder: Path, device: str = "cpu", dtype: torch.dtype = torch.float32) -> Decoder:
+    """Read a decoder-only model, see `load_model`.
+
+    Raises:
+        InputError: it is of another kind.
+    """
+    if (kind := read_config(folder).kind) != "decoder":
+        raise InputError(f"{folder}: is an {kind} model; this needs one that goes on with a text (a decoder).")
+    model = load_model(folder, device, dtype)
+    assert isinstance(model, Decoder)
+    return model
+
+
+def load_model(folder: Path, device: str = "cpu", dtype: torch.dtype = torch.float32) -> Model:
     """Read a model.
 
     Args:
@@ -90,7 +106,7 @@ def load_decoder(folder: Path, device: str = "cpu", dtype: torch.dtype = torch.f
         dtype: what they are converted to.
 
     Returns:
-        The decoder in evaluation mode.
+        The model in evaluation mode.
 
     Raises:
         CheckpointError: see `read_config`; or weights are missing, unexpected, misshapen, truncated or pickled.
@@ -98,8 +114,8 @@ def load_decoder(folder: Path, device: str = "cpu", dtype: torch.dtype = torch.f
     config = read_config(folder)
     family = _family(config.family, folder)
     with torch.device("meta"):
-        decoder = Decoder(config)
-    expected = {name: tuple(tensor.shape) for name, tensor in decoder.state_dict().items()}
+        model = build(config)
+    expected = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
     weights: dict[str, Tensor] = {}
     rounded_layers: dict[str, QuantizedLinear] = {}
     bits = read_bits(read_json(folder / CONFIG), str(folder / CONFIG))
@@ -111,7 +127,7 @@ def load_decoder(folder: Path, device: str = "cpu", dtype: torch.dtype = torch.f
                 packed, scale, shape = (file.get_tensor(name) for file, name in (stored.pop(part) for part in parts))
                 layer = quantized_layer(packed, scale, shape, bits).to(device)
                 path = each.ours[0].removesuffix(".weight")
-                decoder.set_submodule(path, layer)
+                model.set_submodule(path, layer)
                 weights |= {f"{path}.packed": layer.packed, f"{path}.scale": layer.scale}
                 rounded_layers[f"{path}.bias"] = layer
                 continue
@@ -121,7 +137,7 @@ def load_decoder(folder: Path, device: str = "cpu", dtype: torch.dtype = torch.f
             parts = _split(each, file.get_tensor(name), expected, folder)
             for ours, tensor in zip(each.ours, parts, strict=True):
                 weights[ours] = tensor.to(device=device, dtype=dtype)
-        tied = _HEADS if config.tie_embeddings else ()
+        tied = ("lm_head.weight", "embed_out.weight") if config.tie_embeddings else ()
         if left := sorted(name for name in stored if name not in tied and not family.buffers.search(name)):
             more = f" and {len(left) - 3} more" if len(left) > 3 else ""
             raise CheckpointError(
@@ -130,10 +146,10 @@ def load_decoder(folder: Path, device: str = "cpu", dtype: torch.dtype = torch.f
     for name, layer in rounded_layers.items():
         if name in weights:
             layer.bias = torch.nn.Parameter(weights[name], requires_grad=False)
-    decoder.load_state_dict(weights, assign=True)
-    if bits is not None:
-        round_head(decoder, bits)
-    return decoder.eval()
+    model.load_state_dict(weights, assign=True)
+    if bits is not None and isinstance(model, Decoder):
+        round_head(model, bits)
+    return model.eval()
 
 
 def _stored_tensors(files: list[Any], family: Family) -> dict[str, tuple[Any, str]]:
@@ -143,7 +159,15 @@ def _stored_tensors(files: list[Any], family: Family) -> dict[str, tuple[Any, st
     """
     names = {name: file for file in files for name in file.keys()}  # noqa: SIM118 - safe_open is no dict
     prefix = "" if any(name.startswith(family.base_prefix) for name in names) else family.base_prefix
-    return {name if name in _HEADS else prefix + name: (file, name) for name, file in names.items()}
+    stored = {}
+    for name, file in names.items():
+        newer = _NORM_NAMES.sub(lambda older: {"gamma": "weight", "beta": "bias"}[older[0]], name)
+        stored[newer if newer.startswith(_HEADS) else prefix + newer] = file, name
+    return stored
+
+
+_NORM_NAMES = re.compile(r"(?<=LayerNorm\.)(gamma|beta)$")
+"""What old files call the weight and bias of a LayerNorm."""
 
 
 def _split(each: TensorMap, tensor: Tensor, expected: dict[str, tuple[int, ...]], folder: Path) -> list[Tensor]:
@@ -192,14 +216,14 @@ def _weight_files(folder: Path) -> list[Path]:
     raise CheckpointError(f"{folder}: has a {CONFIG} but no weights ({WEIGHTS}).")
 
 
-def hf_state(decoder: Decoder) -> Iterator[tuple[str, Tensor]]:
-    """The decoder's weights under the names and in the layout of its family, one at a time."""
+def hf_state(decoder: Model) -> Iterator[tuple[str, Tensor]]:
+    """The model's weights under the names and in the layout of its family, one at a time."""
     state = decoder.state_dict()
     for each in FAMILIES[decoder.config.family].tensors(decoder.config):
         yield each.theirs, each.join([state[name].detach() for name in each.ours]).contiguous().cpu()
 
 
-def write_model_files(decoder: Decoder, folder: Path, shard_bytes: int = SHARD_BYTES, bits: Bits | None = None) -> None:
+def write_model_files(decoder: Model, folder: Path, shard_bytes: int = SHARD_BYTES, bits: Bits | None = None) -> None:
     """Write config.json, generation_config.json and the weights into an existing folder.
 
     Not atomic: call it inside `files.folder_aside`.
@@ -212,8 +236,11 @@ def write_model_files(decoder: Decoder, folder: Path, shard_bytes: int = SHARD_B
     """
     config = decoder.config
     raw = FAMILIES[config.family].config_json(config)
-    state = hf_state(decoder) if bits is None else quantized_state(decoder, bits).items()
+    state = hf_state(decoder)
     if bits is not None:
+        if not isinstance(decoder, Decoder):
+            raise InputError(f"rounded weights of a model of the family {config.family} have no format.")
+        state = quantized_state(decoder, bits).items()
         raw["quantization_config"] = quantization_config(bits)
     (folder / CONFIG).write_text(json.dumps(raw, indent=2) + "\n", encoding="utf-8")
     generation = {name: raw[name] for name in ("bos_token_id", "eos_token_id", "pad_token_id") if raw[name] is not None}
@@ -240,7 +267,7 @@ def write_model_files(decoder: Decoder, folder: Path, shard_bytes: int = SHARD_B
     (folder / INDEX).write_text(json.dumps(index, indent=2) + "\n", encoding="utf-8")
 
 
-def save_model(decoder: Decoder, folder: Path) -> None:
+def save_model(decoder: Model, folder: Path) -> None:
     """Write a model into a folder that may hold other files; each file appears in one piece, the weights last.
 
     Raises:

@@ -186,6 +186,7 @@ def fits(decoder: Decoder, cache_dtype: torch.dtype) -> bool:
         weight.device.type == "cpu"
         and weight.dtype in (torch.float32, torch.bfloat16)
         and cache_dtype in _KINDS
+        and decoder.config.encoder is None
         and not (rope is not None and rope.depends_on_length)
         and platform.system() == "Linux"
     )

@@ -66,6 +66,15 @@ def _with_room(store: Tensor | None, like: Tensor, used: int, needed: int) -> Te
     return grown
 
 
+class Memory(NamedTuple):
+    """Keys and values of encoded texts, for a decoder's cross-attention: per layer (B, heads, S, d_head)."""
+
+    keys: tuple[Tensor, ...]
+    values: tuple[Tensor, ...]
+    present_BS: Tensor | None = None
+    """True for tokens, False for padding; None: no padding."""
+
+
 class Segment(NamedTuple):
     """Tokens of one text that are read in one step."""
 
@@ -75,6 +84,8 @@ class Segment(NamedTuple):
     count: int
     length: int
     """Tokens of the text once all that wait are read (matters to rotary kinds that depend on length)."""
+    memory: Memory | None = None
+    """The encoded text that it is written from."""
 
 
 class Slots:
@@ -161,6 +172,8 @@ class SlotBatch:
         """Slot and position of every token."""
         self.ends = list(itertools.accumulate(s.count for s in segments))
         """Where each segment ends in the row of tokens."""
+        self.bias: Callable[[Tensor, int], Tensor] | None = None
+        """What is added to attention scores by (query positions, number of keys), shape (heads, queries, keys)."""
         singles = [(s.slot, index) for index, s in enumerate(segments) if s.count == 1]
         self._groups = [[index] for index, s in enumerate(segments) if s.count > 1]
         if singles and (run := sorted(singles)) and run[-1][0] - run[0][0] == len(run) - 1:
@@ -192,14 +205,41 @@ class SlotBatch:
             k, v = self.slots.read(layer, slots, end, q_1HNK.dtype)
             if len(group) == 1:
                 rows = slice(self.ends[group[0]] - first.count, self.ends[group[0]])
-                y_1HNK[:, :, rows] = attention(q_1HNK[:, :, rows], k, v, self._mask(rows, first, end, window))
+                mask = self._biased(self._mask(rows, first, end, window), self.position_N[rows], end)
+                y_1HNK[:, :, rows] = attention(q_1HNK[:, :, rows], k, v, mask)
             else:
                 rows = torch.tensor([self.ends[index] - 1 for index in group], device=q_1HNK.device)
                 key, query = torch.arange(end, device=q_1HNK.device), self.position_N[rows][:, None]
                 seen = key <= query if window is None else (key <= query) & (key > query - window)
-                y_BH1K = attention(q_1HNK[0, :, rows].transpose(0, 1)[:, :, None], k, v, seen[:, None, None])
+                mask = seen[:, None, None]
+                if (bias := self.bias) is not None:  # (heads, texts, keys) to (texts, heads, 1, keys)
+                    bias_HBS = bias(self.position_N[rows], end)
+                    mask = bias_HBS.transpose(0, 1)[:, :, None].masked_fill(~mask, -torch.inf)
+                y_BH1K = attention(q_1HNK[0, :, rows].transpose(0, 1)[:, :, None], k, v, mask)
                 y_1HNK[0, :, rows] = y_BH1K[:, :, 0].transpose(0, 1)
         return y_1HNK
+
+    def look(
+        self, layer: int, q_1HNK: Tensor, attention: Callable[[Tensor, Tensor, Tensor, Tensor | None], Tensor]
+    ) -> Tensor:
+        """Let every text attend to what it is written from; neighbours with one memory (beams) do so at once."""
+        y_1HNK = torch.empty_like(q_1HNK)
+        start = 0
+        for _, run in itertools.groupby(range(len(self.segments)), lambda index: id(self.segments[index].memory)):
+            *_, last = indices = list(run)
+            memory, rows = self.segments[indices[0]].memory, slice(start, self.ends[last])
+            assert memory is not None
+            keys, values = memory.keys[layer].to(q_1HNK.dtype), memory.values[layer].to(q_1HNK.dtype)
+            y_1HNK[:, :, rows] = attention(q_1HNK[:, :, rows], keys, values, None)
+            start = rows.stop
+        return y_1HNK
+
+    def _biased(self, mask: Tensor | None, positions_N: Tensor, end: int) -> Tensor | None:
+        if self.bias is None:
+            return mask
+        bias_HNS = self.bias(positions_N, end)
+        seen = torch.arange(end, device=positions_N.device) <= positions_N[:, None] if mask is None else mask
+        return bias_HNS.masked_fill(~seen, -torch.inf)
 
     def _mask(self, rows: slice, segment: Segment, end: int, window: int | None) -> Tensor | None:
         """None where plain causal attention (or a single query) says it all."""

@@ -52,7 +52,11 @@ class Rope:
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """Everything that decides what a decoder computes."""
+    """Everything that decides what a model computes.
+
+    A decoder (GPT) unless `causal` is false, which makes an encoder (BERT), or `encoder` is given, which makes a
+    decoder that reads an encoder (the original Transformer).
+    """
 
     family: str
     """The Hugging Face family whose format the model is saved in (`llama`, `gpt2`, ...)."""
@@ -73,9 +77,32 @@ class ModelConfig:
     context_length: int
     """The number of positions the model was trained for."""
     rope: Rope | None = None
-    """Rotary positions; None means learned absolute positions."""
+    """Rotary positions; None means those of `positions`."""
+    positions: Literal["learned", "sinusoidal", "relative"] = "learned"
+    """Without rope: a vector per position that is learned, or made of sines (Vaswani et al. 2017, section 3.5), or a
+    bias per head on attention scores by distance (T5)."""
+    position_offset: int = 0
+    """Rows of the position table that come before position 0."""
+    skip_padding: bool = False
+    """Count positions over tokens that are no padding."""
+    relative_buckets: int = 32
+    """relative: how many distances are told apart."""
+    relative_distance: int = 128
+    """relative: distances from here on are one."""
     norm: Literal["layernorm", "rmsnorm"] = "rmsnorm"
-    """Normalisation before each sub-layer and at the end."""
+    """Normalisation, of one kind everywhere."""
+    post_norm: bool = False
+    """norm(x + sublayer(x)) as in the original Transformer, instead of x + sublayer(norm(x))."""
+    final_norm: bool = True
+    """Normalise after the last block."""
+    embedding_norm: bool = False
+    """Normalise the embeddings."""
+    scale_embedding: bool = False
+    """Multiply token embeddings by sqrt(d_model)."""
+    token_types: int = 0
+    """Rows of the table of token types (which of two texts a token belongs to)."""
+    causal: bool = True
+    """A token sees those before it only."""
     norm_eps: float = 1e-6
     """Added to the variance (or mean square)."""
     activation: Activation = "silu"
@@ -102,6 +129,16 @@ class ModelConfig:
     """x + attention(norm1(x)) + mlp(norm2(x)) instead of one after the other."""
     tie_embeddings: bool = True
     """Use the embedding matrix as output matrix too."""
+    head_activation: Activation | None = None
+    """A dense layer, this non-linearity and a norm come before the output matrix (BERT)."""
+    output_bias: bool = False
+    """Bias on the logits."""
+    scale_output: bool = False
+    """Divide the last stream by sqrt(d_model) before the output matrix (T5)."""
+    labels: tuple[str, ...] = ()
+    """Classes of a model that classifies texts instead of predicting tokens."""
+    pooler: Literal["tanh", "relu"] | None = None
+    """Activation of the dense layer before the classes; None: there is none."""
     embedding_dropout: float = 0.0
     """Dropout after the embedding."""
     attention_dropout: float = 0.0
@@ -116,6 +153,12 @@ class ModelConfig:
     """Tokens that end generation."""
     pad_token_id: int | None = None
     """Token that fills up a batch."""
+    encoder: "ModelConfig | None" = None
+    """The encoder that this decoder reads."""
+    share_embedding: bool = True
+    """Encoder and decoder have one token embedding."""
+    decoder_start_token_id: int | None = None
+    """First token of what a decoder with an encoder writes."""
 
     def __post_init__(self):
         sizes = ("vocab_size", "n_layers", "d_model", "n_heads", "n_kv_heads", "d_head", "d_mlp", "context_length")
@@ -133,6 +176,11 @@ class ModelConfig:
                 wrong.append(f"{name} must be in [0, 1), got {getattr(self, name)}")
         if wrong:
             raise InputError("This model cannot be built: " + "; ".join(wrong) + ".")
+
+    @property
+    def kind(self) -> Literal["decoder", "encoder", "encoder-decoder"]:
+        """What it is the shape of."""
+        return "encoder" if not self.causal else "decoder" if self.encoder is None else "encoder-decoder"
 
     def attention_scale(self, layer: int) -> float:
         """The factor on query-key products in one layer."""

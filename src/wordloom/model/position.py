@@ -1,4 +1,6 @@
-"""Rotary position embedding and its stretched forms.
+"""Positions: rotary and its stretched forms, sines, and biases by distance.
+
+Of rotary positions:
 
 A pair of dimensions (j, j + r/2) of a head is turned by the angle position * frequency_j with
 frequency_j = theta^(-2j/r), r = d_rotary (RoFormer, Su et al. 2021, eq. 15 and 34). To serve contexts
@@ -8,9 +10,9 @@ longer than those trained on, the frequencies are changed; each kind below names
 import math
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from wordloom.model.config import Rope
+from wordloom.model.config import ModelConfig, Rope
 
 
 def _base_frequencies(rope: Rope, theta: float | None = None) -> Tensor:
@@ -152,3 +154,46 @@ def rotate(x_BHTK: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
         return torch.addcmul(x_BHTK * cos, x_BHTK.roll(d_rotary // 2, -1), sin)
     turned, passed = x_BHTK[..., :d_rotary], x_BHTK[..., d_rotary:]
     return torch.cat((rotate(turned, cos, sin), passed), -1)
+
+
+class SinusoidalPositions(nn.Module):
+    """sin(p / 10000^(2i/D)) in the first half of the D entries of position p, cos in the second.
+
+    Vaswani et al. 2017, section 3.5, in the order of Marian. Nothing is learned.
+    """
+
+    def __init__(self, n_positions: int, d_model: int):
+        super().__init__()
+        self.n_positions, self.d_model = n_positions, d_model
+
+    def forward(self, positions: Tensor) -> Tensor:
+        half = (self.d_model + 1) // 2
+        exponents = torch.arange(half, device=positions.device, dtype=torch.float64) * 2 / self.d_model
+        angles = positions[..., None].double() / 10_000**exponents
+        return torch.cat((angles.sin(), angles[..., : self.d_model - half].cos()), -1).float()
+
+
+class RelativeBias(nn.Module):
+    """A number per head on every attention score, by the distance of key and query (T5, Raffel et al. 2020, 2.1).
+
+    Half of the buckets hold one distance each, the others ever wider ranges up to `relative_distance`. An encoder
+    uses half of them for keys after the query.
+    """
+
+    def __init__(self, config: ModelConfig):
+        super().__init__()
+        self.both_ways = not config.causal
+        self.n_buckets, self.longest = config.relative_buckets, config.relative_distance
+        self.table = nn.Embedding(config.relative_buckets, config.n_heads)
+
+    def forward(self, positions_T: Tensor, n_keys: int) -> Tensor:
+        """Shape (heads, T, n_keys), for queries at these positions."""
+        ahead = torch.arange(n_keys, device=positions_T.device) - positions_T[:, None]
+        n_buckets = self.n_buckets // 2 if self.both_ways else self.n_buckets
+        distance = ahead.abs() if self.both_ways else (-ahead).clamp(min=0)
+        exact = n_buckets // 2
+        far = (distance.float().clamp(min=1) / exact).log() / math.log(self.longest / exact) * (n_buckets - exact)
+        bucket = torch.where(distance < exact, distance, (exact + far.long()).clamp(max=n_buckets - 1))
+        if self.both_ways:
+            bucket = bucket + (ahead > 0) * n_buckets
+        return self.table(bucket).permute(2, 0, 1)

@@ -1,9 +1,21 @@
 """The Hugging Face families that Wordloom reads and writes, one small file each."""
 
-from wordloom.checkpoint.families import gpt2, gpt_neox, llama, mistral, qwen2, qwen3
+from wordloom.checkpoint.families import (
+    bart,
+    bert,
+    distilbert,
+    gpt2,
+    gpt_neox,
+    llama,
+    marian,
+    mistral,
+    qwen2,
+    qwen3,
+    roberta,
+    t5,
+)
 from wordloom.checkpoint.families.base import Family
 
-FAMILIES: dict[str, Family] = {
-    module.FAMILY.name: module.FAMILY for module in (llama, mistral, qwen2, qwen3, gpt2, gpt_neox)
-}
+_MODULES = (llama, mistral, qwen2, qwen3, gpt2, gpt_neox, bert, roberta, distilbert, marian, bart, t5)
+FAMILIES: dict[str, Family] = {module.FAMILY.name: module.FAMILY for module in _MODULES}
 """Families by their `model_type`."""

@@ -70,6 +70,8 @@ BOOKKEEPING = frozenset(
         "sep_token_id",
         "quantization_config",
         "decoder_start_token_id",
+        "forced_bos_token_id",
+        "forced_eos_token_id",
     ]
 )
 """Fields of config.json that do not change what the decoder computes from token ids to logits."""
@@ -147,14 +149,33 @@ class ConfigFields:
             "pad_token_id": self.optional_integer("pad_token_id"),
         }
 
-    def finish(self) -> None:
+    def labels(self, default: int = 2) -> tuple[str, ...]:
+        """The classes of a model that classifies texts; none of a language model."""
+        named = self._raw.get("architectures") or [""]
+        if not str(named[0]).endswith("ForSequenceClassification"):
+            return ()
+        names = self._raw.get("id2label")
+        if names is None:
+            return tuple(f"LABEL_{number}" for number in range(self._raw.get("num_labels") or default))
+        if not isinstance(names, dict) or sorted(map(str, names)) != sorted(map(str, range(len(names)))):
+            raise self.refuse("id2label", f"must name classes 0, 1, ... one each, got {names!r}")
+        return tuple(str(names[str(number)]) for number in range(len(names)))
+
+    def training_only(self, *names: str) -> None:
+        """Fields that change what training draws at random, but no logits; not kept."""
+        self._asked.update(names)
+
+    def finish(self, encoder_decoder: bool = False) -> None:
         """Refuse what was left unread.
 
         Raises:
             CheckpointError: names every field that is not understood.
         """
+        if encoder_decoder:
+            self.only("is_encoder_decoder", True, None)
         for field in ("is_encoder_decoder", "add_cross_attention", "tie_encoder_decoder", "rope_interleaved"):
-            self.only(field, False, None)
+            if not (encoder_decoder and field == "is_encoder_decoder"):
+                self.only(field, False, None)
         left = sorted(name for name, value in self._raw.items() if name not in self._asked and value is not None)
         if left:
             raise CheckpointError(
@@ -284,7 +305,7 @@ class Family:
     name: str
     """`model_type` in config.json."""
     architecture: str
-    """The class transformers builds, in `architectures`."""
+    """The class transformers builds of a language model, in `architectures`."""
     base_prefix: str
     """Prefix that files saved from the bare model (without its head) leave out."""
     read_config: Callable[[ConfigFields], ModelConfig]
@@ -294,13 +315,15 @@ class Family:
     tensors: Callable[[ModelConfig], list[TensorMap]]
     """Every tensor of the file."""
     buffers: re.Pattern[str]
-    """Names in old files that hold no weights (causal masks, frequencies)."""
+    """Names that hold no weights of the model (causal masks, frequencies, heads of another task)."""
+    classifier: str | None = None
+    """The class that transformers builds of a model with classes; None: it has none of this family."""
 
     def config_json(self, config: ModelConfig) -> dict[str, Any]:
         """The whole config.json."""
         eos = config.eos_token_ids
         return {
-            "architectures": [self.architecture],
+            "architectures": [self.classifier if config.labels else self.architecture],
             "model_type": self.name,
             "vocab_size": config.vocab_size,
             "bos_token_id": config.bos_token_id,
@@ -309,8 +332,23 @@ class Family:
             "tie_word_embeddings": config.tie_embeddings,
             "initializer_range": config.initializer_range,
             "torch_dtype": "float32",
+            **(
+                {
+                    "id2label": dict(enumerate(config.labels)),
+                    "label2id": {label: number for number, label in enumerate(config.labels)},
+                }
+                if config.labels
+                else {}
+            ),
             **self.write_config(config),
         }
+
+
+def heads_of_decoder(config: ModelConfig) -> list[TensorMap]:
+    """What stands over a decoder: an output matrix of its own, or classes."""
+    if config.labels:
+        return [same("score.weight", "classifier.output.weight")]
+    return [] if config.tie_embeddings else [same("lm_head.weight", "head.weight")]
 
 
 def cat_rows(tensors: Sequence[Tensor]) -> Tensor:

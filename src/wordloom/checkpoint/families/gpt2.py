@@ -9,6 +9,7 @@ from wordloom.checkpoint.families.base import (
     Family,
     TensorMap,
     cat_rows,
+    heads_of_decoder,
     same,
     transposed,
     with_bias,
@@ -54,6 +55,7 @@ def _read(fields: ConfigFields) -> ModelConfig:
         attention_dropout=fields.number("attn_pdrop", 0.1),
         residual_dropout=fields.number("resid_pdrop", 0.1),
         initializer_range=fields.number("initializer_range", 0.02),
+        labels=fields.labels(),
         **fields.token_ids(),
     )
     fields.finish()
@@ -102,9 +104,10 @@ def _tensors(config: ModelConfig) -> list[TensorMap]:
             *with_bias(transposed, f"{theirs}.mlp.c_fc", f"{ours}.mlp.up", True),
             *with_bias(transposed, f"{theirs}.mlp.c_proj", f"{ours}.mlp.down", True),
         ]
-    return maps if config.tie_embeddings else [*maps, same("lm_head.weight", "head.weight")]
+    return [*maps, *heads_of_decoder(config)]
 
 
 _BUFFERS = re.compile(r"\.attn\.(masked_)?bias$")
 
-FAMILY = Family("gpt2", "GPT2LMHeadModel", "transformer.", _read, _write, _tensors, _BUFFERS)
+_CLASSIFIER = "GPT2ForSequenceClassification"
+FAMILY = Family("gpt2", "GPT2LMHeadModel", "transformer.", _read, _write, _tensors, _BUFFERS, _CLASSIFIER)

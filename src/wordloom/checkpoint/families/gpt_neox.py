@@ -58,6 +58,7 @@ def _read(fields: ConfigFields) -> ModelConfig:
         attention_dropout=fields.number("attention_dropout", 0.0),
         residual_dropout=dropout,
         initializer_range=fields.number("initializer_range", 0.02),
+        labels=fields.labels(),
         **fields.token_ids(),
     )
     fields.finish()
@@ -121,9 +122,12 @@ def _tensors(config: ModelConfig) -> list[TensorMap]:
             *with_bias(same, f"{theirs}.mlp.dense_h_to_4h", f"{ours}.mlp.up", True),
             *with_bias(same, f"{theirs}.mlp.dense_4h_to_h", f"{ours}.mlp.down", True),
         ]
+    if config.labels:
+        return [*maps, same("score.weight", "classifier.output.weight")]
     return maps if config.tie_embeddings else [*maps, same("embed_out.weight", "head.weight")]
 
 
 _BUFFERS = re.compile(r"\.attention\.((masked_)?bias|rotary_emb\.inv_freq)$")
 
-FAMILY = Family("gpt_neox", "GPTNeoXForCausalLM", "gpt_neox.", _read, _write, _tensors, _BUFFERS)
+_CLASSIFIER = "GPTNeoXForSequenceClassification"
+FAMILY = Family("gpt_neox", "GPTNeoXForCausalLM", "gpt_neox.", _read, _write, _tensors, _BUFFERS, _CLASSIFIER)

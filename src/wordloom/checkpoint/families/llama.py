@@ -8,6 +8,7 @@ from wordloom.checkpoint.families.base import (
     ConfigFields,
     Family,
     TensorMap,
+    heads_of_decoder,
     read_rope,
     same,
     with_bias,
@@ -56,6 +57,7 @@ def read_common(
         tie_embeddings=fields.flag("tie_word_embeddings", False),
         attention_dropout=fields.number("attention_dropout", 0.0),
         initializer_range=fields.number("initializer_range", 0.02),
+        labels=fields.labels(),
         **fields.token_ids(),
         **own,
     )
@@ -130,7 +132,7 @@ def tensors(config: ModelConfig) -> list[TensorMap]:
                 same(f"{theirs}.self_attn.q_norm.weight", f"{ours}.attention.query_norm.weight"),
                 same(f"{theirs}.self_attn.k_norm.weight", f"{ours}.attention.key_norm.weight"),
             ]
-    return maps if config.tie_embeddings else [*maps, same("lm_head.weight", "head.weight")]
+    return [*maps, *heads_of_decoder(config)]
 
 
 def _read(fields: ConfigFields) -> ModelConfig:
@@ -149,4 +151,5 @@ def _write(config: ModelConfig) -> dict[str, Any]:
     return {**write_common(config), "attention_bias": config.qkv_bias, "mlp_bias": config.mlp_bias}
 
 
-FAMILY = Family("llama", "LlamaForCausalLM", "model.", _read, _write, tensors, BUFFERS)
+_CLASSIFIER = "LlamaForSequenceClassification"
+FAMILY = Family("llama", "LlamaForCausalLM", "model.", _read, _write, tensors, BUFFERS, _CLASSIFIER)

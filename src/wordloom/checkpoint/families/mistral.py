@@ -24,4 +24,5 @@ def _write(config: ModelConfig) -> dict[str, Any]:
     return {**write_common(config), "sliding_window": config.sliding_window}
 
 
-FAMILY = Family("mistral", "MistralForCausalLM", "model.", _read, _write, tensors, BUFFERS)
+_CLASSIFIER = "MistralForSequenceClassification"
+FAMILY = Family("mistral", "MistralForCausalLM", "model.", _read, _write, tensors, BUFFERS, _CLASSIFIER)

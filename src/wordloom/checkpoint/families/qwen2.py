@@ -16,4 +16,5 @@ def _write(config: ModelConfig) -> dict[str, Any]:
     return {**write_common(config), **write_window(config)}
 
 
-FAMILY = Family("qwen2", "Qwen2ForCausalLM", "model.", _read, _write, tensors, BUFFERS)
+_CLASSIFIER = "Qwen2ForSequenceClassification"
+FAMILY = Family("qwen2", "Qwen2ForCausalLM", "model.", _read, _write, tensors, BUFFERS, _CLASSIFIER)

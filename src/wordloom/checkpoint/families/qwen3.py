@@ -27,4 +27,5 @@ def _write(config: ModelConfig) -> dict[str, Any]:
     return {**write_common(config), **write_window(config), "attention_bias": config.qkv_bias}
 
 
-FAMILY = Family("qwen3", "Qwen3ForCausalLM", "model.", _read, _write, tensors, BUFFERS)
+_CLASSIFIER = "Qwen3ForSequenceClassification"
+FAMILY = Family("qwen3", "Qwen3ForCausalLM", "model.", _read, _write, tensors, BUFFERS, _CLASSIFIER)

@@ -1,0 +1,216 @@
+"""Encoders and encoder-decoders, both ways, against transformers, over configurations drawn from what they allow."""
+
+import json
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import pytest
+import torch
+import transformers
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from safetensors.torch import load_file, save_file
+
+from wordloom.checkpoint.folder import load_decoder, load_model, write_model_files
+from wordloom.core.errors import CheckpointError, InputError
+from wordloom.model.encoder import Encoder
+from wordloom.model.encoder_decoder import EncoderDecoder
+
+TOLERANCE = 1e-4
+VOCAB, PAD = 61, 1
+ENCODERS, ENCODER_DECODERS = ("bert", "distilbert", "roberta"), ("bart", "marian", "t5")
+DECODERS = ("gpt2", "gpt_neox", "llama", "mistral", "qwen2", "qwen3")
+thorough = settings(max_examples=10, suppress_health_check=list(HealthCheck))
+
+
+@st.composite
+def encoder_config(draw: st.DrawFn, family: str, **more: Any) -> transformers.PreTrainedConfig:
+    n_heads, n_layers = draw(st.sampled_from([2, 4])), draw(st.integers(1, 3))
+    activation = draw(st.sampled_from(["gelu", "relu", "gelu_new", "silu"]))
+    common = (
+        dict(vocab_size=VOCAB, initializer_range=0.3, pad_token_id=PAD, tie_word_embeddings=draw(st.booleans())) | more
+    )
+    if family == "distilbert":
+        return transformers.DistilBertConfig(
+            dim=n_heads * 8, n_layers=n_layers, n_heads=n_heads, hidden_dim=20, max_position_embeddings=24,
+            activation=activation, sinusoidal_pos_embds=draw(st.booleans()), **common,
+        )  # fmt: skip
+    kind = {"bert": transformers.BertConfig, "roberta": transformers.RobertaConfig}[family]
+    return kind(
+        hidden_size=n_heads * 8, num_hidden_layers=n_layers, num_attention_heads=n_heads, intermediate_size=20,
+        max_position_embeddings=24, hidden_act=activation, type_vocab_size=draw(st.integers(1, 2)),
+        layer_norm_eps=draw(st.sampled_from([1e-12, 1e-3])), **common,
+    )  # fmt: skip
+
+
+@st.composite
+def encoder_decoder_config(draw: st.DrawFn, family: str) -> transformers.PreTrainedConfig:
+    heads, layers, other_layers = draw(st.sampled_from([2, 4])), draw(st.integers(1, 2)), draw(st.integers(1, 3))
+    common = dict(
+        vocab_size=VOCAB, pad_token_id=PAD, eos_token_id=2, decoder_start_token_id=draw(st.sampled_from([0, 1]))
+    )
+    if family == "t5":
+        return transformers.T5Config(
+            d_model=16, d_kv=draw(st.sampled_from([4, 8])), d_ff=20, num_layers=layers, num_decoder_layers=other_layers,
+            num_heads=heads, relative_attention_num_buckets=draw(st.sampled_from([8, 32])),
+            relative_attention_max_distance=draw(st.sampled_from([10, 128])),
+            feed_forward_proj=draw(st.sampled_from(["relu", "gated-gelu", "gated-silu"])),
+            tie_word_embeddings=draw(st.booleans()), initializer_factor=1.0, **common,
+        )  # fmt: skip
+    kind = {"bart": transformers.BartConfig, "marian": transformers.MarianConfig}[family]
+    return kind(
+        d_model=heads * 8, encoder_layers=layers, decoder_layers=other_layers, encoder_attention_heads=heads,
+        decoder_attention_heads=draw(st.sampled_from([2, heads])), encoder_ffn_dim=20, decoder_ffn_dim=24,
+        max_position_embeddings=24, activation_function=draw(st.sampled_from(["gelu", "relu", "swish"])),
+        scale_embedding=draw(st.booleans()), init_std=0.3, forced_eos_token_id=None, **common,
+    )  # fmt: skip
+
+
+def moved(model: Any) -> Any:
+    """Biases and norms start at 0 and 1: move them, so that they are tested."""
+    generator = torch.Generator().manual_seed(0)
+    for parameter in model.parameters():
+        if parameter.requires_grad:
+            parameter.data += 0.1 * torch.randn(parameter.shape, generator=generator)
+    if hasattr(model, "final_logits_bias"):
+        model.final_logits_bias += torch.randn(model.final_logits_bias.shape, generator=generator)
+    model.tie_weights()
+    return model.eval()
+
+
+def rows(width: int, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
+    """Three rows: full, short, and one token alone."""
+    tokens = torch.randint(3, VOCAB, (3, width), generator=torch.Generator().manual_seed(seed))
+    mask = torch.ones_like(tokens)
+    mask[1, -5:] = 0
+    mask[2, 1:] = 0
+    return tokens.where(mask.bool(), PAD), mask
+
+
+@torch.no_grad()
+def difference(ours: Any, theirs: Any) -> float:
+    tokens, mask = rows(16)
+    if isinstance(ours, EncoderDecoder):
+        target, _ = rows(9, seed=1)
+        expected = theirs(tokens, attention_mask=mask, decoder_input_ids=target).logits
+        return float((ours(tokens, target, mask) - expected).abs().max())
+    expected, actual = theirs(tokens, attention_mask=mask).logits, ours(tokens, mask)
+    if not (isinstance(ours, Encoder) and ours.classifier is None):
+        return float((actual - expected).abs().max())
+    plain = (ours(tokens[:1]) - theirs(tokens[:1]).logits).abs().max()
+    return max(float(plain), float((actual - expected)[mask.bool()].abs().max()))
+
+
+def check_both_ways(theirs: Any, auto: Any) -> None:
+    with TemporaryDirectory() as name:
+        theirs.save_pretrained(name)
+        ours = load_model(Path(name))
+        assert difference(ours, theirs) <= TOLERANCE
+    with TemporaryDirectory() as name:
+        write_model_files(ours, Path(name))
+        assert difference(ours, auto.from_pretrained(name).eval()) <= TOLERANCE
+        assert load_model(Path(name)).config == ours.config
+
+
+@pytest.mark.parametrize("family", ENCODERS)
+@thorough
+@given(data=st.data())
+def test_masked_models_both_ways(family: str, data: st.DataObject):
+    auto = transformers.AutoModelForMaskedLM
+    check_both_ways(moved(auto.from_config(data.draw(encoder_config(family)))), auto)
+
+
+@pytest.mark.parametrize("family", ENCODER_DECODERS)
+@thorough
+@given(data=st.data())
+def test_encoder_decoders_both_ways(family: str, data: st.DataObject):
+    auto = transformers.AutoModelForSeq2SeqLM
+    check_both_ways(moved(auto.from_config(data.draw(encoder_decoder_config(family)))), auto)
+
+
+@pytest.mark.parametrize("family", ENCODERS)
+@pytest.mark.parametrize("n_classes", [2, 5])
+def test_classifying_encoders_both_ways(family: str, n_classes: int):
+    auto = transformers.AutoModelForSequenceClassification
+    config = encoder_config(family, num_labels=n_classes).example()
+    check_both_ways(moved(auto.from_config(config)), auto)
+
+
+def small_decoder(family: str, **more: Any) -> transformers.PreTrainedConfig:
+    kind = transformers.AutoConfig.for_model(family).__class__
+    sizes = dict(
+        hidden_size=16, num_hidden_layers=2, num_attention_heads=2, intermediate_size=24, max_position_embeddings=16
+    )
+    if family == "gpt2":
+        sizes = dict(n_embd=16, n_layer=2, n_head=2, n_positions=16)
+    elif family != "gpt_neox":
+        sizes |= dict(num_key_value_heads=2, head_dim=8)
+    return kind(
+        **sizes, vocab_size=VOCAB, pad_token_id=PAD, bos_token_id=0, eos_token_id=2, initializer_range=0.3, **more
+    )
+
+
+@pytest.mark.parametrize("family", DECODERS)
+def test_classifying_decoders_both_ways(family: str, tmp_path: Path):
+    auto = transformers.AutoModelForSequenceClassification
+    theirs = moved(auto.from_config(small_decoder(family, id2label={0: "bad", 1: "fair", 2: "gut 好"})))
+    theirs.save_pretrained(tmp_path / "theirs")
+    ours = load_decoder(tmp_path / "theirs")
+    assert ours.config.labels == ("bad", "fair", "gut 好")
+    tokens, mask = rows(12)
+    with torch.no_grad():
+        expected = theirs(tokens, attention_mask=mask).logits
+        assert (ours.classify(tokens, mask) - expected).abs().max() <= TOLERANCE
+        (tmp_path / "ours").mkdir()
+        write_model_files(ours, tmp_path / "ours")
+        again = auto.from_pretrained(tmp_path / "ours").eval()
+        assert (again(tokens, attention_mask=mask).logits - expected).abs().max() <= TOLERANCE
+
+
+def test_token_types_and_left_padding():
+    config = transformers.BertConfig(vocab_size=VOCAB, hidden_size=16, num_hidden_layers=2, num_attention_heads=2,
+                                     intermediate_size=20, max_position_embeddings=24, initializer_range=0.3)  # fmt: skip
+    theirs = moved(transformers.BertForMaskedLM(config))
+    tokens, mask = rows(16)
+    tokens, mask, types = tokens.flip(1), mask.flip(1), (torch.arange(16) > 7).long().expand(3, 16)
+    with TemporaryDirectory() as name, torch.no_grad():
+        theirs.save_pretrained(name)
+        ours = load_model(Path(name))
+        assert isinstance(ours, Encoder)
+        expected = theirs(tokens, attention_mask=mask, token_type_ids=types).logits
+        assert (ours(tokens, mask, types) - expected)[mask.bool()].abs().max() <= TOLERANCE
+
+
+def test_old_names_and_other_tasks_heads_are_understood(tmp_path: Path):
+    config = transformers.BertConfig(vocab_size=VOCAB, hidden_size=16, num_hidden_layers=1, num_attention_heads=2,
+                                     intermediate_size=20, max_position_embeddings=24, initializer_range=0.3)  # fmt: skip
+    theirs = moved(transformers.BertForPreTraining(config))
+    theirs.save_pretrained(tmp_path)
+    state = load_file(tmp_path / "model.safetensors")
+    names = {name: name.replace("LayerNorm.weight", "LayerNorm.gamma").replace("LayerNorm.bias", "LayerNorm.beta")
+             for name in state}  # fmt: skip
+    save_file({names[name]: tensor for name, tensor in state.items()}, tmp_path / "model.safetensors")
+    tokens, mask = rows(16)
+    with torch.no_grad():
+        expected = theirs(tokens, attention_mask=mask).prediction_logits
+        ours = load_model(tmp_path)
+        assert isinstance(ours, Encoder)
+        assert (ours(tokens, mask) - expected)[mask.bool()].abs().max() <= TOLERANCE
+
+
+def test_what_is_no_decoder_is_refused_where_one_is_needed(tmp_path: Path):
+    config = transformers.T5Config(vocab_size=VOCAB, d_model=16, d_kv=8, d_ff=20, num_layers=1, num_heads=2)
+    transformers.T5ForConditionalGeneration(config).save_pretrained(tmp_path)
+    with pytest.raises(InputError, match="encoder-decoder"):
+        load_decoder(tmp_path)
+
+
+def test_an_unsupported_field_is_named(tmp_path: Path):
+    config = transformers.BartConfig(vocab_size=VOCAB, d_model=16, encoder_layers=1, decoder_layers=1,
+                                     encoder_attention_heads=2, decoder_attention_heads=2)  # fmt: skip
+    transformers.BartForConditionalGeneration(config).save_pretrained(tmp_path)
+    raw = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps(raw | {"normalize_before": True}))
+    with pytest.raises(CheckpointError, match="normalize_before"):
+        load_model(tmp_path)
