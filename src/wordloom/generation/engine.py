@@ -24,8 +24,9 @@ from wordloom.generation.reader import Reader
 from wordloom.generation.request import GenerationRequest
 from wordloom.generation.stream import TextStream
 from wordloom.generation.window import view_of
-from wordloom.model.cache import Segment
+from wordloom.model.cache import Memory, Segment
 from wordloom.model.decoder import Decoder
+from wordloom.model.encoder_decoder import EncoderDecoder
 from wordloom.tokens.tokenizer import TextTokenizer
 
 
@@ -57,7 +58,8 @@ class Lane:
 
     def open(self, tokens: Sequence[int], model: int = 0) -> Text:
         """A text that begins with these tokens."""
-        text = Text(model, list(tokens), self.engine.models[model].take())
+        memory = self.engine.encoded(self.job)
+        text = Text(model, list(tokens), self.engine.models[model].take(), memory)
         self.texts.append(text)
         return text
 
@@ -101,7 +103,7 @@ class Engine:
     ```
 
     Args:
-        decoder: in evaluation mode.
+        model: in evaluation mode; one with an encoder writes from what that reads.
         tokenizer: for stop strings, forms and words; token-level requests do without.
         companion: a smaller model with the same vocabulary, for drafts and contrastive decoding.
         max_slots: texts that are under way at a time; more wait.
@@ -113,7 +115,7 @@ class Engine:
 
     def __init__(
         self,
-        decoder: Decoder,
+        model: Decoder | EncoderDecoder,
         tokenizer: TextTokenizer | None = None,
         *,
         companion: Decoder | None = None,
@@ -122,6 +124,10 @@ class Engine:
         prefix_bytes: int = 256 * 2**20,
         cache_dtype: torch.dtype | None = None,
     ):
+        self._encode = model.encode if isinstance(model, EncoderDecoder) else None
+        decoder = model.decoder if isinstance(model, EncoderDecoder) else model
+        if companion is not None and self._encode is not None:
+            raise InputError("a second model cannot help one that has an encoder.")
         if companion is not None and companion.config.vocab_size != decoder.config.vocab_size:
             sizes = f"{companion.config.vocab_size:,} and {decoder.config.vocab_size:,}"
             raise InputError(f"the second model must have the vocabulary of the first, not another ({sizes} tokens).")
@@ -145,7 +151,7 @@ class Engine:
         """Put a request in line.
 
         Args:
-            prompt: text, or token ids.
+            prompt: text, or token ids; for a model with an encoder, what that reads.
             seed_index: tells requests of one seed apart: two with the same seed and index write the same.
 
         Raises:
@@ -153,10 +159,13 @@ class Engine:
         """
         from wordloom.generation.strategies import lanes_for  # knows the engine's types
 
-        ids = self._prompt_ids(prompt)
+        ids, source = self._prompt_ids(prompt), None
+        if self._encode is not None:
+            source, ids = ids, self._first_of_decoder(len(ids), request)
         room = request.room(len(ids))
         n = request.num_return_sequences
-        job = Job(ids, request, [Continuation(stream=self._text_stream(ids, request)) for _ in range(n)])
+        continuations = [Continuation(stream=self._text_stream(ids, request)) for _ in range(n)]
+        job = Job(ids, request, continuations, source=source)
         lanes = lanes_for(self, job, room, seed_index)
         for lane in lanes:
             for model, width in zip(self.models, lane.width, strict=False):
@@ -167,6 +176,23 @@ class Engine:
         job.lanes = len(lanes)
         self._waiting += lanes
         return job
+
+    def encoded(self, job: Job) -> Memory | None:
+        """What a job's source is to the decoder, read when its first text begins; None without an encoder."""
+        if job.memory is None and self._encode is not None:
+            job.memory = self._encode(torch.tensor([job.source], device=self.models[0].device))
+        return job.memory
+
+    def _first_of_decoder(self, n_source: int, request: GenerationRequest) -> list[int]:
+        config = self.decoder.config
+        encoder = config.encoder
+        assert encoder is not None and config.decoder_start_token_id is not None
+        if encoder.positions != "relative" and n_source > encoder.context_length:
+            raise InputError(f"{n_source:,} tokens do not fit: this model's encoder reads {encoder.context_length:,}.")
+        for name, neutral in (("guidance_scale", 1), ("prompt_logprobs", None), ("echo", False)):
+            if getattr(request, name) != neutral:
+                raise InputError(f"{name} is for models that go on with their prompt; this one has an encoder.")
+        return [config.decoder_start_token_id]
 
     def cancel(self, job: Job) -> None:
         """Stop a request now and free its slots; what was written stays."""
@@ -279,7 +305,7 @@ class Engine:
             text.view, text.known = view, 0
         visible = len(text.tokens) - view.first
         model.slots.reserve(text.slot + 1, visible)
-        if use_cache and text.known == 0 and read.logits == 1:
+        if use_cache and text.known == 0 and read.logits == 1 and text.memory is None:
             text.known = model.prefixes.restore(text.tokens, view, model.slots, text.slot, visible - 1)
         text.known = min(text.known, visible - read.logits)
 
@@ -299,7 +325,8 @@ class Engine:
                 budget -= count
             if count > 0:
                 text = lane.reads[index].text
-                work.append((lane, index, Segment(text.slot, text.known, count, len(text.tokens) - text.view.first)))
+                visible = len(text.tokens) - text.view.first
+                work.append((lane, index, Segment(text.slot, text.known, count, visible, text.memory)))
         return work
 
     def _read(self, model: Reader, work: list[tuple[Lane, int, Segment]]) -> None:
@@ -337,7 +364,8 @@ class Engine:
                 lane.readings[index] = whole
                 continue
             at_block = (len(read.text.tokens) - read.text.view.first) % BLOCK == 0
-            if read.logits == 1 and lane.job.request.use_cache and (at_block or is_prompt):
+            is_kept = read.text.memory is None and lane.job.request.use_cache
+            if read.logits == 1 and is_kept and (at_block or is_prompt):
                 model = self.models[read.text.model]
                 model.prefixes.remember(read.text.tokens, read.text.view, model.slots, read.text.slot)
             scores, *others = whole
@@ -383,8 +411,14 @@ class Engine:
         return TextStream(self.tokenizer, prompt, request.stop_strings)
 
     def _prompt_ids(self, prompt: str | Sequence[int]) -> list[int]:
-        ids = self.needed_tokenizer("a text").prompt_ids(prompt) if isinstance(prompt, str) else list(prompt)
-        vocab_size = self.decoder.config.vocab_size
+        config = self.decoder.config
+        if not isinstance(prompt, str):
+            ids = list(prompt)
+        elif self._encode is None:
+            ids = self.needed_tokenizer("a text").prompt_ids(prompt)
+        else:
+            ids = self.needed_tokenizer("a text").encode(prompt)
+        vocab_size = config.vocab_size if config.encoder is None else config.encoder.vocab_size
         if not ids:
             raise InputError(
                 "a prompt needs at least one token; begin with the model's BOS token to write from nothing."

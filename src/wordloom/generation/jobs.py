@@ -9,6 +9,7 @@ from torch import Tensor
 from wordloom.generation.request import GenerationRequest
 from wordloom.generation.stream import TextStream
 from wordloom.generation.window import WHOLE, View
+from wordloom.model.cache import Memory
 
 
 @dataclass(eq=False)
@@ -19,6 +20,8 @@ class Text:
     """0 is the engine's model, 1 its companion."""
     tokens: list[int]
     slot: int
+    memory: Memory | None = None
+    """What a decoder with an encoder writes from."""
     view: View = WHOLE
     known: int = 0
     """Tokens of the view whose keys and values are in the slot."""
@@ -82,10 +85,15 @@ class Job:
     """A request under way."""
 
     prompt: list[int]
+    """What is gone on with; of a model with an encoder, its decoder's first token."""
     request: GenerationRequest
     continuations: list[Continuation]
     prompt_scores: list[TokenScore | None] = field(default_factory=list)
     """One per token of the prompt, if asked for; None for the first."""
+    source: list[int] | None = None
+    """What the encoder reads, in a model that has one."""
+    memory: Memory | None = None
+    """The source as the decoder sees it, once it was read."""
     error: Exception | None = None
     lanes: int = 0
     """Strategies that are not finished."""

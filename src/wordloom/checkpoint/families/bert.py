@@ -4,14 +4,20 @@ import re
 from typing import Any
 
 from wordloom.checkpoint.families.base import HF_ACTIVATIONS, ConfigFields, Family, TensorMap, same, with_bias
-from wordloom.model.config import ModelConfig
+from wordloom.model.config import Activation, ModelConfig
 
 BUFFERS = re.compile(r"position_ids$|\.pooler\.|^cls\.(seq_relationship|predictions\.decoder)|^lm_head\.decoder")
 """The pooler and the next-sentence head belong to other tasks; the decoder's weights stand elsewhere as well."""
 
 
-def read_common(fields: ConfigFields, family: str, **own: Any) -> ModelConfig:
-    """What config.json says in both families; `own` is what this family adds."""
+def read_common(
+    fields: ConfigFields, family: str, head_activation: Activation | None = None, **own: Any
+) -> ModelConfig:
+    """What config.json says in both families; `own` is what this family adds.
+
+    Args:
+        head_activation: of the head, where it is not that of the blocks.
+    """
     d_model, n_heads = fields.integer("hidden_size", 768), fields.integer("num_attention_heads", 12)
     if d_model % n_heads:
         raise fields.refuse("hidden_size", f"{d_model} is not a multiple of num_attention_heads ({n_heads})")
@@ -42,6 +48,7 @@ def read_common(fields: ConfigFields, family: str, **own: Any) -> ModelConfig:
         attention_output_bias=True,
         mlp_bias=True,
         tie_embeddings=fields.flag("tie_word_embeddings", True),
+        head_activation=head_activation or activation,
         output_bias=True,
         labels=labels,
         pooler="tanh" if labels else None,
@@ -50,7 +57,7 @@ def read_common(fields: ConfigFields, family: str, **own: Any) -> ModelConfig:
         residual_dropout=dropout,
         initializer_range=fields.number("initializer_range", 0.02),
         **fields.token_ids(),
-        **({"head_activation": activation} | own),
+        **own,
     )
     fields.finish()
     return config
