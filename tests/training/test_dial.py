@@ -110,7 +110,7 @@ def test_activations_grow_with_rows_as_measured():
 
     from wordloom.training.feed import Batch
 
-    batch = Batch(0, tokens[:, :-1], tokens[:, 1:], torch.zeros(8, dtype=torch.int64))
+    batch = Batch(0, {"inputs_BT": tokens[:, :-1], "targets_BT": tokens[:, 1:]})
     row = activation_bytes(objective, batch, autocast("cpu", False))
     assert kept(8) - kept(4) == pytest.approx(4 * row, rel=0.02)
 

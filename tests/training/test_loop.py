@@ -6,6 +6,7 @@ import random
 import threading
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -123,10 +124,10 @@ def test_out_of_memory_halves_the_rows_and_changes_nothing(
     """A model that takes one row at a time only, as a full memory would."""
     forward = CausalObjective.forward
 
-    def small(self: CausalObjective, inputs: torch.Tensor, *others: torch.Tensor) -> torch.Tensor:
-        if len(inputs) > 1 and torch.is_grad_enabled() and self.training:
+    def small(self: CausalObjective, inputs_BT: torch.Tensor, *others: Any, **more: Any) -> torch.Tensor:
+        if len(inputs_BT) > 1 and torch.is_grad_enabled() and self.training:
             raise RuntimeError("[enforce fail at alloc_cpu.cpp:127] . DefaultCPUAllocator: can't allocate memory")
-        return forward(self, inputs, *others)
+        return forward(self, inputs_BT, *others, **more)
 
     monkeypatch.setattr("wordloom.training.setup.activation_bytes", lambda *_: 1)
     monkeypatch.setattr(CausalObjective, "forward", small)
@@ -135,7 +136,7 @@ def test_out_of_memory_halves_the_rows_and_changes_nothing(
     for name, tensor in weights(run.folder).items():
         assert tensor.allclose(weights(squeezed.folder)[name], atol=2e-4), name
     monkeypatch.setattr(learner_module, "_is_out_of_memory", lambda error: True)
-    monkeypatch.setattr(CausalObjective, "forward", lambda *_: (_ for _ in ()).throw(MemoryError()))
+    monkeypatch.setattr(CausalObjective, "forward", lambda *_, **__: (_ for _ in ()).throw(MemoryError()))
     with pytest.raises(WordloomError, match="One sequence alone does not fit"):
         pretrain(dataset.folder, tmp_path / "none", MODEL, TRAINING)
 

@@ -10,7 +10,7 @@ from torch.nn import functional
 
 from wordloom.model.decoder import Decoder
 from wordloom.tokens.shards import Split, TokenStream
-from wordloom.training.objectives import IGNORED, CausalObjective, _ChunkedCrossEntropy, causal_loss, evaluate
+from wordloom.training.objectives import IGNORED, CausalObjective, causal_loss, cross_entropy, evaluate
 
 from ..conftest import random_decoder, tiny_config
 
@@ -35,20 +35,29 @@ def test_gradient_of_parts_with_unequal_numbers_of_valid_tokens(decoder: Decoder
     assert gradient([(inputs[2:3], targets[2:3])]).abs().max() == 0  # nothing valid: nothing learned, no 0/0
 
 
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
 @pytest.mark.parametrize("vocab_size, dtype", [(7, torch.float64), (90_000, torch.float64), (300, torch.float32)])
-def test_chunked_cross_entropy_is_cross_entropy(vocab_size: int, dtype: torch.dtype):
+def test_chunked_cross_entropy_is_cross_entropy(vocab_size: int, dtype: torch.dtype, smoothing: float):
     """Loss and gradients of the plain formula; 90,000 tokens take several products and parts."""
     drawn = torch.Generator().manual_seed(0)
     hidden = torch.randn(141, 6, generator=drawn, dtype=dtype, requires_grad=True)
     weight = torch.randn(vocab_size, 6, generator=drawn, dtype=dtype, requires_grad=True)
+    bias = torch.randn(vocab_size, generator=drawn, dtype=dtype, requires_grad=True)
     targets = torch.randint(0, vocab_size, (141,), generator=drawn)
     targets[[3, 20, 140]] = IGNORED
-    expected = functional.cross_entropy(hidden @ weight.T, targets, ignore_index=IGNORED, reduction="sum")
-    actual = _ChunkedCrossEntropy.apply(hidden, weight, targets)
+    logits = hidden @ weight.T + bias
+    expected = functional.cross_entropy(
+        logits, targets, ignore_index=IGNORED, reduction="sum", label_smoothing=smoothing
+    )
+    actual = cross_entropy(hidden, weight, targets, bias, smoothing)
+    with torch.no_grad():
+        assert cross_entropy(hidden, weight, targets, bias, smoothing).item() == pytest.approx(
+            expected.item(), rel=1e-6
+        )
     assert actual.item() == pytest.approx(expected.item(), rel=1e-6)
     for ours, theirs in zip(
-        torch.autograd.grad(3 * actual, [hidden, weight]),
-        torch.autograd.grad(3 * expected, [hidden, weight]),
+        torch.autograd.grad(3 * actual, [hidden, weight, bias]),
+        torch.autograd.grad(3 * expected, [hidden, weight, bias]),
         strict=True,
     ):
         assert ours.allclose(theirs, atol=1e-4 if dtype == torch.float32 else 1e-9)

@@ -1,5 +1,6 @@
 """The batches of a run, read while the model computes."""
 
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import NamedTuple
 
@@ -7,8 +8,10 @@ import torch
 from torch import Tensor
 
 from wordloom.core.randomness import derive_seed
-from wordloom.tokens.batches import Samples
 from wordloom.training.parallel import World
+
+Rows = dict[str, Tensor]
+"""Tensors with one row per sample, by the names under which an objective takes them."""
 
 
 class Batch(NamedTuple):
@@ -16,21 +19,35 @@ class Batch(NamedTuple):
 
     first: int
     """Index of the first row among all samples of the run."""
-    inputs_BT: Tensor
-    targets_BT: Tensor
-    dropout_keys_B: Tensor
-    """A function of (seed, sample): a sample drops out alike in whatever process and part of a batch it comes."""
+    rows: Rows
+    """Among them `dropout_keys_B`, a function of (seed, sample): a sample drops out alike in whatever process and part
+    of a batch it comes."""
+
+    @property
+    def targets(self) -> Tensor:
+        """What the model is to predict."""
+        return next(tensor for name, tensor in self.rows.items() if name.startswith("targets"))
+
+    @property
+    def texts(self) -> Tensor:
+        """The token ids that tell people which samples these are, one row each."""
+        return next(iter(self.rows.values()))
+
+    def part(self, rows: slice) -> Rows:
+        """Some of the rows."""
+        return {name: tensor[rows] for name, tensor in self.rows.items()}
 
 
 class Feed:
     """Reads ahead by one batch in a thread of its own.
 
     Args:
+        read: the rows of samples begin .. end - 1; all of one optimizer step.
         size: samples in an optimizer step, over all processes.
     """
 
-    def __init__(self, samples: Samples, size: int, seed: int, device: str, world: World):
-        self._samples, self._size, self._seed, self._device, self._world = samples, size, seed, device, world
+    def __init__(self, read: Callable[[int, int], Rows], size: int, seed: int, device: str, world: World):
+        self._read_rows, self._size, self._seed, self._device, self._world = read, size, seed, device, world
         self._reader = ThreadPoolExecutor(1, thread_name_prefix="feed")
         self._ahead: tuple[int, Future[Batch]] | None = None
 
@@ -46,13 +63,11 @@ class Feed:
 
     def _read(self, position: int) -> Batch:
         begin, end = (position + offset for offset in self._world.share(self._size))
-        inputs, targets = self._samples.batch(begin, end - begin)
         keys = torch.tensor([derive_seed(self._seed, "dropout", index) & 0x7FFFFFFF for index in range(begin, end)])
+        rows = self._read_rows(begin, end) | {"dropout_keys_B": keys}
         if self._device == "cuda":
-            inputs, targets, keys = (
-                each.pin_memory().to("cuda", non_blocking=True) for each in (inputs, targets, keys)
-            )
-        return Batch(begin, inputs.to(self._device), targets.to(self._device), keys.to(self._device))
+            rows = {name: each.pin_memory().to("cuda", non_blocking=True) for name, each in rows.items()}
+        return Batch(begin, {name: each.to(self._device) for name, each in rows.items()})
 
     def close(self) -> None:
         """End the thread."""

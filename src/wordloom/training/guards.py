@@ -56,10 +56,10 @@ def origin(learner: Learner, batch: Batch, tokenizer: TextTokenizer) -> str:
 
 def _origin_here(learner: Learner, batch: Batch, tokenizer: TextTokenizer) -> str | None:
     objective = learner.objective
-    for row in range(len(batch.inputs_BT)):
+    for row in range(len(batch.targets)):
         one = slice(row, row + 1)
         with _watching(objective) as found, learner.autocast():
-            loss = objective(batch.inputs_BT[one], batch.targets_BT[one], batch.dropout_keys_B[one])
+            loss = objective(**batch.part(one))
         if not found and not math.isfinite(loss.item()):
             found = ["the loss"]
         elif not found:
@@ -69,8 +69,8 @@ def _origin_here(learner: Learner, batch: Batch, tokenizer: TextTokenizer) -> st
             found = [f"the gradient of {bad[-1]}"] if bad else []
             learner.zero_grad()
         if found:
-            text = tokenizer.decode(batch.inputs_BT[row].tolist()[:40])
-            return f"{found[0].replace('decoder.', '')}, sample {batch.first + row:,}: {text[:80]!r}"
+            text = tokenizer.decode(batch.texts[row].tolist()[:40])
+            return f"{found[0].replace('model.', '')}, sample {batch.first + row:,}: {text[:80]!r}"
     return None
 
 

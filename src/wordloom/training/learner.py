@@ -10,9 +10,9 @@ from torch.utils.checkpoint import checkpoint
 
 from wordloom.core.console import remark
 from wordloom.core.errors import WordloomError
-from wordloom.model.decoder import Decoder
+from wordloom.model.build import Model
 from wordloom.training.feed import Batch
-from wordloom.training.objectives import IGNORED, CausalObjective
+from wordloom.training.objectives import IGNORED, Objective
 from wordloom.training.optimizers import make_optimizers
 from wordloom.training.parallel import Replica, Strategy, World, whole
 from wordloom.training.settings import TrainSettings
@@ -23,12 +23,12 @@ def autocast(device: str, bf16: bool) -> AbstractContextManager[object]:
     return torch.autocast(device, torch.bfloat16) if bf16 else nullcontext()
 
 
-def recompute_blocks(decoder: Decoder) -> None:
+def recompute_blocks(model: Model) -> None:
     """Keep only the input of every block for the backward pass and compute the rest again (Chen et al. 2016).
 
     Dropout needs no saved state for it: it is a function of its keys.
     """
-    for block in decoder.blocks:
+    for block in model.blocks:
         block.forward = partial(checkpoint, block.forward, use_reentrant=False, preserve_rng_state=False)
 
 
@@ -58,7 +58,7 @@ class Learner:
 
     def __init__(
         self,
-        objective: CausalObjective,
+        objective: Objective,
         settings: TrainSettings,
         world: World,
         strategy: Strategy,
@@ -66,14 +66,14 @@ class Learner:
         bf16: bool,
         micro_batch: int,
     ):
-        self.objective, self.decoder = objective, objective.decoder
+        self.objective, self.model = objective, objective.model
         self.micro_batch, self.world = micro_batch, world
         self._settings, self._device, self._bf16 = settings, device, bf16
         dtype = torch.bfloat16 if bf16 else torch.float32
-        self.replica = Replica(objective, self.decoder.blocks, world, device, strategy, dtype)
+        self.replica = Replica(objective, self.model.blocks, world, device, strategy, dtype)
         betas = (settings.beta1, settings.beta2)
         self.optimizers = make_optimizers(
-            self.decoder, settings.optimizer, settings.weight_decay, betas, settings.momentum, dtype, world
+            self.model, settings.optimizer, settings.weight_decay, betas, settings.momentum, dtype, world
         )
 
     def autocast(self) -> AbstractContextManager[object]:
@@ -105,17 +105,17 @@ class Learner:
             remark(f"Out of memory: going on with {self.micro_batch} sequences at a time; the batch stays the same.")
 
     def _gradients(self, batch: Batch) -> Gradients:
-        n_valid = self.world.total((batch.targets_BT != IGNORED).sum()).clamp(min=1)
-        parts = list(zip(*(each.split(self.micro_batch) for each in batch[1:]), strict=True))
+        n_valid = self.world.total((batch.targets != IGNORED).sum()).clamp(min=1)
+        starts = range(0, len(batch.targets), self.micro_batch)
         total = torch.zeros((), device=self._device)
-        for number, (x, y, keys) in enumerate(parts, 1):
-            with self.replica.part(is_last=number == len(parts)):
+        for start in starts:
+            with self.replica.part(is_last=start == starts[-1]):
                 with self.autocast():
-                    loss = self.replica.module(x, y, keys) / n_valid
+                    loss = self.replica.module(**batch.part(slice(start, start + self.micro_batch))) / n_valid
                 loss.backward()
             total += loss.detach()
         limit = self._settings.clip or math.inf
-        norm = whole(torch.nn.utils.clip_grad_norm_(self.decoder.parameters(), limit, foreach=True))
+        norm = whole(torch.nn.utils.clip_grad_norm_(self.model.parameters(), limit, foreach=True))
         return Gradients(self.world.total(total).item(), norm.item())
 
     def step(self, batch: Batch, learning_rate: float) -> Gradients:

@@ -155,7 +155,7 @@ class _Run:
 
     def _restore(self, learner: Learner) -> tuple[int, int]:
         if self.checkpoint:
-            self.progress = load_checkpoint(self.checkpoint, learner.decoder, learner.optimizers)
+            self.progress = load_checkpoint(self.checkpoint, learner.model, learner.optimizers)
         return self.progress.step, self.progress.n_steps
 
     def go(self) -> Result:
@@ -264,17 +264,17 @@ class _Run:
     def _is_sound(self) -> bool:
         """Whether the weights are worth keeping; looked at only where the last step was skipped."""
         return not self.progress.skipped or all(
-            bool(torch.isfinite(whole(parameter)).all()) for parameter in self.learner.decoder.parameters()
+            bool(torch.isfinite(whole(parameter)).all()) for parameter in self.learner.model.parameters()
         )
 
     def _save(self) -> None:
-        snapshot = take_snapshot(self.learner.decoder, self.learner.optimizers, self.progress, self.world)
+        snapshot = take_snapshot(self.learner.model, self.learner.optimizers, self.progress, self.world)
         if snapshot is not None:
             self.saver.save(snapshot)
 
     def _evaluate(self, bar: ProgressBar, stop: threading.Event) -> None:
         """Score the validation text, show and report; the checkpoint was written before, so it may be interrupted."""
-        decoder, world = self.learner.decoder, self.world
+        decoder, world = self.learner.model, self.world
         decoder.eval()
         done, n_tokens = 0, self.dataset.splits["validation"].tokens
 

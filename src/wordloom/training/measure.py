@@ -12,7 +12,7 @@ from wordloom.core.console import remark
 from wordloom.model.config import ModelConfig
 from wordloom.training.feed import Batch
 from wordloom.training.learner import Learner
-from wordloom.training.objectives import CausalObjective
+from wordloom.training.objectives import Objective
 
 _TRY_COMPILE_FROM = 240.0
 """Seconds of training from which compiling is tried: it takes 5 to 60 s and saves 5 to 20 % of a step."""
@@ -28,7 +28,7 @@ def flops_per_token(config: ModelConfig) -> float:
     return 6.0 * products + 12.0 * config.n_layers * attention * config.context_length
 
 
-def activation_bytes(objective: CausalObjective, batch: Batch, autocast: AbstractContextManager[object]) -> int:
+def activation_bytes(objective: Objective, batch: Batch, autocast: AbstractContextManager[object]) -> int:
     """What one row keeps for the backward pass, by asking autograd: two rows less one, so that what does not grow
     with rows (gradients of the output layer, weights in bf16) drops out."""
     kept: dict[int, int] = {}
@@ -42,7 +42,8 @@ def activation_bytes(objective: CausalObjective, batch: Batch, autocast: Abstrac
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor), autocast:
         for rows in (1, 2):
             kept.clear()
-            loss = objective(*(each[:1].expand(rows, *each.shape[1:]).contiguous() for each in batch[1:]))
+            loss = objective(**{name: each.expand(rows, *each.shape[1:]).contiguous()
+                                for name, each in batch.part(slice(1)).items()})  # fmt: skip
             totals.append(sum(kept.values()))
             del loss
     return max(1, totals[1] - totals[0])
@@ -99,13 +100,13 @@ def compile_if_it_pays(
     if expected < _TRY_COMPILE_FROM and not forced:
         return False, eager_seconds
     started = time.perf_counter()
-    compile_blocks(learner.decoder.blocks, True)
+    compile_blocks(learner.model.blocks, True)
     try:
         compiled_seconds = time_a_step()
     except Exception as error:  # no compiler, or one that fails: a machine without it still trains
         if learner.world.size > 1:
             raise
-        compile_blocks(learner.decoder.blocks, False)
+        compile_blocks(learner.model.blocks, False)
         learner.zero_grad()
         reason = f"{type(error).__name__}: {error}".splitlines()[0][:100]
         remark(f"Going on without torch.compile, at {eager_seconds * 1e3:,.0f} ms a step ({reason}).")
@@ -113,7 +114,7 @@ def compile_if_it_pays(
     cost = max(0.0, time.perf_counter() - started - 6 * compiled_seconds)
     gain = eager_seconds - compiled_seconds
     if not forced and gain * expected / eager_seconds < 0.02 * expected:
-        compile_blocks(learner.decoder.blocks, False)
+        compile_blocks(learner.model.blocks, False)
         remark(
             f"torch.compile gains nothing here ({compiled_seconds * 1e3:,.0f} ms a step, {eager_seconds * 1e3:,.0f} without)."
         )

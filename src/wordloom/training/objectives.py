@@ -1,15 +1,18 @@
-"""What is minimised: the negative log-probability of the next token, and its measures."""
+"""What is minimised: negative log-probabilities of tokens or classes, and their measures."""
 
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from wordloom.model.build import Model
 from wordloom.model.decoder import Decoder
+from wordloom.model.encoder import Encoder
+from wordloom.model.encoder_decoder import EncoderDecoder
 from wordloom.tokens.shards import Split, TokenStream
 from wordloom.training.parallel import World
 
@@ -17,8 +20,21 @@ IGNORED = -100
 """A target that does not count: padding, or what the model is not to learn."""
 
 
-class CausalObjective(nn.Module):
-    """The loss of a decoder as one module: what is replicated or sharded (`parallel`) is this, the model inside it.
+class Objective(nn.Module):
+    """The loss of a model as one module: what is replicated or sharded (`parallel`) is this, the model inside it.
+
+    `forward` takes rows of a batch by name and gives the loss in nats, summed over all targets that count. A sum, not
+    a mean: the caller divides by the number of valid targets of the whole optimizer step, so that splitting a batch
+    changes nothing (a mean per part would weigh parts of unequal size wrongly).
+    """
+
+    def __init__(self, model: Model):
+        super().__init__()
+        self.model = model
+
+
+class CausalObjective(Objective):
+    """Next tokens of a decoder.
 
     Args:
         document_start: the token that opens a document, if tokens are to see their own document only; rows then
@@ -26,12 +42,85 @@ class CausalObjective(nn.Module):
     """
 
     def __init__(self, decoder: Decoder, document_start: int | None = None):
-        super().__init__()
-        self.decoder, self.document_start = decoder, document_start
+        super().__init__(decoder)
+        self.document_start = document_start
 
     def forward(self, inputs_BT: Tensor, targets_BT: Tensor, dropout_keys_B: Tensor | None = None) -> Tensor:
         """-Σ log P(target | inputs up to it), see `causal_loss`."""
-        return causal_loss(self.decoder, inputs_BT, targets_BT, self.document_start, dropout_keys_B)
+        assert isinstance(self.model, Decoder)
+        return causal_loss(self.model, inputs_BT, targets_BT, self.document_start, dropout_keys_B)
+
+
+class MaskedObjective(Objective):
+    """Tokens that are hidden from an encoder (Devlin et al. 2019, section 3.1)."""
+
+    def forward(
+        self,
+        inputs_BT: Tensor,
+        targets_BT: Tensor,
+        mask_BT: Tensor | None = None,
+        dropout_keys_B: Tensor | None = None,
+    ) -> Tensor:
+        """-Σ log P(target | all inputs).
+
+        Args:
+            inputs_BT: with masks where tokens are hidden.
+            targets_BT: the hidden tokens; `IGNORED` elsewhere.
+            mask_BT: 1 for tokens, 0 for padding.
+        """
+        encoder = self.model
+        assert isinstance(encoder, Encoder)
+        hidden_BTD = encoder.hidden(inputs_BT, mask_BT, dropout_keys_B=dropout_keys_B)
+        counts_BT = targets_BT != IGNORED
+        hidden_ND = encoder.transformed(hidden_BTD[counts_BT])
+        return cross_entropy(hidden_ND, encoder.output_weight, targets_BT[counts_BT], encoder.output_bias)
+
+
+class EncoderDecoderObjective(Objective):
+    """Tokens of a target text, given its source and the target before them (teacher forcing).
+
+    Args:
+        smoothing: part of the probability that is to be spread over all tokens (Szegedy et al. 2016, section 7), while
+            training.
+    """
+
+    def __init__(self, model: EncoderDecoder, smoothing: float = 0.0):
+        super().__init__(model)
+        self.smoothing = smoothing
+
+    def forward(
+        self,
+        source_BS: Tensor,
+        source_mask_BS: Tensor,
+        inputs_BT: Tensor,
+        targets_BT: Tensor,
+        dropout_keys_B: Tensor | None = None,
+    ) -> Tensor:
+        """-Σ log P(target | inputs up to it, source).
+
+        Args:
+            source_mask_BS: 1 for tokens, 0 for padding.
+            inputs_BT: the target one place later, behind the decoder's first token.
+        """
+        assert isinstance(self.model, EncoderDecoder)
+        decoder = self.model.decoder
+        memory = self.model.encode(source_BS, source_mask_BS, dropout_keys_B)
+        keys_B = None if dropout_keys_B is None else dropout_keys_B + 0x5BD1E995  # others than the encoder's
+        hidden_BTD = decoder.hidden(inputs_BT, dropout_keys_B=keys_B, memory=memory)
+        smoothing = self.smoothing if self.training else 0.0
+        return _token_loss(decoder, hidden_BTD, targets_BT, smoothing)
+
+
+class ClassificationObjective(Objective):
+    """Classes of texts, by an encoder or a decoder with classes."""
+
+    def forward(
+        self, inputs_BT: Tensor, mask_BT: Tensor, targets_B: Tensor, dropout_keys_B: Tensor | None = None
+    ) -> Tensor:
+        """-Σ log P(class | text)."""
+        assert not isinstance(self.model, EncoderDecoder)
+        scores_BC = self.model.classify(inputs_BT, mask_BT, dropout_keys_B=dropout_keys_B)
+        return functional.cross_entropy(scores_BC.float(), targets_B, ignore_index=IGNORED, reduction="sum")
 
 
 def causal_loss(
@@ -41,11 +130,7 @@ def causal_loss(
     document_start: int | None = None,
     dropout_keys_B: Tensor | None = None,
 ) -> Tensor:
-    """-Σ log P(target | inputs up to it) in nats, summed over all targets that count.
-
-    A sum, not a mean: the caller divides by the number of valid tokens of the whole optimizer step, so that
-    splitting a batch changes nothing (a mean per part would weigh parts of unequal size wrongly).
-    """
+    """-Σ log P(target | inputs up to it) in nats, summed over all targets that count."""
     documents_BT = positions_BT = None
     if document_start is not None:
         opens_BT = inputs_BT == document_start
@@ -56,11 +141,27 @@ def causal_loss(
     hidden_BTD = decoder.hidden(
         inputs_BT, position_ids=positions_BT, documents_BT=documents_BT, dropout_keys_B=dropout_keys_B
     )
-    hidden_ND, targets_N = hidden_BTD.flatten(0, 1), targets_BT.flatten()
-    weight_VD = decoder.output_weight
+    return _token_loss(decoder, hidden_BTD, targets_BT)
+
+
+def _token_loss(decoder: Decoder, hidden_BTD: Tensor, targets_BT: Tensor, smoothing: float = 0.0) -> Tensor:
+    hidden_ND = hidden_BTD.flatten(0, 1)
+    if decoder.config.scale_output:
+        hidden_ND = hidden_ND * decoder.config.d_model**-0.5
+    return cross_entropy(hidden_ND, decoder.output_weight, targets_BT.flatten(), decoder.output_bias, smoothing)
+
+
+def cross_entropy(
+    hidden_ND: Tensor, weight_VD: Tensor, targets_N: Tensor, bias_V: Tensor | None = None, smoothing: float = 0.0
+) -> Tensor:
+    """Output layer and summed cross-entropy in one.
+
+    Args:
+        smoothing: part of each target's probability that is spread over all tokens.
+    """
     if torch.is_grad_enabled():
-        return _ChunkedCrossEntropy.apply(hidden_ND, weight_VD, targets_N)
-    return _cross_entropy(hidden_ND, weight_VD, targets_N, None, None)
+        return _ChunkedCrossEntropy.apply(hidden_ND, weight_VD, targets_N, bias_V, smoothing)
+    return _cross_entropy(hidden_ND, weight_VD, targets_N, bias_V, smoothing, None)
 
 
 PRODUCT_LOGITS, _CACHED_LOGITS = 2**23, 2**20
@@ -77,25 +178,47 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx: Any, hidden_ND: Tensor, weight_VD: Tensor, targets_N: Tensor) -> Tensor:
-        grad_hidden = torch.empty_like(hidden_ND)
-        grad_weight = torch.zeros_like(weight_VD, dtype=torch.promote_types(weight_VD.dtype, torch.float32))
-        loss = _cross_entropy(hidden_ND.detach(), weight_VD.detach(), targets_N, grad_hidden, grad_weight)
-        ctx.save_for_backward(grad_hidden, grad_weight.to(weight_VD.dtype))
+    def forward(
+        ctx: Any, hidden_ND: Tensor, weight_VD: Tensor, targets_N: Tensor, bias_V: Tensor | None, smoothing: float
+    ) -> Tensor:
+        precise = torch.promote_types(weight_VD.dtype, torch.float32)
+        slopes = _Slopes(
+            torch.empty_like(hidden_ND),
+            torch.zeros_like(weight_VD, dtype=precise),
+            None if bias_V is None else torch.zeros_like(bias_V, dtype=precise),
+        )
+        bias = None if bias_V is None else bias_V.detach()
+        loss = _cross_entropy(hidden_ND.detach(), weight_VD.detach(), targets_N, bias, smoothing, slopes)
+        ctx.save_for_backward(slopes.hidden, slopes.weight.to(weight_VD.dtype), slopes.bias)
         return loss
 
     @staticmethod
-    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor, Tensor, None]:
-        grad_hidden, grad_weight = ctx.saved_tensors
-        return grad_hidden * grad_outputs[0], grad_weight * grad_outputs[0], None
+    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor, Tensor, None, Tensor | None, None]:
+        hidden, weight, bias = ctx.saved_tensors
+        upstream = grad_outputs[0]
+        return hidden * upstream, weight * upstream, None, None if bias is None else bias * upstream, None
+
+
+class _Slopes(NamedTuple):
+    """Room for gradients."""
+
+    hidden: Tensor
+    weight: Tensor
+    bias: Tensor | None
 
 
 def _cross_entropy(
-    hidden_ND: Tensor, weight_VD: Tensor, targets_N: Tensor, grad_hidden: Tensor | None, grad_weight: Tensor | None
+    hidden_ND: Tensor,
+    weight_VD: Tensor,
+    targets_N: Tensor,
+    bias_V: Tensor | None,
+    smoothing: float,
+    slopes: _Slopes | None,
 ) -> Tensor:
-    """Σ logsumexp(z) - z[target] with z = hidden weightᵀ; fills in the gradients where room for them is given.
+    """Σ logsumexp(z) - z[target] with z = hidden weightᵀ + bias; fills in the gradients where room for them is given.
 
-    d loss / d z = softmax(z) - onehot(target). Products are taken in autocast's dtype, all else in float32.
+    d loss / d z = softmax(z) - onehot(target). Smoothed, a target is (1 - s) onehot + s / V. Products are taken in
+    autocast's dtype, all else in float32.
     """
     device = hidden_ND.device.type
     dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else hidden_ND.dtype
@@ -112,19 +235,27 @@ def _cross_entropy(
             strict=True,
         ):
             logits = hidden @ weight.T
+            if bias_V is not None:
+                logits += bias_V.to(dtype)
             for part, target in zip(logits.split(n_cached), targets.split(n_cached), strict=True):
                 counts = (target != IGNORED)[:, None]
                 target = target[:, None].where(counts, 0)
                 log_p = part.to(precise).log_softmax(-1)
-                loss -= (log_p.gather(1, target) * counts).sum()
-                if grad_hidden is not None:
+                loss -= (1 - smoothing) * (log_p.gather(1, target) * counts).sum()
+                if smoothing:
+                    loss -= smoothing * (log_p.mean(-1, keepdim=True) * counts).sum()
+                if slopes is not None:
                     slope = log_p.exp_()
-                    slope.scatter_add_(1, target, torch.full_like(slope[:, :1], -1.0))
+                    slope.scatter_add_(1, target, torch.full_like(slope[:, :1], smoothing - 1.0))
+                    if smoothing:
+                        slope -= smoothing / len(weight)
                     torch.mul(slope, counts, out=slope)
                     part.copy_(slope)
-            if grad_hidden is not None and grad_weight is not None:
-                grad_hidden[start : start + n_products] = logits @ weight
-                grad_weight += logits.T @ hidden
+            if slopes is not None:
+                slopes.hidden[start : start + n_products] = logits @ weight
+                slopes.weight.add_(logits.T @ hidden)
+                if slopes.bias is not None:
+                    slopes.bias.add_(logits.to(precise).sum(0))
     return loss.to(torch.promote_types(hidden_ND.dtype, torch.float32))
 
 

@@ -19,7 +19,7 @@ from wordloom.tokens.batches import Samples
 from wordloom.tokens.shards import Dataset, TokenStream
 from wordloom.tokens.tokenizer import TextTokenizer
 from wordloom.training.dial import Dial, turn
-from wordloom.training.feed import Feed
+from wordloom.training.feed import Feed, Rows
 from wordloom.training.guards import check_causality
 from wordloom.training.learner import Learner, autocast, recompute_blocks
 from wordloom.training.measure import activation_bytes, compile_if_it_pays, flops_per_token, time_steps
@@ -155,7 +155,12 @@ def set_up(
     objective = CausalObjective(decoder, _document_start(corpus, training, model.context))
     if training.recompute:
         recompute_blocks(decoder)
-    feed = Feed(samples, training.batch, training.seed, hardware.device, world)
+
+    def rows(begin: int, end: int) -> Rows:
+        inputs_BT, targets_BT = samples.batch(begin, end - begin)
+        return {"inputs_BT": inputs_BT, "targets_BT": targets_BT}
+
+    feed = Feed(rows, training.batch, training.seed, hardware.device, world)
     first, end = world.share(training.batch)
     row_bytes = world.agreed(activation_bytes(objective, feed.batch(0), autocast(hardware.device, bf16)))
     learner = Learner(objective, training, world, strategy, hardware.device, bf16, training.micro_batch or end - first)
@@ -247,7 +252,7 @@ def _document_start(corpus: Corpus, training: TrainSettings, context: int) -> in
 
 def _memory(learner: Learner, row_bytes: float, bf16: bool, device: str) -> Memory:
     """What a process will hold, with as many rows at a time as the learner has now."""
-    config = learner.decoder.config
+    config = learner.model.config
     by_muon = [
         p for each in learner.optimizers if isinstance(each, Muon) for g in each.param_groups for p in g["params"]
     ]

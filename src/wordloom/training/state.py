@@ -24,10 +24,10 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from wordloom.checkpoint.folder import load_decoder, write_model_files
+from wordloom.checkpoint.folder import load_model, write_model_files
 from wordloom.core.errors import CheckpointError, InputError
 from wordloom.core.files import folder_aside, publish, write_atomically
-from wordloom.model.decoder import Decoder
+from wordloom.model.build import Model, build
 from wordloom.tokens.tokenizer import TextTokenizer
 from wordloom.training.parallel import World, like, whole
 
@@ -61,19 +61,19 @@ class Progress:
 class Snapshot:
     """A copy of everything that steps change, whole and on the CPU; training goes on while it is written."""
 
-    decoder: Decoder
+    model: Model
     optimizer: dict[str, Tensor]
     progress: Progress
 
 
 def take_snapshot(
-    decoder: Decoder, optimizers: list[torch.optim.Optimizer], progress: Progress, world: World
+    model: Model, optimizers: list[torch.optim.Optimizer], progress: Progress, world: World
 ) -> Snapshot | None:
     """Copy the state. All processes must ask; the main one gets it."""
     weights, tensors = {}, {}
-    for name, parameter in decoder.named_parameters():
+    for name, parameter in model.named_parameters():
         weights[name] = _copied(parameter.detach(), world)
-    names: dict[Tensor, str] = {parameter: name for name, parameter in decoder.named_parameters()}
+    names: dict[Tensor, str] = {parameter: name for name, parameter in model.named_parameters()}
     for optimizer in optimizers:
         for parameter, values in optimizer.state.items():
             for key, value in values.items():
@@ -81,7 +81,7 @@ def take_snapshot(
     if not world.is_main:
         return None
     with torch.device("meta"):
-        copy = Decoder(decoder.config)
+        copy = build(model.config)
     copy.load_state_dict(weights, assign=True)
     return Snapshot(copy.eval(), tensors, replace(progress))
 
@@ -99,7 +99,7 @@ def write_checkpoint(run: Path, snapshot: Snapshot, tokenizer: TextTokenizer) ->
     """
     path = run / "checkpoints" / f"step-{snapshot.progress.step:08}"
     with folder_aside(path) as folder:
-        write_model_files(snapshot.decoder, folder)
+        write_model_files(snapshot.model, folder)
         tokenizer.save_pretrained(folder)
         try:
             save_file(snapshot.optimizer, folder / OPTIMIZER)
@@ -157,16 +157,16 @@ def latest_checkpoint(run: Path) -> Path | None:
     return found[-1] if found else None
 
 
-def load_checkpoint(path: Path, decoder: Decoder, optimizers: list[torch.optim.Optimizer]) -> Progress:
+def load_checkpoint(path: Path, model: Model, optimizers: list[torch.optim.Optimizer]) -> Progress:
     """Put a checkpoint's weights and optimizer state into place, in every process its part.
 
     Raises:
         CheckpointError: it is damaged or belongs to another model.
     """
-    device = next(decoder.parameters()).device
-    parameters = dict(decoder.named_parameters())
+    device = next(model.parameters()).device
+    parameters = dict(model.named_parameters())
     try:
-        stored = load_decoder(path).state_dict()
+        stored = load_model(path).state_dict()
         tensors = load_file(path / OPTIMIZER)
         progress = Progress(**json.loads((path / STATE).read_text(encoding="utf-8")))
         with torch.no_grad():
