@@ -4,16 +4,18 @@ from collections.abc import Callable
 
 from wordloom.api import LanguageModel
 from wordloom.generation.next_tokens import most_probable
+from wordloom.model.build import Model
 from wordloom.model.decoder import Decoder
 from wordloom.tokens.shards import Dataset
 from wordloom.tokens.tokenizer import TextTokenizer
 from wordloom.training.report import NextTokens, Sample, Showcase
 
 
-def showing(prompts: list[str], length: int = 150) -> Callable[[Decoder, TextTokenizer], Showcase]:
+def showing(prompts: list[str], length: int = 150) -> Callable[[Model, TextTokenizer], Showcase]:
     """A function for `training.loop.pretrain` that continues prompts and lists next tokens after them."""
 
-    def show(decoder: Decoder, tokenizer: TextTokenizer) -> Showcase:
+    def show(decoder: Model, tokenizer: TextTokenizer) -> Showcase:
+        assert isinstance(decoder, Decoder)
         model = LanguageModel(decoder, tokenizer)
         samples, expectations = [], []
         for seed, prompt in enumerate(prompts):

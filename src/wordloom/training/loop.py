@@ -5,19 +5,18 @@ import shlex
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from wordloom.checkpoint.card import write_card
-from wordloom.checkpoint.folder import load_decoder
+from wordloom.checkpoint.folder import load_model
 from wordloom.core.console import ProgressBar, progress, remark
 from wordloom.core.errors import InputError
 from wordloom.core.hardware import memory_used, probe
 from wordloom.core.quantities import show_bytes
-from wordloom.model.decoder import Decoder
+from wordloom.model.build import Model
 from wordloom.tokens.shards import Dataset
 from wordloom.tokens.tokenizer import TextTokenizer
 from wordloom.training import record
@@ -25,14 +24,14 @@ from wordloom.training.guards import NotFinite, origin
 from wordloom.training.history import History
 from wordloom.training.interrupt import Interrupted, stop_signals
 from wordloom.training.learner import Gradients, Learner
-from wordloom.training.measure import flops_per_token
-from wordloom.training.memorization import Overlap, longest_overlap
-from wordloom.training.objectives import Loss, evaluate
+from wordloom.training.material import CorpusMaterial, Material
+from wordloom.training.memorization import Overlap
+from wordloom.training.objectives import Loss
 from wordloom.training.parallel import World, joined_processes, whole
 from wordloom.training.report import Showcase, write_report
 from wordloom.training.schedules import multiplier
 from wordloom.training.settings import ModelSettings, TrainSettings
-from wordloom.training.setup import Corpus, set_up
+from wordloom.training.setup import Corpus, Setup, set_up
 from wordloom.training.sinks import open_sinks
 from wordloom.training.state import (
     METRICS,
@@ -49,7 +48,8 @@ from wordloom.training.state import (
 )
 
 _LOG_SECONDS, _REPORT_SECONDS = 1.0, 20.0
-Show = Callable[[Decoder, TextTokenizer], Showcase]
+Show = Callable[[Model, TextTokenizer], Showcase]
+Restore = Callable[[Learner], tuple[int, int]]
 
 
 @dataclass(frozen=True)
@@ -87,15 +87,24 @@ def pretrain(
         NotFinite: too many steps in a row had a loss or gradient that is not finite.
         Interrupted: stopped by the user; the run can be resumed.
     """
+    check_output(out)
+    training = training or TrainSettings()
+    with joined_processes(probe(training.device).device) as world:
+        return _pretraining(Dataset.open(data), out, model or ModelSettings(), training, show, world).go()
+
+
+def check_output(out: Path) -> None:
+    """Whether a new run may be written there.
+
+    Raises:
+        InputError: it holds something else than what a run leaves before its first checkpoint.
+    """
     held = {path.name for path in out.iterdir()} if out.is_dir() else {out.name} if out.exists() else set()
     if {name for name in held if not name.startswith(".")} - {RUN, METRICS, REPORT, "checkpoints", "tensorboard"} or (
         latest_checkpoint(out)
     ):
         more = f" Continue it with --resume {shlex.quote(str(out))}, or choose" if latest_checkpoint(out) else " Choose"
         raise InputError(f"{out}: is not empty.{more} another --out.")
-    training = training or TrainSettings()
-    with joined_processes(probe(training.device).device) as world:
-        return _Run(Dataset.open(data), out, model or ModelSettings(), training, show, world).go()
 
 
 def resume(run: Path, show: Show | None = None) -> Result:
@@ -120,37 +129,57 @@ def resume(run: Path, show: Show | None = None) -> Result:
     model = ModelSettings(**_fields(ModelSettings, tables["settings"]))
     training = TrainSettings(**_fields(TrainSettings, tables["settings"] | fixed))
     with joined_processes(probe(training.device).device) as world:
-        return _Run(dataset, run, model, training, show, world, checkpoint).go()
+        return _pretraining(dataset, run, model, training, show, world, checkpoint).go()
+
+
+def _pretraining(
+    dataset: Dataset,
+    out: Path,
+    model: ModelSettings,
+    training: TrainSettings,
+    show: Show | None,
+    world: World,
+    checkpoint: Path | None = None,
+) -> "Run":
+    corpus = Corpus.of(dataset)
+
+    def begin(restore: Restore) -> tuple[Setup, Material]:
+        setup = set_up(corpus, model, training, world, restore)
+        assert corpus.tokenizer is not None
+        corpus.tokenizer.model_max_length = setup.plan.context
+        return setup, CorpusMaterial(dataset, corpus.tokenizer, setup.plan.context)
+
+    return Run(begin, out, show, world, checkpoint)
 
 
 def _fields(kind: type, table: dict[str, Any]) -> dict[str, Any]:
     return {name: table[name] for name in kind.__dataclass_fields__ if name in table}
 
 
-class _Run:
-    """One run from its first step, or from a checkpoint, to its end."""
+class Run:
+    """One run from its first step, or from a checkpoint, to its end.
+
+    Args:
+        begin: builds the model and plans the run; restores the state of a checkpoint by calling what it is given.
+        show: called at every evaluation; what it writes goes into the log and the report.
+        checkpoint: where to go on.
+    """
 
     def __init__(
         self,
-        dataset: Dataset,
+        begin: Callable[[Restore], tuple[Setup, Material]],
         out: Path,
-        model: ModelSettings,
-        training: TrainSettings,
         show: Show | None,
         world: World,
         checkpoint: Path | None = None,
     ):
-        self.dataset, self.out, self.show, self.world, self.checkpoint = dataset, out, show, world, checkpoint
+        self.out, self.show, self.world, self.checkpoint = out, show, world, checkpoint
         self.progress = Progress(n_steps=0)
-        corpus = Corpus.of(dataset)
-        self.setup = set_up(corpus, model, training, world, self._restore)
-        self.model, self.training, self.learner = self.setup.dial.model, self.setup.dial.training, self.setup.learner
+        self.setup, self.material = begin(self._restore)
+        self.training, self.learner = self.setup.training, self.setup.learner
         self.progress.n_steps = self.setup.plan.timetable.n_steps
-        assert corpus.tokenizer and self.model.context and self.training.batch
-        self.tokenizer, self.batch = corpus.tokenizer, self.training.batch
-        self.tokenizer.model_max_length = self.model.context
-        self.bytes_per_token = corpus.bytes_per_token
-        self.flops = flops_per_token(self.setup.config)
+        assert self.training.batch
+        self.tokenizer, self.batch = self.material.tokenizer, self.training.batch
         self.showcase, self.overlap = Showcase(), None
 
     def _restore(self, learner: Learner) -> tuple[int, int]:
@@ -164,7 +193,7 @@ class _Run:
         if self.world.is_main:
             self.out.mkdir(parents=True, exist_ok=True)
         self.history = History(self.out, self.progress.step, self.world.is_main)
-        self.sinks = open_sinks(self.out, self.training, self.world.is_main, asdict(self.model) | asdict(self.training))
+        self.sinks = open_sinks(self.out, self.training, self.world.is_main, self.setup.settings)
         self.saver = Saver(self.out, self.tokenizer)
         self._write_run()
         for line in record.announcement(self.setup, self.world):
@@ -274,9 +303,9 @@ class _Run:
 
     def _evaluate(self, bar: ProgressBar, stop: threading.Event) -> None:
         """Score the validation text, show and report; the checkpoint was written before, so it may be interrupted."""
-        decoder, world = self.learner.model, self.world
-        decoder.eval()
-        done, n_tokens = 0, self.dataset.splits["validation"].tokens
+        model, world = self.learner.model, self.world
+        model.eval()
+        done, n_tokens = 0, self.material.held_out.tokens
 
         def on_tokens(count: int) -> None:
             nonlocal done
@@ -286,18 +315,15 @@ class _Run:
             bar.advance(0, f"evaluating {min(1.0, done / n_tokens):.0%}")
 
         with self.learner.autocast(), torch.compiler.set_stance("force_eager"):  # compiled for training steps only
-            loss = evaluate(
-                self.learner.replica.module, self.dataset.stream("validation"), self.dataset.splits["validation"],
-                self._context, device=self.setup.hardware.device, on_tokens=on_tokens, world=world,
-            )  # fmt: skip
-        decoder.train()
+            loss = self.material.evaluate(self.learner.replica.module, self.setup.hardware.device, world, on_tokens)
+        model.train()
         if not world.is_main:
             self.history.add_evaluation(self.progress.step, loss)
             return
         self.saver.wait()
         checkpoint = latest_checkpoint(self.out)
         if self.show is not None and checkpoint:  # what was saved: a sharded model cannot be computed by one process
-            self.showcase = self.show(load_decoder(checkpoint, self.setup.hardware.device), self.tokenizer)
+            self.showcase = self.show(load_model(checkpoint, self.setup.hardware.device), self.tokenizer)
         step = self.progress.step
         self.history.add_evaluation(
             step, loss, tokens=self.progress.samples * self._context, seconds=round(self.progress.seconds, 2),
@@ -325,22 +351,19 @@ class _Run:
             if self.showcase.samples:
                 self.overlap = self._memorised()
             self._write_run()
-            write_card(
+            self.material.write_card(
                 self.out, self.tables(), [sample.prompt + sample.continuation for sample in self.showcase.samples]
             )
             self._report(is_running=False)
-        splits = self.dataset.splits["validation"]
-        tokens = splits.tokens - 1
-        loss = Loss(best["validation"]["nats_per_token"] * tokens, tokens, splits.bytes, splits.characters)
+        held_out = self.material.held_out
+        loss = replace(held_out, nats=best["validation"]["nats_per_token"] * held_out.tokens)
         return Result(self.out, loss, self.history.best_step, self.progress.step, self.progress.seconds)
 
-    def _memorised(self) -> Overlap:
+    def _memorised(self) -> Overlap | None:
         """How much of the samples stands in the training text word for word."""
-        stream = self.dataset.stream("train")
-        overlaps = [longest_overlap(self.tokenizer.encode(s.continuation), stream) for s in self.showcase.samples]
-        longest = max(overlaps, key=lambda overlap: len(overlap.tokens))
-        text = self.tokenizer.decode(longest.tokens)
-        if len(longest.tokens) > longest.of / 2:
+        longest = self.material.overlap([sample.continuation for sample in self.showcase.samples])
+        if longest is not None and len(longest.tokens) > longest.of / 2:
+            text = self.tokenizer.decode(longest.tokens)
             remark(f"The model quotes its training text: {len(text)} characters of a sample stand there word for word.")
         return longest
 
@@ -349,8 +372,8 @@ class _Run:
     def _log(self, gradients: Gradients, rate: float, speed: float) -> str:
         """Record a step; returns the line for the terminal."""
         used, peak = memory_used(self.setup.hardware.device), self.setup.plan.peak * self.world.size
-        utilisation = speed * self.flops / peak
-        bits = gradients.loss / math.log(2) / self.bytes_per_token
+        utilisation = speed * self.setup.flops / peak
+        bits = gradients.loss / math.log(2) / self.material.bytes_per_token
         figures = {
             "loss": gradients.loss, "bits_per_byte": round(bits, 4), "learning_rate": rate,
             "gradient_norm": gradients.norm, "tokens_per_second": round(speed, 1),
@@ -375,14 +398,12 @@ class _Run:
             publish_model(self.out, checkpoint)  # nothing better is known yet
         return Interrupted(
             f"Stopped at step {self.progress.step:,} of {self.progress.n_steps:,}; everything is saved. Continue with:\n"
-            f"  wordloom pretrain --resume {shlex.quote(str(self.out))}"
+            f"  wordloom {self.material.command} --resume {shlex.quote(str(self.out))}"
         )
 
     def tables(self) -> dict[str, dict[str, Any]]:
         """What run.toml, the model card and the report say."""
-        return record.tables(
-            self.dataset, self.setup, self.progress, self.history.best(), self.world, self.tokenizer, self.overlap
-        )
+        return record.tables(self.material, self.setup, self.progress, self.history.best(), self.world, self.overlap)
 
     def _write_run(self) -> None:
         if self.world.is_main:

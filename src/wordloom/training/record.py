@@ -1,15 +1,13 @@
 """What a run says of itself: the lines before it starts, and the tables of run.toml."""
 
 import platform
-from dataclasses import asdict
 from typing import Any
 
 import torch
 
 from wordloom.core.quantities import show_bytes, show_duration
 from wordloom.core.version import __version__
-from wordloom.tokens.shards import Dataset
-from wordloom.tokens.tokenizer import TextTokenizer
+from wordloom.training.material import Material
 from wordloom.training.memorization import Overlap
 from wordloom.training.parallel import World
 from wordloom.training.setup import Setup
@@ -35,12 +33,11 @@ def announcement(setup: Setup, world: World) -> list[str]:
 
 
 def tables(
-    dataset: Dataset,
+    material: Material,
     setup: Setup,
     progress: Progress,
     best: dict[str, Any],
     world: World,
-    tokenizer: TextTokenizer,
     overlap: Overlap | None,
 ) -> dict[str, dict[str, Any]]:
     """Settings without gaps and where they come from, corpus, model, environment and result.
@@ -50,19 +47,12 @@ def tables(
         overlap: of the samples with the training text, once the run has ended.
     """
     return {
-        "settings": {**asdict(setup.dial.model), **asdict(setup.dial.training)},
+        "settings": setup.settings,
         "derived": {each.name.replace(" ", "_"): f"{each.value} = {each.formula}" for each in setup.plan.derived},
-        "data": {
-            "folder": str(dataset.folder.resolve()),
-            "key": dataset.key,
-            "sources": [source["file"] for source in dataset.manifest["sources"]],
-            "split": dataset.manifest["split_rule"],
-            **{f"{name}_{what}": getattr(split, what)
-               for name, split in dataset.splits.items() for what in ("documents", "bytes", "characters", "tokens")},
-        },
+        "data": material.table(),
         "model": {
             "family": setup.config.family, "parameters": setup.plan.parameters,
-            "vocab_size": setup.config.vocab_size, "tokenizer": tokenizer.kind,
+            "vocab_size": setup.config.vocab_size, "tokenizer": material.tokenizer.kind,
         },
         "environment": {
             "wordloom": __version__, "torch": torch.__version__, "python": platform.python_version(),
@@ -77,6 +67,6 @@ def tables(
             "training_seconds": round(progress.seconds, 1),
             **({"best_step": best["step"]} | {f"validation_{name}": value for name, value in best["validation"].items()}
                if best else {}),
-            **({"longest_overlap_with_training_text": tokenizer.decode(overlap.tokens)} if overlap else {}),
+            **({"longest_overlap_with_training_text": material.tokenizer.decode(overlap.tokens)} if overlap else {}),
         },
     }  # fmt: skip

@@ -1,8 +1,8 @@
 """From settings to a learner that is ready for its first step, and the plan of the run."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import NamedTuple
+from dataclasses import asdict, dataclass
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -18,7 +18,7 @@ from wordloom.model.presets import from_scratch
 from wordloom.tokens.batches import Samples
 from wordloom.tokens.shards import Dataset, TokenStream
 from wordloom.tokens.tokenizer import TextTokenizer
-from wordloom.training.dial import Dial, turn
+from wordloom.training.dial import turn
 from wordloom.training.feed import Feed, Rows
 from wordloom.training.guards import check_causality
 from wordloom.training.learner import Learner, autocast, recompute_blocks
@@ -82,7 +82,10 @@ class Corpus(NamedTuple):
 class Setup:
     """A run before its first step."""
 
-    dial: Dial
+    training: TrainSettings
+    """Without gaps."""
+    settings: dict[str, Any]
+    """All settings, as run.toml keeps them."""
     config: ModelConfig
     hardware: Hardware
     bf16: bool
@@ -90,8 +93,9 @@ class Setup:
     strategy: Strategy
     learner: Learner
     feed: Feed
-    samples: Samples
     plan: Plan
+    flops: float
+    """Of one training step per token."""
 
 
 def model_config(settings: ModelSettings, vocab_size: int, tokenizer: TextTokenizer | None) -> ModelConfig:
@@ -212,7 +216,8 @@ def set_up(
             corpus.tokens * corpus.bytes_per_token if corpus.tokens else None,
         ),
     )
-    return Setup(dial, config, hardware, bf16, compiled, strategy, learner, feed, samples, plan)
+    settings = asdict(model) | asdict(training)
+    return Setup(training, settings, config, hardware, bf16, compiled, strategy, learner, feed, plan, flops)
 
 
 def _strategy(
