@@ -57,3 +57,43 @@ The model repeats what its text says, its errors and its prejudices included. It
     if samples:
         text += "\n## Samples\n\n" + "\n\n".join(f"```text\n{sample}\n```" for sample in samples) + "\n"
     write_atomically(folder / "README.md", text)
+
+
+def write_task_card(folder: Path, tables: dict[str, dict[str, Any]], samples: list[str]) -> None:
+    """Write README.md of a model that was made for a task.
+
+    Args:
+        tables: the tables of run.toml.
+        samples: inputs and what the model made of them.
+    """
+    model, data, result = tables["model"], tables["data"], tables["result"]
+    settings, environment = tables["settings"], tables["environment"]
+    base = settings.get("base")
+    origin = f"tuned from `{Path(base).name}`" if base else "trained from scratch"
+    files = ", ".join(Path(file).name for file in data["train"])
+    text = f"""---
+library_name: transformers
+tags:
+- wordloom
+- {model["family"]}
+- {data["task"]}
+---
+
+# {folder.resolve().name}
+
+A {model["family"]} model for {data["task"]} with {model["parameters"]:,} parameters, {origin} with Wordloom
+{environment["wordloom"]}.
+
+| | |
+|---|---|
+| Examples | {data["train_examples"]:,} from {files}; {data["validation_examples"]:,} held out to measure by |
+| Tokenizer | {model["tokenizer"]}, {model["vocab_size"]:,} tokens |
+| Training | {result["steps"]:,} steps of {settings["batch"]} examples, {result["training_seconds"]:,.0f} s on {environment["device"]} |
+| Seed | {settings["seed"]} |
+| Validation loss | {result["validation_nats_per_token"]:.4f} nats per target |
+
+All settings are in `run.toml`. The model repeats what its examples say, their errors and prejudices included.
+"""
+    if samples:
+        text += "\n## Samples\n\n" + "\n\n".join(f"```text\n{sample}\n```" for sample in samples) + "\n"
+    write_atomically(folder / "README.md", text)

@@ -7,6 +7,7 @@ from wordloom.core.errors import InputError
 from wordloom.model.config import ModelConfig, Rope
 
 Architecture = Literal["llama", "qwen3", "gpt2", "gpt_neox"]
+PairArchitecture = Literal["marian", "bart", "t5"]
 
 
 def _rounded(size: float, multiple: int = 32) -> int:
@@ -79,3 +80,76 @@ def from_scratch(
         return gpt2
     quarter = max(2, d_head // 4 // 2 * 2)
     return replace(gpt2, activation="gelu", rope=Rope(d_rotary=quarter), parallel_residual=True)
+
+
+def encoder_decoder_from_scratch(
+    architecture: PairArchitecture,
+    *,
+    vocab_size: int,
+    n_layers: int,
+    d_model: int,
+    n_heads: int,
+    context_length: int,
+    dropout: float,
+    eos_token_id: int,
+    pad_token_id: int,
+) -> ModelConfig:
+    """The configuration of a fresh model that reads one text and writes another, with one vocabulary for both.
+
+    `marian`: the original Transformer (post-norm, sines, scaled embeddings) with SiLU, as the OPUS-MT models are.
+    `bart`: learned positions, normalised embeddings, GELU. `t5`: pre-norm RMSNorm, biases by distance, gated GELU.
+    The decoder begins with the padding token, as Marian's and T5's do.
+
+    Raises:
+        InputError: the sizes do not fit together.
+    """
+    if d_model % n_heads:
+        raise InputError(f"--width {d_model}: must be a multiple of --heads {n_heads}.")
+    marian = ModelConfig(
+        family=architecture,
+        vocab_size=vocab_size,
+        n_layers=n_layers,
+        d_model=d_model,
+        n_heads=n_heads,
+        n_kv_heads=n_heads,
+        d_head=d_model // n_heads,
+        d_mlp=4 * d_model,
+        context_length=context_length,
+        positions="sinusoidal",
+        norm="layernorm",
+        norm_eps=1e-5,
+        post_norm=True,
+        final_norm=False,
+        scale_embedding=True,
+        gated_mlp=False,
+        qkv_bias=True,
+        attention_output_bias=True,
+        mlp_bias=True,
+        embedding_dropout=dropout,
+        residual_dropout=dropout,
+        eos_token_ids=(eos_token_id,),
+        pad_token_id=pad_token_id,
+    )
+    shared = marian
+    if architecture == "bart":
+        shared = replace(
+            marian,
+            positions="learned",
+            position_offset=2,
+            embedding_norm=True,
+            scale_embedding=False,
+            activation="gelu",
+        )
+    elif architecture == "t5":
+        shared = replace(
+            marian, d_mlp=_rounded(d_model * 8 / 3), context_length=512, positions="relative", norm="rmsnorm",
+            norm_eps=1e-6, post_norm=False, final_norm=True, scale_embedding=False, activation="gelu_tanh",
+            gated_mlp=True, qkv_bias=False, attention_output_bias=False, mlp_bias=False, scale_by_head=False,
+        )  # fmt: skip
+    return replace(
+        shared,
+        encoder=replace(shared, causal=False),
+        decoder_start_token_id=pad_token_id,
+        output_bias=architecture != "t5",
+        scale_output=architecture == "t5",
+    )

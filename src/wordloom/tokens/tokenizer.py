@@ -186,13 +186,15 @@ class TextTokenizer:
         """The token to pad with: the pad token, or the end token, or token 0 (masked, so any serves)."""
         return next((each for each in (self.pad_token_id, self.eos_token_id) if each is not None), 0)
 
-    def encode_documents(self, texts: Sequence[str]) -> list[list[int]]:
-        """Ids of many texts at once, on all cores, without special tokens.
+    def encode_documents(self, texts: Sequence[str], add_special_tokens: bool = False) -> list[list[int]]:
+        """Ids of many texts at once, on all cores.
 
         A special token's name inside a text is text here: nobody's document can end another one.
         """
         self.backend.encode_special_tokens = True
         try:
+            if add_special_tokens:
+                return [each.ids for each in self.backend.encode_batch(list(texts), add_special_tokens=True)]
             pieces = [list(self._pieces(text)) for text in texts]
             encoded = iter(self.backend.encode_batch_fast(sum(pieces, []), add_special_tokens=False))
             return [[token for _ in parts for token in next(encoded).ids] for parts in pieces]

@@ -126,8 +126,8 @@ def resume(run: Path, show: Show | None = None) -> Result:
     # whatever this machine would choose, these stay: they decide the last bits of the result
     environment = tables.get("environment", {})
     fixed = {name: environment[name] for name in ("precision", "compile", "micro_batch") if name in environment}
-    model = ModelSettings(**_fields(ModelSettings, tables["settings"]))
-    training = TrainSettings(**_fields(TrainSettings, tables["settings"] | fixed))
+    model = ModelSettings(**fields_of(ModelSettings, tables["settings"]))
+    training = TrainSettings(**fields_of(TrainSettings, tables["settings"] | fixed))
     with joined_processes(probe(training.device).device) as world:
         return _pretraining(dataset, run, model, training, show, world, checkpoint).go()
 
@@ -152,7 +152,8 @@ def _pretraining(
     return Run(begin, out, show, world, checkpoint)
 
 
-def _fields(kind: type, table: dict[str, Any]) -> dict[str, Any]:
+def fields_of(kind: type, table: dict[str, Any]) -> dict[str, Any]:
+    """What a table of run.toml says of a dataclass's fields."""
     return {name: table[name] for name in kind.__dataclass_fields__ if name in table}
 
 

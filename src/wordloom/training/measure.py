@@ -24,8 +24,9 @@ def flops_per_token(config: ModelConfig) -> float:
     attention = config.n_heads * config.d_head
     weights = config.d_model * (2 * attention + 2 * config.n_kv_heads * config.d_head)
     weights += (3 if config.gated_mlp else 2) * config.d_model * config.d_mlp
-    products = config.n_layers * weights + config.vocab_size * config.d_model
-    return 6.0 * products + 12.0 * config.n_layers * attention * config.context_length
+    products = config.n_layers * weights + (config.vocab_size * config.d_model if config.causal else 0)
+    flops = 6.0 * products + 12.0 * config.n_layers * attention * config.context_length
+    return flops if config.encoder is None else (flops + flops_per_token(config.encoder)) / 2  # half read, half write
 
 
 def activation_bytes(objective: Objective, batch: Batch, autocast: AbstractContextManager[object]) -> int:

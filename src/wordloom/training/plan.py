@@ -157,8 +157,8 @@ class Plan:
     micro_batch: int
     batch: int
     context: int
-    bits_per_byte: tuple[float, float]
-    """Range of the loss to expect."""
+    bits_per_byte: tuple[float, float] | None
+    """Range of the loss to expect; None where nobody knows."""
 
     @property
     def disk(self) -> float:
@@ -188,6 +188,8 @@ class Plan:
             ("  logits", show_bytes(m.logits), "one piece of the output layer"),
             ("disk", show_bytes(self.disk), "last checkpoint, the one being written, best model"),
         ]  # fmt: skip
+        if self.bits_per_byte is None:
+            return rows
         low, high = self.bits_per_byte
         formula = "0.70 + 33 N^-0.3 + 64 D^-0.3 +-12 %, N parameters, D bytes read"
         return [*rows, ("loss to expect", f"{low:.2f} to {high:.2f} bits per byte", formula)]

@@ -19,13 +19,15 @@ def announcement(setup: Setup, world: World) -> list[str]:
     plan, timetable = setup.plan, setup.plan.timetable
     epochs = f" ({plan.epochs:.1f} epochs)" if plan.epochs else ""
     together = f"; {world.size} processes, {setup.strategy}" if world.size > 1 else ""
-    low, high = plan.bits_per_byte
+    expected = ""
+    if plan.bits_per_byte is not None:
+        expected = f", {plan.bits_per_byte[0]:.2f} to {plan.bits_per_byte[1]:.2f} bits/byte expected"
     lines = [
         f"{plan.model}: {plan.parameters:,} parameters{together}.",
         *(f"  {each.name} {each.value} = {each.formula}" for each in plan.derived),
         f"{timetable.n_steps:,} steps of {plan.batch} x {plan.context} tokens, {plan.tokens:,} tokens{epochs}, "
         f"{len(timetable.evaluate_at)} evaluations; about {show_duration(timetable.seconds)} ({plan.utilisation:.0%} of the "
-        f"matmul peak), {show_bytes(plan.memory.total)}, {low:.2f} to {high:.2f} bits/byte expected.",
+        f"matmul peak), {show_bytes(plan.memory.total)}{expected}.",
     ]
     if not setup.hardware.bf16 and setup.hardware.device == "cpu":
         lines.append("Without bf16: this machine has no unit for it.")

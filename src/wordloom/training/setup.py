@@ -12,6 +12,7 @@ from wordloom.core.errors import InputError
 from wordloom.core.hardware import Hardware, matmul_peak, memory_available, probe, reuse_freed_memory
 from wordloom.core.quantities import show_bytes
 from wordloom.core.randomness import generator
+from wordloom.model.build import build
 from wordloom.model.config import ModelConfig
 from wordloom.model.decoder import Decoder
 from wordloom.model.presets import from_scratch
@@ -171,11 +172,11 @@ def set_up(
     done, n_steps = restore(learner)
     decoder.train()
 
-    parts = _memory(learner, row_bytes, bf16, hardware.device)
+    parts = memory_of(learner, row_bytes, bf16, hardware.device)
     if training.micro_batch is None:
         fixed = parts.total - parts.activations
         learner.micro_batch = fitted_micro_batch(end - first, row_bytes, fixed, available, model.context)
-        parts = _memory(learner, row_bytes, bf16, hardware.device)
+        parts = memory_of(learner, row_bytes, bf16, hardware.device)
 
     def lay_out(step_seconds: float) -> Timetable:
         assert training.batch and model.context
@@ -255,7 +256,7 @@ def _document_start(corpus: Corpus, training: TrainSettings, context: int) -> in
     return corpus.document_start if masked else None
 
 
-def _memory(learner: Learner, row_bytes: float, bf16: bool, device: str) -> Memory:
+def memory_of(learner: Learner, row_bytes: float, bf16: bool, device: str) -> Memory:
     """What a process will hold, with as many rows at a time as the learner has now."""
     config = learner.model.config
     by_muon = [
@@ -271,4 +272,4 @@ def _memory(learner: Learner, row_bytes: float, bf16: bool, device: str) -> Memo
 def parameters_of(config: ModelConfig) -> int:
     """Number of weights, without making them."""
     with torch.device("meta"):
-        return Decoder(config).n_parameters()
+        return build(config).n_parameters()

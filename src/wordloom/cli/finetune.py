@@ -1,0 +1,97 @@
+"""`wordloom finetune`. torch is loaded when there is work, so that --help answers at once."""
+
+import shlex
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from wordloom.cli.options import Json, flags
+from wordloom.core.console import print_json, say
+from wordloom.core.errors import InputError
+from wordloom.tasks.settings import DataSettings, FreshSettings, LearningSettings
+from wordloom.training.settings import TrainSettings
+
+if TYPE_CHECKING:
+    from wordloom.training.loop import Result
+
+_COMMANDS = {"translation": "translate", "summarization": "summarize"}
+
+
+def finetune(
+    model: str | None = None,
+    /,
+    *,
+    task: str | None = None,
+    out: Path | None = None,
+    data: Annotated[DataSettings, flags("Examples", 2)] = DataSettings(),
+    fresh: Annotated[FreshSettings, flags("A new model", 3)] = FreshSettings(),
+    learning: Annotated[LearningSettings, flags("Learning", 4)] = LearningSettings(),
+    training: Annotated[TrainSettings, flags("Training", 5)] = TrainSettings(),
+    resume: Path | None = None,
+    json: Json = False,
+) -> None:
+    """Train a model for a task: from a model you have, or from scratch.
+
+    The run folder is the model, beside its settings, curves and last checkpoint. Ctrl-C saves and says how to go on.
+
+        wordloom finetune --task translation --train train.en,train.de --out runs/en-de --budget 45min
+        wordloom finetune runs/mine --task summarization --train dialogues.jsonl --out runs/summaries
+        wordloom finetune --resume runs/en-de
+
+    Parameters
+    ----------
+    model
+        The model to begin with: a folder, or a hub model such as owner/name; without one, an encoder-decoder is made
+        from scratch, with a vocabulary of its own.
+    task
+        translation or summarization.
+    out
+        Folder for the run; new or empty.
+    resume
+        Continue this interrupted run, with its own settings.
+    """
+    from wordloom.checkpoint.hub import resolve
+    from wordloom.tasks import finetune as work
+
+    if resume is not None:
+        given = (data, fresh, learning, training) != (
+            DataSettings(),
+            FreshSettings(),
+            LearningSettings(),
+            TrainSettings(),
+        )
+        if model is not None or task is not None or out is not None or given:
+            raise InputError("--resume continues a run with its own examples and settings: leave everything else out.")
+        result = work.resume(resume)
+    else:
+        if task is None or out is None:
+            raise InputError("name the task, the examples and --out, as in: wordloom finetune --task translation "
+                             "--train pairs.jsonl --out runs/mine")  # fmt: skip
+        if model is not None and fresh != FreshSettings():
+            raise InputError("the shape of a new model has no meaning where one is given to begin with: leave it out.")
+        result = work.finetune(task, out, None if model is None else resolve(model), data, fresh, learning, training)
+    print_json(as_json(result)) if json else say(summary(result))
+
+
+def as_json(result: "Result") -> dict[str, object]:
+    """The result for machines."""
+    return {
+        "folder": str(result.folder),
+        "steps": result.steps,
+        "training_seconds": result.seconds,
+        "validation": asdict(result.loss) | result.loss.figures(),
+    }
+
+
+def summary(result: "Result") -> str:
+    """The result, and what to try next."""
+    from wordloom.training.state import read_run
+
+    folder = shlex.quote(str(result.folder))
+    command = _COMMANDS[read_run(result.folder)["settings"]["task"]]
+    return (
+        f"{result.folder}: trained {result.steps:,} steps in {result.seconds:,.0f} s; the best is step {result.best_step:,}.\n"
+        f"  validation {result.loss.nats_per_token:.3f} nats per token\n"
+        f"  report     {result.folder / 'report.html'}\n"
+        f'  try        wordloom {command} {folder} "..."'
+    )

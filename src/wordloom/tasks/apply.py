@@ -1,0 +1,70 @@
+"""A model that was trained for a task, at its work: many texts at once."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from wordloom.core.errors import InputError
+from wordloom.generation.engine import Engine
+from wordloom.generation.jobs import Continuation
+from wordloom.generation.request import GenerationRequest, request_from
+from wordloom.model.build import Model
+from wordloom.model.encoder import Encoder
+from wordloom.tasks.pairs import PairEncoder, PairTask
+from wordloom.tokens.tokenizer import TextTokenizer
+
+_AT_ONCE = 64
+
+
+class PairWriter:
+    """Writes what a task asks for.
+
+    ```python
+    writer = PairWriter(load_model(folder), TextTokenizer.from_pretrained(folder), TRANSLATION)
+    for answer in writer.write(["A dog runs.", "Two men sit."], num_beams=5):
+        print(answer.text)
+    ```
+
+    Raises:
+        InputError: the model cannot write.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        tokenizer: TextTokenizer,
+        task: PairTask,
+        longest_source: int | None = None,
+        longest_target: int = 256,
+    ):
+        if isinstance(model, Encoder):
+            raise InputError(f"this model is an encoder, which cannot write; {task.name} needs to.")
+        self.tokenizer, self.task = tokenizer, task
+        self.engine = Engine(model, tokenizer, max_slots=_AT_ONCE)
+        config = model.config
+        room = config.context_length if config.encoder is not None else config.context_length - longest_target
+        if room < 2:
+            raise InputError(f"{longest_target} tokens to write leave no room in a context of {config.context_length}.")
+        has_limit = config.encoder is None or config.encoder.positions != "relative"
+        longest = min(longest_source or room, room) if has_limit else longest_source or 1 << 20
+        self.encoder = PairEncoder(config, tokenizer, task, longest, longest_target)
+
+    def request(self, **options: Any) -> GenerationRequest:
+        """The most probable text, unless the options say otherwise; with beams, weighed by length^1."""
+        return request_from({"do_sample": False, "max_new_tokens": self.encoder.longest_target} | options)
+
+    def write(self, sources: Sequence[str], **options: Any) -> Iterator[Continuation]:
+        """An answer per source, in order, as soon as those before are done; sources of like length run together.
+
+        Args:
+            options: as in `GenerationRequest`.
+        """
+        request = self.request(**options)
+        ids = self.encoder.sources(sources)
+        width = _AT_ONCE // max(1, request.num_beams)
+        stretch = 16 * width
+        for start in range(0, len(ids), stretch):
+            indices = sorted(range(start, min(start + stretch, len(ids))), key=lambda index: -len(ids[index]))
+            jobs = {index: self.engine.submit(ids[index], request, index) for index in indices}
+            for index in range(start, start + len(indices)):
+                self.engine.run([jobs[index]])
+                yield jobs[index].result()[0]

@@ -1,0 +1,166 @@
+"""Tasks that turn one text into another: what their data looks like and how a model is asked."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+from wordloom.core.errors import InputError
+from wordloom.model.config import ModelConfig
+from wordloom.tasks.rows import Intake, text_of, texts_of
+from wordloom.tokens.tokenizer import TextTokenizer
+from wordloom.training.examples import Example
+from wordloom.training.objectives import IGNORED
+
+
+class Pair(NamedTuple):
+    """A text and what is to be made of it, by one person or several."""
+
+    source: str
+    targets: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class PairTask:
+    """A kind of pairs."""
+
+    name: str
+    sources: tuple[str, ...]
+    """Names under which rows may hold the source."""
+    targets: tuple[str, ...]
+    """Names under which rows may hold the target."""
+    metric: Literal["bleu", "rouge"]
+    cue: str
+    """What stands between source and target for a model that goes on with its prompt."""
+
+
+TRANSLATION = PairTask(
+    "translation",
+    ("source", "src", "en", "input"),
+    ("target", "tgt", "translation", "output"),
+    "bleu",
+    "\nTranslation:",
+)
+SUMMARIZATION = PairTask(
+    "summarization",
+    ("source", "document", "dialogue", "article", "text", "input"),
+    ("target", "summary", "highlights", "tldr", "output"),
+    "rouge",
+    "\nSummary:",
+)
+PAIR_TASKS = {task.name: task for task in (TRANSLATION, SUMMARIZATION)}
+
+
+def read_pairs(
+    where: str, task: PairTask, intake: Intake, source: str | None = None, target: str | None = None
+) -> list[Pair]:
+    """Pairs of a file.
+
+    Args:
+        where: a jsonl file (or JSON list) of objects, a file of columns between tabs (.tsv, .txt), or two files of
+            lines as `train.en,train.de`; each may be compressed.
+        source, target: field names, or numbers of columns from 1 on; default: those that the task knows, or the
+            first two columns.
+
+    Raises:
+        InputError: see `Intake`; a column number that is none.
+    """
+    names = ([source] if source else task.sources, [target] if target else task.targets)
+    if "," in where and not Path(where).exists():
+        paths = [Path(part.strip()) for part in where.split(",")]
+        if len(paths) != 2:
+            raise InputError(f"{where}: name two files, as in train.en,train.de.")
+        return intake.lines(paths, lambda texts: _pair(texts[0], (texts[1],)))
+    path = Path(where)
+    suffixes = [each for each in path.suffixes if each not in (".gz", ".zst")]
+    if suffixes and suffixes[-1] in (".tsv", ".txt"):
+        first, second = _column(source, 1), _column(target, 2)
+
+        def from_columns(columns: list[str]) -> Pair:
+            if max(first, second) > len(columns):
+                raise ValueError(f"has {len(columns)} columns between tabs; {max(first, second)} were expected")
+            return _pair(columns[first - 1], (columns[second - 1],))
+
+        return intake.columns(path, from_columns)
+
+    def from_row(row: dict[str, Any]) -> Pair:
+        return Pair(text_of(row, names[0]), texts_of(row, names[1]))
+
+    return intake.objects(path, from_row)
+
+
+def _pair(source: str, targets: tuple[str, ...]) -> Pair:
+    for side, text in (("source", source), *(("target", target) for target in targets)):
+        if not text.strip():
+            raise ValueError(f"the {side} is empty")
+    return Pair(source.strip(), tuple(each.strip() for each in targets))
+
+
+def _column(name: str | None, default: int) -> int:
+    if name is None:
+        return default
+    if not name.isdigit() or int(name) < 1:
+        raise InputError(f"{name!r}: columns of a file between tabs are numbered from 1 on.")
+    return int(name)
+
+
+class PairEncoder:
+    """From pairs to what a model reads: the same for training and for use.
+
+    Args:
+        longest_source, longest_target: most tokens; a longer source loses its end, a longer target is not learned
+            from.
+    """
+
+    def __init__(
+        self, config: ModelConfig, tokenizer: TextTokenizer, task: PairTask, longest_source: int, longest_target: int
+    ):
+        self.config, self.tokenizer, self.task = config, tokenizer, task
+        self.longest_source, self.longest_target = longest_source, longest_target
+        if not config.eos_token_ids:
+            raise InputError("this model has no end token: it could not learn where an answer ends.")
+        self.eos = config.eos_token_ids[0]
+        self.n_cut = 0
+        """Sources that lost their end."""
+        self.n_dropped = 0
+        """Pairs whose target is too long."""
+
+    def sources(self, texts: Sequence[str]) -> list[list[int]]:
+        """What the model reads before it answers."""
+        if self.config.encoder is not None:
+            rows = self.tokenizer.encode_documents(texts, add_special_tokens=True)
+            ends = [row[-1:] if row[-1:] == [self.eos] else [] for row in rows]
+            return [self._cut(row, end) for row, end in zip(rows, ends, strict=True)]
+        cue = self.tokenizer.encode(self.task.cue, add_special_tokens=False)
+        opening = self.tokenizer.encode("")
+        rows = self.tokenizer.encode_documents(texts)
+        return [[*opening, *self._cut(row, cue)] for row in [[*row, *cue] for row in rows]]
+
+    def _cut(self, row: list[int], end: list[int]) -> list[int]:
+        if len(row) <= self.longest_source:
+            return row
+        self.n_cut += 1
+        return row[: self.longest_source - len(end)] + end
+
+    def examples(self, pairs: Sequence[tuple[str, str]]) -> tuple[list[Example], list[str]]:
+        """Examples to learn from, and the texts of their targets."""
+        space = "" if self.config.encoder is not None else " "
+        targets = self.tokenizer.encode_documents([space + target for _, target in pairs])
+        sources = self.sources([source for source, _ in pairs])
+        examples: list[Example] = []
+        texts = []
+        for (_, text), source, target in zip(pairs, sources, targets, strict=True):
+            if len(target) + 1 > self.longest_target:
+                self.n_dropped += 1
+                continue
+            texts.append(text)
+            answer = [*target, self.eos]
+            if self.config.encoder is not None:
+                assert self.config.decoder_start_token_id is not None
+                inputs = [self.config.decoder_start_token_id, *target]
+                examples.append({"source_BS": source, "source_mask_BS": [1] * len(source),
+                                 "inputs_BT": inputs, "targets_BT": answer})  # fmt: skip
+            else:
+                hidden = [IGNORED] * (len(source) - 1)
+                examples.append({"inputs_BT": [*source, *target], "targets_BT": [*hidden, *answer]})
+        return examples, texts

@@ -1,0 +1,71 @@
+"""Everything a person can set about a task's training; the text under a field is its help text."""
+
+from dataclasses import dataclass
+
+from wordloom.core.errors import InputError
+from wordloom.model.presets import PairArchitecture
+
+
+@dataclass(frozen=True)
+class DataSettings:
+    """Which examples a model learns from."""
+
+    train: str | None = None
+    """Examples: jsonl (or a JSON list), columns between tabs (.tsv), or two files of lines as train.en,train.de; each
+    may be compressed."""
+    validation: str | None = None
+    """Examples to measure by, in the same form; default: a fiftieth of the others, 1,000 at most."""
+    source: str | None = None
+    """Field (or column) of the text that is read; default: the names that the task knows."""
+    target: str | None = None
+    """Field (or column) of the text that is to be written."""
+    reverse: bool = False
+    """Learn the other way round: from targets to sources."""
+    strict: bool = False
+    """Stop at the first row that cannot be used; without it such rows are named, counted and left out."""
+    longest_source: int = 512
+    """Most tokens of a source; a longer one loses its end."""
+    longest_target: int = 256
+    """Most tokens of a target; a longer one is left out."""
+
+    def __post_init__(self):
+        for name in ("longest_source", "longest_target"):
+            if getattr(self, name) < 2:
+                raise InputError(f"--{name.replace('_', '-')} must be at least 2, got {getattr(self, name)}.")
+
+
+@dataclass(frozen=True)
+class FreshSettings:
+    """The shape of a model that is made for the task, where none is given to begin with."""
+
+    arch: PairArchitecture = "marian"
+    """marian (the original Transformer), bart (learned positions) or t5 (pre-norm, biases by distance)."""
+    layers: int = 3
+    """Blocks of the encoder, and as many of the decoder."""
+    width: int = 256
+    """Width of the residual stream (d_model)."""
+    heads: int = 4
+    """Attention heads; the width must be a multiple."""
+    vocab_size: int | None = None
+    """Tokens of the vocabulary, one for both sides; default: four times what the text's size asks for, 8,192 at most."""
+    dropout: float = 0.1
+    """Dropout rate."""
+
+    def __post_init__(self):
+        for name in ("layers", "width", "heads"):
+            if getattr(self, name) < 1:
+                raise InputError(f"--{name} must be at least 1, got {getattr(self, name)}.")
+        if not 0 <= self.dropout < 1:
+            raise InputError(f"--dropout must be at least 0 and below 1, got {self.dropout}.")
+
+
+@dataclass(frozen=True)
+class LearningSettings:
+    """How the examples are learned."""
+
+    smoothing: float = 0.1
+    """Label smoothing of a model with an encoder: the part of the probability that goes to all other tokens."""
+
+    def __post_init__(self):
+        if not 0 <= self.smoothing < 1:
+            raise InputError(f"--smoothing must be at least 0 and below 1, got {self.smoothing}.")
