@@ -15,12 +15,14 @@ from torch import Tensor
 
 from wordloom.checkpoint.families import FAMILIES
 from wordloom.checkpoint.families.base import ConfigFields, Family, TensorMap
+from wordloom.checkpoint.hub import resolve
 from wordloom.checkpoint.quantized import quantization_config, quantized_layer, quantized_state, read_bits
 from wordloom.core.errors import CheckpointError, InputError
 from wordloom.core.files import folder_aside, publish
 from wordloom.model.build import Model, build
 from wordloom.model.config import ModelConfig
 from wordloom.model.decoder import Decoder
+from wordloom.model.lora import merge
 from wordloom.model.quantize import Bits, QuantizedLinear, round_head
 
 WEIGHTS, INDEX, CONFIG, GENERATION = (
@@ -29,6 +31,7 @@ WEIGHTS, INDEX, CONFIG, GENERATION = (
     "config.json",
     "generation_config.json",
 )
+ADAPTER_CONFIG = "adapter_config.json"
 _PACKED = ("weight_packed", "weight_scale", "weight_shape")
 _HEADS = ("lm_head.", "embed_out.", "score.", "classifier.", "pre_classifier.", "cls.", "vocab_", "final_logits_bias")
 """How the names of what stands over a model's body begin."""
@@ -64,6 +67,8 @@ def read_config(folder: Path) -> ModelConfig:
     if not folder.is_dir():
         raise CheckpointError(f"{folder}: no such folder." if not folder.exists() else f"{folder}: is no folder.")
     path = folder / CONFIG
+    if is_adapter(folder) and not path.exists():
+        return read_config(base_of(folder))
     if not path.exists():
         raise CheckpointError(f"{folder}: is no model folder (it has no {CONFIG}).")
     raw = read_json(path)
@@ -76,6 +81,23 @@ def read_config(folder: Path) -> ModelConfig:
         return family.read_config(ConfigFields(raw, str(path)))
     except InputError as error:
         raise CheckpointError(f"{path}: {error}") from None
+
+
+def is_adapter(folder: Path) -> bool:
+    """Whether a folder holds an adapter."""
+    return (folder / ADAPTER_CONFIG).exists()
+
+
+def base_of(folder: Path) -> Path:
+    """The folder of the model that an adapter belongs to.
+
+    Raises:
+        CheckpointError: it names none, or one that cannot be had.
+    """
+    name = read_json(folder / ADAPTER_CONFIG).get("base_model_name_or_path")
+    if not isinstance(name, str) or not name:
+        raise CheckpointError(f"{folder / ADAPTER_CONFIG}: does not name its model (base_model_name_or_path).")
+    return resolve(name)
 
 
 def _family(name: object, where: Path | str) -> Family:
@@ -101,7 +123,8 @@ def load_model(folder: Path, device: str = "cpu", dtype: torch.dtype = torch.flo
     """Read a model.
 
     Args:
-        folder: a Hugging Face folder of one of the known families.
+        folder: a Hugging Face folder of one of the known families, or one with an adapter in PEFT's format, whose
+            model is read and changed by it.
         device: where the weights go.
         dtype: what they are converted to.
 
@@ -112,6 +135,10 @@ def load_model(folder: Path, device: str = "cpu", dtype: torch.dtype = torch.flo
         CheckpointError: see `read_config`; or weights are missing, unexpected, misshapen, truncated or pickled.
     """
     config = read_config(folder)
+    if is_adapter(folder) and not (folder / CONFIG).exists():
+        from wordloom.checkpoint.adapter import load_adapter  # reads models' names, which are known here
+
+        return merge(load_adapter(load_model(base_of(folder), device, dtype), folder)).eval()
     family = _family(config.family, folder)
     with torch.device("meta"):
         model = build(config)

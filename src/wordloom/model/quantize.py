@@ -62,7 +62,7 @@ class QuantizedLinear(nn.Module):
         return groups.view(self.out_features, -1)
 
     def forward(self, x: Tensor) -> Tensor:
-        if self.bits == 8 and x.device.type == "cpu" and x.numel() // x.shape[-1] <= _FEW:
+        if self.bits == 8 and x.device.type == "cpu" and x.numel() // x.shape[-1] <= _FEW and not x.requires_grad:
             y = torch.ops.aten._weight_int8pack_mm(x.reshape(-1, x.shape[-1]), self.packed, self.scale.to(x.dtype))
             y = y.view(*x.shape[:-1], -1)
             return y if self.bias is None else y + self.bias

@@ -195,7 +195,7 @@ class Run:
             self.out.mkdir(parents=True, exist_ok=True)
         self.history = History(self.out, self.progress.step, self.world.is_main)
         self.sinks = open_sinks(self.out, self.training, self.world.is_main, self.setup.settings)
-        self.saver = Saver(self.out, self.tokenizer)
+        self.saver = Saver(self.out, self.tokenizer, self.setup.settings.get("base"))
         self._write_run()
         for line in record.announcement(self.setup, self.world):
             remark(line)

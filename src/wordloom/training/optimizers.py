@@ -95,6 +95,8 @@ def make_optimizers(
     """
     by_muon, matrices, vectors = [], [], []
     for full_name, parameter in model.named_parameters():
+        if not parameter.requires_grad:
+            continue
         if parameter.dim() < 2:
             vectors.append(parameter)
         elif name == "muon" and ".blocks." in f".{full_name}" and parameter.dim() == 2:
@@ -102,9 +104,9 @@ def make_optimizers(
         else:
             matrices.append(parameter)
     groups = [{"params": matrices, "weight_decay": weight_decay}, {"params": vectors, "weight_decay": 0.0}]
-    optimizers: list[torch.optim.Optimizer] = [
-        torch.optim.AdamW([group for group in groups if group["params"]], lr=0.0, betas=betas, fused=True)
-    ]
+    optimizers: list[torch.optim.Optimizer] = []
+    if groups := [group for group in groups if group["params"]]:
+        optimizers.append(torch.optim.AdamW(groups, lr=0.0, betas=betas, fused=True))
     if by_muon:
         optimizers.append(Muon(by_muon, 0.0, weight_decay, momentum, dtype, world))
     return optimizers

@@ -24,10 +24,12 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from wordloom.checkpoint.folder import load_model, write_model_files
+from wordloom.checkpoint.adapter import load_adapter, write_adapter
+from wordloom.checkpoint.folder import is_adapter, load_model, write_model_files
 from wordloom.core.errors import CheckpointError, InputError
 from wordloom.core.files import folder_aside, publish, write_atomically
 from wordloom.model.build import Model, build
+from wordloom.model.lora import adapt, adapted_layers
 from wordloom.tokens.tokenizer import TextTokenizer
 from wordloom.training.parallel import World, like, whole
 
@@ -72,7 +74,8 @@ def take_snapshot(
     """Copy the state. All processes must ask; the main one gets it."""
     weights, tensors = {}, {}
     for name, parameter in model.named_parameters():
-        weights[name] = _copied(parameter.detach(), world)
+        if parameter.requires_grad:  # what is frozen is not kept: an adapter knows its model by name
+            weights[name] = _copied(parameter.detach(), world)
     names: dict[Tensor, str] = {parameter: name for name, parameter in model.named_parameters()}
     for optimizer in optimizers:
         for parameter, values in optimizer.state.items():
@@ -80,10 +83,26 @@ def take_snapshot(
                 tensors[f"{key}/{names[parameter]}"] = _copied(value, world)
     if not world.is_main:
         return None
+    copy = _like(model)
+    copy.load_state_dict(weights, assign=True, strict=not any(adapted_layers(model)))
+    return Snapshot(copy.eval(), tensors, replace(progress))
+
+
+def _like(model: Model) -> Model:
+    """A model of the same shape, with the same adapter, without weights."""
     with torch.device("meta"):
         copy = build(model.config)
-    copy.load_state_dict(weights, assign=True)
-    return Snapshot(copy.eval(), tensors, replace(progress))
+        layers = dict(adapted_layers(model))
+        if layers:
+            adapt(copy, next(iter(layers.values())).config)
+    return copy
+
+
+def _without(model: Model) -> Model:
+    """The same without its adapter."""
+    for name, layer in list(adapted_layers(model)):
+        model.set_submodule(name, layer.linear)
+    return model
 
 
 def _copied(tensor: Tensor, world: World) -> Tensor:
@@ -91,15 +110,21 @@ def _copied(tensor: Tensor, world: World) -> Tensor:
     return full.to("cpu", copy=True).contiguous() if world.is_main else torch.empty(0)
 
 
-def write_checkpoint(run: Path, snapshot: Snapshot, tokenizer: TextTokenizer) -> Path:
+def write_checkpoint(run: Path, snapshot: Snapshot, tokenizer: TextTokenizer, base: str | None = None) -> Path:
     """Write a checkpoint aside, make it the newest, drop the older ones.
+
+    Args:
+        base: the model that an adapter belongs to; of a model with an adapter only that is written.
 
     Raises:
         WordloomError: the disk refused; the previous checkpoint is untouched.
     """
     path = run / "checkpoints" / f"step-{snapshot.progress.step:08}"
     with folder_aside(path) as folder:
-        write_model_files(snapshot.model, folder)
+        if base is not None and any(adapted_layers(snapshot.model)):
+            write_adapter(snapshot.model, folder, base)
+        else:
+            write_model_files(snapshot.model, folder)
         tokenizer.save_pretrained(folder)
         try:
             save_file(snapshot.optimizer, folder / OPTIMIZER)
@@ -122,8 +147,8 @@ def publish_model(run: Path, checkpoint: Path) -> None:
 class Saver:
     """Writes checkpoints in a thread of its own, one after the other."""
 
-    def __init__(self, run: Path, tokenizer: TextTokenizer):
-        self._run, self._tokenizer = run, tokenizer
+    def __init__(self, run: Path, tokenizer: TextTokenizer, base: str | None = None):
+        self._run, self._tokenizer, self._base = run, tokenizer, base
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="save")
         self._writing: Future[Path] | None = None
 
@@ -134,7 +159,7 @@ class Saver:
             WordloomError: the disk refused the one before.
         """
         self.wait()
-        self._writing = self._writer.submit(write_checkpoint, self._run, snapshot, self._tokenizer)
+        self._writing = self._writer.submit(write_checkpoint, self._run, snapshot, self._tokenizer, self._base)
 
     def wait(self) -> None:
         """Until everything is on the disk.
@@ -164,9 +189,9 @@ def load_checkpoint(path: Path, model: Model, optimizers: list[torch.optim.Optim
         CheckpointError: it is damaged or belongs to another model.
     """
     device = next(model.parameters()).device
-    parameters = dict(model.named_parameters())
+    parameters = {name: each for name, each in model.named_parameters() if each.requires_grad}
     try:
-        stored = load_model(path).state_dict()
+        stored = (load_adapter(_without(_like(model)), path) if is_adapter(path) else load_model(path)).state_dict()
         tensors = load_file(path / OPTIMIZER)
         progress = Progress(**json.loads((path / STATE).read_text(encoding="utf-8")))
         with torch.no_grad():

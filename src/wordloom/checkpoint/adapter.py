@@ -1,0 +1,205 @@
+"""Adapters on disk, in the format of PEFT: adapter_config.json and adapter_model.safetensors."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from wordloom.checkpoint.families import FAMILIES
+from wordloom.checkpoint.families.base import TensorMap
+from wordloom.checkpoint.folder import ADAPTER_CONFIG, read_json
+from wordloom.core.errors import CheckpointError, InputError
+from wordloom.model.build import Model
+from wordloom.model.lora import TARGETS, AdaptedLinear, AdapterConfig, adapt, adapted_layers
+
+ADAPTER_WEIGHTS = "adapter_model.safetensors"
+_PREFIX = "base_model.model."
+_TASKS = {"decoder": "CAUSAL_LM", "encoder-decoder": "SEQ_2_SEQ_LM", "encoder": None}
+
+
+def _fused(model: Model) -> Iterator[tuple[TensorMap, list[AdaptedLinear]]]:
+    """Their matrices, and the adapted layers of ours that each holds."""
+    layers = {f"{name}.weight": layer for name, layer in adapted_layers(model)}
+    for each in FAMILIES[model.config.family].tensors(model.config):
+        if all(name in layers for name in each.ours):
+            yield each, [layers[name] for name in each.ours]
+        elif any(name in layers for name in each.ours):
+            some = ", ".join(sorted(name for name in each.ours if name not in layers))
+            raise InputError(
+                f"{model.config.family} keeps {', '.join(each.ours)} in one matrix: adapt {some} as well, or none."
+            )
+
+
+def _is_transposed(each: TensorMap, n_rows: int) -> bool:
+    """Whether their matrix is (in, out)."""
+    probe = [torch.zeros(n_rows // len(each.ours), 1) for _ in each.ours]
+    return tuple(each.join(probe).shape) == (1, n_rows)
+
+
+def _joined(each: TensorMap, blocks: list[Tensor]) -> Tensor:
+    """Rows as theirs are ordered, in (out, columns)."""
+    tensor = each.join(blocks)
+    return tensor.T if _is_transposed(each, sum(len(block) for block in blocks)) else tensor
+
+
+def _parted(each: TensorMap, tensor: Tensor) -> list[Tensor]:
+    """The inverse."""
+    return list(each.split(tensor.T if _is_transposed(each, len(tensor)) else tensor))
+
+
+def write_adapter(model: Model, folder: Path, base: str) -> None:
+    """Write a model's adapter into an existing folder.
+
+    Where a family keeps several of our matrices in one, their adapters become one of as many times the rank.
+    Not atomic: call it inside `files.folder_aside`.
+
+    Args:
+        base: path or name of the model that it belongs to.
+
+    Raises:
+        InputError: there is no adapter, or part of a matrix of theirs has none.
+    """
+    tensors: dict[str, Tensor] = {}
+    ranks: dict[str, int] = {}
+    alphas: dict[str, float] = {}
+    names: list[str] = []
+    transposed, config = False, None
+    for each, layers in _fused(model):
+        config = layers[0].config
+        path = each.theirs.removesuffix(".weight")
+        names.append(path)
+        n_rows = sum(layer.out_features for layer in layers)
+        transposed |= _is_transposed(each, n_rows)
+        rank = sum(layer.rank for layer in layers)
+        columns, start = [], 0
+        for layer in layers:
+            wide = torch.zeros(layer.out_features, rank)
+            wide[:, start : start + layer.rank] = layer.lora_b.detach().float().cpu()
+            columns.append(wide)
+            start += layer.rank
+        tensors[f"{_PREFIX}{path}.lora_A.weight"] = torch.cat([layer.lora_a.detach().float().cpu() for layer in layers])
+        tensors[f"{_PREFIX}{path}.lora_B.weight"] = _joined(each, columns).contiguous()
+        if config.dora:
+            lengths = [
+                layer.magnitude.detach().float().cpu()[:, None] for layer in layers if layer.magnitude is not None
+            ]
+            tensors[f"{_PREFIX}{path}.lora_magnitude_vector"] = _joined(each, lengths)[:, 0].contiguous()
+        if rank != config.rank:
+            ranks[path], alphas[path] = rank, config.alpha * rank / config.rank
+    if config is None:
+        raise InputError("this model has no adapter to write.")
+    raw: dict[str, Any] = {
+        "peft_type": "LORA",
+        "task_type": _TASKS[model.config.kind],
+        "base_model_name_or_path": base,
+        "r": config.rank,
+        "lora_alpha": config.alpha,
+        "lora_dropout": config.dropout,
+        "target_modules": sorted({path.rsplit(".", 1)[-1] for path in names})
+        if not _is_ambiguous(model, names)
+        else names,
+        "rank_pattern": ranks,
+        "alpha_pattern": alphas,
+        "use_dora": config.dora,
+        "fan_in_fan_out": transposed,
+        "bias": "none",
+        "inference_mode": True,
+    }
+    (folder / ADAPTER_CONFIG).write_text(json.dumps(raw, indent=2) + "\n", encoding="utf-8")
+    try:
+        save_file(tensors, folder / ADAPTER_WEIGHTS, metadata={"format": "pt"})
+    except SafetensorError as error:
+        raise OSError(0, str(error)) from error
+
+
+def _is_ambiguous(model: Model, names: list[str]) -> bool:
+    """Whether the last parts of the names belong to matrices without an adapter as well."""
+    ends = {name.rsplit(".", 1)[-1] for name in names}
+    all_names = [each.theirs.removesuffix(".weight") for each in FAMILIES[model.config.family].tensors(model.config)]
+    return any(name.rsplit(".", 1)[-1] in ends and name not in names for name in all_names)
+
+
+def load_adapter(model: Model, folder: Path) -> Model:
+    """Put an adapter beside a model's matrices, in place.
+
+    Raises:
+        CheckpointError: it is no LoRA adapter, has options that are not supported, or belongs to another model.
+    """
+    path = folder / ADAPTER_CONFIG
+    raw = read_json(path)
+    if raw.get("peft_type") != "LORA":
+        raise CheckpointError(f'{path}: peft_type {raw.get("peft_type")!r} is not supported (only "LORA").')
+    for name in (
+        "modules_to_save",
+        "layer_replication",
+        "trainable_token_indices",
+        "target_parameters",
+        "exclude_modules",
+    ):
+        if raw.get(name):
+            raise CheckpointError(f'{path}: "{name}" is not supported.')
+    if raw.get("bias", "none") != "none":
+        raise CheckpointError(f'{path}: trained biases ("bias": {raw["bias"]!r}) are not supported.')
+    try:
+        tensors = load_file(folder / ADAPTER_WEIGHTS)
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(f"{folder / ADAPTER_WEIGHTS}: cannot be read ({error}).") from None
+    found = {name.removeprefix(_PREFIX): tensor for name, tensor in tensors.items()}
+    rank, alpha = int(raw.get("r", 8)), float(raw.get("lora_alpha", 8))
+    if raw.get("use_rslora"):
+        alpha *= rank**0.5
+    config = AdapterConfig(rank, alpha, float(raw.get("lora_dropout", 0.0)), TARGETS, bool(raw.get("use_dora")))
+    _adapt_where_there_are_weights(model, config, found)
+    for each, layers in _fused(model):
+        their = each.theirs.removesuffix(".weight")
+        try:
+            a, b = found.pop(f"{their}.lora_A.weight"), found.pop(f"{their}.lora_B.weight")
+            parts = _parted(each, b)
+            lengths = [None] * len(layers)
+            if config.dora:
+                lengths = [part[:, 0] for part in _parted(each, found.pop(f"{their}.lora_magnitude_vector")[:, None])]
+            own_rank = len(a)
+            own_alpha = _pattern(raw.get("alpha_pattern"), their, alpha)
+            for layer, part, length in zip(layers, parts, lengths, strict=True):
+                layer.rank, layer.scale = own_rank, own_alpha / own_rank
+                device = layer.lora_a.device
+                layer.lora_a = torch.nn.Parameter(a.clone().to(device))
+                layer.lora_b = torch.nn.Parameter(part.contiguous().to(device))
+                if length is not None:
+                    layer.magnitude = torch.nn.Parameter(length.contiguous().to(device))
+                if a.shape[1] != layer.in_features or part.shape != (layer.out_features, own_rank):
+                    raise RuntimeError("shape")
+        except (KeyError, RuntimeError):
+            raise CheckpointError(f'{folder}: the weights for "{their}" are missing or of another shape.') from None
+    if found:
+        raise CheckpointError(f"{folder}: belongs to another model: it has none of {sorted(found)[0]}.")
+    return model
+
+
+def _pattern(patterns: dict[str, Any] | None, path: str, default: float) -> float:
+    for name, value in (patterns or {}).items():
+        if path == name or path.endswith("." + name):
+            return float(value)
+    return default
+
+
+def _adapt_where_there_are_weights(model: Model, config: AdapterConfig, found: dict[str, Tensor]) -> None:
+    wanted = {
+        name.removesuffix(".weight")
+        for each in FAMILIES[model.config.family].tensors(model.config)
+        if f"{each.theirs.removesuffix('.weight')}.lora_A.weight" in found
+        for name in each.ours
+    }
+    targets = tuple(sorted({name.rsplit(".", 1)[-1] for name in wanted} & set(TARGETS)))
+    if not targets:
+        raise CheckpointError("the adapter has no weights for this model's blocks.")
+    adapt(model, replace(config, targets=targets))
+    for name, layer in list(adapted_layers(model)):
+        if name not in wanted:
+            model.set_submodule(name, layer.linear)

@@ -1,0 +1,139 @@
+"""Adapters: what they compute, and PEFT's format both ways."""
+
+from pathlib import Path
+
+import peft
+import pytest
+import torch
+import transformers
+
+from wordloom.checkpoint.adapter import load_adapter, write_adapter
+from wordloom.checkpoint.folder import load_model
+from wordloom.core.errors import CheckpointError, InputError
+from wordloom.model.build import Model
+from wordloom.model.encoder_decoder import EncoderDecoder
+from wordloom.model.lora import AdapterConfig, adapt, adapted_layers, merge, without_adapter
+from wordloom.model.quantize import quantize
+
+VOCAB = 61
+CONFIGS = {
+    "gpt2": lambda: transformers.GPT2Config(n_embd=16, n_layer=2, n_head=2, n_positions=16, vocab_size=VOCAB),
+    "llama": lambda: transformers.LlamaConfig(hidden_size=16, num_hidden_layers=2, num_attention_heads=2,
+                                              intermediate_size=24, vocab_size=VOCAB, num_key_value_heads=1),
+    "gpt_neox": lambda: transformers.GPTNeoXConfig(hidden_size=16, num_hidden_layers=2, num_attention_heads=2,
+                                                   intermediate_size=24, vocab_size=VOCAB),
+    "marian": lambda: transformers.MarianConfig(d_model=16, encoder_layers=1, decoder_layers=2, encoder_ffn_dim=24,
+                                                decoder_ffn_dim=24, encoder_attention_heads=2, vocab_size=VOCAB,
+                                                decoder_attention_heads=2, pad_token_id=1, decoder_start_token_id=1),
+    "t5": lambda: transformers.T5Config(d_model=16, d_kv=8, d_ff=24, num_layers=1, num_heads=2, vocab_size=VOCAB),
+}  # fmt: skip
+
+
+def base_folder(family: str, folder: Path) -> Path:
+    torch.manual_seed(0)
+    config = CONFIGS[family]()
+    auto = transformers.AutoModelForSeq2SeqLM if config.is_encoder_decoder else transformers.AutoModelForCausalLM
+    auto.from_config(config).save_pretrained(folder)
+    return folder
+
+
+def peft_base(folder: Path) -> transformers.PreTrainedModel:
+    config = transformers.AutoConfig.from_pretrained(folder)
+    auto = transformers.AutoModelForSeq2SeqLM if config.is_encoder_decoder else transformers.AutoModelForCausalLM
+    return auto.from_pretrained(folder).eval()
+
+
+def moved(model: Model, seed: int = 0) -> Model:
+    generator = torch.Generator().manual_seed(seed)
+    for _, layer in adapted_layers(model):
+        layer.lora_b.data += 0.3 * torch.randn(layer.lora_b.shape, generator=generator)
+        if layer.magnitude is not None:
+            layer.magnitude.data *= 1 + 0.3 * torch.rand(layer.magnitude.shape, generator=generator)
+    return model.eval()
+
+
+@torch.no_grad()
+def logits(model: Model | torch.nn.Module) -> torch.Tensor:
+    tokens = torch.randint(2, VOCAB, (2, 9), generator=torch.Generator().manual_seed(1))
+    if isinstance(model, EncoderDecoder):
+        return model(tokens, tokens[:, :5])
+    if isinstance(model, peft.PeftModel) or hasattr(model, "hf_device_map") or hasattr(model, "generate"):
+        if model.config.is_encoder_decoder:  # pyright: ignore
+            return model(input_ids=tokens, decoder_input_ids=tokens[:, :5]).logits
+        return model(input_ids=tokens).logits
+    return model(tokens)
+
+
+@pytest.mark.parametrize("dora", [False, True])
+@pytest.mark.parametrize("family", sorted(CONFIGS))
+def test_peft_reads_what_is_written_here(family: str, dora: bool, tmp_path: Path):
+    base = base_folder(family, tmp_path / "base")
+    ours = adapt(load_model(base), AdapterConfig(rank=4, alpha=6, dora=dora), torch.Generator().manual_seed(0))
+    plain = logits(load_model(base))
+    assert torch.allclose(logits(ours.eval()), plain, atol=1e-6)  # B is 0: nothing is changed yet
+    moved(ours)
+    (tmp_path / "adapter").mkdir()
+    write_adapter(ours, tmp_path / "adapter", str(base))
+    theirs = peft.PeftModel.from_pretrained(peft_base(base), tmp_path / "adapter").eval()
+    assert (logits(ours) - plain).abs().max() > 1e-3
+    assert torch.allclose(logits(ours), logits(theirs), atol=1e-4)
+    again = load_adapter(load_model(base), tmp_path / "adapter").eval()
+    assert torch.allclose(logits(again), logits(ours), atol=1e-5)
+    with without_adapter(ours):
+        assert torch.allclose(logits(ours), plain, atol=1e-6)
+    assert torch.allclose(logits(merge(again)), logits(ours), atol=1e-4)
+    assert not any(adapted_layers(again))
+    assert torch.allclose(logits(load_model(tmp_path / "adapter")), logits(ours), atol=1e-4)  # base found and merged
+
+
+@pytest.mark.parametrize("family, modules", [
+    ("gpt2", ["c_attn", "c_proj"]), ("llama", ["q_proj", "v_proj"]), ("gpt_neox", ["query_key_value", "dense"]),
+    ("t5", ["q", "v", "wi"]),
+])  # fmt: skip
+@pytest.mark.parametrize("options", [{}, {"use_rslora": True}, {"use_dora": True}])
+def test_what_peft_wrote_is_read_here(family: str, modules: list[str], options: dict[str, bool], tmp_path: Path):
+    base = base_folder(family, tmp_path / "base")
+    config = peft.LoraConfig(r=3, lora_alpha=5, target_modules=modules, **options)
+    theirs = peft.get_peft_model(peft_base(base), config)
+    for name, parameter in theirs.named_parameters():
+        if "lora_B" in name:
+            parameter.data += 0.3 * torch.randn_like(parameter)
+    theirs.eval().save_pretrained(tmp_path / "adapter")
+    ours = load_adapter(load_model(base), tmp_path / "adapter").eval()
+    assert torch.allclose(logits(ours), logits(theirs), atol=1e-4)
+
+
+def test_only_the_adapter_learns_also_on_rounded_weights(tmp_path: Path):
+    base = load_model(base_folder("llama", tmp_path / "base"))
+    from wordloom.model.decoder import Decoder
+
+    assert isinstance(base, Decoder)
+    ours = adapt(quantize(base, 8), AdapterConfig(rank=2), torch.Generator().manual_seed(0))
+    assert isinstance(ours, Decoder)
+    tokens = torch.randint(2, VOCAB, (1, 4))
+    ours(tokens).logsumexp(-1).sum().backward()
+    learned = {name for name, parameter in ours.named_parameters() if parameter.grad is not None}
+    assert learned and all("lora_" in name for name in learned)
+    assert any(parameter.grad.abs().max() > 0 for name, parameter in ours.named_parameters() if name in learned)  # pyright: ignore
+    before = logits(moved(ours))
+    assert torch.allclose(logits(merge(ours)), before, atol=1e-3)
+
+
+def test_bad_adapters_are_refused(tmp_path: Path):
+    base = base_folder("gpt2", tmp_path / "base")
+    with pytest.raises(InputError, match="rank must be at least 1"):
+        AdapterConfig(rank=0)
+    with pytest.raises(InputError, match="in one matrix"):
+        (tmp_path / "some").mkdir()
+        write_adapter(adapt(load_model(base), AdapterConfig(targets=("query",))), tmp_path / "some", str(base))
+    with pytest.raises(InputError, match="already"):
+        adapt(adapt(load_model(base), AdapterConfig()), AdapterConfig())
+    (tmp_path / "adapter").mkdir()
+    write_adapter(adapt(load_model(base), AdapterConfig()), tmp_path / "adapter", str(base))
+    other = load_model(base_folder("llama", tmp_path / "other"))
+    with pytest.raises(CheckpointError, match="no weights for this model"):
+        load_adapter(other, tmp_path / "adapter")
+    path = tmp_path / "adapter" / "adapter_config.json"
+    path.write_text(path.read_text().replace('"LORA"', '"IA3"'))
+    with pytest.raises(CheckpointError, match="IA3"):
+        load_adapter(load_model(base), tmp_path / "adapter")
