@@ -270,7 +270,8 @@ def write_model_files(decoder: Model, folder: Path, shard_bytes: int = SHARD_BYT
         state = quantized_state(decoder, bits).items()
         raw["quantization_config"] = quantization_config(bits)
     (folder / CONFIG).write_text(json.dumps(raw, indent=2) + "\n", encoding="utf-8")
-    generation = {name: raw[name] for name in ("bos_token_id", "eos_token_id", "pad_token_id") if raw[name] is not None}
+    names = ("bos_token_id", "eos_token_id", "pad_token_id", "decoder_start_token_id")
+    generation = {name: raw[name] for name in names if raw.get(name) is not None}
     (folder / GENERATION).write_text(json.dumps(generation, indent=2) + "\n", encoding="utf-8")
 
     shards: list[dict[str, Tensor]] = [{}]

@@ -25,20 +25,9 @@ def answer(
     Raises:
         InputError: nothing, or two things, to work on; the file is not UTF-8.
     """
-    from wordloom.evaluation.rows import read_lines
-
-    if (text is not None) and file is not None:
-        raise InputError("give a text or --file FILE, not both.")
     if out is not None and file is None:
         raise InputError("--out needs --file FILE (one text goes to standard output: use > FILE).")
-    if file is not None:
-        sources = read_lines(file)
-    elif text is not None:
-        sources = [text]
-    else:
-        sources = [_piped()]
-    if not any(source.strip() for source in sources):
-        raise InputError("there is no text to work on.")
+    sources = texts_to_work_on(text, file)
     from wordloom.checkpoint.folder import load_model
     from wordloom.checkpoint.hub import resolve
     from wordloom.core.hardware import probe
@@ -65,6 +54,22 @@ def answer(
         say(f"{out}: {len(answers):,} lines.")
     else:
         say("\n".join(answers))
+
+
+def texts_to_work_on(text: str | None, file: Path | None) -> list[str]:
+    """The text, the lines of the file, or what is piped in.
+
+    Raises:
+        InputError: both are given, or there is nothing; the file is not UTF-8.
+    """
+    from wordloom.evaluation.rows import read_lines
+
+    if text is not None and file is not None:
+        raise InputError("give a text or --file FILE, not both.")
+    texts = read_lines(file) if file is not None else [text if text is not None else _piped()]
+    if not any(each.strip() for each in texts):
+        raise InputError("there is no text to work on.")
+    return texts
 
 
 def _piped() -> str:

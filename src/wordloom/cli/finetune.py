@@ -12,9 +12,14 @@ from wordloom.tasks.settings import DataSettings, FreshSettings, LearningSetting
 from wordloom.training.settings import TrainSettings
 
 if TYPE_CHECKING:
-    from wordloom.training.loop import Result
+    from wordloom.tasks.work import TaskResult
 
-_COMMANDS = {"translation": "translate", "summarization": "summarize"}
+_NEXT = {
+    "translation": 'translate {} "..."',
+    "summarization": 'summarize {} "..."',
+    "chat": "chat {}",
+    "preference": "chat {}",
+}
 
 
 def finetune(
@@ -36,6 +41,7 @@ def finetune(
 
         wordloom finetune --task translation --train train.en,train.de --out runs/en-de --budget 45min
         wordloom finetune runs/mine --task summarization --train dialogues.jsonl --out runs/summaries
+        wordloom finetune runs/mine --task chat --train messages.jsonl --method lora --out runs/chat
         wordloom finetune --resume runs/en-de
 
     Parameters
@@ -44,7 +50,8 @@ def finetune(
         The model to begin with: a folder, or a hub model such as owner/name; without one, an encoder-decoder is made
         from scratch, with a vocabulary of its own.
     task
-        translation or summarization.
+        translation, summarization, chat (conversations, also called instructions) preference (DPO on pairs of
+        replies) or classification.
     out
         Folder for the run; new or empty.
     resume
@@ -73,25 +80,32 @@ def finetune(
     print_json(as_json(result)) if json else say(summary(result))
 
 
-def as_json(result: "Result") -> dict[str, object]:
+def as_json(result: "TaskResult") -> dict[str, object]:
     """The result for machines."""
+    run = result.run
     return {
-        "folder": str(result.folder),
-        "steps": result.steps,
-        "training_seconds": result.seconds,
-        "validation": asdict(result.loss) | result.loss.figures(),
+        "folder": str(run.folder),
+        "steps": run.steps,
+        "training_seconds": run.seconds,
+        "validation": asdict(run.loss) | run.loss.figures(),
+        "measures": {name: {"value": value, "error": error} for name, (value, error) in result.figures.items()},
     }
 
 
-def summary(result: "Result") -> str:
+def summary(result: "TaskResult") -> str:
     """The result, and what to try next."""
     from wordloom.training.state import read_run
 
-    folder = shlex.quote(str(result.folder))
-    command = _COMMANDS[read_run(result.folder)["settings"]["task"]]
-    return (
-        f"{result.folder}: trained {result.steps:,} steps in {result.seconds:,.0f} s; the best is step {result.best_step:,}.\n"
-        f"  validation {result.loss.nats_per_token:.3f} nats per token\n"
-        f"  report     {result.folder / 'report.html'}\n"
-        f'  try        wordloom {command} {folder} "..."'
-    )
+    run = result.run
+    command = _NEXT[read_run(run.folder)["settings"]["task"]].format(shlex.quote(str(run.folder)))
+    figures = [
+        f"  {name:10} {value:.4g}" + ("" if error is None else f" ± {error:.2g}")
+        for name, (value, error) in result.figures.items()
+    ]
+    return "\n".join([
+        f"{run.folder}: trained {run.steps:,} steps in {run.seconds:,.0f} s; the best is step {run.best_step:,}.",
+        f"  validation {run.loss.nats_per_token:.3f} nats per target",
+        *figures,
+        f"  report     {run.folder / 'report.html'}",
+        f"  try        wordloom {command}",
+    ])  # fmt: skip

@@ -119,7 +119,10 @@ class Decoder(Stack):
     @property
     def output_weight(self) -> Tensor:
         """The matrix from the residual stream to logits, shape (V, D): the embedding itself where tied."""
-        return self.embed.weight if self.head is None else self.head.weight
+        if self.head is None:
+            return self.embed.weight
+        weight_as = getattr(self.head, "weight_as", None)  # of rounded weights
+        return self.head.weight if weight_as is None else weight_as(self.embed.weight.dtype)
 
     def frequency_epoch(self, length: int) -> int:
         """See `position.frequency_epoch`: cached keys are valid only within one epoch."""

@@ -1,9 +1,12 @@
 """Everything a person can set about a task's training; the text under a field is its help text."""
 
 from dataclasses import dataclass
+from typing import Literal
 
 from wordloom.core.errors import InputError
 from wordloom.model.presets import PairArchitecture
+
+Method = Literal["full", "lora", "dora", "head"]
 
 
 @dataclass(frozen=True)
@@ -63,9 +66,32 @@ class FreshSettings:
 class LearningSettings:
     """How the examples are learned."""
 
+    method: Method = "full"
+    """full (every weight), lora (a small adapter beside frozen weights), dora (one that also scales them) or head
+    (what stands over the blocks only)."""
+    rank: int = 8
+    """lora, dora: rows and columns of the adapter's matrices."""
+    alpha: float = 16.0
+    """lora, dora: the adapter counts alpha / rank times."""
+    quantize: str | None = None
+    """lora, dora: round the frozen weights to int8 or int4 while training, to save memory."""
+    layer_decay: float = 1.0
+    """Learning rate of each block as a part of the one above it."""
     smoothing: float = 0.1
     """Label smoothing of a model with an encoder: the part of the probability that goes to all other tokens."""
+    beta: float = 0.1
+    """preference: how strongly the model may leave the one it began as; smaller is freer."""
+    pack: bool = True
+    """chat: put several conversations into one row, each seeing itself only."""
 
     def __post_init__(self):
+        if self.quantize is not None and self.method not in ("lora", "dora"):
+            raise InputError(
+                f"--quantize goes with --method lora or dora, not {self.method}: rounded weights stay as they are."
+            )
+        if not 0 < self.layer_decay <= 1:
+            raise InputError(f"--layer-decay must be above 0 and at most 1, got {self.layer_decay}.")
+        if self.beta <= 0:
+            raise InputError(f"--beta must be above 0, got {self.beta}.")
         if not 0 <= self.smoothing < 1:
             raise InputError(f"--smoothing must be at least 0 and below 1, got {self.smoothing}.")

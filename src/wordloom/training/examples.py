@@ -17,7 +17,7 @@ from wordloom.training.memorization import Overlap
 from wordloom.training.objectives import IGNORED, Loss
 from wordloom.training.parallel import World
 
-Example = dict[str, list[int] | int]
+Example = dict[str, list[int] | int | float]
 """One row by the names under which an objective takes it: token ids, or a number."""
 _SORTED_TOGETHER = 64
 """Batches whose examples are sorted by length together."""
@@ -36,7 +36,7 @@ class Examples:
 
     def __init__(self, examples: Sequence[Example], batch: int, seed: int):
         self.examples, self.batch, self._seed = examples, min(batch, len(examples)), seed
-        self._lengths = np.array([_length(each) for each in examples])
+        self._lengths = np.array([tokens_of(each) for each in examples])
         self.n_batches = -(-len(examples) // self.batch)
         self.per_epoch = self.n_batches * self.batch
 
@@ -56,15 +56,19 @@ class Examples:
         return batches.reshape(self.n_batches, self.batch)[drawn.permutation(self.n_batches)].reshape(-1)
 
 
-def _length(example: Example) -> int:
-    return sum(len(value) for value in example.values() if isinstance(value, list))
+def tokens_of(example: Example) -> int:
+    """How many tokens the model reads."""
+    return sum(len(value) for name, value in example.items() if isinstance(value, list) and name in _READ)
+
+
+_READ = frozenset(["inputs_BT", "source_BS", "chosen_BT", "rejected_BT"])
 
 
 def collated(examples: Sequence[Example]) -> Rows:
     """Tensors with one row per example; targets are filled up with `IGNORED`, all else with 0 (and masked)."""
     rows: Rows = {}
     for name, first in examples[0].items():
-        if isinstance(first, int):
+        if not isinstance(first, list):
             rows[name] = torch.tensor([each[name] for each in examples])
             continue
         values: list[list[int]] = [each[name] for each in examples]  # pyright: ignore
@@ -77,7 +81,7 @@ def collated(examples: Sequence[Example]) -> Rows:
 def targets_of(example: Example) -> int:
     """How many targets count."""
     value = next(value for name, value in example.items() if name.startswith("targets"))
-    return 1 if isinstance(value, int) else sum(token != IGNORED for token in value)
+    return sum(token != IGNORED for token in value) if isinstance(value, list) else 1
 
 
 class ExampleMaterial:
@@ -94,7 +98,7 @@ class ExampleMaterial:
         self, tokenizer: TextTokenizer, held_out: Sequence[Example], held_out_text: Sequence[str], table: dict[str, Any]
     ):
         self.tokenizer, self._table = tokenizer, table
-        self._held_out = sorted(held_out, key=_length, reverse=True)
+        self._held_out = sorted(held_out, key=tokens_of, reverse=True)
         n_bytes = sum(len(text.encode()) for text in held_out_text)
         n_targets = sum(map(targets_of, held_out))
         self.held_out = Loss(0.0, n_targets, n_bytes, sum(map(len, held_out_text)))
@@ -104,7 +108,7 @@ class ExampleMaterial:
     def evaluate(self, objective: nn.Module, device: str, world: World, on_tokens: Callable[[int], None]) -> Loss:
         """The loss over the examples that are held out, without dropout or smoothing."""
         total = torch.zeros((), dtype=torch.float64)
-        batches = _of_like_length(self._held_out)
+        batches = _of_liketokens_of(self._held_out)
         for turn in range(-(-len(batches) // world.size)):
             number = turn * world.size + world.rank
             rows = collated(batches[number % len(batches)])  # sharded models need every process at every turn
@@ -129,14 +133,14 @@ class ExampleMaterial:
         write_task_card(folder, tables, samples)
 
 
-def _of_like_length(examples: Sequence[Example]) -> list[list[Example]]:
+def _of_liketokens_of(examples: Sequence[Example]) -> list[list[Example]]:
     batches: list[list[Example]] = [[]]
     room = _EVALUATION_TOKENS
     for each in examples:  # the longest first: the first of a batch says how wide it is
-        width = _length(batches[-1][0]) if batches[-1] else _length(each)
+        width = tokens_of(batches[-1][0]) if batches[-1] else tokens_of(each)
         if batches[-1] and room < width:
             batches.append([])
-            room, width = _EVALUATION_TOKENS, _length(each)
+            room, width = _EVALUATION_TOKENS, tokens_of(each)
         batches[-1].append(each)
         room -= width
     return batches

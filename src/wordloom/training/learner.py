@@ -54,6 +54,7 @@ class Learner:
         settings: without gaps (`dial.turn`).
         bf16: whether products are taken in bfloat16 (weights and optimizer state stay in float32).
         micro_batch: rows computed at a time.
+        layer_decay: see `make_optimizers`.
     """
 
     def __init__(
@@ -65,6 +66,7 @@ class Learner:
         device: str,
         bf16: bool,
         micro_batch: int,
+        layer_decay: float = 1.0,
     ):
         self.objective, self.model = objective, objective.model
         self.micro_batch, self.world = micro_batch, world
@@ -73,7 +75,14 @@ class Learner:
         self.replica = Replica(objective, self.model.blocks, world, device, strategy, dtype)
         betas = (settings.beta1, settings.beta2)
         self.optimizers = make_optimizers(
-            self.model, settings.optimizer, settings.weight_decay, betas, settings.momentum, dtype, world
+            self.model,
+            settings.optimizer,
+            settings.weight_decay,
+            betas,
+            settings.momentum,
+            dtype,
+            world,
+            layer_decay,
         )
 
     def autocast(self) -> AbstractContextManager[object]:
@@ -124,7 +133,7 @@ class Learner:
         if gradients.finite:
             for optimizer in self.optimizers:
                 for group in optimizer.param_groups:
-                    group["lr"] = learning_rate
+                    group["lr"] = learning_rate * group.get("scale", 1.0)
                 optimizer.step()
         self.zero_grad()
         return gradients

@@ -45,10 +45,22 @@ class CausalObjective(Objective):
         super().__init__(decoder)
         self.document_start = document_start
 
-    def forward(self, inputs_BT: Tensor, targets_BT: Tensor, dropout_keys_B: Tensor | None = None) -> Tensor:
-        """-Σ log P(target | inputs up to it), see `causal_loss`."""
+    def forward(
+        self,
+        inputs_BT: Tensor,
+        targets_BT: Tensor,
+        dropout_keys_B: Tensor | None = None,
+        documents_BT: Tensor | None = None,
+    ) -> Tensor:
+        """-Σ log P(target | inputs up to it), see `causal_loss`.
+
+        Args:
+            documents_BT: a number per document where rows hold several; default: as `document_start` tells.
+        """
         assert isinstance(self.model, Decoder)
-        return causal_loss(self.model, inputs_BT, targets_BT, self.document_start, dropout_keys_B)
+        if documents_BT is None and self.document_start is not None:
+            documents_BT = (inputs_BT == self.document_start).cumsum(1)
+        return causal_loss(self.model, inputs_BT, targets_BT, documents_BT, dropout_keys_B)
 
 
 class MaskedObjective(Objective):
@@ -107,7 +119,7 @@ class EncoderDecoderObjective(Objective):
         memory = self.model.encode(source_BS, source_mask_BS, dropout_keys_B)
         keys_B = None if dropout_keys_B is None else dropout_keys_B + 0x5BD1E995  # others than the encoder's
         hidden_BTD = decoder.hidden(inputs_BT, dropout_keys_B=keys_B, memory=memory)
-        smoothing = self.smoothing if self.training else 0.0
+        smoothing = self.smoothing if self.model.training else 0.0
         return _token_loss(decoder, hidden_BTD, targets_BT, smoothing)
 
 
@@ -123,21 +135,79 @@ class ClassificationObjective(Objective):
         return functional.cross_entropy(scores_BC.float(), targets_B, ignore_index=IGNORED, reduction="sum")
 
 
+class PreferenceObjective(Objective):
+    """Which of two answers is better: direct preference optimisation (DPO, Rafailov et al. 2023, eq. 7).
+
+    Rows are pairs: what is preferred, and what is not.
+
+    Args:
+        beta: how strongly the model may leave the one it began as.
+    """
+
+    def __init__(self, model: Decoder, beta: float = 0.1):
+        super().__init__(model)
+        self.beta = beta
+
+    def forward(
+        self,
+        chosen_BT: Tensor,
+        chosen_labels_BT: Tensor,
+        rejected_BT: Tensor,
+        rejected_labels_BT: Tensor,
+        reference_B: Tensor,
+        targets_B: Tensor,
+        dropout_keys_B: Tensor | None = None,
+    ) -> Tensor:
+        """-Σ log σ(beta (m - m_reference)), m = log P(chosen) - log P(rejected).
+
+        Args:
+            chosen_labels_BT, rejected_labels_BT: the answers' tokens; `IGNORED` where the question stands.
+            reference_B: m of the model as it began.
+            targets_B: one per pair, so that pairs are counted.
+        """
+        counts_B = targets_B != IGNORED
+        margin_B = self.margin(chosen_BT, chosen_labels_BT, rejected_BT, rejected_labels_BT, dropout_keys_B)
+        return -(functional.logsigmoid(self.beta * (margin_B - reference_B)) * counts_B).sum()
+
+    def margin(
+        self,
+        chosen_BT: Tensor,
+        chosen_labels_BT: Tensor,
+        rejected_BT: Tensor,
+        rejected_labels_BT: Tensor,
+        dropout_keys_B: Tensor | None = None,
+    ) -> Tensor:
+        """m = log P(chosen) - log P(rejected), shape (B,)."""
+        return self._logprob(chosen_BT, chosen_labels_BT, dropout_keys_B) - self._logprob(
+            rejected_BT, rejected_labels_BT, dropout_keys_B
+        )
+
+    def _logprob(self, inputs_BT: Tensor, labels_BT: Tensor, dropout_keys_B: Tensor | None) -> Tensor:
+        assert isinstance(self.model, Decoder)
+        hidden_BTD = self.model.hidden(inputs_BT, dropout_keys_B=dropout_keys_B)
+        counts_BT = labels_BT != IGNORED
+        logits_NV = self.model.unembed(hidden_BTD[counts_BT]).float()
+        chosen_N = logits_NV.log_softmax(-1).gather(1, labels_BT[counts_BT][:, None])[:, 0]
+        return torch.zeros(counts_BT.shape, device=inputs_BT.device).masked_scatter(counts_BT, chosen_N).sum(1)
+
+
 def causal_loss(
     decoder: Decoder,
     inputs_BT: Tensor,
     targets_BT: Tensor,
-    document_start: int | None = None,
+    documents_BT: Tensor | None = None,
     dropout_keys_B: Tensor | None = None,
 ) -> Tensor:
-    """-Σ log P(target | inputs up to it) in nats, summed over all targets that count."""
-    documents_BT = positions_BT = None
-    if document_start is not None:
-        opens_BT = inputs_BT == document_start
-        documents_BT = opens_BT.cumsum(1)
-        if decoder.positions is not None:  # rotary positions are relative and need no new start
-            places = torch.arange(inputs_BT.shape[1], device=inputs_BT.device)
-            positions_BT = places - (places * opens_BT).cummax(1).values
+    """-Σ log P(target | inputs up to it) in nats, summed over all targets that count.
+
+    Args:
+        documents_BT: a number per document where rows hold several: each token sees its own only.
+    """
+    positions_BT = None
+    if documents_BT is not None and decoder.positions is not None:  # rotary positions are relative: no new start
+        opens_BT = documents_BT.diff(dim=1, prepend=documents_BT[:, :1]) != 0
+        places = torch.arange(inputs_BT.shape[1], device=inputs_BT.device)
+        positions_BT = places - (places * opens_BT).cummax(1).values
     hidden_BTD = decoder.hidden(
         inputs_BT, position_ids=positions_BT, documents_BT=documents_BT, dropout_keys_B=dropout_keys_B
     )
@@ -184,26 +254,26 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
         precise = torch.promote_types(weight_VD.dtype, torch.float32)
         slopes = _Slopes(
             torch.empty_like(hidden_ND),
-            torch.zeros_like(weight_VD, dtype=precise),
+            torch.zeros_like(weight_VD, dtype=precise) if ctx.needs_input_grad[1] else None,
             None if bias_V is None else torch.zeros_like(bias_V, dtype=precise),
         )
         bias = None if bias_V is None else bias_V.detach()
         loss = _cross_entropy(hidden_ND.detach(), weight_VD.detach(), targets_N, bias, smoothing, slopes)
-        ctx.save_for_backward(slopes.hidden, slopes.weight.to(weight_VD.dtype), slopes.bias)
+        weight = None if slopes.weight is None else slopes.weight.to(weight_VD.dtype)
+        ctx.save_for_backward(slopes.hidden, weight, slopes.bias)
         return loss
 
     @staticmethod
-    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor, Tensor, None, Tensor | None, None]:
-        hidden, weight, bias = ctx.saved_tensors
-        upstream = grad_outputs[0]
-        return hidden * upstream, weight * upstream, None, None if bias is None else bias * upstream, None
+    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:
+        hidden, weight, bias = (None if slope is None else slope * grad_outputs[0] for slope in ctx.saved_tensors)
+        return hidden, weight, None, bias, None
 
 
 class _Slopes(NamedTuple):
     """Room for gradients."""
 
     hidden: Tensor
-    weight: Tensor
+    weight: Tensor | None
     bias: Tensor | None
 
 
@@ -253,7 +323,8 @@ def _cross_entropy(
                     part.copy_(slope)
             if slopes is not None:
                 slopes.hidden[start : start + n_products] = logits @ weight
-                slopes.weight.add_(logits.T @ hidden)
+                if slopes.weight is not None:
+                    slopes.weight.add_(logits.T @ hidden)
                 if slopes.bias is not None:
                     slopes.bias.add_(logits.to(precise).sum(0))
     return loss.to(torch.promote_types(hidden_ND.dtype, torch.float32))

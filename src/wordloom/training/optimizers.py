@@ -46,7 +46,7 @@ class Muon(torch.optim.Optimizer):
 
     def __init__(
         self,
-        params: Iterable[nn.Parameter],
+        params: Iterable[nn.Parameter] | Iterable[dict[str, Any]],
         lr: float,
         weight_decay: float,
         momentum: float = 0.95,
@@ -88,25 +88,50 @@ def make_optimizers(
     momentum: float,
     dtype: torch.dtype,
     world: World,
+    layer_decay: float = 1.0,
 ) -> list[torch.optim.Optimizer]:
     """`muon`: Muon for the matrices inside blocks, AdamW (Loshchilov & Hutter 2019) for embeddings, norms and biases.
 
-    `adamw`: AdamW for all. Vectors are not decayed towards zero. Learning rates are set at every step.
+    `adamw`: AdamW for all. Vectors are not decayed towards zero. Learning rates are set at every step; a group's own
+    is `scale` times that of the run.
+
+    Args:
+        layer_decay: scale of a block, as a part of that of the block above it (Howard & Ruder 2018, section 3.2).
     """
-    by_muon, matrices, vectors = [], [], []
+    by_muon: dict[float, list[nn.Parameter]] = defaultdict(list)
+    matrices: dict[float, list[nn.Parameter]] = defaultdict(list)
+    vectors: dict[float, list[nn.Parameter]] = defaultdict(list)
     for full_name, parameter in model.named_parameters():
         if not parameter.requires_grad:
             continue
+        scale = 1.0 if layer_decay == 1 else layer_decay ** _blocks_above(model, full_name)
         if parameter.dim() < 2:
-            vectors.append(parameter)
+            vectors[scale].append(parameter)
         elif name == "muon" and ".blocks." in f".{full_name}" and parameter.dim() == 2:
-            by_muon.append(parameter)
+            by_muon[scale].append(parameter)
         else:
-            matrices.append(parameter)
-    groups = [{"params": matrices, "weight_decay": weight_decay}, {"params": vectors, "weight_decay": 0.0}]
+            matrices[scale].append(parameter)
     optimizers: list[torch.optim.Optimizer] = []
-    if groups := [group for group in groups if group["params"]]:
+    groups = [
+        {"params": parameters, "weight_decay": decay, "scale": scale}
+        for kind, decay in ((matrices, weight_decay), (vectors, 0.0))
+        for scale, parameters in kind.items()
+    ]
+    if groups:
         optimizers.append(torch.optim.AdamW(groups, lr=0.0, betas=betas, fused=True))
     if by_muon:
-        optimizers.append(Muon(by_muon, 0.0, weight_decay, momentum, dtype, world))
+        stacks = [{"params": parameters, "scale": scale} for scale, parameters in by_muon.items()]
+        optimizers.append(Muon(stacks, 0.0, weight_decay, momentum, dtype, world))
     return optimizers
+
+
+def _blocks_above(model: nn.Module, name: str) -> int:
+    """How many blocks stand between a weight and the output of its stack; all of them over an embedding."""
+    stack, found, rest = f".{name}".rpartition(".blocks.")
+    if not found:
+        is_embedding = any(part in name for part in ("embed", "positions", "token_types", "relative"))
+        stacks = [each for each in model.modules() if isinstance(each, nn.ModuleList)]
+        return len(stacks[-1]) if is_embedding and stacks else 0
+    blocks = model.get_submodule(f"{stack}.blocks".strip("."))
+    assert isinstance(blocks, nn.ModuleList)
+    return len(blocks) - 1 - int(rest.partition(".")[0])

@@ -73,8 +73,9 @@ def take_snapshot(
 ) -> Snapshot | None:
     """Copy the state. All processes must ask; the main one gets it."""
     weights, tensors = {}, {}
+    has_adapter = any(adapted_layers(model))
     for name, parameter in model.named_parameters():
-        if parameter.requires_grad:  # what is frozen is not kept: an adapter knows its model by name
+        if parameter.requires_grad or not has_adapter:  # an adapter knows its model by name
             weights[name] = _copied(parameter.detach(), world)
     names: dict[Tensor, str] = {parameter: name for name, parameter in model.named_parameters()}
     for optimizer in optimizers:
@@ -84,7 +85,7 @@ def take_snapshot(
     if not world.is_main:
         return None
     copy = _like(model)
-    copy.load_state_dict(weights, assign=True, strict=not any(adapted_layers(model)))
+    copy.load_state_dict(weights, assign=True, strict=not has_adapter)
     return Snapshot(copy.eval(), tensors, replace(progress))
 
 
@@ -189,7 +190,8 @@ def load_checkpoint(path: Path, model: Model, optimizers: list[torch.optim.Optim
         CheckpointError: it is damaged or belongs to another model.
     """
     device = next(model.parameters()).device
-    parameters = {name: each for name, each in model.named_parameters() if each.requires_grad}
+    has_adapter = any(adapted_layers(model))
+    parameters = {name: each for name, each in model.named_parameters() if each.requires_grad or not has_adapter}
     try:
         stored = (load_adapter(_without(_like(model)), path) if is_adapter(path) else load_model(path)).state_dict()
         tensors = load_file(path / OPTIMIZER)

@@ -10,7 +10,7 @@ import torch
 from wordloom.core.errors import InputError
 from wordloom.core.hardware import matmul_peak, memory_available, probe, reuse_freed_memory
 from wordloom.training.dial import Derived
-from wordloom.training.examples import Example, Examples, targets_of
+from wordloom.training.examples import Example, Examples, targets_of, tokens_of
 from wordloom.training.feed import Feed
 from wordloom.training.learner import Learner, autocast, recompute_blocks
 from wordloom.training.measure import activation_bytes, flops_per_token, time_steps
@@ -59,12 +59,12 @@ def set_up_tuning(
         recompute_blocks(model)
     feed = Feed(examples.rows, training.batch, training.seed, device, world)
     first, end = world.share(training.batch)
-    lengths = [sum(len(value) for value in each.values() if isinstance(value, list)) // 2 for each in train]
-    mean_length = max(1, round(statistics.fmean(lengths)))
+    mean_length = max(1, round(statistics.fmean(map(tokens_of, train))))
     row_bytes = world.agreed(activation_bytes(objective, feed.batch(0), autocast(device, bf16)))
     available = memory_available(device)
     strategy = "ddp" if training.parallel == "auto" or world.size == 1 else training.parallel
-    learner = Learner(objective, training, world, strategy, device, bf16, training.micro_batch or end - first)
+    learner = Learner(objective, training, world, strategy, device, bf16, training.micro_batch or end - first,
+                      settings.get("layer_decay", 1.0))  # fmt: skip
     done, n_steps = restore(learner)
     model.train()
     parts = memory_of(learner, row_bytes, bf16, device)

@@ -1,0 +1,116 @@
+"""Training for tasks that turn texts into texts."""
+
+from tokenizers.processors import TemplateProcessing
+
+from wordloom.core.console import progress
+from wordloom.core.errors import InputError
+from wordloom.core.randomness import generator
+from wordloom.evaluation.overlap import rouge, sacrebleu_score
+from wordloom.model.build import Model, build
+from wordloom.model.decoder import Decoder
+from wordloom.model.encoder_decoder import EncoderDecoder
+from wordloom.model.presets import encoder_decoder_from_scratch
+from wordloom.tasks.apply import PairWriter
+from wordloom.tasks.pairs import PAIR_TASKS, Pair, PairEncoder, read_pairs
+from wordloom.tasks.rows import Intake
+from wordloom.tasks.settings import DataSettings
+from wordloom.tasks.work import SHOWN, Encoded, Figures, Work
+from wordloom.tokens.tokenizer import TextTokenizer
+from wordloom.tokens.train import default_vocab_size, train_tokenizer
+from wordloom.training.objectives import CausalObjective, EncoderDecoderObjective, Objective
+from wordloom.training.report import Sample, Showcase
+
+_MEASURED = 200
+"""Examples whose answers are measured at the end."""
+
+
+class PairWork(Work[Pair]):
+    """Translation and summarization: from scratch (with an encoder) or from a model of either kind."""
+
+    needs_base = False
+
+    def read(self, where: str, intake: Intake, data: DataSettings) -> list[Pair]:
+        """Pairs, turned round with --reverse."""
+        pairs = read_pairs(where, PAIR_TASKS[self.settings.task], intake, data.source, data.target)
+        if data.reverse:
+            return [Pair(target, (pair.source,)) for pair in pairs for target in pair.targets]
+        return pairs
+
+    def question(self, row: Pair) -> str:
+        """The source."""
+        return row.source
+
+    def encode(self, model: Model, tokenizer: TextTokenizer) -> Encoded:
+        """Every target of a pair is learned; it is measured by the first."""
+        data = self.settings.data
+        encoder = PairEncoder(
+            model.config, tokenizer, PAIR_TASKS[self.settings.task], data.longest_source, data.longest_target
+        )
+        train, _ = encoder.examples([(pair.source, target) for pair in self.train for target in pair.targets])
+        held_out, texts = encoder.examples([(pair.source, pair.targets[0]) for pair in self.held_out])
+        notes = {
+            f"sources have more than {data.longest_source} tokens: they lost their end": encoder.n_cut,
+            f"targets have more than {data.longest_target} tokens: left out": encoder.n_dropped,
+        }
+        return Encoded(train, held_out, texts, notes)
+
+    def objective(self, model: Model) -> Objective:
+        """Next tokens of the target."""
+        if isinstance(model, EncoderDecoder):
+            return EncoderDecoderObjective(model, self.settings.learning.smoothing)
+        assert isinstance(model, Decoder)
+        return CausalObjective(model)
+
+    def prepared(self, model: Model, tokenizer: TextTokenizer) -> Model:
+        """Any model that writes."""
+        if model.config.kind == "encoder":
+            raise InputError(f"{self.settings.base}: is an encoder, which cannot write; {self.settings.task} needs to.")
+        return model
+
+    def fresh(self) -> tuple[Model, TextTokenizer]:
+        """An encoder-decoder with a vocabulary of its own."""
+        tokenizer, fresh, data = self._tokenizer(), self.settings.fresh, self.settings.data
+        assert tokenizer.eos_token_id is not None and tokenizer.pad_token_id is not None
+        config = encoder_decoder_from_scratch(
+            fresh.arch, vocab_size=tokenizer.vocab_size, n_layers=fresh.layers, d_model=fresh.width,
+            n_heads=fresh.heads, context_length=max(data.longest_source, data.longest_target),
+            dropout=fresh.dropout, eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id,
+        )  # fmt: skip
+        model = build(config)
+        model.initialise(generator(self.settings.training.seed, "weights"))
+        return model, tokenizer
+
+    def _tokenizer(self) -> TextTokenizer:
+        """One vocabulary for both sides, which closes every text with the end token."""
+        texts = [text for pair in self.train for text in (pair.source, *pair.targets)]
+        asked = self.settings.fresh.vocab_size
+        size = asked or min(8192, 4 * default_vocab_size(sum(len(text.encode()) for text in texts)))
+        tokenizer = train_tokenizer([texts], "bpe", size, exact=asked is not None)
+        end = str(tokenizer.eos_token)
+        tokenizer.backend.post_processor = TemplateProcessing(
+            single=f"$A {end}", pair=f"$A {end} $B {end}", special_tokens=[(end, tokenizer.eos_token_id)]
+        )
+        return tokenizer
+
+    def measure(self, model: Model, tokenizer: TextTokenizer) -> Figures:
+        """BLEU or ROUGE of greedy answers, against all references."""
+        task, data = PAIR_TASKS[self.settings.task], self.settings.data
+        rows = self.held_out[:_MEASURED]
+        writer = PairWriter(model, tokenizer, task, data.longest_source, data.longest_target)
+        with progress("Measuring", len(rows), "texts") as bar:
+            found = []
+            for answer in writer.write([row.source for row in rows]):
+                found.append(answer.text.strip())
+                bar.advance()
+        fewest = min(len(row.targets) for row in rows)
+        references = [[row.targets[number] for row in rows] for number in range(fewest)]
+        is_bleu = task.metric == "bleu"
+        scores = [sacrebleu_score("bleu", found, references)] if is_bleu else rouge(found, references)
+        return {each.metric: (each.value, (each.interval.high - each.interval.low) / 2) for each in scores}
+
+    def show(self, model: Model, tokenizer: TextTokenizer) -> Showcase:
+        """The most probable answers to a few sources."""
+        sources, data = [pair.source for pair in self.held_out[:SHOWN]], self.settings.data
+        writer = PairWriter(model, tokenizer, PAIR_TASKS[self.settings.task], data.longest_source, data.longest_target)
+        found = [answer.text.strip() for answer in writer.write(sources)]
+        return Showcase([Sample(f"{source}\n→ ", text) for source, text in zip(sources, found, strict=True)])

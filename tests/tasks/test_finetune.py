@@ -1,0 +1,280 @@
+"""Training for tasks, from files to answers: tiny models that learn what can be learned in seconds."""
+
+import json
+import random
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import transformers
+
+from wordloom.api import AutoTokenizer
+from wordloom.checkpoint.folder import load_decoder, load_model, write_model_files
+from wordloom.cli.app import build_app
+from wordloom.core.errors import InputError
+from wordloom.core.randomness import generator
+from wordloom.model.build import with_classes
+from wordloom.model.decoder import Decoder
+from wordloom.model.encoder import Encoder
+from wordloom.model.lora import adapted_layers
+from wordloom.model.presets import from_scratch
+from wordloom.tasks.apply import PairWriter
+from wordloom.tasks.chat_work import PreferenceWork
+from wordloom.tasks.finetune import finetune, resume
+from wordloom.tasks.labels import classify
+from wordloom.tasks.messages import ChatEncoder
+from wordloom.tasks.pairs import TRANSLATION
+from wordloom.tasks.settings import DataSettings, FreshSettings, LearningSettings
+from wordloom.tokens.chat import PLAIN_TEMPLATE, Message
+from wordloom.tokens.tokenizer import TextTokenizer
+from wordloom.tokens.train import train_tokenizer
+from wordloom.training.examples import Examples, collated
+from wordloom.training.interrupt import Interrupted
+from wordloom.training.objectives import CausalObjective
+from wordloom.training.settings import TrainSettings
+
+WORDS = {"red": "rot", "green": "grün", "blue": "blau", "one": "eins", "two": "zwei", "dog": "Hund", "cat": "Katze"}
+SHORT = TrainSettings(steps=300, batch=16, evaluations=1, device="cpu", precision="fp32")
+SMALL = FreshSettings(layers=1, width=32, heads=2, vocab_size=300, dropout=0.0)
+
+
+def sentences(count: int, seed: int = 0) -> list[tuple[str, str]]:
+    drawn = random.Random(seed)
+    chosen = [[drawn.choice(sorted(WORDS)) for _ in range(drawn.randint(1, 5))] for _ in range(count)]
+    return [(" ".join(words), " ".join(WORDS[word] for word in words)) for words in chosen]
+
+
+@pytest.fixture(scope="module")
+def pairs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("pairs") / "pairs.jsonl"
+    path.write_text("\n".join(json.dumps({"source": a, "target": b}) for a, b in sentences(600)))
+    return path
+
+
+@pytest.fixture(scope="module")
+def translator(pairs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("translator") / "run"
+    training = TrainSettings(steps=400, batch=32, evaluations=2, device="cpu", learning_rate=0.01)
+    result = finetune("translation", out, None, DataSettings(train=str(pairs)), SMALL, LearningSettings(), training)
+    assert result.figures["bleu"][0] > 60
+    return out
+
+
+def test_a_translator_from_scratch_translates(translator: Path):
+    model, tokenizer = load_model(translator), TextTokenizer.from_pretrained(translator)
+    writer = PairWriter(model, tokenizer, TRANSLATION)
+    for options in ({}, {"num_beams": 4}):
+        found = [answer.text.strip() for answer in writer.write(["two dog", "blue", "red cat"], **options)]
+        assert found == ["zwei Hund", "blau", "rot Katze"]
+
+
+def test_transformers_writes_the_same(translator: Path):
+    theirs = transformers.MarianMTModel.from_pretrained(translator).eval()
+    tokenizer = TextTokenizer.from_pretrained(translator)
+    ids = torch.tensor([tokenizer.encode("one green cat")])
+    written = theirs.generate(ids, num_beams=1, do_sample=False, max_new_tokens=20)[0]
+    ours = next(PairWriter(load_model(translator), tokenizer, TRANSLATION).write(["one green cat"]))
+    assert tokenizer.decode(written, skip_special_tokens=True).strip() == ours.text.strip()
+
+
+def test_an_interrupted_training_goes_on(pairs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    data, training = DataSettings(train=str(pairs)), TrainSettings(steps=20, batch=8, evaluations=2, device="cpu")
+    whole = finetune("translation", tmp_path / "whole", None, data, SMALL, LearningSettings(), training)
+    from wordloom.training.learner import Learner
+
+    step, done = Learner.step, []
+
+    def interrupted(self: Learner, *arguments: Any) -> Any:
+        done.append(1)
+        if len(done) == 15:
+            raise Interrupted("stopped")
+        return step(self, *arguments)
+
+    monkeypatch.setattr("wordloom.training.tuning.time_steps", lambda *_: 0.01)
+    monkeypatch.setattr(Learner, "step", interrupted)
+    with pytest.raises(Interrupted):
+        finetune("translation", tmp_path / "cut", None, data, SMALL, LearningSettings(), training)
+    monkeypatch.setattr(Learner, "step", step)
+    again = resume(tmp_path / "cut")
+    assert again.run.loss.nats == pytest.approx(whole.run.loss.nats, rel=1e-6)
+    pairs.write_text(pairs.read_text() + '\n{"source": "x", "target": "y"}')
+    with pytest.raises(InputError, match="not those that this run was started on"):
+        resume(tmp_path / "cut")
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A decoder that knows nothing yet."""
+    folder = tmp_path_factory.mktemp("base")
+    tokenizer = train_tokenizer([f"User: {a}\nAssistant: {b}\n" for a, b in sentences(200)], "bpe", 300)
+    config = from_scratch("llama", vocab_size=tokenizer.vocab_size, n_layers=2, d_model=48, n_heads=2, n_kv_heads=2,
+                          context_length=64, bos_token_id=tokenizer.bos_token_id, eos_token_id=tokenizer.eos_token_id,
+                          pad_token_id=tokenizer.pad_token_id)  # fmt: skip
+    decoder = Decoder(config)
+    decoder.initialise(generator(0, "base"))
+    write_model_files(decoder, folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def chat(base: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("chat")
+    rows = [{"instruction": a, "output": b} for a, b in sentences(500)]
+    (folder / "talk.json").write_text(json.dumps(rows))
+    training = TrainSettings(steps=250, batch=8, evaluations=1, device="cpu", learning_rate=0.003)
+    result = finetune("chat", folder / "run", base, DataSettings(train=str(folder / "talk.json")), training=training)
+    assert result.figures["stopped"][0] >= 0.99
+    return folder / "run"
+
+
+def test_a_base_model_learns_to_answer_and_to_stop(chat: Path, capsys: pytest.CaptureFixture[str]):
+    assert AutoTokenizer.from_pretrained(chat).chat_template == PLAIN_TEMPLATE
+    build_app(["generate"])(
+        ["generate", str(chat), "User: two dog\nAssistant:", "--greedy"],
+        exit_on_error=False,
+        result_action="return_value",
+    )
+    assert capsys.readouterr().out == "User: two dog\nAssistant: zwei Hund\n"
+
+
+@pytest.mark.parametrize("method, quantize", [("lora", None), ("dora", None), ("lora", "int8")])
+def test_adapters_learn_a_new_task(chat: Path, tmp_path: Path, method: Any, quantize: str | None):
+    rows = [{"prompt": a, "response": b.upper()} for a, b in sentences(300)]
+    (tmp_path / "talk.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    learning = LearningSettings(method=method, quantize=quantize, rank=8)
+    training = TrainSettings(steps=150, batch=8, evaluations=1, device="cpu", learning_rate=0.01)
+    data = DataSettings(train=str(tmp_path / "talk.jsonl"))
+    before = finetune(
+        "chat", tmp_path / "none", chat, data, training=TrainSettings(steps=1, batch=1, learning_rate=1e-9)
+    )
+    after = finetune("chat", tmp_path / "run", chat, data, learning=learning, training=training)
+    assert after.run.loss.nats_per_token < 0.7 * before.run.loss.nats_per_token
+    assert {path.name for path in (tmp_path / "run").glob("*.safetensors")} == {"adapter_model.safetensors"}
+    assert not any(adapted_layers(load_decoder(tmp_path / "run")))  # merged
+
+
+def test_packed_rows_give_the_loss_of_their_conversations(base: Path):
+    tokenizer = TextTokenizer.from_pretrained(base)
+    tokenizer.chat_template = PLAIN_TEMPLATE
+    talk = [(Message("user", a), Message("assistant", b)) for a, b in sentences(12)]
+    for architecture in ("llama", "gpt2"):  # without and with positions that must begin anew
+        config = from_scratch(architecture, vocab_size=tokenizer.vocab_size, n_layers=2, d_model=32, n_heads=2,
+                              n_kv_heads=2, context_length=64)  # fmt: skip
+        decoder = Decoder(config)
+        decoder.initialise(generator(1, "packed"))
+        objective = CausalObjective(decoder.eval())
+        losses = []
+        for pack in (False, True):
+            examples = ChatEncoder(tokenizer, 64).examples(talk, pack)
+            losses.append(sum(float(objective(**collated([example]))) for example in examples))
+            losses.append(float(objective(**collated(examples))))
+        assert losses == pytest.approx([losses[0]] * 4, rel=1e-5)
+
+
+def test_preferences_are_learned(chat: Path, tmp_path: Path):
+    rows = [{"prompt": a, "chosen": b.lower(), "rejected": b} for a, b in sentences(400) if b.lower() != b]
+    (tmp_path / "pairs.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    training = TrainSettings(steps=60, batch=8, evaluations=1, device="cpu", learning_rate=0.001)
+    data = DataSettings(train=str(tmp_path / "pairs.jsonl"))
+    result = finetune("preference", tmp_path / "run", chat, data, training=training)
+    accuracy, error = result.figures["preferred"]
+    assert accuracy > 0.5 + 2 * (error or 0.01)
+    assert result.run.loss.nats_per_token < 0.6  # ln 2 where it began
+    adapter = finetune(
+        "preference", tmp_path / "lora", chat, data, learning=LearningSettings(method="lora"), training=training
+    )
+    assert adapter.run.loss.nats_per_token < 0.69
+    assert PreferenceWork.needs_base
+
+
+def labelled(path: Path) -> Path:
+    drawn = random.Random(1)
+    words = {"animal": ["dog", "cat"], "colour": ["red", "green", "blue"], "number": ["one", "two"]}
+    rows = []
+    for _ in range(400):
+        label = drawn.choice(sorted(words))
+        rows.append({"text": " ".join(drawn.choice(words[label]) for _ in range(3)), "label": label})
+    path.write_text("\n".join(map(json.dumps, rows)))
+    return path
+
+
+@pytest.mark.parametrize("kind", ["decoder", "encoder"])
+def test_classes_are_learned(kind: str, base: Path, tmp_path: Path):
+    start = base
+    if kind == "encoder":
+        start = tmp_path / "bert"
+        tokenizer = TextTokenizer.from_pretrained(base)
+        config = transformers.BertConfig(vocab_size=tokenizer.vocab_size, hidden_size=32, num_hidden_layers=1,
+                                         num_attention_heads=2, intermediate_size=64, max_position_embeddings=32)  # fmt: skip
+        transformers.BertForMaskedLM(config).save_pretrained(start)
+        tokenizer.save_pretrained(start)
+    training = TrainSettings(steps=150, batch=16, evaluations=1, device="cpu", learning_rate=0.003)
+    data = DataSettings(train=str(labelled(tmp_path / "labels.jsonl")))
+    result = finetune("classification", tmp_path / "run", start, data, training=training)
+    assert result.figures["accuracy"][0] > 0.95
+    model, tokenizer = load_model(tmp_path / "run"), TextTokenizer.from_pretrained(tmp_path / "run")
+    assert [guess.label for guess in classify(model, tokenizer, ["dog dog", "blue", "two one"])] == [
+        "animal",
+        "colour",
+        "number",
+    ]
+    theirs = transformers.AutoModelForSequenceClassification.from_pretrained(tmp_path / "run").eval()
+    ids = torch.tensor([tokenizer.encode("green red")])
+    assert theirs.config.id2label[int(theirs(ids).logits.argmax())] == "colour"
+
+
+def test_only_the_head_learns(base: Path):
+    model = with_classes(load_model(base), ("a", "b"), generator(0, "head"))
+    assert isinstance(model, Decoder) and model.classifier is not None and model.head is None
+
+
+def test_batches_hold_like_lengths_and_every_example_once_an_epoch():
+    examples = [{"inputs_BT": [1] * n, "targets_BT": [2] * n} for n in random.Random(0).choices(range(1, 50), k=130)]
+    made = Examples(examples, 16, seed=3)
+    seen = [made.rows(start, start + 16) for start in range(0, made.per_epoch, 16)]
+    assert sum(len(rows["inputs_BT"]) for rows in seen) == 144  # 130, and 14 again
+    padding = sum(float((rows["targets_BT"] == -100).float().mean()) for rows in seen) / len(seen)
+    assert padding < 0.2
+    again = Examples(examples, 16, seed=3)
+    assert again.rows(32, 48)["inputs_BT"].equal(made.rows(32, 48)["inputs_BT"])
+    assert made.rows(40, 44)["inputs_BT"].shape[0] == 4  # a process's part of a step
+
+
+@pytest.mark.parametrize("settings, why", [
+    (dict(task="poetry"), "known are"),
+    (dict(task="chat"), "begins with a model"),
+    (dict(task="translation", learning=LearningSettings(method="lora")), "nothing to freeze"),
+    (dict(task="translation", data=DataSettings()), "--train"),
+])  # fmt: skip
+def test_what_does_not_fit_together_is_refused(settings: dict[str, Any], why: str, pairs: Path, tmp_path: Path):
+    with pytest.raises(InputError, match=why):
+        finetune(out=tmp_path / "run", **({"data": DataSettings(train=str(pairs))} | settings))
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_run_without_a_token_to_learn_is_refused(base: Path, pairs: Path, tmp_path: Path):
+    with pytest.raises(InputError, match="too long"):
+        finetune("translation", tmp_path / "run", base, DataSettings(train=str(pairs), longest_target=2))
+    encoder = tmp_path / "bert"
+    config = transformers.BertConfig(vocab_size=320, hidden_size=16, num_hidden_layers=1, num_attention_heads=2)
+    transformers.BertForMaskedLM(config).save_pretrained(encoder)
+    TextTokenizer.from_pretrained(base).save_pretrained(encoder)
+    assert isinstance(load_model(encoder), Encoder)
+    with pytest.raises(InputError, match="encoder, which cannot write"):
+        finetune("translation", tmp_path / "run", encoder, DataSettings(train=str(pairs)))
+    with pytest.raises(InputError, match="no head to learn"):
+        finetune(
+            "chat",
+            tmp_path / "run",
+            base,
+            DataSettings(train=str(_talk(tmp_path))),
+            learning=LearningSettings(method="head"),
+        )
+
+
+def _talk(folder: Path) -> Path:
+    path = folder / "talk.json"
+    path.write_text(json.dumps([{"prompt": a, "response": b} for a, b in sentences(60)]))
+    return path

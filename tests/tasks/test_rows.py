@@ -1,0 +1,149 @@
+"""Task data: every shape is read, and what cannot be used is named by line and counted."""
+
+import gzip
+import json
+from pathlib import Path
+
+import pytest
+
+from wordloom.core.errors import InputError
+from wordloom.tasks.labels import read_labelled
+from wordloom.tasks.messages import (
+    ChatEncoder,
+    conversation_of,
+    packed,
+    preference_of,
+    read_conversations,
+    read_preferences,
+)
+from wordloom.tasks.pairs import SUMMARIZATION, TRANSLATION, Pair, read_pairs
+from wordloom.tasks.rows import LONGEST_ROW, Intake
+from wordloom.tokens.chat import PLAIN_TEMPLATE, Message
+from wordloom.tokens.train import train_tokenizer
+from wordloom.training.objectives import IGNORED
+
+
+def test_pairs_in_every_form(tmp_path: Path):
+    expected = [Pair("Ein Hund.", ("A dog.",)), Pair("你好", ("Hello",))]
+    (tmp_path / "a.jsonl").write_text("\n".join(json.dumps({"src": p.source, "tgt": p.targets[0]}) for p in expected))
+    (tmp_path / "a.json").write_text(json.dumps([{"source": p.source, "target": p.targets[0]} for p in expected]))
+    with gzip.open(tmp_path / "a.tsv.gz", "wt", encoding="utf-8") as file:
+        file.write("".join(f"x\t{p.source}\t{p.targets[0]}\n" for p in expected))
+    (tmp_path / "a.zh").write_text("".join(f"{p.source}\n" for p in expected), encoding="utf-8")
+    (tmp_path / "a.en").write_text("".join(f"{p.targets[0]}\n" for p in expected))
+    for where, columns in (("a.jsonl", None), ("a.json", None), ("a.tsv.gz", ("2", "3"))):
+        source, target = columns or (None, None)
+        assert read_pairs(str(tmp_path / where), TRANSLATION, Intake(), source, target) == expected
+    assert read_pairs(f"{tmp_path}/a.zh,{tmp_path}/a.en", TRANSLATION, Intake()) == expected
+    (tmp_path / "a.en").write_text("one line\n")
+    with pytest.raises(InputError, match=r"a.zh has 2, .*a.en has 1"):
+        read_pairs(f"{tmp_path}/a.zh,{tmp_path}/a.en", TRANSLATION, Intake())
+
+
+def test_several_references_and_lists_of_sentences(tmp_path: Path):
+    row = {"source": ["First.", "Second."], "target": ["One.", "Two."]}
+    (tmp_path / "a.jsonl").write_text(json.dumps(row))
+    assert read_pairs(str(tmp_path / "a.jsonl"), SUMMARIZATION, Intake()) == [Pair("First. Second.", ("One.", "Two."))]
+
+
+def test_bad_rows_are_named_by_line_and_counted(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    rows = [
+        '{"source": "a", "target": "b"}', "{broken", '{"source": "a"}', '{"source": " ", "target": "b"}', "[1]",
+        '{"source": 3, "target": "b"}', '{"source": "' + "x" * LONGEST_ROW + '", "target": "b"}', "", "[" * 10**5,
+        '{"source": "c", "target": "d"}',
+    ]  # fmt: skip
+    path = tmp_path / "rows.jsonl"
+    path.write_text("\n".join(rows))
+    intake = Intake()
+    assert read_pairs(str(path), TRANSLATION, intake) == [Pair("a", ("b",)), Pair("c", ("d",))]
+    assert [each.line for each in intake.refused] == [2, 3, 4, 5, 6, 7, 9]
+    reasons = " / ".join(each.why for each in intake.refused)
+    for word in (
+        "not JSON",
+        'no field "target"',
+        '"source" is empty',
+        "a list where",
+        "is int",
+        "characters",
+        "nested",
+    ):
+        assert word in reasons
+    intake.report()
+    said = " ".join(capsys.readouterr().err.split())
+    assert "line 2: not JSON" in said and "7 rows in all" in said
+    with pytest.raises(InputError, match="line 2"):
+        read_pairs(str(path), TRANSLATION, Intake(strict=True))
+    path.write_text("{}\n")
+    with pytest.raises(InputError, match="no row that can be used"):
+        read_pairs(str(path), TRANSLATION, Intake())
+
+
+OPENAI = {"messages": [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello"}]}
+SHAREGPT = {"conversations": [{"from": "human", "value": "Hi"}, {"from": "gpt", "value": "Hello"}]}
+SPEAKERS = {"turns": [{"speaker": "USER", "utterance": "Hi"}, {"speaker": "SYSTEM", "utterance": "Hello"}]}
+
+
+@pytest.mark.parametrize("row", [
+    OPENAI, SHAREGPT, SPEAKERS, {"instruction": "Hi", "input": "", "output": "Hello"},
+    {"instruction": "Hi", "response": "Hello"}, {"prompt": "Hi", "response": "Hello"},
+    {"question": "Hi", "answer": "Hello"}, {"instruction": "Hi", "instances": [{"input": "", "output": "Hello"}]},
+])  # fmt: skip
+def test_conversations_in_every_shape(row: dict[str, object]):
+    assert conversation_of(row) == (Message("user", "Hi"), Message("assistant", "Hello"))
+
+
+def test_preferences_in_every_shape():
+    transcript = "\n\nHuman: Hi\n\nAssistant: Hello\n\nHuman: Bye\n\nAssistant: "
+    found = preference_of({"chosen": transcript + "See you.", "rejected": transcript + "Go away."})
+    assert found.chosen[:-1] == found.rejected[:-1] and len(found.chosen) == 4
+    assert found.rejected[-1] == Message("assistant", "Go away.")
+    found = preference_of({"prompt": "Hi", "chosen": "Hello", "rejected": "No"})
+    assert found.chosen == (Message("user", "Hi"), Message("assistant", "Hello"))
+    with pytest.raises(ValueError, match="same"):
+        preference_of({"prompt": "Hi", "chosen": "a", "rejected": "a"})
+    with pytest.raises(ValueError, match="transcript"):
+        preference_of({"chosen": "a", "rejected": "b"})
+
+
+def test_bad_conversations_are_counted(tmp_path: Path):
+    bad = [
+        {"messages": []}, {"messages": [{"role": "user"}]}, {"messages": [{"role": "robot", "content": "x"}]},
+        {"messages": [{"role": "assistant", "content": "x"}]}, {"instruction": "x", "output": ""}, {"text": "x"},
+    ]  # fmt: skip
+    path = tmp_path / "talk.jsonl"
+    path.write_text("\n".join(map(json.dumps, [OPENAI, *bad])))
+    intake = Intake()
+    assert len(read_conversations(str(path), intake)) == 1
+    assert [each.line for each in intake.refused] == [2, 3, 4, 5, 6, 7]
+    path.write_text(json.dumps({"prompt": "Hi", "chosen": "Hello", "rejected": "No"}) + "\n" + json.dumps(OPENAI))
+    intake = Intake()
+    assert len(read_preferences(str(path), intake)) == 1
+    assert intake.refused[0].line == 2
+
+
+def test_labels_of_texts(tmp_path: Path):
+    (tmp_path / "a.tsv").write_text("good\tA fine film.\nbad\n")
+    intake = Intake()
+    assert read_labelled(str(tmp_path / "a.tsv"), intake) == [("A fine film.", "good")]
+    assert "label, a tab and a text" in intake.refused[0].why
+    (tmp_path / "a.jsonl").write_text('{"sentence": "好", "label": 1}\n{"sentence": "x", "label": [1]}')
+    assert read_labelled(str(tmp_path / "a.jsonl"), intake) == [("好", "1")]
+
+
+def test_rows_are_packed_tightly():
+    lengths = [7, 5, 5, 3, 2, 2, 1, 9]
+    rows = packed(lengths, 10)
+    assert sorted(index for row in rows for index in row) == list(range(8))
+    assert all(sum(lengths[index] for index in row) <= 10 for row in rows) and len(rows) == 4
+
+
+def test_conversations_that_do_not_fit_lose_turns_or_are_left_out():
+    tokenizer = train_tokenizer(["abc"], "byte")
+    tokenizer.chat_template = PLAIN_TEMPLATE
+    exchange = (Message("user", "ab"), Message("assistant", "cd"))
+    encoder = ChatEncoder(tokenizer, 60)
+    found = encoder.examples([exchange, exchange * 3, (Message("user", "x" * 80), exchange[1])], pack=False)
+    assert (len(found), encoder.n_cut, encoder.n_dropped) == (2, 1, 1)
+    targets = found[1]["targets_BT"]
+    assert isinstance(targets, list)
+    assert tokenizer.decode([token for token in targets if token != IGNORED]) == " cd<|endoftext|>" * 2
