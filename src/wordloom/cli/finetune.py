@@ -19,7 +19,10 @@ _NEXT = {
     "summarization": 'summarize {} "..."',
     "chat": "chat {}",
     "preference": "chat {}",
+    "classification": 'classify {} "..."',
+    "fill-mask": 'fill {} "... [MASK] ..."',
 }
+"""What to do with the model of each task."""
 
 
 def finetune(
@@ -51,7 +54,7 @@ def finetune(
         from scratch, with a vocabulary of its own.
     task
         translation, summarization, chat (conversations, also called instructions) preference (DPO on pairs of
-        replies) or classification.
+        replies), classification or fill-mask (hidden tokens of plain text).
     out
         Folder for the run; new or empty.
     resume

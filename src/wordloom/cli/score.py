@@ -15,8 +15,8 @@ from wordloom.text.clean import normalize
 from wordloom.text.documents import ReadOptions, find_files, read_documents
 
 if TYPE_CHECKING:
-    from wordloom.api import LanguageModel
     from wordloom.evaluation.perplexity import Score
+    from wordloom.tokens.tokenizer import TextTokenizer
 
 _SHOWN = 400
 
@@ -36,7 +36,8 @@ def score(
     """Tell how probable a model finds a text: log P(x1..xn) = Σ log P(xi | x<i).
 
     Prints the log-probability of every token and of the whole, perplexity and bits per byte. A text longer
-    than the context is read in overlapping windows.
+    than the context is read in overlapping windows. A masked model (BERT) gives the pseudo-log-likelihood: every token
+    from all others.
 
         wordloom score runs/quickstart "To be, or not to be, that is the question."
         wordloom score runs/mine --file chapter.txt --stride 64
@@ -66,22 +67,43 @@ def score(
             raise InputError(f"{file}: holds {len(documents)} documents; score takes one text.")
         text = normalize(documents[0].text)
     assert text is not None
-    from wordloom.api import load
+    from wordloom.checkpoint.folder import load_model
+    from wordloom.checkpoint.hub import resolve
+    from wordloom.core.hardware import probe
     from wordloom.evaluation.perplexity import score as score_text
+    from wordloom.evaluation.pseudo import pseudo_score
+    from wordloom.model.decoder import Decoder
+    from wordloom.model.encoder import Encoder
+    from wordloom.tokens.tokenizer import TextTokenizer
 
-    loaded = load(model, device)
+    folder = resolve(model)
+    loaded, tokenizer = load_model(folder, probe(device).device), TextTokenizer.from_pretrained(folder)
     with progress("Scoring", None, "tokens") as bar:
-        result = score_text(loaded.decoder, loaded.tokenizer, text, stride, bos, on_tokens=bar.advance)
+        if isinstance(loaded, Encoder):
+            if stride is not None:
+                raise InputError("--stride is for models that read from left to right; this one is an encoder.")
+            result = pseudo_score(loaded, tokenizer, text, on_tokens=bar.advance)
+        elif isinstance(loaded, Decoder):
+            result = score_text(loaded, tokenizer, text, stride, bos, on_tokens=bar.advance)
+        else:
+            raise InputError(f"{model}: has an encoder and a decoder: it scores pairs of texts, not one.")
     if html is not None:
-        _write_page(html, model, loaded, result)
+        _write_page(html, model, tokenizer, result)
     if json:
         tokens = [
-            {"token": token, "text": loaded.tokenizer.decode([token]), "log_probability": value}
+            {"token": token, "text": tokenizer.decode([token]), "log_probability": value}
             for token, value in zip(result.token_ids, result.log_probabilities, strict=True)
         ]
         print_json({"model": model, **result.figures(), "per_token": tokens})
         return
-    console.print(_heat(loaded, result))
+    console.print(_heat(tokenizer, result))
+    if isinstance(loaded, Encoder):
+        say(
+            f"\npseudo-log-likelihood {result.log_probability:,.3f} nats over {len(result.token_ids):,} tokens\n"
+            f"pseudo-perplexity {result.perplexity:,.2f} per token: every token from all others; not to be compared with a "
+            "perplexity"
+        )
+        return
     say(
         f"\nlog P {result.log_probability:,.3f} nats over {len(result.token_ids):,} tokens, {result.scored_bytes:,} bytes\n"
         f"perplexity {result.perplexity:,.2f} per token, {result.bits_per_byte:.3f} bits per byte\n"
@@ -90,7 +112,7 @@ def score(
     )
 
 
-def _write_page(path: Path, name: str, model: "LanguageModel", result: "Score") -> None:
+def _write_page(path: Path, name: str, tokenizer: "TextTokenizer", result: "Score") -> None:
     import jinja2
 
     from wordloom.core.files import write_atomically
@@ -99,19 +121,19 @@ def _write_page(path: Path, name: str, model: "LanguageModel", result: "Score") 
     environment = jinja2.Environment(loader=jinja2.PackageLoader("wordloom.evaluation"), autoescape=True)
     page = environment.get_template("heat.html.jinja").render(
         model=name, n=len(result.token_ids), perplexity=result.perplexity, bits=result.bits_per_byte,
-        tokens=pieces(model.tokenizer, result),
+        tokens=pieces(tokenizer, result),
     )  # fmt: skip
     write_atomically(path, page)
 
 
-def _heat(model: "LanguageModel", result: "Score") -> Text:
+def _heat(tokenizer: "TextTokenizer", result: "Score") -> Text:
     """Every token with its log-probability under it in colour: green expected, red surprising."""
     line = Text()
     pairs = list(zip(result.token_ids, result.log_probabilities, strict=True))
     for token, value in pairs[:_SHOWN]:
         surprise = -value / math.log(2)
         style = "green" if surprise < 2 else "yellow" if surprise < 6 else "red"
-        line.append(model.tokenizer.show(token), style=f"bold {style}")
+        line.append(tokenizer.show(token), style=f"bold {style}")
         line.append(f" {value:.2f}  ", style="dim")
     if len(pairs) > _SHOWN:
         line.append(f"... {len(pairs) - _SHOWN:,} more tokens (all of them with --json)", style="dim")

@@ -8,6 +8,7 @@ from wordloom.model.config import ModelConfig, Rope
 
 Architecture = Literal["llama", "qwen3", "gpt2", "gpt_neox"]
 PairArchitecture = Literal["marian", "bart", "t5"]
+EncoderArchitecture = Literal["bert", "roberta", "distilbert"]
 
 
 def _rounded(size: float, multiple: int = 32) -> int:
@@ -153,3 +154,54 @@ def encoder_decoder_from_scratch(
         output_bias=architecture != "t5",
         scale_output=architecture == "t5",
     )
+
+
+def encoder_from_scratch(
+    architecture: EncoderArchitecture,
+    *,
+    vocab_size: int,
+    n_layers: int,
+    d_model: int,
+    n_heads: int,
+    context_length: int,
+    dropout: float,
+    pad_token_id: int,
+) -> ModelConfig:
+    """The configuration of a fresh model that fills in hidden tokens (Devlin et al. 2019, in its small sizes).
+
+    Raises:
+        InputError: the sizes do not fit together.
+    """
+    if d_model % n_heads:
+        raise InputError(f"--width {d_model}: must be a multiple of --heads {n_heads}.")
+    bert = ModelConfig(
+        family=architecture,
+        vocab_size=vocab_size,
+        n_layers=n_layers,
+        d_model=d_model,
+        n_heads=n_heads,
+        n_kv_heads=n_heads,
+        d_head=d_model // n_heads,
+        d_mlp=4 * d_model,
+        context_length=context_length,
+        norm="layernorm",
+        norm_eps=1e-12,
+        post_norm=True,
+        final_norm=False,
+        embedding_norm=True,
+        token_types=0 if architecture == "distilbert" else 1 if architecture == "roberta" else 2,
+        causal=False,
+        activation="gelu",
+        gated_mlp=False,
+        qkv_bias=True,
+        attention_output_bias=True,
+        mlp_bias=True,
+        head_activation="gelu",
+        output_bias=True,
+        embedding_dropout=dropout,
+        residual_dropout=dropout,
+        pad_token_id=pad_token_id,
+    )
+    if architecture == "roberta":
+        return replace(bert, position_offset=pad_token_id + 1, skip_padding=True)
+    return bert

@@ -6,6 +6,7 @@ from typing import Any
 from wordloom.core.errors import InputError
 from wordloom.tasks.chat_work import ChatWork, PreferenceWork
 from wordloom.tasks.labels import ClassificationWork
+from wordloom.tasks.masked import MaskedWork
 from wordloom.tasks.pair_work import PairWork
 from wordloom.tasks.settings import DataSettings, FreshSettings, LearningSettings
 from wordloom.tasks.work import Settings, TaskResult, Work
@@ -15,7 +16,7 @@ from wordloom.training.state import latest_checkpoint, read_run
 
 WORKS: dict[str, type[Work[Any]]] = {
     "translation": PairWork, "summarization": PairWork, "chat": ChatWork, "preference": PreferenceWork,
-    "classification": ClassificationWork,
+    "classification": ClassificationWork, "fill-mask": MaskedWork,
 }  # fmt: skip
 """Trainings by the name of the task."""
 

@@ -1,5 +1,7 @@
 """Training for tasks that turn texts into texts."""
 
+from typing import cast, get_args
+
 from tokenizers.processors import TemplateProcessing
 
 from wordloom.core.console import progress
@@ -9,7 +11,7 @@ from wordloom.evaluation.overlap import rouge, sacrebleu_score
 from wordloom.model.build import Model, build
 from wordloom.model.decoder import Decoder
 from wordloom.model.encoder_decoder import EncoderDecoder
-from wordloom.model.presets import encoder_decoder_from_scratch
+from wordloom.model.presets import PairArchitecture, encoder_decoder_from_scratch
 from wordloom.tasks.apply import PairWriter
 from wordloom.tasks.pairs import PAIR_TASKS, Pair, PairEncoder, read_pairs
 from wordloom.tasks.rows import Intake
@@ -71,8 +73,11 @@ class PairWork(Work[Pair]):
         """An encoder-decoder with a vocabulary of its own."""
         tokenizer, fresh, data = self._tokenizer(), self.settings.fresh, self.settings.data
         assert tokenizer.eos_token_id is not None and tokenizer.pad_token_id is not None
+        arch = fresh.arch or "marian"
+        if arch not in get_args(PairArchitecture):
+            raise InputError(f"--arch {arch}: {self.settings.task} takes {', '.join(get_args(PairArchitecture))}.")
         config = encoder_decoder_from_scratch(
-            fresh.arch, vocab_size=tokenizer.vocab_size, n_layers=fresh.layers, d_model=fresh.width,
+            cast(PairArchitecture, arch), vocab_size=tokenizer.vocab_size, n_layers=fresh.layers, d_model=fresh.width,
             n_heads=fresh.heads, context_length=max(data.longest_source, data.longest_target),
             dropout=fresh.dropout, eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id,
         )  # fmt: skip

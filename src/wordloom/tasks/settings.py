@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from wordloom.core.errors import InputError
-from wordloom.model.presets import PairArchitecture
+from wordloom.model.presets import EncoderArchitecture, PairArchitecture
 
 Method = Literal["full", "lora", "dora", "head"]
 
@@ -27,7 +27,7 @@ class DataSettings:
     strict: bool = False
     """Stop at the first row that cannot be used; without it such rows are named, counted and left out."""
     longest_source: int = 512
-    """Most tokens of a source; a longer one loses its end."""
+    """Most tokens of a source; a longer one loses its end. fill-mask: tokens that are seen at once."""
     longest_target: int = 256
     """Most tokens of a target; a longer one is left out."""
 
@@ -41,10 +41,11 @@ class DataSettings:
 class FreshSettings:
     """The shape of a model that is made for the task, where none is given to begin with."""
 
-    arch: PairArchitecture = "marian"
-    """marian (the original Transformer), bart (learned positions) or t5 (pre-norm, biases by distance)."""
+    arch: PairArchitecture | EncoderArchitecture | None = None
+    """For texts from texts marian (the original Transformer, the default), bart (learned positions) or t5 (pre-norm,
+    biases by distance); for hidden tokens bert (the default), roberta or distilbert."""
     layers: int = 3
-    """Blocks of the encoder, and as many of the decoder."""
+    """Blocks; with a decoder, as many of it again."""
     width: int = 256
     """Width of the residual stream (d_model)."""
     heads: int = 4
@@ -81,6 +82,10 @@ class LearningSettings:
     """Label smoothing of a model with an encoder: the part of the probability that goes to all other tokens."""
     beta: float = 0.1
     """preference: how strongly the model may leave the one it began as; smaller is freer."""
+    masking: Literal["token", "word", "span"] = "word"
+    """fill-mask: what is hidden together: a token, all tokens of a word, or a few words in a row."""
+    hidden: float = 0.15
+    """fill-mask: the part of the tokens that is to be predicted."""
     pack: bool = True
     """chat: put several conversations into one row, each seeing itself only."""
 
@@ -91,6 +96,8 @@ class LearningSettings:
             )
         if not 0 < self.layer_decay <= 1:
             raise InputError(f"--layer-decay must be above 0 and at most 1, got {self.layer_decay}.")
+        if not 0 < self.hidden < 1:
+            raise InputError(f"--hidden must be above 0 and below 1, got {self.hidden}.")
         if self.beta <= 0:
             raise InputError(f"--beta must be above 0, got {self.beta}.")
         if not 0 <= self.smoothing < 1:

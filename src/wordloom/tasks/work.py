@@ -131,6 +131,9 @@ class Work(ABC, Generic[Row]):
     def objective(self, model: Model) -> Objective:
         """What is minimised."""
 
+    change: Callable[[Example, int], Example] | None = None
+    """See `training.examples.Examples`."""
+
     def fresh(self) -> tuple[Model, TextTokenizer]:
         """A model from scratch, where the task has one."""
         raise NotImplementedError
@@ -208,8 +211,9 @@ class Work(ABC, Generic[Row]):
         }
         objective = self.objective(model)
         setup = set_up_tuning(
-            objective, encoded.train, encoded.held_out, training, self.settings.table(), self.derived, world, restore
-        )
+            objective, encoded.train, encoded.held_out, training, self.settings.table(), self.derived, world, restore,
+            self.change,
+        )  # fmt: skip
         return setup, ExampleMaterial(tokenizer, encoded.held_out, encoded.texts, table)
 
     def _tuned_by_method(self, model: Model) -> Model:

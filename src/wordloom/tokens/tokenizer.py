@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 TOKENIZER, TOKENIZER_CONFIG, CHAT_TEMPLATE = "tokenizer.json", "tokenizer_config.json", "chat_template.jinja"
-_SPECIAL = ("bos_token", "eos_token", "unk_token", "pad_token")
+_SPECIAL = ("bos_token", "eos_token", "unk_token", "pad_token", "mask_token", "cls_token", "sep_token")
 _PAIRS = (("vocab.json", "merges.txt"), ("encoder.json", "vocab.bpe"))
 
 
@@ -31,7 +31,8 @@ class TextTokenizer:
         """
         Args:
             backend: the tokenizer proper.
-            special_tokens: which token plays which part: keys among bos_token, eos_token, unk_token, pad_token.
+            special_tokens: which token plays which part: keys among bos_token, eos_token, unk_token,
+                pad_token, mask_token, cls_token, sep_token.
             model_max_length: the context length of the model it belongs to.
             chat_template: Jinja source, kept and saved, not run here.
         """
@@ -95,6 +96,16 @@ class TextTokenizer:
     def pad_token_id(self) -> int | None:
         """Id that fills up batches."""
         return self._id("pad_token")
+
+    @property
+    def mask_token(self) -> str | None:
+        """The token that stands where one is hidden."""
+        return self.special_tokens.get("mask_token")
+
+    @property
+    def mask_token_id(self) -> int | None:
+        """Its id."""
+        return self._id("mask_token")
 
     @property
     def vocab_size(self) -> int:

@@ -32,9 +32,17 @@ class Examples:
 
     Args:
         batch: examples in an optimizer step.
+        change: makes of an example and a seed what is learned this time.
     """
 
-    def __init__(self, examples: Sequence[Example], batch: int, seed: int):
+    def __init__(
+        self,
+        examples: Sequence[Example],
+        batch: int,
+        seed: int,
+        change: Callable[[Example, int], Example] | None = None,
+    ):
+        self._change = change
         self.examples, self.batch, self._seed = examples, min(batch, len(examples)), seed
         self._lengths = np.array([tokens_of(each) for each in examples])
         self.n_batches = -(-len(examples) // self.batch)
@@ -43,7 +51,10 @@ class Examples:
     def rows(self, begin: int, end: int) -> Rows:
         """Samples begin .. end - 1, which are of one batch; short columns are filled up."""
         epoch, first = divmod(begin, self.per_epoch)
-        return collated([self.examples[index] for index in self._order(epoch)[first : first + end - begin]])
+        chosen = [self.examples[index] for index in self._order(epoch)[first : first + end - begin]]
+        if self._change is not None:
+            chosen = [self._change(each, derive_seed(self._seed, "change", begin + n)) for n, each in enumerate(chosen)]
+        return collated(chosen)
 
     @functools.lru_cache(maxsize=2)  # noqa: B019 - one object a run
     def _order(self, epoch: int) -> np.ndarray[Any, Any]:

@@ -30,6 +30,7 @@ def set_up_tuning(
     derived: list[Derived],
     world: World,
     restore: Callable[[Learner], tuple[int, int]],
+    change: Callable[[Example, int], Example] | None = None,
 ) -> Setup:
     """Place the model, fit it to memory, time it and plan the run.
 
@@ -39,6 +40,7 @@ def set_up_tuning(
         settings: all settings, as run.toml keeps them.
         derived: what of them follows from others.
         restore: see `setup.set_up`.
+        change: see `Examples`.
 
     Raises:
         InputError: no target counts: the run would learn nothing.
@@ -52,7 +54,7 @@ def set_up_tuning(
     peak = world.agreed(matmul_peak(device, torch.bfloat16 if bf16 else torch.float32))
     model, config = objective.model.to(device), objective.model.config
     assert training.batch
-    examples = Examples(train, training.batch, training.seed)
+    examples = Examples(train, training.batch, training.seed, change)
     training = replace(training, batch=examples.batch)
     assert training.batch
     if training.recompute:
