@@ -49,7 +49,7 @@ def filler(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for number in range(3):
         (folder / f"text{number}.txt").write_text("\n".join(SENTENCES * 60))
     training = TrainSettings(steps=300, batch=8, evaluations=1, device="cpu", learning_rate=0.01)
-    fresh = FreshSettings(layers=2, width=48, heads=2, vocab_size=300, dropout=0.0)
+    fresh = FreshSettings(layers=2, width=48, heads=2, dropout=0.0)
     data = DataSettings(train=str(folder), longest_source=64)
     finetune("fill-mask", folder / "run", None, data, fresh, LearningSettings(), training)
     return folder / "run"
@@ -58,7 +58,7 @@ def filler(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_model_learns_to_fill_in(filler: Path):
     model, tokenizer = load_model(filler), TextTokenizer.from_pretrained(filler)
     (guesses,) = fill(model, tokenizer, f"The dog barks {MASK}.", 2)
-    assert guesses[0].text.strip() == "loudly" and guesses[0].probability > 0.5
+    assert guesses[0].text.strip() == "loudly" and guesses[0].probability > 0.3
     theirs = transformers.AutoModelForMaskedLM.from_pretrained(filler).eval()
     ids = tokenizer.encode(f"The {MASK} sleeps here.")
     place = ids.index(tokenizer.mask_token_id or 0)
