@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import torch
 import transformers
-from wordloom.evaluation.pseudo import pseudo_score
 
 from wordloom.checkpoint.folder import load_model
 from wordloom.core.errors import InputError
+from wordloom.evaluation.pseudo import pseudo_score
 from wordloom.model.encoder import Encoder
 from wordloom.tasks.finetune import finetune
 from wordloom.tasks.masked import MASK, Masking, fill, masked_tokenizer

@@ -21,6 +21,7 @@ _COMMANDS = {
     "summarize": "Summarize a text, or each line of a file.",
     "fill": "Tell what may stand where a token is hidden.",
     "classify": "Tell the class of a text, or of each line of a file.",
+    "rescore": "Choose among the hypotheses of a speech recogniser with a language model.",
     "report": "Lay several training runs side by side on one page.",
     "generate": "Let a model write.",
     "chat": "Talk with a model.",

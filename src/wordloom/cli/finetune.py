@@ -53,7 +53,7 @@ def finetune(
         The model to begin with: a folder, or a hub model such as owner/name; without one, an encoder-decoder is made
         from scratch, with a vocabulary of its own.
     task
-        translation, summarization, chat (conversations, also called instructions) preference (DPO on pairs of
+        translation, summarization, chat (conversations, also called instructions), preference (DPO on pairs of
         replies), classification or fill-mask (hidden tokens of plain text).
     out
         Folder for the run; new or empty.
