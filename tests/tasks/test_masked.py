@@ -16,7 +16,7 @@ from wordloom.tasks.masked import MASK, Masking, fill, masked_tokenizer
 from wordloom.tasks.settings import DataSettings, FreshSettings, LearningSettings
 from wordloom.tokens.tokenizer import TextTokenizer
 from wordloom.tokens.train import train_tokenizer
-from wordloom.training.objectives import IGNORED
+from wordloom.training.cross_entropy import IGNORED
 from wordloom.training.settings import TrainSettings
 
 SENTENCES = ["The dog barks loudly.", "The cat sleeps here.", "A bird sings loudly.", "Eine Katze schläft.", "狗在叫。"]

@@ -20,7 +20,7 @@ from wordloom.tasks.pairs import SUMMARIZATION, TRANSLATION, Pair, read_pairs
 from wordloom.tasks.rows import LONGEST_ROW, Intake
 from wordloom.tokens.chat import PLAIN_TEMPLATE, Message
 from wordloom.tokens.train import train_tokenizer
-from wordloom.training.objectives import IGNORED
+from wordloom.training.cross_entropy import IGNORED
 
 
 def test_pairs_in_every_form(tmp_path: Path):

@@ -15,8 +15,8 @@ from wordloom.model.feedforward import FeedForward
 from wordloom.tokens.batches import Samples
 from wordloom.tokens.shards import Dataset
 from wordloom.training.guards import NotFinite, check_causality
-from wordloom.training.loop import pretrain
 from wordloom.training.objectives import Loss
+from wordloom.training.pretrain import pretrain
 from wordloom.training.state import latest_checkpoint
 
 from ..conftest import random_decoder, tiny_config

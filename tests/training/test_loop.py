@@ -19,8 +19,9 @@ from wordloom.tokens.shards import Dataset
 from wordloom.tokens.tokenizer import TextTokenizer
 from wordloom.training import learner as learner_module
 from wordloom.training.history import read_metrics
-from wordloom.training.loop import Result, pretrain, resume
+from wordloom.training.loop import Result
 from wordloom.training.objectives import CausalObjective
+from wordloom.training.pretrain import pretrain, resume
 from wordloom.training.report import Sample, Showcase
 from wordloom.training.settings import TrainSettings
 from wordloom.training.state import latest_checkpoint, read_run

@@ -10,7 +10,8 @@ from torch.nn import functional
 
 from wordloom.model.decoder import Decoder
 from wordloom.tokens.shards import Split, TokenStream
-from wordloom.training.objectives import IGNORED, CausalObjective, causal_loss, cross_entropy, evaluate
+from wordloom.training.cross_entropy import IGNORED, cross_entropy
+from wordloom.training.objectives import CausalObjective, causal_loss, evaluate
 
 from ..conftest import random_decoder, tiny_config
 

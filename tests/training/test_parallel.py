@@ -12,8 +12,8 @@ import pytest
 from wordloom.core.errors import InputError
 from wordloom.tokens.shards import Dataset
 from wordloom.training.history import read_metrics
-from wordloom.training.loop import pretrain
 from wordloom.training.parallel import World
+from wordloom.training.pretrain import pretrain
 from wordloom.training.settings import ModelSettings, TrainSettings
 from wordloom.training.setup import Corpus, set_up
 
@@ -26,7 +26,7 @@ WORKER = """
 import json, os, sys
 import torch
 from pathlib import Path
-from wordloom.training.loop import pretrain
+from wordloom.training.pretrain import pretrain
 from wordloom.training.settings import ModelSettings, TrainSettings
 data, out = Path(sys.argv[1]), Path(sys.argv[2])
 torch.distributed.init_process_group("gloo")

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from wordloom.core.errors import InputError
 from wordloom.tokens.shards import Dataset
 from wordloom.training.comparison import compare
-from wordloom.training.loop import pretrain
+from wordloom.training.pretrain import pretrain
 from wordloom.training.report import ticks
 
 from .runs import MODEL, TRAINING

@@ -18,7 +18,7 @@ from wordloom.tokens.shards import Dataset
 from wordloom.tokens.tokenizer import TextTokenizer
 from wordloom.training.history import History, read_metrics
 from wordloom.training.interrupt import Interrupted
-from wordloom.training.loop import pretrain, resume
+from wordloom.training.pretrain import pretrain, resume
 from wordloom.training.report import Sample, Showcase
 from wordloom.training.settings import TrainSettings
 from wordloom.training.state import latest_checkpoint, read_run
@@ -56,7 +56,7 @@ RUN = """
 import sys
 from dataclasses import replace
 from pathlib import Path
-from wordloom.training.loop import pretrain, resume
+from wordloom.training.pretrain import pretrain, resume
 from wordloom.training.settings import ModelSettings, TrainSettings
 from wordloom.training.state import latest_checkpoint
 data, out = Path(sys.argv[1]), Path(sys.argv[2])

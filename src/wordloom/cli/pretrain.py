@@ -48,18 +48,18 @@ def pretrain(
         Folder for the run; new or empty.
     """
     from wordloom.cli.show import prompts_from, showing
-    from wordloom.training import loop
+    from wordloom.training import pretrain as work
     from wordloom.training.state import read_run
 
     if resume is not None:
         if data is not None or out is not None or model != ModelSettings() or training != TrainSettings():
             raise InputError("--resume continues a run with its own corpus and settings: leave everything else out.")
         folder = Path(read_run(resume).get("data", {}).get("folder", ""))
-        result = loop.resume(resume, showing(prompt or prompts_from(Dataset.open(folder))))
+        result = work.resume(resume, showing(prompt or prompts_from(Dataset.open(folder))))
     else:
         if data is None or out is None:
             raise InputError("name the corpus and --out, as in: wordloom pretrain data/mine --out runs/mine")
-        result = loop.pretrain(data, out, model, training, showing(prompt or prompts_from(Dataset.open(data))))
+        result = work.pretrain(data, out, model, training, showing(prompt or prompts_from(Dataset.open(data))))
     print_json(as_json(result)) if json else say(summary(result))
 
 

@@ -32,7 +32,7 @@ def quickstart(*, out: Path = Path("runs/quickstart"), steps: int = 2000, json: 
         Optimizer steps; 2,000 take about a minute and a half on two cores.
     """
     from wordloom.cli.show import showing
-    from wordloom.training.loop import pretrain, resume
+    from wordloom.training.pretrain import pretrain, resume
     from wordloom.training.state import latest_checkpoint
 
     training = TrainSettings(steps=steps, batch=8, evaluations=6)

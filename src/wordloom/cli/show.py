@@ -12,7 +12,7 @@ from wordloom.training.report import NextTokens, Sample, Showcase
 
 
 def showing(prompts: list[str], length: int = 150) -> Callable[[Model, TextTokenizer], Showcase]:
-    """A function for `training.loop.pretrain` that continues prompts and lists next tokens after them."""
+    """A function for `training.pretrain.pretrain` that continues prompts and lists next tokens after them."""
 
     def show(decoder: Model, tokenizer: TextTokenizer) -> Showcase:
         assert isinstance(decoder, Decoder)

@@ -18,8 +18,9 @@ from wordloom.tasks.settings import DataSettings
 from wordloom.tasks.work import SHOWN, Encoded, Figures, Work
 from wordloom.tokens.chat import PLAIN_TEMPLATE, Lesson, render
 from wordloom.tokens.tokenizer import TextTokenizer
+from wordloom.training.cross_entropy import IGNORED
 from wordloom.training.examples import Example, collated
-from wordloom.training.objectives import IGNORED, CausalObjective, Objective, PreferenceObjective
+from wordloom.training.objectives import CausalObjective, Objective, PreferenceObjective
 from wordloom.training.report import Sample, Showcase
 
 _SAMPLE_TOKENS = 200

@@ -34,13 +34,13 @@ def finetune(
 
     Args:
         task: a name in `WORKS`.
-        out: run folder, as in `training.loop.pretrain`.
+        out: run folder, as in `training.pretrain.pretrain`.
         base: the model to begin with; None makes one from scratch, where the task has one.
         data, fresh, learning, training: see their fields.
 
     Raises:
         InputError: the settings, the examples or the output folder cannot be used.
-        NotFinite, Interrupted: see `training.loop.pretrain`.
+        NotFinite, Interrupted: see `training.pretrain.pretrain`.
     """
     if task not in WORKS:
         raise InputError(f"--task {task}: known are {', '.join(WORKS)}.")

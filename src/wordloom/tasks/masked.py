@@ -20,8 +20,9 @@ from wordloom.text.clean import normalize
 from wordloom.text.documents import ReadOptions, find_files, read_documents
 from wordloom.tokens.tokenizer import TextTokenizer
 from wordloom.tokens.train import default_vocab_size, train_tokenizer
+from wordloom.training.cross_entropy import IGNORED
 from wordloom.training.examples import Example
-from wordloom.training.objectives import IGNORED, MaskedObjective, Objective
+from wordloom.training.objectives import MaskedObjective, Objective
 from wordloom.training.report import Sample, Showcase
 
 MASK, OPENING, CLOSING = "[MASK]", "[CLS]", "[SEP]"

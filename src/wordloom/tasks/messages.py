@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 from wordloom.tasks.rows import Intake, text_of, value_of
 from wordloom.tokens.chat import Lesson, Message, lesson
 from wordloom.tokens.tokenizer import TextTokenizer
+from wordloom.training.cross_entropy import IGNORED
 from wordloom.training.examples import Example
-from wordloom.training.objectives import IGNORED
 
 _ROLES = {"human": "user", "gpt": "assistant", "bot": "assistant", "chatgpt": "assistant", "model": "assistant",
           "USER": "user", "SYSTEM": "assistant"}  # fmt: skip

@@ -9,8 +9,8 @@ from wordloom.core.errors import InputError
 from wordloom.model.config import ModelConfig
 from wordloom.tasks.rows import Intake, text_of, texts_of
 from wordloom.tokens.tokenizer import TextTokenizer
+from wordloom.training.cross_entropy import IGNORED
 from wordloom.training.examples import Example
-from wordloom.training.objectives import IGNORED
 
 
 class Pair(NamedTuple):

@@ -12,9 +12,10 @@ from torch import Tensor, nn
 from wordloom.checkpoint.card import write_task_card
 from wordloom.core.randomness import derive_seed
 from wordloom.tokens.tokenizer import TextTokenizer
+from wordloom.training.cross_entropy import IGNORED
 from wordloom.training.feed import Rows
 from wordloom.training.memorization import Overlap
-from wordloom.training.objectives import IGNORED, Loss
+from wordloom.training.objectives import Loss
 from wordloom.training.parallel import World
 
 Example = dict[str, list[int] | int | float]

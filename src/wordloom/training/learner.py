@@ -11,8 +11,9 @@ from torch.utils.checkpoint import checkpoint
 from wordloom.core.console import remark
 from wordloom.core.errors import WordloomError
 from wordloom.model.build import Model
+from wordloom.training.cross_entropy import IGNORED
 from wordloom.training.feed import Batch
-from wordloom.training.objectives import IGNORED, Objective
+from wordloom.training.objectives import Objective
 from wordloom.training.optimizers import make_optimizers
 from wordloom.training.parallel import Replica, Strategy, World, whole
 from wordloom.training.settings import TrainSettings

@@ -14,24 +14,22 @@ import torch
 from wordloom.checkpoint.folder import load_model
 from wordloom.core.console import ProgressBar, progress, remark
 from wordloom.core.errors import InputError
-from wordloom.core.hardware import memory_used, probe
+from wordloom.core.hardware import memory_used
 from wordloom.core.quantities import show_bytes
 from wordloom.model.build import Model
-from wordloom.tokens.shards import Dataset
 from wordloom.tokens.tokenizer import TextTokenizer
 from wordloom.training import record
 from wordloom.training.guards import NotFinite, origin
 from wordloom.training.history import History
 from wordloom.training.interrupt import Interrupted, stop_signals
 from wordloom.training.learner import Gradients, Learner
-from wordloom.training.material import CorpusMaterial, Material
+from wordloom.training.material import Material
 from wordloom.training.memorization import Overlap
 from wordloom.training.objectives import Loss
-from wordloom.training.parallel import World, joined_processes, whole
+from wordloom.training.parallel import World, whole
 from wordloom.training.report import Showcase, write_report
 from wordloom.training.schedules import multiplier
-from wordloom.training.settings import ModelSettings, TrainSettings
-from wordloom.training.setup import Corpus, Setup, set_up
+from wordloom.training.setup import Setup
 from wordloom.training.sinks import open_sinks
 from wordloom.training.state import (
     METRICS,
@@ -42,7 +40,6 @@ from wordloom.training.state import (
     latest_checkpoint,
     load_checkpoint,
     publish_model,
-    read_run,
     take_snapshot,
     write_run,
 )
@@ -65,34 +62,6 @@ class Result:
     """Training time, evaluation and saving not counted."""
 
 
-def pretrain(
-    data: Path,
-    out: Path,
-    model: ModelSettings | None = None,
-    training: TrainSettings | None = None,
-    show: Show | None = None,
-) -> Result:
-    """Train a model from scratch on a prepared corpus.
-
-    Under `torchrun` every process calls it alike; they share the work.
-
-    Args:
-        data: folder made by `tokens.prepare`.
-        out: run folder; new, empty, or left by a run that was stopped before its first checkpoint.
-        model, training: see their fields.
-        show: called at every evaluation; what it writes goes into the log and the report.
-
-    Raises:
-        InputError: the settings, the corpus or the output folder cannot be used.
-        NotFinite: too many steps in a row had a loss or gradient that is not finite.
-        Interrupted: stopped by the user; the run can be resumed.
-    """
-    check_output(out)
-    training = training or TrainSettings()
-    with joined_processes(probe(training.device).device) as world:
-        return _pretraining(Dataset.open(data), out, model or ModelSettings(), training, show, world).go()
-
-
 def check_output(out: Path) -> None:
     """Whether a new run may be written there.
 
@@ -105,51 +74,6 @@ def check_output(out: Path) -> None:
     ):
         more = f" Continue it with --resume {shlex.quote(str(out))}, or choose" if latest_checkpoint(out) else " Choose"
         raise InputError(f"{out}: is not empty.{more} another --out.")
-
-
-def resume(run: Path, show: Show | None = None) -> Result:
-    """Continue an interrupted run from its last checkpoint, to the same end, in as many processes as there are now.
-
-    Raises:
-        InputError: there is nothing to continue, or the corpus changed since.
-    """
-    tables = read_run(run)
-    checkpoint = latest_checkpoint(run)
-    if checkpoint is None:
-        raise InputError(f"{run}: has no checkpoint to continue from. Start again with another --out.")
-    dataset = Dataset.open(Path(tables["data"]["folder"]))
-    if dataset.key != tables["data"]["key"]:
-        raise InputError(
-            f"{dataset.folder}: is not the corpus this run was started on (it was prepared again since). "
-            "Prepare the old texts there, or start a new run."
-        )
-    # whatever this machine would choose, these stay: they decide the last bits of the result
-    environment = tables.get("environment", {})
-    fixed = {name: environment[name] for name in ("precision", "compile", "micro_batch") if name in environment}
-    model = ModelSettings(**fields_of(ModelSettings, tables["settings"]))
-    training = TrainSettings(**fields_of(TrainSettings, tables["settings"] | fixed))
-    with joined_processes(probe(training.device).device) as world:
-        return _pretraining(dataset, run, model, training, show, world, checkpoint).go()
-
-
-def _pretraining(
-    dataset: Dataset,
-    out: Path,
-    model: ModelSettings,
-    training: TrainSettings,
-    show: Show | None,
-    world: World,
-    checkpoint: Path | None = None,
-) -> "Run":
-    corpus = Corpus.of(dataset)
-
-    def begin(restore: Restore) -> tuple[Setup, Material]:
-        setup = set_up(corpus, model, training, world, restore)
-        assert corpus.tokenizer is not None
-        corpus.tokenizer.model_max_length = setup.plan.context
-        return setup, CorpusMaterial(dataset, corpus.tokenizer, setup.plan.context)
-
-    return Run(begin, out, show, world, checkpoint)
 
 
 def fields_of(kind: type, table: dict[str, Any]) -> dict[str, Any]:

@@ -19,12 +19,13 @@ from wordloom.model.presets import from_scratch
 from wordloom.tokens.batches import Samples
 from wordloom.tokens.shards import Dataset, TokenStream
 from wordloom.tokens.tokenizer import TextTokenizer
+from wordloom.training.cross_entropy import PRODUCT_LOGITS
 from wordloom.training.dial import turn
 from wordloom.training.feed import Feed, Rows
 from wordloom.training.guards import check_causality
 from wordloom.training.learner import Learner, autocast, recompute_blocks
 from wordloom.training.measure import activation_bytes, compile_if_it_pays, flops_per_token, time_steps
-from wordloom.training.objectives import PRODUCT_LOGITS, CausalObjective
+from wordloom.training.objectives import CausalObjective
 from wordloom.training.optimizers import Muon
 from wordloom.training.parallel import Strategy, World, shards
 from wordloom.training.plan import (
