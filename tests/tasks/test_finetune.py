@@ -14,7 +14,6 @@ from wordloom.checkpoint.folder import load_decoder, load_model, write_model_fil
 from wordloom.cli.app import build_app
 from wordloom.core.errors import InputError
 from wordloom.core.randomness import generator
-from wordloom.model.build import with_classes
 from wordloom.model.decoder import Decoder
 from wordloom.model.encoder import Encoder
 from wordloom.model.lora import adapted_layers
@@ -225,9 +224,15 @@ def test_classes_are_learned(kind: str, base: Path, tmp_path: Path):
     assert theirs.config.id2label[int(theirs(ids).logits.argmax())] == "colour"
 
 
-def test_only_the_head_learns(base: Path):
-    model = with_classes(load_model(base), ("a", "b"), generator(0, "head"))
-    assert isinstance(model, Decoder) and model.classifier is not None and model.head is None
+def test_only_the_head_learns(base: Path, tmp_path: Path):
+    training = TrainSettings(steps=20, batch=16, evaluations=1, device="cpu", learning_rate=0.003)
+    data = DataSettings(train=str(labelled(tmp_path / "labels.jsonl")))
+    finetune(
+        "classification", tmp_path / "run", base, data, learning=LearningSettings(method="head"), training=training
+    )
+    before, after = load_model(base).state_dict(), load_model(tmp_path / "run").state_dict()
+    moved = {name for name, tensor in after.items() if name not in before or not tensor.equal(before[name])}
+    assert moved == {"classifier.output.weight"}
 
 
 def test_batches_hold_like_lengths_and_every_example_once_an_epoch():

@@ -5,9 +5,12 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from wordloom.model.decoder import Decoder
+from wordloom.model.presets import from_scratch
 from wordloom.training.optimizers import Muon, make_optimizers, orthogonalised
 from wordloom.training.parallel import World
 from wordloom.training.schedules import multiplier
+from wordloom.training.settings import OptimizerName
 
 from ..conftest import random_decoder, tiny_config
 
@@ -64,3 +67,18 @@ def test_schedules_rise_then_fall_to_the_floor(schedule, n_steps: int, floor: fl
     assert n_steps < 50 or rates[-1] == pytest.approx(floor, abs=0.08)
     if schedule == "wsd" and n_steps > 50:
         assert rates[n_steps // 2] == 1.0
+
+
+@pytest.mark.parametrize("name", ["muon", "adamw"])
+def test_lower_blocks_learn_more_slowly(name: OptimizerName):
+    decoder = Decoder(
+        from_scratch("llama", vocab_size=30, n_layers=3, d_model=16, n_heads=2, n_kv_heads=2, context_length=8)
+    )
+    optimizers = make_optimizers(decoder, name, 0.1, (0.9, 0.95), 0.95, torch.float32, World(), layer_decay=0.5)
+    names = {parameter: name for name, parameter in decoder.named_parameters()}
+    scales = {names[parameter]: group["scale"]
+              for each in optimizers for group in each.param_groups for parameter in group["params"]}  # fmt: skip
+    assert set(scales) == set(names.values())
+    assert scales["embed.weight"] == 0.125
+    assert [scales[f"blocks.{layer}.attention.query.weight"] for layer in range(3)] == [0.25, 0.5, 1.0]
+    assert scales["blocks.0.mlp_norm.weight"] == 0.25 and scales["final_norm.weight"] == 1.0
