@@ -214,3 +214,24 @@ def test_an_unsupported_field_is_named(tmp_path: Path):
     (tmp_path / "config.json").write_text(json.dumps(raw | {"normalize_before": True}))
     with pytest.raises(CheckpointError, match="normalize_before"):
         load_model(tmp_path)
+
+
+@pytest.mark.parametrize("family, found_in_the_wild", [
+    ("bert", {"directionality": "bidi", "pooler_fc_size": 768, "pooler_type": "first_token_transform",
+              "position_embedding_type": "absolute", "gradient_checkpointing": False}),
+    ("marian", {"_num_labels": 3, "add_bias_logits": False, "add_final_layer_norm": False, "bad_words_ids": [[60]],
+                "classif_dropout": 0.0, "extra_pos_embeddings": 60, "force_bos_token_to_be_generated": False,
+                "max_length": 512, "normalize_before": False, "normalize_embedding": False, "num_beams": 6,
+                "static_position_embeddings": True}),
+    ("t5", {"n_positions": 512, "output_past": True, "task_specific_params": {"translation": {"prefix": "x"}}}),
+])  # fmt: skip
+def test_what_older_configurations_say_beside_the_shape_is_no_obstacle(
+    family: str, found_in_the_wild: dict[str, Any], tmp_path: Path
+):
+    kind = transformers.AutoModelForMaskedLM if family == "bert" else transformers.AutoModelForSeq2SeqLM
+    drawn = encoder_config(family) if family == "bert" else encoder_decoder_config(family)
+    kind.from_config(drawn.example()).save_pretrained(tmp_path)
+    before = load_model(tmp_path).config
+    raw = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps(raw | found_in_the_wild))
+    assert load_model(tmp_path).config == before

@@ -9,7 +9,7 @@ from wordloom.model.config import ModelConfig
 
 BUFFERS = re.compile(r"embed_positions\.weights?$|embed_tokens\.weight$|^lm_head\.weight$")
 """Copies of what stands elsewhere."""
-_OTHER = ("classif_dropout", "normalize_embedding", "normalize_before", "add_final_layer_norm", "add_bias_logits",
+_OTHER = ("_num_labels", "classif_dropout", "normalize_embedding", "normalize_before", "add_final_layer_norm", "add_bias_logits",
           "static_position_embeddings", "extra_pos_embeddings", "num_hidden_layers", "gradient_checkpointing",
           "force_bos_token_to_be_generated", "no_repeat_ngram_size", "num_beams", "max_length", "min_length",
           "length_penalty", "early_stopping", "bad_words_ids", "decoder_vocab_size", "is_decoder")  # fmt: skip
@@ -24,8 +24,8 @@ def read_common(
         start: the default of decoder_start_token_id.
         activation, vocab_size: the family's other defaults.
     """
-    for name, allowed in (("normalize_before", False), ("add_final_layer_norm", False), ("extra_pos_embeddings", 2)):
-        fields.only(name, allowed, None)
+    for name in ("normalize_before", "add_final_layer_norm"):
+        fields.only(name, False, None)
     fields.training_only("activation_dropout", "encoder_layerdrop", "decoder_layerdrop", "initializer_range", *_OTHER)
     d_model = fields.integer("d_model", 1024)
     dropout = fields.number("dropout", 0.1)

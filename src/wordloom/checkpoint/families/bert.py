@@ -10,6 +10,11 @@ BUFFERS = re.compile(r"position_ids$|\.pooler\.|^cls\.(seq_relationship|predicti
 """The pooler and the next-sentence head belong to other tasks; the decoder's weights stand elsewhere as well."""
 
 
+_UNUSED = ("directionality", "pooler_fc_size", "pooler_num_attention_heads", "pooler_num_fc_layers",
+           "pooler_size_per_head", "pooler_type", "classifier_dropout")  # fmt: skip
+"""Of Google's files; nothing reads them."""
+
+
 def read_common(
     fields: ConfigFields, family: str, head_activation: Activation | None = None, **own: Any
 ) -> ModelConfig:
@@ -22,6 +27,7 @@ def read_common(
     if d_model % n_heads:
         raise fields.refuse("hidden_size", f"{d_model} is not a multiple of num_attention_heads ({n_heads})")
     fields.only("position_embedding_type", "absolute")
+    fields.training_only(*_UNUSED)
     labels, activation = fields.labels(), fields.activation("hidden_act", "gelu")
     dropout = fields.number("hidden_dropout_prob", 0.1)
     offset = own.get("position_offset", 0)
