@@ -14,16 +14,6 @@ from wordloom.training.settings import TrainSettings
 if TYPE_CHECKING:
     from wordloom.tasks.work import TaskResult
 
-_NEXT = {
-    "translation": 'translate {} "..."',
-    "summarization": 'summarize {} "..."',
-    "chat": "chat {}",
-    "preference": "chat {}",
-    "classification": 'classify {} "..."',
-    "fill-mask": 'fill {} "... [MASK] ..."',
-}
-"""What to do with the model of each task."""
-
 
 def finetune(
     model: str | None = None,
@@ -97,10 +87,11 @@ def as_json(result: "TaskResult") -> dict[str, object]:
 
 def summary(result: "TaskResult") -> str:
     """The result, and what to try next."""
+    from wordloom.training.report import NEXT
     from wordloom.training.state import read_run
 
     run = result.run
-    command = _NEXT[read_run(run.folder)["settings"]["task"]].format(shlex.quote(str(run.folder)))
+    command = NEXT[read_run(run.folder)["settings"]["task"]].format(shlex.quote(str(run.folder)))
     figures = [
         f"  {name:10} {value:.4g}" + ("" if error is None else f" ± {error:.2g}")
         for name, (value, error) in result.figures.items()

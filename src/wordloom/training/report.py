@@ -14,6 +14,17 @@ COLOURS = ("#4f74c9", "#c2410c", "#15803d", "#9333ea", "#0891b2", "#b45309", "#d
 """Of runs on a page that compares them; a ninth run takes the first again."""
 
 
+NEXT = {
+    "translation": 'translate {} "..."',
+    "summarization": 'summarize {} "..."',
+    "chat": "chat {}",
+    "preference": "chat {}",
+    "classification": 'classify {} "..."',
+    "fill-mask": 'fill {} "... [MASK] ..."',
+}
+"""The command that uses a model made for a task."""
+
+
 @dataclass(frozen=True)
 class Sample:
     """A text the model wrote."""
@@ -96,6 +107,7 @@ def write_report(
         history=history,
         showcase=showcase,
         folder=shlex.quote(str(run)),
+        use=NEXT.get(str(tables["settings"].get("task")), "").format(shlex.quote(str(run))),
     )
     write_atomically(run / "report.html", page)
 
