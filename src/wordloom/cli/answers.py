@@ -1,33 +1,44 @@
 """What the commands of tasks that write have in common: one text, a pipe, or a file of lines."""
 
 import sys
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from wordloom.core.console import print_json, progress, say
 from wordloom.core.errors import InputError
 from wordloom.core.files import write_atomically
 
 
-def answer(
-    task: str,
-    model: str,
-    text: str | None,
-    file: Path | None,
-    out: Path | None,
-    longest: int,
-    device: str,
-    json: bool,
-    options: dict[str, Any],
-) -> None:
+@dataclass(frozen=True)
+class AnswerOptions:
+    """How a task's answers are written; the text under a field is its help text."""
+
+    file: Path | None = None
+    """A file with a text per line, also compressed."""
+    out: Path | None = None
+    """Where the answers to a file go, one per line."""
+    beams: int = 5
+    """Texts that are weighed against each other; 1 takes the most probable token each time (faster)."""
+    length_penalty: float = 1.0
+    """Beams are compared by log-probability / length^this; higher favours longer texts."""
+    longest: int = 256
+    """Most tokens of an answer."""
+    no_repeat: int = 0
+    """Never write so many tokens twice in the same order; 0 allows it."""
+
+
+def answer(task: str, model: str, text: str | None, how: AnswerOptions, device: str, json: bool) -> None:
     """Print what the model makes of a text, or write what it makes of a file's lines.
 
     Raises:
         InputError: nothing, or two things, to work on; the file is not UTF-8.
     """
-    if out is not None and file is None:
+    if how.out is not None and how.file is None:
         raise InputError("--out needs --file FILE (one text goes to standard output: use > FILE).")
-    sources = texts_to_work_on(text, file)
+    sources = texts_to_work_on(text, how.file)
+    options: dict[str, float] = {"num_beams": how.beams, "no_repeat_ngram_size": how.no_repeat}
+    if how.beams > 1:
+        options["length_penalty"] = how.length_penalty
     from wordloom.checkpoint.folder import load_model
     from wordloom.checkpoint.hub import resolve
     from wordloom.core.hardware import probe
@@ -37,21 +48,21 @@ def answer(
 
     folder = resolve(model)
     loaded = load_model(folder, probe(device).device)
-    writer = PairWriter(loaded, TextTokenizer.from_pretrained(folder), PAIR_TASKS[task], longest_target=longest)
+    writer = PairWriter(loaded, TextTokenizer.from_pretrained(folder), PAIR_TASKS[task], longest_target=how.longest)
     filled = [index for index, source in enumerate(sources) if source.strip()]  # an empty line stays one
     answers = [""] * len(sources)
     with progress("Writing", len(filled), "texts") as bar:
         found = writer.write([sources[index] for index in filled], **options)
         for index, each in zip(filled, found, strict=True):
-            answers[index] = each.text.strip().replace("\n", " ") if file is not None else each.text.strip()
+            answers[index] = each.text.strip().replace("\n", " ") if how.file is not None else each.text.strip()
             bar.advance()
     if json:
         print_json(
             {"model": model, "answers": [{"source": s, "text": t} for s, t in zip(sources, answers, strict=True)]}
         )
-    elif out is not None:
-        write_atomically(out, "".join(f"{each}\n" for each in answers))
-        say(f"{out}: {len(answers):,} lines.")
+    elif how.out is not None:
+        write_atomically(how.out, "".join(f"{each}\n" for each in answers))
+        say(f"{how.out}: {len(answers):,} lines.")
     else:
         say("\n".join(answers))
 

@@ -104,32 +104,12 @@ def encoder_decoder_from_scratch(
     Raises:
         InputError: the sizes do not fit together.
     """
-    if d_model % n_heads:
-        raise InputError(f"--width {d_model}: must be a multiple of --heads {n_heads}.")
-    marian = ModelConfig(
-        family=architecture,
-        vocab_size=vocab_size,
-        n_layers=n_layers,
-        d_model=d_model,
-        n_heads=n_heads,
-        n_kv_heads=n_heads,
-        d_head=d_model // n_heads,
-        d_mlp=4 * d_model,
-        context_length=context_length,
+    marian = replace(
+        _original(architecture, vocab_size, n_layers, d_model, n_heads, context_length, dropout, pad_token_id),
         positions="sinusoidal",
-        norm="layernorm",
         norm_eps=1e-5,
-        post_norm=True,
-        final_norm=False,
         scale_embedding=True,
-        gated_mlp=False,
-        qkv_bias=True,
-        attention_output_bias=True,
-        mlp_bias=True,
-        embedding_dropout=dropout,
-        residual_dropout=dropout,
         eos_token_ids=(eos_token_id,),
-        pad_token_id=pad_token_id,
     )
     shared = marian
     if architecture == "bart":
@@ -172,10 +152,36 @@ def encoder_from_scratch(
     Raises:
         InputError: the sizes do not fit together.
     """
+    bert = replace(
+        _original(architecture, vocab_size, n_layers, d_model, n_heads, context_length, dropout, pad_token_id),
+        norm_eps=1e-12,
+        embedding_norm=True,
+        token_types={"bert": 2, "roberta": 1, "distilbert": 0}[architecture],
+        causal=False,
+        activation="gelu",
+        head_activation="gelu",
+        output_bias=True,
+    )
+    if architecture == "roberta":
+        return replace(bert, position_offset=pad_token_id + 1, skip_padding=True)
+    return bert
+
+
+def _original(
+    family: str,
+    vocab_size: int,
+    n_layers: int,
+    d_model: int,
+    n_heads: int,
+    context_length: int,
+    dropout: float,
+    pad_token_id: int,
+) -> ModelConfig:
+    """What Marian, BART and BERT share: post-norm LayerNorm, biases, a feed-forward layer of width 4 d_model."""
     if d_model % n_heads:
         raise InputError(f"--width {d_model}: must be a multiple of --heads {n_heads}.")
-    bert = ModelConfig(
-        family=architecture,
+    return ModelConfig(
+        family=family,
         vocab_size=vocab_size,
         n_layers=n_layers,
         d_model=d_model,
@@ -185,23 +191,13 @@ def encoder_from_scratch(
         d_mlp=4 * d_model,
         context_length=context_length,
         norm="layernorm",
-        norm_eps=1e-12,
         post_norm=True,
         final_norm=False,
-        embedding_norm=True,
-        token_types=0 if architecture == "distilbert" else 1 if architecture == "roberta" else 2,
-        causal=False,
-        activation="gelu",
         gated_mlp=False,
         qkv_bias=True,
         attention_output_bias=True,
         mlp_bias=True,
-        head_activation="gelu",
-        output_bias=True,
         embedding_dropout=dropout,
         residual_dropout=dropout,
         pad_token_id=pad_token_id,
     )
-    if architecture == "roberta":
-        return replace(bert, position_offset=pad_token_id + 1, skip_padding=True)
-    return bert
