@@ -28,6 +28,7 @@ from wordloom.generation.threads import ThreadChoice
 from wordloom.model.block import Block
 from wordloom.model.cache import Segment, Slots
 from wordloom.model.decoder import Decoder
+from wordloom.model.lora import adapted_layers
 from wordloom.model.position import rotary_table
 from wordloom.model.quantize import QuantizedLinear
 
@@ -187,6 +188,7 @@ def fits(decoder: Decoder, cache_dtype: torch.dtype) -> bool:
         and weight.dtype in (torch.float32, torch.bfloat16)
         and cache_dtype in _KINDS
         and decoder.config.encoder is None
+        and not any(adapted_layers(decoder))
         and not (rope is not None and rope.depends_on_length)
         and platform.system() == "Linux"
     )
