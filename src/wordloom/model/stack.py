@@ -132,7 +132,8 @@ class Stack(nn.Module):
         """Fresh weights: N(0, initializer_range²), projections into the stream divided by sqrt(2 n_layers).
 
         The division keeps the stream's variance independent of depth at the start (GPT-2, Radford et al.
-        2019, section 2.3). Token embeddings that are scaled up are drawn with 1 / sqrt(d_model).
+        2019, section 2.3). Token embeddings that are scaled up are drawn with 1 / sqrt(d_model),
+        those whose logits are scaled down (T5) with 1.
         """
         std = self.config.initializer_range
         for name, parameter in self.named_parameters():
@@ -142,6 +143,8 @@ class Stack(nn.Module):
                 nn.init.ones_(parameter)
             elif name == "embed.weight" and self.config.scale_embedding:
                 nn.init.normal_(parameter, 0.0, self.config.d_model**-0.5, generator=generator)
+            elif name == "embed.weight" and self.config.scale_output:
+                nn.init.normal_(parameter, 0.0, 1.0, generator=generator)
             else:
                 into_stream = name.endswith(("attention.output.weight", "cross.output.weight", "mlp.down.weight"))
                 scale = std / (2 * self.config.n_layers) ** 0.5 if into_stream else std
