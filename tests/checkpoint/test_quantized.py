@@ -23,9 +23,9 @@ def test_a_rounded_folder_is_read_by_both(architecture: str, bits: Bits, tmp_pat
     again = load_decoder(tmp_path)
     ids = torch.tensor([[5, 6, 7, 8, 9]])
     expected = quantize(random_decoder(tiny_config(architecture=architecture)), bits)
-    assert again(ids).equal(expected(ids))
     theirs = transformers.AutoModelForCausalLM.from_pretrained(tmp_path, dtype=torch.float32)
     with torch.inference_mode():
+        assert again(ids).equal(expected(ids))
         whole_head = again.hidden(ids) @ again.embed.weight.T  # transformers leaves the output matrix whole
         assert theirs(ids).logits.allclose(whole_head, atol=2e-3)
 
