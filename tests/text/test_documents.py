@@ -139,3 +139,12 @@ def test_nothing_there(tmp_path: Path):
     for name, message in (("nowhere.txt", "no such file"), ("*.txt", "no file matches"), ("", "holds no files")):
         with pytest.raises(InputError, match=message):
             find_files([str(tmp_path / name)])
+
+
+def test_spoken_sentences_are_documents_of_their_own(tmp_path: Path):
+    file = tmp_path / "book.txt"
+    file.write_text('# One\n\n"Mr. Smith\'s here!" she said. It was 9.\r\n\r\n‘Don’t go,’ he said;\nand went.\n')
+    found = list(read_documents([file], ReadOptions(spoken=True)))
+    assert [each.text for each in found] == [
+        "one", "mister smith's here she said", "don't go he said and went"]  # fmt: skip
+    assert found[1].source == f"{file}, sentence 2"

@@ -1,6 +1,7 @@
 """What the commands of tasks that write have in common: one text, a pipe, or a file of lines."""
 
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,7 +15,7 @@ class AnswerOptions:
     """How a task's answers are written; the text under a field is its help text."""
 
     file: Path | None = None
-    """A file with a text per line, also compressed."""
+    """A file with a text per line, or jsonl with the field that the task reads; also compressed."""
     out: Path | None = None
     """Where the answers to a file go, one per line."""
     beams: int = 5
@@ -35,7 +36,9 @@ def answer(task: str, model: str, text: str | None, how: AnswerOptions, device: 
     """
     if how.out is not None and how.file is None:
         raise InputError("--out needs --file FILE (one text goes to standard output: use > FILE).")
-    sources = texts_to_work_on(text, how.file)
+    from wordloom.tasks.pairs import PAIR_TASKS
+
+    sources = texts_to_work_on(text, how.file, PAIR_TASKS[task].sources)
     options: dict[str, float] = {"num_beams": how.beams, "no_repeat_ngram_size": how.no_repeat}
     if how.beams > 1:
         options["length_penalty"] = how.length_penalty
@@ -43,7 +46,6 @@ def answer(task: str, model: str, text: str | None, how: AnswerOptions, device: 
     from wordloom.checkpoint.hub import resolve
     from wordloom.core.hardware import probe
     from wordloom.tasks.apply import PairWriter
-    from wordloom.tasks.pairs import PAIR_TASKS
     from wordloom.tokens.tokenizer import TextTokenizer
 
     folder = resolve(model)
@@ -67,17 +69,21 @@ def answer(task: str, model: str, text: str | None, how: AnswerOptions, device: 
         say("\n".join(answers))
 
 
-def texts_to_work_on(text: str | None, file: Path | None) -> list[str]:
-    """The text, the lines of the file, or what is piped in.
+def texts_to_work_on(text: str | None, file: Path | None, fields: Sequence[str] = ("text",)) -> list[str]:
+    """The text, the lines of the file (or one of these fields, of jsonl), or what is piped in.
 
     Raises:
-        InputError: both are given, or there is nothing; the file is not UTF-8.
+        InputError: both are given, or there is nothing; the file is not UTF-8, or has a row without the field.
     """
     from wordloom.evaluation.rows import read_lines
+    from wordloom.tasks.rows import Intake, content_suffix, text_of
 
     if text is not None and file is not None:
         raise InputError("give a text or --file FILE, not both.")
-    texts = read_lines(file) if file is not None else [text if text is not None else _piped()]
+    if file is not None and content_suffix(file) == ".jsonl":
+        texts = Intake(strict=True).objects(file, lambda row: text_of(row, fields))
+    else:
+        texts = read_lines(file) if file is not None else [text if text is not None else _piped()]
     if not any(each.strip() for each in texts):
         raise InputError("there is no text to work on.")
     return texts

@@ -11,7 +11,7 @@ from wordloom.core.errors import InputError
 from wordloom.core.randomness import generator
 from wordloom.model.build import Model, with_classes
 from wordloom.model.encoder_decoder import EncoderDecoder
-from wordloom.tasks.rows import Intake, text_of, value_of
+from wordloom.tasks.rows import Intake, content_suffix, text_of, value_of
 from wordloom.tasks.settings import DataSettings
 from wordloom.tasks.work import SHOWN, Encoded, Figures, Work
 from wordloom.tokens.tokenizer import TextTokenizer
@@ -39,21 +39,19 @@ class Guess(NamedTuple):
 
 
 def read_labelled(where: str, intake: Intake, text: str | None = None, label: str | None = None) -> list[Labelled]:
-    """Texts with classes, of a jsonl file (fields text and label) or of columns between tabs (label, then text).
+    """Texts with classes, of jsonl files (fields text and label) or of columns between tabs (label, then text).
 
     Args:
         text, label: other field names.
     """
-    path = Path(where)
-    suffixes = [each for each in path.suffixes if each not in (".gz", ".zst")]
-    if suffixes and suffixes[-1] in (".tsv", ".txt"):
+    if content_suffix(Path(where)) in (".tsv", ".txt"):
 
         def from_columns(columns: list[str]) -> Labelled:
             if len(columns) < 2 or not all(column.strip() for column in columns[:2]):
                 raise ValueError("needs a label, a tab and a text")
             return Labelled(columns[1].strip(), columns[0].strip())
 
-        return intake.columns(path, from_columns)
+        return intake.columns(Path(where), from_columns)
 
     def from_row(row: dict[str, Any]) -> Labelled:
         name, value = value_of(row, [label] if label else ["label", "class", "category"])
@@ -61,7 +59,7 @@ def read_labelled(where: str, intake: Intake, text: str | None = None, label: st
             raise ValueError(f'"{name}" must be a text or a number, got {value!r}')
         return Labelled(text_of(row, [text] if text else ["text", "sentence", "content"]), str(value).strip())
 
-    return intake.objects(path, from_row)
+    return intake.objects(where, from_row)
 
 
 def encoded(tokenizer: TextTokenizer, texts: Sequence[str], longest: int) -> list[list[int]]:

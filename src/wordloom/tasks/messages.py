@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
 
 from wordloom.tasks.rows import Intake, text_of, value_of
@@ -100,18 +99,18 @@ def _transcript(text: Any) -> Conversation:
 
 
 def read_conversations(where: str, intake: Intake) -> list[Conversation]:
-    """Conversations of a jsonl file or JSON list, each checked."""
-    return intake.objects(Path(where), lambda row: _checked(conversation_of(row)))
+    """Conversations of jsonl files or JSON lists, each checked."""
+    return intake.objects(where, lambda row: _checked(conversation_of(row)))
 
 
 def read_preferences(where: str, intake: Intake) -> list[Preference]:
-    """Preferences of a jsonl file or JSON list, each checked."""
+    """Preferences of jsonl files or JSON lists, each checked."""
 
     def make(row: dict[str, Any]) -> Preference:
         found = preference_of(row)
         return Preference(_checked(found.chosen), _checked(found.rejected))
 
-    return intake.objects(Path(where), make)
+    return intake.objects(where, make)
 
 
 def _checked(messages: Conversation) -> Conversation:

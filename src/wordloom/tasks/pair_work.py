@@ -42,6 +42,10 @@ class PairWork(Work[Pair]):
         """The source."""
         return row.source
 
+    def answers(self, row: Pair) -> tuple[str, ...]:
+        """The targets."""
+        return row.targets
+
     def encode(self, model: Model, tokenizer: TextTokenizer) -> Encoded:
         """Every target of a pair is learned; it is measured by the first."""
         data = self.settings.data

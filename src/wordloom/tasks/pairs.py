@@ -2,12 +2,11 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from wordloom.core.errors import InputError
 from wordloom.model.config import ModelConfig
-from wordloom.tasks.rows import Intake, text_of, texts_of
+from wordloom.tasks.rows import Intake, content_suffix, files_in, text_of, texts_of
 from wordloom.tokens.tokenizer import TextTokenizer
 from wordloom.training.cross_entropy import IGNORED
 from wordloom.training.examples import Example
@@ -57,7 +56,7 @@ def read_pairs(
     """Pairs of a file.
 
     Args:
-        where: a jsonl file (or JSON list) of objects, a file of columns between tabs (.tsv, .txt), or two files of
+        where: jsonl files (or JSON lists) of objects, parted by commas; a file of columns between tabs (.tsv, .txt), or two files of
             lines as `train.en,train.de`; each may be compressed.
         source, target: field names, or numbers of columns from 1 on; default: those that the task knows, or the
             first two columns.
@@ -66,14 +65,12 @@ def read_pairs(
         InputError: see `Intake`; a column number that is none.
     """
     names = ([source] if source else task.sources, [target] if target else task.targets)
-    if "," in where and not Path(where).exists():
-        paths = [Path(part.strip()) for part in where.split(",")]
+    paths = files_in(where)
+    if len(paths) > 1 and content_suffix(paths[0]) not in (".json", ".jsonl"):
         if len(paths) != 2:
             raise InputError(f"{where}: name two files, as in train.en,train.de.")
         return intake.lines(paths, lambda texts: _pair(texts[0], (texts[1],)))
-    path = Path(where)
-    suffixes = [each for each in path.suffixes if each not in (".gz", ".zst")]
-    if suffixes and suffixes[-1] in (".tsv", ".txt"):
+    if content_suffix(paths[0]) in (".tsv", ".txt"):
         first, second = _column(source, 1), _column(target, 2)
 
         def from_columns(columns: list[str]) -> Pair:
@@ -81,12 +78,12 @@ def read_pairs(
                 raise ValueError(f"has {len(columns)} columns between tabs; {max(first, second)} were expected")
             return _pair(columns[first - 1], (columns[second - 1],))
 
-        return intake.columns(path, from_columns)
+        return intake.columns(paths[0], from_columns)
 
     def from_row(row: dict[str, Any]) -> Pair:
         return Pair(text_of(row, names[0]), texts_of(row, names[1]))
 
-    return intake.objects(path, from_row)
+    return intake.objects(where, from_row)
 
 
 def _pair(source: str, targets: tuple[str, ...]) -> Pair:

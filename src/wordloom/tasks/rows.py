@@ -9,6 +9,7 @@ from typing import Any, NamedTuple, TypeVar
 from wordloom.core.console import remark
 from wordloom.core.errors import InputError
 from wordloom.evaluation.rows import read_lines, read_text
+from wordloom.text.compression import COMPRESSIONS
 
 Made = TypeVar("Made")
 LONGEST_ROW = 500_000
@@ -37,12 +38,18 @@ class Intake:
     strict: bool = False
     refused: list[Refused] = field(default_factory=list)
 
-    def objects(self, path: Path, make: Callable[[dict[str, Any]], Made]) -> list[Made]:
+    def objects(self, where: str | Path, make: Callable[[dict[str, Any]], Made]) -> list[Made]:
         """What `make` makes of the objects of a jsonl file, or of one JSON list; it refuses by raising ValueError.
 
+        Args:
+            where: a file, or several parted by commas.
+
         Raises:
-            InputError: the file cannot be read or holds no row that can be used; or a refused row, if strict.
+            InputError: a file cannot be read or holds no row that can be used; or a refused row, if strict.
         """
+        return [each for path in files_in(where) for each in self._objects(path, make)]
+
+    def _objects(self, path: Path, make: Callable[[dict[str, Any]], Made]) -> list[Made]:
         made = []
         for line, text in _texts(path):
             try:
@@ -104,6 +111,24 @@ class Intake:
             remark(f"Left out: {each}.")
         if len(self.refused) > most:
             remark(f"Left out: {len(self.refused):,} rows in all. --strict stops at the first.")
+
+
+def files_in(where: str | Path) -> list[Path]:
+    """The files of a list parted by commas; a file whose name has a comma is one.
+
+    >>> [str(path) for path in files_in("a.jsonl, b.jsonl")]
+    ['a.jsonl', 'b.jsonl']
+    """
+    return [Path(where)] if Path(where).exists() else [Path(part.strip()) for part in str(where).split(",")]
+
+
+def content_suffix(path: Path) -> str:
+    """What a file holds, by its name without what says that it is compressed.
+
+    >>> content_suffix(Path("train.tsv.gz"))
+    '.tsv'
+    """
+    return next((each for each in reversed(path.suffixes) if each not in COMPRESSIONS), "")
 
 
 def _texts(path: Path) -> Iterator[tuple[int, Any]]:

@@ -14,8 +14,8 @@ class DataSettings:
     """Which examples a model learns from."""
 
     train: str | None = None
-    """Examples: jsonl (or a JSON list), columns between tabs (.tsv), or two files of lines as train.en,train.de; each
-    may be compressed."""
+    """Examples: jsonl (or a JSON list; several parted by commas), columns between tabs (.tsv), or two files of lines as
+    train.en,train.de; each may be compressed."""
     validation: str | None = None
     """Examples to measure by, in the same form; default: a fiftieth of the others, 1,000 at most."""
     source: str | None = None

@@ -3,7 +3,7 @@
 import hashlib
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Generic, TypeVar
@@ -105,7 +105,7 @@ class Work(ABC, Generic[Row]):
         if settings.data.validation is not None:
             self.held_out = self.read(settings.data.validation, intake, settings.data)
         else:
-            self.train, self.held_out = _divided(self.train, self.question, settings.training.seed)
+            self.train, self.held_out = self._divided(settings.training.seed)
         intake.report()
         self.n_refused = len(intake.refused)
         rows = json.dumps([self.train, self.held_out], ensure_ascii=False)
@@ -122,6 +122,10 @@ class Work(ABC, Generic[Row]):
     @abstractmethod
     def question(self, row: Row) -> str:
         """What tells rows apart that must not be divided between training and measuring."""
+
+    def answers(self, row: Row) -> tuple[str, ...]:
+        """Texts that are not learned where they are the answers to what is measured by."""
+        return ()
 
     @abstractmethod
     def encode(self, model: Model, tokenizer: TextTokenizer) -> Encoded:
@@ -151,6 +155,25 @@ class Work(ABC, Generic[Row]):
         return {}
 
     # --- the same for all ---
+
+    def _divided(self, seed: int) -> tuple[list[Row], list[Row]]:
+        """A fiftieth to measure by, 1,000 at most: those whose questions hash lowest, so that equal ones stay together.
+
+        Raises:
+            InputError: too few to divide.
+        """
+        rows, questions = self.train, [self.question(row) for row in self.train]
+        n_held_out = min(1000, max(1, len(rows) // 50))
+        chosen = set(sorted(questions, key=lambda each: derive_seed(seed, "held out", each))[:n_held_out])
+        held_out = [row for row, question in zip(rows, questions, strict=True) if question in chosen]
+        others = [row for row, question in zip(rows, questions, strict=True) if question not in chosen]
+        known = {answer for row in held_out for answer in self.answers(row)}
+        train = [row for row in others if known.isdisjoint(self.answers(row))]
+        if not train:
+            raise InputError(f"{len(rows)} examples are too few: some must be held out to measure by.")
+        if len(train) < len(others):
+            remark(f"Left out: {len(others) - len(train):,} examples whose answers are among those to measure by.")
+        return train, held_out
 
     def _without_gaps(self, settings: Settings) -> TrainSettings:
         training, has_base = settings.training, settings.base is not None
@@ -237,19 +260,3 @@ class Work(ABC, Generic[Row]):
             whole = sum(parameter.numel() for parameter in model.parameters())
             self.derived.append(Derived("learned weights", f"{learned:,}", f"{learned / whole:.1%} of {whole:,}"))
         return model
-
-
-def _divided(rows: Sequence[Row], question: Callable[[Row], str], seed: int) -> tuple[list[Row], list[Row]]:
-    """A fiftieth to measure by, 1,000 at most: those whose questions hash lowest, so that equal ones stay together.
-
-    Raises:
-        InputError: too few to divide.
-    """
-    n_held_out = min(1000, max(1, len(rows) // 50))
-    order = sorted(range(len(rows)), key=lambda index: derive_seed(seed, "held out", question(rows[index])))
-    chosen = {question(rows[index]) for index in order[:n_held_out]}
-    held_out = [row for row in rows if question(row) in chosen]
-    train = [row for row in rows if question(row) not in chosen]
-    if not train:
-        raise InputError(f"{len(rows)} examples are too few: some must be held out to measure by.")
-    return train, held_out

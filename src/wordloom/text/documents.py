@@ -14,6 +14,7 @@ from typing import Any
 from wordloom.core.errors import InputError
 from wordloom.text.compression import COMPRESSIONS, damaged_archive, open_decompressed
 from wordloom.text.html import visible_text
+from wordloom.text.spoken import spoken_sentences
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,8 @@ class ReadOptions:
     """Character encoding of the files; 'auto' guesses per file. A byte order mark wins over both."""
     repair: bool = False
     """Replace bytes that are wrong in the encoding by U+FFFD instead of refusing the file."""
+    spoken: bool = False
+    """A document for each sentence, in bare words, as speech recognisers write: for `wordloom rescore`."""
 
 
 _NOTES = re.compile(r"(readme|licen[cs]e|copying|notice|source|citation|changelog|datacard)\b", re.IGNORECASE)
@@ -107,12 +110,19 @@ def read_documents(
         try:
             if file.stat().st_size == 0:
                 raise InputError(f"{file}: is empty.")
-            yield from _READERS[_kind(file)](file, options)
+            documents = _READERS[_kind(file)](file, options)
+            yield from _sentences(documents) if options.spoken else documents
         except damaged_archive() as error:
             raise InputError(f"{file}: the compressed file is damaged or cut short ({error}).") from None
         except OSError as error:
             raise InputError(f"{file}: cannot be read ({error.strerror or error}).") from None
         on_bytes(file.stat().st_size)
+
+
+def _sentences(documents: Iterator[Document]) -> Iterator[Document]:
+    for document in documents:
+        for number, sentence in enumerate(spoken_sentences(document.text), 1):
+            yield Document(sentence, f"{document.source}, sentence {number}", document.fields)
 
 
 def _kind(file: Path) -> str:
