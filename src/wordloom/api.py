@@ -3,8 +3,8 @@
 import functools
 import itertools
 import json
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from wordloom.checkpoint.adapter import with_adapter
 from wordloom.checkpoint.folder import GENERATION, load_decoder, save_model
 from wordloom.checkpoint.hub import resolve
 from wordloom.core.console import remark
@@ -46,13 +47,16 @@ class LanguageModel:
     """A smaller model with the same vocabulary, for drafts and contrastive decoding."""
     cache_dtype: torch.dtype | None = None
     """Number type of keys and values, see `Engine`."""
+    adapters: Mapping[str, Decoder] = field(default_factory=dict)
+    """The model with adapters, by the names that requests choose them by."""
 
     @functools.cached_property
     def engine(self) -> Engine:
         """What runs requests, many at once."""
         return Engine(
-            self.decoder, self.tokenizer, companion=self.companion, max_slots=_MAX_SLOTS, cache_dtype=self.cache_dtype
-        )
+            self.decoder, self.tokenizer, companion=self.companion, adapters=self.adapters, max_slots=_MAX_SLOTS,
+            cache_dtype=self.cache_dtype,
+        )  # fmt: skip
 
     def generate(self, prompt: str = "", **options: Any) -> str:
         """What the model writes after `prompt` (which `echo` repeats); options as in `GenerationRequest`."""
@@ -100,6 +104,7 @@ def load(
     companion: str | Path | None = None,
     quantize: str | None = None,
     kv_cache: str | torch.dtype | None = None,
+    adapters: Sequence[str | Path] = (),
 ) -> LanguageModel:
     """Read a model folder, or a hub model by its name.
 
@@ -111,10 +116,13 @@ def load(
         quantize: int8 or int4 rounds the weights while loading, see `model.quantize`.
         kv_cache: number type of keys and values, float32, bfloat16, float16 or int8; None: that of the weights, or
             bfloat16 where these are rounded.
+        adapters: folders of adapters; a request chooses one by its folder's name, as in
+            `model.generate(prompt, adapter="poems")`.
 
     Raises:
-        InputError: an unknown number type or rounding.
-        CheckpointError: see `checkpoint.folder.load_decoder` and `checkpoint.hub.resolve`.
+        InputError: an unknown number type or rounding, or two adapters of one name.
+        CheckpointError: see `checkpoint.folder.load_decoder`, `checkpoint.adapter.load_adapter` and
+            `checkpoint.hub.resolve`.
     """
     folder = resolve(name)
     where, kind = probe(device).device, _dtype(dtype)
@@ -123,7 +131,11 @@ def load(
     if quantize is not None:
         decoder = rounded_to(decoder, parse_bits(quantize))
     cache_dtype = None if kv_cache is None else torch.int8 if kv_cache == "int8" else _dtype(kv_cache, "kv_cache")
-    return LanguageModel(decoder, TextTokenizer.from_pretrained(folder), second, cache_dtype)
+    named = {path.name: path for path in map(resolve, adapters)}
+    if len(named) < len(adapters):
+        raise InputError("adapters are chosen by the names of their folders: give them different names.")
+    adapted = {each: with_adapter(decoder, path) for each, path in named.items()}
+    return LanguageModel(decoder, TextTokenizer.from_pretrained(folder), second, cache_dtype, adapted)
 
 
 def _dtype(name: str | torch.dtype, option: str = "dtype") -> torch.dtype:

@@ -7,9 +7,11 @@ import pytest
 import torch
 import transformers
 
-from wordloom.checkpoint.adapter import load_adapter, write_adapter
+from wordloom.checkpoint.adapter import load_adapter, with_adapter, write_adapter
 from wordloom.checkpoint.folder import load_model
 from wordloom.core.errors import CheckpointError, InputError
+from wordloom.generation.engine import Engine
+from wordloom.generation.request import GenerationRequest
 from wordloom.model.build import Model
 from wordloom.model.encoder_decoder import EncoderDecoder
 from wordloom.model.lora import AdapterConfig, adapt, adapted_layers, merge, without_adapter
@@ -137,3 +139,38 @@ def test_bad_adapters_are_refused(tmp_path: Path):
     path.write_text(path.read_text().replace('"LORA"', '"IA3"'))
     with pytest.raises(CheckpointError, match="IA3"):
         load_adapter(load_model(base), tmp_path / "adapter")
+
+
+@pytest.mark.parametrize("family", ["gpt2", "llama", "t5"])
+def test_requests_of_one_engine_choose_their_adapters(family: str, tmp_path: Path):
+    base = base_folder(family, tmp_path / "base")
+    folders = {}
+    for number, (name, dora) in enumerate({"plain": False, "dora": True}.items()):
+        model = adapt(load_model(base), AdapterConfig(rank=2, dora=dora), torch.Generator().manual_seed(number))
+        folders[name] = tmp_path / name
+        folders[name].mkdir()
+        write_adapter(moved(model, number), folders[name], str(base))
+    model = load_model(base)
+    n_bytes = sum(each.nbytes for each in model.parameters())
+    adapted = {name: with_adapter(model, folder) for name, folder in folders.items()}
+    assert all(each.embed.weight is model.embed.weight for each in adapted.values())  # in memory once
+    together = Engine(model, adapters=adapted)
+    request = {"max_new_tokens": 6, "do_sample": False, "eos_token_id": (), "logprobs": 0}
+    prompts = [(name, [3, 4, 5 + n]) for n in range(3) for name in (None, *folders)]
+    jobs = [together.submit(prompt, GenerationRequest(**request, adapter=name)) for name, prompt in prompts]
+    together.run(jobs)
+    written = []
+    for (name, prompt), job in zip(prompts, jobs, strict=True):
+        alone = Engine(model if name is None else load_model(folders[name]))
+        single = alone.submit(prompt, GenerationRequest(**request))
+        alone.run([single])
+        mine, theirs = job.result()[0], single.result()[0]
+        assert mine.tokens == theirs.tokens
+        assert [each.logprob for each in mine.scores] == pytest.approx(
+            [each.logprob for each in theirs.scores], abs=1e-4
+        )
+        written.append((*mine.tokens, round(mine.scores[0].logprob, 3)))
+    assert len(set(written[:3])) == 3 and together.slots_in_use == 0
+    assert sum(each.nbytes for each in model.parameters()) == n_bytes  # the base is as it was
+    with pytest.raises(InputError, match="this engine has plain, dora"):
+        together.submit([3], GenerationRequest(adapter="poems"))

@@ -1,10 +1,11 @@
 """Adapters on disk, in the format of PEFT: adapter_config.json and adapter_model.safetensors."""
 
+import copy
 import json
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from safetensors import SafetensorError
@@ -19,6 +20,7 @@ from wordloom.model.build import Model
 from wordloom.model.lora import TARGETS, AdaptedLinear, AdapterConfig, adapt, adapted_layers
 
 ADAPTER_WEIGHTS = "adapter_model.safetensors"
+AnyModel = TypeVar("AnyModel", bound=Model)
 _PREFIX = "base_model.model."
 _TASKS = {"decoder": "CAUSAL_LM", "encoder-decoder": "SEQ_2_SEQ_LM", "encoder": None}
 
@@ -180,6 +182,18 @@ def load_adapter(model: Model, folder: Path) -> Model:
     if found:
         raise CheckpointError(f"{folder}: belongs to another model: it has none of {sorted(found)[0]}.")
     return model
+
+
+def with_adapter(model: AnyModel, folder: Path) -> AnyModel:
+    """A model with an adapter beside the same weights: both can be used, and the weights are in memory once.
+
+    Raises:
+        CheckpointError: see `load_adapter`.
+    """
+    shared = {id(each): each for each in (*model.parameters(), *model.buffers())}
+    adapted = copy.deepcopy(model, shared)
+    load_adapter(adapted, folder)
+    return adapted.eval()
 
 
 def _pattern(patterns: dict[str, Any] | None, path: str, default: float) -> float:

@@ -42,6 +42,7 @@ def generate(
     prompts: Path | None = None,
     out: Path | None = None,
     draft: str | None = None,
+    adapters: list[str] | None = None,
     device: Device = "auto",
     dtype: Dtype = "float32",
     quantize: Quantize = None,
@@ -87,6 +88,9 @@ def generate(
         again, it goes on where it stopped.
     draft
         A smaller model with the same vocabulary, for --num-assistant-tokens and --contrastive-beta.
+    adapters
+        A folder with an adapter, which --adapter (or "adapter" in a line of --prompts) chooses by the folder's name;
+        may be given several times.
     """
     groups = (length, sampling, penalties, search, form, output, speed, watermark)
     options = {
@@ -114,7 +118,7 @@ def generate(
         prompt = "" if sys.stdin.isatty() else _piped()
     from wordloom.api import load
 
-    loaded = load(model, device, dtype, companion=draft, quantize=quantize, kv_cache=kv_cache)
+    loaded = load(model, device, dtype, companion=draft, quantize=quantize, kv_cache=kv_cache, adapters=adapters or ())
     if prompts is not None and out is not None:
         _answer(loaded, waiting, out)
         return

@@ -9,7 +9,7 @@ strategy gets does not depend on what else is read.
 
 import time
 from collections import deque
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import torch
@@ -47,9 +47,14 @@ class Lane:
     """What a strategy works with: its job, and texts in slots of the engine."""
 
     def __init__(self, engine: "Engine", job: Job, index: int, width: tuple[int, int]):
+        """
+        Args:
+            width: slots that it needs at most, of the model and of the companion.
+        """
         self.engine, self.job, self.index = engine, job, index
-        self.width = width
-        """Slots that it needs at most, of the model and of the companion."""
+        self.readers = (engine.reader_for(job.request), *engine.models[1:])
+        """The model that this request asks for, and the companion."""
+        self.width = dict(zip(self.readers, width, strict=False))
         self.texts: list[Text] = []
         self.strategy: Strategy | None = None
         self.reads: list[Read] = []
@@ -57,15 +62,17 @@ class Lane:
         self.arrived: dict[int, Reading] = {}
 
     def open(self, tokens: Sequence[int], model: int = 0) -> Text:
-        """A text that begins with these tokens."""
-        memory = self.engine.encoded(self.job)
-        text = Text(model, list(tokens), self.engine.models[model].take(), memory)
+        """A text that begins with these tokens, for the model (0) or its companion (1)."""
+        return self._open(self.readers[model], tokens)
+
+    def _open(self, reader: Reader, tokens: Sequence[int]) -> Text:
+        text = Text(reader, list(tokens), reader.take(), self.engine.encoded(self.job))
         self.texts.append(text)
         return text
 
     def fork(self, text: Text) -> Text:
         """Another text with the same beginning, known as far."""
-        copy = self.open(text.tokens, text.model)
+        copy = self._open(text.reader, text.tokens)
         self.assign(copy, text)
         return copy
 
@@ -80,7 +87,7 @@ class Lane:
                 if mine == theirs
                 else next(i for i, (a, b) in enumerate(zip(mine, theirs, strict=True)) if a != b)
             )
-        slots = self.engine.models[target.model].slots
+        slots = target.reader.slots
         if source.known > same:
             slots.reserve(target.slot + 1, source.known)
             slots.copy(source.slot, target.slot, same, source.known)
@@ -89,7 +96,7 @@ class Lane:
     def close(self, text: Text) -> None:
         """Give a text's slot back."""
         self.texts.remove(text)
-        self.engine.models[text.model].give(text.slot)
+        text.reader.give(text.slot)
 
 
 class Engine:
@@ -106,6 +113,8 @@ class Engine:
         model: in evaluation mode; one with an encoder writes from what that reads.
         tokenizer: for stop strings, forms and words; token-level requests do without.
         companion: a smaller model with the same vocabulary, for drafts and contrastive decoding.
+        adapters: the model with other adapters, by the names that requests choose them by; see
+            `checkpoint.adapter.with_adapter`.
         max_slots: texts that are under way at a time; more wait.
         chunk: tokens of prompts read in one step, so that a long prompt does not hold up the others.
         prefix_bytes: memory for what is known of earlier prompts' beginnings.
@@ -119,22 +128,24 @@ class Engine:
         tokenizer: TextTokenizer | None = None,
         *,
         companion: Decoder | None = None,
+        adapters: Mapping[str, Decoder | EncoderDecoder] | None = None,
         max_slots: int = 16,
         chunk: int = 512,
         prefix_bytes: int = 256 * 2**20,
         cache_dtype: torch.dtype | None = None,
     ):
-        self._encode = model.encode if isinstance(model, EncoderDecoder) else None
-        decoder = model.decoder if isinstance(model, EncoderDecoder) else model
-        if companion is not None and self._encode is not None:
+        if companion is not None and isinstance(model, EncoderDecoder):
             raise InputError("a second model cannot help one that has an encoder.")
-        if companion is not None and companion.config.vocab_size != decoder.config.vocab_size:
-            sizes = f"{companion.config.vocab_size:,} and {decoder.config.vocab_size:,}"
+        if companion is not None and companion.config.vocab_size != model.config.vocab_size:
+            sizes = f"{companion.config.vocab_size:,} and {model.config.vocab_size:,}"
             raise InputError(f"the second model must have the vocabulary of the first, not another ({sizes} tokens).")
         reuse_freed_memory()
         self.tokenizer, self.chunk = tokenizer, chunk
-        both = [each for each in (decoder, companion) if each is not None]
+        both = [each for each in (model, companion) if each is not None]
         self.models = [Reader(each, max_slots, prefix_bytes, cache_dtype) for each in both]
+        self._adapters = {
+            name: Reader(each, max_slots, prefix_bytes, cache_dtype) for name, each in (adapters or {}).items()
+        }
         self._forms: dict[frozenset[int], Forms] = {}
         self._breakers: dict[tuple[str, ...], frozenset[int]] = {}
         self._waiting: deque[Lane] = deque()
@@ -160,7 +171,7 @@ class Engine:
         from wordloom.generation.strategies import lanes_for  # knows the engine's types
 
         ids, source = self._prompt_ids(prompt), None
-        if self._encode is not None:
+        if self.models[0].encode is not None:
             source, ids = ids, self._first_of_decoder(len(ids), request)
         room = request.room(len(ids))
         n = request.num_return_sequences
@@ -168,10 +179,10 @@ class Engine:
         job = Job(ids, request, continuations, source=source)
         lanes = lanes_for(self, job, room, seed_index)
         for lane in lanes:
-            for model, width in zip(self.models, lane.width, strict=False):
-                if width > model.max_slots:
+            for reader, width in lane.width.items():
+                if width > reader.max_slots:
                     raise InputError(
-                        f"{width} texts at a time are more than this engine has room for ({model.max_slots})."
+                        f"{width} texts at a time are more than this engine has room for ({reader.max_slots})."
                     )
         job.lanes = len(lanes)
         self._waiting += lanes
@@ -179,9 +190,27 @@ class Engine:
 
     def encoded(self, job: Job) -> Memory | None:
         """What a job's source is to the decoder, read when its first text begins; None without an encoder."""
-        if job.memory is None and self._encode is not None:
-            job.memory = self._encode(torch.tensor([job.source], device=self.models[0].device))
+        reader = self.reader_for(job.request)
+        if job.memory is None and reader.encode is not None:
+            job.memory = reader.encode(torch.tensor([job.source], device=reader.device))
         return job.memory
+
+    def reader_for(self, request: GenerationRequest) -> Reader:
+        """The model, with the adapter that a request asks for.
+
+        Raises:
+            InputError: there is no adapter of that name.
+        """
+        if request.adapter is None:
+            return self.models[0]
+        if request.adapter not in self._adapters:
+            known = ", ".join(self._adapters) or "none"
+            raise InputError(f"adapter {request.adapter!r}: this engine has {known}.")
+        return self._adapters[request.adapter]
+
+    @property
+    def _readers(self) -> list[Reader]:
+        return [*self.models, *self._adapters.values()]
 
     def _first_of_decoder(self, n_source: int, request: GenerationRequest) -> list[int]:
         config = self.decoder.config
@@ -242,7 +271,7 @@ class Engine:
     @property
     def slots_in_use(self) -> int:
         """Texts under way, of all models."""
-        return sum(model.in_use for model in self.models)
+        return sum(reader.in_use for reader in self._readers)
 
     # --- one step ---
 
@@ -250,9 +279,9 @@ class Engine:
     def step(self) -> bool:
         """Let every request that is under way take its next step; False if there is none."""
         self._admit()
-        for number, model in enumerate(self.models):
-            if work := self._work_for(number):
-                self._read(model, work)
+        for reader in self._readers:
+            if work := self._work_for(reader):
+                self._read(reader, work)
         for lane in list(self._running):
             if len(lane.arrived) == len(lane.reads):
                 self._advance(lane)
@@ -261,10 +290,9 @@ class Engine:
     def _admit(self) -> None:
         while self._waiting:
             lane = self._waiting[0]
-            taken = [sum(each.width[number] for each in self._running) for number in range(len(self.models))]
             fits = all(
-                used + wanted <= model.max_slots
-                for used, wanted, model in zip(taken, lane.width, self.models, strict=False)
+                sum(each.width.get(reader, 0) for each in self._running) + wanted <= reader.max_slots
+                for reader, wanted in lane.width.items()
             )
             first_reads = any(
                 each.job is lane.job and not any(text.known for text in each.texts) for each in self._running
@@ -299,23 +327,23 @@ class Engine:
 
     def _look_up(self, read: Read, use_cache: bool) -> None:
         """Bring a text's view up to date and take what is known of its beginning from the cache."""
-        text, model = read.text, self.models[read.text.model]
-        view = view_of(model.decoder.config, len(text.tokens))
+        text, reader = read.text, read.text.reader
+        view = view_of(reader.decoder.config, len(text.tokens))
         if view != text.view or not use_cache:
             text.view, text.known = view, 0
         visible = len(text.tokens) - view.first
-        model.slots.reserve(text.slot + 1, visible)
+        reader.slots.reserve(text.slot + 1, visible)
         if use_cache and text.known == 0 and read.logits == 1 and text.memory is None:
-            text.known = model.prefixes.restore(text.tokens, view, model.slots, text.slot, visible - 1)
+            text.known = reader.prefixes.restore(text.tokens, view, reader.slots, text.slot, visible - 1)
         text.known = min(text.known, visible - read.logits)
 
-    def _work_for(self, number: int) -> list[tuple[Lane, int, Segment]]:
+    def _work_for(self, reader: Reader) -> list[tuple[Lane, int, Segment]]:
         """What to read in one step: (lane, which of its reads, segment); short reads first, then chunks of prompts."""
         waiting = [
             (lane, index, len(read.text.tokens) - read.text.view.first - read.text.known)
             for lane in self._running
             for index, read in enumerate(lane.reads)
-            if read.text.model == number and index not in lane.arrived
+            if read.text.reader is reader and index not in lane.arrived
         ]
         waiting.sort(key=lambda each: each[2] > _SHORT)
         budget, work = self.chunk, []
@@ -329,7 +357,7 @@ class Engine:
                 work.append((lane, index, Segment(text.slot, text.known, count, visible, text.memory)))
         return work
 
-    def _read(self, model: Reader, work: list[tuple[Lane, int, Segment]]) -> None:
+    def _read(self, reader: Reader, work: list[tuple[Lane, int, Segment]]) -> None:
         started = time.perf_counter()
         tokens: list[int] = []
         wanted: list[Wanted] = []
@@ -344,8 +372,8 @@ class Engine:
             if rows > 0:
                 wanted.append(Wanted(lane, index, len(tokens) - rows, len(tokens), segment.count > 1))
         rows = [row for each in wanted for row in range(each.begin, each.end)]
-        self._deliver(wanted, *model.read(tokens, [segment for _, _, segment in work], rows, layers))
-        model.timed(len(tokens), time.perf_counter() - started)
+        self._deliver(wanted, *reader.read(tokens, [segment for _, _, segment in work], rows, layers))
+        reader.timed(len(tokens), time.perf_counter() - started)
 
     def _deliver(self, wanted: list[Wanted], logits: Tensor, hidden_ND: Tensor, early: dict[int, Tensor]) -> None:
         """Scores to those who asked; kept until a read is complete."""
@@ -366,8 +394,8 @@ class Engine:
             at_block = (len(read.text.tokens) - read.text.view.first) % BLOCK == 0
             is_kept = read.text.memory is None and lane.job.request.use_cache
             if read.logits == 1 and is_kept and (at_block or is_prompt):
-                model = self.models[read.text.model]
-                model.prefixes.remember(read.text.tokens, read.text.view, model.slots, read.text.slot)
+                reader = read.text.reader
+                reader.prefixes.remember(read.text.tokens, read.text.view, reader.slots, read.text.slot)
             scores, *others = whole
             hidden = others.pop(0) if read.hidden else None
             lane.arrived[index] = Reading(scores, hidden, dict(zip(read.layers, others, strict=True)))
@@ -414,7 +442,7 @@ class Engine:
         config = self.decoder.config
         if not isinstance(prompt, str):
             ids = list(prompt)
-        elif self._encode is None:
+        elif self.models[0].encode is None:
             ids = self.needed_tokenizer("a text").prompt_ids(prompt)
         else:
             ids = self.needed_tokenizer("a text").encode(prompt)

@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 from torch import Tensor
 
+from wordloom.generation.reader import Reader
 from wordloom.generation.request import GenerationRequest
 from wordloom.generation.stream import TextStream
 from wordloom.generation.window import WHOLE, View
@@ -16,8 +17,8 @@ from wordloom.model.cache import Memory
 class Text:
     """Tokens that a model reads, and how far it has read them."""
 
-    model: int
-    """0 is the engine's model, 1 its companion."""
+    reader: Reader
+    """The model that reads them."""
     tokens: list[int]
     slot: int
     memory: Memory | None = None

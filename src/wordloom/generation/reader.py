@@ -13,14 +13,22 @@ from wordloom.generation.prefixes import PrefixCache
 from wordloom.generation.threads import ThreadChoice
 from wordloom.model.cache import Segment, SlotBatch, Slots
 from wordloom.model.decoder import Decoder
+from wordloom.model.encoder_decoder import EncoderDecoder
 from wordloom.model.quantize import QuantizedLinear
 
 
 class Reader:
-    """A decoder with its slots."""
+    """A decoder with its slots, and the encoder that it may write from."""
 
-    def __init__(self, decoder: Decoder, max_slots: int, prefix_bytes: int, cache_dtype: torch.dtype | None = None):
-        self.decoder = decoder
+    def __init__(
+        self,
+        model: Decoder | EncoderDecoder,
+        max_slots: int,
+        prefix_bytes: int,
+        cache_dtype: torch.dtype | None = None,
+    ):
+        self.decoder = decoder = model.decoder if isinstance(model, EncoderDecoder) else model
+        self.encode = model.encode if isinstance(model, EncoderDecoder) else None
         weight = decoder.embed.weight
         self.device = weight.device
         self.slots = Slots(decoder.config, weight.device, cache_dtype or decoder.cache_dtype)

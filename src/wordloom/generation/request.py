@@ -141,6 +141,8 @@ class Search:
     """Contrastive decoding against a smaller model: its weight (O'Brien & Lewis 2023); 0.5."""
     contrastive_alpha: float = 0.1
     """Contrastive decoding: only tokens at least this probable relative to the best count."""
+    adapter: str | None = None
+    """Write with the adapter of this name, one of those that the model was loaded with."""
 
 
 @dataclass(frozen=True)

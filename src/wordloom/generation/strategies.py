@@ -19,6 +19,7 @@ from wordloom.generation.beam import beam_search
 from wordloom.generation.engine import Engine, Lane
 from wordloom.generation.jobs import Continuation, Job, Read, Reading, Strategy, Text, TokenScore
 from wordloom.generation.processors import Processors
+from wordloom.generation.reader import Reader
 from wordloom.generation.request import GenerationRequest
 from wordloom.generation.sampling import Mirostat, draw
 from wordloom.generation.window import view_of
@@ -304,7 +305,7 @@ def _guess_ahead(lane: Lane, chooser: Chooser) -> Strategy:
     """
     text = yield from begin(lane, lane.job.prompt)
     draft = lane.open(lane.job.prompt, model=1) if lane.job.request.num_assistant_tokens else None
-    worth = _Worth(lane.engine, drafted=draft is not None)
+    worth = _Worth(*lane.readers[: 1 + (draft is not None)])
     config = lane.engine.decoder.config
     out = lane.job.continuations[lane.index]
     while True:
@@ -381,8 +382,8 @@ class _Worth:
     that loses, guessing rests for ever longer, and is then tried again.
     """
 
-    def __init__(self, engine: Engine, drafted: bool):
-        self._engine, self._drafted = engine, drafted
+    def __init__(self, main: Reader, draft: Reader | None = None):
+        self._main, self._draft = main, draft
         self._agreed, self._rest, self._pause = 0.7, 0, 8
         """Share of guesses agreed on, steps still to rest, and the next rest."""
 
@@ -390,13 +391,12 @@ class _Worth:
         if self._rest > 0:
             self._rest -= 1
             return False
-        main = self._engine.models[0]
-        beside = max(1, main.in_use)
-        plain, checked = main.cost(beside), main.cost(beside + n)
+        beside = max(1, self._main.in_use)
+        plain, checked = self._main.cost(beside), self._main.cost(beside + n)
         if plain is None or checked is None:
             return True
-        if self._drafted:
-            checked += n * (self._engine.models[1].cost(beside) or 0.0)
+        if self._draft is not None:
+            checked += n * (self._draft.cost(beside) or 0.0)
         if self._agreed * n * plain < checked - plain:
             self._rest, self._pause = self._pause, min(512, 2 * self._pause)
             self._agreed = max(self._agreed, 0.5)  # a fresh chance after the rest
