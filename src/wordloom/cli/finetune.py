@@ -44,7 +44,7 @@ def finetune(
         from scratch, with a vocabulary of its own.
     task
         translation, summarization, chat (conversations, also called instructions), preference (DPO on pairs of
-        replies), classification or fill-mask (hidden tokens of plain text).
+        replies), classification, fill-mask (hidden tokens of plain text) or denoising (missing spans of plain text).
     out
         Folder for the run; new or empty.
     resume

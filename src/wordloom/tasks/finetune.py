@@ -5,6 +5,7 @@ from typing import Any
 
 from wordloom.core.errors import InputError
 from wordloom.tasks.chat_work import ChatWork, PreferenceWork
+from wordloom.tasks.denoising import DenoisingWork
 from wordloom.tasks.labels import ClassificationWork
 from wordloom.tasks.masked import MaskedWork
 from wordloom.tasks.pair_work import PairWork
@@ -16,7 +17,7 @@ from wordloom.training.state import latest_checkpoint, read_run
 
 WORKS: dict[str, type[Work[Any]]] = {
     "translation": PairWork, "summarization": PairWork, "chat": ChatWork, "preference": PreferenceWork,
-    "classification": ClassificationWork, "fill-mask": MaskedWork,
+    "classification": ClassificationWork, "fill-mask": MaskedWork, "denoising": DenoisingWork,
 }  # fmt: skip
 """Trainings by the name of the task."""
 

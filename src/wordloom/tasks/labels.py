@@ -99,6 +99,8 @@ def classify(model: Model, tokenizer: TextTokenizer, texts: Sequence[str]) -> It
 class ClassificationWork(Work[Labelled]):
     """Learn the classes of texts, by an encoder or a decoder."""
 
+    takes_noise = True
+
     def read(self, where: str, intake: Intake, data: DataSettings) -> list[Labelled]:
         """Texts with classes."""
         return read_labelled(where, intake, data.source, data.target)
@@ -127,6 +129,7 @@ class ClassificationWork(Work[Labelled]):
                 {"inputs_BT": each, "mask_BT": [1] * len(each), "targets_B": model.config.labels.index(row.label)}
                 for row, each in zip(rows, ids, strict=True)
             ])  # fmt: skip
+        self.change = self.noise(model, tokenizer)
         notes = {f"texts fill {longest} tokens or were cut there": n_cut}
         return Encoded(made[0], made[1], [row.label for row in self.held_out], notes)
 

@@ -13,11 +13,10 @@ from wordloom.core.randomness import generator
 from wordloom.model.build import Model, build
 from wordloom.model.encoder import Encoder
 from wordloom.model.presets import EncoderArchitecture, encoder_from_scratch
+from wordloom.tasks.plain_text import read_stretches, target_text
 from wordloom.tasks.rows import Intake
 from wordloom.tasks.settings import DataSettings
 from wordloom.tasks.work import SHOWN, Encoded, Figures, Work
-from wordloom.text.clean import normalize
-from wordloom.text.documents import ReadOptions, find_files, read_documents
 from wordloom.tokens.tokenizer import TextTokenizer
 from wordloom.tokens.train import default_vocab_size, train_tokenizer
 from wordloom.training.cross_entropy import IGNORED
@@ -26,8 +25,6 @@ from wordloom.training.objectives import MaskedObjective, Objective
 from wordloom.training.report import Sample, Showcase
 
 MASK, OPENING, CLOSING = "[MASK]", "[CLS]", "[SEP]"
-_PIECE = 2000
-"""Characters of text that are divided between training and measuring together."""
 _SPAN = 0.2
 """Spans have so many words with a geometric distribution of this probability, ten at most (Joshi et al. 2020)."""
 
@@ -78,20 +75,8 @@ class MaskedWork(Work[str]):
     needs_base = False
 
     def read(self, where: str, intake: Intake, data: DataSettings) -> list[str]:
-        """Stretches of the documents of files or folders, cut between paragraphs."""
-        pieces = []
-        for document in read_documents(find_files(where.split(",")), ReadOptions()):
-            piece = ""
-            for paragraph in normalize(document.text).split("\n"):
-                if piece and len(piece) + len(paragraph) > _PIECE:
-                    pieces.append(piece)
-                    piece = ""
-                piece += ("\n" if piece else "") + paragraph
-            if piece.strip():
-                pieces.append(piece)
-        if len(pieces) < 2:
-            raise InputError(f"{where}: has too little text: some must be held out to measure by.")
-        return pieces
+        """Stretches of the documents of files or folders."""
+        return read_stretches(where)
 
     def question(self, row: str) -> str:
         """The text."""
@@ -114,7 +99,7 @@ class MaskedWork(Work[str]):
         held_out = [example for text in self.held_out for example in _rows(tokenizer, text, room)]
         held_out = [hide(example, seed) for seed, example in enumerate(held_out)]
         train = [example | {"targets_BT": example["inputs_BT"]} for example in train]  # which of them, is drawn later
-        return Encoded(train, held_out, self.held_out, {})
+        return Encoded(train, held_out, [target_text(tokenizer, each) for each in held_out], {})
 
     def objective(self, model: Model) -> Objective:
         """-log P(hidden | the rest)."""

@@ -16,7 +16,7 @@ from wordloom.tasks.apply import PairWriter
 from wordloom.tasks.pairs import PAIR_TASKS, Pair, PairEncoder, read_pairs
 from wordloom.tasks.rows import Intake
 from wordloom.tasks.settings import DataSettings
-from wordloom.tasks.work import SHOWN, Encoded, Figures, Work
+from wordloom.tasks.work import SHOWN, Encoded, Figures, Settings, Work
 from wordloom.tokens.tokenizer import TextTokenizer
 from wordloom.tokens.train import default_vocab_size, train_tokenizer
 from wordloom.training.objectives import CausalObjective, EncoderDecoderObjective, Objective
@@ -29,7 +29,7 @@ _MEASURED = 200
 class PairWork(Work[Pair]):
     """Translation and summarization: from scratch (with an encoder) or from a model of either kind."""
 
-    needs_base = False
+    needs_base, takes_noise = False, True
 
     def read(self, where: str, intake: Intake, data: DataSettings) -> list[Pair]:
         """Pairs, turned round with --reverse."""
@@ -54,6 +54,8 @@ class PairWork(Work[Pair]):
         )
         train, _ = encoder.examples([(pair.source, target) for pair in self.train for target in pair.targets])
         held_out, texts = encoder.examples([(pair.source, pair.targets[0]) for pair in self.held_out])
+        if model.config.encoder is not None:
+            self.change = self.noise(model, tokenizer)
         notes = {
             f"sources have more than {data.longest_source} tokens: they lost their end": encoder.n_cut,
             f"targets have more than {data.longest_target} tokens: left out": encoder.n_dropped,
@@ -75,31 +77,8 @@ class PairWork(Work[Pair]):
 
     def fresh(self) -> tuple[Model, TextTokenizer]:
         """An encoder-decoder with a vocabulary of its own."""
-        tokenizer, fresh, data = self._tokenizer(), self.settings.fresh, self.settings.data
-        assert tokenizer.eos_token_id is not None and tokenizer.pad_token_id is not None
-        arch = fresh.arch or "marian"
-        if arch not in get_args(PairArchitecture):
-            raise InputError(f"--arch {arch}: {self.settings.task} takes {', '.join(get_args(PairArchitecture))}.")
-        config = encoder_decoder_from_scratch(
-            cast(PairArchitecture, arch), vocab_size=tokenizer.vocab_size, n_layers=fresh.layers, d_model=fresh.width,
-            n_heads=fresh.heads, context_length=max(data.longest_source, data.longest_target),
-            dropout=fresh.dropout, eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id,
-        )  # fmt: skip
-        model = build(config)
-        model.initialise(generator(self.settings.training.seed, "weights"))
-        return model, tokenizer
-
-    def _tokenizer(self) -> TextTokenizer:
-        """One vocabulary for both sides, which closes every text with the end token."""
         texts = [text for pair in self.train for text in (pair.source, *pair.targets)]
-        asked = self.settings.fresh.vocab_size
-        size = asked or min(8192, 4 * default_vocab_size(sum(len(text.encode()) for text in texts)))
-        tokenizer = train_tokenizer([texts], "bpe", size, exact=asked is not None)
-        end = str(tokenizer.eos_token)
-        tokenizer.backend.post_processor = TemplateProcessing(
-            single=f"$A {end}", pair=f"$A {end} $B {end}", special_tokens=[(end, tokenizer.eos_token_id)]
-        )
-        return tokenizer
+        return fresh_pair_model(pair_tokenizer(texts, self.settings.fresh.vocab_size), self.settings)
 
     def measure(self, model: Model, tokenizer: TextTokenizer) -> Figures:
         """BLEU or ROUGE of greedy answers, against all references."""
@@ -123,3 +102,39 @@ class PairWork(Work[Pair]):
         writer = PairWriter(model, tokenizer, PAIR_TASKS[self.settings.task], data.longest_source, data.longest_target)
         found = [answer.text.strip() for answer in writer.write(sources)]
         return Showcase([Sample(f"{source}\n→ ", text) for source, text in zip(sources, found, strict=True)])
+
+
+def pair_tokenizer(texts: list[str], vocab_size: int | None) -> TextTokenizer:
+    """One vocabulary for both sides, which closes every text with the end token.
+
+    Args:
+        vocab_size: None: four times what the text's size asks for, 8,192 at most.
+    """
+    size = vocab_size or min(8192, 4 * default_vocab_size(sum(len(text.encode()) for text in texts)))
+    tokenizer = train_tokenizer([texts], "bpe", size, exact=vocab_size is not None)
+    end = str(tokenizer.eos_token)
+    tokenizer.backend.post_processor = TemplateProcessing(
+        single=f"$A {end}", pair=f"$A {end} $B {end}", special_tokens=[(end, tokenizer.eos_token_id)]
+    )
+    return tokenizer
+
+
+def fresh_pair_model(tokenizer: TextTokenizer, settings: Settings) -> tuple[Model, TextTokenizer]:
+    """An encoder-decoder for a vocabulary.
+
+    Raises:
+        InputError: the architecture is another.
+    """
+    fresh, data = settings.fresh, settings.data
+    assert tokenizer.eos_token_id is not None and tokenizer.pad_token_id is not None
+    arch = fresh.arch or "marian"
+    if arch not in get_args(PairArchitecture):
+        raise InputError(f"--arch {arch}: {settings.task} takes {', '.join(get_args(PairArchitecture))}.")
+    config = encoder_decoder_from_scratch(
+        cast(PairArchitecture, arch), vocab_size=tokenizer.vocab_size, n_layers=fresh.layers, d_model=fresh.width,
+        n_heads=fresh.heads, context_length=max(data.longest_source, data.longest_target),
+        dropout=fresh.dropout, eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id,
+    )  # fmt: skip
+    model = build(config)
+    model.initialise(generator(settings.training.seed, "weights"))
+    return model, tokenizer

@@ -18,6 +18,8 @@ class DataSettings:
     train.en,train.de; each may be compressed."""
     validation: str | None = None
     """Examples to measure by, in the same form; default: a fiftieth of the others, 1,000 at most."""
+    extra: str | None = None
+    """More examples, to learn from but never to measure by, such as back-translations."""
     source: str | None = None
     """Field (or column) of the text that is read; default: the names that the task knows."""
     target: str | None = None
@@ -27,7 +29,7 @@ class DataSettings:
     strict: bool = False
     """Stop at the first row that cannot be used; without it such rows are named, counted and left out."""
     longest_source: int = 512
-    """Most tokens of a source; a longer one loses its end. fill-mask: tokens that are seen at once."""
+    """Most tokens of a source; a longer one loses its end. fill-mask, denoising: tokens that are seen at once."""
     longest_target: int = 256
     """Most tokens of a target; a longer one is left out."""
 
@@ -80,12 +82,16 @@ class LearningSettings:
     """Learning rate of each block as a part of the one above it."""
     smoothing: float = 0.1
     """Label smoothing of a model with an encoder: the part of the probability that goes to all other tokens."""
+    noise: float = 0.0
+    """Part of the tokens of sources (of an encoder) and of texts to classify that become another, chosen anew each time."""
+    deletion: float = 0.0
+    """Part of the same tokens that is left out, chosen anew each time."""
     beta: float = 0.1
     """preference: how strongly the model may leave the one it began as; smaller is freer."""
     masking: Literal["token", "word", "span"] = "word"
     """fill-mask: what is hidden together: a token, all tokens of a word, or a few words in a row."""
     hidden: float = 0.15
-    """fill-mask: the part of the tokens that is to be predicted."""
+    """fill-mask, denoising: the part of the tokens that is to be predicted."""
     pack: bool = True
     """chat: put several conversations into one row, each seeing itself only."""
 
@@ -96,6 +102,9 @@ class LearningSettings:
             )
         if not 0 < self.layer_decay <= 1:
             raise InputError(f"--layer-decay must be above 0 and at most 1, got {self.layer_decay}.")
+        for name in ("noise", "deletion"):
+            if not 0 <= getattr(self, name) < 1:
+                raise InputError(f"--{name} must be at least 0 and below 1, got {getattr(self, name)}.")
         if not 0 < self.hidden < 1:
             raise InputError(f"--hidden must be above 0 and below 1, got {self.hidden}.")
         if self.beta <= 0:

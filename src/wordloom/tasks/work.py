@@ -17,6 +17,7 @@ from wordloom.model.build import Model
 from wordloom.model.decoder import Decoder
 from wordloom.model.lora import AdapterConfig, adapt
 from wordloom.model.quantize import parse_bits, quantize
+from wordloom.tasks.augment import Noise
 from wordloom.tasks.rows import Intake
 from wordloom.tasks.settings import DataSettings, FreshSettings, LearningSettings
 from wordloom.tokens.tokenizer import TextTokenizer
@@ -91,6 +92,8 @@ class Work(ABC, Generic[Row]):
 
     needs_base = True
     """Whether there must be a model to begin with."""
+    takes_noise = False
+    """Whether what is read can be changed a little, see `tasks.augment`."""
 
     def __init__(self, settings: Settings):
         if settings.data.train is None:
@@ -99,6 +102,10 @@ class Work(ABC, Generic[Row]):
             raise InputError(f"--task {settings.task} begins with a model: wordloom finetune MODEL --task ...")
         if settings.base is None and settings.learning.method != "full":
             raise InputError(f"--method {settings.learning.method} begins with a model: there is nothing to freeze.")
+        if not self.takes_noise and (settings.learning.noise or settings.learning.deletion):
+            raise InputError(
+                f"--noise and --deletion change sources and texts to classify, which {settings.task} has not."
+            )
         self.settings = settings
         intake = Intake(settings.data.strict)
         self.train = self.read(settings.data.train, intake, settings.data)
@@ -106,6 +113,8 @@ class Work(ABC, Generic[Row]):
             self.held_out = self.read(settings.data.validation, intake, settings.data)
         else:
             self.train, self.held_out = self._divided(settings.training.seed)
+        if settings.data.extra is not None:
+            self.train += self._to_learn(self.read(settings.data.extra, intake, settings.data))
         intake.report()
         self.n_refused = len(intake.refused)
         rows = json.dumps([self.train, self.held_out], ensure_ascii=False)
@@ -167,13 +176,31 @@ class Work(ABC, Generic[Row]):
         chosen = set(sorted(questions, key=lambda each: derive_seed(seed, "held out", each))[:n_held_out])
         held_out = [row for row, question in zip(rows, questions, strict=True) if question in chosen]
         others = [row for row, question in zip(rows, questions, strict=True) if question not in chosen]
-        known = {answer for row in held_out for answer in self.answers(row)}
-        train = [row for row in others if known.isdisjoint(self.answers(row))]
+        self.held_out = held_out
+        train = self._to_learn(others)
         if not train:
             raise InputError(f"{len(rows)} examples are too few: some must be held out to measure by.")
-        if len(train) < len(others):
-            remark(f"Left out: {len(others) - len(train):,} examples whose answers are among those to measure by.")
         return train, held_out
+
+    def _to_learn(self, rows: list[Row]) -> list[Row]:
+        """Those of which neither question nor answer is held out."""
+        questions = {self.question(row) for row in self.held_out}
+        answers = {answer for row in self.held_out for answer in self.answers(row)}
+        kept = [row for row in rows if self.question(row) not in questions and answers.isdisjoint(self.answers(row))]
+        if len(kept) < len(rows):
+            remark(
+                f"Left out: {len(rows) - len(kept):,} examples that share a question or an answer with what measures."
+            )
+        return kept
+
+    def noise(self, model: Model, tokenizer: TextTokenizer) -> Noise | None:
+        """Changes to what is read, if any are asked for."""
+        learning = self.settings.learning
+        if not learning.noise and not learning.deletion:
+            return None
+        added = tokenizer.backend.get_added_tokens_decoder()
+        special = frozenset(token for token, each in added.items() if each.special)
+        return Noise(model.config.vocab_size, special, learning.noise, learning.deletion)
 
     def _without_gaps(self, settings: Settings) -> TrainSettings:
         training, has_base = settings.training, settings.base is not None

@@ -120,7 +120,7 @@ class ExampleMaterial:
     def evaluate(self, objective: nn.Module, device: str, world: World, on_tokens: Callable[[int], None]) -> Loss:
         """The loss over the examples that are held out, without dropout or smoothing."""
         total = torch.zeros((), dtype=torch.float64)
-        batches = _of_liketokens_of(self._held_out)
+        batches = _of_like_length(self._held_out)
         for turn in range(-(-len(batches) // world.size)):
             number = turn * world.size + world.rank
             rows = collated(batches[number % len(batches)])  # sharded models need every process at every turn
@@ -145,7 +145,7 @@ class ExampleMaterial:
         write_task_card(folder, tables, samples)
 
 
-def _of_liketokens_of(examples: Sequence[Example]) -> list[list[Example]]:
+def _of_like_length(examples: Sequence[Example]) -> list[list[Example]]:
     batches: list[list[Example]] = [[]]
     room = _EVALUATION_TOKENS
     for each in examples:  # the longest first: the first of a batch says how wide it is

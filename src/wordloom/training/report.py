@@ -21,6 +21,7 @@ NEXT = {
     "preference": "chat {}",
     "classification": 'classify {} "..."',
     "fill-mask": 'fill {} "... [MASK] ..."',
+    "denoising": "finetune {} --task summarization --train FILE --out FOLDER",
 }
 """The command that uses a model made for a task."""
 

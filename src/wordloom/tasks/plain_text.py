@@ -1,0 +1,42 @@
+"""Plain text in stretches, to learn from without anybody's answers."""
+
+from wordloom.core.errors import InputError
+from wordloom.text.clean import normalize
+from wordloom.text.documents import ReadOptions, find_files, read_documents
+from wordloom.tokens.tokenizer import TextTokenizer
+from wordloom.training.cross_entropy import IGNORED
+from wordloom.training.examples import Example
+
+_PIECE = 2000
+"""Characters of text that are divided between training and measuring together."""
+
+
+def read_stretches(where: str) -> list[str]:
+    """Stretches of about 2,000 characters, cut between paragraphs.
+
+    Args:
+        where: files, folders and globs, parted by commas.
+
+    Raises:
+        InputError: a file cannot be read, or there is too little text to divide.
+    """
+    pieces = []
+    for document in read_documents(find_files(where.split(",")), ReadOptions()):
+        piece = ""
+        for paragraph in normalize(document.text).split("\n"):
+            if piece and len(piece) + len(paragraph) > _PIECE:
+                pieces.append(piece)
+                piece = ""
+            piece += ("\n" if piece else "") + paragraph
+        if piece.strip():
+            pieces.append(piece)
+    if len(pieces) < 2:
+        raise InputError(f"{where}: has too little text: some must be held out to measure by.")
+    return pieces
+
+
+def target_text(tokenizer: TextTokenizer, example: Example) -> str:
+    """What is to be predicted."""
+    targets = example["targets_BT"]
+    assert isinstance(targets, list)
+    return tokenizer.decode([token for token in targets if token != IGNORED])
