@@ -12,7 +12,7 @@ from wordloom.core.errors import InputError
 from wordloom.core.randomness import generator
 from wordloom.model.decoder import Decoder
 from wordloom.model.presets import from_scratch
-from wordloom.tasks.rescoring import Hypothesis, Utterance, log_probabilities, read_utterances, rescore
+from wordloom.tasks.rescoring import Hypothesis, Utterance, choose, log_probabilities, read_utterances, rescore
 from wordloom.tasks.rows import Intake
 from wordloom.tokens.train import train_tokenizer
 
@@ -36,7 +36,7 @@ def made(count: int) -> tuple[list[Utterance], list[list[float]]]:
 
 def test_the_rates_are_those_of_an_independent_count():
     utterances, scores = made(120)
-    found = rescore(utterances, scores)
+    found = rescore(utterances, [scores])
     references = [each.reference for each in utterances]
     first = [max(each.hypotheses, key=lambda one: one.score).text for each in utterances]
     now = [each.hypotheses[index].text for each, index in zip(utterances, found.chosen, strict=True)]
@@ -44,9 +44,24 @@ def test_the_rates_are_those_of_an_independent_count():
     assert found.after.value == pytest.approx(100 * jiwer.wer(references, now))
     assert found.oracle <= found.after.value < found.before
     assert found.after.low <= found.after.value <= found.after.high and found.gain.low > 0
-    assert found.weight > 0
-    worthless = rescore(utterances, [[0.0] * 5 for _ in utterances])
+    assert found.fusion.weight > 0
+    assert found.fusion.mix == 0
+    worthless = rescore(utterances, [[[0.0] * 5 for _ in utterances]])
     assert worthless.after.value == pytest.approx(found.before, abs=1.0)
+
+
+def test_two_models_are_mixed_where_that_helps_and_the_weights_serve_other_speech():
+    utterances, good = made(200)
+    drawn = random.Random(1)
+    # each knows half of what there is to know
+    first = [[score + drawn.gauss(0, 20) for score in row] for row in good]
+    second = [[score + drawn.gauss(0, 20) for score in row] for row in good]
+    one, both = rescore(utterances, [first]), rescore(utterances, [first, second])
+    assert 0 < both.fusion.mix < 1 and both.after.value < one.after.value
+    assert rescore(utterances, [first, [[0.0] * 5] * 200]).fusion.mix < 1
+    applied = rescore(utterances, [first, second], both.fusion)
+    assert applied.fusion == both.fusion
+    assert applied.chosen == choose([each._replace(reference="") for each in utterances], [first, second], both.fusion)
 
 
 def test_bad_rows_are_named_and_counted(tmp_path: Path):
@@ -60,7 +75,7 @@ def test_bad_rows_are_named_and_counted(tmp_path: Path):
     assert read_utterances(path, intake) == [Utterance("1", "A B", (Hypothesis("A B", -1.0),))]
     assert [each.line for each in intake.refused] == [2, 3, 4, 5, 6, 7]
     with pytest.raises(InputError, match="at least two"):
-        rescore(read_utterances(path, Intake()), [[0.0]])
+        rescore(read_utterances(path, Intake()), [[[0.0]]])
 
 
 def test_a_decoder_scores_the_whole_text():

@@ -1,8 +1,8 @@
 """Speech recognition: which of a recogniser's hypotheses a language model finds best (n-best rescoring).
 
-A hypothesis is chosen by acoustic score + weight * log P(text) + bonus * words (shallow fusion after the fact; Salazar et
-al. 2020, section 3, for masked models). Weight and bonus are tuned on one half and applied to the other, and the other way
-round, so that no utterance is judged by a weight that saw it.
+A hypothesis is chosen by acoustic score + weight * (log P(text) + bonus * words) (shallow fusion after the fact; Salazar
+et al. 2020, section 3, for masked models), where log P may be a mixture of two models'. What counts how much is tuned on
+one half and applied to the other, and the other way round, so that no utterance is judged by a weight that saw it.
 """
 
 from collections.abc import Callable, Sequence
@@ -25,7 +25,10 @@ from wordloom.tokens.tokenizer import TextTokenizer
 Case = Literal["lower", "upper", "sentence", "keep"]
 WEIGHTS = tuple(float(weight) for weight in np.round(np.concatenate([[0.0], np.geomspace(0.01, 3.0, 30)]), 4))
 BONUSES = tuple(float(bonus) for bonus in np.round(np.linspace(-1.0, 3.0, 17), 2))
-"""What is tried, in units of the recogniser's score per nat and per word."""
+MIXES = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
+"""What is tried for each field of `Fusion`."""
+Scores = Sequence[Sequence[float]]
+"""log P of every hypothesis of every utterance."""
 
 
 class Hypothesis(NamedTuple):
@@ -114,6 +117,17 @@ def log_probabilities(
     return [[each.total for each in row] for row in likelihoods(model, questions, on_texts)]
 
 
+class Fusion(NamedTuple):
+    """How much the language models count: score + weight * (log P + bonus * words)."""
+
+    weight: float
+    """In units of the recogniser's score per nat."""
+    bonus: float
+    """Nats per word."""
+    mix: float = 0.0
+    """log P is (1 - mix) times that of the first model, mix times that of the second."""
+
+
 class Rescoring(NamedTuple):
     """Word error rates in percent, and what gave them."""
 
@@ -123,52 +137,79 @@ class Rescoring(NamedTuple):
     """With the language model, each half by the weight of the other; 95 % by resampling utterances."""
     oracle: float
     """Of the best hypothesis of each list: no choice can do better."""
-    weight: float
-    """Tuned on all, for use on other speech."""
-    bonus: float
+    fusion: Fusion
+    """Tuned on all, for use on other speech; or what was given."""
     chosen: list[int]
     """The hypothesis chosen of each utterance."""
     gain: Interval
     """before - after, by the same resampling."""
 
 
-def rescore(utterances: Sequence[Utterance], scores: Sequence[Sequence[float]], seed: int = 0) -> Rescoring:
-    """Tune weight and bonus, and measure by cross-validation on two halves.
+class _Lists:
+    """The scores of all hypotheses, shape (utterances, hypotheses)."""
+
+    def __init__(self, utterances: Sequence[Utterance], scores: Sequence[Scores]):
+        self.acoustic = _padded([[each.score for each in utterance.hypotheses] for utterance in utterances], -np.inf)
+        self.language = [_padded(each, 0.0) for each in scores]
+        self.n_words = _padded([[len(each.text.split()) for each in row.hypotheses] for row in utterances], 0.0)
+
+    def choice(self, fusion: Fusion) -> np.ndarray:
+        """The best hypothesis of every utterance."""
+        language = self.language[0]
+        if fusion.mix:
+            language = (1 - fusion.mix) * language + fusion.mix * self.language[1]
+        return (self.acoustic + fusion.weight * (language + fusion.bonus * self.n_words)).argmax(1)
+
+
+def choose(utterances: Sequence[Utterance], scores: Sequence[Scores], fusion: Fusion) -> list[int]:
+    """The best hypothesis of every utterance, references or not.
 
     Args:
-        scores: what `log_probabilities` gives.
+        scores: what `log_probabilities` gives, of one model or two.
+    """
+    return _Lists(utterances, scores).choice(fusion).tolist()
+
+
+def rescore(
+    utterances: Sequence[Utterance], scores: Sequence[Scores], fusion: Fusion | None = None, seed: int = 0
+) -> Rescoring:
+    """Tune how much the language models count, and measure by cross-validation on two halves.
+
+    Args:
+        scores: what `log_probabilities` gives, of one model or two.
+        fusion: apply this instead, tuned on other speech.
 
     Raises:
         InputError: fewer than two utterances, or one without reference.
     """
     if len(utterances) < 2 or not all(utterance.reference for utterance in utterances):
-        raise InputError('to tune the weight takes at least two utterances, each with its reference ("ref").')
+        raise InputError('to measure takes at least two utterances, each with its reference ("ref").')
     references = [utterance.reference.split() for utterance in utterances]
     n_words = np.array([len(words) for words in references])
     errors = _padded([[Levenshtein.distance(each.text.split(), words) for each in utterance.hypotheses]
                       for utterance, words in zip(utterances, references, strict=True)], 10**6)  # fmt: skip
-    acoustic = _padded([[each.score for each in utterance.hypotheses] for utterance in utterances], -np.inf)
-    language = _padded(scores, 0.0)
-    lengths = _padded([[len(each.text.split()) for each in utterance.hypotheses] for utterance in utterances], 0.0)
-    halves = np.random.default_rng(seed).permutation(len(utterances)) % 2
-    chosen = np.zeros(len(utterances), int)
-
-    def choice(weight: float, bonus: float) -> np.ndarray:
-        return (acoustic + weight * language + bonus * weight * lengths).argmax(1)
-
-    def tuned(rows: np.ndarray) -> tuple[float, float]:
-        found = {}
-        for weight in WEIGHTS:
-            for bonus in BONUSES if weight else (0.0,):
-                found[weight, bonus] = errors[rows, choice(weight, bonus)[rows]].sum()
-        return min(found, key=lambda pair: (found[pair], pair[0], abs(pair[1])))
-
+    lists = _Lists(utterances, scores)
     everything = np.arange(len(utterances))
-    for half in (0, 1):
-        weight, bonus = tuned(everything[halves != half])
-        chosen[halves == half] = choice(weight, bonus)[halves == half]
-    weight, bonus = tuned(everything)
-    first, best = errors[everything, acoustic.argmax(1)], errors.min(1)
+    if fusion is not None:
+        chosen = lists.choice(fusion)
+    else:
+        chosen = np.zeros(len(utterances), int)
+        grid = [
+            (each, errors[everything, lists.choice(each)])
+            for weight in WEIGHTS
+            for mix in (MIXES if len(scores) > 1 and weight else (0.0,))
+            for bonus in (BONUSES if weight else (0.0,))
+            for each in [Fusion(weight, bonus, mix)]
+        ]
+
+        def tuned(rows: np.ndarray) -> Fusion:
+            return min(grid, key=lambda each: (each[1][rows].sum(), each[0].weight, abs(each[0].bonus)))[0]
+
+        halves = np.random.default_rng(seed).permutation(len(utterances)) % 2
+        for half in (0, 1):
+            chosen[halves == half] = lists.choice(tuned(everything[halves != half]))[halves == half]
+        fusion = tuned(everything)
+    first, best = errors[everything, lists.acoustic.argmax(1)], errors.min(1)
     now = errors[everything, chosen]
     drawn = np.random.default_rng(seed + 1).integers(0, len(utterances), (1000, len(utterances)))
     totals = n_words[drawn].sum(1)
@@ -182,7 +223,7 @@ def rescore(utterances: Sequence[Utterance], scores: Sequence[Sequence[float]], 
         low, high = np.quantile(samples, [0.025, 0.975])
         return Interval(float(low), value, float(high))
 
-    return Rescoring(rate(first), interval(after, rate(now)), rate(best), weight, bonus, chosen.tolist(),
+    return Rescoring(rate(first), interval(after, rate(now)), rate(best), fusion, chosen.tolist(),
                      interval(gain, rate(first) - rate(now)))  # fmt: skip
 
 
