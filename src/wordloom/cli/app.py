@@ -19,6 +19,7 @@ _COMMANDS = {
     "finetune": "Train a model for a task: translation, chat, classification and others.",
     "translate": "Translate a text, or a file line by line.",
     "summarize": "Summarize a text, or each line of a file.",
+    "write": "Write a story, a poem or a program, and check it.",
     "fill": "Tell what may stand where a token is hidden.",
     "classify": "Tell the class of a text, or of each line of a file.",
     "rescore": "Choose among the hypotheses of a speech recogniser with a language model.",

@@ -11,6 +11,7 @@ from wordloom.tasks.masked import MaskedWork
 from wordloom.tasks.pair_work import PairWork
 from wordloom.tasks.settings import DataSettings, FreshSettings, LearningSettings
 from wordloom.tasks.work import Settings, TaskResult, Work
+from wordloom.tasks.writing import WritingWork
 from wordloom.training.loop import check_output, fields_of
 from wordloom.training.settings import TrainSettings
 from wordloom.training.state import latest_checkpoint, read_run
@@ -18,6 +19,7 @@ from wordloom.training.state import latest_checkpoint, read_run
 WORKS: dict[str, type[Work[Any]]] = {
     "translation": PairWork, "summarization": PairWork, "chat": ChatWork, "preference": PreferenceWork,
     "classification": ClassificationWork, "fill-mask": MaskedWork, "denoising": DenoisingWork,
+    "story": WritingWork, "poetry": WritingWork, "code": WritingWork,
 }  # fmt: skip
 """Trainings by the name of the task."""
 

@@ -28,7 +28,8 @@ class PairTask:
     """Names under which rows may hold the source."""
     targets: tuple[str, ...]
     """Names under which rows may hold the target."""
-    metric: Literal["bleu", "rouge"]
+    metric: Literal["bleu", "rouge"] | None
+    """What answers are measured by; None where there is no right one."""
     cue: str
     """What stands between source and target for a model that goes on with its prompt."""
 
@@ -47,7 +48,9 @@ SUMMARIZATION = PairTask(
     "rouge",
     "\nSummary:",
 )
-PAIR_TASKS = {task.name: task for task in (TRANSLATION, SUMMARIZATION)}
+STORY, POETRY, CODE = (PairTask(name, ("prompt",), ("text",), None, "\n") for name in ("story", "poetry", "code"))
+"""See `tasks.writing`."""
+PAIR_TASKS = {task.name: task for task in (TRANSLATION, SUMMARIZATION, STORY, POETRY, CODE)}
 
 
 def read_pairs(
@@ -141,7 +144,7 @@ class PairEncoder:
 
     def examples(self, pairs: Sequence[tuple[str, str]]) -> tuple[list[Example], list[str]]:
         """Examples to learn from, and the texts of their targets."""
-        space = "" if self.config.encoder is not None else " "
+        space = "" if self.config.encoder is not None or self.task.cue.endswith("\n") else " "
         targets = self.tokenizer.encode_documents([space + target for _, target in pairs])
         sources = self.sources([source for source, _ in pairs])
         examples: list[Example] = []

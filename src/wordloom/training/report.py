@@ -21,6 +21,9 @@ NEXT = {
     "preference": "chat {}",
     "classification": 'classify {} "..."',
     "fill-mask": 'fill {} "... [MASK] ..."',
+    "story": 'write {} "..."',
+    "poetry": 'write {} "..."',
+    "code": 'write {} "..."',
     "denoising": "finetune {} --task summarization --train FILE --out FOLDER",
 }
 """The command that uses a model made for a task."""

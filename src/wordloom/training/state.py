@@ -236,3 +236,8 @@ def read_run(run: Path) -> dict[str, dict[str, Any]]:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise InputError(f"{path}: not valid TOML ({error}).") from None
+
+
+def task_of(folder: Path) -> str | None:
+    """What a model was made for, where its folder says so."""
+    return read_run(folder)["settings"].get("task") if (folder / RUN).exists() else None
