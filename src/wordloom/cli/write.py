@@ -1,6 +1,6 @@
 """`wordloom write`. torch is loaded when there is work, so that --help answers at once."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter
 
@@ -73,9 +73,9 @@ def write(
         raise InputError(f"{model}: was not made to write; say what it is to write: --style story, poetry or code.")
     if (form is not None and chosen != "poetry") or (run and chosen != "code"):
         raise InputError("--form goes with --style poetry, --run with --style code.")
-    options = (
-        {"do_sample": False} if temperature == 0 else {"do_sample": True, "temperature": temperature, "seed": seed}
-    )
+    options: dict[str, Any] = {"do_sample": temperature > 0}
+    if temperature > 0:
+        options |= {"temperature": temperature, "seed": seed}
     if form is not None:
         options["regex"] = form_named(form).pattern
     writer = PairWriter(load_model(folder, probe(device).device), TextTokenizer.from_pretrained(folder),
