@@ -24,7 +24,7 @@ from wordloom.training.objectives import CausalObjective, Objective, PreferenceO
 from wordloom.training.report import Sample, Showcase
 
 _SAMPLE_TOKENS = 200
-_MEASURED, _LONGEST_REPLY, _LEAST_ROOM = 200, 256, 32
+_MEASURED, _LONGEST_REPLY, _LEAST_ROOM = 200, 1024, 32
 """Conversations whose reply is measured at the end, its most tokens, and the room below which there is none."""
 
 
