@@ -13,12 +13,12 @@ from wordloom.core.randomness import generator
 from wordloom.model.build import Model, build
 from wordloom.model.encoder import Encoder
 from wordloom.model.presets import EncoderArchitecture, encoder_from_scratch
-from wordloom.tasks.plain_text import read_stretches, target_text
+from wordloom.tasks.plain_text import fresh_tokenizer, read_stretches, target_text
 from wordloom.tasks.rows import Intake
 from wordloom.tasks.settings import DataSettings
 from wordloom.tasks.work import SHOWN, Encoded, Figures, Work
 from wordloom.tokens.tokenizer import TextTokenizer
-from wordloom.tokens.train import default_vocab_size, train_tokenizer
+from wordloom.tokens.train import default_vocab_size
 from wordloom.training.cross_entropy import IGNORED
 from wordloom.training.examples import Example
 from wordloom.training.objectives import MaskedObjective, Objective
@@ -112,7 +112,9 @@ class MaskedWork(Work[str]):
         if arch not in get_args(EncoderArchitecture):
             raise InputError(f"--arch {arch}: fill-mask takes {', '.join(get_args(EncoderArchitecture))}.")
         size = fresh.vocab_size or default_vocab_size(sum(len(text.encode()) for text in self.train))
-        tokenizer = masked_tokenizer(train_tokenizer([self.train], "bpe", size, exact=fresh.vocab_size is not None))
+        tokenizer = fresh_tokenizer(fresh, self.train, size)
+        if tokenizer.mask_token_id is None:
+            tokenizer = masked_tokenizer(tokenizer)
         assert tokenizer.pad_token_id is not None
         config = encoder_from_scratch(
             cast(EncoderArchitecture, arch), vocab_size=tokenizer.vocab_size, n_layers=fresh.layers, d_model=fresh.width, n_heads=fresh.heads,

@@ -14,11 +14,12 @@ from wordloom.model.encoder_decoder import EncoderDecoder
 from wordloom.model.presets import PairArchitecture, encoder_decoder_from_scratch
 from wordloom.tasks.apply import PairWriter
 from wordloom.tasks.pairs import PAIR_TASKS, Pair, PairEncoder, read_pairs
+from wordloom.tasks.plain_text import fresh_tokenizer
 from wordloom.tasks.rows import Intake
-from wordloom.tasks.settings import DataSettings
+from wordloom.tasks.settings import DataSettings, FreshSettings
 from wordloom.tasks.work import SHOWN, Encoded, Figures, Settings, Work
 from wordloom.tokens.tokenizer import TextTokenizer
-from wordloom.tokens.train import default_vocab_size, train_tokenizer
+from wordloom.tokens.train import default_vocab_size
 from wordloom.training.objectives import CausalObjective, EncoderDecoderObjective, Objective
 from wordloom.training.report import Sample, Showcase
 
@@ -78,7 +79,7 @@ class PairWork(Work[Pair]):
     def fresh(self) -> tuple[Model, TextTokenizer]:
         """An encoder-decoder with a vocabulary of its own."""
         texts = [text for pair in self.train for text in (pair.source, *pair.targets)]
-        return fresh_pair_model(pair_tokenizer(texts, self.settings.fresh.vocab_size), self.settings)
+        return fresh_pair_model(pair_tokenizer(texts, self.settings.fresh), self.settings)
 
     def measure(self, model: Model, tokenizer: TextTokenizer) -> Figures:
         """BLEU or ROUGE of greedy answers, against all references."""
@@ -104,14 +105,16 @@ class PairWork(Work[Pair]):
         return Showcase([Sample(f"{source}\n→ ", text) for source, text in zip(sources, found, strict=True)])
 
 
-def pair_tokenizer(texts: list[str], vocab_size: int | None) -> TextTokenizer:
+def pair_tokenizer(texts: list[str], fresh: FreshSettings) -> TextTokenizer:
     """One vocabulary for both sides, which closes every text with the end token.
 
-    Args:
-        vocab_size: None: four times what the text's size asks for, 8,192 at most.
+    Raises:
+        InputError: the tokenizer to take has no end token or no padding.
     """
-    size = vocab_size or min(8192, 4 * default_vocab_size(sum(len(text.encode()) for text in texts)))
-    tokenizer = train_tokenizer([texts], "bpe", size, exact=vocab_size is not None)
+    size = fresh.vocab_size or min(8192, 4 * default_vocab_size(sum(len(text.encode()) for text in texts)))
+    tokenizer = fresh_tokenizer(fresh, texts, size)
+    if tokenizer.eos_token_id is None or tokenizer.pad_token_id is None:
+        raise InputError(f"--tokenizer {fresh.tokenizer}: has no end token or no padding token.")
     end = str(tokenizer.eos_token)
     tokenizer.backend.post_processor = TemplateProcessing(
         single=f"$A {end}", pair=f"$A {end} $B {end}", special_tokens=[(end, tokenizer.eos_token_id)]

@@ -1,9 +1,12 @@
-"""Plain text in stretches, to learn from without anybody's answers."""
+"""Plain text in stretches, to learn from without anybody's answers, and vocabularies."""
 
+from wordloom.checkpoint.hub import resolve
 from wordloom.core.errors import InputError
+from wordloom.tasks.settings import FreshSettings
 from wordloom.text.clean import normalize
 from wordloom.text.documents import ReadOptions, find_files, read_documents
 from wordloom.tokens.tokenizer import TextTokenizer
+from wordloom.tokens.train import train_tokenizer
 from wordloom.training.cross_entropy import IGNORED
 from wordloom.training.examples import Example
 
@@ -33,6 +36,17 @@ def read_stretches(where: str) -> list[str]:
     if len(pieces) < 2:
         raise InputError(f"{where}: has too little text: some must be held out to measure by.")
     return pieces
+
+
+def fresh_tokenizer(fresh: FreshSettings, texts: list[str], size: int) -> TextTokenizer:
+    """The vocabulary that was named, or one learned from the texts.
+
+    Args:
+        size: of a learned one, where none is asked for.
+    """
+    if fresh.tokenizer is not None:
+        return TextTokenizer.from_pretrained(resolve(fresh.tokenizer))
+    return train_tokenizer([texts], "bpe", size, exact=fresh.vocab_size is not None)
 
 
 def target_text(tokenizer: TextTokenizer, example: Example) -> str:

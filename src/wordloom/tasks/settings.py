@@ -54,10 +54,14 @@ class FreshSettings:
     """Attention heads; the width must be a multiple."""
     vocab_size: int | None = None
     """Tokens of the vocabulary, one for both sides; default: four times what the text's size asks for, 8,192 at most."""
+    tokenizer: str | None = None
+    """Take the vocabulary of this folder (a model or a prepared corpus) instead of learning one."""
     dropout: float = 0.1
     """Dropout rate."""
 
     def __post_init__(self):
+        if self.tokenizer is not None and self.vocab_size is not None:
+            raise InputError("--tokenizer brings its own vocabulary: leave out --vocab-size.")
         for name in ("layers", "width", "heads"):
             if getattr(self, name) < 1:
                 raise InputError(f"--{name} must be at least 1, got {getattr(self, name)}.")
