@@ -248,7 +248,7 @@ def test_batches_hold_like_lengths_and_every_example_once_an_epoch():
 
 
 @pytest.mark.parametrize("settings, why", [
-    (dict(task="poetry"), "known are"),
+    (dict(task="juggling"), "known are"),
     (dict(task="chat"), "begins with a model"),
     (dict(task="translation", learning=LearningSettings(method="lora")), "nothing to freeze"),
     (dict(task="translation", data=DataSettings()), "--train"),
