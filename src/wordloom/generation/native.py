@@ -108,8 +108,8 @@ class NativeStep:
         """What `Decoder.read` and `unembed` give: the last residual stream (N, D) and logits of some rows, float32."""
         self._point_at(slots)
         n, config, decoder = len(tokens_N), self._decoder.config, self._decoder
-        positions_N = np.concatenate([np.arange(s.start, s.start + s.count, dtype=np.int32) for s in segments])
-        slots_N = np.repeat(np.array([s.slot for s in segments], np.int32), [s.count for s in segments])
+        positions_N = np.array([at for s in segments for at in range(s.start, s.start + s.count)], np.int32)
+        slots_N = np.array([s.slot for s in segments for _ in range(s.count)], np.int32)
         at = torch.from_numpy(positions_N).long()
         x_ND = decoder.embed(tokens_N)
         if decoder.positions is not None:

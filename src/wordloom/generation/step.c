@@ -15,8 +15,10 @@
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
-#if defined(__AVX512BF16__) && defined(__AVX512BW__)
+#ifdef __AVX512F__
 #include <immintrin.h>
+#endif
+#if defined(__AVX512BF16__) && defined(__AVX512BW__)
 #define BF16_DOT 1
 #else
 #define BF16_DOT 0
@@ -117,6 +119,16 @@ INLINE f32x16 sums(const f32x16 *v) {
          + LANES(c[0], c[1], 1, 17, 3, 19, 5, 21, 7, 23, 9, 25, 11, 27, 13, 29, 15, 31);
 }
 INLINE f32x16 all(float value) { return (f32x16){0} + value; }
+INLINE f32x16 some(const float *p, int count) {  /* 16 values, or fewer and then zeros */
+    if (count == 16) return load(p);
+    f32x16 values = {0};
+    memcpy(&values, p, count * 4);
+    return values;
+}
+INLINE void store(float *p, f32x16 values, int count) {
+    if (count == 16) *(f32x16 *)p = values;
+    else memcpy(p, &values, count * 4);
+}
 INLINE f32x16 pick(i32x16 which, f32x16 yes, f32x16 no) {
     return (f32x16)((which & (i32x16)yes) | (~which & (i32x16)no));
 }
@@ -147,52 +159,86 @@ INLINE f32x16 error_function(f32x16 x) {
 
 #define AHEAD 4096 /* bytes that a row's product asks for in advance */
 
-/* --- products: y[m][r] = sum over c of weight[r][c] x[m][c], a tile of ROWS rows and up to ROWS inputs at a time --- */
+/* --- products: y[m][r] = sum over c of weight[r][c] x[m][c] ---
 
-#define ROWS 4
+   One input: a row at a time. Several: tiles of 4 or 8 rows times up to 16 inputs. Inputs lie side by side, 4 at a time:
+   a vector holds 16 bytes (a chunk: 4 columns in float32, 8 in bf16) of each of 4 inputs, and meets the same 16 bytes
+   of a row, repeated; so that 4 + 4 loads serve 16 products of vectors. */
 
-/* What to ask of memory while a tile is computed: bytes of the weights that come next, `lines` cache lines a step. */
+#define CHUNK 16 /* bytes */
+
+/* What to ask of memory while a tile is computed: the rows that come after the next. */
 typedef struct { const char *from; long bytes_a_step; int lines; } Ahead;
 
 INLINE void ask(const Ahead *ahead, long step) {
     const char *at = ahead->from + step * ahead->bytes_a_step;
     if (ahead->lines > 0) __builtin_prefetch(at);
     if (ahead->lines > 1) __builtin_prefetch(at + 64);
-    if (ahead->lines > 2) __builtin_prefetch(at + 128), __builtin_prefetch(at + 192);
 }
 
-INLINE void tile_f32(const float *w, const float *x, int cols, int M, const Ahead *ahead, float *out) {
-    f32x16 acc[ROWS * ROWS];
-    UNROLL for (int i = 0; i < ROWS * ROWS; i++) acc[i] = (f32x16){0};
-    int c = 0;
-    for (; c + 16 <= cols; c += 16) {
-        ask(ahead, c / 16);
-        UNROLL for (int m = 0; m < M; m++) {
-            f32x16 input = load(x + (long)m * cols + c);
-            UNROLL for (int r = 0; r < ROWS; r++) acc[m * ROWS + r] += load(w + (long)r * cols + c) * input;
-        }
-    }
-    *(f32x16 *)out = sums(acc);
-    for (; c < cols; c++)
-        for (int i = 0; i < M * ROWS; i++) out[i] += w[(long)(i % ROWS) * cols + c] * x[(long)(i / ROWS) * cols + c];
+/* Lane 4 j + i of the result: the sum of the four lanes of part j of v[i], i = 0 .. 3. */
+#define EACH(f, d) f(0, d), f(1, d), f(2, d), f(3, d), f(4, d), f(5, d), f(6, d), f(7, d), f(8, d), f(9, d), f(10, d), f(11, d), \
+                   f(12, d), f(13, d), f(14, d), f(15, d)
+#define PAIRED(lane, of) ((lane) / 4 * 4 + (lane) % 4 / 2 + (of) + (lane) % 2 * 16)
+#define HALVES(lane, of) ((lane) / 4 * 4 + (lane) % 2 + (of) + (lane) % 4 / 2 * 16)
+INLINE f32x16 sums_of_parts(f32x16 a, f32x16 b, f32x16 c, f32x16 d) {
+    f32x16 ab = LANES(a, b, EACH(PAIRED, 0)) + LANES(a, b, EACH(PAIRED, 2));
+    f32x16 cd = LANES(c, d, EACH(PAIRED, 0)) + LANES(c, d, EACH(PAIRED, 2));
+    return LANES(ab, cd, EACH(HALVES, 0)) + LANES(ab, cd, EACH(HALVES, 2));
 }
+
+/* Of each of 4 vectors part j becomes part of vector j. */
+#define UPPER(lane, d) ((lane) & (d) ? 16 + (lane) - (d) : (lane))
+#define LOWER(lane, d) ((lane) & (d) ? 16 + (lane) : (lane) + (d))
+INLINE void transpose_parts(f32x16 *a, f32x16 *b, f32x16 *c, f32x16 *d) {
+    f32x16 ac = LANES(*a, *c, EACH(UPPER, 8)), ca = LANES(*a, *c, EACH(LOWER, 8));
+    f32x16 bd = LANES(*b, *d, EACH(UPPER, 8)), db = LANES(*b, *d, EACH(LOWER, 8));
+    *a = LANES(ac, bd, EACH(UPPER, 4)), *b = LANES(ac, bd, EACH(LOWER, 4));
+    *c = LANES(ca, db, EACH(UPPER, 4)), *d = LANES(ca, db, EACH(LOWER, 4));
+}
+
+/* out[g][i], of rows 4 i .. 4 i + 3 and inputs 4 g .. 4 g + 3: lane 4 j + r is row 4 i + r times input 4 g + j. */
+#define TILE(NAME, REPEATED, TIMES)                                                                                   \
+    INLINE void NAME(const char *w, long bytes, const char *x, int chunks, int R, int G, const Ahead *ahead, f32x16 out[4][2]) { \
+        f32x16 acc[16];                                                                                               \
+        UNROLL for (int i = 0; i < R * G; i++) acc[i] = (f32x16){0};                                                  \
+        for (int c = 0; c < chunks; c++, w += CHUNK, x += 4 * CHUNK * G) {                                            \
+            ask(ahead, c);                                                                                            \
+            const char *row = w;                                                                                      \
+            UNROLL for (int r = 0; r < R; r++, row += bytes) {                                                        \
+                __auto_type weights = REPEATED(row);                                                                  \
+                UNROLL for (int g = 0; g < G; g++) TIMES(acc[r * G + g], weights, x + 4 * CHUNK * g);                 \
+            }                                                                                                         \
+        }                                                                                                             \
+        UNROLL for (int g = 0; g < G; g++)                                                                            \
+            UNROLL for (int r = 0; r < R; r += 4)                                                                     \
+                out[g][r / 4] = sums_of_parts(acc[r * G + g], acc[(r + 1) * G + g], acc[(r + 2) * G + g],             \
+                                              acc[(r + 3) * G + g]);                                                  \
+    }                                                                                                                 \
+    static void NAME##s(const char *w, long bytes, const char *x, int chunks, int G, const Ahead *ahead, f32x16 out[4][2]) { \
+        if (G == 1) NAME(w, bytes, x, chunks, 8, 1, ahead, out);                                                      \
+        else if (G == 2) NAME(w, bytes, x, chunks, 8, 2, ahead, out);                                                 \
+        else if (G == 3) NAME(w, bytes, x, chunks, 4, 3, ahead, out);                                                 \
+        else NAME(w, bytes, x, chunks, 4, 4, ahead, out);                                                             \
+    }
+#define TILE_ROWS(G) ((G) < 3 ? 8 : 4)
+
+INLINE f32x16 repeated_f32(const char *p) {
+#ifdef __AVX512F__
+    return (f32x16)_mm512_broadcast_f32x4(_mm_loadu_ps((const float *)p));
+#else
+    f32x16 values = {0};
+    memcpy(&values, p, CHUNK);
+    return LANES(values, values, 0, 1, 2, 3, 0, 1, 2, 3, 0, 1, 2, 3, 0, 1, 2, 3);
+#endif
+}
+#define TIMES_F32(acc, weights, x) acc += weights * load((const float *)(x))
+TILE(tile_f32, repeated_f32, TIMES_F32)
 
 #if BF16_DOT
-INLINE void tile_bf16(const uint16_t *w, const uint16_t *x, int cols, int M, const Ahead *ahead, float *out) {
-    __m512 acc[ROWS * ROWS];
-    UNROLL for (int i = 0; i < ROWS * ROWS; i++) acc[i] = _mm512_setzero_ps();
-    for (int c = 0; c < cols; c += 32) {
-        ask(ahead, c / 32);
-        UNROLL for (int m = 0; m < M; m++) {
-            __m512bh input = (__m512bh)_mm512_loadu_si512(x + (long)m * cols + c);
-            UNROLL for (int r = 0; r < ROWS; r++) {
-                __m512bh weights = (__m512bh)_mm512_loadu_si512(w + (long)r * cols + c);
-                acc[m * ROWS + r] = _mm512_dpbf16_ps(acc[m * ROWS + r], weights, input);
-            }
-        }
-    }
-    *(f32x16 *)out = sums((const f32x16 *)acc);
-}
+#define REPEATED_BF16(p) (__m512bh)_mm512_broadcast_i32x4(_mm_loadu_si128((const __m128i *)(p)))
+#define TIMES_BF16(acc, weights, x) acc = (f32x16)_mm512_dpbf16_ps((__m512)acc, weights, (__m512bh)_mm512_loadu_si512(x))
+TILE(tile_bf16, REPEATED_BF16, TIMES_BF16)
 
 /* 32 weights as bf16, exact. */
 INLINE __m512bh int8_as_bf16(const int8_t *w) {
@@ -282,18 +328,6 @@ static float row_bf16(const uint16_t *w, const uint16_t *x, int cols) {
 }
 #endif
 
-#define TILES(NAME, TYPE)                                                                                             \
-    static void NAME##s(const TYPE *w, const TYPE *x, int cols, int M, const Ahead *ahead, float *out) {              \
-        if (M == 1) NAME(w, x, cols, 1, ahead, out);                                                                  \
-        else if (M == 2) NAME(w, x, cols, 2, ahead, out);                                                             \
-        else if (M == 3) NAME(w, x, cols, 3, ahead, out);                                                             \
-        else NAME(w, x, cols, 4, ahead, out);                                                                         \
-    }
-TILES(tile_f32, float)
-#if BF16_DOT
-TILES(tile_bf16, uint16_t)
-#endif
-
 /* Rows of stored weights as float32. INT8 without its scale, which the sums get. */
 static void decode_f32(const Linear *L, int row, int R, float *out) {
     long cols = L->cols;
@@ -336,81 +370,124 @@ static long row_bytes(const Linear *L) {
     return L->kind == F32 ? L->cols * 4L : L->kind == BF16 ? L->cols * 2L : L->kind == INT8 ? L->cols : L->cols / 2;
 }
 
-/* R rows as the tiles take them. */
-static void decode(const Linear *L, int row, int R, void *out) {
-    if (L->kind == F32 || (L->kind == BF16 && as_bf16(L)))
-        memcpy(out, (const char *)L->weight + row * row_bytes(L), R * row_bytes(L));
+/* R rows as the tiles take them, each in whole chunks. */
+static void decode(const Linear *L, int row, int R, char *out, int chunks) {
 #if BF16_DOT
-    else if (as_bf16(L)) decode_bf16(L, row, R, out);
+    if (as_bf16(L) && L->kind != BF16) {
+        decode_bf16(L, row, R, (uint16_t *)out);
+        return;
+    }
 #endif
-    else decode_f32(L, row, R, out);
+    for (int r = 0; r < R; r++, out += chunks * CHUNK) {
+        memset(out, 0, chunks * CHUNK);
+        if (L->kind == F32 || as_bf16(L)) memcpy(out, (const char *)L->weight + (row + r) * row_bytes(L), row_bytes(L));
+        else decode_f32(L, row + r, 1, (float *)out);
+    }
 }
 
 typedef struct {
-    float *x;         /* inputs of a product, (tokens, cols) */
-    uint16_t *x_bf16; /* the same in bf16 */
-    void *rows;       /* decoded weights of one tile */
-    float *scores;    /* attention of one group of heads */
+    float *x;      /* inputs of a product, (tokens, cols) */
+    char *inputs;  /* the same as the tiles take them: of one token in a row, of several side by side */
+    char *rows;    /* decoded weights of one tile */
+    float *scores; /* attention of one group of heads */
 } Scratch;
 
 #define MAX_TOKENS 32
 
-static void convert(const float *x, uint16_t *out, long n) {
+static int n_chunks(const Linear *L) { return as_bf16(L) ? L->cols / 8 : (L->cols + 3) / 4; }
+
+/* The inputs of a product: 16 at a time, of these 4 chunks side by side, absent ones zero. */
+static void prepare(const Linear *L, const float *x, int n, char *inputs) {
+    int chunks = n_chunks(L), bf16 = as_bf16(L), columns = bf16 ? 8 : 4, width = n == 1 ? 1 : 4;
+    if (n == 1 && !bf16) return;
+    for (int first = 0; first < n; first += 16) {
+        int groups = n - first < 16 ? (n - first + 3) / 4 : 4;
+        for (int i = 0; i < groups * width; i++) {
+            char *out = inputs + i * CHUNK;
+            const float *from = x + (long)(first + i) * L->cols;
+            for (int c = 0; c < chunks; c++, out += groups * width * CHUNK) {
+                int count = L->cols - c * columns < columns ? L->cols - c * columns : columns;
+                memset(out, 0, CHUNK);
+                if (first + i >= n) continue;
 #if BF16_DOT
-    for (long i = 0; i + 32 <= n; i += 32)
-        _mm512_storeu_si512(out + i, (__m512i)_mm512_cvtne2ps_pbh(_mm512_loadu_ps(x + i + 16), _mm512_loadu_ps(x + i)));
-    for (long i = n / 32 * 32; i < n; i++) out[i] = to_bf16(x[i]);
-#else
-    (void)x, (void)out, (void)n;
+                if (bf16) {
+                    _mm_storeu_si128((__m128i *)out, (__m128i)_mm256_cvtneps_pbh(_mm256_loadu_ps(from + 8 * c)));
+                    continue;
+                }
 #endif
+                memcpy(out, from + 4 * c, count * 4);
+            }
+        }
+        inputs += (long)chunks * groups * 4 * CHUNK;
+    }
 }
 
-/* Rows begin .. end-1 of a product; out has `stride` floats a token; scratch->x_bf16 holds the inputs where as_bf16. */
-static void product(const Linear *L, const float *x, int n, int begin, int end, float *out, long stride, int add, Scratch *s) {
+/* Rows begin .. end-1 of the product with one input. */
+static void one_product(const Linear *L, const float *x, int begin, int end, float *out, int add, Scratch *s) {
     long cols = L->cols;
-    float tile[ROWS * ROWS];
-    if (n == 1 && (as_bf16(L) || L->kind == F32)) {
-        for (long row = begin; row < end; row++) {
-            float y = L->kind == F32 ? row_f32((const float *)L->weight + row * cols, x, cols)
 #if BF16_DOT
-                      : L->kind == BF16 ? row_bf16((const uint16_t *)L->weight + row * cols, s->x_bf16, cols)
-                      : L->kind == INT8 ? L->scale[row] * row_int8((const int8_t *)L->weight + row * cols, s->x_bf16, cols)
-                      : row_int4((const uint8_t *)L->weight + row * cols / 2, L->scale + row * cols / 32, s->x_bf16, cols)
+    const uint16_t *inputs = (const uint16_t *)s->inputs;
 #else
-                                      : 0
+    (void)s;
 #endif
-                ;
-            if (L->bias) y += L->bias[row];
-            out[row] = add ? out[row] + y : y;
-        }
+    for (long row = begin; row < end; row++) {
+        float y = L->kind == F32 ? row_f32((const float *)L->weight + row * cols, x, cols)
+#if BF16_DOT
+                  : L->kind == BF16 ? row_bf16((const uint16_t *)L->weight + row * cols, inputs, cols)
+                  : L->kind == INT8 ? L->scale[row] * row_int8((const int8_t *)L->weight + row * cols, inputs, cols)
+                  : row_int4((const uint8_t *)L->weight + row * cols / 2, L->scale + row * cols / 32, inputs, cols)
+#else
+                                  : 0
+#endif
+            ;
+        if (L->bias) y += L->bias[row];
+        out[row] = add ? out[row] + y : y;
+    }
+}
+
+/* Rows begin .. end-1 of a product whose inputs x were prepared; out has `stride` floats a token. */
+static void product(const Linear *L, const float *x, int n, int begin, int end, float *out, long stride, int add, Scratch *s) {
+    if (n == 1 && (as_bf16(L) || L->kind == F32)) {
+        one_product(L, x, begin, end, out, add, s);
         return;
     }
-    const int chunks = (n + ROWS - 1) / ROWS, steps = as_bf16(L) ? cols / 32 : (cols + 15) / 16;
-    const long bytes = row_bytes(L), share = ROWS * bytes / chunks, a_step = (share + steps - 1) / steps;
-    for (int row = begin; row < end; row += ROWS) {
-        int R = row + ROWS <= end ? ROWS : end - row;
-        const char *stored = (const char *)L->weight + row * bytes;
-        const void *w = stored;
-        if (R < ROWS || !(L->kind == F32 || (as_bf16(L) && L->kind == BF16))) {
-            w = s->rows;
-            decode(L, row, R, s->rows);
-        }
-        for (int m = 0, chunk = 0; m < n; m += ROWS, chunk++) {
-            int M = m + ROWS <= n ? ROWS : n - m;
-            Ahead ahead = {stored + 2 * ROWS * bytes + chunk * share, a_step, (int)((a_step + 63) / 64)};
-#if BF16_DOT
-            if (as_bf16(L)) tile_bf16s(w, s->x_bf16 + m * cols, cols, M, &ahead, tile);
-            else
-#endif
-                tile_f32s(w, x + m * cols, cols, M, &ahead, tile);
-            for (int i = 0; i < M; i++)
-                for (int r = 0; r < R; r++) {
-                    float y = tile[i * ROWS + r];
-                    if (L->kind == INT8) y *= L->scale[row + r];
-                    if (L->bias) y += L->bias[row + r];
-                    float *at = out + (m + i) * stride + row + r;
-                    *at = add ? *at + y : y;
+    const int chunks = n_chunks(L);
+    const long bytes = row_bytes(L), whole = (long)chunks * CHUNK;
+    const int is_stored = bytes == whole && (L->kind == F32 || as_bf16(L)) && L->kind != INT8 && L->kind != INT4;
+    for (int row = begin; row < end; row += 16) {
+        int count = end - row < 16 ? end - row : 16;
+        const char *inputs = s->inputs;
+        f32x16 scale = L->kind == INT8 ? some(L->scale + row, count) : all(1);
+        f32x16 bias = L->bias ? some(L->bias + row, count) : all(0);
+        for (int first = 0; first < n; first += 16) {
+            int G = n - first < 16 ? (n - first + 3) / 4 : 4, R = TILE_ROWS(G);
+            f32x16 tile[4][4] = {{{0}}};
+            for (int part = 0; part < count; part += R) {
+                const char *stored = (const char *)L->weight + (row + part) * bytes, *w = stored;
+                long step = (R * bytes + chunks - 1) / chunks;
+                Ahead ahead = {stored + 2 * R * bytes, step, first ? 0 : (int)((step + 63) / 64)};
+                f32x16 found[4][2] = {{{0}}};
+                if (!is_stored || part + R > count) {
+                    decode(L, row + part, part + R > count ? count - part : R, s->rows, chunks);
+                    w = s->rows;
                 }
+#if BF16_DOT
+                if (as_bf16(L)) tile_bf16s(w, whole, inputs, chunks, G, &ahead, found);
+                else
+#endif
+                    tile_f32s(w, whole, inputs, chunks, G, &ahead, found);
+                for (int g = 0; g < G; g++)
+                    for (int r = 0; r < R; r += 4) tile[g][(part + r) / 4] = found[g][r / 4];
+            }
+            for (int g = 0; g < G; g++) {
+                transpose_parts(&tile[g][0], &tile[g][1], &tile[g][2], &tile[g][3]);
+                for (int j = 0; j < 4 && first + 4 * g + j < n; j++) {
+                    float *place = out + (long)(first + 4 * g + j) * stride + row;
+                    f32x16 y = tile[g][j] * scale + bias;
+                    store(place, add ? y + some(place, count) : y, count);
+                }
+            }
+            inputs += (long)chunks * G * 4 * CHUNK;
         }
     }
 }
@@ -446,12 +523,9 @@ INLINE f32x16 activate(f32x16 x, int kind) {
 /* x = activation(x), or activation(gate) * x. */
 static void activate_all(float *x, const float *gate, int n, int kind) {
     for (int i = 0; i < n; i += 16) {
-        float part[16] = {0}, gated[16] = {0};
         int count = n - i < 16 ? n - i : 16;
-        memcpy(part, x + i, count * 4);
-        if (gate) memcpy(gated, gate + i, count * 4);
-        f32x16 y = gate ? activate(load(gated), kind) * load(part) : activate(load(part), kind);
-        memcpy(x + i, &y, count * 4);
+        f32x16 part = some(x + i, count);
+        store(x + i, gate ? activate(some(gate + i, count), kind) * part : activate(part, kind), count);
     }
 }
 
@@ -581,8 +655,12 @@ INLINE void attend_as(const Model *m, const Layer *l, const float *q, float *y, 
 /* --- threads --- */
 
 typedef struct {
+    _Alignas(64) atomic_int taken[8]; /* of a thread's share of what the current phases hand out; reset four phases later */
+} Share;
+
+typedef struct {
     atomic_int arrived, generation;
-    atomic_int next[8];  /* what the current phases hand out; a counter is reset two phases later */
+    Share *shares; /* one per thread */
 } Team;
 
 static void wait_for_all(Team *team, int threads) {
@@ -598,25 +676,26 @@ static void wait_for_all(Team *team, int threads) {
     }
 }
 
-/* The next piece of 0 .. total-1, or 0 when all are handed out: large ones first, as memory is read best in long runs,
-   then ever smaller ones, so that all threads end together. */
-static int piece(atomic_int *next, int total, int least, int threads, int *begin, int *end) {
-    *begin = atomic_load(next);
-    do {
-        if (*begin >= total) return 0;
-        int size = (total - *begin) / (2 * threads) / least * least;
-        *end = *begin + (size > least ? size : least);
-        if (*end > total) *end = total;
-    } while (!atomic_compare_exchange_weak(next, begin, *end));
-    return 1;
+#define WHOLE(n, unit) (((n) + (unit) - 1) / (unit) * (unit))
+
+/* The next piece of 0 .. total-1, or 0 when all are handed out: of this thread's own share, piece after piece, so that it
+   reads memory in one long run; then what is left of the others' shares, so that all end together. */
+static int piece(Team *team, int phase, int total, int size, int me, int threads, int *begin, int *end) {
+    for (int k = 0; k < threads; k++) {
+        int whose = (me + k) % threads, first = (int)WHOLE((long)total * whose / threads, size);
+        int last = (int)WHOLE((long)total * (whose + 1) / threads, size);
+        atomic_int *taken = &team->shares[whose].taken[phase & 7];
+        if (last > total) last = total;
+        if (first + atomic_load_explicit(taken, memory_order_relaxed) >= last) continue;
+        *begin = first + atomic_fetch_add(taken, size);
+        if (*begin >= last) continue;
+        *end = *begin + size < last ? *begin + size : last;
+        return 1;
+    }
+    return 0;
 }
 
 enum { PIECE = 32 };
-#define WHOLE(n, unit) (((n) + (unit) - 1) / (unit) * (unit))
-
-static void prepared(const Linear *L, const float *x, int n, Scratch *s) {
-    if (as_bf16(L)) convert(x, s->x_bf16, (long)n * L->cols);
-}
 
 /* Returns 0, or 1 where memory is missing. x (n, d_model) is overwritten; hidden (n, d_model) is what the last norm
    gives; logits (n_logits, rows of the head) are those of the tokens logit_rows. */
@@ -629,25 +708,27 @@ int step(const Model *m, int n, float *x, const int32_t *slots, const int32_t *p
         if (positions[i] > longest) longest = positions[i];
     most = (int)WHOLE(most, 32);  /* all that follows begins on a cache line: a load across two takes twice as long */
     size_t shared_bytes = WHOLE((size_t)n * (qkv + wide + 2 * m->d_mlp + D) * 4, 64);
-    size_t private_bytes = (size_t)n * most * 6 + (size_t)most * ROWS * 4 + WHOLE((size_t)longest * 4 + 128, 64);
-    char *memory = aligned_alloc(64, shared_bytes + threads * private_bytes);
+    size_t inputs_bytes = WHOLE((size_t)n, 4) * most * 4, rows_bytes = 8 * (size_t)most * 4;
+    size_t private_bytes = (size_t)n * most * 4 + inputs_bytes + rows_bytes + WHOLE((size_t)longest * 4 + 128, 64);
+    char *memory = aligned_alloc(64, shared_bytes + threads * (private_bytes + sizeof(Share)));
     if (!memory) return 1;
     float *q_k_v = (float *)memory, *attended = q_k_v + (long)n * qkv, *inner = attended + (long)n * wide;
     float *gates = inner + (long)n * m->d_mlp, *aside = gates + (long)n * m->d_mlp;
-    Team team = {0};
+    Team team = {.shares = (Share *)(memory + shared_bytes + threads * private_bytes)};
+    memset(team.shares, 0, threads * sizeof(Share));
 #pragma omp parallel num_threads(threads)
     {
         int me = omp_get_thread_num(), all = omp_get_num_threads(), phase = 0, begin, end;
         char *mine = memory + shared_bytes + me * private_bytes;
-        Scratch s = {(float *)mine, (uint16_t *)(mine + (size_t)n * most * 4), mine + (size_t)n * most * 6, NULL};
-        s.scores = (float *)((char *)s.rows + (size_t)most * ROWS * 4);
-#define NEXT (&team.next[phase & 7])
-#define DONE (wait_for_all(&team, all), atomic_store(&team.next[(phase + 4) & 7], 0), phase++)
+        Scratch s = {(float *)mine, mine + (size_t)n * most * 4, NULL, NULL};
+        s.rows = s.inputs + inputs_bytes;
+        s.scores = (float *)(s.rows + rows_bytes);
+#define DONE (wait_for_all(&team, all), atomic_store(&team.shares[me].taken[(phase + 4) & 7], 0), phase++)
         for (int index = 0; index < m->n_layers; index++) {
             const Layer *l = &m->layers[index];
             for (int i = 0; i < n; i++) normalise(&l->attention_norm, m->layer_norm, m->eps, x + i * D, s.x + i * D, D);
-            prepared(&l->query, s.x, n, &s);
-            while (piece(NEXT, qkv, PIECE, all, &begin, &end)) {
+            prepare(&l->query, s.x, n, s.inputs);
+            while (piece(&team, phase, qkv, PIECE, me, all, &begin, &end)) {
                 const Linear *parts[3] = {&l->query, &l->key, &l->value};
                 for (int p = 0, offset = 0; p < 3; offset += parts[p++]->rows) {
                     int from = begin > offset ? begin - offset : 0, to = end - offset;
@@ -656,7 +737,7 @@ int step(const Model *m, int n, float *x, const int32_t *slots, const int32_t *p
                 }
             }
             DONE;
-            while (piece(NEXT, n * (H + G), 4, all, &begin, &end))
+            while (piece(&team, phase, n * (H + G), 4, me, all, &begin, &end))
                 for (int task = begin; task < end; task++) {
                     int i = task / (H + G), h = task % (H + G);
                     float *head = q_k_v + (long)i * qkv + h * d;
@@ -669,7 +750,7 @@ int step(const Model *m, int n, float *x, const int32_t *slots, const int32_t *p
                     store_row((char *)l->values + at, m->cache_kind, head + narrow, d);
                 }
             DONE;
-            while (piece(NEXT, n * G, 1, all, &begin, &end))
+            while (piece(&team, phase, n * G, 1, me, all, &begin, &end))
                 for (int task = begin; task < end; task++) {
                     int i = task / G, g = task % G;
                     const float *q = q_k_v + (long)i * qkv + g * (H / G) * d;
@@ -681,13 +762,13 @@ int step(const Model *m, int n, float *x, const int32_t *slots, const int32_t *p
                     }
                 }
             DONE;
-            prepared(&l->output, attended, n, &s);
-            while (piece(NEXT, D, PIECE, all, &begin, &end))
+            prepare(&l->output, attended, n, s.inputs);
+            while (piece(&team, phase, D, PIECE, me, all, &begin, &end))
                 product(&l->output, attended, n, begin, end, m->parallel_residual ? aside : x, D, !m->parallel_residual, &s);
             DONE;
             for (int i = 0; i < n; i++) normalise(&l->mlp_norm, m->layer_norm, m->eps, x + i * D, s.x + i * D, D);
-            prepared(&l->up, s.x, n, &s);
-            while (piece(NEXT, m->d_mlp, PIECE, all, &begin, &end)) {
+            prepare(&l->up, s.x, n, s.inputs);
+            while (piece(&team, phase, m->d_mlp, PIECE, me, all, &begin, &end)) {
                 product(&l->up, s.x, n, begin, end, inner, m->d_mlp, 0, &s);
                 if (l->gate.weight) product(&l->gate, s.x, n, begin, end, gates, m->d_mlp, 0, &s);
                 for (int i = 0; i < n; i++)
@@ -695,8 +776,8 @@ int step(const Model *m, int n, float *x, const int32_t *slots, const int32_t *p
                                  m->activation);
             }
             DONE;
-            prepared(&l->down, inner, n, &s);
-            while (piece(NEXT, D, PIECE, all, &begin, &end)) {
+            prepare(&l->down, inner, n, s.inputs);
+            while (piece(&team, phase, D, PIECE, me, all, &begin, &end)) {
                 product(&l->down, inner, n, begin, end, x, D, 1, &s);
                 if (m->parallel_residual)
                     for (int i = 0; i < n; i++)
@@ -710,8 +791,8 @@ int step(const Model *m, int n, float *x, const int32_t *slots, const int32_t *p
         }
         for (int i = 0; i < n_logits; i++)
             if (logit_rows[i] != i) memcpy(s.x + i * D, s.x + logit_rows[i] * D, D * sizeof(float));
-        prepared(&m->head, s.x, n_logits, &s);
-        while (piece(NEXT, n_logits ? m->head.rows : 0, 4 * PIECE, all, &begin, &end))
+        prepare(&m->head, s.x, n_logits, s.inputs);
+        while (piece(&team, phase, n_logits ? m->head.rows : 0, 4 * PIECE, me, all, &begin, &end))
             product(&m->head, s.x, n_logits, begin, end, logits, m->head.rows, 0, &s);
     }
     free(memory);
