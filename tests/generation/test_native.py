@@ -1,8 +1,11 @@
 """The compiled step: what PyTorch computes, for every architecture, weight format and mix of texts."""
 
+import ctypes
+import platform
 import subprocess
 import sys
 from dataclasses import replace
+from importlib.resources import files
 from pathlib import Path
 
 import pytest
@@ -23,23 +26,26 @@ STEPS = [
     [Segment(2, 12, 1, 13)],
     [Segment(slot, start, 1, start + 1) for slot, start in ((0, 6), (1, 1), (2, 13), (3, 0), (4, 0), (5, 0), (6, 0))],
     [Segment(3, 1, 17, 18)],
+    [Segment(4, 1, 1, 2), Segment(5, 1, 20, 21), Segment(6, 1, 8, 9)],
 ]
 
 
-def compiled() -> object:
+def compiled() -> ctypes.CDLL:
     library = native.library(wait=True)
     if library is None:
         pytest.skip("no C compiler")
     return library
 
 
-def differences(decoder: Decoder, cache_dtype: torch.dtype | None = None) -> tuple[float, float]:
+def differences(
+    decoder: Decoder, cache_dtype: torch.dtype | None = None, library: ctypes.CDLL | None = None
+) -> tuple[float, float]:
     """The largest difference of logits from PyTorch's in the same steps, and the spread of these."""
     config, worst, spread = decoder.config, 0.0, 0.0
     theirs, ours = (Slots(config, torch.device("cpu"), cache_dtype or decoder.cache_dtype) for _ in range(2))
     theirs.reserve(8, 40)
     ours.reserve(8, 40)
-    step, draw = NativeStep(decoder, compiled()), torch.Generator().manual_seed(0)  # pyright: ignore
+    step, draw = NativeStep(decoder, library or compiled()), torch.Generator().manual_seed(0)
     with torch.inference_mode():
         for segments in STEPS:
             n = sum(each.count for each in segments)
@@ -81,6 +87,29 @@ def test_lower_precision_is_within_its_rounding(name: str, kind: str):
 def test_a_cache_in_int8_is_rounded_alike(config: ModelConfig):
     worst, spread = differences(random_decoder(config), torch.int8)
     assert worst < 0.01 * spread
+
+
+@pytest.fixture(scope="module", params=["x86-64-v3", "x86-64"])
+def other_processor(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> ctypes.CDLL:
+    compiled()
+    if platform.machine() != "x86_64":
+        pytest.skip("builds for other x86 processors")
+    source, built = files("wordloom.generation") / "step.c", tmp_path_factory.mktemp("built") / "step.so"
+    flags = [*native._FLAGS, "-w", f"-march={request.param}"]
+    subprocess.run([*native.compiler(), *flags, "-o", str(built), str(source), "-lm"], check=True)
+    return ctypes.CDLL(str(built))
+
+
+@pytest.mark.parametrize("kind", ["float32", "int8", "int4"])
+def test_processors_without_avx512_compute_the_same(kind: str, other_processor: ctypes.CDLL):
+    for config in shapes()[:5]:
+        decoder = random_decoder(config)
+        if kind != "float32":
+            if config.d_head == 7:
+                continue  # no multiple of 32 columns
+            decoder = quantize(decoder, 8 if kind == "int8" else 4)
+        worst, spread = differences(decoder, library=other_processor)
+        assert worst < (1e-4 if kind == "float32" else 0.1 * spread)
 
 
 @pytest.mark.parametrize("bits", [8, 4])

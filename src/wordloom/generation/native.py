@@ -229,11 +229,15 @@ def library(wait: bool = False) -> ctypes.CDLL | None:
     return _build.library
 
 
+def compiler() -> list[str]:
+    """The command of the machine's C compiler, or of the one that `CC` names."""
+    return shlex.split(os.environ.get("CC", "cc"))
+
+
 def _library() -> ctypes.CDLL:
     source = (files("wordloom.generation") / "step.c").read_text()
-    compiler = shlex.split(os.environ.get("CC", "cc"))
     key = hashlib.sha256(
-        "\0".join([source, *compiler, *_FLAGS, __version__, platform.machine(), _processor()]).encode()
+        "\0".join([source, *compiler(), *_FLAGS, __version__, platform.machine(), _processor()]).encode()
     ).hexdigest()[:16]
     for folder in _folders():
         path = folder / f"step-{key}.so"
@@ -246,7 +250,7 @@ def _library() -> ctypes.CDLL:
             with tempfile.TemporaryDirectory(dir=folder) as room:
                 code, built = Path(room) / "step.c", Path(room) / path.name
                 code.write_text(source)
-                command = [*compiler, *_FLAGS, "-o", str(built), str(code), "-lm"]
+                command = [*compiler(), *_FLAGS, "-o", str(built), str(code), "-lm"]
                 subprocess.run(command, check=True, capture_output=True, text=True, timeout=120)
                 built.replace(path)
             return ctypes.CDLL(str(path))

@@ -15,7 +15,7 @@
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
-#ifdef __AVX512F__
+#ifdef __AVX__
 #include <immintrin.h>
 #endif
 #if defined(__AVX512BF16__) && defined(__AVX512BW__)
@@ -99,24 +99,24 @@ INLINE float sum(f32x16 v) {
     return (four[0] + four[2]) + (four[1] + four[3]);
 }
 #ifdef __clang__
-#define LANES(a, b, ...) __builtin_shufflevector(a, b, __VA_ARGS__)
+#define LANES(type, a, b, ...) __builtin_shufflevector(a, b, __VA_ARGS__)
 #else
-#define LANES(a, b, ...) __builtin_shuffle(a, b, (i32x16){__VA_ARGS__})
+#define LANES(type, a, b, ...) __builtin_shuffle(a, b, (type){__VA_ARGS__})
 #endif
 /* Lane i: the sum of v[i]. Each round adds the halves of pairs: half the instructions of 16 sums. */
 INLINE f32x16 sums(const f32x16 *v) {
     f32x16 a[8], b[4], c[2];
     UNROLL for (int i = 0; i < 8; i++)
-        a[i] = LANES(v[i], v[i + 8], 0, 1, 2, 3, 4, 5, 6, 7, 16, 17, 18, 19, 20, 21, 22, 23)
-             + LANES(v[i], v[i + 8], 8, 9, 10, 11, 12, 13, 14, 15, 24, 25, 26, 27, 28, 29, 30, 31);
+        a[i] = LANES(i32x16, v[i], v[i + 8], 0, 1, 2, 3, 4, 5, 6, 7, 16, 17, 18, 19, 20, 21, 22, 23)
+             + LANES(i32x16, v[i], v[i + 8], 8, 9, 10, 11, 12, 13, 14, 15, 24, 25, 26, 27, 28, 29, 30, 31);
     UNROLL for (int i = 0; i < 4; i++)
-        b[i] = LANES(a[i], a[i + 4], 0, 1, 2, 3, 16, 17, 18, 19, 8, 9, 10, 11, 24, 25, 26, 27)
-             + LANES(a[i], a[i + 4], 4, 5, 6, 7, 20, 21, 22, 23, 12, 13, 14, 15, 28, 29, 30, 31);
+        b[i] = LANES(i32x16, a[i], a[i + 4], 0, 1, 2, 3, 16, 17, 18, 19, 8, 9, 10, 11, 24, 25, 26, 27)
+             + LANES(i32x16, a[i], a[i + 4], 4, 5, 6, 7, 20, 21, 22, 23, 12, 13, 14, 15, 28, 29, 30, 31);
     UNROLL for (int i = 0; i < 2; i++)
-        c[i] = LANES(b[i], b[i + 2], 0, 1, 16, 17, 4, 5, 20, 21, 8, 9, 24, 25, 12, 13, 28, 29)
-             + LANES(b[i], b[i + 2], 2, 3, 18, 19, 6, 7, 22, 23, 10, 11, 26, 27, 14, 15, 30, 31);
-    return LANES(c[0], c[1], 0, 16, 2, 18, 4, 20, 6, 22, 8, 24, 10, 26, 12, 28, 14, 30)
-         + LANES(c[0], c[1], 1, 17, 3, 19, 5, 21, 7, 23, 9, 25, 11, 27, 13, 29, 15, 31);
+        c[i] = LANES(i32x16, b[i], b[i + 2], 0, 1, 16, 17, 4, 5, 20, 21, 8, 9, 24, 25, 12, 13, 28, 29)
+             + LANES(i32x16, b[i], b[i + 2], 2, 3, 18, 19, 6, 7, 22, 23, 10, 11, 26, 27, 14, 15, 30, 31);
+    return LANES(i32x16, c[0], c[1], 0, 16, 2, 18, 4, 20, 6, 22, 8, 24, 10, 26, 12, 28, 14, 30)
+         + LANES(i32x16, c[0], c[1], 1, 17, 3, 19, 5, 21, 7, 23, 9, 25, 11, 27, 13, 29, 15, 31);
 }
 INLINE f32x16 all(float value) { return (f32x16){0} + value; }
 INLINE f32x16 some(const float *p, int count) {  /* 16 values, or fewer and then zeros */
@@ -161,11 +161,27 @@ INLINE f32x16 error_function(f32x16 x) {
 
 /* --- products: y[m][r] = sum over c of weight[r][c] x[m][c] ---
 
-   One input: a row at a time. Several: tiles of 4 or 8 rows times up to 16 inputs. Inputs lie side by side, 4 at a time:
-   a vector holds 16 bytes (a chunk: 4 columns in float32, 8 in bf16) of each of 4 inputs, and meets the same 16 bytes
-   of a row, repeated; so that 4 + 4 loads serve 16 products of vectors. */
+   One input: a row at a time. Several: tiles of 4 or 8 rows times some inputs. These lie side by side: a vector holds 16
+   bytes (a chunk: 4 columns in float32, 8 in bf16) of each of PARTS inputs, and meets the same 16 bytes of a row,
+   repeated; so that with AVX512 4 + 4 loads serve 16 products of vectors. */
 
-#define CHUNK 16 /* bytes */
+enum { CHUNK = 16 }; /* bytes */
+#if defined(__AVX512F__)
+enum { PARTS = 4, SUMS = 16 }; /* of a vector; vectors that are summed at a time: half of the registers */
+#define EACH EACH_16
+#define REPEATED(p) (parts)_mm512_broadcast_f32x4(_mm_loadu_ps(p))
+#elif defined(__AVX__)
+enum { PARTS = 2, SUMS = 8 };
+#define EACH EACH_8
+#define REPEATED(p) (parts)_mm256_broadcast_ps((const __m128 *)(p))
+#else
+enum { PARTS = 1, SUMS = 8 };
+#define EACH EACH_4
+#define REPEATED(p) *(const parts *)(p)
+#endif
+enum { GROUPS = SUMS / 4, TOGETHER = GROUPS * PARTS }; /* vectors of inputs, and inputs, of a tile at most */
+typedef float parts __attribute__((vector_size(16 * PARTS), aligned(4)));
+typedef int32_t indices __attribute__((vector_size(16 * PARTS)));
 
 /* What to ask of memory while a tile is computed: the rows that come after the next. */
 typedef struct { const char *from; long bytes_a_step; int lines; } Ahead;
@@ -176,68 +192,51 @@ INLINE void ask(const Ahead *ahead, long step) {
     if (ahead->lines > 1) __builtin_prefetch(at + 64);
 }
 
-/* Lane 4 j + i of the result: the sum of the four lanes of part j of v[i], i = 0 .. 3. */
-#define EACH(f, d) f(0, d), f(1, d), f(2, d), f(3, d), f(4, d), f(5, d), f(6, d), f(7, d), f(8, d), f(9, d), f(10, d), f(11, d), \
-                   f(12, d), f(13, d), f(14, d), f(15, d)
-#define PAIRED(lane, of) ((lane) / 4 * 4 + (lane) % 4 / 2 + (of) + (lane) % 2 * 16)
-#define HALVES(lane, of) ((lane) / 4 * 4 + (lane) % 2 + (of) + (lane) % 4 / 2 * 16)
-INLINE f32x16 sums_of_parts(f32x16 a, f32x16 b, f32x16 c, f32x16 d) {
-    f32x16 ab = LANES(a, b, EACH(PAIRED, 0)) + LANES(a, b, EACH(PAIRED, 2));
-    f32x16 cd = LANES(c, d, EACH(PAIRED, 0)) + LANES(c, d, EACH(PAIRED, 2));
-    return LANES(ab, cd, EACH(HALVES, 0)) + LANES(ab, cd, EACH(HALVES, 2));
+#define EACH_4(f, of) f(0, of), f(1, of), f(2, of), f(3, of)
+#define EACH_8(f, of) EACH_4(f, of), f(4, of), f(5, of), f(6, of), f(7, of)
+#define EACH_16(f, of) EACH_8(f, of), f(8, of), f(9, of), f(10, of), f(11, of), f(12, of), f(13, of), f(14, of), f(15, of)
+#define PAIRED(lane, of) ((lane) / 4 * 4 + (lane) % 4 / 2 + (of) + (lane) % 2 * 4 * PARTS)
+#define HALVES(lane, of) ((lane) / 4 * 4 + (lane) % 2 + (of) + (lane) % 4 / 2 * 4 * PARTS)
+/* Lane 4 j + i: the sum of the four lanes of part j of the i-th vector. */
+INLINE parts sums_of_parts(parts a, parts b, parts c, parts d) {
+    parts ab = LANES(indices, a, b, EACH(PAIRED, 0)) + LANES(indices, a, b, EACH(PAIRED, 2));
+    parts cd = LANES(indices, c, d, EACH(PAIRED, 0)) + LANES(indices, c, d, EACH(PAIRED, 2));
+    return LANES(indices, ab, cd, EACH(HALVES, 0)) + LANES(indices, ab, cd, EACH(HALVES, 2));
 }
 
-/* Of each of 4 vectors part j becomes part of vector j. */
-#define UPPER(lane, d) ((lane) & (d) ? 16 + (lane) - (d) : (lane))
-#define LOWER(lane, d) ((lane) & (d) ? 16 + (lane) : (lane) + (d))
-INLINE void transpose_parts(f32x16 *a, f32x16 *b, f32x16 *c, f32x16 *d) {
-    f32x16 ac = LANES(*a, *c, EACH(UPPER, 8)), ca = LANES(*a, *c, EACH(LOWER, 8));
-    f32x16 bd = LANES(*b, *d, EACH(UPPER, 8)), db = LANES(*b, *d, EACH(LOWER, 8));
-    *a = LANES(ac, bd, EACH(UPPER, 4)), *b = LANES(ac, bd, EACH(LOWER, 4));
-    *c = LANES(ca, db, EACH(UPPER, 4)), *d = LANES(ca, db, EACH(LOWER, 4));
-}
-
-/* out[g][i], of rows 4 i .. 4 i + 3 and inputs 4 g .. 4 g + 3: lane 4 j + r is row 4 i + r times input 4 g + j. */
+/* out[m][r] of R rows, one every `bytes`, and the inputs of G vectors; a row of out has 16 places. */
 #define TILE(NAME, REPEATED, TIMES)                                                                                   \
-    INLINE void NAME(const char *w, long bytes, const char *x, int chunks, int R, int G, const Ahead *ahead, f32x16 out[4][2]) { \
-        f32x16 acc[16];                                                                                               \
-        UNROLL for (int i = 0; i < R * G; i++) acc[i] = (f32x16){0};                                                  \
-        for (int c = 0; c < chunks; c++, w += CHUNK, x += 4 * CHUNK * G) {                                            \
+    INLINE void NAME(const char *w, long bytes, const char *x, int chunks, int R, int G, const Ahead *ahead, float *out) { \
+        parts acc[SUMS];                                                                                              \
+        UNROLL for (int i = 0; i < R * G; i++) acc[i] = (parts){0};                                                   \
+        for (int c = 0; c < chunks; c++, w += CHUNK, x += CHUNK * PARTS * G) {                                        \
             ask(ahead, c);                                                                                            \
             const char *row = w;                                                                                      \
             UNROLL for (int r = 0; r < R; r++, row += bytes) {                                                        \
-                __auto_type weights = REPEATED(row);                                                                  \
-                UNROLL for (int g = 0; g < G; g++) TIMES(acc[r * G + g], weights, x + 4 * CHUNK * g);                 \
+                __auto_type weights = REPEATED((const float *)row);                                                   \
+                UNROLL for (int g = 0; g < G; g++) TIMES(acc[r * G + g], weights, x + CHUNK * PARTS * g);             \
             }                                                                                                         \
         }                                                                                                             \
         UNROLL for (int g = 0; g < G; g++)                                                                            \
-            UNROLL for (int r = 0; r < R; r += 4)                                                                     \
-                out[g][r / 4] = sums_of_parts(acc[r * G + g], acc[(r + 1) * G + g], acc[(r + 2) * G + g],             \
-                                              acc[(r + 3) * G + g]);                                                  \
+            UNROLL for (int r = 0; r < R; r += 4) {                                                                   \
+                const parts *rows = acc + r * G + g;                                                                  \
+                parts found = sums_of_parts(rows[0], rows[G], rows[2 * G], rows[3 * G]);                              \
+                UNROLL for (int j = 0; j < PARTS; j++) memcpy(out + 16 * (PARTS * g + j) + r, (float *)&found + 4 * j, CHUNK); \
+            }                                                                                                         \
     }                                                                                                                 \
-    static void NAME##s(const char *w, long bytes, const char *x, int chunks, int G, const Ahead *ahead, f32x16 out[4][2]) { \
+    static void NAME##s(const char *w, long bytes, const char *x, int chunks, int G, const Ahead *ahead, float *out) { \
         if (G == 1) NAME(w, bytes, x, chunks, 8, 1, ahead, out);                                                      \
-        else if (G == 2) NAME(w, bytes, x, chunks, 8, 2, ahead, out);                                                 \
-        else if (G == 3) NAME(w, bytes, x, chunks, 4, 3, ahead, out);                                                 \
-        else NAME(w, bytes, x, chunks, 4, 4, ahead, out);                                                             \
+        else if (G == 2) NAME(w, bytes, x, chunks, ROWS(2), 2, ahead, out);                                           \
+        else if (G == 3) NAME(w, bytes, x, chunks, ROWS(GROUPS), GROUPS < 3 ? GROUPS : 3, ahead, out);                \
+        else NAME(w, bytes, x, chunks, ROWS(GROUPS), GROUPS, ahead, out);                                             \
     }
-#define TILE_ROWS(G) ((G) < 3 ? 8 : 4)
-
-INLINE f32x16 repeated_f32(const char *p) {
-#ifdef __AVX512F__
-    return (f32x16)_mm512_broadcast_f32x4(_mm_loadu_ps((const float *)p));
-#else
-    f32x16 values = {0};
-    memcpy(&values, p, CHUNK);
-    return LANES(values, values, 0, 1, 2, 3, 0, 1, 2, 3, 0, 1, 2, 3, 0, 1, 2, 3);
-#endif
-}
-#define TIMES_F32(acc, weights, x) acc += weights * load((const float *)(x))
-TILE(tile_f32, repeated_f32, TIMES_F32)
+#define ROWS(G) (8 * (G) <= SUMS ? 8 : 4)
+#define TIMES_F32(acc, weights, x) acc += weights * *(const parts *)(x)
+TILE(tile_f32, REPEATED, TIMES_F32)
 
 #if BF16_DOT
-#define REPEATED_BF16(p) (__m512bh)_mm512_broadcast_i32x4(_mm_loadu_si128((const __m128i *)(p)))
-#define TIMES_BF16(acc, weights, x) acc = (f32x16)_mm512_dpbf16_ps((__m512)acc, weights, (__m512bh)_mm512_loadu_si512(x))
+#define REPEATED_BF16(p) (__m512bh)_mm512_broadcast_f32x4(_mm_loadu_ps(p))
+#define TIMES_BF16(acc, weights, x) acc = (parts)_mm512_dpbf16_ps((__m512)acc, weights, (__m512bh)_mm512_loadu_si512(x))
 TILE(tile_bf16, REPEATED_BF16, TIMES_BF16)
 
 /* 32 weights as bf16, exact. */
@@ -388,24 +387,26 @@ static void decode(const Linear *L, int row, int R, char *out, int chunks) {
 typedef struct {
     float *x;      /* inputs of a product, (tokens, cols) */
     char *inputs;  /* the same as the tiles take them: of one token in a row, of several side by side */
-    char *rows;    /* decoded weights of one tile */
+    char *rows;    /* decoded weights of 16 rows */
     float *scores; /* attention of one group of heads */
 } Scratch;
 
 #define MAX_TOKENS 32
 
 static int n_chunks(const Linear *L) { return as_bf16(L) ? L->cols / 8 : (L->cols + 3) / 4; }
+static int row_by_row(const Linear *L, int n) { return n == 1 && (as_bf16(L) || L->kind == F32); }
+static int groups_of(int n) { return n < TOGETHER ? (n + PARTS - 1) / PARTS : GROUPS; } /* vectors of the next inputs */
 
-/* The inputs of a product: 16 at a time, of these 4 chunks side by side, absent ones zero. */
+/* The inputs of a product as it takes them; where tiles have more than there are, zeros. */
 static void prepare(const Linear *L, const float *x, int n, char *inputs) {
-    int chunks = n_chunks(L), bf16 = as_bf16(L), columns = bf16 ? 8 : 4, width = n == 1 ? 1 : 4;
-    if (n == 1 && !bf16) return;
-    for (int first = 0; first < n; first += 16) {
-        int groups = n - first < 16 ? (n - first + 3) / 4 : 4;
-        for (int i = 0; i < groups * width; i++) {
+    int chunks = n_chunks(L), bf16 = as_bf16(L), columns = bf16 ? 8 : 4;
+    if (row_by_row(L, n) && !bf16) return;
+    for (int first = 0, width; first < n; first += TOGETHER, inputs += (long)chunks * width * CHUNK) {
+        width = row_by_row(L, n) ? 1 : groups_of(n - first) * PARTS;
+        for (int i = 0; i < width; i++) {
             char *out = inputs + i * CHUNK;
             const float *from = x + (long)(first + i) * L->cols;
-            for (int c = 0; c < chunks; c++, out += groups * width * CHUNK) {
+            for (int c = 0; c < chunks; c++, out += width * CHUNK) {
                 int count = L->cols - c * columns < columns ? L->cols - c * columns : columns;
                 memset(out, 0, CHUNK);
                 if (first + i >= n) continue;
@@ -418,7 +419,6 @@ static void prepare(const Linear *L, const float *x, int n, char *inputs) {
                 memcpy(out, from + 4 * c, count * 4);
             }
         }
-        inputs += (long)chunks * groups * 4 * CHUNK;
     }
 }
 
@@ -447,47 +447,41 @@ static void one_product(const Linear *L, const float *x, int begin, int end, flo
 
 /* Rows begin .. end-1 of a product whose inputs x were prepared; out has `stride` floats a token. */
 static void product(const Linear *L, const float *x, int n, int begin, int end, float *out, long stride, int add, Scratch *s) {
-    if (n == 1 && (as_bf16(L) || L->kind == F32)) {
+    if (row_by_row(L, n)) {
         one_product(L, x, begin, end, out, add, s);
         return;
     }
-    const int chunks = n_chunks(L);
+    const int chunks = n_chunks(L), is_stored = (L->kind == F32 && L->cols % 4 == 0) || (L->kind == BF16 && as_bf16(L));
     const long bytes = row_bytes(L), whole = (long)chunks * CHUNK;
-    const int is_stored = bytes == whole && (L->kind == F32 || as_bf16(L)) && L->kind != INT8 && L->kind != INT4;
     for (int row = begin; row < end; row += 16) {
-        int count = end - row < 16 ? end - row : 16;
-        const char *inputs = s->inputs;
+        int count = end - row < 16 ? end - row : 16, is_decoded = !is_stored || count < 16;
+        const char *inputs = s->inputs, *stored = (const char *)L->weight + row * bytes;
         f32x16 scale = L->kind == INT8 ? some(L->scale + row, count) : all(1);
         f32x16 bias = L->bias ? some(L->bias + row, count) : all(0);
-        for (int first = 0; first < n; first += 16) {
-            int G = n - first < 16 ? (n - first + 3) / 4 : 4, R = TILE_ROWS(G);
-            f32x16 tile[4][4] = {{{0}}};
+        for (int first = 0; first < n; first += TOGETHER) {
+            int G = groups_of(n - first), R = ROWS(G);
+            _Alignas(64) float tile[TOGETHER * 16];
             for (int part = 0; part < count; part += R) {
-                const char *stored = (const char *)L->weight + (row + part) * bytes, *w = stored;
-                long step = (R * bytes + chunks - 1) / chunks;
-                Ahead ahead = {stored + 2 * R * bytes, step, first ? 0 : (int)((step + 63) / 64)};
-                f32x16 found[4][2] = {{{0}}};
-                if (!is_stored || part + R > count) {
-                    decode(L, row + part, part + R > count ? count - part : R, s->rows, chunks);
-                    w = s->rows;
+                const char *w = stored + part * bytes;
+                if (is_decoded) { /* kept for the next inputs, if there are any */
+                    char *decoded = s->rows + (n > TOGETHER ? part * whole : 0);
+                    if (first == 0) decode(L, row + part, part + R > count ? count - part : R, decoded, chunks);
+                    w = decoded;
                 }
+                long step = (R * bytes + chunks - 1) / chunks;
+                Ahead ahead = {stored + (part + 2 * R) * bytes, step, first ? 0 : (int)((step + 63) / 64)};
 #if BF16_DOT
-                if (as_bf16(L)) tile_bf16s(w, whole, inputs, chunks, G, &ahead, found);
+                if (as_bf16(L)) tile_bf16s(w, whole, inputs, chunks, G, &ahead, tile + part);
                 else
 #endif
-                    tile_f32s(w, whole, inputs, chunks, G, &ahead, found);
-                for (int g = 0; g < G; g++)
-                    for (int r = 0; r < R; r += 4) tile[g][(part + r) / 4] = found[g][r / 4];
+                    tile_f32s(w, whole, inputs, chunks, G, &ahead, tile + part);
             }
-            for (int g = 0; g < G; g++) {
-                transpose_parts(&tile[g][0], &tile[g][1], &tile[g][2], &tile[g][3]);
-                for (int j = 0; j < 4 && first + 4 * g + j < n; j++) {
-                    float *place = out + (long)(first + 4 * g + j) * stride + row;
-                    f32x16 y = tile[g][j] * scale + bias;
-                    store(place, add ? y + some(place, count) : y, count);
-                }
+            for (int i = 0; i < G * PARTS && first + i < n; i++) {
+                float *place = out + (long)(first + i) * stride + row;
+                f32x16 y = load(tile + 16 * i) * scale + bias;
+                store(place, add ? y + some(place, count) : y, count);
             }
-            inputs += (long)chunks * G * 4 * CHUNK;
+            inputs += G * PARTS * whole;
         }
     }
 }
@@ -708,7 +702,7 @@ int step(const Model *m, int n, float *x, const int32_t *slots, const int32_t *p
         if (positions[i] > longest) longest = positions[i];
     most = (int)WHOLE(most, 32);  /* all that follows begins on a cache line: a load across two takes twice as long */
     size_t shared_bytes = WHOLE((size_t)n * (qkv + wide + 2 * m->d_mlp + D) * 4, 64);
-    size_t inputs_bytes = WHOLE((size_t)n, 4) * most * 4, rows_bytes = 8 * (size_t)most * 4;
+    size_t inputs_bytes = WHOLE((size_t)n, PARTS) * most * 4, rows_bytes = 16 * (size_t)most * 4;
     size_t private_bytes = (size_t)n * most * 4 + inputs_bytes + rows_bytes + WHOLE((size_t)longest * 4 + 128, 64);
     char *memory = aligned_alloc(64, shared_bytes + threads * (private_bytes + sizeof(Share)));
     if (!memory) return 1;
