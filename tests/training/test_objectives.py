@@ -1,6 +1,7 @@
 """The loss: summed rightly, chunked without a difference, the same packed and unpacked."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -8,10 +9,24 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch.nn import functional
 
+from wordloom.core.randomness import generator
+from wordloom.model.build import build
 from wordloom.model.decoder import Decoder
+from wordloom.model.encoder_decoder import EncoderDecoder
+from wordloom.model.presets import encoder_decoder_from_scratch, encoder_from_scratch
 from wordloom.tokens.shards import Split, TokenStream
 from wordloom.training.cross_entropy import IGNORED, cross_entropy
-from wordloom.training.objectives import CausalObjective, causal_loss, evaluate
+from wordloom.training.examples import Example, collated
+from wordloom.training.objectives import (
+    CausalObjective,
+    ClassificationObjective,
+    EncoderDecoderObjective,
+    MaskedObjective,
+    Objective,
+    PreferenceObjective,
+    causal_loss,
+    evaluate,
+)
 
 from ..conftest import random_decoder, tiny_config
 
@@ -34,6 +49,60 @@ def test_gradient_of_parts_with_unequal_numbers_of_valid_tokens(decoder: Decoder
     whole = gradient([(inputs, targets)])
     assert gradient(list(zip(inputs.split(1), targets.split(1), strict=True))).allclose(whole, atol=1e-5)
     assert gradient([(inputs[2:3], targets[2:3])]).abs().max() == 0  # nothing valid: nothing learned, no 0/0
+
+
+def objectives() -> list[tuple[Objective, list[Example]]]:
+    """One of every other kind, with examples of unequal length."""
+    drawn = torch.Generator().manual_seed(0)
+
+    def ids(length: int) -> list[int]:
+        return torch.randint(4, 90, (length,), generator=drawn).tolist()
+
+    sizes = {"vocab_size": 90, "n_layers": 2, "d_model": 32, "n_heads": 4, "context_length": 32, "dropout": 0.0}
+    encoder = build(encoder_from_scratch("bert", pad_token_id=1, **sizes))
+    pair = build(encoder_decoder_from_scratch("marian", eos_token_id=2, pad_token_id=1, **sizes))
+    classes = build(replace(encoder_from_scratch("roberta", pad_token_id=1, **sizes), labels=("a", "b", "c")))
+    for model in (encoder, pair, classes):
+        model.initialise(generator(0, "test"))
+    lengths = (3, 9, 5, 12)
+    hidden: list[Example] = [
+        {"inputs_BT": ids(n), "mask_BT": [1] * n, "targets_BT": [7, *[IGNORED] * (n - 1)]} for n in lengths
+    ]
+    hidden[1]["targets_BT"] = [IGNORED] * lengths[1]
+    labelled: list[Example] = [
+        {"inputs_BT": ids(n), "mask_BT": [1] * n, "targets_B": label}
+        for n, label in zip(lengths, (0, 2, 1, 2), strict=True)
+    ]
+    translated: list[Example] = [
+        {"source_BS": ids(n), "source_mask_BS": [1] * n, "inputs_BT": ids(15 - n), "targets_BT": ids(15 - n)}
+        for n in lengths
+    ]
+    preferred: list[Example] = [
+        {"chosen_BT": ids(n), "chosen_labels_BT": [IGNORED, *ids(n - 1)], "rejected_BT": ids(15 - n),
+         "rejected_labels_BT": [IGNORED, *ids(14 - n)], "reference_B": 0.5 * n, "targets_B": 1} for n in lengths
+    ]  # fmt: skip
+    assert isinstance(pair, EncoderDecoder)
+    return [(MaskedObjective(encoder), hidden), (EncoderDecoderObjective(pair, 0.1), translated),
+            (ClassificationObjective(classes), labelled),
+            (PreferenceObjective(random_decoder(tiny_config())), preferred)]  # fmt: skip
+
+
+@pytest.mark.parametrize("number", range(4), ids=["masked", "encoder-decoder", "classes", "preference"])
+def test_every_objective_accumulates_to_the_gradient_of_the_whole(number: int):
+    """Padding counts nothing, and rows may be taken one by one, two and two, or all at once."""
+    objective, examples = objectives()[number]
+    gradients, losses = [], []
+    for size in (1, 2, 4):
+        objective.zero_grad()
+        parts = [objective(**collated(examples[start : start + size])) for start in range(0, 4, size)]
+        losses.append(sum(part.item() for part in parts))
+        for part in parts:
+            part.backward()
+        gradients.append(torch.cat([p.grad.flatten() for p in objective.parameters() if p.grad is not None]))
+    assert losses[0] == pytest.approx(losses[2], abs=1e-3) and losses[1] == pytest.approx(losses[2], abs=1e-3)
+    assert gradients[2].abs().max() > 0.01
+    for each in gradients[:2]:
+        assert each.allclose(gradients[2], atol=1e-4)
 
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])

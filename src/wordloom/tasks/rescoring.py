@@ -19,6 +19,7 @@ from wordloom.evaluation.significance import Interval
 from wordloom.model.build import Model
 from wordloom.model.decoder import Decoder
 from wordloom.model.encoder import Encoder
+from wordloom.model.packed import packed
 from wordloom.tasks.rows import Intake, text_of
 from wordloom.tokens.tokenizer import TextTokenizer
 
@@ -114,7 +115,7 @@ def log_probabilities(
         [Row([*before, *tokenizer.encode(text, add_special_tokens=False), *end], len(before)) for text in row]
         for row in texts
     ]
-    return [[each.total for each in row] for row in likelihoods(model, questions, on_texts)]
+    return [[each.total for each in row] for row in likelihoods(packed(model), questions, on_texts)]
 
 
 class Fusion(NamedTuple):

@@ -89,7 +89,7 @@ def _cross_entropy(
         for hidden, targets, start in zip(
             hidden_ND.to(dtype).split(n_products),
             targets_N.split(n_products),
-            range(0, len(hidden_ND), n_products),
+            range(0, max(1, len(hidden_ND)), n_products),  # no row is one empty part
             strict=True,
         ):
             logits = hidden @ weight.T

@@ -77,14 +77,15 @@ _READ = frozenset(["inputs_BT", "source_BS", "chosen_BT", "rejected_BT"])
 
 
 def collated(examples: Sequence[Example]) -> Rows:
-    """Tensors with one row per example; targets are filled up with `IGNORED`, all else with 0 (and masked)."""
+    """Tensors with one row per example; targets and labels are filled up with `IGNORED`, all else with 0 (and masked)."""
     rows: Rows = {}
     for name, first in examples[0].items():
         if not isinstance(first, list):
             rows[name] = torch.tensor([each[name] for each in examples])
             continue
         values: list[list[int]] = [each[name] for each in examples]  # pyright: ignore
-        rows[name] = torch.full((len(values), max(map(len, values))), IGNORED if name.startswith("targets") else 0)
+        is_wanted = name.startswith("targets") or "labels" in name
+        rows[name] = torch.full((len(values), max(map(len, values))), IGNORED if is_wanted else 0)
         for row, value in zip(rows[name], values, strict=True):
             row[: len(value)] = torch.tensor(value)
     return rows
