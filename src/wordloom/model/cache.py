@@ -48,8 +48,10 @@ class KVCache:
 
     def keep(self, rows: Tensor) -> None:
         """Go on with some rows of the batch only."""
-        self._keys = [None if each is None else each[rows] for each in self._keys]
-        self._values = [None if each is None else each[rows] for each in self._values]
+        self._keys, self._values = (
+            [None if each is None else each[:, :, : self.length].index_select(0, rows) for each in stores]
+            for stores in (self._keys, self._values)
+        )
 
     def clear(self) -> None:
         """Forget everything but keep the room."""
