@@ -1,7 +1,10 @@
 """The engine: a request's tokens and scores are the same alone, in a batch, in chunks, after a prefix hit, guessed."""
 
+import json
 import random
+import re
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -15,6 +18,7 @@ from wordloom.generation.request import GenerationRequest
 from wordloom.generation.window import window_start
 from wordloom.model.config import Rope
 from wordloom.model.decoder import Decoder
+from wordloom.tokens.tokenizer import TextTokenizer
 
 from ..conftest import random_decoder, tiny_config
 
@@ -137,6 +141,52 @@ def test_guessing_ahead_changes_nothing(seed: int, guesses: int, length: int, sa
     for job in jobs:
         assert_same(job.result(), expected)
     assert_same(alone(decoder, prompt, replace(request, prompt_lookup_num_tokens=guesses)), expected)
+
+
+FORMED = st.fixed_dictionaries(
+    {"max_new_tokens": st.integers(1, 25), "logprobs": st.just(0), "seed": st.integers(0, 99)},
+    optional={
+        "do_sample": st.booleans(),
+        "form": st.sampled_from([
+            {"regex": "(the|a) [a-z]{2,30}[.]"}, {"choices": ("the lamp", "the storm", "春眠")},
+            {"json_schema": '{"type": "object", "properties": {"a": {"type": "integer"}}, "required": ["a"]}'},
+        ]),
+        "second": st.sampled_from([
+            {"num_assistant_tokens": 3}, {"prompt_lookup_num_tokens": 2}, {"guidance_scale": 1.5},
+            {"contrastive_beta": 0.5}, {"num_beams": 3},
+        ]),
+    },
+)  # fmt: skip
+
+
+@settings(max_examples=15)
+@given(
+    requests=st.lists(st.tuples(FORMED, st.integers(1, 30)), min_size=2, max_size=4), chunk=st.sampled_from([17, 512])
+)
+def test_forms_guesses_companions_and_beams_in_one_batch(
+    tokenizer: TextTokenizer, requests: list[tuple[dict[str, Any], int]], chunk: int
+):
+    """The same alone as together, also where the beginnings are known; and in the form, wherever there was room for it."""
+    decoder = DECODERS["llama"]
+    asked = []
+    for index, (options, length) in enumerate(requests):
+        options = {**options, **options.get("form", {}), **options.get("second", {})}
+        options = {name: value for name, value in options.items() if name not in ("form", "second")}
+        if "num_beams" in options:
+            options["do_sample"] = False
+        asked.append((prompt_of(length, index), GenerationRequest(**options)))
+    engine = Engine(decoder, tokenizer, companion=DRAFT, chunk=chunk, max_slots=8)
+    for _ in range(2):
+        jobs = [engine.submit(prompt, request) for prompt, request in asked]
+        engine.run(jobs)
+        for job, (prompt, request) in zip(jobs, asked, strict=True):
+            assert_same(job.result(), alone(decoder, prompt, request, tokenizer=tokenizer, prefix_bytes=0))
+            found = job.result()[0]
+            if request.form and found.finish_reason in ("form", "end"):
+                assert request.regex is None or re.fullmatch(request.regex, found.text)
+                assert not request.choices or found.text in request.choices
+                assert request.json_schema is None or isinstance(json.loads(found.text)["a"], int)
+    assert engine.slots_in_use == 0
 
 
 def test_a_draft_that_is_right_saves_steps():

@@ -15,6 +15,7 @@ from wordloom.core.errors import InputError
 from wordloom.generation.stream import TextStream
 from wordloom.model.decoder import Decoder
 from wordloom.tokens.tokenizer import TextTokenizer
+from wordloom.tokens.train import train_tokenizer
 
 
 def pieces_of(tokenizer: TextTokenizer, prompt: list[int], tokens: list[int], stop: tuple[str, ...]) -> list[str]:
@@ -157,3 +158,14 @@ def test_many_prompts_side_by_side(folder: Path):
     again = model.complete(["The lamp"], **options)[0]
     assert [each.tokens for each in again] == [each.tokens for each in found[0]]
     assert all(len(each.scores) == len(each.tokens) and len(each.scores[0].top) == 3 for each in again)
+
+
+@pytest.mark.parametrize("text, cut", [("A lamp 春眠", 1), ("A lamp 春眠", 2), ("A lamp \ufffd", 0)])
+def test_a_prompt_that_ends_inside_a_character_is_not_repeated(text: str, cut: int):
+    """Bytes as tokens: the prompt lacks the last bytes of its last character, which the continuation brings."""
+    tokenizer = train_tokenizer(["bytes"], "byte")
+    ids = tokenizer.encode(text + " end.", add_special_tokens=False)
+    n_prompt = len(text.encode()) - cut
+    stream = TextStream(tokenizer, ids[:n_prompt], ())
+    found = "".join(map(stream.push, ids[n_prompt:])) + stream.finish()
+    assert found == ("眠 end." if cut else " end.")

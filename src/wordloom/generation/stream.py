@@ -18,7 +18,11 @@ class TextStream:
 
     def __init__(self, tokenizer: TextTokenizer, prompt: list[int], stop: tuple[str, ...]):
         self._backend, self._stop = tokenizer.backend, stop
-        self._decoder = DecodeStream(ids=prompt[-8:], skip_special_tokens=True)
+        before = prompt[-8:]
+        self._decoder = DecodeStream(ids=before, skip_special_tokens=True)
+        known = tokenizer.decode(before, skip_special_tokens=True)
+        self._repeated = known if known.endswith(_BROKEN) else ""
+        """What the decoder gives again with the first piece: it takes a prompt that ends inside a character for unread."""
         self._held = ""
         self._ready: list[str] = []
         self.stopped = False
@@ -26,7 +30,12 @@ class TextStream:
 
     def push(self, token: int) -> str:
         """Take one more token; returns the text that is certain by it."""
-        self._held += self._decoder.step(self._backend, token) or ""
+        new = self._decoder.step(self._backend, token) or ""
+        if new and self._repeated:
+            whole = self._repeated.rstrip(_BROKEN)
+            new = new.removeprefix(whole).removeprefix(self._repeated[len(whole) :])
+            self._repeated = ""
+        self._held += new
         found = min((at for at in map(self._held.find, self._stop) if at >= 0), default=None)
         if found is not None:
             self.stopped = True
@@ -47,6 +56,10 @@ class TextStream:
         """All text that has become certain since the last call."""
         pieces, self._ready = self._ready, []
         return "".join(pieces)
+
+
+_BROKEN = "\ufffd"
+"""Stands for bytes that are no character."""
 
 
 def _overlap(text: str, stop: str) -> int:
