@@ -25,7 +25,7 @@ from wordloom.tokens.tokenizer import TextTokenizer
 
 Case = Literal["lower", "upper", "sentence", "keep"]
 WEIGHTS = tuple(float(weight) for weight in np.round(np.concatenate([[0.0], np.geomspace(0.01, 3.0, 30)]), 4))
-BONUSES = tuple(float(bonus) for bonus in np.round(np.linspace(-1.0, 3.0, 17), 2))
+BONUSES = tuple(float(bonus) for bonus in np.round(np.linspace(-3.0, 3.0, 25), 2))
 MIXES = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
 """What is tried for each field of `Fusion`."""
 Scores = Sequence[Sequence[float]]
