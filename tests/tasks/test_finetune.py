@@ -23,7 +23,7 @@ from wordloom.tasks.chat_work import PreferenceWork
 from wordloom.tasks.finetune import finetune, resume
 from wordloom.tasks.labels import classify
 from wordloom.tasks.messages import ChatEncoder
-from wordloom.tasks.pairs import TRANSLATION
+from wordloom.tasks.pairs import TRANSLATION, bounds
 from wordloom.tasks.settings import DataSettings, FreshSettings, LearningSettings
 from wordloom.tokens.chat import PLAIN_TEMPLATE, Message
 from wordloom.tokens.tokenizer import TextTokenizer
@@ -115,6 +115,27 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_model_files(decoder, folder)
     tokenizer.save_pretrained(folder)
     return folder
+
+
+def test_sources_and_targets_share_the_context_of_a_decoder(base: Path, pairs: Path, tmp_path: Path):
+    """Whose context is shorter than what is asked for by default: it learns, writes and is measured all the same."""
+    training = TrainSettings(steps=3, batch=8, evaluations=1, device="cpu")
+    result = finetune("translation", tmp_path / "run", base, DataSettings(train=str(pairs)), training=training)
+    assert set(result.figures) == {"bleu"}
+    model, tokenizer = load_model(base), TextTokenizer.from_pretrained(base)
+    assert bounds(model.config, None, None) == (32, 32) and bounds(model.config, 9, 20) == (9, 20)
+    with pytest.raises(InputError, match="more than this model's context allows"):
+        PairWriter(model, tokenizer, TRANSLATION, longest_target=50)
+
+
+def test_rows_that_are_left_out_are_named_before_too_few_are_left(
+    base: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    rows = [{"text": "x" * 1_000_000, "label": "a"}, {"text": "good", "label": "b"}]
+    (tmp_path / "rows.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    with pytest.raises(InputError, match="too few"):
+        finetune("classification", tmp_path / "run", base, DataSettings(train=str(tmp_path / "rows.jsonl")))
+    assert "line 1: has 1,000,0" in capsys.readouterr().err
 
 
 @pytest.fixture(scope="module")

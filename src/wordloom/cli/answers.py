@@ -22,8 +22,8 @@ class AnswerOptions:
     """Texts that are weighed against each other; 1 takes the most probable token each time (faster)."""
     length_penalty: float = 1.0
     """Beams are compared by log-probability / length^this; higher favours longer texts."""
-    longest: int = 256
-    """Most tokens of an answer."""
+    longest: int | None = None
+    """Most tokens of an answer; default: 256, or what the model's context allows."""
     no_repeat: int = 0
     """Never write so many tokens twice in the same order; 0 allows it."""
 

@@ -19,7 +19,7 @@ def write(
     run: Annotated[bool, Parameter(negative="")] = False,
     n: int = 1,
     temperature: float = 0.8,
-    longest: int = 256,
+    longest: int | None = None,
     seed: int | None = None,
     device: Device = "auto",
     json: Json = False,
@@ -48,11 +48,11 @@ def write(
     temperature
         Below 1 is safer, above 1 is wilder; 0 takes the most probable token each time.
     longest
-        Most tokens of a text.
+        Most tokens of a text; default: 256, or what the model's context allows.
     seed
         Makes the draw repeatable.
     """
-    if n < 1 or longest < 1 or temperature < 0:
+    if n < 1 or (longest is not None and longest < 1) or temperature < 0:
         raise InputError("--n and --longest must be at least 1, --temperature at least 0.")
     if n > 1 and temperature == 0:
         raise InputError("--n: at temperature 0 all texts would be the same.")

@@ -9,7 +9,7 @@ from wordloom.generation.jobs import Continuation
 from wordloom.generation.request import GenerationRequest, request_from
 from wordloom.model.build import Model
 from wordloom.model.encoder import Encoder
-from wordloom.tasks.pairs import PairEncoder, PairTask
+from wordloom.tasks.pairs import PairEncoder, PairTask, bounds
 from wordloom.tokens.tokenizer import TextTokenizer
 
 _AT_ONCE = 64
@@ -34,19 +34,17 @@ class PairWriter:
         tokenizer: TextTokenizer,
         task: PairTask,
         longest_source: int | None = None,
-        longest_target: int = 256,
+        longest_target: int | None = None,
     ):
         if isinstance(model, Encoder):
             raise InputError(f"this model is an encoder, which cannot write; {task.name} needs to.")
         self.tokenizer, self.task = tokenizer, task
         self.engine = Engine(model, tokenizer, max_slots=_AT_ONCE)
         config = model.config
-        room = config.context_length if config.encoder is not None else config.context_length - longest_target
-        if room < 2:
-            raise InputError(f"{longest_target} tokens to write leave no room in a context of {config.context_length}.")
-        has_limit = config.encoder is None or config.encoder.positions != "relative"
-        longest = min(longest_source or room, room) if has_limit else longest_source or 1 << 20
-        self.encoder = PairEncoder(config, tokenizer, task, longest, longest_target)
+        longest_source, target = bounds(config, longest_source, longest_target)
+        if longest_target is not None and target < longest_target:
+            raise InputError(f"{longest_target} tokens to write are more than this model's context allows ({target}).")
+        self.encoder = PairEncoder(config, tokenizer, task, longest_source, target)
 
     def request(self, **options: Any) -> GenerationRequest:
         """The most probable text, unless the options say otherwise; with beams, weighed by length^1."""

@@ -13,7 +13,7 @@ from wordloom.model.decoder import Decoder
 from wordloom.model.encoder_decoder import EncoderDecoder
 from wordloom.model.presets import PairArchitecture, encoder_decoder_from_scratch
 from wordloom.tasks.apply import PairWriter
-from wordloom.tasks.pairs import PAIR_TASKS, Pair, PairEncoder, read_pairs
+from wordloom.tasks.pairs import PAIR_TASKS, Pair, PairEncoder, bounds, read_pairs
 from wordloom.tasks.plain_text import fresh_tokenizer
 from wordloom.tasks.rows import Intake
 from wordloom.tasks.settings import DataSettings, FreshSettings
@@ -47,19 +47,21 @@ class PairWork(Work[Pair]):
         """The targets."""
         return row.targets
 
+    def bounds(self, model: Model) -> tuple[int, int]:
+        """Most tokens of a source and of a target, see `pairs.bounds`."""
+        return bounds(model.config, self.settings.data.longest_source, self.settings.data.longest_target)
+
     def encode(self, model: Model, tokenizer: TextTokenizer) -> Encoded:
         """Every target of a pair is learned; it is measured by the first."""
-        data = self.settings.data
-        encoder = PairEncoder(
-            model.config, tokenizer, PAIR_TASKS[self.settings.task], data.longest_source, data.longest_target
-        )
+        longest_source, longest_target = self.bounds(model)
+        encoder = PairEncoder(model.config, tokenizer, PAIR_TASKS[self.settings.task], longest_source, longest_target)
         train, _ = encoder.examples([(pair.source, target) for pair in self.train for target in pair.targets])
         held_out, texts = encoder.examples([(pair.source, pair.targets[0]) for pair in self.held_out])
         if model.config.encoder is not None:
             self.change = self.noise(model, tokenizer)
         notes = {
-            f"sources have more than {data.longest_source} tokens: they lost their end": encoder.n_cut,
-            f"targets have more than {data.longest_target} tokens: left out": encoder.n_dropped,
+            f"sources have more than {longest_source} tokens: they lost their end": encoder.n_cut,
+            f"targets have more than {longest_target} tokens: left out": encoder.n_dropped,
         }
         return Encoded(train, held_out, texts, notes)
 
@@ -83,9 +85,8 @@ class PairWork(Work[Pair]):
 
     def measure(self, model: Model, tokenizer: TextTokenizer) -> Figures:
         """BLEU or ROUGE of greedy answers, against all references."""
-        task, data = PAIR_TASKS[self.settings.task], self.settings.data
-        rows = self.held_out[:_MEASURED]
-        writer = PairWriter(model, tokenizer, task, data.longest_source, data.longest_target)
+        task, rows = PAIR_TASKS[self.settings.task], self.held_out[:_MEASURED]
+        writer = PairWriter(model, tokenizer, task, *self.bounds(model))
         with progress("Measuring", len(rows), "texts") as bar:
             found = []
             for answer in writer.write([row.source for row in rows]):
@@ -99,8 +100,8 @@ class PairWork(Work[Pair]):
 
     def show(self, model: Model, tokenizer: TextTokenizer) -> Showcase:
         """The most probable answers to a few sources."""
-        sources, data = [pair.source for pair in self.held_out[:SHOWN]], self.settings.data
-        writer = PairWriter(model, tokenizer, PAIR_TASKS[self.settings.task], data.longest_source, data.longest_target)
+        sources = [pair.source for pair in self.held_out[:SHOWN]]
+        writer = PairWriter(model, tokenizer, PAIR_TASKS[self.settings.task], *self.bounds(model))
         found = [answer.text.strip() for answer in writer.write(sources)]
         return Showcase([Sample(f"{source}\n→ ", text) for source, text in zip(sources, found, strict=True)])
 

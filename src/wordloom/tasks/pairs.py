@@ -104,6 +104,27 @@ def _column(name: str | None, default: int) -> int:
     return int(name)
 
 
+LONGEST_TARGET = 256
+"""Most tokens of a target, unless asked for otherwise."""
+
+
+def bounds(config: ModelConfig, longest_source: int | None, longest_target: int | None) -> tuple[int, int]:
+    """Most tokens of a source and of a target: as asked for, as far as the model's context takes them.
+
+    A model with an encoder has a context for each of them (none at all with relative positions); one that goes on with its
+    prompt has one for both, of which targets get half at most.
+    """
+    encoder, target = config.encoder, longest_target or LONGEST_TARGET
+    if encoder is None:
+        target = min(target, config.context_length // 2)
+        room = config.context_length - target
+    elif encoder.positions == "relative":
+        room = 1 << 20
+    else:
+        target, room = min(target, config.context_length), encoder.context_length
+    return min(longest_source or room, room), target
+
+
 class PairEncoder:
     """From pairs to what a model reads: the same for training and for use.
 

@@ -107,15 +107,18 @@ class Work(ABC, Generic[Row]):
                 f"--noise and --deletion change sources and texts to classify, which {settings.task} has not."
             )
         self.settings = settings
-        intake = Intake(settings.data.strict)
-        self.train = self.read(settings.data.train, intake, settings.data)
-        if settings.data.validation is not None:
-            self.held_out = self.read(settings.data.validation, intake, settings.data)
+        data, intake = settings.data, Intake(settings.data.strict)
+        self.train = self.read(settings.data.train, intake, data)
+        measured, extra = (
+            None if where is None else self.read(where, intake, data) for where in (data.validation, data.extra)
+        )
+        intake.report()
+        if measured is not None:
+            self.held_out = measured
         else:
             self.train, self.held_out = self._divided(settings.training.seed)
-        if settings.data.extra is not None:
-            self.train += self._to_learn(self.read(settings.data.extra, intake, settings.data))
-        intake.report()
+        if extra is not None:
+            self.train += self._to_learn(extra)
         self.n_refused = len(intake.refused)
         rows = json.dumps([self.train, self.held_out], ensure_ascii=False)
         self.key = hashlib.sha256(rows.encode()).hexdigest()[:16]

@@ -111,8 +111,8 @@ class WritingWork(PairWork):
 
     def measure(self, model: Model, tokenizer: TextTokenizer) -> Figures:
         """Of texts drawn for prompts that were held out, what can be counted."""
-        data, rows = self.settings.data, self.held_out[:_MEASURED]
-        writer = PairWriter(model, tokenizer, PAIR_TASKS[self.settings.task], data.longest_source, data.longest_target)
+        rows = self.held_out[:_MEASURED]
+        writer = PairWriter(model, tokenizer, PAIR_TASKS[self.settings.task], *self.bounds(model))
         found = []
         with progress("Measuring", len(rows), "texts") as bar:
             for answer in writer.write([row.source for row in rows], do_sample=True, temperature=0.8, seed=0):
