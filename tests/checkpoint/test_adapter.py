@@ -12,7 +12,7 @@ from wordloom.checkpoint.folder import load_model
 from wordloom.core.errors import CheckpointError, InputError
 from wordloom.generation.engine import Engine
 from wordloom.generation.request import GenerationRequest
-from wordloom.model.build import Model
+from wordloom.model.build import Model, with_classes
 from wordloom.model.encoder_decoder import EncoderDecoder
 from wordloom.model.lora import AdapterConfig, adapt, adapted_layers, merge, without_adapter
 from wordloom.model.quantize import quantize
@@ -86,6 +86,45 @@ def test_peft_reads_what_is_written_here(family: str, dora: bool, tmp_path: Path
     assert torch.allclose(logits(merge(again)), logits(ours), atol=1e-4)
     assert not any(adapted_layers(again))
     assert torch.allclose(logits(load_model(tmp_path / "adapter")), logits(ours), atol=1e-4)  # base found and merged
+
+
+ENCODERS = {
+    "bert": lambda: transformers.BertConfig(hidden_size=16, num_hidden_layers=2, num_attention_heads=2,
+                                            intermediate_size=24, vocab_size=VOCAB),
+    "roberta": lambda: transformers.RobertaConfig(hidden_size=16, num_hidden_layers=2, num_attention_heads=2,
+                                                  intermediate_size=24, vocab_size=VOCAB, pad_token_id=1),
+    "distilbert": lambda: transformers.DistilBertConfig(dim=16, n_layers=2, n_heads=2, hidden_dim=24, vocab_size=VOCAB),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("family", ["llama", "gpt2", *ENCODERS])
+def test_classes_are_learned_beside_the_adapter_and_kept_with_it(family: str, tmp_path: Path):
+    base = tmp_path / "base"
+    if family in ENCODERS:
+        torch.manual_seed(0)
+        transformers.AutoModelForMaskedLM.from_config(ENCODERS[family]()).save_pretrained(base)
+    else:
+        base_folder(family, base)
+    labels = ("no", "是", "maybe")
+    ours = with_classes(load_model(base), labels, torch.Generator().manual_seed(0))
+    ours = moved(adapt(ours, AdapterConfig(rank=2), torch.Generator().manual_seed(0)))
+    assert any(name.startswith("classifier.") and each.requires_grad for name, each in ours.named_parameters())
+    (tmp_path / "adapter").mkdir()
+    write_adapter(ours, tmp_path / "adapter", str(base))
+    tokens = torch.randint(2, VOCAB, (2, 9), generator=torch.Generator().manual_seed(1))
+    mask = torch.ones_like(tokens)
+    with torch.no_grad():
+        expected = ours.classify(tokens, mask)  # pyright: ignore
+        again = load_model(tmp_path / "adapter")
+        assert again.config.labels == labels
+        assert torch.allclose(again.classify(tokens, mask), expected, atol=1e-5)  # pyright: ignore
+        auto = transformers.AutoModelForSequenceClassification.from_pretrained(base, num_labels=3, pad_token_id=1)
+        theirs = peft.PeftModel.from_pretrained(auto, tmp_path / "adapter").eval()
+        assert torch.allclose(theirs(input_ids=tokens, attention_mask=mask).logits, expected, atol=1e-4)
+        theirs.save_pretrained(tmp_path / "theirs")  # and what PEFT writes of it is read here
+        assert torch.allclose(load_model(tmp_path / "theirs").classify(tokens, mask), expected, atol=1e-4)  # pyright: ignore
+    with pytest.raises(CheckpointError, match="classes of its own"):
+        with_adapter(load_model(base), tmp_path / "adapter")
 
 
 @pytest.mark.parametrize("family, modules", [

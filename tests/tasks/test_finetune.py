@@ -2,6 +2,8 @@
 
 import json
 import random
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -77,24 +79,31 @@ def test_transformers_writes_the_same(translator: Path):
     assert tokenizer.decode(written, skip_special_tokens=True).strip() == ours.text.strip()
 
 
+@contextmanager
+def interrupted(monkeypatch: pytest.MonkeyPatch, step: int) -> Iterator[None]:
+    """A training inside is stopped before this step."""
+    from wordloom.training.learner import Learner
+
+    original, done = Learner.step, []
+
+    def stopping(self: Learner, *arguments: Any) -> Any:
+        done.append(1)
+        if len(done) == step:
+            raise Interrupted("stopped")
+        return original(self, *arguments)
+
+    monkeypatch.setattr("wordloom.training.tuning.time_steps", lambda *_: 0.01)
+    monkeypatch.setattr(Learner, "step", stopping)
+    with pytest.raises(Interrupted):
+        yield
+    monkeypatch.setattr(Learner, "step", original)
+
+
 def test_an_interrupted_training_goes_on(pairs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     data, training = DataSettings(train=str(pairs)), TrainSettings(steps=20, batch=8, evaluations=2, device="cpu")
     whole = finetune("translation", tmp_path / "whole", None, data, SMALL, LearningSettings(), training)
-    from wordloom.training.learner import Learner
-
-    step, done = Learner.step, []
-
-    def interrupted(self: Learner, *arguments: Any) -> Any:
-        done.append(1)
-        if len(done) == 15:
-            raise Interrupted("stopped")
-        return step(self, *arguments)
-
-    monkeypatch.setattr("wordloom.training.tuning.time_steps", lambda *_: 0.01)
-    monkeypatch.setattr(Learner, "step", interrupted)
-    with pytest.raises(Interrupted):
+    with interrupted(monkeypatch, 15):
         finetune("translation", tmp_path / "cut", None, data, SMALL, LearningSettings(), training)
-    monkeypatch.setattr(Learner, "step", step)
     again = resume(tmp_path / "cut")
     assert again.run.loss.nats == pytest.approx(whole.run.loss.nats, rel=1e-6)
     pairs.write_text(pairs.read_text() + '\n{"source": "x", "target": "y"}')
@@ -220,8 +229,19 @@ def labelled(path: Path) -> Path:
     return path
 
 
+def test_an_interrupted_adapter_with_classes_goes_on(base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    data = DataSettings(train=str(labelled(tmp_path / "labels.jsonl")))
+    training = TrainSettings(steps=20, batch=8, evaluations=2, device="cpu", learning_rate=0.01)
+    asked = {"learning": LearningSettings(method="lora", rank=2), "training": training}
+    whole = finetune("classification", tmp_path / "whole", base, data, **asked)
+    with interrupted(monkeypatch, 15):
+        finetune("classification", tmp_path / "cut", base, data, **asked)
+    assert resume(tmp_path / "cut").run.loss.nats == pytest.approx(whole.run.loss.nats, rel=1e-6)
+
+
+@pytest.mark.parametrize("method", ["full", "lora"])
 @pytest.mark.parametrize("kind", ["decoder", "encoder"])
-def test_classes_are_learned(kind: str, base: Path, tmp_path: Path):
+def test_classes_are_learned(kind: str, method: Any, base: Path, tmp_path: Path):
     start = base
     if kind == "encoder":
         start = tmp_path / "bert"
@@ -230,9 +250,11 @@ def test_classes_are_learned(kind: str, base: Path, tmp_path: Path):
                                          num_attention_heads=2, intermediate_size=64, max_position_embeddings=32)  # fmt: skip
         transformers.BertForMaskedLM(config).save_pretrained(start)
         tokenizer.save_pretrained(start)
-    training = TrainSettings(steps=150, batch=16, evaluations=1, device="cpu", learning_rate=0.003)
+    rate = 0.003 if method == "full" else 0.02
+    training = TrainSettings(steps=150, batch=16, evaluations=1, device="cpu", learning_rate=rate)
     data = DataSettings(train=str(labelled(tmp_path / "labels.jsonl")))
-    result = finetune("classification", tmp_path / "run", start, data, training=training)
+    learning = LearningSettings(method=method)
+    result = finetune("classification", tmp_path / "run", start, data, learning=learning, training=training)
     assert result.figures["accuracy"][0] > 0.95
     model, tokenizer = load_model(tmp_path / "run"), TextTokenizer.from_pretrained(tmp_path / "run")
     assert [guess.label for guess in classify(model, tokenizer, ["dog dog", "blue", "two one"])] == [
@@ -240,6 +262,8 @@ def test_classes_are_learned(kind: str, base: Path, tmp_path: Path):
         "colour",
         "number",
     ]
+    if method == "lora":
+        return  # what PEFT makes of it: tests/checkpoint/test_adapter.py
     theirs = transformers.AutoModelForSequenceClassification.from_pretrained(tmp_path / "run").eval()
     ids = torch.tensor([tokenizer.encode("green red")])
     assert theirs.config.id2label[int(theirs(ids).logits.argmax())] == "colour"

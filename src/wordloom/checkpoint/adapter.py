@@ -8,20 +8,24 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
 from torch import Tensor
 
 from wordloom.checkpoint.families import FAMILIES
 from wordloom.checkpoint.families.base import TensorMap
 from wordloom.checkpoint.folder import ADAPTER_CONFIG, read_json
 from wordloom.core.errors import CheckpointError, InputError
-from wordloom.model.build import Model
+from wordloom.model.build import Model, with_classes
+from wordloom.model.encoder_decoder import EncoderDecoder
 from wordloom.model.lora import TARGETS, AdaptedLinear, AdapterConfig, adapt, adapted_layers
 
 ADAPTER_WEIGHTS = "adapter_model.safetensors"
 AnyModel = TypeVar("AnyModel", bound=Model)
 _PREFIX = "base_model.model."
+_LABELS = "labels"
+"""The classes of a head that was learned beside the adapter, in the weights' metadata: PEFT keeps their number only."""
+_SCORES = ("score.weight", "classifier.weight", "classifier.out_proj.weight")
 _TASKS = {"decoder": "CAUSAL_LM", "encoder-decoder": "SEQ_2_SEQ_LM", "encoder": None}
 
 
@@ -96,9 +100,17 @@ def write_adapter(model: Model, folder: Path, base: str) -> None:
             ranks[path], alphas[path] = rank, config.alpha * rank / config.rank
     if config is None:
         raise InputError("this model has no adapter to write.")
+    heads, metadata = _heads(model), {"format": "pt"}
+    if heads:
+        state = model.state_dict()
+        for each in heads:
+            whole = each.join([state[name].detach().float().cpu() for name in each.ours])
+            tensors[_PREFIX + each.theirs] = whole.contiguous()
+        metadata[_LABELS] = json.dumps(model.config.labels, ensure_ascii=False)
     raw: dict[str, Any] = {
         "peft_type": "LORA",
-        "task_type": _TASKS[model.config.kind],
+        "task_type": "SEQ_CLS" if heads else _TASKS[model.config.kind],
+        "modules_to_save": sorted({_module(each) for each in heads}) or None,
         "base_model_name_or_path": base,
         "r": config.rank,
         "lora_alpha": config.alpha,
@@ -115,7 +127,7 @@ def write_adapter(model: Model, folder: Path, base: str) -> None:
     }
     (folder / ADAPTER_CONFIG).write_text(json.dumps(raw, indent=2) + "\n", encoding="utf-8")
     try:
-        save_file(tensors, folder / ADAPTER_WEIGHTS, metadata={"format": "pt"})
+        save_file(tensors, folder / ADAPTER_WEIGHTS, metadata=metadata)
     except SafetensorError as error:
         raise OSError(0, str(error)) from error
 
@@ -127,8 +139,50 @@ def _is_ambiguous(model: Model, names: list[str]) -> bool:
     return any(name.rsplit(".", 1)[-1] in ends and name not in names for name in all_names)
 
 
+def _heads(model: Model) -> list[TensorMap]:
+    """The tensors that give classes, which are learned as a whole beside an adapter."""
+    return [each for each in FAMILIES[model.config.family].tensors(model.config)
+            if all(name.startswith("classifier.") for name in each.ours)]  # fmt: skip
+
+
+def _module(head: TensorMap) -> str:
+    """The module of theirs that a head's tensor belongs to."""
+    first, _, rest = head.theirs.partition(".")
+    return first if first in ("classifier", "pre_classifier", "score") else f"{first}.{rest.split('.')[0]}"
+
+
+def _beside(place: Tensor, tensor: Tensor) -> torch.nn.Parameter:
+    """The tensor as a parameter on the device of what it replaces; of a model without weights (meta), where it is."""
+    device = tensor.device if place.device.type == "meta" else place.device
+    return torch.nn.Parameter(tensor.contiguous().clone().to(device))
+
+
+def _with_head(model: Model, found: dict[str, Tensor], labels: tuple[str, ...], where: Path) -> Model:
+    """The model with the classes that an adapter brings, whose weights are taken out of what was found.
+
+    Raises:
+        CheckpointError: they are missing, or of another shape.
+    """
+    if model.config.labels != labels:
+        model = with_classes(model, labels, torch.Generator().manual_seed(0))
+    own = dict(model.named_parameters())
+    for each in _heads(model):
+        try:
+            for name, part in zip(each.ours, each.split(found.pop(each.theirs)), strict=True):
+                if own[name].shape != part.shape:
+                    raise KeyError(name)
+                place = model.get_submodule(name.rpartition(".")[0])
+                setattr(place, name.rpartition(".")[2], _beside(own[name], part))
+        except KeyError:
+            raise CheckpointError(
+                f'{where}: the weights for "{each.theirs}" are missing or of another shape.'
+            ) from None
+    return model
+
+
 def load_adapter(model: Model, folder: Path) -> Model:
-    """Put an adapter beside a model's matrices, in place.
+    """Put an adapter beside a model's matrices, in place; one that brings classes of its own gives the model these, and
+    then it is another model with the same weights.
 
     Raises:
         CheckpointError: it is no LoRA adapter, has options that are not supported, or belongs to another model.
@@ -138,7 +192,6 @@ def load_adapter(model: Model, folder: Path) -> Model:
     if raw.get("peft_type") != "LORA":
         raise CheckpointError(f'{path}: peft_type {raw.get("peft_type")!r} is not supported (only "LORA").')
     for name in (
-        "modules_to_save",
         "layer_replication",
         "trainable_token_indices",
         "target_parameters",
@@ -149,10 +202,17 @@ def load_adapter(model: Model, folder: Path) -> Model:
     if raw.get("bias", "none") != "none":
         raise CheckpointError(f'{path}: trained biases ("bias": {raw["bias"]!r}) are not supported.')
     try:
-        tensors = load_file(folder / ADAPTER_WEIGHTS)
+        with safe_open(folder / ADAPTER_WEIGHTS, "pt") as file:
+            found = {name.removeprefix(_PREFIX): file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            labels = (file.metadata() or {}).get(_LABELS)
     except (SafetensorError, OSError) as error:
         raise CheckpointError(f"{folder / ADAPTER_WEIGHTS}: cannot be read ({error}).") from None
-    found = {name.removeprefix(_PREFIX): tensor for name, tensor in tensors.items()}
+    if raw.get("modules_to_save"):
+        scores = next((found[name] for name in _SCORES if name in found), None)
+        if scores is None or isinstance(model, EncoderDecoder):
+            raise CheckpointError(f'{path}: "modules_to_save" is supported for the classes of a text only.')
+        names = tuple(json.loads(labels)) if labels else tuple(f"LABEL_{number}" for number in range(len(scores)))
+        model = _with_head(model, found, names, folder)
     rank, alpha = int(raw.get("r", 8)), float(raw.get("lora_alpha", 8))
     if raw.get("use_rslora"):
         alpha *= rank**0.5
@@ -170,11 +230,10 @@ def load_adapter(model: Model, folder: Path) -> Model:
             own_alpha = _pattern(raw.get("alpha_pattern"), their, alpha)
             for layer, part, length in zip(layers, parts, lengths, strict=True):
                 layer.rank, layer.scale = own_rank, own_alpha / own_rank
-                device = layer.lora_a.device
-                layer.lora_a = torch.nn.Parameter(a.clone().to(device))
-                layer.lora_b = torch.nn.Parameter(part.contiguous().to(device))
+                layer.lora_a = _beside(layer.lora_a, a)
+                layer.lora_b = _beside(layer.lora_b, part)
                 if length is not None:
-                    layer.magnitude = torch.nn.Parameter(length.contiguous().to(device))
+                    layer.magnitude = _beside(layer.lora_a, length)
                 if a.shape[1] != layer.in_features or part.shape != (layer.out_features, own_rank):
                     raise RuntimeError("shape")
         except (KeyError, RuntimeError):
@@ -192,7 +251,8 @@ def with_adapter(model: AnyModel, folder: Path) -> AnyModel:
     """
     shared = {id(each): each for each in (*model.parameters(), *model.buffers())}
     adapted = copy.deepcopy(model, shared)
-    load_adapter(adapted, folder)
+    if load_adapter(adapted, folder) is not adapted:
+        raise CheckpointError(f"{folder}: brings classes of its own: load it as a model.")
     return adapted.eval()
 
 

@@ -126,7 +126,7 @@ class AdaptedLinear(nn.Module):
 
 
 def adapt(model: Model, config: AdapterConfig, generator: torch.Generator | None = None) -> Model:
-    """Freeze a model and put an adapter beside the layers that `config` names, in place.
+    """Freeze a model, but for classes, and put an adapter beside the layers that `config` names, in place.
 
     Args:
         generator: draws the fresh weights; None leaves them 0, to be filled from a file.
@@ -142,6 +142,8 @@ def adapt(model: Model, config: AdapterConfig, generator: torch.Generator | None
     if not found:
         raise InputError(f"this model has none of the layers {', '.join(config.targets)}.")
     model.requires_grad_(False)
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_(name.startswith("classifier."))  # classes are learned as a whole
     for name in found:
         linear = model.get_submodule(name)
         assert isinstance(linear, nn.Linear | QuantizedLinear)
