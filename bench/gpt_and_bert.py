@@ -111,7 +111,8 @@ def main() -> None:
             training,
         )
         finetune("fill-mask", folder / "bert", None, DataSettings(str(texts), longest_source=CONTEXT),
-                 FreshSettings(layers=4, width=256, heads=4, tokenizer=str(folder / "corpus")), training=training)  # fmt: skip
+                 FreshSettings(layers=4, width=256, heads=4, tokenizer=str(folder / "corpus")),
+                 training=TrainSettings(budget=budget, batch=16, seed=0))  # fmt: skip
         figures: dict[str, Any] = {}
         right: dict[str, dict[str, np.ndarray]] = {"fill": {}, "classify": {}}
         for name in ("gpt", "bert"):
