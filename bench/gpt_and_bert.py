@@ -129,7 +129,7 @@ def main() -> None:
             for what, each in right.items():
                 figures[name][what] = interval(each[name])._asdict()
         for what, each in right.items():
-            figures[f"{what}: bert - gpt"] = paired(each["bert"], each["gpt"])._asdict()
+            figures[f"{what}: gpt - bert"] = paired(each["bert"], each["gpt"])._asdict()
     print(json.dumps(figures, indent=2))
     if arguments.out:
         arguments.out.write_text(json.dumps(figures, indent=2) + "\n")
