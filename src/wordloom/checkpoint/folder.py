@@ -19,6 +19,7 @@ from wordloom.checkpoint.hub import resolve
 from wordloom.checkpoint.quantized import quantization_config, quantized_layer, quantized_state, read_bits
 from wordloom.core.errors import CheckpointError, InputError
 from wordloom.core.files import folder_aside, publish
+from wordloom.core.memory import LargePages
 from wordloom.model.build import Model, build
 from wordloom.model.config import ModelConfig
 from wordloom.model.decoder import Decoder
@@ -144,6 +145,7 @@ def load_model(folder: Path, device: str = "cpu", dtype: torch.dtype = torch.flo
         model = build(config)
     expected = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
     weights: dict[str, Tensor] = {}
+    pages = LargePages()
     rounded_layers: dict[str, QuantizedLinear] = {}
     bits = read_bits(read_json(folder / CONFIG), str(folder / CONFIG))
     with ExitStack() as stack:
@@ -155,7 +157,7 @@ def load_model(folder: Path, device: str = "cpu", dtype: torch.dtype = torch.flo
                 layer = quantized_layer(packed, scale, shape, bits).to(device)
                 path = each.ours[0].removesuffix(".weight")
                 model.set_submodule(path, layer)
-                weights |= {f"{path}.packed": layer.packed, f"{path}.scale": layer.scale}
+                weights |= {f"{path}.{name}": pages.keep(buffer) for name, buffer in layer.named_buffers()}
                 rounded_layers[f"{path}.bias"] = layer
                 continue
             if each.theirs not in stored:
@@ -163,7 +165,7 @@ def load_model(folder: Path, device: str = "cpu", dtype: torch.dtype = torch.flo
             file, name = stored.pop(each.theirs)
             parts = _split(each, file.get_tensor(name), expected, folder)
             for ours, tensor in zip(each.ours, parts, strict=True):
-                weights[ours] = tensor.to(device=device, dtype=dtype)
+                weights[ours] = pages.keep(tensor.to(device=device, dtype=dtype))
         tied = ("lm_head.weight", "embed_out.weight") if config.tie_embeddings else ()
         if left := sorted(name for name in stored if name not in tied and not family.buffers.search(name)):
             more = f" and {len(left) - 3} more" if len(left) > 3 else ""
@@ -175,7 +177,7 @@ def load_model(folder: Path, device: str = "cpu", dtype: torch.dtype = torch.flo
             layer.bias = torch.nn.Parameter(weights[name], requires_grad=False)
     model.load_state_dict(weights, assign=True)
     if bits is not None and isinstance(model, Decoder):
-        round_head(model, bits)
+        round_head(model, bits, pages)
     return model.eval()
 
 

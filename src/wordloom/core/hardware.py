@@ -1,6 +1,5 @@
 """What this machine can do, probed rather than guessed."""
 
-import ctypes
 import functools
 import os
 import platform
@@ -120,17 +119,3 @@ def matmul_peak(device: str, dtype: torch.dtype, size: int = 2048) -> float:
             product[0, 0].item()  # waits for the device
         best = max(best, 2 * size**3 / (time.perf_counter() - started))
     return best
-
-
-@functools.cache
-def reuse_freed_memory() -> None:
-    """Let the C library keep what is freed for the next allocation, instead of giving it back to the system.
-
-    glibc maps every block above 32 MB afresh, and the system clears it page by page: in a training step of 124m
-    parameters that is a quarter of the time (510 to 640 tokens/s and more without it, at the same peak memory).
-    """
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if platform.system() == "Linux" else None
-    if mallopt is not None:
-        trim_threshold, max_mapped_blocks = -1, -4  # M_TRIM_THRESHOLD and M_MMAP_MAX of malloc.h
-        mallopt(max_mapped_blocks, 0)
-        mallopt(trim_threshold, 2**31 - 1)

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from wordloom.core.errors import InputError, WordloomError
-from wordloom.core.hardware import reuse_freed_memory
+from wordloom.core.memory import reuse_freed_memory
 from wordloom.generation.constraints import Forms
 from wordloom.generation.jobs import Continuation, Job, Read, Reading, Strategy, Text
 from wordloom.generation.prefixes import BLOCK

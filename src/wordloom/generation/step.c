@@ -572,34 +572,38 @@ INLINE float dot_key(const float *q, const char *key, int kind, int d) {
     return total;
 }
 
+enum { LEAD = 8192 }; /* bytes of keys, then values, then the next head's keys that attention asks for in advance */
+
 INLINE void fetch(const char *from, long bytes) {
     for (long at = 0; at < bytes; at += 64) __builtin_prefetch(from + at);
 }
 
-/* scores[0 .. 15] of 16 keys, one after the other in memory; d a multiple of 16. */
+/* scores[0 .. 15] of 16 keys, one after the other in memory; d a multiple of 16. `ahead`: what will be read then. */
 INLINE void dot_keys(const float *q, const char *keys, const char *ahead, int kind, int d, float *scores) {
+    const long part_bytes = columns_size(kind, 16 * 16);
     f32x16 acc[16];
-    fetch(ahead, 16 * row_size(kind, d));
     UNROLL for (int k = 0; k < 16; k++) acc[k] = (f32x16){0};
-    for (int i = 0; i < d; i += 16) {
+    for (int i = 0; i < d; i += 16, ahead += part_bytes) {
         f32x16 part = load(q + i);
+        fetch(ahead, part_bytes);
         UNROLL for (int k = 0; k < 16; k++) acc[k] += part * load_row(keys + k * row_size(kind, d), kind, i);
     }
     *(f32x16 *)scores = sums(acc);
 }
 
-/* y = sum over j of weight[j] value[j], 16 * V columns at a time. */
-INLINE void weigh(float *y, const float *weights, const char *values, const char *ahead, int n, int kind, int d, int V) {
-    int j = 0;
+/* y = sum over j of weight[j] value[j], 16 * V columns at a time; after the values, `next` is read. */
+INLINE void weigh(float *y, const float *weights, const char *values, const char *next, int n, int kind, int d, int V) {
+    const long size = row_size(kind, d);
+    int j = 0, lead = LEAD / size;
     f32x16 acc[4 * 2];  /* of even and odd j, so that a sum need not wait for the one before */
     UNROLL for (int i = 0; i < 2 * V; i++) acc[i] = (f32x16){0};
     for (; j + 2 <= n; j += 2) {
-        fetch(ahead + j * row_size(kind, d), 2 * row_size(kind, d));
+        fetch(j + lead < n ? values + (j + lead) * size : next + (j + lead - n) * size, columns_size(kind, 2 * 16 * V));
         UNROLL for (int i = 0; i < 2 * V; i++)
-            acc[i] += weights[j + i / V] * load_row(values + (j + i / V) * row_size(kind, d), kind, 16 * (i % V));
+            acc[i] += weights[j + i / V] * load_row(values + (j + i / V) * size, kind, 16 * (i % V));
     }
     for (; j < n; j++)
-        UNROLL for (int v = 0; v < V; v++) acc[v] += weights[j] * load_row(values + j * row_size(kind, d), kind, 16 * v);
+        UNROLL for (int v = 0; v < V; v++) acc[v] += weights[j] * load_row(values + j * size, kind, 16 * v);
     UNROLL for (int v = 0; v < V; v++) *(f32x16 *)(y + 16 * v) = acc[v] + acc[V + v];
 }
 
@@ -611,9 +615,12 @@ INLINE void attend_as(const Model *m, const Layer *l, const float *q, float *y, 
     for (int h = 0; h < per_group; h++) {
         const float *query = q + h * d;
         float *out = y + h * d;
-        int j = 0;
+        int j = 0, lead = LEAD / size;
         if (d % 16 == 0)
-            for (; j + 16 <= n; j += 16) dot_keys(query, keys + j * size, values + j * size, kind, d, scores + j);
+            for (; j + 16 <= n; j += 16) {
+                const char *ahead = j + lead < n ? keys + (j + lead) * size : values + (j + lead - n) * size;
+                dot_keys(query, keys + j * size, ahead, kind, d, scores + j);
+            }
         for (; j < n; j++) scores[j] = dot_key(query, keys + j * size, kind, d);
         for (; j % 16; j++) scores[j] = -INFINITY;
         if (kind == INT8)
@@ -672,18 +679,26 @@ static void wait_for_all(Team *team, int threads) {
 
 #define WHOLE(n, unit) (((n) + (unit) - 1) / (unit) * (unit))
 
-/* The next piece of 0 .. total-1, or 0 when all are handed out: of this thread's own share, piece after piece, so that it
-   reads memory in one long run; then what is left of the others' shares, so that all end together. */
-static int piece(Team *team, int phase, int total, int size, int me, int threads, int *begin, int *end) {
+/* Where each thread's share of what a phase hands out begins: of `total` units in pieces of some size, or of what is not
+   of one length. */
+typedef struct { int total, size; const int *begins; } Work;
+
+INLINE int share(const Work *work, int thread, int threads) {
+    if (work->begins) return work->begins[thread];
+    int begin = (int)WHOLE((long)work->total * thread / threads, work->size);
+    return begin < work->total ? begin : work->total;
+}
+
+/* The next piece, or 0 when all are handed out: of this thread's own share, piece after piece, so that it reads memory in
+   one long run; then what is left of the others' shares, so that all end together. */
+static int piece(Team *team, int phase, Work work, int me, int threads, int *begin, int *end) {
     for (int k = 0; k < threads; k++) {
-        int whose = (me + k) % threads, first = (int)WHOLE((long)total * whose / threads, size);
-        int last = (int)WHOLE((long)total * (whose + 1) / threads, size);
+        int whose = (me + k) % threads, first = share(&work, whose, threads), last = share(&work, whose + 1, threads);
         atomic_int *taken = &team->shares[whose].taken[phase & 7];
-        if (last > total) last = total;
         if (first + atomic_load_explicit(taken, memory_order_relaxed) >= last) continue;
-        *begin = first + atomic_fetch_add(taken, size);
+        *begin = first + atomic_fetch_add(taken, work.size);
         if (*begin >= last) continue;
-        *end = *begin + size < last ? *begin + size : last;
+        *end = *begin + work.size < last ? *begin + work.size : last;
         return 1;
     }
     return 0;
@@ -710,6 +725,13 @@ int step(const Model *m, int n, float *x, const int32_t *slots, const int32_t *p
     float *gates = inner + (long)n * m->d_mlp, *aside = gates + (long)n * m->d_mlp;
     Team team = {.shares = (Share *)(memory + shared_bytes + threads * private_bytes)};
     memset(team.shares, 0, threads * sizeof(Share));
+    int heads[threads + 1]; /* of all texts, one after the other: which are whose, so that all read as many keys */
+    long keys = 0, read = 0;
+    for (int i = 0; i < n; i++) keys += positions[i] + 1;
+    for (int thread = 0, at = 0; thread <= threads; thread++) {
+        for (; read < keys * G * thread / threads; at++) read += positions[at / G] + 1;
+        heads[thread] = at;
+    }
 #pragma omp parallel num_threads(threads)
     {
         int me = omp_get_thread_num(), all = omp_get_num_threads(), phase = 0, begin, end;
@@ -722,7 +744,7 @@ int step(const Model *m, int n, float *x, const int32_t *slots, const int32_t *p
             const Layer *l = &m->layers[index];
             for (int i = 0; i < n; i++) normalise(&l->attention_norm, m->layer_norm, m->eps, x + i * D, s.x + i * D, D);
             prepare(&l->query, s.x, n, s.inputs);
-            while (piece(&team, phase, qkv, PIECE, me, all, &begin, &end)) {
+            while (piece(&team, phase, (Work){qkv, PIECE, NULL}, me, all, &begin, &end)) {
                 const Linear *parts[3] = {&l->query, &l->key, &l->value};
                 for (int p = 0, offset = 0; p < 3; offset += parts[p++]->rows) {
                     int from = begin > offset ? begin - offset : 0, to = end - offset;
@@ -731,7 +753,7 @@ int step(const Model *m, int n, float *x, const int32_t *slots, const int32_t *p
                 }
             }
             DONE;
-            while (piece(&team, phase, n * (H + G), 4, me, all, &begin, &end))
+            while (piece(&team, phase, (Work){n * (H + G), 4, NULL}, me, all, &begin, &end))
                 for (int task = begin; task < end; task++) {
                     int i = task / (H + G), h = task % (H + G);
                     float *head = q_k_v + (long)i * qkv + h * d;
@@ -744,7 +766,7 @@ int step(const Model *m, int n, float *x, const int32_t *slots, const int32_t *p
                     store_row((char *)l->values + at, m->cache_kind, head + narrow, d);
                 }
             DONE;
-            while (piece(&team, phase, n * G, 1, me, all, &begin, &end))
+            while (piece(&team, phase, (Work){n * G, 1, heads}, me, all, &begin, &end))
                 for (int task = begin; task < end; task++) {
                     int i = task / G, g = task % G;
                     const float *q = q_k_v + (long)i * qkv + g * (H / G) * d;
@@ -757,12 +779,12 @@ int step(const Model *m, int n, float *x, const int32_t *slots, const int32_t *p
                 }
             DONE;
             prepare(&l->output, attended, n, s.inputs);
-            while (piece(&team, phase, D, PIECE, me, all, &begin, &end))
+            while (piece(&team, phase, (Work){D, PIECE, NULL}, me, all, &begin, &end))
                 product(&l->output, attended, n, begin, end, m->parallel_residual ? aside : x, D, !m->parallel_residual, &s);
             DONE;
             for (int i = 0; i < n; i++) normalise(&l->mlp_norm, m->layer_norm, m->eps, x + i * D, s.x + i * D, D);
             prepare(&l->up, s.x, n, s.inputs);
-            while (piece(&team, phase, m->d_mlp, PIECE, me, all, &begin, &end)) {
+            while (piece(&team, phase, (Work){m->d_mlp, PIECE, NULL}, me, all, &begin, &end)) {
                 product(&l->up, s.x, n, begin, end, inner, m->d_mlp, 0, &s);
                 if (l->gate.weight) product(&l->gate, s.x, n, begin, end, gates, m->d_mlp, 0, &s);
                 for (int i = 0; i < n; i++)
@@ -771,7 +793,7 @@ int step(const Model *m, int n, float *x, const int32_t *slots, const int32_t *p
             }
             DONE;
             prepare(&l->down, inner, n, s.inputs);
-            while (piece(&team, phase, D, PIECE, me, all, &begin, &end)) {
+            while (piece(&team, phase, (Work){D, PIECE, NULL}, me, all, &begin, &end)) {
                 product(&l->down, inner, n, begin, end, x, D, 1, &s);
                 if (m->parallel_residual)
                     for (int i = 0; i < n; i++)
@@ -786,7 +808,7 @@ int step(const Model *m, int n, float *x, const int32_t *slots, const int32_t *p
         for (int i = 0; i < n_logits; i++)
             if (logit_rows[i] != i) memcpy(s.x + i * D, s.x + logit_rows[i] * D, D * sizeof(float));
         prepare(&m->head, s.x, n_logits, s.inputs);
-        while (piece(&team, phase, n_logits ? m->head.rows : 0, 4 * PIECE, me, all, &begin, &end))
+        while (piece(&team, phase, (Work){n_logits ? m->head.rows : 0, 4 * PIECE, NULL}, me, all, &begin, &end))
             product(&m->head, s.x, n_logits, begin, end, logits, m->head.rows, 0, &s);
     }
     free(memory);

@@ -7,6 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from wordloom.core.memory import LargePages
 from wordloom.model.config import ModelConfig
 
 
@@ -114,9 +115,10 @@ class Slots:
             return
         wider = max(slots, n_slots if n_slots <= 1 else 1 << (n_slots - 1).bit_length())
         longer = max(room, 64, 1 << (n_tokens - 1).bit_length())
+        pages, shape = LargePages(), (wider, heads, longer, d_head)
         for stores in (self.keys, self.values):
             for layer, store in enumerate(stores):
-                stores[layer] = store.new_zeros(wider, heads, longer, d_head)
+                stores[layer] = pages.zeros(shape, store.dtype, store.device)
                 stores[layer][:slots, :, :room] = store
 
     def write(self, layer: int, slot_N: Tensor, position_N: Tensor, k_GNK: Tensor, v_GNK: Tensor) -> None:

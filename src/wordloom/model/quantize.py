@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from wordloom.core.errors import InputError
+from wordloom.core.memory import LargePages
 from wordloom.model.block import Block
 from wordloom.model.decoder import Decoder
 
@@ -141,20 +142,23 @@ def quantize(decoder: Decoder, bits: Bits) -> Decoder:
     """
     if isinstance(decoder.head, QuantizedLinear):
         raise InputError("the model's weights are rounded already.")
+    pages = LargePages()
     for block in decoder.blocks:
         assert isinstance(block, Block)
         for module in (block.attention, block.mlp):
             for name, child in module.named_children():
                 if isinstance(child, nn.Linear):
-                    setattr(module, name, QuantizedLinear(*rounded(child.weight, bits), _bias(child), bits))
-    round_head(decoder, bits)
+                    setattr(module, name, _rounded_layer(child.weight, child.bias, bits, pages))
+    round_head(decoder, bits, pages)
     return decoder.requires_grad_(False)
 
 
-def round_head(decoder: Decoder, bits: Bits) -> None:
-    """Give a decoder an output matrix in 8 or 4 bits."""
-    decoder.head = QuantizedLinear(*rounded(decoder.output_weight, bits), None, bits)  # pyright: ignore[reportAttributeAccessIssue]
+def round_head(decoder: Decoder, bits: Bits, pages: LargePages) -> None:
+    """Give a decoder an output matrix in 8 or 4 bits, kept in these pages."""
+    decoder.head = _rounded_layer(decoder.output_weight, None, bits, pages)  # pyright: ignore[reportAttributeAccessIssue]
 
 
-def _bias(linear: nn.Linear) -> Tensor | None:
-    return None if linear.bias is None else linear.bias.detach()
+def _rounded_layer(weight: Tensor, bias: Tensor | None, bits: Bits, pages: LargePages) -> QuantizedLinear:
+    layer = QuantizedLinear(*rounded(weight, bits), None if bias is None else bias.detach(), bits)
+    layer.packed, layer.scale = pages.keep(layer.packed), pages.keep(layer.scale)
+    return layer

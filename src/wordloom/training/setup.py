@@ -9,7 +9,8 @@ import torch
 
 from wordloom.core.console import remark
 from wordloom.core.errors import InputError
-from wordloom.core.hardware import Hardware, matmul_peak, memory_available, probe, reuse_freed_memory
+from wordloom.core.hardware import Hardware, matmul_peak, memory_available, probe
+from wordloom.core.memory import reuse_freed_memory
 from wordloom.core.quantities import show_bytes
 from wordloom.core.randomness import generator
 from wordloom.model.build import build

@@ -8,7 +8,8 @@ from typing import Any
 import torch
 
 from wordloom.core.errors import InputError
-from wordloom.core.hardware import matmul_peak, memory_available, probe, reuse_freed_memory
+from wordloom.core.hardware import matmul_peak, memory_available, probe
+from wordloom.core.memory import reuse_freed_memory
 from wordloom.training.dial import Derived
 from wordloom.training.examples import Example, Examples, targets_of, tokens_of
 from wordloom.training.feed import Feed

@@ -1,0 +1,61 @@
+"""How memory of the CPU is asked of the system."""
+
+import ctypes
+import functools
+import mmap
+import platform
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+_BLOCK = 64 * 2**20
+_ALIGNMENT = 64
+_PAGE = 2 * 2**20
+
+
+class LargePages:
+    """Room for tensors in pages of 2 MB, where the system has them; they stand one after the other.
+
+    What is read whole at every step, such as weights, is read faster so: with pages of 4 KB the processor looks up
+    where each of them is. With 124m parameters in float32, a step of one text takes 8.4 ms instead of 9.4 ms. A block
+    is given back when the last of its tensors is gone.
+    """
+
+    def __init__(self):
+        self._block: mmap.mmap | None = None
+        self._used = 0
+
+    def zeros(self, shape: Sequence[int], dtype: torch.dtype, device: torch.device) -> Tensor:
+        """A tensor of zeros; elsewhere than on the CPU of a Linux machine an ordinary one."""
+        count = torch.Size(shape).numel()
+        if count == 0 or device.type != "cpu" or not hasattr(mmap, "MADV_HUGEPAGE"):
+            return torch.zeros(tuple(shape), dtype=dtype, device=device)
+        size = -(-count * dtype.itemsize // _ALIGNMENT) * _ALIGNMENT
+        if self._block is None or self._used + size > len(self._block):
+            self._block = mmap.mmap(-1, max(size, _BLOCK) + _PAGE, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+            self._used = -torch.frombuffer(self._block, dtype=torch.uint8).data_ptr() % _PAGE
+            self._block.madvise(mmap.MADV_HUGEPAGE)
+        tensor = torch.frombuffer(self._block, dtype=dtype, count=count, offset=self._used).view(tuple(shape))
+        self._used += size
+        return tensor
+
+    def keep(self, tensor: Tensor) -> Tensor:
+        """A copy of a tensor; one on another device stays where it is."""
+        if tensor.device.type != "cpu":
+            return tensor
+        return self.zeros(tensor.shape, tensor.dtype, tensor.device).copy_(tensor)
+
+
+@functools.cache
+def reuse_freed_memory() -> None:
+    """Let the C library keep what is freed for the next allocation, instead of giving it back to the system.
+
+    glibc maps every block above 32 MB afresh, and the system clears it page by page: in a training step of 124m
+    parameters that is a quarter of the time (510 to 640 tokens/s and more without it, at the same peak memory).
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if platform.system() == "Linux" else None
+    if mallopt is not None:
+        trim_threshold, max_mapped_blocks = -1, -4  # M_TRIM_THRESHOLD and M_MMAP_MAX of malloc.h
+        mallopt(max_mapped_blocks, 0)
+        mallopt(trim_threshold, 2**31 - 1)
