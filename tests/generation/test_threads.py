@@ -1,8 +1,13 @@
 """The number of threads follows what is faster at the moment."""
 
+import os
 from collections.abc import Callable
+from pathlib import Path
 
-from wordloom.generation.threads import ThreadChoice
+import pytest
+
+from wordloom.generation import threads
+from wordloom.generation.threads import Cores, ThreadChoice
 
 
 def run(choice: ThreadChoice, steps: int, seconds: Callable[[int], float]) -> list[int]:
@@ -16,8 +21,21 @@ def run(choice: ThreadChoice, steps: int, seconds: Callable[[int], float]) -> li
     return found
 
 
+class Told(Cores):
+    """So many cores are free."""
+
+    def __init__(self, number: float):
+        self.number = number
+
+    def free(self) -> float:
+        return self.number
+
+
 class Simulated(ThreadChoice):
     """Times are told, not measured."""
+
+    def __init__(self, most: int, free: float = float("inf")):
+        super().__init__(most, cores=Told(free))
 
     def __exit__(self, *_: object) -> None:
         return
@@ -51,3 +69,34 @@ def test_a_single_thread_stays_one():
     for _ in range(100):
         with choice as number:
             assert number == 1
+
+
+@pytest.mark.parametrize(("free", "first"), [(4.0, 4), (3.6, 4), (3.0, 3), (float("inf"), 4)])
+def test_it_begins_with_the_cores_that_are_free(free: float, first: int):
+    assert run(Simulated(4, free), 1, alone) == [first]
+    assert run(Simulated(4, free), 500, alone)[200:].count(3) <= 20, "whatever it began with"
+
+
+def test_free_cores_are_the_idle_ones_and_those_of_this_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    clock = {"seconds": 0.0, "own": 0.0}
+
+    def machine(idle: list[float]) -> None:
+        """What /proc/stat says of three cores, the last of which this process may not use."""
+        ticks = os.sysconf("SC_CLK_TCK")
+        rows = [f"cpu{core} 9 9 9 {int(each * ticks)} 0 9 9 0 0 0" for core, each in enumerate(idle)]
+        (tmp_path / "stat").write_text("\n".join(["cpu 9 9 9 999999 0 9 9 0 0 0", *rows, "intr 1 2 3"]))
+
+    monkeypatch.setattr(threads, "_STAT", tmp_path / "stat")
+    monkeypatch.setattr(threads.os, "sched_getaffinity", lambda _: {0, 1})
+    monkeypatch.setattr(threads.time, "perf_counter", lambda: clock["seconds"])
+    monkeypatch.setattr(threads.time, "process_time", lambda: clock["own"])
+    machine([0, 0, 0])
+    cores = Cores()
+    assert cores.free() == float("inf")
+    clock.update(seconds=10, own=4)
+    machine([3, 5, 10])
+    assert cores.free() == pytest.approx(1.2)
+    clock.update(seconds=10.05, own=4.05)
+    assert cores.free() == pytest.approx(1.2), "too short a time to tell"
+    (tmp_path / "stat").unlink()
+    assert Cores().free() == float("inf")

@@ -1,7 +1,42 @@
 """How many threads a step takes, while other processes use the machine too."""
 
+import os
 import time
+from pathlib import Path
 from types import TracebackType
+
+_STAT = Path("/proc/stat")
+
+
+class Cores:
+    """How many of the cores that this process may use the others leave to it."""
+
+    def __init__(self):
+        self._then = self._now()
+        self._free = float("inf")
+
+    def free(self) -> float:
+        """Mean since it was asked last, or since it was made; infinity while unknown."""
+        now = self._now()
+        if now is None or self._then is None:
+            return self._free
+        seconds, idle, own = (b - a for a, b in zip(self._then, now, strict=True))
+        if seconds > 0.1:  # the system counts in hundredths of a second
+            self._then, self._free = now, (idle + own) / seconds
+        return self._free
+
+    def _now(self) -> tuple[float, float, float] | None:
+        """Seconds of the clock, of idle cores, and of this process; None where nobody tells."""
+        try:
+            mine = {f"cpu{number}" for number in os.sched_getaffinity(0)}
+            lines = (line.split() for line in _STAT.read_text().splitlines())
+            idle = sum(int(fields[4]) + int(fields[5]) for fields in lines if fields[0] in mine)
+        except (AttributeError, OSError):
+            return None
+        return time.perf_counter(), idle / os.sysconf("SC_CLK_TCK"), time.process_time()
+
+
+_CORES = Cores()
 
 
 class ThreadChoice:
@@ -9,7 +44,7 @@ class ThreadChoice:
 
     Threads wait for each other many times a step, so that one which shares its core holds up all. Which number is
     faster is found by trying: a few steps with the other number now and then, ever less often while that loses, and
-    at once when steps become slower than they were.
+    at once when steps become slower than they were. It begins with what fits the cores that are free.
 
     ```python
     with choice as number:
@@ -20,13 +55,14 @@ class ThreadChoice:
         most: all threads.
         trial: steps of a trial, unless it is hopeless at once.
         first: steps before the first trial.
+        cores: tells how many are free.
     """
 
     _LONGEST = 1024
     """Most steps between two trials."""
 
-    def __init__(self, most: int, trial: int = 4, first: int = 8):
-        self._numbers, self._now = (most, max(1, most - 1)), 0
+    def __init__(self, most: int, trial: int = 4, first: int = 8, cores: Cores = _CORES):
+        self._numbers, self._now = (most, max(1, most - 1)), int(cores.free() < most - 0.5)
         self._trial_steps, self._first = trial, first
         self._mean: float | None = None
         """Seconds of a step of late, without trials."""
