@@ -163,7 +163,8 @@ INLINE f32x16 error_function(f32x16 x) {
 
    One input: a row at a time. Several: tiles of 4 or 8 rows times some inputs. These lie side by side: a vector holds 16
    bytes (a chunk: 4 columns in float32, 8 in bf16) of each of PARTS inputs, and meets the same 16 bytes of a row,
-   repeated; so that with AVX512 4 + 4 loads serve 16 products of vectors. */
+   repeated; so that with AVX512 4 + 4 loads serve 16 products of vectors. Inputs that do not fit into the first-level
+   cache are taken in blocks of columns. */
 
 enum { CHUNK = 16 }; /* bytes */
 #if defined(__AVX512F__)
@@ -180,16 +181,25 @@ enum { PARTS = 1, SUMS = 8 };
 #define REPEATED(p) *(const parts *)(p)
 #endif
 enum { GROUPS = SUMS / 4, TOGETHER = GROUPS * PARTS }; /* vectors of inputs, and inputs, of a tile at most */
+enum { ROWS_AT_ONCE = 32 };                            /* that share a block of the inputs */
+enum { FITS = 32768, BLOCK = 16384 };                  /* bytes of inputs: what need not be taken in blocks, and a block */
 typedef float parts __attribute__((vector_size(16 * PARTS), aligned(4)));
 typedef int32_t indices __attribute__((vector_size(16 * PARTS)));
 
-/* What to ask of memory while a tile is computed: the rows that come after the next. */
-typedef struct { const char *from; long bytes_a_step; int lines; } Ahead;
+/* In a register: compilers would load it again for each row, which takes longer than the product. */
+#ifdef __AVX__
+#define KEEP(value) __asm__("" : "+v"(value))
+#else
+#define KEEP(value) ((void)0)
+#endif
 
-INLINE void ask(const Ahead *ahead, long step) {
-    const char *at = ahead->from + step * ahead->bytes_a_step;
-    if (ahead->lines > 0) __builtin_prefetch(at);
-    if (ahead->lines > 1) __builtin_prefetch(at + 64);
+/* What to ask of memory while a tile is computed: the weights of the tile after the next, which stand in a row, `step` bytes
+   for each chunk; or those of its block, of four rows in turn. `next`: from there to the line of four more rows. */
+typedef struct { const char *from; long bytes, step, next; } Ahead;
+
+INLINE void ask(const Ahead *ahead, int chunk, int rows, int blocked) {
+    const char *at = ahead->from + (blocked ? (chunk & 3) * ahead->bytes + chunk / 4 * 64 : chunk * ahead->step);
+    for (int r = 0; r < rows; r += 4) __builtin_prefetch(at + r / 4 * ahead->next);
 }
 
 #define EACH_4(f, of) f(0, of), f(1, of), f(2, of), f(3, of)
@@ -204,39 +214,51 @@ INLINE parts sums_of_parts(parts a, parts b, parts c, parts d) {
     return LANES(indices, ab, cd, EACH(HALVES, 0)) + LANES(indices, ab, cd, EACH(HALVES, 2));
 }
 
-/* out[m][r] of R rows, one every `bytes`, and the inputs of G vectors; a row of out has 16 places. */
+/* out[m][r] of R rows, one every `bytes`, and the inputs of G vectors; a row of out has ROWS_AT_ONCE places. Without out,
+   the sums are kept for the tile's next block. */
 #define TILE(NAME, REPEATED, TIMES)                                                                                   \
-    INLINE void NAME(const char *w, long bytes, const char *x, int chunks, int R, int G, const Ahead *ahead, float *out) { \
-        parts acc[SUMS];                                                                                              \
-        UNROLL for (int i = 0; i < R * G; i++) acc[i] = (parts){0};                                                   \
-        for (int c = 0; c < chunks; c++, w += CHUNK, x += CHUNK * PARTS * G) {                                        \
-            ask(ahead, c);                                                                                            \
+    INLINE void NAME(const char *w, long bytes, const char *x, int chunks, int R, int G, const Ahead *ahead, int blocked,\
+                     int is_first, parts *kept, float *out) {                                                         \
+        parts acc[SUMS], inputs[GROUPS];                                                                              \
+        UNROLL for (int i = 0; i < R * G; i++) acc[i] = is_first ? (parts){0} : kept[i];                              \
+        for (int c = 0; c < chunks; c++, w += CHUNK) {                                                                \
             const char *row = w;                                                                                      \
+            ask(ahead, c, R, blocked);                                                                                         \
+            UNROLL for (int g = 0; g < G; g++, x += CHUNK * PARTS) {                                                  \
+                inputs[g] = *(const parts *)x;                                                                        \
+                KEEP(inputs[g]);                                                                                      \
+            }                                                                                                         \
             UNROLL for (int r = 0; r < R; r++, row += bytes) {                                                        \
                 __auto_type weights = REPEATED((const float *)row);                                                   \
-                UNROLL for (int g = 0; g < G; g++) TIMES(acc[r * G + g], weights, x + CHUNK * PARTS * g);             \
+                UNROLL for (int g = 0; g < G; g++) TIMES(acc[r * G + g], weights, inputs[g]);                         \
             }                                                                                                         \
+        }                                                                                                             \
+        if (G > 1 && !out) {                                                                                          \
+            UNROLL for (int i = 0; i < R * G; i++) kept[i] = acc[i];                                                  \
+            return;                                                                                                   \
         }                                                                                                             \
         UNROLL for (int g = 0; g < G; g++)                                                                            \
             UNROLL for (int r = 0; r < R; r += 4) {                                                                   \
                 const parts *rows = acc + r * G + g;                                                                  \
                 parts found = sums_of_parts(rows[0], rows[G], rows[2 * G], rows[3 * G]);                              \
-                UNROLL for (int j = 0; j < PARTS; j++) memcpy(out + 16 * (PARTS * g + j) + r, (float *)&found + 4 * j, CHUNK); \
+                UNROLL for (int j = 0; j < PARTS; j++)                                                                \
+                    memcpy(out + ROWS_AT_ONCE * (PARTS * g + j) + r, (float *)&found + 4 * j, CHUNK);                 \
             }                                                                                                         \
     }                                                                                                                 \
-    static void NAME##s(const char *w, long bytes, const char *x, int chunks, int G, const Ahead *ahead, float *out) { \
-        if (G == 1) NAME(w, bytes, x, chunks, 8, 1, ahead, out);                                                      \
-        else if (G == 2) NAME(w, bytes, x, chunks, ROWS(2), 2, ahead, out);                                           \
-        else if (G == 3) NAME(w, bytes, x, chunks, ROWS(GROUPS), GROUPS < 3 ? GROUPS : 3, ahead, out);                \
-        else NAME(w, bytes, x, chunks, ROWS(GROUPS), GROUPS, ahead, out);                                             \
+    static void NAME##s(const char *w, long bytes, const char *x, int chunks, int G, const Ahead *ahead, int blocked,    \
+                        int is_first, parts *kept, float *out) {                                                      \
+        if (G == 1) NAME(w, bytes, x, chunks, 8, 1, ahead, 0, 1, kept, out); \
+        else if (G == 2) NAME(w, bytes, x, chunks, ROWS(2), 2, ahead, blocked, is_first, kept, out);                           \
+        else if (G == 3) NAME(w, bytes, x, chunks, ROWS(GROUPS), GROUPS < 3 ? GROUPS : 3, ahead, blocked, is_first, kept, out); \
+        else NAME(w, bytes, x, chunks, ROWS(GROUPS), GROUPS, ahead, blocked, is_first, kept, out);                             \
     }
 #define ROWS(G) (8 * (G) <= SUMS ? 8 : 4)
-#define TIMES_F32(acc, weights, x) acc += weights * *(const parts *)(x)
+#define TIMES_F32(acc, weights, x) acc += weights * x
 TILE(tile_f32, REPEATED, TIMES_F32)
 
 #if BF16_DOT
 #define REPEATED_BF16(p) (__m512bh)_mm512_broadcast_f32x4(_mm_loadu_ps(p))
-#define TIMES_BF16(acc, weights, x) acc = (parts)_mm512_dpbf16_ps((__m512)acc, weights, (__m512bh)_mm512_loadu_si512(x))
+#define TIMES_BF16(acc, weights, x) acc = (parts)_mm512_dpbf16_ps((__m512)acc, weights, (__m512bh)x)
 TILE(tile_bf16, REPEATED_BF16, TIMES_BF16)
 
 /* 32 weights as bf16, exact. */
@@ -387,7 +409,7 @@ static void decode(const Linear *L, int row, int R, char *out, int chunks) {
 typedef struct {
     float *x;      /* inputs of a product, (tokens, cols) */
     char *inputs;  /* the same as the tiles take them: of one token in a row, of several side by side */
-    char *rows;    /* decoded weights of 16 rows */
+    char *rows;    /* decoded weights of ROWS_AT_ONCE rows */
     float *scores; /* attention of one group of heads */
 } Scratch;
 
@@ -453,35 +475,46 @@ static void product(const Linear *L, const float *x, int n, int begin, int end, 
     }
     const int chunks = n_chunks(L), is_stored = (L->kind == F32 && L->cols % 4 == 0) || (L->kind == BF16 && as_bf16(L));
     const long bytes = row_bytes(L), whole = (long)chunks * CHUNK;
-    for (int row = begin; row < end; row += 16) {
-        int count = end - row < 16 ? end - row : 16, is_decoded = !is_stored || count < 16;
+    for (int row = begin; row < end; row += ROWS_AT_ONCE) {
+        int count = end - row < ROWS_AT_ONCE ? end - row : ROWS_AT_ONCE, is_decoded = !is_stored || count % 8;
         const char *inputs = s->inputs, *stored = (const char *)L->weight + row * bytes;
-        f32x16 scale = L->kind == INT8 ? some(L->scale + row, count) : all(1);
-        f32x16 bias = L->bias ? some(L->bias + row, count) : all(0);
         for (int first = 0; first < n; first += TOGETHER) {
-            int G = groups_of(n - first), R = ROWS(G);
-            _Alignas(64) float tile[TOGETHER * 16];
-            for (int part = 0; part < count; part += R) {
-                const char *w = stored + part * bytes;
-                if (is_decoded) { /* kept for the next inputs, if there are any */
-                    char *decoded = s->rows + (n > TOGETHER ? part * whole : 0);
-                    if (first == 0) decode(L, row + part, part + R > count ? count - part : R, decoded, chunks);
-                    w = decoded;
-                }
-                long step = (R * bytes + chunks - 1) / chunks;
-                Ahead ahead = {stored + (part + 2 * R) * bytes, step, first ? 0 : (int)((step + 63) / 64)};
+            int G = groups_of(n - first), R = ROWS(G), width = G * PARTS * CHUNK;
+            int block = is_decoded || G == 1 || chunks * width <= FITS ? chunks : BLOCK / width, blocked = block < chunks;
+            long step = (R * bytes + chunks - 1) / chunks;
+            Ahead ahead = {NULL, bytes, step, blocked ? 4 * bytes : step > 64 ? 64 : 0};
+            parts kept[ROWS_AT_ONCE * GROUPS];
+            _Alignas(64) float tile[TOGETHER * ROWS_AT_ONCE];
+            for (int c = 0, taken; c < chunks; c += taken, inputs += (long)taken * width) {
+                taken = chunks - c < block ? chunks - c : block;
+                for (int part = 0; part < count; part += R) {
+                    const char *w = stored + part * bytes + c * CHUNK;
+                    int soon = part + 2 * R, column = soon < count ? c : c + taken < chunks ? c + taken : 0;
+                    if (column > c) soon -= count; /* the next block of these rows; column 0: the next rows */
+                    ahead.from = first ? w : stored + soon * bytes + (blocked ? column * CHUNK : 0);
+                    if (is_decoded) { /* kept for the next inputs, if there are any */
+                        char *decoded = s->rows + (n > TOGETHER ? part * whole : 0);
+                        if (first == 0) decode(L, row + part, part + R > count ? count - part : R, decoded, chunks);
+                        w = decoded;
+                    }
+                    float *finished = c + taken < chunks ? NULL : tile + part;
 #if BF16_DOT
-                if (as_bf16(L)) tile_bf16s(w, whole, inputs, chunks, G, &ahead, tile + part);
-                else
+                    if (as_bf16(L)) tile_bf16s(w, whole, inputs, taken, G, &ahead, blocked, c == 0, kept + part * G, finished);
+                    else
 #endif
-                    tile_f32s(w, whole, inputs, chunks, G, &ahead, tile + part);
+                        tile_f32s(w, whole, inputs, taken, G, &ahead, blocked, c == 0, kept + part * G, finished);
+                }
             }
-            for (int i = 0; i < G * PARTS && first + i < n; i++) {
-                float *place = out + (long)(first + i) * stride + row;
-                f32x16 y = load(tile + 16 * i) * scale + bias;
-                store(place, add ? y + some(place, count) : y, count);
+            for (int part = 0; part < count; part += 16) {
+                int wide = count - part < 16 ? count - part : 16;
+                f32x16 scale = L->kind == INT8 ? some(L->scale + row + part, wide) : all(1);
+                f32x16 bias = L->bias ? some(L->bias + row + part, wide) : all(0);
+                for (int i = 0; i < G * PARTS && first + i < n; i++) {
+                    float *place = out + (long)(first + i) * stride + row + part;
+                    f32x16 y = load(tile + ROWS_AT_ONCE * i + part) * scale + bias;
+                    store(place, add ? y + some(place, wide) : y, wide);
+                }
             }
-            inputs += G * PARTS * whole;
         }
     }
 }
@@ -717,7 +750,7 @@ int step(const Model *m, int n, float *x, const int32_t *slots, const int32_t *p
         if (positions[i] > longest) longest = positions[i];
     most = (int)WHOLE(most, 32);  /* all that follows begins on a cache line: a load across two takes twice as long */
     size_t shared_bytes = WHOLE((size_t)n * (qkv + wide + 2 * m->d_mlp + D) * 4, 64);
-    size_t inputs_bytes = WHOLE((size_t)n, PARTS) * most * 4, rows_bytes = 16 * (size_t)most * 4;
+    size_t inputs_bytes = WHOLE((size_t)n, PARTS) * most * 4, rows_bytes = ROWS_AT_ONCE * (size_t)most * 4;
     size_t private_bytes = (size_t)n * most * 4 + inputs_bytes + rows_bytes + WHOLE((size_t)longest * 4 + 128, 64);
     char *memory = aligned_alloc(64, shared_bytes + threads * (private_bytes + sizeof(Share)));
     if (!memory) return 1;
