@@ -17,7 +17,7 @@ from wordloom.checkpoint.folder import write_model_files
 from wordloom.core.errors import InputError
 from wordloom.generation.engine import Engine
 from wordloom.generation.request import GenerationRequest, request_from
-from wordloom.generation.strategies import looked_up
+from wordloom.generation.speculative import looked_up
 from wordloom.generation.watermark import detect
 from wordloom.model.decoder import Decoder
 from wordloom.tokens.tokenizer import TextTokenizer

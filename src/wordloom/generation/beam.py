@@ -7,18 +7,15 @@ progress (Post & Vilar 2018, after Hokamp & Liu 2017).
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from wordloom.core.errors import InputError
-from wordloom.generation.engine import Lane
+from wordloom.generation.choosing import Chooser, begin, token_score
 from wordloom.generation.jobs import Continuation, Read, Strategy, Text, TokenScore
+from wordloom.generation.lanes import Lane
 from wordloom.generation.sampling import candidates, gumbel
-
-if TYPE_CHECKING:
-    from wordloom.generation.strategies import Chooser
 
 Words = Sequence[Sequence[list[int]]]
 """For every word that must be written, its spellings as tokens."""
@@ -29,7 +26,7 @@ class Beam:
     """One continuation in the making."""
 
     text: Text
-    chooser: "Chooser"
+    chooser: Chooser
     score: float = 0.0
     """Sum of its tokens' processed log-probabilities."""
     scores: tuple[TokenScore, ...] = ()
@@ -70,10 +67,8 @@ class Group:
     """Whether a running beam may still beat the ended ones, as far as the heuristic tells."""
 
 
-def beam_search(lane: Lane, chooser: "Chooser", endings: frozenset[int], words: Words, key: int) -> Strategy:
+def beam_search(lane: Lane, chooser: Chooser, endings: frozenset[int], words: Words, key: int) -> Strategy:
     """Follow `num_beams` continuations and return the best of those that ended."""
-    from wordloom.generation.strategies import begin
-
     r, n_prompt = lane.job.request, len(lane.job.prompt)
     if sum(min(map(len, spellings)) for spellings in words) > chooser.room:
         raise InputError(f"the words to be written take more than the {chooser.room} tokens there is room for.")
@@ -222,8 +217,6 @@ def _grown(beams: list[Beam], chosen: list[Extension], lane: Lane, n_top: int | 
 
 
 def _scores_of(extension: Extension, n_top: int | None) -> tuple[TokenScore, ...]:
-    from wordloom.generation.strategies import token_score
-
     if n_top is None:
         return ()
     return (*extension.beam.scores, token_score(extension.logits_V, extension.token, n_top))

@@ -18,10 +18,12 @@ from torch import Tensor
 from wordloom.core.errors import InputError, WordloomError
 from wordloom.core.memory import reuse_freed_memory
 from wordloom.generation.constraints import Forms
-from wordloom.generation.jobs import Continuation, Job, Read, Reading, Strategy, Text
+from wordloom.generation.jobs import Continuation, Job, Read, Reading
+from wordloom.generation.lanes import Lane
 from wordloom.generation.prefixes import BLOCK
 from wordloom.generation.reader import Reader
 from wordloom.generation.request import GenerationRequest
+from wordloom.generation.strategies import lanes_for
 from wordloom.generation.stream import TextStream
 from wordloom.generation.window import view_of
 from wordloom.model.cache import Memory, Segment
@@ -33,7 +35,7 @@ from wordloom.tokens.tokenizer import TextTokenizer
 class Wanted(NamedTuple):
     """Whose scores stand where in a step."""
 
-    lane: "Lane"
+    lane: Lane
     index: int
     """Which of the lane's reads."""
     begin: int
@@ -41,62 +43,6 @@ class Wanted(NamedTuple):
     """Rows of the step."""
     is_prompt: bool
     """Whether more than one token was read."""
-
-
-class Lane:
-    """What a strategy works with: its job, and texts in slots of the engine."""
-
-    def __init__(self, engine: "Engine", job: Job, index: int, width: tuple[int, int]):
-        """
-        Args:
-            width: slots that it needs at most, of the model and of the companion.
-        """
-        self.engine, self.job, self.index = engine, job, index
-        self.readers = (engine.reader_for(job.request), *engine.models[1:])
-        """The model that this request asks for, and the companion."""
-        self.width = dict(zip(self.readers, width, strict=False))
-        self.texts: list[Text] = []
-        self.strategy: Strategy | None = None
-        self.reads: list[Read] = []
-        self.readings: list[list[Tensor] | None] = []
-        self.arrived: dict[int, Reading] = {}
-
-    def open(self, tokens: Sequence[int], model: int = 0) -> Text:
-        """A text that begins with these tokens, for the model (0) or its companion (1)."""
-        return self._open(self.readers[model], tokens)
-
-    def _open(self, reader: Reader, tokens: Sequence[int]) -> Text:
-        text = Text(reader, list(tokens), reader.take(), self.engine.encoded(self.job))
-        self.texts.append(text)
-        return text
-
-    def fork(self, text: Text) -> Text:
-        """Another text with the same beginning, known as far."""
-        copy = self._open(text.reader, text.tokens)
-        self.assign(copy, text)
-        return copy
-
-    def assign(self, target: Text, source: Text) -> None:
-        """Make a text the same as another; only what differs is copied."""
-        same = 0
-        if target.view == source.view:
-            first, limit = source.view.first, min(target.known, source.known)
-            mine, theirs = target.tokens[first : first + limit], source.tokens[first : first + limit]
-            same = (
-                limit
-                if mine == theirs
-                else next(i for i, (a, b) in enumerate(zip(mine, theirs, strict=True)) if a != b)
-            )
-        slots = target.reader.slots
-        if source.known > same:
-            slots.reserve(target.slot + 1, source.known)
-            slots.copy(source.slot, target.slot, same, source.known)
-        target.tokens, target.view, target.known = list(source.tokens), source.view, source.known
-
-    def close(self, text: Text) -> None:
-        """Give a text's slot back."""
-        self.texts.remove(text)
-        text.reader.give(text.slot)
 
 
 class Engine:
@@ -168,8 +114,6 @@ class Engine:
         Raises:
             InputError: the request cannot be run by this engine, or its prompt is empty or not of the vocabulary.
         """
-        from wordloom.generation.strategies import lanes_for  # knows the engine's types
-
         ids, source = self._prompt_ids(prompt), None
         if self.models[0].encode is not None:
             source, ids = ids, self._first_of_decoder(len(ids), request)

@@ -1,80 +1,32 @@
-"""Decoding strategies that follow one text: greedy, sampling, guessing ahead, contrastive search, guidance, DoLa.
+"""Decoding strategies that follow one text: greedy and sampling, guidance, contrastive decoding and search, DoLa.
 
-Beam search, which weighs several texts against each other, is in `beam.py`.
+Beam search, which weighs several texts against each other, is in `beam.py`; guessing ahead in `speculative.py`.
 """
 
-import copy
-import math
 import secrets
-from collections.abc import Generator, Sequence
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from wordloom.core.errors import InputError, WordloomError
+from wordloom.core.errors import InputError
 from wordloom.core.randomness import derive_seed
 from wordloom.generation.beam import beam_search
-from wordloom.generation.engine import Engine, Lane
-from wordloom.generation.jobs import Continuation, Job, Read, Reading, Strategy, Text, TokenScore
-from wordloom.generation.processors import Processors
-from wordloom.generation.reader import Reader
+from wordloom.generation.choosing import Chooser, add, begin
+from wordloom.generation.jobs import Job, Read, Strategy
+from wordloom.generation.lanes import Lane
 from wordloom.generation.request import GenerationRequest
-from wordloom.generation.sampling import Mirostat, draw
+from wordloom.generation.speculative import guess_ahead
 from wordloom.generation.window import view_of
 
-_PROMPT_CHUNK = 128
-"""Tokens of a prompt that are scored at a time: their scores take vocabulary x 4 bytes each."""
+if TYPE_CHECKING:
+    from wordloom.generation.engine import Engine
 
 
-class Chooser:
-    """Chooses the tokens of one continuation: the processors with their state in this text, then the draw."""
-
-    def __init__(self, engine: Engine, job: Job, room: int, key: int):
-        r = self.request = job.request
-        self.endings = engine.endings(r)
-        self.room, self.n_prompt, self._key = room, len(job.prompt), key
-        words = [*r.bad_words_ids]
-        if r.bad_words:
-            words += [ids for word in r.bad_words for ids in engine.needed_tokenizer("bad_words").spellings(word)]
-        breakers = engine.breakers(r.dry_sequence_breakers) if r.dry_multiplier and engine.tokenizer else frozenset()
-        self.processors = Processors(r, engine.decoder.config.vocab_size, self.endings, words, breakers)
-        self.matcher = engine.forms(self.endings).matcher(*r.form) if r.form else None
-        self.mirostat = None if r.mirostat_tau is None else Mirostat(2 * r.mirostat_tau)
-
-    def fork(self) -> "Chooser":
-        """Another one in the same state, for another text."""
-        twin = copy.copy(self)
-        twin.matcher = self.matcher.copy() if self.matcher else None
-        return twin
-
-    def process(self, scores_V: Tensor, tokens: Sequence[int]) -> Tensor:
-        """Scores after all processors but the draw's own cut-offs."""
-        return self.processors.apply(scores_V, tokens, self.n_prompt, self.room, self.matcher)
-
-    def choose(self, scores_V: Tensor, tokens: Sequence[int]) -> int | None:
-        """The next token, or None where nothing is allowed."""
-        scores_V = self.process(scores_V, tokens)
-        scores = scores_V.numpy()
-        best = int(scores.argmax())  # a tenth of the time of PyTorch's
-        if not math.isfinite(scores[best]):
-            if scores[best] < 0:
-                return None
-            raise WordloomError("the model gave scores that are not numbers; its weights are damaged or overflow.")
-        if not self.request.do_sample:
-            return (
-                best if self.request.watermark_key is None else int(self.processors.mark(scores_V, tokens[-1]).argmax())
-            )
-        return draw(self.processors.mark(scores_V, tokens[-1]), self.request, self._key, len(tokens), self.mirostat)
-
-    def advance(self, token: int) -> None:
-        """The text goes on with this token."""
-        if self.matcher is not None and token not in self.endings:
-            self.matcher.advance(token)
-
-
-def lanes_for(engine: Engine, job: Job, room: int, seed_index: int) -> list[Lane]:
+def lanes_for(engine: "Engine", job: Job, room: int, seed_index: int) -> list[Lane]:
     """The strategies that a request takes, ready to run.
 
     Raises:
@@ -109,71 +61,11 @@ def lanes_for(engine: Engine, job: Job, room: int, seed_index: int) -> list[Lane
         if r.penalty_alpha is not None:
             lane.strategy = _contrastive_search(lane, chooser)
         elif r.prompt_lookup_num_tokens or r.num_assistant_tokens:
-            lane.strategy = _guess_ahead(lane, chooser)
+            lane.strategy = guess_ahead(lane, chooser)
         else:
             lane.strategy = _one_by_one(lane, chooser, layers)
         lanes.append(lane)
     return lanes
-
-
-def begin(lane: Lane, tokens: Sequence[int]) -> Generator[list[Read], list[Reading], Text]:
-    """Open the prompt's text; where its own scores are asked for, read it by pieces and note them."""
-    n_top = lane.job.request.prompt_logprobs
-    if n_top is None or lane.index > 0:
-        return lane.open(tokens)
-    text = lane.open(tokens[:1])
-    lane.job.prompt_scores.append(None)
-    config = lane.engine.decoder.config
-    while (start := len(text.tokens)) < len(tokens):
-        view, piece = view_of(config, start), list(tokens[start : start + _PROMPT_CHUNK])
-        piece = piece[: next((i for i in range(len(piece)) if view_of(config, start + i) != view), None)]
-        text.tokens += piece[:-1]
-        (reading,) = yield [Read(text, len(piece))]
-        lane.job.prompt_scores += [token_score(row, t, n_top) for row, t in zip(reading.logits, piece, strict=True)]
-        text.tokens.append(piece[-1])
-    return text
-
-
-def token_score(logits_V: Tensor, token: int, n_top: int) -> TokenScore:
-    """The model's own log-probability of a token, and of the best ones."""
-    logprobs_V = logits_V.double().log_softmax(-1)
-    best = logprobs_V.topk(min(n_top, len(logprobs_V)))
-    pairs = tuple(zip(best.indices.tolist(), best.values.tolist(), strict=True))
-    return TokenScore(token, float(logprobs_V[token]), pairs)
-
-
-def add(lane: Lane, chooser: Chooser, token: int | None, logits_V: Tensor) -> bool:
-    """Write a token to the lane's continuation; True when that was its last."""
-    out = lane.job.continuations[lane.index]
-    if token is None:
-        out.finish_reason = "dead end"
-    else:
-        out.tokens.append(token)
-        if lane.job.request.logprobs is not None:
-            out.scores.append(token_score(logits_V, token, lane.job.request.logprobs))
-        chooser.advance(token)
-        if out.stream is not None:
-            out.text += out.stream.push(token)
-        out.finish_reason = end_of(out, chooser, token)
-    if out.finish_reason is None:
-        return False
-    if out.stream is not None and not out.stream.stopped:
-        out.text += out.stream.finish()
-    return True
-
-
-def end_of(out: Continuation, chooser: Chooser, token: int) -> str | None:
-    """Why a continuation ends with this token, or None."""
-    if token in chooser.endings:
-        return "end"
-    if out.stream is not None and out.stream.stopped:
-        return "stop"
-    if chooser.matcher is not None and chooser.matcher.complete:
-        return "form"
-    return "length" if len(out.tokens) == chooser.room else None
-
-
-# --- token by token, with or without a second opinion ---
 
 
 def _one_by_one(lane: Lane, chooser: Chooser, layers: tuple[int, ...]) -> Strategy:
@@ -291,119 +183,3 @@ def _contrastive_search(lane: Lane, chooser: Chooser) -> Strategy:
             return
         text = candidates[winner]
         past_ND, logits_V = torch.cat((past_ND, hidden_KD[winner : winner + 1])), readings[winner].logits[-1]
-
-
-# --- guessing ahead ---
-
-
-def _guess_ahead(lane: Lane, chooser: Chooser) -> Strategy:
-    """Speculative decoding (Leviathan et al. 2023) that gives the very tokens it would give without.
-
-    Each position's token is chosen by its own scores and its own random numbers, exactly as without guesses; a
-    guess only lets several positions be read at once. It holds as far as it agrees. Since the draft model draws
-    with the same random numbers (`sampling.gumbel`), it agrees as often as the two distributions overlap.
-    """
-    text = yield from begin(lane, lane.job.prompt)
-    draft = lane.open(lane.job.prompt, model=1) if lane.job.request.num_assistant_tokens else None
-    worth = _Worth(*lane.readers[: 1 + (draft is not None)])
-    config = lane.engine.decoder.config
-    out = lane.job.continuations[lane.index]
-    while True:
-        r = lane.job.request
-        limit = min(r.num_assistant_tokens or r.prompt_lookup_num_tokens, chooser.room - len(out.tokens) - 1)
-        view, n = view_of(config, len(text.tokens)), len(text.tokens)
-        limit = next((i for i in range(limit) if view_of(config, n + i + 1) != view), limit)
-        guess: list[int] = []
-        if limit > 0 and worth.trying(limit):
-            if draft is None:
-                guess = looked_up(text.tokens, limit)
-            else:
-                guess = yield from _drafted(lane, chooser, draft, text.tokens, limit)
-        text.tokens += guess
-        (reading,) = yield [Read(text, 1 + len(guess))]
-        del text.tokens[n:]
-        agreed = 0
-        for index in range(1 + len(guess)):
-            token = chooser.choose(reading.logits[index], text.tokens)
-            if add(lane, chooser, token, reading.logits[index]) or token is None:
-                return
-            text.tokens.append(token)
-            if index < len(guess) and token != guess[index]:
-                break
-            agreed += index < len(guess)
-        # what was read beyond the tokens that hold is forgotten by counting it as unknown
-        text.known = min(text.known, len(text.tokens) - 1 - text.view.first)
-        if guess:
-            worth.learn(len(guess), agreed)
-
-
-def looked_up(tokens: Sequence[int], limit: int, longest: int = 3) -> list[int]:
-    """What followed the last time that the text ended as it does now (prompt lookup, Saxena 2023).
-
-    >>> looked_up([1, 2, 3, 4, 9, 1, 2, 3], 2)
-    [4, 9]
-    """
-    history = np.asarray(tokens)
-    for n in range(min(longest, len(tokens) - 1), 0, -1):
-        windows = np.lib.stride_tricks.sliding_window_view(history[:-1], n)
-        found = np.flatnonzero((windows == history[-n:]).all(1))
-        if len(found):
-            begins = int(found[-1]) + n
-            return list(tokens[begins : begins + limit])
-    return []
-
-
-def _drafted(
-    lane: Lane, chooser: Chooser, draft: Text, tokens: Sequence[int], limit: int
-) -> Generator[list[Read], list[Reading], list[int]]:
-    """What the companion model would write."""
-    same = next((i for i, (a, b) in enumerate(zip(draft.tokens, tokens, strict=False)) if a != b), len(draft.tokens))
-    draft.known = max(0, min(draft.known, same - draft.view.first))
-    draft.tokens = list(tokens)
-    twin, guess = chooser.fork(), []
-    twin.mirostat = copy.copy(chooser.mirostat)
-    while len(guess) < limit:
-        (reading,) = yield [Read(draft)]
-        token = twin.choose(reading.logits[-1], draft.tokens)
-        if token is None:
-            break
-        guess.append(token)
-        twin.advance(token)
-        draft.tokens.append(token)
-        if token in chooser.endings:
-            break
-    return guess
-
-
-class _Worth:
-    """Whether guessing gains time here, by what was agreed on lately and by what steps cost.
-
-    With guesses a step gives 1 + agreed tokens for a longer read (and the draft's steps); without, one. Where
-    that loses, guessing rests for ever longer, and is then tried again.
-    """
-
-    def __init__(self, main: Reader, draft: Reader | None = None):
-        self._main, self._draft = main, draft
-        self._agreed, self._rest, self._pause = 0.7, 0, 8
-        """Share of guesses agreed on, steps still to rest, and the next rest."""
-
-    def trying(self, n: int) -> bool:
-        if self._rest > 0:
-            self._rest -= 1
-            return False
-        beside = max(1, self._main.in_use)
-        plain, checked = self._main.cost(beside), self._main.cost(beside + n)
-        if plain is None or checked is None:
-            return True
-        if self._draft is not None:
-            checked += n * (self._draft.cost(beside) or 0.0)
-        if self._agreed * n * plain < checked - plain:
-            self._rest, self._pause = self._pause, min(512, 2 * self._pause)
-            self._agreed = max(self._agreed, 0.5)  # a fresh chance after the rest
-            return False
-        return True
-
-    def learn(self, guessed: int, agreed: int) -> None:
-        self._agreed += 0.2 * (agreed / guessed - self._agreed)
-        if agreed == guessed:
-            self._pause = 8
