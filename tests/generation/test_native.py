@@ -53,7 +53,7 @@ def differences(
             hidden, _ = decoder.read(tokens, SlotBatch(theirs, segments))
             expected = decoder.unembed(hidden).float()
             rows = range(0, n, 2)
-            found_hidden, found = step.read(tokens, ours, segments, rows)
+            found_hidden, found = step.read(tokens.tolist(), ours, segments, rows)
             assert (found_hidden - hidden.float()).abs().max() < 0.2
             worst = max(worst, float((found - expected[rows]).abs().max()))
             spread = max(spread, float(expected.std()))

@@ -16,7 +16,6 @@ import threading
 from collections.abc import Sequence
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -24,7 +23,7 @@ from torch import Tensor, nn
 
 from wordloom.core.console import remark
 from wordloom.core.version import __version__
-from wordloom.generation.threads import ThreadChoice
+from wordloom.generation.threads import ThreadChoices
 from wordloom.model.block import Block
 from wordloom.model.cache import Segment, Slots
 from wordloom.model.decoder import Decoder
@@ -64,7 +63,7 @@ class _Model(ctypes.Structure):
             "n_layers", "d_model", "n_heads", "n_kv_heads", "d_head", "d_mlp", "d_rotary", "activation", "layer_norm",
             "parallel_residual", "cache_kind", "room")),
         ("eps", ctypes.c_float), ("pad", ctypes.c_float), ("layers", ctypes.POINTER(_Layer)), ("final_norm", _Norm),
-        ("head", _Linear),
+        ("embedding", _Linear), ("head", _Linear), ("position_vectors", ctypes.c_void_p),
     ]  # fmt: skip
 
 
@@ -73,6 +72,8 @@ class NativeStep:
 
     def __init__(self, decoder: Decoder, library: ctypes.CDLL):
         self._decoder, self._step = decoder, library.step
+        whole, address = ctypes.c_int, ctypes.c_void_p
+        self._step.argtypes = [address, whole, *[address] * 7, whole, address, whole]
         config = decoder.config
         self._kept: list[Tensor] = []
         """What the structures point to."""
@@ -95,58 +96,61 @@ class NativeStep:
             activation=_ACTIVATIONS.index(config.activation), layer_norm=config.norm == "layernorm",
             parallel_residual=config.parallel_residual,
             eps=config.norm_eps, layers=self._layers, final_norm=self._norm(decoder.final_norm),
-            head=self._linear(decoder.output_layer),
+            embedding=self._linear(decoder.embed), head=self._linear(decoder.output_layer),
+            position_vectors=self._position_vectors(),
         )  # fmt: skip
-        self._rotary = torch.zeros(0), torch.zeros(0)
-        self._places: tuple[int, ...] = ()
-        self._threads: dict[int, ThreadChoice] = {}
-        """By number of tokens (a power of two)."""
+        self._cos, self._sin = torch.zeros(0), torch.zeros(0)
+        """Of all positions so far, shape (positions, d_rotary)."""
+        self._first_keys: Tensor | None = None
+        """Those of the slots that the structures point at."""
+        self._threads = ThreadChoices(torch.get_num_threads())
 
     def read(
-        self, tokens_N: Tensor, slots: Slots, segments: Sequence[Segment], logit_rows: Sequence[int]
+        self, tokens: Sequence[int], slots: Slots, segments: Sequence[Segment], logit_rows: Sequence[int]
     ) -> tuple[Tensor, Tensor]:
         """What `Decoder.read` and `unembed` give: the last residual stream (N, D) and logits of some rows, float32."""
         self._point_at(slots)
-        n, config, decoder = len(tokens_N), self._decoder.config, self._decoder
-        positions_N = np.array([at for s in segments for at in range(s.start, s.start + s.count)], np.int32)
-        slots_N = np.array([s.slot for s in segments for _ in range(s.count)], np.int32)
-        at = torch.from_numpy(positions_N).long()
-        x_ND = decoder.embed(tokens_N)
-        if decoder.positions is not None:
-            x_ND = x_ND + decoder.positions(at)
-        x_ND = x_ND.float().contiguous()
-        cos, sin = self._angles(int(positions_N.max()) + 1)
-        cos, sin = cos[at], sin[at]
-        rows = np.array(logit_rows, np.int32)
+        n, config = len(tokens), self._decoder.config
+        slots_N = [s.slot for s in segments for _ in range(s.count)]
+        positions_N = [at for s in segments for at in range(s.start, s.start + s.count)]
+        self._extend_angles(max(positions_N) + 1)
+        numbers = np.array([*tokens, *slots_N, *positions_N, *logit_rows], np.int32)
+        tokens_at = numbers.ctypes.data
+        slots_at, positions_at, rows_at = (tokens_at + 4 * n * part for part in (1, 2, 3))
         hidden_ND = torch.empty(n, config.d_model)
-        logits_RV = torch.empty(len(rows), config.vocab_size)
-        with self._threads.setdefault(n.bit_length(), ThreadChoice(torch.get_num_threads())) as threads:
+        logits_RV = torch.empty(len(logit_rows), config.vocab_size)
+        with self._threads.of(n) as threads:
             failed = self._step(
-                ctypes.byref(self._model), n, _pointer(x_ND), _address(slots_N), _address(positions_N), _pointer(cos),
-                _pointer(sin), _pointer(hidden_ND), _address(rows), len(rows), _pointer(logits_RV), threads,
+                ctypes.byref(self._model), n, tokens_at, slots_at, positions_at, self._cos.data_ptr(),
+                self._sin.data_ptr(), hidden_ND.data_ptr(), rows_at, len(logit_rows), logits_RV.data_ptr(), threads,
             )  # fmt: skip
         if failed:
             raise MemoryError("no memory for a decoding step")
         return hidden_ND, logits_RV
 
-    def _angles(self, length: int) -> tuple[Tensor, Tensor]:
-        """Cosines and sines of all positions up to a length, kept."""
+    def _position_vectors(self) -> int | None:
+        places = self._decoder.positions
+        return (
+            None
+            if places is None
+            else self._keep(places(torch.arange(self._decoder.config.context_length)), torch.float32)
+        )
+
+    def _extend_angles(self, length: int) -> None:
+        """Cosines and sines of all positions up to a length."""
         rope = self._decoder.config.rope
-        if rope is not None and len(self._rotary[0]) < length:
+        if rope is not None and len(self._cos) < length:
             positions = torch.arange(1 << (length - 1).bit_length())
             cos, sin = rotary_table(rope, positions, 0, self._decoder.config.context_length)
-            self._rotary = cos.contiguous(), sin.contiguous()
-        elif rope is None:
-            return torch.zeros(length, 0), torch.zeros(length, 0)
-        return self._rotary
+            self._cos, self._sin = cos.contiguous(), sin.contiguous()
 
     def _point_at(self, slots: Slots) -> None:
-        places = tuple(each.data_ptr() for each in (*slots.keys, *slots.values))
-        if places != self._places:
-            self._places = places
-            for layer, keys, values in zip(self._layers, slots.keys, slots.values, strict=True):
-                layer.keys, layer.values = keys.data_ptr(), values.data_ptr()
-            self._model.room, self._model.cache_kind = slots.keys[0].shape[2], _KINDS[slots.keys[0].dtype]
+        if slots.keys[0] is self._first_keys:
+            return
+        self._first_keys = slots.keys[0]
+        for layer, keys, values in zip(self._layers, slots.keys, slots.values, strict=True):
+            layer.keys, layer.values = keys.data_ptr(), values.data_ptr()
+        self._model.room, self._model.cache_kind = slots.keys[0].shape[2], _KINDS[slots.keys[0].dtype]
 
     def _keep(self, tensor: Tensor | None, dtype: torch.dtype | None = None) -> int | None:
         if tensor is None:
@@ -163,21 +167,13 @@ class NativeStep:
     def _linear(self, linear: nn.Module | None) -> _Linear:
         if linear is None:
             return _Linear()
-        bias = self._keep(linear.bias, torch.float32)  # pyright: ignore
+        bias = self._keep(getattr(linear, "bias", None), torch.float32)
         if isinstance(linear, QuantizedLinear):
             kind = _KINDS[torch.int8] if linear.bits == 8 else _INT4
             scale = self._keep(linear.scale, torch.float32)
             return _Linear(self._keep(linear.packed), scale, bias, kind, linear.out_features, linear.in_features)
         weight: Tensor = linear.weight  # pyright: ignore
         return _Linear(self._keep(weight), None, bias, _KINDS[weight.dtype], *weight.shape)
-
-
-def _pointer(tensor: Tensor) -> ctypes.c_void_p:
-    return ctypes.c_void_p(tensor.data_ptr())
-
-
-def _address(array: Any) -> ctypes.c_void_p:
-    return ctypes.c_void_p(array.ctypes.data)
 
 
 def fits(decoder: Decoder, cache_dtype: torch.dtype) -> bool:

@@ -10,7 +10,7 @@ from wordloom.core.hardware import probe
 from wordloom.generation import native
 from wordloom.generation.native import NativeStep
 from wordloom.generation.prefixes import PrefixCache
-from wordloom.generation.threads import ThreadChoice
+from wordloom.generation.threads import ThreadChoices
 from wordloom.model.cache import Segment, SlotBatch, Slots
 from wordloom.model.decoder import Decoder
 from wordloom.model.encoder_decoder import EncoderDecoder
@@ -41,8 +41,8 @@ class Reader:
         self._step: NativeStep | None = None
         if self._fits:
             native.library()  # begins to build
-        self._threads: dict[int, ThreadChoice] = {}
-        """Of steps by PyTorch, by number of tokens (a power of two)."""
+        self._threads = ThreadChoices(torch.get_num_threads(), trial=1, first=4)  # a prompt is a few long steps
+        """Of steps by PyTorch."""
         self.seconds: dict[int, float] = {}
         """Running mean of a step's time by number of tokens (a power of two)."""
 
@@ -70,10 +70,10 @@ class Reader:
             Logits of the wanted rows (float32 on the CPU), the last residual stream of all, and per layer early logits
             of the wanted rows.
         """
-        tokens_N = torch.tensor(tokens, device=self.device)
         if not layers and len(tokens) <= native.MAX_TOKENS and (step := self._compiled()) is not None:
-            hidden_ND, logits = step.read(tokens_N, self.slots, segments, rows)
+            hidden_ND, logits = step.read(tokens, self.slots, segments, rows)
             return logits, hidden_ND, {}
+        tokens_N = torch.tensor(tokens, device=self.device)
         with self._threads_for(len(tokens)), torch.autocast(self.device.type, torch.bfloat16, enabled=self._mixed):
             hidden_ND, early = self.decoder.read(tokens_N, SlotBatch(self.slots, segments), layers)
 
@@ -89,10 +89,8 @@ class Reader:
         if self.device.type != "cpu" or most == 1:
             yield
             return
-        # a prompt is a few long steps
-        choice = self._threads.setdefault(n_tokens.bit_length(), ThreadChoice(most, trial=1, first=4))
         try:
-            with choice as number:
+            with self._threads.of(n_tokens) as number:
                 torch.set_num_threads(number)
                 yield
         finally:

@@ -56,7 +56,8 @@ typedef struct {
     float eps, pad;
     const Layer *layers;
     Norm final_norm;
-    Linear head;
+    Linear embedding, head;
+    const float *position_vectors;  /* (context length, d_model), or NULL */
 } Model;
 
 typedef float f32x16 __attribute__((vector_size(64), aligned(4)));
@@ -739,9 +740,19 @@ static int piece(Team *team, int phase, Work work, int me, int threads, int *beg
 
 enum { PIECE = 32 };
 
-/* Returns 0, or 1 where memory is missing. x (n, d_model) is overwritten; hidden (n, d_model) is what the last norm
-   gives; logits (n_logits, rows of the head) are those of the tokens logit_rows. */
-int step(const Model *m, int n, float *x, const int32_t *slots, const int32_t *positions, const float *cos_,
+/* What the first layer reads of a token. */
+static void embed(const Model *m, int token, int position, float *x) {
+    const Linear *E = &m->embedding;
+    const float *place = m->position_vectors ? m->position_vectors + (long)position * m->d_model : NULL;
+    for (long i = 0, at = (long)token * m->d_model; i < m->d_model; i++, at++) {
+        x[i] = E->kind == F32 ? ((const float *)E->weight)[at] : bf16_value(((const uint16_t *)E->weight)[at]);
+        if (place) x[i] += place[i];
+    }
+}
+
+/* Returns 0, or 1 where memory is missing. cos_ and sin_ (positions, d_rotary) are those of all positions; hidden
+   (n, d_model) is what the last norm gives; logits (n_logits, rows of the head) are those of the tokens logit_rows. */
+int step(const Model *m, int n, const int32_t *tokens, const int32_t *slots, const int32_t *positions, const float *cos_,
          const float *sin_, float *hidden, const int32_t *logit_rows, int n_logits, float *logits, int threads) {
     int D = m->d_model, d = m->d_head, H = m->n_heads, G = m->n_kv_heads, wide = H * d, narrow = G * d;
     int qkv = wide + 2 * narrow, most = m->d_mlp > D ? m->d_mlp : D, longest = 0;
@@ -749,13 +760,13 @@ int step(const Model *m, int n, float *x, const int32_t *slots, const int32_t *p
     for (int i = 0; i < n; i++)
         if (positions[i] > longest) longest = positions[i];
     most = (int)WHOLE(most, 32);  /* all that follows begins on a cache line: a load across two takes twice as long */
-    size_t shared_bytes = WHOLE((size_t)n * (qkv + wide + 2 * m->d_mlp + D) * 4, 64);
+    size_t shared_bytes = WHOLE((size_t)n * (qkv + wide + 2 * m->d_mlp + 2 * D) * 4, 64);
     size_t inputs_bytes = WHOLE((size_t)n, PARTS) * most * 4, rows_bytes = ROWS_AT_ONCE * (size_t)most * 4;
     size_t private_bytes = (size_t)n * most * 4 + inputs_bytes + rows_bytes + WHOLE((size_t)longest * 4 + 128, 64);
     char *memory = aligned_alloc(64, shared_bytes + threads * (private_bytes + sizeof(Share)));
     if (!memory) return 1;
     float *q_k_v = (float *)memory, *attended = q_k_v + (long)n * qkv, *inner = attended + (long)n * wide;
-    float *gates = inner + (long)n * m->d_mlp, *aside = gates + (long)n * m->d_mlp;
+    float *gates = inner + (long)n * m->d_mlp, *aside = gates + (long)n * m->d_mlp, *x = aside + (long)n * D;
     Team team = {.shares = (Share *)(memory + shared_bytes + threads * private_bytes)};
     memset(team.shares, 0, threads * sizeof(Share));
     int heads[threads + 1]; /* of all texts, one after the other: which are whose, so that all read as many keys */
@@ -773,6 +784,8 @@ int step(const Model *m, int n, float *x, const int32_t *slots, const int32_t *p
         s.rows = s.inputs + inputs_bytes;
         s.scores = (float *)(s.rows + rows_bytes);
 #define DONE (wait_for_all(&team, all), atomic_store(&team.shares[me].taken[(phase + 4) & 7], 0), phase++)
+        for (int i = me; i < n; i += all) embed(m, tokens[i], positions[i], x + (long)i * D);
+        DONE;
         for (int index = 0; index < m->n_layers; index++) {
             const Layer *l = &m->layers[index];
             for (int i = 0; i < n; i++) normalise(&l->attention_norm, m->layer_norm, m->eps, x + i * D, s.x + i * D, D);
@@ -792,7 +805,10 @@ int step(const Model *m, int n, float *x, const int32_t *slots, const int32_t *p
                     float *head = q_k_v + (long)i * qkv + h * d;
                     const Norm *norm = h < H ? &l->query_norm : &l->key_norm;
                     if (norm->weight) normalise(norm, 0, m->eps, head, head, d);
-                    if (m->d_rotary) rotate(head, cos_ + (long)i * m->d_rotary, sin_ + (long)i * m->d_rotary, m->d_rotary);
+                    if (m->d_rotary) {
+                        long angle = (long)positions[i] * m->d_rotary;
+                        rotate(head, cos_ + angle, sin_ + angle, m->d_rotary);
+                    }
                     if (h < H) continue;
                     long at = (((long)slots[i] * G + h - H) * m->room + positions[i]) * row_size(m->cache_kind, d);
                     store_row((char *)l->keys + at, m->cache_kind, head, d);

@@ -101,3 +101,18 @@ class ThreadChoice:
         else:
             self._interval = min(2 * self._interval, self._LONGEST)
         self._best, self._left, self._trial = self._mean or other, self._interval, None
+
+
+class ThreadChoices:
+    """A choice for every size of a step, by its number of tokens (a power of two); arguments as `ThreadChoice`'s."""
+
+    def __init__(self, most: int, trial: int = 4, first: int = 8):
+        self._arguments = most, trial, first
+        self._by_size: dict[int, ThreadChoice] = {}
+
+    def of(self, n_tokens: int) -> ThreadChoice:
+        """That of steps of so many tokens."""
+        size = n_tokens.bit_length()
+        if size not in self._by_size:
+            self._by_size[size] = ThreadChoice(*self._arguments)
+        return self._by_size[size]
