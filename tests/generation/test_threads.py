@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from wordloom.generation import threads
-from wordloom.generation.threads import Cores, ThreadChoice
+from wordloom.generation.threads import Cores, ThreadChoice, ThreadChoices
 
 
 def run(choice: ThreadChoice, steps: int, seconds: Callable[[int], float]) -> list[int]:
@@ -19,6 +19,11 @@ def run(choice: ThreadChoice, steps: int, seconds: Callable[[int], float]) -> li
         found.append(number)
         choice.took(seconds(number))
     return found
+
+
+def test_steps_of_a_like_size_learn_together():
+    choices = ThreadChoices(4)
+    assert choices.of(9) is choices.of(15) and choices.of(9) is not choices.of(16)
 
 
 class Told(Cores):
