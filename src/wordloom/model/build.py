@@ -14,7 +14,7 @@ Model = Decoder | Encoder | EncoderDecoder
 
 
 def build(config: ModelConfig) -> Model:
-    """The model of this shape, with weights as PyTorch draws them (call `initialise`)."""
+    """The model of this shape, its weights still to be drawn (`initialise`) or read."""
     kinds = {"decoder": Decoder, "encoder": Encoder, "encoder-decoder": EncoderDecoder}
     return kinds[config.kind](config)
 

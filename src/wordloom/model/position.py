@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from wordloom.model.config import ModelConfig, Rope
+from wordloom.model.embedding import embedding
 
 
 def _base_frequencies(rope: Rope, theta: float | None = None) -> Tensor:
@@ -184,7 +185,7 @@ class RelativeBias(nn.Module):
         super().__init__()
         self.both_ways = not config.causal
         self.n_buckets, self.longest = config.relative_buckets, config.relative_distance
-        self.table = nn.Embedding(config.relative_buckets, config.n_heads)
+        self.table = embedding(config.relative_buckets, config.n_heads)
 
     def forward(self, positions_T: Tensor, n_keys: int) -> Tensor:
         """Shape (heads, T, n_keys), for queries at these positions."""

@@ -9,6 +9,7 @@ from wordloom.model.block import Block
 from wordloom.model.cache import KVCache, Memory
 from wordloom.model.config import ModelConfig
 from wordloom.model.dropout import Dropout
+from wordloom.model.embedding import embedding
 from wordloom.model.norm import make_norm
 from wordloom.model.position import RelativeBias, SinusoidalPositions, rotary_table
 
@@ -25,17 +26,17 @@ class Stack(nn.Module):
         self.config = config
         self.embed: nn.Embedding
         if embed is None:
-            self.embed = nn.Embedding(config.vocab_size, config.d_model)
+            self.embed = embedding(config.vocab_size, config.d_model)
         else:
             self.__dict__["embed"] = embed  # past the register of submodules
         self.positions: nn.Embedding | SinusoidalPositions | None = None
         if config.rope is None and config.positions == "learned":
-            self.positions = nn.Embedding(config.context_length + config.position_offset, config.d_model)
+            self.positions = embedding(config.context_length + config.position_offset, config.d_model)
         elif config.rope is None and config.positions == "sinusoidal":
             self.positions = SinusoidalPositions(config.context_length, config.d_model)
         is_relative = config.rope is None and config.positions == "relative"
         self.relative = RelativeBias(config) if is_relative else None
-        self.token_types = nn.Embedding(config.token_types, config.d_model) if config.token_types else None
+        self.token_types = embedding(config.token_types, config.d_model) if config.token_types else None
         self.embedding_norm = make_norm(config) if config.embedding_norm else None
         self.dropout = Dropout(config.embedding_dropout, site=0)
         self.blocks = nn.ModuleList(Block(config, layer) for layer in range(config.n_layers))
