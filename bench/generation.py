@@ -341,7 +341,7 @@ def main() -> None:
                 ratio = figures[ours][task] / figures[peer][task]
                 report[name]["ratios"][f"{ours} / {peer}"] = ratio
                 print(f"  {ours + ' / ' + peer:44} {ratio:.2f}x" + (f"  (wanted {target}x)" if target else ""))
-        ours, theirs = ([v for k, v in figures.items() if k.startswith(name)] for name in ("wordloom-", "llamacpp"))
+        ours, theirs = ([v for k, v in figures.items() if k.startswith(who)] for who in ("wordloom-", "llamacpp-"))
         if ours and theirs:
             for task, target in (("prefill", 1.2), ("streams", 3.0)):
                 ratio = max(each[task] for each in ours) / max(each[task] for each in theirs)

@@ -6,6 +6,7 @@ import mmap
 import pytest
 import torch
 
+from wordloom.core.hardware import memory_used
 from wordloom.core.memory import LargePages
 
 CPU = torch.device("cpu")
@@ -22,9 +23,13 @@ def test_tensors_stand_side_by_side_and_do_not_share_what_they_hold():
 
 
 def test_a_copy_is_equal_and_its_own():
-    kept = LargePages().keep(source := torch.arange(6).view(2, 3).T)
+    source = torch.arange(2**16).view(2, -1).T
+    kept = LargePages().keep(source)
+    expected = source.clone()
     source[0, 0] = 9
-    assert kept.tolist() == [[0, 3], [1, 4], [2, 5]]
+    assert kept.equal(expected) and kept.is_contiguous()
+    assert LargePages().keep(torch.arange(6), torch.float32).tolist() == [0, 1, 2, 3, 4, 5]
+    assert LargePages().keep(source, torch.bfloat16).equal(source.bfloat16())
 
 
 @pytest.mark.parametrize("shape", [(), (0, 4), (1,)])
@@ -37,11 +42,21 @@ def test_tensors_outlive_their_pages_and_other_devices_keep_theirs():
     gc.collect()
     assert tensor.sum() == 0
     assert LargePages().zeros((2,), torch.int8, torch.device("meta")).device.type == "meta"
-    assert LargePages().keep(far := torch.empty(2, device="meta")) is far
+    assert LargePages().keep(torch.empty(2**16), device="meta").device.type == "meta"
 
 
 def test_a_tensor_larger_than_a_block_gets_one_of_its_own():
     pages = LargePages()
-    small, large = pages.zeros((8,), torch.int8, CPU), pages.zeros((100 * 2**20,), torch.int8, CPU)
+    small, large = pages.zeros((8,), torch.int8, CPU), pages.zeros((30 * 2**20,), torch.int8, CPU)
     large[-1] = 1
     assert not small.any() and large[-1] == 1
+
+
+@pytest.mark.skipif(not hasattr(mmap, "MADV_HUGEPAGE"), reason="Linux only")
+def test_a_block_is_given_back_with_its_last_tensor():
+    pages = LargePages()
+    kept = [pages.zeros((30 * 2**20,), torch.int8, CPU).fill_(1) for _ in range(4)]
+    before = memory_used("cpu")
+    del kept[:3]
+    after = memory_used("cpu")
+    assert before is not None and after is not None and before - after > 80 * 2**20

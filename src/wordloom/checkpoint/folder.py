@@ -154,10 +154,11 @@ def load_model(folder: Path, device: str = "cpu", dtype: torch.dtype = torch.flo
             parts = [each.theirs.removesuffix("weight") + name for name in _PACKED]
             if bits is not None and all(name in stored for name in parts):
                 packed, scale, shape = (file.get_tensor(name) for file, name in (stored.pop(part) for part in parts))
-                layer = quantized_layer(packed, scale, shape, bits).to(device)
+                layer = quantized_layer(packed, scale, shape, bits)
                 path = each.ours[0].removesuffix(".weight")
                 model.set_submodule(path, layer)
-                weights |= {f"{path}.{name}": pages.keep(buffer) for name, buffer in layer.named_buffers()}
+                buffers = {"packed": layer.packed, "scale": layer.scale}
+                weights |= {f"{path}.{name}": pages.keep(buffer, device=device) for name, buffer in buffers.items()}
                 rounded_layers[f"{path}.bias"] = layer
                 continue
             if each.theirs not in stored:
@@ -165,7 +166,7 @@ def load_model(folder: Path, device: str = "cpu", dtype: torch.dtype = torch.flo
             file, name = stored.pop(each.theirs)
             parts = _split(each, file.get_tensor(name), expected, folder)
             for ours, tensor in zip(each.ours, parts, strict=True):
-                weights[ours] = pages.keep(tensor.to(device=device, dtype=dtype))
+                weights[ours] = pages.keep(tensor, dtype, device)
         tied = ("lm_head.weight", "embed_out.weight") if config.tie_embeddings else ()
         if left := sorted(name for name in stored if name not in tied and not family.buffers.search(name)):
             more = f" and {len(left) - 3} more" if len(left) > 3 else ""

@@ -9,9 +9,11 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-_BLOCK = 64 * 2**20
+_BLOCK = 16 * 2**20
 _ALIGNMENT = 64
 _PAGE = 2 * 2**20
+_SMALL = 64 * 2**10
+"""Bytes. A smaller tensor would gain nothing, and hold on to a block whose others are gone."""
 
 
 class LargePages:
@@ -40,11 +42,12 @@ class LargePages:
         self._used += size
         return tensor
 
-    def keep(self, tensor: Tensor) -> Tensor:
-        """A copy of a tensor; one on another device stays where it is."""
-        if tensor.device.type != "cpu":
-            return tensor
-        return self.zeros(tensor.shape, tensor.dtype, tensor.device).copy_(tensor)
+    def keep(self, tensor: Tensor, dtype: torch.dtype | None = None, device: str | None = None) -> Tensor:
+        """A copy of a tensor, of this dtype and on this device; a small one in ordinary memory."""
+        dtype, place = dtype or tensor.dtype, torch.device(device) if device else tensor.device
+        if tensor.numel() * dtype.itemsize < _SMALL:
+            return tensor.to(place, dtype, copy=True)
+        return self.zeros(tensor.shape, dtype, place).copy_(tensor)
 
 
 @functools.cache
