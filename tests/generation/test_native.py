@@ -168,5 +168,5 @@ def test_without_a_compiler_it_writes_all_the_same(tmp_path: Path):
         run = code if compiler == "/bin/false" else code.replace("is None", "is not None or True")
         done = subprocess.run([sys.executable, "-c", run], env=environment, capture_output=True, text=True, check=True)
         outputs.append(done.stdout)
-        assert compiler != "/bin/false" or "PyTorch's kernels" in done.stderr
+        assert compiler != "/bin/false" or "works (/bin/false ended with status 1)." in done.stderr
     assert outputs[0] == outputs[1]

@@ -204,10 +204,15 @@ class _Build:
     def _run(self) -> None:
         try:
             self.library = _library()
+        except subprocess.CalledProcessError as error:
+            self._miss(error.stderr.strip() or f"{compiler()[0]} ended with status {error.returncode}")
         except (OSError, subprocess.SubprocessError) as error:
-            detail = getattr(error, "stderr", "") or str(error)
-            last = detail.strip().splitlines()[-1][:120] if detail.strip() else type(error).__name__
-            remark(f"Writing with PyTorch's kernels, at a fraction of the speed: no C compiler that works ({last}).")
+            self._miss(str(error))
+
+    @staticmethod
+    def _miss(why: str) -> None:
+        last = why.splitlines()[-1][:120]
+        remark(f"Writing with PyTorch's kernels, at a fraction of the speed: no C compiler that works ({last}).")
 
 
 _build: _Build | None = None
