@@ -10,7 +10,6 @@ strategy gets does not depend on what else is read.
 import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -19,7 +18,7 @@ from wordloom.core.errors import InputError, WordloomError
 from wordloom.core.memory import reuse_freed_memory
 from wordloom.generation.constraints import Forms
 from wordloom.generation.jobs import Continuation, Job, Read, Reading
-from wordloom.generation.lanes import Lane
+from wordloom.generation.lanes import Lane, Wanted
 from wordloom.generation.prefixes import BLOCK
 from wordloom.generation.reader import Reader
 from wordloom.generation.request import GenerationRequest
@@ -30,19 +29,6 @@ from wordloom.model.cache import Memory, Segment
 from wordloom.model.decoder import Decoder
 from wordloom.model.encoder_decoder import EncoderDecoder
 from wordloom.tokens.tokenizer import TextTokenizer
-
-
-class Wanted(NamedTuple):
-    """Whose scores stand where in a step."""
-
-    lane: Lane
-    index: int
-    """Which of the lane's reads."""
-    begin: int
-    end: int
-    """Rows of the step."""
-    is_prompt: bool
-    """Whether more than one token was read."""
 
 
 class Engine:

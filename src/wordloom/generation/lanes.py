@@ -1,7 +1,7 @@
 """A lane of the engine: one strategy of a job, and the texts that it follows."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from torch import Tensor
 
@@ -66,3 +66,16 @@ class Lane:
         """Give a text's slot back."""
         self.texts.remove(text)
         text.reader.give(text.slot)
+
+
+class Wanted(NamedTuple):
+    """Whose scores stand where in a step."""
+
+    lane: Lane
+    index: int
+    """Which of the lane's reads."""
+    begin: int
+    end: int
+    """Rows of the step."""
+    is_prompt: bool
+    """Whether more than one token was read."""

@@ -217,41 +217,41 @@ INLINE parts sums_of_parts(parts a, parts b, parts c, parts d) {
 
 /* out[m][r] of R rows, one every `bytes`, and the inputs of G vectors; a row of out has ROWS_AT_ONCE places. Without out,
    the sums are kept for the tile's next block. */
-#define TILE(NAME, REPEATED, TIMES)                                                                                   \
-    INLINE void NAME(const char *w, long bytes, const char *x, int chunks, int R, int G, const Ahead *ahead, int blocked,\
-                     int is_first, parts *kept, float *out) {                                                         \
-        parts acc[SUMS], inputs[GROUPS];                                                                              \
-        UNROLL for (int i = 0; i < R * G; i++) acc[i] = is_first ? (parts){0} : kept[i];                              \
-        for (int c = 0; c < chunks; c++, w += CHUNK) {                                                                \
-            const char *row = w;                                                                                      \
-            ask(ahead, c, R, blocked);                                                                                         \
-            UNROLL for (int g = 0; g < G; g++, x += CHUNK * PARTS) {                                                  \
-                inputs[g] = *(const parts *)x;                                                                        \
-                KEEP(inputs[g]);                                                                                      \
-            }                                                                                                         \
-            UNROLL for (int r = 0; r < R; r++, row += bytes) {                                                        \
-                __auto_type weights = REPEATED((const float *)row);                                                   \
-                UNROLL for (int g = 0; g < G; g++) TIMES(acc[r * G + g], weights, inputs[g]);                         \
-            }                                                                                                         \
-        }                                                                                                             \
-        if (G > 1 && !out) {                                                                                          \
-            UNROLL for (int i = 0; i < R * G; i++) kept[i] = acc[i];                                                  \
-            return;                                                                                                   \
-        }                                                                                                             \
-        UNROLL for (int g = 0; g < G; g++)                                                                            \
-            UNROLL for (int r = 0; r < R; r += 4) {                                                                   \
-                const parts *rows = acc + r * G + g;                                                                  \
-                parts found = sums_of_parts(rows[0], rows[G], rows[2 * G], rows[3 * G]);                              \
-                UNROLL for (int j = 0; j < PARTS; j++)                                                                \
-                    memcpy(out + ROWS_AT_ONCE * (PARTS * g + j) + r, (float *)&found + 4 * j, CHUNK);                 \
-            }                                                                                                         \
-    }                                                                                                                 \
-    static void NAME##s(const char *w, long bytes, const char *x, int chunks, int G, const Ahead *ahead, int blocked,    \
-                        int is_first, parts *kept, float *out) {                                                      \
-        if (G == 1) NAME(w, bytes, x, chunks, 8, 1, ahead, 0, 1, kept, out); \
-        else if (G == 2) NAME(w, bytes, x, chunks, ROWS(2), 2, ahead, blocked, is_first, kept, out);                           \
+#define TILE(NAME, REPEATED, TIMES)                                                                                             \
+    INLINE void NAME(const char *w, long bytes, const char *x, int chunks, int R, int G, const Ahead *ahead, int blocked,       \
+                     int is_first, parts *kept, float *out) {                                                                   \
+        parts acc[SUMS], inputs[GROUPS];                                                                                        \
+        UNROLL for (int i = 0; i < R * G; i++) acc[i] = is_first ? (parts){0} : kept[i];                                        \
+        for (int c = 0; c < chunks; c++, w += CHUNK) {                                                                          \
+            const char *row = w;                                                                                                \
+            ask(ahead, c, R, blocked);                                                                                          \
+            UNROLL for (int g = 0; g < G; g++, x += CHUNK * PARTS) {                                                            \
+                inputs[g] = *(const parts *)x;                                                                                  \
+                KEEP(inputs[g]);                                                                                                \
+            }                                                                                                                   \
+            UNROLL for (int r = 0; r < R; r++, row += bytes) {                                                                  \
+                __auto_type weights = REPEATED((const float *)row);                                                             \
+                UNROLL for (int g = 0; g < G; g++) TIMES(acc[r * G + g], weights, inputs[g]);                                   \
+            }                                                                                                                   \
+        }                                                                                                                       \
+        if (G > 1 && !out) {                                                                                                    \
+            UNROLL for (int i = 0; i < R * G; i++) kept[i] = acc[i];                                                            \
+            return;                                                                                                             \
+        }                                                                                                                       \
+        UNROLL for (int g = 0; g < G; g++)                                                                                      \
+            UNROLL for (int r = 0; r < R; r += 4) {                                                                             \
+                const parts *rows = acc + r * G + g;                                                                            \
+                parts found = sums_of_parts(rows[0], rows[G], rows[2 * G], rows[3 * G]);                                        \
+                UNROLL for (int j = 0; j < PARTS; j++)                                                                          \
+                    memcpy(out + ROWS_AT_ONCE * (PARTS * g + j) + r, (float *)&found + 4 * j, CHUNK);                           \
+            }                                                                                                                   \
+    }                                                                                                                           \
+    static void NAME##s(const char *w, long bytes, const char *x, int chunks, int G, const Ahead *ahead, int blocked,           \
+                        int is_first, parts *kept, float *out) {                                                                \
+        if (G == 1) NAME(w, bytes, x, chunks, 8, 1, ahead, 0, 1, kept, out);                                                    \
+        else if (G == 2) NAME(w, bytes, x, chunks, ROWS(2), 2, ahead, blocked, is_first, kept, out);                            \
         else if (G == 3) NAME(w, bytes, x, chunks, ROWS(GROUPS), GROUPS < 3 ? GROUPS : 3, ahead, blocked, is_first, kept, out); \
-        else NAME(w, bytes, x, chunks, ROWS(GROUPS), GROUPS, ahead, blocked, is_first, kept, out);                             \
+        else NAME(w, bytes, x, chunks, ROWS(GROUPS), GROUPS, ahead, blocked, is_first, kept, out);                              \
     }
 #define ROWS(G) (8 * (G) <= SUMS ? 8 : 4)
 #define TIMES_F32(acc, weights, x) acc += weights * x
@@ -468,6 +468,20 @@ static void one_product(const Linear *L, const float *x, int begin, int end, flo
     }
 }
 
+/* Scale, bias and what was there, for rows of a tile and m inputs. */
+static void settle(const Linear *L, const float *tile, int row, int count, int m, float *out, long stride, int add) {
+    for (int part = 0; part < count; part += 16) {
+        int wide = count - part < 16 ? count - part : 16;
+        f32x16 scale = L->kind == INT8 ? some(L->scale + row + part, wide) : all(1);
+        f32x16 bias = L->bias ? some(L->bias + row + part, wide) : all(0);
+        for (int i = 0; i < m; i++) {
+            float *place = out + i * stride + row + part;
+            f32x16 y = load(tile + ROWS_AT_ONCE * i + part) * scale + bias;
+            store(place, add ? y + some(place, wide) : y, wide);
+        }
+    }
+}
+
 /* Rows begin .. end-1 of a product whose inputs x were prepared; out has `stride` floats a token. */
 static void product(const Linear *L, const float *x, int n, int begin, int end, float *out, long stride, int add, Scratch *s) {
     if (row_by_row(L, n)) {
@@ -506,16 +520,7 @@ static void product(const Linear *L, const float *x, int n, int begin, int end, 
                         tile_f32s(w, whole, inputs, taken, G, &ahead, blocked, c == 0, kept + part * G, finished);
                 }
             }
-            for (int part = 0; part < count; part += 16) {
-                int wide = count - part < 16 ? count - part : 16;
-                f32x16 scale = L->kind == INT8 ? some(L->scale + row + part, wide) : all(1);
-                f32x16 bias = L->bias ? some(L->bias + row + part, wide) : all(0);
-                for (int i = 0; i < G * PARTS && first + i < n; i++) {
-                    float *place = out + (long)(first + i) * stride + row + part;
-                    f32x16 y = load(tile + ROWS_AT_ONCE * i + part) * scale + bias;
-                    store(place, add ? y + some(place, wide) : y, wide);
-                }
-            }
+            settle(L, tile, row, count, n - first < G * PARTS ? n - first : G * PARTS, out + first * stride, stride, add);
         }
     }
 }

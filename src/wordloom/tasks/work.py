@@ -83,6 +83,10 @@ class TaskResult:
     """Of the best model, on what is held out."""
 
 
+def _base_missing(settings: Settings) -> InputError:
+    return InputError(f"--task {settings.task} begins with a model: wordloom finetune MODEL --task ...")
+
+
 class Work(ABC, Generic[Row]):
     """One training for a task.
 
@@ -99,7 +103,7 @@ class Work(ABC, Generic[Row]):
         if settings.data.train is None:
             raise InputError("name the examples: --train FILE")
         if self.needs_base and settings.base is None:
-            raise InputError(f"--task {settings.task} begins with a model: wordloom finetune MODEL --task ...")
+            raise _base_missing(settings)
         if settings.base is None and settings.learning.method != "full":
             raise InputError(f"--method {settings.learning.method} begins with a model: there is nothing to freeze.")
         if not self.takes_noise and (settings.learning.noise or settings.learning.deletion):
@@ -151,8 +155,12 @@ class Work(ABC, Generic[Row]):
     """See `training.examples.Examples`."""
 
     def fresh(self) -> tuple[Model, TextTokenizer]:
-        """A model from scratch, where the task has one."""
-        raise NotImplementedError
+        """A model from scratch.
+
+        Raises:
+            InputError: the task begins with a model.
+        """
+        raise _base_missing(self.settings)
 
     def prepared(self, model: Model, tokenizer: TextTokenizer) -> Model:
         """The model to begin with, as the task needs it."""

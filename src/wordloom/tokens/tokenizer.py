@@ -6,9 +6,11 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, overload
 
-from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
+from tokenizers import Tokenizer
 
 from wordloom.core.errors import CheckpointError, InputError
+from wordloom.tokens.encoded import Encoded, tensor_of
+from wordloom.tokens.gpt2 import BYTE_OF, END_OF_TEXT, gpt2_backend
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -150,7 +152,7 @@ class TextTokenizer:
         ids = self.backend.encode(_checked(text), add_special_tokens=add_special_tokens).ids
         if return_tensors is None:
             return ids
-        return _tensor([ids], return_tensors)
+        return tensor_of([ids], return_tensors)
 
     def __call__(
         self,
@@ -188,7 +190,7 @@ class TextTokenizer:
                     row[:] = fill + row if (padding_side or self.padding_side) == "left" else row + fill
         encoded: dict[str, Any] = {"input_ids": rows, "attention_mask": masks}
         if return_tensors is not None:
-            encoded = {name: _tensor(value, return_tensors) for name, value in encoded.items()}
+            encoded = {name: tensor_of(value, return_tensors) for name, value in encoded.items()}
         elif isinstance(text, str):
             encoded = {name: value[0] for name, value in encoded.items()}
         return Encoded(encoded)
@@ -277,7 +279,7 @@ class TextTokenizer:
         text = self.backend.decode([token], skip_special_tokens=False)
         if "\ufffd" in text or not text:
             raw = self.backend.id_to_token(token) or ""
-            data = bytes(_BYTE_OF[char] for char in raw) if raw and all(char in _BYTE_OF for char in raw) else b""
+            data = bytes(BYTE_OF[char] for char in raw) if raw and all(char in BYTE_OF for char in raw) else b""
             return "".join(f"<0x{byte:02X}>" for byte in data) or raw
         return text.replace("\n", "⏎").replace("\t", "⇥").replace(" ", "␣")
 
@@ -291,8 +293,8 @@ class TextTokenizer:
             raw = self.backend.id_to_token(token)
             if raw is None or (token in special and special[token].special):
                 found.append(b"")
-            elif byte_level and all(char in _BYTE_OF for char in raw):
-                found.append(bytes(_BYTE_OF[char] for char in raw))
+            elif byte_level and all(char in BYTE_OF for char in raw):
+                found.append(bytes(BYTE_OF[char] for char in raw))
             elif len(raw) == 6 and raw.startswith("<0x") and raw.endswith(">"):
                 found.append(bytes([int(raw[3:5], 16)]))
             else:
@@ -345,49 +347,8 @@ class TextTokenizer:
             (folder / CHAT_TEMPLATE).write_text(self.chat_template, encoding="utf-8")
 
 
-END_OF_TEXT = "<|endoftext|>"
-"""The token between documents, GPT-2's name for it."""
-
 ANY_CHARACTER = r"[\s\S]"
 """Pattern of one character, line breaks included."""
-
-
-class Encoded(dict[str, Any]):
-    """`input_ids` and `attention_mask`, as keys and as attributes."""
-
-    def to(self, device: Any) -> "Encoded":
-        """The same tensors on another device."""
-        return Encoded({name: value.to(device) for name, value in self.items()})
-
-    def __getattr__(self, name: str) -> Any:
-        try:
-            return self[name]
-        except KeyError:
-            raise AttributeError(name) from None
-
-
-def _gpt2_byte_characters() -> dict[str, int]:
-    """GPT-2's spelling of bytes: visible Latin-1 characters stand for themselves, the others from U+0100 on."""
-    visible = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
-    hidden = [byte for byte in range(256) if byte not in visible]
-    return {chr(byte): byte for byte in visible} | {chr(256 + rank): byte for rank, byte in enumerate(hidden)}
-
-
-_BYTE_OF = _gpt2_byte_characters()
-
-
-def gpt2_backend(vocab: Path, merges: Path) -> Tokenizer:
-    """Byte-level BPE from GPT-2's two files."""
-    try:
-        model = models.BPE.from_file(str(vocab), str(merges))
-    except Exception as error:  # the library raises bare Exception
-        raise CheckpointError(f"{vocab} and {merges.name}: are no GPT-2 vocabulary ({error}).") from None
-    backend = Tokenizer(model)
-    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    backend.decoder = decoders.ByteLevel()
-    if backend.token_to_id(END_OF_TEXT) is not None:
-        backend.add_special_tokens([AddedToken(END_OF_TEXT, special=True, normalized=False)])
-    return backend
 
 
 def _checked(text: str) -> str:
@@ -398,16 +359,6 @@ def _checked(text: str) -> str:
     except UnicodeEncodeError:
         raise InputError("the text holds half of a surrogate pair, which is no character.") from None
     return text
-
-
-def _tensor(rows: list[list[int]], kind: str) -> "Tensor":
-    if kind != "pt":
-        raise InputError(f'return_tensors="{kind}": only "pt" (PyTorch) is known.')
-    import torch
-
-    if len({len(row) for row in rows}) > 1:
-        raise InputError("texts of different length make no tensor: add padding=True.")
-    return torch.tensor(rows, dtype=torch.long)
 
 
 def _optional_json(path: Path) -> dict[str, Any]:

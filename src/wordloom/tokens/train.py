@@ -7,7 +7,8 @@ from typing import Literal
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 
 from wordloom.core.errors import InputError
-from wordloom.tokens.tokenizer import ANY_CHARACTER, END_OF_TEXT, TextTokenizer
+from wordloom.tokens.gpt2 import END_OF_TEXT
+from wordloom.tokens.tokenizer import ANY_CHARACTER, TextTokenizer
 
 Kind = Literal["bpe", "unigram", "byte", "char"]
 PAD, UNKNOWN = "<|pad|>", "<|unk|>"
