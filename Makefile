@@ -7,7 +7,7 @@ PIP := $(BIN)/pip --disable-pip-version-check
 .PHONY: quickstart test test-all lint bench clean
 
 quickstart: $(VENV)/.installed
-	$(BIN)/wordloom quickstart
+	$(BIN)/wenloom quickstart
 
 test: $(VENV)/.dev
 	OMP_NUM_THREADS=1 $(BIN)/pytest -q -n 2 -m "not slow"
@@ -25,7 +25,7 @@ bench: $(VENV)/.dev
 	$(BIN)/python bench/prepare.py
 
 $(VENV)/.python:
-	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Wordloom needs Python 3.11 or newer; name it: make PYTHON=/path/to/python3.11 ...")'
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Wenloom needs Python 3.11 or newer; name it: make PYTHON=/path/to/python3.11 ...")'
 	$(PYTHON) -m venv $(VENV)
 	touch $@
 

@@ -2,11 +2,11 @@
 
 The harness reads the same folder through transformers (`--model hf`), with its default batch size of 1 and with 64; its
 figures are for every tenth pair, timed from its first request to its last (building tasks is not counted), and the
-pairs of ours are the same ones. Then the whole of BLiMP by `wordloom evaluate`'s way.
+pairs of ours are the same ones. Then the whole of BLiMP by `wenloom evaluate`'s way.
 
-    WORDLOOM_SHARED_DATA=... python bench/evaluation.py [--out evaluation.json]
+    WENLOOM_SHARED_DATA=... python bench/evaluation.py [--out evaluation.json]
 
-Needs `pip install 'wordloom[harness]'` and transformers.
+Needs `pip install 'wenloom[harness]'` and transformers.
 """
 
 import argparse
@@ -22,11 +22,11 @@ STEP = 10
 
 
 def write_model(folder: Path, texts: list[str]) -> int:
-    from wordloom.checkpoint.folder import write_model_files
-    from wordloom.core.randomness import generator
-    from wordloom.model.decoder import Decoder
-    from wordloom.model.presets import from_scratch
-    from wordloom.tokens.train import train_tokenizer
+    from wenloom.checkpoint.folder import write_model_files
+    from wenloom.core.randomness import generator
+    from wenloom.model.decoder import Decoder
+    from wenloom.model.presets import from_scratch
+    from wenloom.tokens.train import train_tokenizer
 
     tokenizer = train_tokenizer(texts, "bpe", 4096)
     config = from_scratch("llama", vocab_size=tokenizer.vocab_size, n_layers=5, d_model=384, n_heads=6, n_kv_heads=6,
@@ -47,26 +47,26 @@ def main() -> None:
     from lm_eval.api.instance import Instance  # pyright: ignore[reportMissingImports]
     from lm_eval.models.huggingface import HFLM  # pyright: ignore[reportMissingImports]
 
-    import wordloom
-    from wordloom.evaluation.choice import answer_all
-    from wordloom.evaluation.suites import SUITES
-    from wordloom.model.packed import packed
+    import wenloom
+    from wenloom.evaluation.choice import answer_all
+    from wenloom.evaluation.suites import SUITES
+    from wenloom.model.packed import packed
 
     suite = SUITES["blimp"]
     assert suite.questions is not None
-    questions = suite.questions(suite.find(Path(os.environ.get("WORDLOOM_SHARED_DATA", "../shared/data"))))
+    questions = suite.questions(suite.find(Path(os.environ.get("WENLOOM_SHARED_DATA", "../shared/data"))))
     part = questions[::STEP]
-    times: dict[str, list[float]] = {"wordloom": [], "lm-eval, batch 64": [], "lm-eval, batch 1": []}
+    times: dict[str, list[float]] = {"wenloom": [], "lm-eval, batch 64": [], "lm-eval, batch 1": []}
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         n_parameters = write_model(folder, [choice for each in questions for choice in each.choices])
-        model = wordloom.load(folder)
+        model = wenloom.load(folder)
         right: dict[str, float] = {}
         for number in range(arguments.rounds):
             started = time.perf_counter()
             found = answer_all(packed(model.decoder), model.tokenizer, part)
-            times["wordloom"].append(time.perf_counter() - started)
-            right["wordloom"] = found.accuracy("raw").value
+            times["wenloom"].append(time.perf_counter() - started)
+            right["wenloom"] = found.accuracy("raw").value
             for name, size in (("lm-eval, batch 64", 64), ("lm-eval, batch 1", 1)):
                 if size == 1 and number:
                     continue
@@ -82,7 +82,7 @@ def main() -> None:
         answer_all(packed(model.decoder), model.tokenizer, questions)
         whole = time.perf_counter() - started
     print(f"{n_parameters / 1e6:.1f} M parameters, {len(part):,} of {len(questions):,} pairs; seconds, accuracy")
-    ours = statistics.median(times["wordloom"])
+    ours = statistics.median(times["wenloom"])
     for name, values in times.items():
         seconds = statistics.median(values)
         print(f"  {name:<20} {seconds:8.1f}  {right[name]:.2f} %  {seconds / ours:.2f}x")

@@ -1,7 +1,7 @@
 """Generation speed, side by side with transformers, llama.cpp and CTranslate2 on the same weights.
 
 Every contestant runs in a process of its own with two threads, rounds alternate, so that a slow hour of the machine
-hits all. A random Llama-shaped model is written as a Wordloom folder, which transformers reads, and exported from it
+hits all. A random Llama-shaped model is written as a Wenloom folder, which transformers reads, and exported from it
 to GGUF for llama.cpp; CTranslate2 gets a GPT-2 shape. Measured apart: decoding one text, reading a prompt of 384
 tokens, 16 texts of mixed length at once, and the first token after a prefix of 1,000 tokens that is known.
 
@@ -33,16 +33,16 @@ class Size(NamedTuple):
 
 SIZES = {"15m": Size(6, 288, 6), "124m": Size(12, 768, 12), "350m": Size(24, 1024, 16)}
 VOCABULARY = 50304
-OURS = ["wordloom-fp32", "wordloom-bf16", "wordloom-int8", "wordloom-int4"]
+OURS = ["wenloom-fp32", "wenloom-bf16", "wenloom-int8", "wenloom-int4"]
 PEERS = ["hf-fp32", "hf-bf16", "llamacpp-f32", "llamacpp-f16", "llamacpp-q8_0", "llamacpp-q4_0"]
-CT2 = ["ct2-fp32", "ct2-int8", "wordloom_gpt2-fp32", "wordloom_gpt2-int8"]
+CT2 = ["ct2-fp32", "ct2-int8", "wenloom_gpt2-fp32", "wenloom_gpt2-int8"]
 NEW, PROMPT, PREFILL, STREAMS, PREFIX = 96, 64, 384, 16, 1000
 RATIOS = [
-    ("decode", "wordloom-fp32", "llamacpp-f32", 1.0), ("decode", "wordloom-bf16", "llamacpp-f16", 1.0),
-    ("decode", "wordloom-int8", "llamacpp-q8_0", 1.15), ("decode", "wordloom-int4", "llamacpp-q4_0", 0.9),
-    ("decode", "wordloom-fp32", "hf-fp32", 2.0), ("decode", "wordloom-bf16", "hf-bf16", 2.0),
-    ("decode", "wordloom-int8", "hf-bf16", 3.0), ("decode", "wordloom_gpt2-int8", "ct2-int8", None),
-    ("decode", "wordloom_gpt2-fp32", "ct2-fp32", None),
+    ("decode", "wenloom-fp32", "llamacpp-f32", 1.0), ("decode", "wenloom-bf16", "llamacpp-f16", 1.0),
+    ("decode", "wenloom-int8", "llamacpp-q8_0", 1.15), ("decode", "wenloom-int4", "llamacpp-q4_0", 0.9),
+    ("decode", "wenloom-fp32", "hf-fp32", 2.0), ("decode", "wenloom-bf16", "hf-bf16", 2.0),
+    ("decode", "wenloom-int8", "hf-bf16", 3.0), ("decode", "wenloom_gpt2-int8", "ct2-int8", None),
+    ("decode", "wenloom_gpt2-fp32", "ct2-fp32", None),
 ]  # fmt: skip
 
 
@@ -60,11 +60,11 @@ def streams() -> list[list[int]]:
 def write_model(folder: Path, size: Size, arch: str) -> None:
     from tokenizers import Tokenizer, models
 
-    from wordloom.checkpoint.folder import write_model_files
-    from wordloom.core.randomness import generator
-    from wordloom.model.decoder import Decoder
-    from wordloom.model.presets import from_scratch
-    from wordloom.tokens.tokenizer import TextTokenizer
+    from wenloom.checkpoint.folder import write_model_files
+    from wenloom.core.randomness import generator
+    from wenloom.model.decoder import Decoder
+    from wenloom.model.presets import from_scratch
+    from wenloom.tokens.tokenizer import TextTokenizer
 
     config = from_scratch(arch, vocab_size=VOCABULARY, n_layers=size.layers, d_model=size.width, n_heads=size.heads,  # pyright: ignore
                           n_kv_heads=size.heads, context_length=2048, bos_token_id=0, eos_token_id=0, pad_token_id=1)  # fmt: skip
@@ -136,14 +136,14 @@ def best_of(count: int, task: Callable[[], object]) -> float:
     return min(times)
 
 
-def run_wordloom(folder: Path, kind: str) -> dict[str, Any]:
+def run_wenloom(folder: Path, kind: str) -> dict[str, Any]:
     import torch
 
-    from wordloom.checkpoint.folder import load_decoder
-    from wordloom.generation import native
-    from wordloom.generation.engine import Engine
-    from wordloom.generation.request import GenerationRequest
-    from wordloom.model.quantize import quantize
+    from wenloom.checkpoint.folder import load_decoder
+    from wenloom.generation import native
+    from wenloom.generation.engine import Engine
+    from wenloom.generation.request import GenerationRequest
+    from wenloom.model.quantize import quantize
 
     started = time.perf_counter()
     decoder = load_decoder(folder, dtype=torch.bfloat16 if kind == "bf16" else torch.float32)
@@ -270,7 +270,7 @@ def run_ct2(folder: Path, kind: str) -> dict[str, Any]:
             "prefill": PREFILL / best_of(3, lambda: write(prompt(PREFILL), 1))}  # fmt: skip
 
 
-RUN = {"wordloom": run_wordloom, "wordloom_gpt2": run_wordloom, "hf": run_hf, "llamacpp": run_llamacpp, "ct2": run_ct2}
+RUN = {"wenloom": run_wenloom, "wenloom_gpt2": run_wenloom, "hf": run_hf, "llamacpp": run_llamacpp, "ct2": run_ct2}
 
 
 def memory_bandwidth() -> float:
@@ -325,7 +325,7 @@ def main() -> None:
             for number in range(arguments.rounds):
                 for each in arguments.contestants[:: 1 if number % 2 == 0 else -1]:
                     if len(rounds[each]) == number:
-                        arch = "gpt2" if each.startswith(("ct2", "wordloom_gpt2")) else "llama"
+                        arch = "gpt2" if each.startswith(("ct2", "wenloom_gpt2")) else "llama"
                         if (result := in_own_process(each, folders[arch])) is not None:
                             rounds[each].append(result)
         figures = {
@@ -347,7 +347,7 @@ def main() -> None:
                 ratio = figures[ours][task] / figures[peer][task]
                 report[name]["ratios"][f"{ours} / {peer}"] = ratio
                 print(f"  {ours + ' / ' + peer:44} {ratio:.2f}x" + (f"  (wanted {target}x)" if target else ""))
-        ours, theirs = ([v for k, v in figures.items() if k.startswith(who)] for who in ("wordloom-", "llamacpp-"))
+        ours, theirs = ([v for k, v in figures.items() if k.startswith(who)] for who in ("wenloom-", "llamacpp-"))
         if ours and theirs:
             for task, target in (("prefill", 1.2), ("streams", 3.0)):
                 ratio = max(each[task] for each in ours) / max(each[task] for each in theirs)
@@ -359,7 +359,7 @@ def main() -> None:
         same = [
             done[0]["tokens"]
             for each, done in rounds.items()
-            if each in ("wordloom-fp32", "hf-fp32", "llamacpp-f32") and done
+            if each in ("wenloom-fp32", "hf-fp32", "llamacpp-f32") and done
         ]
         print(f"  float32 engines write the same tokens: {all(tokens == same[0] for tokens in same)}")
     if arguments.out:

@@ -5,7 +5,7 @@ pseudo-perplexity of the other: two measures that do not compare, each told with
 one is hidden (the GPT knows what comes before it only); and, after fine-tuning both on the same labelled stretches, who
 wrote a stretch of text.
 
-    WORDLOOM_SHARED_DATA=... python bench/gpt_and_bert.py [--minutes 5] [--out gpt_and_bert.json]
+    WENLOOM_SHARED_DATA=... python bench/gpt_and_bert.py [--minutes 5] [--out gpt_and_bert.json]
 """
 
 import argparse
@@ -20,26 +20,26 @@ from typing import Any
 import numpy as np
 import torch
 
-from wordloom.checkpoint.folder import load_model
-from wordloom.evaluation.pseudo import pseudo_score
-from wordloom.evaluation.significance import interval, paired
-from wordloom.model.build import Model
-from wordloom.model.decoder import Decoder
-from wordloom.model.encoder import Encoder
-from wordloom.tasks.finetune import finetune
-from wordloom.tasks.labels import classify
-from wordloom.tasks.settings import DataSettings, FreshSettings, LearningSettings
-from wordloom.tokens.prepare import PrepareOptions, prepare
-from wordloom.tokens.tokenizer import TextTokenizer
-from wordloom.training.pretrain import pretrain
-from wordloom.training.settings import ModelSettings, TrainSettings
+from wenloom.checkpoint.folder import load_model
+from wenloom.evaluation.pseudo import pseudo_score
+from wenloom.evaluation.significance import interval, paired
+from wenloom.model.build import Model
+from wenloom.model.decoder import Decoder
+from wenloom.model.encoder import Encoder
+from wenloom.tasks.finetune import finetune
+from wenloom.tasks.labels import classify
+from wenloom.tasks.settings import DataSettings, FreshSettings, LearningSettings
+from wenloom.tokens.prepare import PrepareOptions, prepare
+from wenloom.tokens.tokenizer import TextTokenizer
+from wenloom.training.pretrain import pretrain
+from wenloom.training.settings import ModelSettings, TrainSettings
 
 AUTHORS, STRETCHES, CONTEXT = 8, 250, 128
 """Authors told apart, labelled stretches of each, and the tokens that both models see at once."""
 
 
 def read_books() -> list[dict[str, str]]:
-    path = Path(os.environ.get("WORDLOOM_SHARED_DATA", "../shared/data")) / "classic_books" / "books.jsonl.gz"
+    path = Path(os.environ.get("WENLOOM_SHARED_DATA", "../shared/data")) / "classic_books" / "books.jsonl.gz"
     with gzip.open(path, "rt", encoding="utf-8") as file:
         return [json.loads(line) for line in file]
 
@@ -141,7 +141,7 @@ def nats(model: Model, tokenizer: TextTokenizer, texts: list[str]) -> float:
         scores = [pseudo_score(model, tokenizer, text) for text in texts]
     else:
         assert isinstance(model, Decoder)
-        from wordloom.evaluation.perplexity import score
+        from wenloom.evaluation.perplexity import score
 
         scores = [score(model, tokenizer, text) for text in texts]
     return -sum(each.log_probability for each in scores) / sum(len(each.token_ids) for each in scores)

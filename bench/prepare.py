@@ -1,4 +1,4 @@
-"""What `wordloom prepare` costs beside learning a vocabulary and encoding with `tokenizers` alone.
+"""What `wenloom prepare` costs beside learning a vocabulary and encoding with `tokenizers` alone.
 
 Both in one run, each in a process of its own, alternating; the baseline has the texts in memory before its
 clock starts. Prints seconds, their ratio and peak memory, and writes them to JSON.
@@ -20,7 +20,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-DATA = Path(os.environ.get("WORDLOOM_SHARED_DATA", Path(__file__).parents[1] / "../shared/data")).resolve()
+DATA = Path(os.environ.get("WENLOOM_SHARED_DATA", Path(__file__).parents[1] / "../shared/data")).resolve()
 CORPORA = {"classic_books": ["text"], "chinese_poetry": ["title", "paragraphs"]}
 
 
@@ -51,7 +51,7 @@ def _text(value: str | list[str]) -> str:
 
 def ours(folder: Path, fields: list[str], out: Path) -> float:
     """Seconds that the command needs, from its start to its end."""
-    command = [sys.executable, "-m", "wordloom", "prepare", str(folder), "--out", str(out)]
+    command = [sys.executable, "-m", "wenloom", "prepare", str(folder), "--out", str(out)]
     for field in fields:
         command += ["--text-field", field]
     started = time.perf_counter()
@@ -67,25 +67,25 @@ def in_own_process(*arguments: str) -> dict[str, float]:
 
 def measure(name: str, rounds: int) -> dict[str, Any]:
     """Baseline and command alternate."""
-    from wordloom.tokens.shards import Dataset
+    from wenloom.tokens.shards import Dataset
 
     folder, fields = DATA / name, CORPORA[name]
     with tempfile.TemporaryDirectory() as temporary:
         out = Path(temporary) / "corpus"
         ours(folder, fields, out)  # warms the disk cache, and tells the vocabulary size
         vocab_size = Dataset.open(out).tokenizer().vocab_size
-        results: dict[str, list[dict[str, float]]] = {"tokenizers": [], "wordloom": []}
+        results: dict[str, list[dict[str, float]]] = {"tokenizers": [], "wenloom": []}
         for _ in range(rounds):
             results["tokenizers"].append(in_own_process("--baseline", name, str(vocab_size)))
             shutil.rmtree(out)
-            results["wordloom"].append(in_own_process("--ours", name, str(out)))
+            results["wenloom"].append(in_own_process("--ours", name, str(out)))
         started = time.perf_counter()
         ours(folder, fields, out)
         again = time.perf_counter() - started
     seconds = {tool: statistics.median(each["seconds"] for each in runs) for tool, runs in results.items()}
     peak = {tool: max(each["peak_mb"] for each in runs) for tool, runs in results.items()}
     return {
-        "corpus": name, "vocab_size": vocab_size, "seconds": seconds, "ratio": seconds["wordloom"] / seconds["tokenizers"],
+        "corpus": name, "vocab_size": vocab_size, "seconds": seconds, "ratio": seconds["wenloom"] / seconds["tokenizers"],
         "peak_mb": peak, "second_call_seconds": again, "rounds": rounds,
     }  # fmt: skip
 
@@ -106,12 +106,12 @@ def main() -> None:
         print(json.dumps({"seconds": seconds, "peak_mb": resource.getrusage(who).ru_maxrss / 1024}))
         return
     if not DATA.is_dir():
-        sys.exit(f"no datasets at {DATA}; set WORDLOOM_SHARED_DATA")
+        sys.exit(f"no datasets at {DATA}; set WENLOOM_SHARED_DATA")
     rows = [measure(name, arguments.rounds) for name in CORPORA]
     for row in rows:
         print(
-            f"{row['corpus']}: tokenizers alone {row['seconds']['tokenizers']:.1f} s, wordloom prepare "
-            f"{row['seconds']['wordloom']:.1f} s, ratio {row['ratio']:.2f}; peak {row['peak_mb']['wordloom']:.0f} MB "
+            f"{row['corpus']}: tokenizers alone {row['seconds']['tokenizers']:.1f} s, wenloom prepare "
+            f"{row['seconds']['wenloom']:.1f} s, ratio {row['ratio']:.2f}; peak {row['peak_mb']['wenloom']:.0f} MB "
             f"(tokenizers {row['peak_mb']['tokenizers']:.0f} MB); second call {row['second_call_seconds']:.2f} s"
         )
     if arguments.out:

@@ -3,13 +3,13 @@
 Speed: every contestant makes optimizer steps at the same shape (GPT-2 architecture, same batch) in a process of
 its own; rounds alternate, so that a slow hour of the machine hits all. Each process measures the matmul peak of
 this machine too, which utilisation refers to. Time to a loss: nanoGPT's own train.py with its CPU recipe on
-TinyShakespeare, then `wordloom pretrain` on the same characters with a third of that time and with all of it.
+TinyShakespeare, then `wenloom pretrain` on the same characters with a third of that time and with all of it.
 
     python bench/training.py speed --nanogpt ../nanoGPT [--shapes cpu 10m 124m] [--rounds 3] [--out speed.json]
     python bench/training.py loss --nanogpt ../nanoGPT [--minutes 30] [--out loss.json]
 
 Contestants of `speed`: nanogpt (as it comes: fp32, eager), nanogpt-bf16, nanogpt-bf16-compile, hf (Trainer as it
-comes), hf-bf16, hf-bf16-compile, wordloom-adamw (the optimizer of the others) and wordloom (Muon, the default).
+comes), hf-bf16, hf-bf16-compile, wenloom-adamw (the optimizer of the others) and wenloom (Muon, the default).
 The Trainer needs `pip install accelerate`.
 """
 
@@ -53,7 +53,7 @@ SHAPES = {
     "124m": Shape(50304, 12, 768, 12, 512, 2, 4),
 }
 PEERS = ["nanogpt", "nanogpt-bf16", "nanogpt-bf16-compile", "hf", "hf-bf16", "hf-bf16-compile"]
-OURS = ["wordloom-adamw", "wordloom"]
+OURS = ["wenloom-adamw", "wenloom"]
 RECIPE = ["--device=cpu", "--compile=False", "--log_interval=1", "--block_size=64", "--batch_size=12", "--n_layer=4",
           "--n_head=4", "--n_embd=128", "--max_iters=2000", "--lr_decay_iters=2000", "--dropout=0.0", "--eval_iters=20",
           "--eval_interval=2000"]  # fmt: skip
@@ -119,12 +119,12 @@ def hf_step(shape: Shape, bf16: bool, compiled: bool) -> float:
     return statistics.median(b - a for a, b in pairwise(times[2:]))
 
 
-def wordloom_step(shape: Shape, optimizer: str) -> float:
-    """The step of `wordloom pretrain`, set up and timed by the code that a run uses."""
-    from wordloom.tokens.shards import TokenStream
-    from wordloom.training.parallel import World
-    from wordloom.training.settings import ModelSettings, TrainSettings
-    from wordloom.training.setup import Corpus, set_up
+def wenloom_step(shape: Shape, optimizer: str) -> float:
+    """The step of `wenloom pretrain`, set up and timed by the code that a run uses."""
+    from wenloom.tokens.shards import TokenStream
+    from wenloom.training.parallel import World
+    from wenloom.training.settings import ModelSettings, TrainSettings
+    from wenloom.training.setup import Corpus, set_up
 
     tokens = np.random.default_rng(0).integers(0, shape.vocab_size, 2**17, dtype=np.uint32)
     corpus = Corpus(shape.vocab_size, TokenStream([tokens]), None, 0, 4.0, None, math.inf, None)
@@ -148,7 +148,7 @@ def measure_one(name: str, shape: Shape, checkout: Path) -> dict[str, float]:
     """Tokens per second of a contestant, and the matmul peaks before it."""
     import torch
 
-    from wordloom.core.hardware import matmul_peak
+    from wenloom.core.hardware import matmul_peak
 
     peak = matmul_peak("cpu", torch.bfloat16)
     kind, *modes = name.split("-")
@@ -157,7 +157,7 @@ def measure_one(name: str, shape: Shape, checkout: Path) -> dict[str, float]:
     elif kind == "hf":
         seconds = hf_step(shape, "bf16" in modes, "compile" in modes)
     else:
-        seconds = wordloom_step(shape, "adamw" if "adamw" in modes else "muon")
+        seconds = wenloom_step(shape, "adamw" if "adamw" in modes else "muon")
     peak = max(peak, matmul_peak("cpu", torch.bfloat16))
     return {"tokens_per_second": shape.batch * shape.context / seconds, "peak": peak}
 
@@ -258,9 +258,9 @@ def nanogpt_run(checkout: Path, folder: Path, text: str) -> dict[str, float]:
     return {"seconds": min(sum(times), inner), "reported_loss": reported, "loss": total / count}
 
 
-def wordloom_run(data: Path, out: Path, seconds: float) -> dict[str, Any]:
-    """`wordloom pretrain` as it comes, with a budget."""
-    command = [sys.executable, "-m", "wordloom", "pretrain", str(data), "--out", str(out), "--budget", f"{seconds:.1f}s",
+def wenloom_run(data: Path, out: Path, seconds: float) -> dict[str, Any]:
+    """`wenloom pretrain` as it comes, with a budget."""
+    command = [sys.executable, "-m", "wenloom", "pretrain", str(data), "--out", str(out), "--budget", f"{seconds:.1f}s",
                "--evaluations", "1", "--json"]  # fmt: skip
     started = time.perf_counter()
     done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
@@ -272,11 +272,11 @@ def wordloom_run(data: Path, out: Path, seconds: float) -> dict[str, Any]:
 
 
 def loss(arguments: argparse.Namespace) -> dict[str, Any]:
-    text = (importlib.resources.files("wordloom.text") / "tinyshakespeare.txt").read_text()
+    text = (importlib.resources.files("wenloom.text") / "tinyshakespeare.txt").read_text()
     with tempfile.TemporaryDirectory() as temporary:
         room = Path(temporary)
         (room / "text.txt").write_text(text)
-        prepare = [sys.executable, "-m", "wordloom", "prepare", str(room / "text.txt"), "--out", str(room / "data")]
+        prepare = [sys.executable, "-m", "wenloom", "prepare", str(room / "text.txt"), "--out", str(room / "data")]
         subprocess.run([*prepare, "--kind", "char"], check=True, capture_output=True)
         peer = nanogpt_run(arguments.nanogpt, room / "nanogpt", text)
         print(
@@ -285,10 +285,10 @@ def loss(arguments: argparse.Namespace) -> dict[str, Any]:
         runs = []
         budgets = [peer["seconds"] / 3, peer["seconds"]] + [60 * arguments.minutes] * bool(arguments.minutes)
         for number, budget in enumerate(budgets):
-            runs.append(wordloom_run(room / "data", room / f"run{number}", budget))
-            print(f"wordloom, {budget:.0f} s: {runs[-1]['loss']:.3f} after {runs[-1]['seconds']:.0f} s of training "
+            runs.append(wenloom_run(room / "data", room / f"run{number}", budget))
+            print(f"wenloom, {budget:.0f} s: {runs[-1]['loss']:.3f} after {runs[-1]['seconds']:.0f} s of training "
                   f"({runs[-1]['wall_seconds']:.0f} s with start and evaluation)")  # fmt: skip
-    return {"nanogpt": peer, "wordloom": runs}
+    return {"nanogpt": peer, "wenloom": runs}
 
 
 def main() -> None:

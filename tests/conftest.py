@@ -7,14 +7,14 @@ import pytest
 import torch
 from hypothesis import settings
 
-from wordloom.core.randomness import generator
-from wordloom.model.config import ModelConfig
-from wordloom.model.decoder import Decoder
-from wordloom.model.presets import from_scratch
-from wordloom.tokens.prepare import PrepareOptions, prepare
-from wordloom.tokens.shards import Dataset
-from wordloom.tokens.tokenizer import TextTokenizer
-from wordloom.tokens.train import train_tokenizer
+from wenloom.core.randomness import generator
+from wenloom.model.config import ModelConfig
+from wenloom.model.decoder import Decoder
+from wenloom.model.presets import from_scratch
+from wenloom.tokens.prepare import PrepareOptions, prepare
+from wenloom.tokens.shards import Dataset
+from wenloom.tokens.tokenizer import TextTokenizer
+from wenloom.tokens.train import train_tokenizer
 
 settings.register_profile("repeatable", derandomize=True, deadline=None)
 settings.load_profile("repeatable")
@@ -92,7 +92,7 @@ def decoder() -> Decoder:
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
     """The folder of public datasets, if there is one."""
-    folder = Path(os.environ.get("WORDLOOM_SHARED_DATA", Path(__file__).parents[1] / "../shared/data")).resolve()
+    folder = Path(os.environ.get("WENLOOM_SHARED_DATA", Path(__file__).parents[1] / "../shared/data")).resolve()
     if not folder.is_dir():
-        pytest.skip(f"no datasets at {folder}; set WORDLOOM_SHARED_DATA")
+        pytest.skip(f"no datasets at {folder}; set WENLOOM_SHARED_DATA")
     return folder

@@ -7,15 +7,15 @@ import pytest
 import torch
 import transformers
 
-from wordloom.checkpoint.adapter import load_adapter, with_adapter, write_adapter
-from wordloom.checkpoint.folder import load_model
-from wordloom.core.errors import CheckpointError, InputError
-from wordloom.generation.engine import Engine
-from wordloom.generation.request import GenerationRequest
-from wordloom.model.build import Model, with_classes
-from wordloom.model.encoder_decoder import EncoderDecoder
-from wordloom.model.lora import AdapterConfig, adapt, adapted_layers, merge, without_adapter
-from wordloom.model.quantize import quantize
+from wenloom.checkpoint.adapter import load_adapter, with_adapter, write_adapter
+from wenloom.checkpoint.folder import load_model
+from wenloom.core.errors import CheckpointError, InputError
+from wenloom.generation.engine import Engine
+from wenloom.generation.request import GenerationRequest
+from wenloom.model.build import Model, with_classes
+from wenloom.model.encoder_decoder import EncoderDecoder
+from wenloom.model.lora import AdapterConfig, adapt, adapted_layers, merge, without_adapter
+from wenloom.model.quantize import quantize
 
 VOCAB = 61
 CONFIGS = {
@@ -146,7 +146,7 @@ def test_what_peft_wrote_is_read_here(family: str, modules: list[str], options: 
 
 def test_only_the_adapter_learns_also_on_rounded_weights(tmp_path: Path):
     base = load_model(base_folder("llama", tmp_path / "base"))
-    from wordloom.model.decoder import Decoder
+    from wenloom.model.decoder import Decoder
 
     assert isinstance(base, Decoder)
     ours = adapt(quantize(base, 8), AdapterConfig(rank=2), torch.Generator().manual_seed(0))

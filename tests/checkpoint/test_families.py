@@ -11,9 +11,9 @@ import transformers
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from wordloom.checkpoint.families.base import ACTIVATION_NAMES
-from wordloom.checkpoint.folder import load_decoder, write_model_files
-from wordloom.core.errors import CheckpointError
+from wenloom.checkpoint.families.base import ACTIVATION_NAMES
+from wenloom.checkpoint.folder import load_decoder, write_model_files
+from wenloom.core.errors import CheckpointError
 
 TOLERANCE = 1e-4
 VOCAB = 61

@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from wordloom.checkpoint.folder import write_model_files
-from wordloom.checkpoint.hub import resolve
-from wordloom.core.errors import CheckpointError
-from wordloom.model.decoder import Decoder
-from wordloom.tokens.tokenizer import TextTokenizer
+from wenloom.checkpoint.folder import write_model_files
+from wenloom.checkpoint.hub import resolve
+from wenloom.core.errors import CheckpointError
+from wenloom.model.decoder import Decoder
+from wenloom.tokens.tokenizer import TextTokenizer
 
 
 @pytest.mark.parametrize("name", ["nowhere/at/all", "./gone", "/gone", "~/gone-too", "a b/c", ""])
@@ -97,7 +97,7 @@ def test_download_takes_safetensors_only(decoder: Decoder, tokenizer: TextTokeni
         command = [
             sys.executable,
             "-m",
-            "wordloom",
+            "wenloom",
             "generate",
             name,
             "The lamp",

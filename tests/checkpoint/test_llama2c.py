@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from wordloom.api import LanguageModel
-from wordloom.checkpoint.llama2c import read_decoder, read_tokenizer
-from wordloom.core.errors import CheckpointError
+from wenloom.api import LanguageModel
+from wenloom.checkpoint.llama2c import read_decoder, read_tokenizer
+from wenloom.core.errors import CheckpointError
 
 
 @pytest.mark.shared_data

@@ -12,10 +12,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
-from wordloom.checkpoint.folder import load_decoder, load_model, write_model_files
-from wordloom.core.errors import CheckpointError, InputError
-from wordloom.model.encoder import Encoder
-from wordloom.model.encoder_decoder import EncoderDecoder
+from wenloom.checkpoint.folder import load_decoder, load_model, write_model_files
+from wenloom.core.errors import CheckpointError, InputError
+from wenloom.model.encoder import Encoder
+from wenloom.model.encoder_decoder import EncoderDecoder
 
 TOLERANCE = 1e-4
 VOCAB, PAD = 61, 1

@@ -7,9 +7,9 @@ import pytest
 import torch
 import transformers
 
-from wordloom.checkpoint.folder import load_decoder, write_model_files
-from wordloom.core.errors import CheckpointError, InputError
-from wordloom.model.quantize import Bits, quantize
+from wenloom.checkpoint.folder import load_decoder, write_model_files
+from wenloom.core.errors import CheckpointError, InputError
+from wenloom.model.quantize import Bits, quantize
 
 from ..conftest import random_decoder, tiny_config
 

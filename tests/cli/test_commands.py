@@ -14,24 +14,24 @@ import transformers
 from ..conftest import VERSES, story
 
 
-def wordloom(
+def wenloom(
     *arguments: object, stdin: str | bytes = b"", cwd: Path | None = None, **environment: str
 ) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "wordloom", *map(str, arguments)]
+    command = [sys.executable, "-m", "wenloom", *map(str, arguments)]
     data = stdin.encode() if isinstance(stdin, str) else stdin
     done = subprocess.run(command, input=data, capture_output=True, cwd=cwd, env=os.environ | environment, check=False)
     return subprocess.CompletedProcess(command, done.returncode, done.stdout.decode(), done.stderr.decode())
 
 
 def good(*arguments: object, **more: object) -> str:
-    done = wordloom(*arguments, **more)  # pyright: ignore[reportArgumentType]
+    done = wenloom(*arguments, **more)  # pyright: ignore[reportArgumentType]
     assert done.returncode == 0, done.stderr
     return done.stdout
 
 
 def bad(*arguments: object, **more: object) -> str:
     """The one sentence that wrong input gets, with exit code 2 and no traceback."""
-    done = wordloom(*arguments, **more)  # pyright: ignore[reportArgumentType]
+    done = wenloom(*arguments, **more)  # pyright: ignore[reportArgumentType]
     assert done.returncode == 2, (done.stdout, done.stderr)
     assert "Traceback" not in done.stderr and done.stdout == ""
     return done.stderr
@@ -69,13 +69,13 @@ def test_help_of_every_command_teaches():
     for command in (["prepare"], ["plan"], ["pretrain"], ["generate"], ["next"], ["score"], ["info"], ["tokenizer", "train"],
                     ["tokenizer", "report"], ["import", "llama2c"]):  # fmt: skip
         text = good(*command, "--help")
-        assert f"wordloom {' '.join(command)} " in text and "--json" in text
+        assert f"wenloom {' '.join(command)} " in text and "--json" in text
 
 
 def test_help_and_import_load_no_torch():
-    code = "import sys; sys.argv = ['wordloom', '--help']\nfrom wordloom.cli.app import main\ntry: main()\nexcept SystemExit: pass\nassert 'torch' not in sys.modules and 'numpy' not in sys.modules"
+    code = "import sys; sys.argv = ['wenloom', '--help']\nfrom wenloom.cli.app import main\ntry: main()\nexcept SystemExit: pass\nassert 'torch' not in sys.modules and 'numpy' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
-    subprocess.run([sys.executable, "-c", "import wordloom, sys; assert 'torch' not in sys.modules"], check=True)
+    subprocess.run([sys.executable, "-c", "import wenloom, sys; assert 'torch' not in sys.modules"], check=True)
 
 
 def test_prepare_says_what_it_did_and_does_nothing_twice(work: Path):
@@ -206,7 +206,7 @@ def test_settings_from_a_file_lose_against_flags(work: Path):
 
 
 def test_control_c_saves_and_says_how_to_go_on(work: Path):
-    command = [sys.executable, "-m", "wordloom", "pretrain", "corpus", "--out", "stopped", "--steps", "100000", "--width", "32",
+    command = [sys.executable, "-m", "wenloom", "pretrain", "corpus", "--out", "stopped", "--steps", "100000", "--width", "32",
                "--heads", "2", "--context", "32"]  # fmt: skip
     process = subprocess.Popen(command, cwd=work, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     log = work / "stopped" / "metrics.jsonl"
@@ -214,7 +214,7 @@ def test_control_c_saves_and_says_how_to_go_on(work: Path):
         time.sleep(0.05)  # waiting for a state, not for time to pass
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=60)
-    assert process.returncode == 130 and "wordloom pretrain --resume stopped" in errors and "Traceback" not in errors
+    assert process.returncode == 130 and "wenloom pretrain --resume stopped" in errors and "Traceback" not in errors
     assert good("generate", "stopped", "The", "--max-new-tokens", 3, cwd=work)
     assert "unfinished" in good("info", "stopped", cwd=work)
 
@@ -222,7 +222,7 @@ def test_control_c_saves_and_says_how_to_go_on(work: Path):
 def test_quickstart_runs_and_runs_again(tmp_path: Path):
     first = json.loads(good("quickstart", "--steps", 4, "--json", cwd=tmp_path))
     assert first["validation"]["nats_per_character"] < 4 and first["validation"]["characters"] == 111_540
-    again = wordloom("quickstart", "--steps", 4, cwd=tmp_path)
+    again = wenloom("quickstart", "--steps", 4, cwd=tmp_path)
     assert again.returncode == 0 and "trained already" in again.stderr and "Try next" in again.stdout
     page = (tmp_path / "runs/quickstart/report.html").read_text(encoding="utf-8")
     assert "ROMEO:" in page and "To be or not to" in page and "Go on" in page
@@ -269,7 +269,7 @@ def test_standard_input_that_is_no_text(work: Path):
 def test_control_c_while_preparing_says_so_and_leaves_nothing(work: Path):
     (work / "pipe.txt").unlink(missing_ok=True)
     os.mkfifo(work / "pipe.txt")  # reading it waits for a writer, so the command is surely at work
-    command = [sys.executable, "-m", "wordloom", "prepare", "pipe.txt", "--out", "never"]
+    command = [sys.executable, "-m", "wenloom", "prepare", "pipe.txt", "--out", "never"]
     process = subprocess.Popen(
         command, cwd=work, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a suite in the background ignores Ctrl-C
@@ -277,7 +277,7 @@ def test_control_c_while_preparing_says_so_and_leaves_nothing(work: Path):
     with (work / "pipe.txt").open("wb"):  # opens only once the command reads
         process.send_signal(signal.SIGINT)
         output, errors = process.communicate(timeout=60)
-    assert process.returncode == 130 and errors.strip() == "wordloom: stopped." and output == ""
+    assert process.returncode == 130 and errors.strip() == "wenloom: stopped." and output == ""
     assert not (work / "never").exists() and not list(work.glob(".never*"))
 
 
@@ -298,7 +298,7 @@ def test_runs_are_compared_on_one_page(work: Path):
 
 
 def test_two_processes_train_and_one_speaks(work: Path):
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m", "wordloom",
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m", "wenloom",
                "pretrain", "corpus", "--out", "two", "--steps", "4", "--layers", "1", "--width", "32", "--json"]  # fmt: skip
     done = subprocess.run(command, cwd=work, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
@@ -315,7 +315,7 @@ def test_what_a_machine_lacks_costs_a_line(work: Path, tmp_path: Path):
         "HOME": str(home),
         "TORCHINDUCTOR_CACHE_DIR": str(tmp_path / "new"),
     }
-    command = [sys.executable, "-m", "wordloom", "pretrain", "corpus", "--out", str(tmp_path / "run"), "--steps", "4",
+    command = [sys.executable, "-m", "wenloom", "pretrain", "corpus", "--out", str(tmp_path / "run"), "--steps", "4",
                "--layers", "1", "--width", "32", "--compile", "on"]  # fmt: skip
     done = subprocess.run(command, cwd=work, capture_output=True, text=True, timeout=120, env={**os.environ, **lacking})
     assert done.returncode == 0 and "Traceback" not in done.stderr, done.stderr

@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from wordloom.checkpoint.folder import write_model_files
-from wordloom.tokens.tokenizer import TextTokenizer
+from wenloom.checkpoint.folder import write_model_files
+from wenloom.tokens.tokenizer import TextTokenizer
 
 from ..conftest import VERSES, random_decoder, tiny_config
-from .test_commands import bad, good, wordloom
+from .test_commands import bad, good, wenloom
 
 
 @pytest.fixture
@@ -31,8 +31,8 @@ def work(tmp_path: Path, tokenizer: TextTokenizer, monkeypatch: pytest.MonkeyPat
             "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in lines), encoding="utf-8"
         )
     (tmp_path / "text.txt").write_text("\n".join(VERSES), encoding="utf-8")
-    monkeypatch.setenv("WORDLOOM_RESULTS", str(tmp_path / "results.sqlite"))
-    monkeypatch.setenv("WORDLOOM_DATA", str(tmp_path))
+    monkeypatch.setenv("WENLOOM_RESULTS", str(tmp_path / "results.sqlite"))
+    monkeypatch.setenv("WENLOOM_DATA", str(tmp_path))
     return tmp_path
 
 
@@ -142,5 +142,5 @@ def test_signatures_side_by_side():
 def test_the_doctor():
     found = json.loads(good("doctor", "--json"))
     assert all(each["state"] != "wrong" for each in found)
-    without = wordloom("doctor", CC="/bin/false", XDG_CACHE_HOME="/dev/null/no")
+    without = wenloom("doctor", CC="/bin/false", XDG_CACHE_HOME="/dev/null/no")
     assert without.returncode == 0 and "no C compiler" in without.stdout

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from wordloom.core.errors import WordloomError
-from wordloom.core.files import folder_aside, publish, write_atomically
-from wordloom.core.randomness import derive_seed, generator
+from wenloom.core.errors import WenloomError
+from wenloom.core.files import folder_aside, publish, write_atomically
+from wenloom.core.randomness import derive_seed, generator
 
 
 def names(folder: Path) -> list[str]:
@@ -33,10 +33,10 @@ def test_a_disk_that_refuses_is_one_sentence(tmp_path: Path, monkeypatch: pytest
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("os.fsync", full)
-    with pytest.raises(WordloomError, match=r"a: could not be written \(no space left on device\)"):
+    with pytest.raises(WenloomError, match=r"a: could not be written \(no space left on device\)"):
         write_atomically(tmp_path / "a", "new")
     assert (tmp_path / "a").read_text() == "old" and names(tmp_path) == ["a"]
-    with pytest.raises(WordloomError, match="could not be written"):
+    with pytest.raises(WenloomError, match="could not be written"):
         write_atomically(tmp_path / "a" / "b", "new")
 
 

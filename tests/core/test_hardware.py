@@ -2,8 +2,8 @@
 
 import pytest
 
-from wordloom.core import hardware
-from wordloom.core.errors import InputError
+from wenloom.core import hardware
+from wenloom.core.errors import InputError
 
 
 def test_the_processor_is_always_there():

@@ -6,8 +6,8 @@ import mmap
 import pytest
 import torch
 
-from wordloom.core.hardware import memory_used
-from wordloom.core.memory import LargePages
+from wenloom.core.hardware import memory_used
+from wenloom.core.memory import LargePages
 
 CPU = torch.device("cpu")
 

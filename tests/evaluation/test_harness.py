@@ -1,21 +1,21 @@
-"""lm-evaluation-harness with a Wordloom model, with the same model through transformers, and our own figures: all agree."""
+"""lm-evaluation-harness with a Wenloom model, with the same model through transformers, and our own figures: all agree."""
 
 import json
 from pathlib import Path
 
 import pytest
 
-pytest.importorskip("lm_eval", reason="pip install 'wordloom[harness]'")
+pytest.importorskip("lm_eval", reason="pip install 'wenloom[harness]'")
 import lm_eval
 from lm_eval.models.huggingface import HFLM
 from lm_eval.tasks import TaskManager
 
-import wordloom
-from wordloom.checkpoint.folder import write_model_files
-from wordloom.evaluation.choice import Question, answer_all, choice_perplexity, greedy_accuracy
-from wordloom.evaluation.harness import HarnessModel
-from wordloom.evaluation.suites import SUITES
-from wordloom.tokens.tokenizer import TextTokenizer
+import wenloom
+from wenloom.checkpoint.folder import write_model_files
+from wenloom.evaluation.choice import Question, answer_all, choice_perplexity, greedy_accuracy
+from wenloom.evaluation.harness import HarnessModel
+from wenloom.evaluation.suites import SUITES
+from wenloom.tokens.tokenizer import TextTokenizer
 
 from ..conftest import random_decoder, tiny_config
 
@@ -65,7 +65,7 @@ def test_figures_agree(shared_data: Path, tokenizer: TextTokenizer, tmp_path: Pa
         rows = suite.questions(suite.find(shared_data))
         questions[name] = rows[:: len(rows) // N][:N]
     write_tasks(tmp_path, questions)
-    model = wordloom.load(folder)
+    model = wenloom.load(folder)
     ours = {name: answer_all(model.decoder, model.tokenizer, rows) for name, rows in questions.items()}
     manager = TaskManager(include_path=str(tmp_path), include_defaults=False)
     for judge in (

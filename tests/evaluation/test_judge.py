@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from wordloom.core.errors import InputError, WordloomError
-from wordloom.evaluation.judge import Judge, win_rate
+from wenloom.core.errors import InputError, WenloomError
+from wenloom.evaluation.judge import Judge, win_rate
 
 
 class Endpoint(BaseHTTPRequestHandler):
@@ -57,11 +57,11 @@ def test_only_verdicts_that_survive_the_swap_count(url: str, monkeypatch: pytest
 
 def test_an_endpoint_that_fails(url: str, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
-    with pytest.raises(WordloomError, match="401"):
+    with pytest.raises(WenloomError, match="401"):
         Judge("m", url).ask("x")
-    with pytest.raises(WordloomError, match="no chat completion"):
+    with pytest.raises(WenloomError, match="no chat completion"):
         Judge("broken", url).ask("x")
-    with pytest.raises(WordloomError, match="cannot be reached"):
+    with pytest.raises(WenloomError, match="cannot be reached"):
         Judge("m", "http://127.0.0.1:9").ask("x")
     with pytest.raises(InputError, match="http://"):
         Judge("m", "file:///etc/passwd").ask("x")

@@ -8,11 +8,11 @@ import torch
 import transformers
 from tokenizers import Tokenizer, models, pre_tokenizers
 
-from wordloom.checkpoint.folder import write_model_files
-from wordloom.evaluation.choice import Question, answer_all
-from wordloom.evaluation.likelihood import Row, continuation_row, likelihoods, tokens_before
-from wordloom.model.config import Rope
-from wordloom.tokens.tokenizer import TextTokenizer
+from wenloom.checkpoint.folder import write_model_files
+from wenloom.evaluation.choice import Question, answer_all
+from wenloom.evaluation.likelihood import Row, continuation_row, likelihoods, tokens_before
+from wenloom.model.config import Rope
+from wenloom.tokens.tokenizer import TextTokenizer
 
 from ..conftest import VERSES, random_decoder, tiny_config
 

@@ -15,17 +15,17 @@ from hypothesis import strategies as st
 from nltk.stem.porter import PorterStemmer
 from rouge_score.rouge_scorer import RougeScorer
 
-from wordloom.core.errors import InputError
-from wordloom.evaluation.evaluate import OverlapOptions, compare
-from wordloom.evaluation.overlap import (
+from wenloom.core.errors import InputError
+from wenloom.evaluation.evaluate import OverlapOptions, compare
+from wenloom.evaluation.overlap import (
     answers,
     error_rate,
     rouge,
     sacrebleu_score,
 )
-from wordloom.evaluation.rouge import ROUGE, RougeOptions
-from wordloom.evaluation.stem import stem
-from wordloom.evaluation.words import looks_unspaced, words_of  # fmt: skip
+from wenloom.evaluation.rouge import ROUGE, RougeOptions
+from wenloom.evaluation.stem import stem
+from wenloom.evaluation.words import looks_unspaced, words_of  # fmt: skip
 
 WORDS = st.lists(
     st.sampled_from(

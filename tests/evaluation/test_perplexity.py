@@ -13,13 +13,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tokenizers import Tokenizer
 
-import wordloom
-from wordloom.checkpoint.folder import write_model_files
-from wordloom.core.errors import InputError
-from wordloom.evaluation.options import Convention
-from wordloom.evaluation.perplexity import detokenized, measure, score, windows
-from wordloom.model.decoder import Decoder
-from wordloom.tokens.tokenizer import TextTokenizer
+import wenloom
+from wenloom.checkpoint.folder import write_model_files
+from wenloom.core.errors import InputError
+from wenloom.evaluation.options import Convention
+from wenloom.evaluation.perplexity import detokenized, measure, score, windows
+from wenloom.model.decoder import Decoder
+from wenloom.tokens.tokenizer import TextTokenizer
 
 from ..conftest import VERSES
 
@@ -47,7 +47,7 @@ def oracle(folder: Path, tokens: list[int], context: int, stride: int) -> list[f
 @pytest.mark.parametrize("stride", [None, 1, 5, 32])
 @pytest.mark.parametrize("text", [VERSES[0], VERSES[3], " ".join(VERSES) * 2])
 def test_score_is_the_sum_of_log_softmax(text: str, stride: int | None, folder: Path):
-    model = wordloom.load(folder)
+    model = wenloom.load(folder)
     score = model.score(text, stride)
     tokens = [0, *model.tokenizer.encode(text)]
     expected = oracle(folder, tokens, 32, 16 if stride is None else stride)
@@ -59,7 +59,7 @@ def test_score_is_the_sum_of_log_softmax(text: str, stride: int | None, folder: 
 
 
 def test_without_bos_the_first_token_is_only_context(folder: Path):
-    model = wordloom.load(folder)
+    model = wenloom.load(folder)
     score = model.score("春眠不觉晓", bos=False)
     ids = model.tokenizer.encode("春眠不觉晓")
     assert score.log_probabilities == pytest.approx(oracle(folder, ids, 32, 16), abs=1e-4)
@@ -68,7 +68,7 @@ def test_without_bos_the_first_token_is_only_context(folder: Path):
 
 
 def test_what_cannot_be_scored(folder: Path):
-    model = wordloom.load(folder)
+    model = wenloom.load(folder)
     with pytest.raises(InputError, match="empty"):
         model.score("")
     with pytest.raises(InputError, match="--stride 33"):
@@ -113,7 +113,7 @@ def by_blocks(folder: Path, tokens: list[int], limit: int, stride: int) -> list[
 def test_every_convention_equals_float64(
     join: str, context: int | None, stride: int | None, windows_kind: str, bos: bool, folder: Path
 ):
-    model = wordloom.load(folder)
+    model = wenloom.load(folder)
     convention = Convention(join, "none", context, stride, bos, windows_kind, "scored")  # pyright: ignore
     found = measure(model.decoder, model.tokenizer, ARTICLES, convention)
     texts = {
@@ -139,7 +139,7 @@ def test_every_convention_equals_float64(
 
 @pytest.mark.parametrize("denominator", ["scored", "original", "harness"])
 def test_denominators(denominator: str, folder: Path):
-    model = wordloom.load(folder)
+    model = wenloom.load(folder)
     convention = Convention("articles", "wikitext", denominator=denominator)  # pyright: ignore[reportArgumentType]
     found = measure(model.decoder, model.tokenizer, ARTICLES, convention)
     pages = [each for each in re.split(r"(?m)^(?= = [^=\n].* = $)", ARTICLES) if each.strip()]
@@ -156,16 +156,14 @@ def test_denominators(denominator: str, folder: Path):
 
 
 def test_detokenized_is_what_the_harness_scores():
-    harness = pytest.importorskip(
-        "lm_eval.tasks.wikitext.preprocess_wikitext", reason="pip install 'wordloom[harness]'"
-    )
+    harness = pytest.importorskip("lm_eval.tasks.wikitext.preprocess_wikitext", reason="pip install 'wenloom[harness]'")
     for page in (ARTICLES, ARTICLES * 2, "x ' y ' z = = = = N ° C ( a ( b ) c ) [ d ] { e } ! ? \n \n"):
         assert detokenized(page) == harness.wikitext_detokenizer({"page": page})
 
 
 def test_bits_per_byte_does_not_depend_on_names_of_tokens(folder: Path, tmp_path_factory: pytest.TempPathFactory):
     """Another numbering of the vocabulary, with the embedding's rows moved along, is the same model."""
-    model = wordloom.load(folder)
+    model = wenloom.load(folder)
     size = model.tokenizer.vocab_size
     order = torch.randperm(size, generator=torch.Generator().manual_seed(3))
     spec = json.loads(model.tokenizer.backend.to_str())
@@ -197,7 +195,7 @@ def test_windows_score_each_token_once_and_within_the_context(limit: int, stride
 
 def test_bits_per_byte_does_not_depend_on_chunks_where_all_is_in_sight(folder: Path):
     """A text that fits into the context: every stride, and either way of cutting windows, sees the same."""
-    model = wordloom.load(folder)
+    model = wenloom.load(folder)
     text = VERSES[4][:20]
     assert len(model.tokenizer.encode(text)) < 31
     whole = measure(model.decoder, model.tokenizer, text, Convention()).figures()["bits_per_byte"]

@@ -4,9 +4,9 @@ import time
 
 import pytest
 
-from wordloom.core.errors import InputError
-from wordloom.evaluation.programs import Problem, cut_to_program, final_number, is_right, pass_at_k
-from wordloom.evaluation.sandbox import Limits, run_program
+from wenloom.core.errors import InputError
+from wenloom.evaluation.programs import Problem, cut_to_program, final_number, is_right, pass_at_k
+from wenloom.evaluation.sandbox import Limits, run_program
 
 
 def test_a_right_program_passes_and_a_wrong_one_fails():
@@ -25,8 +25,8 @@ HOSTILE = {
     "fills the disk": "with open('big', 'wb') as f:\n    while True: f.write(bytes(10**6))",
     "many files": "for i in range(10**6): open(f'f{i}', 'w').close()",
     "fills the output": "while True: print('x' * 10**6)",
-    "writes elsewhere": "open('/tmp/wordloom-escaped', 'w').write('x')",
-    "removes elsewhere": "import os\nos.remove('/tmp/wordloom-escaped')",
+    "writes elsewhere": "open('/tmp/wenloom-escaped', 'w').write('x')",
+    "removes elsewhere": "import os\nos.remove('/tmp/wenloom-escaped')",
     "network": "import socket\nsocket.create_connection(('127.0.0.1', 9), 1)",
     "ends at once": "import os\nos._exit(3)",
     "claims success": "import os\nos._exit(0)",

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from wordloom.core.errors import InputError
-from wordloom.evaluation.doctor import examine
-from wordloom.evaluation.quality import (
+from wenloom.core.errors import InputError
+from wenloom.evaluation.doctor import examine
+from wenloom.evaluation.quality import (
     CopyDetector,
     Loop,
     describe,
@@ -17,7 +17,7 @@ from wordloom.evaluation.quality import (
     unsupported,
     zipf_exponent,
 )  # fmt: skip
-from wordloom.tokens.shards import Dataset
+from wenloom.tokens.shards import Dataset
 
 from ..conftest import VERSES, story
 

@@ -14,12 +14,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import bootstrap
 
-from wordloom.core.errors import InputError
-from wordloom.evaluation import exchange
-from wordloom.evaluation.leaderboard import as_bibtex, as_csv, boards, write_leaderboard
-from wordloom.evaluation.results import Result, ResultsStore, published, result_of
-from wordloom.evaluation.signature import Signature, differences
-from wordloom.evaluation.significance import interval, paired
+from wenloom.core.errors import InputError
+from wenloom.evaluation import exchange
+from wenloom.evaluation.leaderboard import as_bibtex, as_csv, boards, write_leaderboard
+from wenloom.evaluation.results import Result, ResultsStore, published, result_of
+from wenloom.evaluation.signature import Signature, differences
+from wenloom.evaluation.significance import interval, paired
 
 OWN = Result(
     "grammar", "BLiMP", "acc", 71.5, "runs/mine", "acc|norm:raw|n:67000|version:1", 71.2, 71.9, 67000, date="2026-11-23"

@@ -4,10 +4,10 @@ import asyncio
 
 import pytest
 
-from wordloom.core.errors import InputError
-from wordloom.generation.background import BackgroundEngine
-from wordloom.generation.engine import Engine
-from wordloom.generation.request import GenerationRequest
+from wenloom.core.errors import InputError
+from wenloom.generation.background import BackgroundEngine
+from wenloom.generation.engine import Engine
+from wenloom.generation.request import GenerationRequest
 
 from ..conftest import random_decoder, tiny_config
 

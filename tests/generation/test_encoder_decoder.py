@@ -6,11 +6,11 @@ import pytest
 import torch
 import transformers
 
-from wordloom.checkpoint.folder import load_model
-from wordloom.core.errors import InputError
-from wordloom.generation.engine import Engine
-from wordloom.generation.request import GenerationRequest
-from wordloom.model.encoder_decoder import EncoderDecoder
+from wenloom.checkpoint.folder import load_model
+from wenloom.core.errors import InputError
+from wenloom.generation.engine import Engine
+from wenloom.generation.request import GenerationRequest
+from wenloom.model.encoder_decoder import EncoderDecoder
 
 VOCAB = 61
 SOURCES = [[5, 6, 7, 8, 2], [9, 2], [11, 30, 4, 17, 22, 45, 3, 2], [8, 8, 8, 2]]

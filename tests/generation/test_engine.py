@@ -11,14 +11,14 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from wordloom.core.errors import InputError
-from wordloom.generation.engine import Engine
-from wordloom.generation.jobs import Continuation
-from wordloom.generation.request import GenerationRequest
-from wordloom.generation.window import window_start
-from wordloom.model.config import Rope
-from wordloom.model.decoder import Decoder
-from wordloom.tokens.tokenizer import TextTokenizer
+from wenloom.core.errors import InputError
+from wenloom.generation.engine import Engine
+from wenloom.generation.jobs import Continuation
+from wenloom.generation.request import GenerationRequest
+from wenloom.generation.window import window_start
+from wenloom.model.config import Rope
+from wenloom.model.decoder import Decoder
+from wenloom.tokens.tokenizer import TextTokenizer
 
 from ..conftest import random_decoder, tiny_config
 

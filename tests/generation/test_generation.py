@@ -8,14 +8,14 @@ import transformers
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import wordloom
-from wordloom.api import CausalLM, LanguageModel
-from wordloom.checkpoint.folder import write_model_files
-from wordloom.core.errors import InputError
-from wordloom.generation.stream import TextStream
-from wordloom.model.decoder import Decoder
-from wordloom.tokens.tokenizer import TextTokenizer
-from wordloom.tokens.train import train_tokenizer
+import wenloom
+from wenloom.api import CausalLM, LanguageModel
+from wenloom.checkpoint.folder import write_model_files
+from wenloom.core.errors import InputError
+from wenloom.generation.stream import TextStream
+from wenloom.model.decoder import Decoder
+from wenloom.tokens.tokenizer import TextTokenizer
+from wenloom.tokens.train import train_tokenizer
 
 
 def pieces_of(tokenizer: TextTokenizer, prompt: list[int], tokens: list[int], stop: tuple[str, ...]) -> list[str]:
@@ -53,7 +53,7 @@ def folder(decoder: Decoder, tokenizer: TextTokenizer, tmp_path: Path) -> Path:
 
 
 def test_language_model_from_python(folder: Path):
-    model = wordloom.load(folder)
+    model = wenloom.load(folder)
     assert isinstance(model, LanguageModel)
     text = model.generate("The lamp", max_new_tokens=12, seed=1)
     assert (
@@ -70,8 +70,8 @@ def test_language_model_from_python(folder: Path):
 
 def test_transformers_snippet(folder: Path):
     """What a transformers user would type."""
-    tokenizer = wordloom.AutoTokenizer.from_pretrained(folder)
-    model = wordloom.AutoModelForCausalLM.from_pretrained(str(folder), torch_dtype="auto")
+    tokenizer = wenloom.AutoTokenizer.from_pretrained(folder)
+    model = wenloom.AutoModelForCausalLM.from_pretrained(str(folder), torch_dtype="auto")
     theirs = transformers.AutoModelForCausalLM.from_pretrained(folder)
     assert isinstance(model, CausalLM) and model.num_parameters() == theirs.num_parameters()
     ids = tokenizer.encode("The lamp was lit", return_tensors="pt")
@@ -105,13 +105,13 @@ def test_transformers_snippet(folder: Path):
 
 def test_generation_config_gives_defaults(folder: Path):
     (folder / "generation_config.json").write_text('{"max_new_tokens": 5, "eos_token_id": [0, 399]}')
-    model = wordloom.AutoModelForCausalLM.from_pretrained(folder)
+    model = wenloom.AutoModelForCausalLM.from_pretrained(folder)
     assert model.config.eos_token_ids == (0, 399)
     assert model.generate(torch.tensor([[5, 6, 7]])).shape[1] <= 8
 
 
 def test_saved_again_and_read_by_transformers(folder: Path, tmp_path: Path):
-    model = wordloom.AutoModelForCausalLM.from_pretrained(folder)
+    model = wenloom.AutoModelForCausalLM.from_pretrained(folder)
     (tmp_path / "again").mkdir()
     (tmp_path / "again" / "notes.txt").write_text("mine")
     model.save_pretrained(tmp_path / "again")
@@ -127,8 +127,8 @@ def test_saved_again_and_read_by_transformers(folder: Path, tmp_path: Path):
 
 
 def test_the_snippet_that_transformers_refuses(folder: Path, capsys: pytest.CaptureFixture[str]):
-    tokenizer = wordloom.AutoTokenizer.from_pretrained(folder)
-    model = wordloom.AutoModelForCausalLM.from_pretrained(folder)
+    tokenizer = wenloom.AutoTokenizer.from_pretrained(folder)
+    model = wenloom.AutoModelForCausalLM.from_pretrained(folder)
     ids = tokenizer.encode("The lamp was lit", return_tensors="pt")
     out = model.generate(
         input_ids=ids, max_length=50, num_return_sequences=3, no_repeat_ngram_size=2, early_stopping=True
@@ -143,15 +143,15 @@ def test_the_snippet_that_transformers_refuses(folder: Path, capsys: pytest.Capt
 def test_unknown_defaults_of_a_model_are_said(folder: Path, capsys: pytest.CaptureFixture[str]):
     (folder / "generation_config.json").write_text('{"max_new_tokens": 5, "repetition_penalty": 1.5, "sorcery": 2}')
     ids = torch.tensor([[5, 6, 7]])
-    out = wordloom.AutoModelForCausalLM.from_pretrained(folder).generate(ids, eos_token_id=[])
+    out = wenloom.AutoModelForCausalLM.from_pretrained(folder).generate(ids, eos_token_id=[])
     assert "sorcery" in capsys.readouterr().err
     (folder / "generation_config.json").write_text("{}")
-    plain = wordloom.AutoModelForCausalLM.from_pretrained(folder)
+    plain = wenloom.AutoModelForCausalLM.from_pretrained(folder)
     assert out.equal(plain.generate(ids, max_new_tokens=5, repetition_penalty=1.5, eos_token_id=[]))
 
 
 def test_many_prompts_side_by_side(folder: Path):
-    model = wordloom.load(folder)
+    model = wenloom.load(folder)
     options = dict(max_new_tokens=9, seed=4, num_return_sequences=2, logprobs=3)
     found = model.complete(["The lamp", "春眠不觉晓", ""], **options)
     assert [len(each) for each in found] == [2, 2, 2]

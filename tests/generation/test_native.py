@@ -11,12 +11,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from wordloom.generation import native
-from wordloom.generation.native import NativeStep
-from wordloom.model.cache import Segment, SlotBatch, Slots
-from wordloom.model.config import ModelConfig, Rope
-from wordloom.model.decoder import Decoder
-from wordloom.model.quantize import QuantizedLinear, quantize, rounded
+from wenloom.generation import native
+from wenloom.generation.native import NativeStep
+from wenloom.model.cache import Segment, SlotBatch, Slots
+from wenloom.model.config import ModelConfig, Rope
+from wenloom.model.decoder import Decoder
+from wenloom.model.quantize import QuantizedLinear, quantize, rounded
 
 from ..conftest import random_decoder, tiny_config
 
@@ -104,7 +104,7 @@ def other_processor(request: pytest.FixtureRequest, tmp_path_factory: pytest.Tem
     compiled()
     if platform.machine() != "x86_64":
         pytest.skip("builds for other x86 processors")
-    source, built = files("wordloom.generation") / "step.c", tmp_path_factory.mktemp("built") / "step.so"
+    source, built = files("wenloom.generation") / "step.c", tmp_path_factory.mktemp("built") / "step.so"
     flags = [*native._FLAGS, "-w", f"-march={request.param}"]
     subprocess.run([*native.compiler(), *flags, "-o", str(built), str(source), "-lm"], check=True)
     return ctypes.CDLL(str(built))
@@ -150,9 +150,9 @@ def test_models_that_it_does_not_compute_are_left_to_pytorch():
 def test_without_a_compiler_it_writes_all_the_same(tmp_path: Path):
     code = """if True:
         from tests.conftest import random_decoder, tiny_config
-        from wordloom.generation import native
-        from wordloom.generation.engine import Engine
-        from wordloom.generation.request import GenerationRequest
+        from wenloom.generation import native
+        from wenloom.generation.engine import Engine
+        from wenloom.generation.request import GenerationRequest
         assert native.library(wait=True) is None
         engine = Engine(random_decoder(tiny_config()))
         job = engine.submit([5, 6, 7], GenerationRequest(max_new_tokens=12, do_sample=False, eos_token_id=()))

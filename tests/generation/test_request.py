@@ -2,8 +2,8 @@
 
 import pytest
 
-from wordloom.core.errors import InputError
-from wordloom.generation.request import GenerationRequest, request_from
+from wenloom.core.errors import InputError
+from wenloom.generation.request import GenerationRequest, request_from
 
 
 @pytest.mark.parametrize(

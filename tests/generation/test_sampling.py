@@ -7,9 +7,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from wordloom.core.randomness import uniforms
-from wordloom.generation.request import GenerationRequest
-from wordloom.generation.sampling import Mirostat, candidates, draw
+from wenloom.core.randomness import uniforms
+from wenloom.generation.request import GenerationRequest
+from wenloom.generation.sampling import Mirostat, candidates, draw
 
 
 def softmax(x: np.ndarray) -> np.ndarray:

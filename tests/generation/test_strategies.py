@@ -12,15 +12,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional as F
 
-from wordloom.api import CausalLM, LanguageModel
-from wordloom.checkpoint.folder import write_model_files
-from wordloom.core.errors import InputError
-from wordloom.generation.engine import Engine
-from wordloom.generation.request import GenerationRequest, request_from
-from wordloom.generation.speculative import looked_up
-from wordloom.generation.watermark import detect
-from wordloom.model.decoder import Decoder
-from wordloom.tokens.tokenizer import TextTokenizer
+from wenloom.api import CausalLM, LanguageModel
+from wenloom.checkpoint.folder import write_model_files
+from wenloom.core.errors import InputError
+from wenloom.generation.engine import Engine
+from wenloom.generation.request import GenerationRequest, request_from
+from wenloom.generation.speculative import looked_up
+from wenloom.generation.watermark import detect
+from wenloom.model.decoder import Decoder
+from wenloom.tokens.tokenizer import TextTokenizer
 
 from ..conftest import random_decoder, tiny_config
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from wordloom.generation import threads
-from wordloom.generation.threads import Cores, ThreadChoice, ThreadChoices
+from wenloom.generation import threads
+from wenloom.generation.threads import Cores, ThreadChoice, ThreadChoices
 
 
 def run(choice: ThreadChoice, steps: int, seconds: Callable[[int], float]) -> list[int]:

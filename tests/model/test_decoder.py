@@ -5,13 +5,13 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from wordloom.core.errors import InputError
-from wordloom.model.attention import visible_keys
-from wordloom.model.cache import KVCache
-from wordloom.model.config import ModelConfig, Rope
-from wordloom.model.decoder import Decoder
-from wordloom.model.packed import packed
-from wordloom.model.presets import from_scratch
+from wenloom.core.errors import InputError
+from wenloom.model.attention import visible_keys
+from wenloom.model.cache import KVCache
+from wenloom.model.config import ModelConfig, Rope
+from wenloom.model.decoder import Decoder
+from wenloom.model.packed import packed
+from wenloom.model.presets import from_scratch
 
 from ..conftest import random_decoder, tiny_config
 

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from wordloom.core.randomness import derive_seed
-from wordloom.model.dropout import Dropout, keep
+from wenloom.core.randomness import derive_seed
+from wenloom.model.dropout import Dropout, keep
 
 
 def keys(count: int) -> torch.Tensor:

@@ -7,15 +7,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wordloom.checkpoint.folder import load_model
-from wordloom.core.errors import InputError
-from wordloom.model.encoder_decoder import EncoderDecoder
-from wordloom.tasks.augment import Noise
-from wordloom.tasks.denoising import SpanCorruption, sentinel
-from wordloom.tasks.finetune import finetune
-from wordloom.tasks.settings import DataSettings, FreshSettings, LearningSettings
-from wordloom.tokens.tokenizer import TextTokenizer
-from wordloom.training.settings import TrainSettings
+from wenloom.checkpoint.folder import load_model
+from wenloom.core.errors import InputError
+from wenloom.model.encoder_decoder import EncoderDecoder
+from wenloom.tasks.augment import Noise
+from wenloom.tasks.denoising import SpanCorruption, sentinel
+from wenloom.tasks.finetune import finetune
+from wenloom.tasks.settings import DataSettings, FreshSettings, LearningSettings
+from wenloom.tokens.tokenizer import TextTokenizer
+from wenloom.training.settings import TrainSettings
 
 SENTINELS, FIRST, END = list(range(1000, 1100)), 1, 2
 FRESH = FreshSettings(layers=1, width=32, heads=2, vocab_size=270)
@@ -98,7 +98,7 @@ def test_extra_examples_are_learned_from_and_never_held_out(tmp_path: Path, caps
     result = finetune(
         "translation", tmp_path / "run", None, data, FRESH, LearningSettings(noise=0.1, deletion=0.1), training
     )
-    from wordloom.training.state import read_run
+    from wenloom.training.state import read_run
 
     table = read_run(result.run.folder)["data"]
     assert (table["train_examples"], table["validation_examples"]) == (98 + 298, 2)

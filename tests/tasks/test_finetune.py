@@ -11,29 +11,29 @@ import pytest
 import torch
 import transformers
 
-from wordloom.api import AutoTokenizer
-from wordloom.checkpoint.folder import load_decoder, load_model, write_model_files
-from wordloom.cli.app import build_app
-from wordloom.core.errors import InputError
-from wordloom.core.randomness import generator
-from wordloom.model.decoder import Decoder
-from wordloom.model.encoder import Encoder
-from wordloom.model.lora import adapted_layers
-from wordloom.model.presets import from_scratch
-from wordloom.tasks.apply import PairWriter
-from wordloom.tasks.chat_work import PreferenceWork
-from wordloom.tasks.finetune import finetune, resume
-from wordloom.tasks.labels import classify
-from wordloom.tasks.messages import ChatEncoder
-from wordloom.tasks.pairs import TRANSLATION, bounds
-from wordloom.tasks.settings import DataSettings, FreshSettings, LearningSettings
-from wordloom.tokens.chat import PLAIN_TEMPLATE, Message
-from wordloom.tokens.tokenizer import TextTokenizer
-from wordloom.tokens.train import train_tokenizer
-from wordloom.training.examples import Examples, collated
-from wordloom.training.interrupt import Interrupted
-from wordloom.training.objectives import CausalObjective
-from wordloom.training.settings import TrainSettings
+from wenloom.api import AutoTokenizer
+from wenloom.checkpoint.folder import load_decoder, load_model, write_model_files
+from wenloom.cli.app import build_app
+from wenloom.core.errors import InputError
+from wenloom.core.randomness import generator
+from wenloom.model.decoder import Decoder
+from wenloom.model.encoder import Encoder
+from wenloom.model.lora import adapted_layers
+from wenloom.model.presets import from_scratch
+from wenloom.tasks.apply import PairWriter
+from wenloom.tasks.chat_work import PreferenceWork
+from wenloom.tasks.finetune import finetune, resume
+from wenloom.tasks.labels import classify
+from wenloom.tasks.messages import ChatEncoder
+from wenloom.tasks.pairs import TRANSLATION, bounds
+from wenloom.tasks.settings import DataSettings, FreshSettings, LearningSettings
+from wenloom.tokens.chat import PLAIN_TEMPLATE, Message
+from wenloom.tokens.tokenizer import TextTokenizer
+from wenloom.tokens.train import train_tokenizer
+from wenloom.training.examples import Examples, collated
+from wenloom.training.interrupt import Interrupted
+from wenloom.training.objectives import CausalObjective
+from wenloom.training.settings import TrainSettings
 
 WORDS = {"red": "rot", "green": "grün", "blue": "blau", "one": "eins", "two": "zwei", "dog": "Hund", "cat": "Katze"}
 SHORT = TrainSettings(steps=300, batch=16, evaluations=1, device="cpu", precision="fp32")
@@ -82,7 +82,7 @@ def test_transformers_writes_the_same(translator: Path):
 @contextmanager
 def interrupted(monkeypatch: pytest.MonkeyPatch, step: int) -> Iterator[None]:
     """A training inside is stopped before this step."""
-    from wordloom.training.learner import Learner
+    from wenloom.training.learner import Learner
 
     original, done = Learner.step, []
 
@@ -92,7 +92,7 @@ def interrupted(monkeypatch: pytest.MonkeyPatch, step: int) -> Iterator[None]:
             raise Interrupted("stopped")
         return original(self, *arguments)
 
-    monkeypatch.setattr("wordloom.training.tuning.time_steps", lambda *_: 0.01)
+    monkeypatch.setattr("wenloom.training.tuning.time_steps", lambda *_: 0.01)
     monkeypatch.setattr(Learner, "step", stopping)
     with pytest.raises(Interrupted):
         yield

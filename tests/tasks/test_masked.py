@@ -7,17 +7,17 @@ import pytest
 import torch
 import transformers
 
-from wordloom.checkpoint.folder import load_model
-from wordloom.core.errors import InputError
-from wordloom.evaluation.pseudo import pseudo_score
-from wordloom.model.encoder import Encoder
-from wordloom.tasks.finetune import finetune
-from wordloom.tasks.masked import MASK, Masking, fill, masked_tokenizer
-from wordloom.tasks.settings import DataSettings, FreshSettings, LearningSettings
-from wordloom.tokens.tokenizer import TextTokenizer
-from wordloom.tokens.train import train_tokenizer
-from wordloom.training.cross_entropy import IGNORED
-from wordloom.training.settings import TrainSettings
+from wenloom.checkpoint.folder import load_model
+from wenloom.core.errors import InputError
+from wenloom.evaluation.pseudo import pseudo_score
+from wenloom.model.encoder import Encoder
+from wenloom.tasks.finetune import finetune
+from wenloom.tasks.masked import MASK, Masking, fill, masked_tokenizer
+from wenloom.tasks.settings import DataSettings, FreshSettings, LearningSettings
+from wenloom.tokens.tokenizer import TextTokenizer
+from wenloom.tokens.train import train_tokenizer
+from wenloom.training.cross_entropy import IGNORED
+from wenloom.training.settings import TrainSettings
 
 SENTENCES = ["The dog barks loudly.", "The cat sleeps here.", "A bird sings loudly.", "Eine Katze schläft.", "狗在叫。"]
 

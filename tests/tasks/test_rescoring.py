@@ -8,13 +8,13 @@ from pathlib import Path
 import jiwer
 import pytest
 
-from wordloom.core.errors import InputError
-from wordloom.core.randomness import generator
-from wordloom.model.decoder import Decoder
-from wordloom.model.presets import from_scratch
-from wordloom.tasks.rescoring import Hypothesis, Utterance, choose, log_probabilities, read_utterances, rescore
-from wordloom.tasks.rows import Intake
-from wordloom.tokens.train import train_tokenizer
+from wenloom.core.errors import InputError
+from wenloom.core.randomness import generator
+from wenloom.model.decoder import Decoder
+from wenloom.model.presets import from_scratch
+from wenloom.tasks.rescoring import Hypothesis, Utterance, choose, log_probabilities, read_utterances, rescore
+from wenloom.tasks.rows import Intake
+from wenloom.tokens.train import train_tokenizer
 
 
 def made(count: int) -> tuple[list[Utterance], list[list[float]]]:

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from wordloom.core.errors import InputError
-from wordloom.tasks.labels import read_labelled
-from wordloom.tasks.messages import (
+from wenloom.core.errors import InputError
+from wenloom.tasks.labels import read_labelled
+from wenloom.tasks.messages import (
     ChatEncoder,
     conversation_of,
     packed,
@@ -16,11 +16,11 @@ from wordloom.tasks.messages import (
     read_conversations,
     read_preferences,
 )
-from wordloom.tasks.pairs import SUMMARIZATION, TRANSLATION, Pair, read_pairs
-from wordloom.tasks.rows import LONGEST_ROW, Intake
-from wordloom.tokens.chat import PLAIN_TEMPLATE, Message
-from wordloom.tokens.train import train_tokenizer
-from wordloom.training.cross_entropy import IGNORED
+from wenloom.tasks.pairs import SUMMARIZATION, TRANSLATION, Pair, read_pairs
+from wenloom.tasks.rows import LONGEST_ROW, Intake
+from wenloom.tokens.chat import PLAIN_TEMPLATE, Message
+from wenloom.tokens.train import train_tokenizer
+from wenloom.training.cross_entropy import IGNORED
 
 
 def test_pairs_in_every_form(tmp_path: Path):

@@ -5,14 +5,14 @@ from pathlib import Path
 
 import pytest
 
-from wordloom.cli.app import main
-from wordloom.core.errors import InputError
-from wordloom.tasks.finetune import finetune
-from wordloom.tasks.pairs import Pair
-from wordloom.tasks.poetry import FORMS, faults, form_of, rhymes
-from wordloom.tasks.settings import DataSettings, FreshSettings, LearningSettings
-from wordloom.tasks.writing import check_poem, check_program, figures_of, piece_of
-from wordloom.training.settings import TrainSettings
+from wenloom.cli.app import main
+from wenloom.core.errors import InputError
+from wenloom.tasks.finetune import finetune
+from wenloom.tasks.pairs import Pair
+from wenloom.tasks.poetry import FORMS, faults, form_of, rhymes
+from wenloom.tasks.settings import DataSettings, FreshSettings, LearningSettings
+from wenloom.tasks.writing import check_poem, check_program, figures_of, piece_of
+from wenloom.training.settings import TrainSettings
 
 SPRING = "春眠不觉晓，处处闻啼鸟。\n夜来风雨声，花落知多少。"
 LONGING = "红豆生南国，春来发几枝。\n愿君多采撷，此物最相思。"  # zhi and si rhyme, though not with li
@@ -93,5 +93,5 @@ def test_what_cannot_be_is_refused(arguments: list[str], tmp_path: Path, capsys:
 def call(*arguments: str) -> None:
     import sys
 
-    sys.argv = ["wordloom", *arguments]
+    sys.argv = ["wenloom", *arguments]
     main()

@@ -5,9 +5,9 @@ import unicodedata
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wordloom.text.clean import normalize
-from wordloom.text.dedup import SeenBefore, content_hash
-from wordloom.text.split import is_validation
+from wenloom.text.clean import normalize
+from wenloom.text.dedup import SeenBefore, content_hash
+from wenloom.text.split import is_validation
 
 
 @given(st.text())

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 import zstandard
 
-from wordloom.core.errors import InputError
-from wordloom.text.documents import ReadOptions, find_files, read_documents
+from wenloom.core.errors import InputError
+from wenloom.text.documents import ReadOptions, find_files, read_documents
 
 
 def read(path: Path, **options: object) -> list[str]:

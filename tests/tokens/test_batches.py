@@ -5,9 +5,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wordloom.core.errors import InputError
-from wordloom.tokens.batches import Samples, permuted
-from wordloom.tokens.shards import TokenStream
+from wenloom.core.errors import InputError
+from wenloom.tokens.batches import Samples, permuted
+from wenloom.tokens.shards import TokenStream
 
 
 def stream_of(n_tokens: int) -> TokenStream:

@@ -6,11 +6,11 @@ import jinja2
 import pytest
 from tokenizers import AddedToken
 
-from wordloom.core.errors import InputError
-from wordloom.tokens.chat import PLAIN_TEMPLATE, Message, lesson, render
-from wordloom.tokens.templates import render_template
-from wordloom.tokens.tokenizer import TextTokenizer
-from wordloom.tokens.train import train_tokenizer
+from wenloom.core.errors import InputError
+from wenloom.tokens.chat import PLAIN_TEMPLATE, Message, lesson, render
+from wenloom.tokens.templates import render_template
+from wenloom.tokens.tokenizer import TextTokenizer
+from wenloom.tokens.train import train_tokenizer
 
 CHATML = (
     "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] | trim }}<|im_end|>\n{% endfor %}"

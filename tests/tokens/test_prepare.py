@@ -7,11 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from wordloom.core.errors import InputError
-from wordloom.text.documents import ReadOptions
-from wordloom.tokens.prepare import PrepareOptions, prepare
-from wordloom.tokens.shards import Dataset, ShardWriter, TokenStream, token_dtype
-from wordloom.tokens.tokenizer import TextTokenizer
+from wenloom.core.errors import InputError
+from wenloom.text.documents import ReadOptions
+from wenloom.tokens.prepare import PrepareOptions, prepare
+from wenloom.tokens.shards import Dataset, ShardWriter, TokenStream, token_dtype
+from wenloom.tokens.tokenizer import TextTokenizer
 
 from .. import conftest
 
@@ -159,7 +159,7 @@ def test_stream_joins_shards_and_goes_round():
 def test_chinese_poetry_without_a_mangled_character(shared_data: Path, tmp_path: Path):
     import gzip
 
-    from wordloom.text.clean import normalize
+    from wenloom.text.clean import normalize
 
     source = shared_data / "chinese_poetry" / "poems.jsonl.gz"
     reading = ReadOptions(text_field=("title", "paragraphs"))
@@ -186,8 +186,8 @@ def test_stories_are_what_the_fixtures_say():
 def test_the_learning_sample_of_a_large_corpus_is_bounded_even_and_unseen_by_validation(
     texts: list[str], tmp_path: Path
 ):
-    from wordloom.text.documents import find_files
-    from wordloom.tokens.corpus import Corpus
+    from wenloom.text.documents import find_files
+    from wenloom.tokens.corpus import Corpus
 
     corpus = Corpus(find_files([write(tmp_path / "t", texts)]), ReadOptions(), 0.2, tmp_path)
     training = [text for split, text in corpus.documents() if split == "train"]

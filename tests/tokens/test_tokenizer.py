@@ -7,11 +7,11 @@ import transformers
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from wordloom.core.errors import CheckpointError, InputError
-from wordloom.text.documents import Document
-from wordloom.tokens.report import PASSAGE, measure, measure_passage
-from wordloom.tokens.tokenizer import TextTokenizer
-from wordloom.tokens.train import Kind, default_vocab_size, train_tokenizer
+from wenloom.core.errors import CheckpointError, InputError
+from wenloom.text.documents import Document
+from wenloom.tokens.report import PASSAGE, measure, measure_passage
+from wenloom.tokens.tokenizer import TextTokenizer
+from wenloom.tokens.train import Kind, default_vocab_size, train_tokenizer
 
 ANY_TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=60)
 KINDS: dict[Kind, int | None] = {"bpe": 400, "unigram": 300, "byte": None, "char": None}

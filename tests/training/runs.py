@@ -4,8 +4,8 @@ from pathlib import Path
 
 import torch
 
-from wordloom.checkpoint.folder import load_decoder
-from wordloom.training.settings import ModelSettings, TrainSettings
+from wenloom.checkpoint.folder import load_decoder
+from wenloom.training.settings import ModelSettings, TrainSettings
 
 MODEL = ModelSettings(arch="llama", layers=2, width=32, heads=2, context=32, dropout=0.0)
 TRAINING = TrainSettings(steps=12, batch=4, learning_rate=0.01, evaluations=2, precision="fp32", device="cpu")

@@ -8,17 +8,17 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wordloom.core.errors import InputError
-from wordloom.model.decoder import Decoder
-from wordloom.tokens.shards import Dataset
-from wordloom.training.dial import turn
-from wordloom.training.learner import autocast
-from wordloom.training.measure import activation_bytes, flops_per_token
-from wordloom.training.objectives import CausalObjective
-from wordloom.training.parallel import World
-from wordloom.training.plan import expected_bits_per_byte, fitted_micro_batch
-from wordloom.training.settings import ModelSettings, TrainSettings
-from wordloom.training.setup import Corpus, model_config, parameters_of, set_up
+from wenloom.core.errors import InputError
+from wenloom.model.decoder import Decoder
+from wenloom.tokens.shards import Dataset
+from wenloom.training.dial import turn
+from wenloom.training.learner import autocast
+from wenloom.training.measure import activation_bytes, flops_per_token
+from wenloom.training.objectives import CausalObjective
+from wenloom.training.parallel import World
+from wenloom.training.plan import expected_bits_per_byte, fitted_micro_batch
+from wenloom.training.settings import ModelSettings, TrainSettings
+from wenloom.training.setup import Corpus, model_config, parameters_of, set_up
 
 from ..conftest import tiny_config
 
@@ -108,7 +108,7 @@ def test_activations_grow_with_rows_as_measured():
         assert loss.requires_grad
         return sum(storages.values())
 
-    from wordloom.training.feed import Batch
+    from wenloom.training.feed import Batch
 
     batch = Batch(0, {"inputs_BT": tokens[:, :-1], "targets_BT": tokens[:, 1:]})
     row = activation_bytes(objective, batch, autocast("cpu", False))

@@ -8,16 +8,16 @@ from pathlib import Path
 import pytest
 import torch
 
-from wordloom.core.errors import WordloomError
-from wordloom.model.block import Block
-from wordloom.model.decoder import Decoder
-from wordloom.model.feedforward import FeedForward
-from wordloom.tokens.batches import Samples
-from wordloom.tokens.shards import Dataset
-from wordloom.training.guards import NotFinite, check_causality
-from wordloom.training.objectives import Loss
-from wordloom.training.pretrain import pretrain
-from wordloom.training.state import latest_checkpoint
+from wenloom.core.errors import WenloomError
+from wenloom.model.block import Block
+from wenloom.model.decoder import Decoder
+from wenloom.model.feedforward import FeedForward
+from wenloom.tokens.batches import Samples
+from wenloom.tokens.shards import Dataset
+from wenloom.training.guards import NotFinite, check_causality
+from wenloom.training.objectives import Loss
+from wenloom.training.pretrain import pretrain
+from wenloom.training.state import latest_checkpoint
 
 from ..conftest import random_decoder, tiny_config
 from .runs import MODEL, TRAINING, weights
@@ -31,7 +31,7 @@ def test_causal_models_pass(architecture: str):
 def test_a_model_that_looks_ahead_is_caught(monkeypatch: pytest.MonkeyPatch):
     plain = Block.forward
     monkeypatch.setattr(Block, "forward", lambda self, x, *more: plain(self, x, *more) + 0.01 * x.roll(-1, 1))
-    with pytest.raises(WordloomError, match="looks ahead: changing token 16 changes what it predicts at token 15"):
+    with pytest.raises(WenloomError, match="looks ahead: changing token 16 changes what it predicts at token 15"):
         check_causality(random_decoder(tiny_config()), torch.Generator().manual_seed(0))
 
 
@@ -54,8 +54,8 @@ def poison(dataset: Dataset, monkeypatch: pytest.MonkeyPatch) -> Callable[[range
 
         monkeypatch.setattr(Decoder, "hidden", reading)
         monkeypatch.setattr(FeedForward, "forward", writing)
-        monkeypatch.setattr("wordloom.training.setup.check_causality", lambda *_: None)  # reads shorter rows
-        monkeypatch.setattr("wordloom.training.material.evaluate", lambda *_, **__: Loss(4.0, 4, 4, 4))
+        monkeypatch.setattr("wenloom.training.setup.check_causality", lambda *_: None)  # reads shorter rows
+        monkeypatch.setattr("wenloom.training.material.evaluate", lambda *_, **__: Loss(4.0, 4, 4, 4))
 
     return poisoned
 

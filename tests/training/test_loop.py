@@ -11,20 +11,20 @@ from typing import Any
 import pytest
 import torch
 
-from wordloom.core.errors import InputError, WordloomError
-from wordloom.core.hardware import Hardware
-from wordloom.model.decoder import Decoder
-from wordloom.tokens.prepare import PrepareOptions, prepare
-from wordloom.tokens.shards import Dataset
-from wordloom.tokens.tokenizer import TextTokenizer
-from wordloom.training import learner as learner_module
-from wordloom.training.history import read_metrics
-from wordloom.training.loop import Result
-from wordloom.training.objectives import CausalObjective
-from wordloom.training.pretrain import pretrain, resume
-from wordloom.training.report import Sample, Showcase
-from wordloom.training.settings import TrainSettings
-from wordloom.training.state import latest_checkpoint, read_run
+from wenloom.core.errors import InputError, WenloomError
+from wenloom.core.hardware import Hardware
+from wenloom.model.decoder import Decoder
+from wenloom.tokens.prepare import PrepareOptions, prepare
+from wenloom.tokens.shards import Dataset
+from wenloom.tokens.tokenizer import TextTokenizer
+from wenloom.training import learner as learner_module
+from wenloom.training.history import read_metrics
+from wenloom.training.loop import Result
+from wenloom.training.objectives import CausalObjective
+from wenloom.training.pretrain import pretrain, resume
+from wenloom.training.report import Sample, Showcase
+from wenloom.training.settings import TrainSettings
+from wenloom.training.state import latest_checkpoint, read_run
 
 from .runs import MODEL, TRAINING, same_weights, weights
 
@@ -130,7 +130,7 @@ def test_out_of_memory_halves_the_rows_and_changes_nothing(
             raise RuntimeError("[enforce fail at alloc_cpu.cpp:127] . DefaultCPUAllocator: can't allocate memory")
         return forward(self, inputs_BT, *others, **more)
 
-    monkeypatch.setattr("wordloom.training.setup.activation_bytes", lambda *_: 1)
+    monkeypatch.setattr("wenloom.training.setup.activation_bytes", lambda *_: 1)
     monkeypatch.setattr(CausalObjective, "forward", small)
     squeezed = pretrain(dataset.folder, tmp_path / "run", MODEL, TRAINING)
     assert "going on with 1 sequences at a time" in capsys.readouterr().err
@@ -138,7 +138,7 @@ def test_out_of_memory_halves_the_rows_and_changes_nothing(
         assert tensor.allclose(weights(squeezed.folder)[name], atol=2e-4), name
     monkeypatch.setattr(learner_module, "_is_out_of_memory", lambda error: True)
     monkeypatch.setattr(CausalObjective, "forward", lambda *_, **__: (_ for _ in ()).throw(MemoryError()))
-    with pytest.raises(WordloomError, match="One sequence alone does not fit"):
+    with pytest.raises(WenloomError, match="One sequence alone does not fit"):
         pretrain(dataset.folder, tmp_path / "none", MODEL, TRAINING)
 
 
@@ -189,7 +189,7 @@ def test_samples_that_quote_the_training_text_are_told(dataset: Dataset, tmp_pat
 
 
 def test_the_report_is_there_while_the_run_goes_on(dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("wordloom.training.loop._REPORT_SECONDS", 0.0)
+    monkeypatch.setattr("wenloom.training.loop._REPORT_SECONDS", 0.0)
     pages = []
 
     def show(decoder: Decoder, tokenizer: TextTokenizer) -> Showcase:
@@ -220,7 +220,7 @@ def test_a_machine_without_bf16_trains_in_fp32_and_says_so(
     dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):
     plain = Hardware("cpu", "an older machine", 1, bf16=False)
-    monkeypatch.setattr("wordloom.training.setup.probe", lambda device: plain)
+    monkeypatch.setattr("wenloom.training.setup.probe", lambda device: plain)
     run = pretrain(dataset.folder, tmp_path / "run", MODEL, replace(TRAINING, precision="auto", steps=2))
     assert "Without bf16: this machine has no unit for it." in capsys.readouterr().err
     assert read_run(run.folder)["environment"]["precision"] == "fp32"

@@ -4,9 +4,9 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wordloom.tokens.shards import TokenStream
-from wordloom.training import memorization
-from wordloom.training.memorization import longest_overlap
+from wenloom.tokens.shards import TokenStream
+from wenloom.training import memorization
+from wenloom.training.memorization import longest_overlap
 
 letters = st.lists(st.integers(0, 2), min_size=1, max_size=40)
 

@@ -9,15 +9,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch.nn import functional
 
-from wordloom.core.randomness import generator
-from wordloom.model.build import build
-from wordloom.model.decoder import Decoder
-from wordloom.model.encoder_decoder import EncoderDecoder
-from wordloom.model.presets import encoder_decoder_from_scratch, encoder_from_scratch
-from wordloom.tokens.shards import Split, TokenStream
-from wordloom.training.cross_entropy import IGNORED, cross_entropy
-from wordloom.training.examples import Example, collated
-from wordloom.training.objectives import (
+from wenloom.core.randomness import generator
+from wenloom.model.build import build
+from wenloom.model.decoder import Decoder
+from wenloom.model.encoder_decoder import EncoderDecoder
+from wenloom.model.presets import encoder_decoder_from_scratch, encoder_from_scratch
+from wenloom.tokens.shards import Split, TokenStream
+from wenloom.training.cross_entropy import IGNORED, cross_entropy
+from wenloom.training.examples import Example, collated
+from wenloom.training.objectives import (
     CausalObjective,
     ClassificationObjective,
     EncoderDecoderObjective,

@@ -5,12 +5,12 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wordloom.model.decoder import Decoder
-from wordloom.model.presets import from_scratch
-from wordloom.training.optimizers import Muon, make_optimizers, orthogonalised
-from wordloom.training.parallel import World
-from wordloom.training.schedules import multiplier
-from wordloom.training.settings import OptimizerName
+from wenloom.model.decoder import Decoder
+from wenloom.model.presets import from_scratch
+from wenloom.training.optimizers import Muon, make_optimizers, orthogonalised
+from wenloom.training.parallel import World
+from wenloom.training.schedules import multiplier
+from wenloom.training.settings import OptimizerName
 
 from ..conftest import random_decoder, tiny_config
 

@@ -9,13 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from wordloom.core.errors import InputError
-from wordloom.tokens.shards import Dataset
-from wordloom.training.history import read_metrics
-from wordloom.training.parallel import World
-from wordloom.training.pretrain import pretrain
-from wordloom.training.settings import ModelSettings, TrainSettings
-from wordloom.training.setup import Corpus, set_up
+from wenloom.core.errors import InputError
+from wenloom.tokens.shards import Dataset
+from wenloom.training.history import read_metrics
+from wenloom.training.parallel import World
+from wenloom.training.pretrain import pretrain
+from wenloom.training.settings import ModelSettings, TrainSettings
+from wenloom.training.setup import Corpus, set_up
 
 from .runs import MODEL, TRAINING
 
@@ -26,8 +26,8 @@ WORKER = """
 import json, os, sys
 import torch
 from pathlib import Path
-from wordloom.training.pretrain import pretrain
-from wordloom.training.settings import ModelSettings, TrainSettings
+from wenloom.training.pretrain import pretrain
+from wenloom.training.settings import ModelSettings, TrainSettings
 data, out = Path(sys.argv[1]), Path(sys.argv[2])
 torch.distributed.init_process_group("gloo")
 for number, (name, group, model, training) in enumerate(json.loads(sys.argv[3])):

@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wordloom.training.plan import make_timetable
-from wordloom.training.settings import TrainSettings
+from wenloom.training.plan import make_timetable
+from wenloom.training.settings import TrainSettings
 
 
 @pytest.mark.parametrize(

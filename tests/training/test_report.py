@@ -11,11 +11,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wordloom.core.errors import InputError
-from wordloom.tokens.shards import Dataset
-from wordloom.training.comparison import compare
-from wordloom.training.pretrain import pretrain
-from wordloom.training.report import ticks
+from wenloom.core.errors import InputError
+from wenloom.tokens.shards import Dataset
+from wenloom.training.comparison import compare
+from wenloom.training.pretrain import pretrain
+from wenloom.training.report import ticks
 
 from .runs import MODEL, TRAINING
 

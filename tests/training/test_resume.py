@@ -12,16 +12,16 @@ from pathlib import Path
 
 import pytest
 
-from wordloom.core.errors import CheckpointError, InputError, WordloomError
-from wordloom.model.decoder import Decoder
-from wordloom.tokens.shards import Dataset
-from wordloom.tokens.tokenizer import TextTokenizer
-from wordloom.training.history import History, read_metrics
-from wordloom.training.interrupt import Interrupted
-from wordloom.training.pretrain import pretrain, resume
-from wordloom.training.report import Sample, Showcase
-from wordloom.training.settings import TrainSettings
-from wordloom.training.state import latest_checkpoint, read_run
+from wenloom.core.errors import CheckpointError, InputError, WenloomError
+from wenloom.model.decoder import Decoder
+from wenloom.tokens.shards import Dataset
+from wenloom.tokens.tokenizer import TextTokenizer
+from wenloom.training.history import History, read_metrics
+from wenloom.training.interrupt import Interrupted
+from wenloom.training.pretrain import pretrain, resume
+from wenloom.training.report import Sample, Showcase
+from wenloom.training.settings import TrainSettings
+from wenloom.training.state import latest_checkpoint, read_run
 
 from .runs import MODEL, TRAINING, same_weights
 
@@ -56,9 +56,9 @@ RUN = """
 import sys
 from dataclasses import replace
 from pathlib import Path
-from wordloom.training.pretrain import pretrain, resume
-from wordloom.training.settings import ModelSettings, TrainSettings
-from wordloom.training.state import latest_checkpoint
+from wenloom.training.pretrain import pretrain, resume
+from wenloom.training.settings import ModelSettings, TrainSettings
+from wenloom.training.state import latest_checkpoint
 data, out = Path(sys.argv[1]), Path(sys.argv[2])
 if latest_checkpoint(out):
     resume(out)
@@ -157,7 +157,7 @@ def test_a_full_disk_costs_nothing(dataset: Dataset, tmp_path: Path):
     ignored = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, limits[1]))
     try:
-        with pytest.raises(WordloomError, match="could not be written"):
+        with pytest.raises(WenloomError, match="could not be written"):
             resume(tmp_path / "run")
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)

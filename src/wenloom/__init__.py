@@ -1,0 +1,29 @@
+"""Wenloom: grow, use and understand your own language model.
+
+>>> import wenloom
+>>> wenloom.__version__
+'0.2.0'
+"""
+
+from typing import TYPE_CHECKING, Any
+
+from wenloom.core.version import __version__
+
+__all__ = ["AutoModelForCausalLM", "AutoTokenizer", "LanguageModel", "WenloomError", "__version__", "load"]
+
+if TYPE_CHECKING:
+    from wenloom.api import AutoModelForCausalLM, AutoTokenizer, LanguageModel, load
+    from wenloom.core.errors import WenloomError
+
+
+def __getattr__(name: str) -> Any:
+    """Import on first use: `import wenloom` stays quick, torch is loaded when it is needed."""
+    if name == "WenloomError":
+        from wenloom.core.errors import WenloomError
+
+        return WenloomError
+    if name in __all__:
+        from wenloom import api
+
+        return getattr(api, name)
+    raise AttributeError(f"module 'wenloom' has no attribute {name!r}")

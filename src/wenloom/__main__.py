@@ -1,0 +1,5 @@
+"""`python -m wenloom`."""
+
+from wenloom.cli.app import main
+
+main()

@@ -1,0 +1,355 @@
+"""Wenloom from Python: a small interface of its own, and the one transformers users know."""
+
+import functools
+import itertools
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from wenloom.checkpoint.adapter import with_adapter
+from wenloom.checkpoint.folder import GENERATION, load_decoder, save_model
+from wenloom.checkpoint.hub import resolve
+from wenloom.core.console import remark
+from wenloom.core.errors import InputError
+from wenloom.core.hardware import probe
+from wenloom.evaluation.perplexity import Score, score
+from wenloom.generation.engine import Engine
+from wenloom.generation.jobs import Continuation
+from wenloom.generation.next_tokens import most_probable
+from wenloom.generation.request import GenerationRequest, Sampling, request_from
+from wenloom.model.cache import KVCache
+from wenloom.model.config import ModelConfig
+from wenloom.model.decoder import Decoder
+from wenloom.model.quantize import parse_bits
+from wenloom.model.quantize import quantize as rounded_to
+from wenloom.tokens.tokenizer import TextTokenizer
+
+
+@dataclass(frozen=True)
+class LanguageModel:
+    """A model and its tokenizer.
+
+    ```python
+    model = wenloom.load("runs/quickstart")
+    print(model.generate("ROMEO:", max_new_tokens=100, seed=1))
+    ```
+    """
+
+    decoder: Decoder
+    tokenizer: TextTokenizer
+    companion: Decoder | None = None
+    """A smaller model with the same vocabulary, for drafts and contrastive decoding."""
+    cache_dtype: torch.dtype | None = None
+    """Number type of keys and values, see `Engine`."""
+    adapters: Mapping[str, Decoder] = field(default_factory=dict)
+    """The model with adapters, by the names that requests choose them by."""
+
+    @functools.cached_property
+    def engine(self) -> Engine:
+        """What runs requests, many at once."""
+        return Engine(
+            self.decoder, self.tokenizer, companion=self.companion, adapters=self.adapters, max_slots=_MAX_SLOTS,
+            cache_dtype=self.cache_dtype,
+        )  # fmt: skip
+
+    def generate(self, prompt: str = "", **options: Any) -> str:
+        """What the model writes after `prompt` (which `echo` repeats); options as in `GenerationRequest`."""
+        return "".join(self.stream(prompt, **options))
+
+    def stream(self, prompt: str = "", **options: Any) -> Iterator[str]:
+        """The same, piece by piece as it is written."""
+        request = request_from(options)
+        if request.num_return_sequences != 1:
+            raise InputError("one call writes one continuation; `complete` gives several.")
+        job = self.engine.submit(prompt, request)
+        return itertools.chain([prompt] * request.echo, (text for _, _, text in self.engine.stream(job) if text))
+
+    def complete(self, prompts: str | Sequence[str], **options: Any) -> list[list[Continuation]]:
+        """Continuations of many prompts, read and written side by side; per prompt `num_return_sequences` of them.
+
+        With a seed, a prompt's continuations depend on its place in the list, not on the other prompts.
+        """
+        request = request_from(options)
+        many = [prompts] if isinstance(prompts, str) else prompts
+        jobs = [self.engine.submit(prompt, request, index) for index, prompt in enumerate(many)]
+        self.engine.run(jobs)
+        return [job.result() for job in jobs]
+
+    def next(self, prompt: str = "", count: int = 10) -> list[tuple[str, float]]:
+        """The most probable next tokens and their probabilities, best first."""
+        return [
+            (self.tokenizer.decode([each.token]), each.probability)
+            for each in most_probable(self.decoder, self.tokenizer.prompt_ids(prompt), count)
+        ]
+
+    def score(self, text: str, stride: int | None = None, bos: bool = True) -> Score:
+        """The log-probability of a text; see `evaluation.perplexity.score`."""
+        return score(self.decoder, self.tokenizer, text, stride, bos)
+
+
+_MAX_SLOTS = 64
+"""Texts that are under way at a time; room for them is taken as they come."""
+
+
+def load(
+    name: str | Path,
+    device: str = "auto",
+    dtype: str | torch.dtype = "float32",
+    companion: str | Path | None = None,
+    quantize: str | None = None,
+    kv_cache: str | torch.dtype | None = None,
+    adapters: Sequence[str | Path] = (),
+) -> LanguageModel:
+    """Read a model folder, or a hub model by its name.
+
+    Args:
+        name: a folder, or `owner/model`.
+        device: auto, cpu, cuda or mps.
+        dtype: float32, bfloat16, float16, or float64 for exact scores.
+        companion: a smaller model with the same vocabulary, see `LanguageModel.companion`.
+        quantize: int8 or int4 rounds the weights while loading, see `model.quantize`.
+        kv_cache: number type of keys and values, float32, bfloat16, float16 or int8; None: that of the weights, or
+            bfloat16 where these are rounded.
+        adapters: folders of adapters; a request chooses one by its folder's name, as in
+            `model.generate(prompt, adapter="poems")`.
+
+    Raises:
+        InputError: an unknown number type or rounding, or two adapters of one name.
+        CheckpointError: see `checkpoint.folder.load_decoder`, `checkpoint.adapter.load_adapter` and
+            `checkpoint.hub.resolve`.
+    """
+    folder = resolve(name)
+    where, kind = probe(device).device, _dtype(dtype)
+    second = None if companion is None else load_decoder(resolve(companion), where, kind)
+    decoder = load_decoder(folder, where, kind)
+    if quantize is not None:
+        decoder = rounded_to(decoder, parse_bits(quantize))
+    cache_dtype = None if kv_cache is None else torch.int8 if kv_cache == "int8" else _dtype(kv_cache, "kv_cache")
+    named = {path.name: path for path in map(resolve, adapters)}
+    if len(named) < len(adapters):
+        raise InputError("adapters are chosen by the names of their folders: give them different names.")
+    adapted = {each: with_adapter(decoder, path) for each, path in named.items()}
+    return LanguageModel(decoder, TextTokenizer.from_pretrained(folder), second, cache_dtype, adapted)
+
+
+def _dtype(name: str | torch.dtype, option: str = "dtype") -> torch.dtype:
+    if isinstance(name, torch.dtype):
+        return name
+    known = {"float64": torch.float64, "float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+    if name not in known:
+        more = " and int8" if option == "kv_cache" else ""
+        raise InputError(f"{option} {name!r}: known are {', '.join(known)}{more}.")
+    return known[name]
+
+
+@dataclass(frozen=True)
+class CausalLMOutput:
+    """What calling a `CausalLM` gives."""
+
+    logits: Tensor
+    """Shape (batch, tokens, vocabulary)."""
+    loss: Tensor | None = None
+    """Mean cross-entropy, where labels were given."""
+    past_key_values: KVCache | None = None
+    """The cache, where one was asked for."""
+
+
+class CausalLM(nn.Module):
+    """A decoder with the calling conventions of transformers' `...ForCausalLM`."""
+
+    def __init__(self, decoder: Decoder, generation_defaults: dict[str, Any] | None = None):
+        super().__init__()
+        self.decoder = decoder
+        self._defaults = generation_defaults or {}
+
+    @property
+    def config(self) -> ModelConfig:
+        """The shape of the model."""
+        return self.decoder.config
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return next(self.parameters()).device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Number type of the weights."""
+        return next(self.parameters()).dtype
+
+    def num_parameters(self) -> int:
+        """Number of weights, tied ones counted once."""
+        return self.decoder.n_parameters()
+
+    def forward(
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor | None = None,
+        position_ids: Tensor | None = None,
+        past_key_values: KVCache | None = None,
+        labels: Tensor | None = None,
+        use_cache: bool = False,
+    ) -> CausalLMOutput:
+        """Logits, and with labels the loss.
+
+        Args:
+            input_ids: shape (batch, tokens).
+            attention_mask: 1 for tokens, 0 for padding.
+            position_ids: default: counted from the first column, padding or not, as transformers does.
+            past_key_values: a `KVCache` from an earlier call.
+            labels: usually `input_ids` themselves; label i is predicted from the tokens before it, -100
+                does not count.
+            use_cache: return a cache to go on from.
+        """
+        cache = past_key_values if past_key_values is not None else KVCache(self.config.n_layers) if use_cache else None
+        logits = self.decoder(input_ids, attention_mask, position_ids, cache)
+        loss = None
+        if labels is not None:
+            loss = F.cross_entropy(logits[:, :-1].flatten(0, 1).float(), labels[:, 1:].flatten(), ignore_index=-100)
+        return CausalLMOutput(logits, loss, cache)
+
+    def generate(
+        self,
+        input_ids: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        *,
+        max_length: int | None = None,
+        max_new_tokens: int | None = None,
+        pad_token_id: int | None = None,
+        tokenizer: TextTokenizer | None = None,
+        assistant_model: "CausalLM | None" = None,
+        **options: Any,
+    ) -> Tensor:
+        """Continue every row of `input_ids`, with transformers' names and defaults.
+
+        Greedy unless `do_sample=True`; 20 new tokens unless `max_length` (prompt included) or
+        `max_new_tokens` says otherwise. What is left out comes from generation_config.json, then from
+        transformers' defaults (temperature 1, top_k 50). Without `seed` the draw follows
+        `torch.manual_seed`. Several sequences of greedy search, which would all be the same, mean beam search.
+
+        Args:
+            input_ids: shape (batch, tokens); None begins with the BOS token.
+            attention_mask: 0 marks padding, on either side. Default: padding is where the pad token stands.
+            tokenizer: for stop strings (which are kept, as transformers does), forms and words.
+            assistant_model: a smaller model that drafts (5 tokens at a time unless `num_assistant_tokens`).
+            options: as in `GenerationRequest`.
+
+        Returns:
+            Token ids, shape (batch * num_return_sequences, tokens): the input and what was written, ended
+            rows filled up with the pad token (or end token where there is none).
+
+        Raises:
+            InputError: an option is unknown, out of range or at odds with another, or the prompt fills
+                `max_length` already.
+        """
+        config, defaults = self.config, _known_defaults(self._defaults)
+        if input_ids is None:
+            if config.bos_token_id is None:
+                raise InputError("this model has no BOS token to begin with: give input_ids.")
+            input_ids = torch.tensor([[config.bos_token_id]], device=self.device)
+        pad = next((p for p in (pad_token_id, config.pad_token_id) if p is not None), None)
+        if attention_mask is None:
+            is_padding = pad is not None and pad not in config.eos_token_ids and pad != config.bos_token_id
+            attention_mask = (input_ids != pad).long() if is_padding else torch.ones_like(input_ids)
+        if max_new_tokens is None:
+            total, width = max_length or defaults.get("max_length"), input_ids.shape[1]
+            max_new_tokens = int(total - width if total else defaults.get("max_new_tokens", 20))
+            if max_new_tokens < 1:
+                raise InputError(f"the prompt has {width} tokens already: give a larger max_length, or max_new_tokens.")
+        request = _as_transformers(options, defaults, max_new_tokens, assistant_model is not None)
+        companion = None if assistant_model is None else assistant_model.decoder
+        width = max(_MAX_SLOTS, request.num_beams)
+        engine = Engine(self.decoder, tokenizer, companion=companion, max_slots=width, prefix_bytes=0)
+        prompts = [row[mask.bool()].tolist() for row, mask in zip(input_ids, attention_mask, strict=True)]
+        jobs = [engine.submit(prompt, request, index) for index, prompt in enumerate(prompts)]
+        engine.run(jobs)
+        written = [each.tokens for job in jobs for each in job.result()]
+        filler = pad if pad is not None else next(iter(engine.endings(request)), 0)
+        longest = max(map(len, written))
+        filled = [row + [filler] * (longest - len(row)) for row in written]
+        repeated = input_ids.repeat_interleave(request.num_return_sequences, 0)
+        return torch.cat((repeated, torch.tensor(filled, device=input_ids.device)), 1)
+
+    def save_pretrained(self, folder: str | Path) -> None:
+        """Write config.json, generation_config.json and the weights into a folder, each in one piece."""
+        save_model(self.decoder, Path(folder))
+
+
+_NOT_FOR_DECODING = {"transformers_version", "_from_model_config", "bos_token_id", "pad_token_id", "eos_token_id",
+                     "use_cache", "output_attentions", "output_hidden_states", "output_scores", "output_logits",
+                     "return_dict_in_generate", "cache_implementation", "trust_remote_code"}  # fmt: skip
+"""What generation_config.json says about other things (end tokens are part of the model's configuration)."""
+
+
+def _known_defaults(file: dict[str, Any]) -> dict[str, Any]:
+    """The options of generation_config.json; what is not known is said, once."""
+    asked = {name: value for name, value in file.items() if name not in _NOT_FOR_DECODING and value is not None}
+    if unknown := tuple(sorted(asked.keys() - GenerationRequest.__dataclass_fields__.keys())):
+        _say_unknown(unknown)
+    return {name: value for name, value in asked.items() if name not in unknown}
+
+
+@functools.cache
+def _say_unknown(names: tuple[str, ...]) -> None:
+    remark(f"{GENERATION} asks for {', '.join(names)}, which Wenloom does not have: left out.")
+
+
+def _as_transformers(
+    options: dict[str, Any], defaults: dict[str, Any], max_new_tokens: int, drafted: bool
+) -> GenerationRequest:
+    """A request with transformers' defaults instead of ours."""
+    given = {name: value for name, value in options.items() if value is not None}
+    if not given.get("do_sample", defaults.get("do_sample", False)):  # a model's defaults for drawing do not hold
+        drawing = Sampling.__dataclass_fields__.keys() - ({"top_k"} if "penalty_alpha" in given else set())
+        defaults = {name: value for name, value in defaults.items() if name not in drawing}
+        mine: dict[str, Any] = {"do_sample": False}
+    else:
+        mine = {"do_sample": True, "temperature": 1.0, "top_k": 50, "top_p": 1.0, "seed": int(torch.randint(2**62, ()))}
+        if "mirostat_tau" in given:
+            mine["top_k"] = 0
+    if drafted:
+        mine["num_assistant_tokens"] = 5
+    wanted = {**mine, **defaults, **given, "max_new_tokens": max_new_tokens, "max_length": None}
+    n = wanted.get("num_return_sequences", 1)
+    if not wanted["do_sample"] and n > 1 and "num_beams" not in given and "num_beams" not in defaults:
+        remark(f"num_return_sequences={n} without do_sample: beam search with {n} beams.")
+        wanted["num_beams"] = n
+    return request_from(wanted)
+
+
+class AutoModelForCausalLM:
+    """Loads models under the name transformers users know."""
+
+    @staticmethod
+    def from_pretrained(
+        name: str | Path,
+        *,
+        dtype: str | torch.dtype | None = None,
+        torch_dtype: str | torch.dtype | None = None,
+        device: str = "cpu",
+    ) -> CausalLM:
+        """Read a model folder, or a hub model by its name; safetensors only, never remote code.
+
+        Args:
+            dtype, torch_dtype: number type of the weights; default float32.
+        """
+        folder = resolve(name)
+        kind = next((each for each in (dtype, torch_dtype) if each not in (None, "auto")), torch.float32)
+        path = folder / GENERATION
+        defaults = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+        return CausalLM(load_decoder(folder, device, _dtype(kind or torch.float32)), defaults).eval()
+
+
+class AutoTokenizer:
+    """Loads tokenizers under the name transformers users know."""
+
+    @staticmethod
+    def from_pretrained(name: str | Path) -> TextTokenizer:
+        """Read the tokenizer of a folder, or of a hub model by its name."""
+        return TextTokenizer.from_pretrained(resolve(name))

@@ -1,0 +1,99 @@
+"""The model card: README.md of a model folder."""
+
+from pathlib import Path
+from typing import Any
+
+from wenloom.core.files import write_atomically
+
+
+def write_card(folder: Path, tables: dict[str, dict[str, Any]], samples: list[str]) -> None:
+    """Write README.md: what the model is, how it was trained, how good it is and how to use it.
+
+    Args:
+        tables: the tables of run.toml.
+        samples: texts the model wrote.
+    """
+    model, data, result = tables["model"], tables["data"], tables["result"]
+    settings, environment = tables["settings"], tables["environment"]
+    sources = ", ".join(Path(source).name for source in data["sources"][:5])
+    more = f" and {len(data['sources']) - 5} more files" if len(data["sources"]) > 5 else ""
+    text = f"""---
+library_name: transformers
+pipeline_tag: text-generation
+tags:
+- wenloom
+- {model["family"]}
+---
+
+# {folder.resolve().name}
+
+A {model["family"]} language model with {model["parameters"]:,} parameters, trained from scratch with Wenloom
+{environment["wenloom"]}.
+
+| | |
+|---|---|
+| Text | {sources}{more}: {data["train_documents"]:,} documents, {data["train_bytes"]:,} bytes |
+| Validation | {data["validation_documents"]:,} documents, {data["validation_bytes"]:,} bytes ({data["split"]}) |
+| Tokenizer | {model["tokenizer"]}, {model["vocab_size"]:,} tokens |
+| Training | {result["steps"]:,} steps, {result["tokens"]:,} tokens, {result["training_seconds"]:,.0f} s on {environment["device"]} |
+| Seed | {settings["seed"]} |
+| Validation loss | {result["validation_bits_per_byte"]:.4f} bits per byte, {result["validation_nats_per_character"]:.4f} nats per character, {result["validation_nats_per_token"]:.4f} nats per token |
+
+All settings are in `run.toml`.
+
+## Use
+
+```python
+from wenloom import AutoModelForCausalLM, AutoTokenizer  # or, the same: from transformers import ...
+
+model = AutoModelForCausalLM.from_pretrained("{folder.resolve().name}")
+tokenizer = AutoTokenizer.from_pretrained("{folder.resolve().name}")
+ids = tokenizer.encode("Once upon a time", return_tensors="pt")
+print(tokenizer.decode(model.generate(input_ids=ids, max_length=100, do_sample=True)[0], skip_special_tokens=True))
+```
+
+The model repeats what its text says, its errors and its prejudices included. It was not checked for either.
+"""
+    if samples:
+        text += "\n## Samples\n\n" + "\n\n".join(f"```text\n{sample}\n```" for sample in samples) + "\n"
+    write_atomically(folder / "README.md", text)
+
+
+def write_task_card(folder: Path, tables: dict[str, dict[str, Any]], samples: list[str]) -> None:
+    """Write README.md of a model that was made for a task.
+
+    Args:
+        tables: the tables of run.toml.
+        samples: inputs and what the model made of them.
+    """
+    model, data, result = tables["model"], tables["data"], tables["result"]
+    settings, environment = tables["settings"], tables["environment"]
+    base = settings.get("base")
+    origin = f"tuned from `{Path(base).name}`" if base else "trained from scratch"
+    files = ", ".join(Path(file).name for file in data["train"])
+    text = f"""---
+library_name: transformers
+tags:
+- wenloom
+- {model["family"]}
+- {data["task"]}
+---
+
+# {folder.resolve().name}
+
+A {model["family"]} model for {data["task"]} with {model["parameters"]:,} parameters, {origin} with Wenloom
+{environment["wenloom"]}.
+
+| | |
+|---|---|
+| Examples | {data["train_examples"]:,} from {files}; {data["validation_examples"]:,} held out to measure by |
+| Tokenizer | {model["tokenizer"]}, {model["vocab_size"]:,} tokens |
+| Training | {result["steps"]:,} steps of {settings["batch"]} examples, {result["training_seconds"]:,.0f} s on {environment["device"]} |
+| Seed | {settings["seed"]} |
+| Validation loss | {result["validation_nats_per_token"]:.4f} nats per target |
+
+All settings are in `run.toml`. The model repeats what its examples say, their errors and prejudices included.
+"""
+    if samples:
+        text += "\n## Samples\n\n" + "\n\n".join(f"```text\n{sample}\n```" for sample in samples) + "\n"
+    write_atomically(folder / "README.md", text)

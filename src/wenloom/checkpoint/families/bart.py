@@ -1,0 +1,130 @@
+"""BART (Lewis et al. 2020), and the shape that Marian shares with it."""
+
+import re
+from dataclasses import replace
+from typing import Any
+
+from wenloom.checkpoint.families.base import HF_ACTIVATIONS, ConfigFields, Family, TensorMap, same, with_bias
+from wenloom.model.config import ModelConfig
+
+BUFFERS = re.compile(r"embed_positions\.weights?$|embed_tokens\.weight$|^lm_head\.weight$")
+"""Copies of what stands elsewhere."""
+_OTHER = ("_num_labels", "classif_dropout", "normalize_embedding", "normalize_before", "add_final_layer_norm", "add_bias_logits",
+          "static_position_embeddings", "extra_pos_embeddings", "num_hidden_layers", "gradient_checkpointing",
+          "force_bos_token_to_be_generated", "no_repeat_ngram_size", "num_beams", "max_length", "min_length",
+          "length_penalty", "early_stopping", "bad_words_ids", "decoder_vocab_size", "is_decoder")  # fmt: skip
+
+
+def read_common(
+    fields: ConfigFields, family: str, start: int, *, activation: str, vocab_size: int, **own: Any
+) -> ModelConfig:
+    """What config.json says in both families; `own` is what this family adds to encoder and decoder.
+
+    Args:
+        start: the default of decoder_start_token_id.
+        activation, vocab_size: the family's other defaults.
+    """
+    for name in ("normalize_before", "add_final_layer_norm"):
+        fields.only(name, False, None)
+    fields.training_only("activation_dropout", "encoder_layerdrop", "decoder_layerdrop", "initializer_range", *_OTHER)
+    d_model = fields.integer("d_model", 1024)
+    dropout = fields.number("dropout", 0.1)
+    shared = ModelConfig(
+        family=family,
+        vocab_size=fields.integer("vocab_size", vocab_size),
+        n_layers=fields.integer("encoder_layers", 12),
+        d_model=d_model,
+        n_heads=fields.integer("encoder_attention_heads", 16),
+        n_kv_heads=fields.integer("encoder_attention_heads", 16),
+        d_head=d_model // fields.integer("encoder_attention_heads", 16),
+        d_mlp=fields.integer("encoder_ffn_dim", 4096),
+        context_length=fields.integer("max_position_embeddings", 1024),
+        norm="layernorm",
+        norm_eps=1e-5,
+        post_norm=True,
+        final_norm=False,
+        scale_embedding=fields.flag("scale_embedding", False),
+        activation=fields.activation("activation_function", activation),
+        gated_mlp=False,
+        qkv_bias=True,
+        attention_output_bias=True,
+        mlp_bias=True,
+        embedding_dropout=dropout,
+        attention_dropout=fields.number("attention_dropout", 0.0),
+        residual_dropout=dropout,
+        initializer_range=fields.number("init_std", 0.02),
+        **fields.token_ids(),
+        **own,
+    )
+    heads = fields.integer("decoder_attention_heads", 16)
+    config = replace(
+        shared,
+        n_layers=fields.integer("decoder_layers", 12),
+        n_heads=heads,
+        n_kv_heads=heads,
+        d_head=d_model // heads,
+        d_mlp=fields.integer("decoder_ffn_dim", 4096),
+        tie_embeddings=fields.flag("tie_word_embeddings", True),
+        output_bias=True,
+        encoder=replace(shared, causal=False),
+        decoder_start_token_id=fields.integer("decoder_start_token_id", start),
+    )
+    fields.finish(encoder_decoder=True)
+    return config
+
+
+def write_config(config: ModelConfig) -> dict[str, Any]:
+    """The fields that both families write."""
+    assert config.encoder is not None
+    return {
+        "is_encoder_decoder": True,
+        "d_model": config.d_model,
+        "encoder_layers": config.encoder.n_layers,
+        "encoder_attention_heads": config.encoder.n_heads,
+        "encoder_ffn_dim": config.encoder.d_mlp,
+        "decoder_layers": config.n_layers,
+        "decoder_attention_heads": config.n_heads,
+        "decoder_ffn_dim": config.d_mlp,
+        "activation_function": HF_ACTIVATIONS[config.activation],
+        "max_position_embeddings": config.context_length,
+        "scale_embedding": config.scale_embedding,
+        "dropout": config.residual_dropout,
+        "attention_dropout": config.attention_dropout,
+        "init_std": config.initializer_range,
+        "decoder_start_token_id": config.decoder_start_token_id,
+        "forced_eos_token_id": None,
+    }
+
+
+def tensors(config: ModelConfig) -> list[TensorMap]:
+    """Names of both families' files."""
+    assert config.encoder is not None
+    maps = [
+        same("model.shared.weight", "decoder.embed.weight"),
+        TensorMap("final_logits_bias", ("decoder.output_bias",), lambda t: (t[0],), lambda tensors: tensors[0][None]),
+    ]
+    for side, stack in (("encoder", config.encoder), ("decoder", config)):
+        if stack.positions == "learned":
+            maps.append(same(f"model.{side}.embed_positions.weight", f"{side}.positions.weight"))
+        if stack.embedding_norm:
+            maps += with_bias(same, f"model.{side}.layernorm_embedding", f"{side}.embedding_norm", True)
+        for layer in range(stack.n_layers):
+            theirs, ours = f"model.{side}.layers.{layer}", f"{side}.blocks.{layer}"
+            attentions = [("self_attn", "attention"), *([("encoder_attn", "cross")] if side == "decoder" else [])]
+            for their_part, part in attentions:
+                for short, long in (("q", "query"), ("k", "key"), ("v", "value"), ("out", "output")):
+                    maps += with_bias(same, f"{theirs}.{their_part}.{short}_proj", f"{ours}.{part}.{long}", True)
+                maps += with_bias(same, f"{theirs}.{their_part}_layer_norm", f"{ours}.{part}_norm", True)
+            maps += [
+                *with_bias(same, f"{theirs}.fc1", f"{ours}.mlp.up", True),
+                *with_bias(same, f"{theirs}.fc2", f"{ours}.mlp.down", True),
+                *with_bias(same, f"{theirs}.final_layer_norm", f"{ours}.mlp_norm", True),
+            ]
+    return maps if config.tie_embeddings else [*maps, same("lm_head.weight", "decoder.head.weight")]
+
+
+def _read(fields: ConfigFields) -> ModelConfig:
+    return read_common(fields, "bart", 2, activation="gelu", vocab_size=50265, position_offset=2, embedding_norm=True)
+
+
+FAMILY = Family("bart", "BartForConditionalGeneration", "model.", _read, write_config, tensors, BUFFERS)

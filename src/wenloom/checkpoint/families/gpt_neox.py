@@ -1,0 +1,133 @@
+"""GPT-NeoX and Pythia (Black et al. 2022): parallel residual, partial rotary, heads interleaved in one matrix."""
+
+import math
+import re
+from collections.abc import Sequence
+from typing import Any
+
+from torch import Tensor
+
+from wenloom.checkpoint.families.base import (
+    HF_ACTIVATIONS,
+    ConfigFields,
+    Family,
+    TensorMap,
+    cat_rows,
+    read_rope,
+    same,
+    with_bias,
+    write_rope,
+)
+from wenloom.model.config import ModelConfig
+
+
+def _read(fields: ConfigFields) -> ModelConfig:
+    d_model, n_heads = fields.integer("hidden_size"), fields.integer("num_attention_heads")
+    if d_model % n_heads:
+        raise fields.refuse("hidden_size", f"{d_model} is not a multiple of num_attention_heads ({n_heads})")
+    d_head, context_length = d_model // n_heads, fields.integer("max_position_embeddings", 2048)
+    bias = fields.flag("attention_bias", True)
+    dropout = fields.number("hidden_dropout", 0.0)
+    config = ModelConfig(
+        family="gpt_neox",
+        vocab_size=fields.integer("vocab_size"),
+        n_layers=fields.integer("num_hidden_layers"),
+        d_model=d_model,
+        n_heads=n_heads,
+        n_kv_heads=n_heads,
+        d_head=d_head,
+        d_mlp=fields.integer("intermediate_size"),
+        context_length=context_length,
+        rope=read_rope(
+            fields,
+            d_head,
+            context_length,
+            theta=fields.number("rotary_emb_base", 10_000.0),
+            part=fields.number("rotary_pct", 0.25),
+        ),
+        norm="layernorm",
+        norm_eps=fields.number("layer_norm_eps", 1e-5),
+        activation=fields.activation("hidden_act", "gelu"),
+        gated_mlp=False,
+        qkv_bias=bias,
+        attention_output_bias=bias,
+        mlp_bias=True,
+        parallel_residual=fields.flag("use_parallel_residual", True),
+        tie_embeddings=fields.flag("tie_word_embeddings", False),
+        embedding_dropout=dropout,
+        attention_dropout=fields.number("attention_dropout", 0.0),
+        residual_dropout=dropout,
+        initializer_range=fields.number("initializer_range", 0.02),
+        labels=fields.labels(),
+        **fields.token_ids(),
+    )
+    fields.finish()
+    return config
+
+
+def _write(config: ModelConfig) -> dict[str, Any]:
+    assert config.rope is not None
+    return {
+        "hidden_size": config.d_model,
+        "intermediate_size": config.d_mlp,
+        "num_hidden_layers": config.n_layers,
+        "num_attention_heads": config.n_heads,
+        "max_position_embeddings": config.context_length,
+        "hidden_act": HF_ACTIVATIONS[config.activation],
+        "layer_norm_eps": config.norm_eps,
+        "rotary_pct": _rotary_part(config.rope.d_rotary, config.d_head),
+        "rotary_emb_base": config.rope.theta,
+        "rope_scaling": write_rope(config.rope),
+        "attention_bias": config.qkv_bias,
+        "use_parallel_residual": config.parallel_residual,
+        "attention_dropout": config.attention_dropout,
+        "hidden_dropout": config.residual_dropout,
+    }
+
+
+def _rotary_part(d_rotary: int, d_head: int) -> float:
+    """The fraction that readers, who round d_head * fraction down, turn back into d_rotary."""
+    part = d_rotary / d_head
+    return part if int(d_head * part) == d_rotary else math.nextafter(part, 1.0)
+
+
+def _tensors(config: ModelConfig) -> list[TensorMap]:
+    heads, d_head = config.n_heads, config.d_head
+
+    def split(tensor: Tensor) -> list[Tensor]:
+        """Rows are ordered head by head, and query, key, value inside a head."""
+        by_head = tensor.view(heads, 3, d_head, *tensor.shape[1:])
+        return [by_head[:, part].reshape(heads * d_head, *tensor.shape[1:]) for part in range(3)]
+
+    def join(tensors: Sequence[Tensor]) -> Tensor:
+        by_head = [tensor.view(heads, 1, d_head, *tensor.shape[1:]) for tensor in tensors]
+        joined = cat_rows([part.transpose(0, 1) for part in by_head]).transpose(0, 1)
+        return joined.reshape(3 * heads * d_head, *tensors[0].shape[1:])
+
+    maps = [
+        same("gpt_neox.embed_in.weight", "embed.weight"),
+        *with_bias(same, "gpt_neox.final_layer_norm", "final_norm", True),
+    ]
+    for layer in range(config.n_layers):
+        theirs, ours = f"gpt_neox.layers.{layer}", f"blocks.{layer}"
+        qkv = [f"{ours}.attention.{part}" for part in ("query", "key", "value")]
+        maps += [
+            *with_bias(same, f"{theirs}.input_layernorm", f"{ours}.attention_norm", True),
+            *with_bias(same, f"{theirs}.post_attention_layernorm", f"{ours}.mlp_norm", True),
+            *(
+                TensorMap(f"{theirs}.attention.query_key_value.{kind}", tuple(f"{n}.{kind}" for n in qkv), split, join)
+                for kind in (("weight", "bias") if config.qkv_bias else ("weight",))
+            ),
+            *with_bias(same, f"{theirs}.attention.dense", f"{ours}.attention.output", config.attention_output_bias),
+            *with_bias(same, f"{theirs}.mlp.dense_h_to_4h", f"{ours}.mlp.up", True),
+            *with_bias(same, f"{theirs}.mlp.dense_4h_to_h", f"{ours}.mlp.down", True),
+        ]
+    if config.labels:
+        return [*maps, same("score.weight", "classifier.output.weight")]
+    return maps if config.tie_embeddings else [*maps, same("embed_out.weight", "head.weight")]
+
+
+_BUFFERS = re.compile(r"\.attention\.((masked_)?bias|rotary_emb\.inv_freq)$")
+
+_CLASSIFIER = "GPTNeoXForSequenceClassification"
+FAMILY = Family("gpt_neox", "GPTNeoXForCausalLM", "gpt_neox.", _read, _write, _tensors, _BUFFERS, _CLASSIFIER)

@@ -1,0 +1,19 @@
+"""Marian (Junczys-Dowmunt et al. 2018), the shape of the OPUS-MT models: BART with sines for positions."""
+
+from typing import Any
+
+from wenloom.checkpoint.families.bart import BUFFERS, read_common, tensors, write_config
+from wenloom.checkpoint.families.base import ConfigFields, Family
+from wenloom.model.config import ModelConfig
+
+
+def _read(fields: ConfigFields) -> ModelConfig:
+    fields.only("share_encoder_decoder_embeddings", True)
+    return read_common(fields, "marian", 58100, activation="gelu", vocab_size=58101, positions="sinusoidal")
+
+
+def _write(config: ModelConfig) -> dict[str, Any]:
+    return {**write_config(config), "share_encoder_decoder_embeddings": True, "decoder_vocab_size": config.vocab_size}
+
+
+FAMILY = Family("marian", "MarianMTModel", "model.", _read, _write, tensors, BUFFERS)

@@ -1,0 +1,20 @@
+"""Qwen2 (Yang et al. 2024): Llama with query, key and value biases and an optional sliding window."""
+
+from typing import Any
+
+from wenloom.checkpoint.families.base import ConfigFields, Family
+from wenloom.checkpoint.families.llama import BUFFERS, read_common, read_window, tensors, write_common, write_window
+from wenloom.model.config import ModelConfig
+
+
+def _read(fields: ConfigFields) -> ModelConfig:
+    window = read_window(fields, fields.integer("num_hidden_layers"))
+    return read_common(fields, "qwen2", context_length=32_768, kv_heads=32, qkv_bias=True, **window)
+
+
+def _write(config: ModelConfig) -> dict[str, Any]:
+    return {**write_common(config), **write_window(config)}
+
+
+_CLASSIFIER = "Qwen2ForSequenceClassification"
+FAMILY = Family("qwen2", "Qwen2ForCausalLM", "model.", _read, _write, tensors, BUFFERS, _CLASSIFIER)

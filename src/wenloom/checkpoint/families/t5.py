@@ -1,0 +1,109 @@
+"""T5 (Raffel et al. 2020) and T5 1.1 (Shazeer 2020: gated GELU): pre-norm, biases by distance, unscaled attention."""
+
+import re
+from dataclasses import replace
+from typing import Any
+
+from wenloom.checkpoint.families.base import HF_ACTIVATIONS, ConfigFields, Family, TensorMap, same
+from wenloom.model.config import ModelConfig
+
+
+def _read(fields: ConfigFields) -> ModelConfig:
+    fields.training_only("initializer_factor", "output_past", "is_gated_act", "dense_act_fn", "n_positions")
+    projection = str(fields.raw("feed_forward_proj") or "relu")
+    gated = projection.startswith("gated-")
+    name = "gelu_new" if projection == "gated-gelu" else projection.removeprefix("gated-")
+    fields_of_name = ConfigFields({"feed_forward_proj": name}, "feed_forward_proj")
+    heads = fields.integer("num_heads", 8)
+    scaled = fields.flag("scale_decoder_outputs", fields.flag("tie_word_embeddings", True))
+    dropout = fields.number("dropout_rate", 0.1)
+    encoder = ModelConfig(
+        family="t5",
+        vocab_size=fields.integer("vocab_size", 32128),
+        n_layers=fields.integer("num_layers", 6),
+        d_model=fields.integer("d_model", 512),
+        n_heads=heads,
+        n_kv_heads=heads,
+        d_head=fields.integer("d_kv", 64),
+        d_mlp=fields.integer("d_ff", 2048),
+        context_length=512,
+        positions="relative",
+        relative_buckets=fields.integer("relative_attention_num_buckets", 32),
+        relative_distance=fields.integer("relative_attention_max_distance", 128),
+        norm="rmsnorm",
+        norm_eps=fields.number("layer_norm_epsilon", 1e-6),
+        causal=False,
+        activation=fields_of_name.activation("feed_forward_proj", "relu"),
+        gated_mlp=gated,
+        scale_by_head=False,
+        embedding_dropout=dropout,
+        residual_dropout=dropout,
+        initializer_range=fields.number("initializer_range", 0.02),
+        **fields.token_ids(),
+    )
+    config = replace(
+        encoder,
+        n_layers=fields.integer("num_decoder_layers", encoder.n_layers),
+        causal=True,
+        tie_embeddings=fields.flag("tie_word_embeddings", True),
+        scale_output=scaled,
+        encoder=encoder,
+        decoder_start_token_id=fields.integer("decoder_start_token_id", 0),
+    )
+    fields.finish(encoder_decoder=True)
+    return config
+
+
+def _write(config: ModelConfig) -> dict[str, Any]:
+    assert config.encoder is not None
+    activation = HF_ACTIVATIONS[config.activation]
+    if config.gated_mlp:
+        activation = "gated-gelu" if config.activation == "gelu_tanh" else f"gated-{activation}"
+    return {
+        "is_encoder_decoder": True,
+        "d_model": config.d_model,
+        "d_kv": config.d_head,
+        "d_ff": config.d_mlp,
+        "num_layers": config.encoder.n_layers,
+        "num_decoder_layers": config.n_layers,
+        "num_heads": config.n_heads,
+        "relative_attention_num_buckets": config.relative_buckets,
+        "relative_attention_max_distance": config.relative_distance,
+        "layer_norm_epsilon": config.norm_eps,
+        "feed_forward_proj": activation,
+        "dropout_rate": config.residual_dropout,
+        "scale_decoder_outputs": config.scale_output,
+        "decoder_start_token_id": config.decoder_start_token_id,
+    }
+
+
+def _tensors(config: ModelConfig) -> list[TensorMap]:
+    assert config.encoder is not None
+    maps = [same("shared.weight", "decoder.embed.weight")]
+    for side, stack in (("encoder", config.encoder), ("decoder", config)):
+        bias = "block.0.layer.0.SelfAttention.relative_attention_bias.weight"
+        maps += [
+            same(f"{side}.{bias}", f"{side}.relative.table.weight"),
+            same(f"{side}.final_layer_norm.weight", f"{side}.final_norm.weight"),
+        ]
+        for layer in range(stack.n_layers):
+            ours, sublayers = f"{side}.blocks.{layer}", ["SelfAttention"]
+            if side == "decoder":
+                sublayers.append("EncDecAttention")
+            for number, kind in enumerate(sublayers):
+                theirs, part = f"{side}.block.{layer}.layer.{number}", "cross" if number else "attention"
+                for short, long in (("q", "query"), ("k", "key"), ("v", "value"), ("o", "output")):
+                    maps.append(same(f"{theirs}.{kind}.{short}.weight", f"{ours}.{part}.{long}.weight"))
+                maps.append(same(f"{theirs}.layer_norm.weight", f"{ours}.{part}_norm.weight"))
+            theirs = f"{side}.block.{layer}.layer.{len(sublayers)}"
+            names = {"wi_0": "gate", "wi_1": "up", "wo": "down"} if stack.gated_mlp else {"wi": "up", "wo": "down"}
+            maps += [
+                *(same(f"{theirs}.DenseReluDense.{name}.weight", f"{ours}.mlp.{part}.weight")
+                  for name, part in names.items()),
+                same(f"{theirs}.layer_norm.weight", f"{ours}.mlp_norm.weight"),
+            ]  # fmt: skip
+    return maps if config.tie_embeddings else [*maps, same("lm_head.weight", "decoder.head.weight")]
+
+
+_BUFFERS = re.compile(r"embed_tokens\.weight$|^lm_head\.weight$|EncDecAttention\.relative_attention_bias")
+FAMILY = Family("t5", "T5ForConditionalGeneration", "", _read, _write, _tensors, _BUFFERS)

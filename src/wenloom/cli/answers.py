@@ -1,0 +1,98 @@
+"""What the commands of tasks that write have in common: one text, a pipe, or a file of lines."""
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from wenloom.core.console import print_json, progress, say
+from wenloom.core.errors import InputError
+from wenloom.core.files import write_atomically
+
+
+@dataclass(frozen=True)
+class AnswerOptions:
+    """How a task's answers are written; the text under a field is its help text."""
+
+    file: Path | None = None
+    """A file with a text per line, or jsonl with the field that the task reads; also compressed."""
+    out: Path | None = None
+    """Where the answers to a file go, one per line."""
+    beams: int = 5
+    """Texts that are weighed against each other; 1 takes the most probable token each time (faster)."""
+    length_penalty: float = 1.0
+    """Beams are compared by log-probability / length^this; higher favours longer texts."""
+    longest: int | None = None
+    """Most tokens of an answer; default: 256, or what the model's context allows."""
+    no_repeat: int = 0
+    """Never write so many tokens twice in the same order; 0 allows it."""
+
+
+def answer(task: str, model: str, text: str | None, how: AnswerOptions, device: str, json: bool) -> None:
+    """Print what the model makes of a text, or write what it makes of a file's lines.
+
+    Raises:
+        InputError: nothing, or two things, to work on; the file is not UTF-8.
+    """
+    if how.out is not None and how.file is None:
+        raise InputError("--out needs --file FILE (one text goes to standard output: use > FILE).")
+    from wenloom.tasks.pairs import PAIR_TASKS
+
+    sources = texts_to_work_on(text, how.file, PAIR_TASKS[task].sources)
+    options: dict[str, float] = {"num_beams": how.beams, "no_repeat_ngram_size": how.no_repeat}
+    if how.beams > 1:
+        options["length_penalty"] = how.length_penalty
+    from wenloom.checkpoint.folder import load_model
+    from wenloom.checkpoint.hub import resolve
+    from wenloom.core.hardware import probe
+    from wenloom.tasks.apply import PairWriter
+    from wenloom.tokens.tokenizer import TextTokenizer
+
+    folder = resolve(model)
+    loaded = load_model(folder, probe(device).device)
+    writer = PairWriter(loaded, TextTokenizer.from_pretrained(folder), PAIR_TASKS[task], longest_target=how.longest)
+    filled = [index for index, source in enumerate(sources) if source.strip()]  # an empty line stays one
+    answers = [""] * len(sources)
+    with progress("Writing", len(filled), "texts") as bar:
+        found = writer.write([sources[index] for index in filled], **options)
+        for index, each in zip(filled, found, strict=True):
+            answers[index] = each.text.strip().replace("\n", " ") if how.file is not None else each.text.strip()
+            bar.advance()
+    if json:
+        print_json(
+            {"model": model, "answers": [{"source": s, "text": t} for s, t in zip(sources, answers, strict=True)]}
+        )
+    elif how.out is not None:
+        write_atomically(how.out, "".join(f"{each}\n" for each in answers))
+        say(f"{how.out}: {len(answers):,} lines.")
+    else:
+        say("\n".join(answers))
+
+
+def texts_to_work_on(text: str | None, file: Path | None, fields: Sequence[str] = ("text",)) -> list[str]:
+    """The text, the lines of the file (or one of these fields, of jsonl), or what is piped in.
+
+    Raises:
+        InputError: both are given, or there is nothing; the file is not UTF-8, or has a row without the field.
+    """
+    from wenloom.evaluation.rows import read_lines
+    from wenloom.tasks.rows import Intake, content_suffix, text_of
+
+    if text is not None and file is not None:
+        raise InputError("give a text or --file FILE, not both.")
+    if file is not None and content_suffix(file) == ".jsonl":
+        texts = Intake(strict=True).objects(file, lambda row: text_of(row, fields))
+    else:
+        texts = read_lines(file) if file is not None else [text if text is not None else _piped()]
+    if not any(each.strip() for each in texts):
+        raise InputError("there is no text to work on.")
+    return texts
+
+
+def _piped() -> str:
+    if sys.stdin.isatty():
+        raise InputError("give a text, or --file FILE.")
+    try:
+        return sys.stdin.buffer.read().decode().strip()
+    except UnicodeDecodeError as error:
+        raise InputError(f"standard input: byte {error.start} is not valid UTF-8.") from None

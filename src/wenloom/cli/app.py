@@ -1,0 +1,118 @@
+"""The command `wenloom`. Commands are imported when they are called, so that --help answers at once."""
+
+import os
+import sys
+from pathlib import Path
+from typing import NoReturn
+
+from cyclopts import App, Parameter
+from cyclopts.config import Toml
+
+from wenloom.core.errors import InputError, WenloomError, printable
+from wenloom.core.version import __version__
+
+_COMMANDS = {
+    "quickstart": "Train a small model on Shakespeare in a few minutes and see what it can do.",
+    "prepare": "Turn files of text into a corpus that training reads: clean, split, tokenize.",
+    "plan": "Tell what a training run would take: time, memory, disk, and the loss to expect.",
+    "pretrain": "Train a model from scratch on a prepared corpus.",
+    "finetune": "Train a model for a task: translation, chat, classification and others.",
+    "translate": "Translate a text, or a file line by line.",
+    "summarize": "Summarize a text, or each line of a file.",
+    "write": "Write a story, a poem or a program, and check it.",
+    "fill": "Tell what may stand where a token is hidden.",
+    "classify": "Tell the class of a text, or of each line of a file.",
+    "rescore": "Choose among the hypotheses of a speech recogniser with a language model.",
+    "report": "Lay several training runs side by side on one page.",
+    "generate": "Let a model write.",
+    "chat": "Talk with a model.",
+    "detect": "Tell whether a text bears a watermark.",
+    "quantize": "Write a model again with weights of 8 or 4 bits.",
+    "next": "Show the tokens a model expects next.",
+    "score": "Tell how probable a model finds a text.",
+    "evaluate": "Tell how good a model is: on benchmarks, on your own data, or texts against references.",
+    "leaderboard": "Make a page of all results, yours beside published ones.",
+    "diff-signature": "Tell why two figures cannot be compared.",
+    "doctor": "Prove the installation on small known cases, and say what is slow or missing.",
+    "info": "Tell what is in a folder: model, run or corpus.",
+    "tokenizer train": "Learn a vocabulary from text, in any language.",
+    "tokenizer report": "Bytes, characters and words per token, by language.",
+    "import llama2c": "Convert a llama2.c model (.bin) and its tokenizer into a model folder.",
+}
+_GROUPS = {
+    "tokenizer": "Train a tokenizer, or report how well one fits a text.",
+    "import": "Convert a model of another program into a model folder.",
+}
+
+
+def build_app(arguments: list[str]) -> App:
+    """The command tree.
+
+    Only the command that `arguments` call is described by its own docstring, which costs importing it; the
+    others are known by one line each.
+    """
+    app = App(
+        name="wenloom",
+        help=(
+            "Grow, use and understand your own language model.\n\n"
+            "From nothing, in a few minutes: `wenloom quickstart`. From your own text:\n\n"
+            "```\nwenloom prepare my-texts/ --out data/mine\n"
+            "wenloom pretrain data/mine --out runs/mine\n"
+            'wenloom generate runs/mine "Once upon a time"\n```'
+        ),
+        version=__version__,
+        suppress_keyboard_interrupt=False,
+        help_format="markdown",
+        default_parameter=Parameter(negative_iterable=()),
+    )
+    groups = {name: App(name=name, help=text, help_format="markdown") for name, text in _GROUPS.items()}
+    for group in groups.values():
+        app.command(group)
+    for path, summary in _COMMANDS.items():
+        *group, name = path.split()
+        module = {"import": "import_"}.get(path.split()[0], path.split()[0].replace("-", "_"))
+        called = arguments[: len(group) + 1] == path.split()
+        parent = groups[group[0]] if group else app
+        parent.command(f"wenloom.cli.{module}:{name.replace('-', '_')}", name=name, help=None if called else summary)
+    return app
+
+
+def main() -> NoReturn:
+    """Run one command. Exit codes: 0 done, 2 bad input, 130 stopped by the user."""
+    arguments = sys.argv[1:]
+    try:
+        config = _config_file(arguments)
+        app = build_app(arguments)
+        app.config = config
+        app(arguments)
+        code = 0
+    except WenloomError as error:
+        code = _failed(str(error), error.exit_code)
+    except BrokenPipeError:  # the reader of our output went away, as `| head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 0
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        code = _failed(f"{where}{(error.strerror or str(error)).lower()}.", 2)
+    except KeyboardInterrupt:
+        code = _failed("stopped.", 130)
+    sys.exit(code)
+
+
+def _failed(message: str, code: int) -> int:
+    print("wenloom: " + "\n".join(map(printable, message.split("\n"))), file=sys.stderr)
+    return code
+
+
+def _config_file(arguments: list[str]) -> tuple[Toml, ...]:
+    """Take `--config FILE` out of the arguments: its [settings] fill in what the flags leave open."""
+    if "--config" not in arguments:
+        return ()
+    at = arguments.index("--config")
+    if at + 1 >= len(arguments):
+        raise InputError("--config: name a TOML file with a table [settings], such as the run.toml of a run.")
+    path = arguments[at + 1]
+    del arguments[at : at + 2]
+    if not Path(path).is_file():
+        raise InputError(f"--config {path}: no such file.")
+    return (Toml(path, root_keys=("settings",), use_commands_as_keys=False, must_exist=True),)

@@ -1,0 +1,54 @@
+"""`wenloom detect`."""
+
+import dataclasses
+import sys
+from pathlib import Path
+
+from wenloom.cli.options import Json
+from wenloom.core.console import print_json, say
+from wenloom.core.errors import InputError
+
+
+def detect(
+    model: str,
+    file: Path | None = None,
+    /,
+    *,
+    watermark_key: int,
+    watermark_greenlist_ratio: float = 0.25,
+    json: Json = False,
+) -> None:
+    """Tell whether a text bears a watermark.
+
+        wenloom generate runs/mine "Once" --watermark-key 42 > text.txt
+        wenloom detect runs/mine text.txt --watermark-key 42
+
+    Parameters
+    ----------
+    model
+        The folder of the model that wrote, for its tokenizer.
+    file
+        The text; without one it is read from a pipe.
+    watermark_key
+        The key it was written with.
+    watermark_greenlist_ratio
+        The share of the vocabulary that was favoured.
+    """
+    from wenloom.checkpoint.hub import resolve
+    from wenloom.generation.watermark import detect as look
+    from wenloom.tokens.tokenizer import TextTokenizer
+
+    try:
+        text = sys.stdin.buffer.read().decode() if file is None else file.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise InputError(f"{file}: no such file.") from None
+    except UnicodeDecodeError as error:
+        raise InputError(f"{file or 'standard input'}: byte {error.start} is not valid UTF-8.") from None
+    ids = TextTokenizer.from_pretrained(resolve(model)).encode(text, add_special_tokens=False)
+    found = look(ids, watermark_key, watermark_greenlist_ratio)
+    if json:
+        print_json(dataclasses.asdict(found))
+        return
+    verdict = "bears the mark" if found.z > 4 else "may bear the mark" if found.z > 3 else "shows no mark"
+    say(f"The text {verdict}: {found.green} of {found.tokens} tokens are favoured by the key, "
+        f"z = {found.z:.1f}, p = {found.p_value:.1g}.")  # fmt: skip

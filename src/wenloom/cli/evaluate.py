@@ -1,0 +1,255 @@
+"""`wenloom evaluate`. torch is loaded when there is work, so that --help answers at once."""
+
+import shlex
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+from cyclopts import Parameter
+from rich.table import Table
+
+from wenloom.cli.options import Device, Dtype, Json, flags
+from wenloom.core.console import out as console
+from wenloom.core.console import print_json, remark, say
+from wenloom.core.errors import InputError
+from wenloom.evaluation.options import Convention, OverlapOptions, Writing
+
+if TYPE_CHECKING:
+    from wenloom.evaluation.evaluate import Figure, Subject
+
+
+def evaluate(
+    *models: str,
+    on: list[str] | None = None,
+    data: Path | None = None,
+    limit: int | None = None,
+    out: Path = Path("evaluation"),
+    store: Path | None = None,
+    keep: Annotated[bool, Parameter(negative="--no-keep")] = True,
+    device: Device = "auto",
+    dtype: Dtype = "float32",
+    predictions: Path | None = None,
+    references: list[Path] | None = None,
+    metric: list[str] | None = None,
+    corpus: Path | None = None,
+    json: Json = False,
+    scoring: Annotated[Convention, flags("Perplexity", 1)] = Convention(),
+    comparing: Annotated[OverlapOptions, flags("Texts against references", 2)] = OverlapOptions(),
+    writing: Annotated[Writing, flags("Writing", 3)] = Writing(),
+) -> None:
+    """Tell how good a model is, with an interval and a signature for every figure.
+
+    Suites: wikitext2, lambada, hellaswag, arc_easy, piqa, openbookqa, copa, winogrande, wsc, blimp, gsm8k, humaneval,
+    mbpp. Instead of a suite, name a file: text for perplexity, or jsonl with choices or with prompts and references.
+    Two models are also compared with each other, on the same samples.
+
+        wenloom evaluate runs/mine --on lambada,blimp --data datasets/
+        wenloom evaluate runs/mine --on chapter.txt --stride 64
+        wenloom evaluate runs/mine --on questions.jsonl --metric rouge
+        wenloom evaluate --predictions out.txt --references ref.txt --metric bleu
+
+    Samples and a page are written below --out; called again, it goes on where it stopped.
+
+    Parameters
+    ----------
+    models
+        Model folders, or hub models.
+    on
+        Suites or files; several times or parted by commas.
+    data
+        The folder below which suites' files lie; default: the variable WENLOOM_DATA, else data/.
+    limit
+        Score only the first so many samples (the signature says so).
+    out
+        Folder for samples and the page.
+    store
+        The results store (SQLite); default: the variable WENLOOM_RESULTS, else the user's data folder.
+    keep
+        Put the figures into the results store.
+    predictions
+        A file of texts, one per line, to compare with references; then no model is needed.
+    references
+        What they are compared with, line by line; several times for several references.
+    metric
+        bleu, chrf, ter, rouge (or rouge1, rouge2, rougeL, rougeLsum), wer, cer, answers (exact match and F1), or, without
+        references, quality (variety, repetition, loops, word frequencies); several times or parted by commas.
+    corpus
+        With --metric quality: a prepared corpus; tells how much of the texts stands in it word for word.
+    """
+    names = [name for each in on or [] for name in each.split(",") if name]
+    metrics = [name for each in metric or [] for name in each.split(",") if name]
+    if predictions is not None:
+        if models or names:
+            raise InputError("--predictions are compared without a model; leave out models and --on.")
+        if metrics == ["quality"]:
+            if references:
+                raise InputError("quality needs no references; leave them out or name another metric.")
+            _quality(predictions, corpus, json)
+        else:
+            _predictions(predictions, references or [], metrics, comparing, json)
+        return
+    if references:
+        raise InputError("--references needs --predictions FILE.")
+    if not models or not names:
+        raise InputError("name a model and what to score it on: wenloom evaluate MODEL --on lambada")
+    if limit is not None and limit < 1:
+        raise InputError(f"--limit {limit}: at least 1.")
+    if len(set(models)) < len(models):
+        raise InputError("a model is named twice.")
+    from wenloom.evaluation.plan import Plan
+    from wenloom.evaluation.results import ResultsStore
+
+    plans = [Plan(name, data, out, limit, metrics, scoring, comparing, writing) for name in names]
+    found: dict[str, list[Figure]] = {}
+    for model in models:
+        subject = _subject(model, device, dtype)
+        started = time.monotonic()
+        for plan in plans:
+            began = time.monotonic()
+            try:
+                figures = plan.run(subject)
+            except KeyboardInterrupt:
+                remark("The samples so far are kept; the same command goes on from there.")
+                raise
+            found.setdefault(model, []).extend(figures)
+            if keep:
+                kept = _results(subject, figures, plan.samples(model), time.monotonic() - began)
+                ResultsStore(store).add(kept)
+        remark(f"{model}: {len(plans)} evaluation(s) in {time.monotonic() - started:,.0f} s.")
+    pairs = [plan.compared(models[0], other) for plan in plans for other in models[1:]]
+    comparisons = [each for each in pairs if each is not None]
+    page = out / "index.html"
+    _page(page, found, comparisons, [plan.examples(model) for model in models for plan in plans])
+    if json:
+        figures = {model: [each.as_json() for each in rows] for model, rows in found.items()}
+        print_json({"figures": figures, "comparisons": comparisons, "page": str(page)})
+        return
+    for model, rows in found.items():
+        _show(model, rows)
+    for each in comparisons:
+        say(_sentence(each))
+    say(f"Page: {page}")
+
+
+def _subject(model: str, device: str, dtype: str) -> "Subject":
+    from wenloom.api import load
+    from wenloom.checkpoint.hub import resolve
+    from wenloom.evaluation.evaluate import Subject
+
+    loaded = load(model, device, dtype)
+    return Subject(model, resolve(model), loaded.decoder, loaded.tokenizer, loaded.engine)
+
+
+def _predictions(
+    predictions: Path, references: list[Path], metrics: list[str], comparing: OverlapOptions, json: bool
+) -> None:
+    from wenloom.evaluation.evaluate import compare
+    from wenloom.evaluation.rows import read_lines
+
+    texts = read_lines(predictions)
+    streams = [read_lines(path) for path in references]
+    for path, stream in zip(references, streams, strict=True):
+        if len(stream) != len(texts):
+            raise InputError(
+                f"{predictions} has {len(texts):,} lines and {path} has {len(stream):,}; line n belongs to line n."
+            )
+    found = compare(metrics or ["bleu"], texts, streams, comparing)
+    if json:
+        print_json(
+            [
+                {**each._asdict(), "interval": each.interval._asdict(), "signature": str(each.signature)}
+                for each in found
+            ]
+        )
+        return
+    for each in found:
+        low, value, high = each.interval
+        say(each.text if each.text else f"{each.signature} = {value:.2f}")
+        say(f"  95 % interval {low:.2f} to {high:.2f} over {len(each.per_sample):,} texts")
+
+
+def _quality(predictions: Path, corpus: Path | None, json: bool) -> None:
+    from wenloom.evaluation.quality import CopyDetector, describe
+    from wenloom.evaluation.rows import read_lines
+    from wenloom.tokens.shards import Dataset
+
+    texts = read_lines(predictions)
+    found = dict(vars(describe(texts)))
+    if corpus is not None:
+        detector = CopyDetector.of_corpus(Dataset.open(corpus))
+        found["copied"] = sum(map(detector.share, texts)) / len(texts)
+    if json:
+        print_json(found)
+        return
+    for name, value in found.items():
+        say(f"{name:<14} {'-' if value is None else f'{value:,}' if isinstance(value, int) else f'{value:.4f}'}")
+
+
+def _results(subject: "Subject", figures: "list[Figure]", samples: Path, seconds: float) -> list[Any]:
+    from wenloom.core.hardware import probe
+    from wenloom.core.version import __version__
+    from wenloom.evaluation.results import Result, today
+
+    hardware = str(probe("auto").device)
+    return [
+        Result(
+            task=each.task, dataset=each.dataset, metric=each.metric, value=each.value, model=subject.name,
+            signature=str(each.signature), low=each.low, high=each.high, n=each.n, higher_is_better=each.higher_is_better,
+            is_headline=each.is_headline, date=today(), parameters=subject.decoder.n_parameters(),
+            model_hash=subject.fingerprint, code_version=__version__, command=shlex.join(["wenloom", *sys.argv[1:]]),
+            hardware=hardware, seconds=seconds, samples=str(samples) if samples.exists() else "", details=each.details,
+        )
+        for each in figures
+    ]  # fmt: skip
+
+
+def _show(model: str, figures: "list[Figure]") -> None:
+    table = Table(title=model, title_justify="left", box=None, pad_edge=False)
+    for name, justify in (
+        ("dataset", "left"),
+        ("metric", "left"),
+        ("value", "right"),
+        ("95 % interval", "right"),
+        ("n", "right"),
+    ):
+        table.add_column(name, justify=justify, no_wrap=True)  # pyright: ignore[reportArgumentType]
+    for each in figures:
+        norm = each.signature.get("norm")
+        name = f"{each.metric} ({norm})" if norm else each.metric
+        style = "bold" if each.is_headline else "dim"
+        table.add_row(
+            each.dataset, name, f"{each.value:.4g}", f"{each.low:.4g} – {each.high:.4g}", f"{each.n:,}", style=style
+        )
+    console.print(table)
+    cut_off: dict[str, int] = {}
+    for each in figures:
+        if each.is_headline:
+            say(f"  {each.signature}")
+        if cut := each.details.get("questions_cut_off"):
+            cut_off[each.dataset] = cut
+    for dataset, cut in cut_off.items():
+        say(f"  {dataset}: {cut:,} questions did not fit into the context; their beginnings were left out.")
+
+
+def _sentence(each: dict[str, Any]) -> str:
+    sure = "a difference" if each["p"] < 0.05 else "no difference that is sure"
+    return (
+        f"{each['on']}, {each['by']}: {each['second']} against {each['first']}: {each['difference']:+.2f} "
+        f"({each['low']:+.2f} to {each['high']:+.2f}, p = {each['p']:.4f}): {sure}."
+    )
+
+
+def _page(
+    path: Path, found: "dict[str, list[Figure]]", comparisons: list[dict[str, Any]], examples: list[dict[str, Any]]
+) -> None:
+    import jinja2
+
+    from wenloom.core.files import write_atomically
+    from wenloom.evaluation.leaderboard import shown
+
+    environment = jinja2.Environment(loader=jinja2.PackageLoader("wenloom.evaluation"), autoescape=True)
+    page = environment.get_template("evaluation.html.jinja").render(
+        found=found, comparisons=[_sentence(each) for each in comparisons], examples=examples, number=shown
+    )
+    write_atomically(path, page)

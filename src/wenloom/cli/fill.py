@@ -1,0 +1,38 @@
+"""`wenloom fill`. torch is loaded when there is work, so that --help answers at once."""
+
+from wenloom.cli.answers import texts_to_work_on
+from wenloom.cli.options import Device, Json
+from wenloom.core.console import print_json, say
+
+
+def fill(
+    model: str, text: str | None = None, /, *, count: int = 5, device: Device = "auto", json: Json = False
+) -> None:
+    """Tell what may stand where a token is hidden.
+
+    The model is one that `wenloom finetune --task fill-mask` made, or a hub model such as BERT.
+
+        wenloom fill runs/mine "The [MASK] barks."
+
+    Parameters
+    ----------
+    model
+        A model folder, or a hub model such as owner/name.
+    text
+        The text with the model's mask token (usually [MASK]) in it; without one, a pipe is read.
+    count
+        How many tokens to show for every mask.
+    """
+    (shown,) = texts_to_work_on(text, None)
+    from wenloom.checkpoint.folder import load_model
+    from wenloom.checkpoint.hub import resolve
+    from wenloom.core.hardware import probe
+    from wenloom.tasks import masked
+    from wenloom.tokens.tokenizer import TextTokenizer
+
+    folder = resolve(model)
+    found = masked.fill(load_model(folder, probe(device).device), TextTokenizer.from_pretrained(folder), shown, count)
+    if json:
+        print_json({"model": model, "text": shown, "masks": [[each._asdict() for each in one] for one in found]})
+    else:
+        say("\n\n".join("\n".join(f"{each.probability:6.1%}  {each.text}" for each in one) for one in found))

@@ -1,0 +1,105 @@
+"""`wenloom finetune`. torch is loaded when there is work, so that --help answers at once."""
+
+import shlex
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from wenloom.cli.options import Json, flags
+from wenloom.core.console import print_json, say
+from wenloom.core.errors import InputError
+from wenloom.tasks.settings import DataSettings, FreshSettings, LearningSettings
+from wenloom.training.settings import TrainSettings
+
+if TYPE_CHECKING:
+    from wenloom.tasks.work import TaskResult
+
+
+def finetune(
+    model: str | None = None,
+    /,
+    *,
+    task: str | None = None,
+    out: Path | None = None,
+    data: Annotated[DataSettings, flags("Examples", 2)] = DataSettings(),
+    fresh: Annotated[FreshSettings, flags("A new model", 3)] = FreshSettings(),
+    learning: Annotated[LearningSettings, flags("Learning", 4)] = LearningSettings(),
+    training: Annotated[TrainSettings, flags("Training", 5)] = TrainSettings(),
+    resume: Path | None = None,
+    json: Json = False,
+) -> None:
+    """Train a model for a task: from a model you have, or from scratch.
+
+    The run folder is the model, beside its settings, curves and last checkpoint. Ctrl-C saves and says how to go on.
+
+        wenloom finetune --task translation --train train.en,train.de --out runs/en-de --budget 45min
+        wenloom finetune runs/mine --task summarization --train dialogues.jsonl --out runs/summaries
+        wenloom finetune runs/mine --task chat --train messages.jsonl --method lora --out runs/chat
+        wenloom finetune --resume runs/en-de
+
+    Parameters
+    ----------
+    model
+        The model to begin with: a folder, or a hub model such as owner/name; without one, an encoder-decoder is made
+        from scratch, with a vocabulary of its own.
+    task
+        translation, summarization, chat (conversations, also called instructions), preference (DPO on pairs of
+        replies), classification, fill-mask (hidden tokens of plain text) or denoising (missing spans of plain text).
+    out
+        Folder for the run; new or empty.
+    resume
+        Continue this interrupted run, with its own settings.
+    """
+    from wenloom.checkpoint.hub import resolve
+    from wenloom.tasks import finetune as work
+
+    if resume is not None:
+        given = (data, fresh, learning, training) != (
+            DataSettings(),
+            FreshSettings(),
+            LearningSettings(),
+            TrainSettings(),
+        )
+        if model is not None or task is not None or out is not None or given:
+            raise InputError("--resume continues a run with its own examples and settings: leave everything else out.")
+        result = work.resume(resume)
+    else:
+        if task is None or out is None:
+            raise InputError("name the task, the examples and --out, as in: wenloom finetune --task translation "
+                             "--train pairs.jsonl --out runs/mine")  # fmt: skip
+        if model is not None and fresh != FreshSettings():
+            raise InputError("the shape of a new model has no meaning where one is given to begin with: leave it out.")
+        result = work.finetune(task, out, None if model is None else resolve(model), data, fresh, learning, training)
+    print_json(as_json(result)) if json else say(summary(result))
+
+
+def as_json(result: "TaskResult") -> dict[str, object]:
+    """The result for machines."""
+    run = result.run
+    return {
+        "folder": str(run.folder),
+        "steps": run.steps,
+        "training_seconds": run.seconds,
+        "validation": asdict(run.loss) | run.loss.figures(),
+        "measures": {name: {"value": value, "error": error} for name, (value, error) in result.figures.items()},
+    }
+
+
+def summary(result: "TaskResult") -> str:
+    """The result, and what to try next."""
+    from wenloom.training.report import NEXT
+    from wenloom.training.state import read_run
+
+    run = result.run
+    command = NEXT[read_run(run.folder)["settings"]["task"]].format(shlex.quote(str(run.folder)))
+    figures = [
+        f"  {name:10} {value:.4g}" + ("" if error is None else f" ± {error:.2g}")
+        for name, (value, error) in result.figures.items()
+    ]
+    return "\n".join([
+        f"{run.folder}: trained {run.steps:,} steps in {run.seconds:,.0f} s; the best is step {run.best_step:,}.",
+        f"  validation {run.loss.nats_per_token:.3f} nats per target",
+        *figures,
+        f"  report     {run.folder / 'report.html'}",
+        f"  try        wenloom {command}",
+    ])  # fmt: skip

@@ -1,0 +1,56 @@
+"""`wenloom next`. torch is loaded when there is work, so that --help answers at once."""
+
+from rich.markup import escape
+from rich.table import Table
+
+from wenloom.cli.options import Device, Json
+from wenloom.core.console import out as console
+from wenloom.core.console import print_json
+from wenloom.core.errors import InputError
+
+_BAR_WIDTH = 40
+
+
+def next(  # noqa: A001 - named after its command
+    model: str, prompt: str = "", /, *, top: int = 10, device: Device = "auto", json: Json = False
+) -> None:
+    """Show the tokens a model expects next, most probable first.
+
+        wenloom next runs/quickstart "To be or not to"
+
+    Parameters
+    ----------
+    model
+        A model folder, or a hub model.
+    prompt
+        The text so far; empty asks how texts begin.
+    top
+        How many tokens to show.
+    """
+    if top < 1:
+        raise InputError(f"--top {top}: must be at least 1.")
+    from wenloom.api import load
+    from wenloom.generation.next_tokens import most_probable
+
+    loaded = load(model, device)
+    candidates = most_probable(loaded.decoder, loaded.tokenizer.prompt_ids(prompt), top)
+    if json:
+        rows = [
+            {"token": each.token, "text": loaded.tokenizer.decode([each.token]), "probability": each.probability}
+            for each in candidates
+        ]
+        print_json({"model": model, "prompt": prompt, "next": rows})
+        return
+    table = Table(box=None, show_header=False, padding=(0, 1))
+    for each in candidates:
+        share = each.probability / candidates[0].probability
+        table.add_row(
+            escape(loaded.tokenizer.show(each.token)),
+            f"[blue]{'█' * round(_BAR_WIDTH * share) or '▏'}[/]",
+            f"{100 * each.probability:.2f} %",
+        )
+    console.print(table)
+    rest = 1 - sum(each.probability for each in candidates)
+    console.print(
+        f"  all {loaded.decoder.config.vocab_size - len(candidates):,} others together {100 * max(0.0, rest):.2f} %"
+    )

@@ -1,0 +1,60 @@
+"""`wenloom plan`. torch is loaded when there is work, so that --help answers at once."""
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from cyclopts import Parameter
+
+from wenloom.cli.options import Json, flags
+from wenloom.core.console import print_json, say
+from wenloom.tokens.shards import Dataset
+from wenloom.training.settings import ModelSettings, TrainSettings
+
+if TYPE_CHECKING:
+    from wenloom.training.plan import Plan
+
+
+def plan(
+    data: Path | None = None,
+    /,
+    *,
+    model: Annotated[ModelSettings, flags("Model", 2)] = ModelSettings(),
+    training: Annotated[TrainSettings, flags("Training", 3)] = TrainSettings(),
+    vocab_size: Annotated[int, Parameter(help="Tokens in the vocabulary, where no corpus says it.")] = 8192,
+    json: Json = False,
+) -> None:
+    """Tell what a training run would take on this machine: time, memory, disk, and the loss to expect.
+
+    Takes what `wenloom pretrain` takes, times a few steps and trains nothing. Each number comes with its formula.
+
+        wenloom plan data/mine --budget 30min
+        wenloom plan --size 10m
+        wenloom plan --tokens 1b --arch gpt2
+
+    Parameters
+    ----------
+    data
+        Folder made by `wenloom prepare`; without one the text is imagined.
+    """
+    from wenloom.training.parallel import World
+    from wenloom.training.setup import Corpus, set_up
+
+    corpus = Corpus.of(Dataset.open(data)) if data else Corpus.imagined(vocab_size)
+    setup = set_up(corpus, model, training, World())
+    setup.feed.close()
+    print_json(as_json(setup.plan)) if json else say(as_text(setup.plan))
+
+
+def as_json(plan: "Plan") -> dict[str, object]:
+    """The plan for machines."""
+    return asdict(plan) | {
+        "derived": [each._asdict() for each in plan.derived],
+        "timetable": asdict(plan.timetable) | {"evaluate_at": sorted(plan.timetable.evaluate_at)},
+        "disk": plan.disk,
+    }
+
+
+def as_text(plan: "Plan") -> str:
+    """The plan for people."""
+    return "\n".join(f"{what:22}{how_much:42}{why}".rstrip() for what, how_much, why in plan.lines())

@@ -1,0 +1,79 @@
+"""`wenloom prepare`."""
+
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from wenloom.checkpoint.hub import resolve
+from wenloom.cli.options import Json, Reading, flags
+from wenloom.core.console import print_json, say
+from wenloom.core.errors import InputError
+from wenloom.text.documents import ReadOptions
+from wenloom.tokens.prepare import Prepared, PrepareOptions
+from wenloom.tokens.prepare import prepare as prepare_corpus
+from wenloom.tokens.tokenizer import TextTokenizer
+
+
+def prepare(
+    paths: list[str],
+    /,
+    *,
+    out: Path,
+    options: Annotated[PrepareOptions, flags("Corpus", 2)] = PrepareOptions(),
+    reading: Reading = ReadOptions(),
+    tokenizer: Annotated[
+        str | None, Parameter(help="Use the tokenizer of this folder (or hub model) instead of learning one.")
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Turn files of text into a corpus that training reads.
+
+    Reads txt, md, html, csv, tsv and jsonl, also compressed (.gz, .zst); normalises Unicode, drops exact
+    duplicates, keeps part of the documents for validation, learns a tokenizer, and writes memory-mapped
+    token shards. Running it again does nothing unless a file, an option or the tokenizer changed.
+
+        wenloom prepare my-texts/ --out data/mine
+        wenloom prepare 'poems/*.jsonl.gz' --text-field title --text-field paragraphs --out data/poems
+        wenloom prepare stories.txt --separator '<|endoftext|>' --out data/stories
+
+    Parameters
+    ----------
+    paths
+        Files, folders (everything readable below) and globs.
+    out
+        Folder for the corpus.
+    """
+    given = None
+    if tokenizer is not None:
+        if options.kind != PrepareOptions.kind or options.vocab_size is not None:
+            raise InputError("--tokenizer brings its own vocabulary: leave out --kind and --vocab-size.")
+        given = TextTokenizer.from_pretrained(resolve(tokenizer))
+    prepared = prepare_corpus(paths, out, options, reading, given)
+    print_json(prepared.dataset.manifest | {"reused": prepared.reused}) if json else say(summary(prepared))
+
+
+def summary(prepared: Prepared) -> str:
+    """What was made, in a few lines."""
+    dataset = prepared.dataset
+    facts, splits = dataset.manifest, dataset.splits
+    lines = [
+        f"{dataset.folder}: nothing changed since it was prepared."
+        if prepared.reused
+        else f"{dataset.folder}: prepared."
+    ]
+    for name, split in splits.items():
+        ratio = split.bytes / max(1, split.tokens)
+        lines.append(
+            f"  {name:10} {split.documents:>9,} documents {split.bytes:>14,} bytes {split.tokens:>13,} tokens ({ratio:.2f} bytes each)"
+            + f", {split.unknown:,} of them unknown" * bool(split.unknown)
+        )
+    dropped = [f"{facts['duplicates_removed']:,} duplicates" * bool(facts["duplicates_removed"]),
+               f"{facts['empty_documents']:,} empty documents" * bool(facts["empty_documents"])]  # fmt: skip
+    if any(dropped):
+        lines.append(f"  left out   {' and '.join(filter(None, dropped))}")
+    tokenizer = facts["tokenizer"]
+    lines.append(
+        f"  tokenizer  {tokenizer['kind']}, {tokenizer['vocab_size']:,} tokens; validation is {facts['split_rule']}"
+    )
+    return "\n".join(lines)

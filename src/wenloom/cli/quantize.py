@@ -1,0 +1,47 @@
+"""`wenloom quantize`. torch is loaded when there is work, so that --help answers at once."""
+
+from pathlib import Path
+
+from wenloom.cli.options import Json
+from wenloom.core.console import print_json, say
+from wenloom.core.errors import InputError
+from wenloom.core.files import folder_aside
+from wenloom.core.quantities import show_bytes
+
+
+def quantize(model: str, /, *, out: Path, to: str = "int8", json: Json = False) -> None:
+    """Write a model again with weights of 8 or 4 bits.
+
+    transformers reads the folder too, where its companion library compressed-tensors is installed; so does vLLM.
+
+        wenloom quantize runs/mine --to int4 --out mine-int4
+        wenloom generate mine-int4 "Once upon a time"
+
+    Parameters
+    ----------
+    model
+        A model folder, or a hub model such as owner/name.
+    out
+        Folder to write; new or empty.
+    to
+        int8 (a scale per row) or int4 (a scale per 32 columns).
+    """
+    if out.exists() and any(out.iterdir() if out.is_dir() else [out]):
+        raise InputError(f"{out}: is not empty. Choose another --out.")
+    from wenloom.checkpoint.folder import load_decoder, write_model_files
+    from wenloom.checkpoint.hub import resolve
+    from wenloom.model.quantize import QuantizedLinear, parse_bits
+    from wenloom.tokens.tokenizer import TextTokenizer
+
+    bits, source = parse_bits(to), resolve(model)
+    decoder = load_decoder(source)
+    if isinstance(decoder.head, QuantizedLinear):
+        raise InputError(f"{model}: its weights are rounded already.")
+    with folder_aside(out) as folder:
+        write_model_files(decoder, folder, bits=bits)
+        TextTokenizer.from_pretrained(source).save_pretrained(folder)
+    before, after = (sum(file.stat().st_size for file in path.glob("*.safetensors")) for path in (source, out))
+    if json:
+        print_json({"folder": str(out), "bits": bits, "bytes": after, "bytes_before": before})
+    else:
+        say(f"{out}: {to}, {show_bytes(after)} instead of {show_bytes(before)}.")

@@ -1,0 +1,45 @@
+"""What a training run shows of its model: samples and next tokens."""
+
+from collections.abc import Callable
+
+from wenloom.api import LanguageModel
+from wenloom.generation.next_tokens import most_probable
+from wenloom.model.build import Model
+from wenloom.model.decoder import Decoder
+from wenloom.tokens.shards import Dataset
+from wenloom.tokens.tokenizer import TextTokenizer
+from wenloom.training.report import NextTokens, Sample, Showcase
+
+
+def showing(prompts: list[str], length: int = 150) -> Callable[[Model, TextTokenizer], Showcase]:
+    """A function for `training.pretrain.pretrain` that continues prompts and lists next tokens after them."""
+
+    def show(decoder: Model, tokenizer: TextTokenizer) -> Showcase:
+        assert isinstance(decoder, Decoder)
+        model = LanguageModel(decoder, tokenizer)
+        samples, expectations = [], []
+        for seed, prompt in enumerate(prompts):
+            samples.append(Sample(prompt, model.generate(prompt, max_new_tokens=length, seed=seed, eos_token_id=())))
+            candidates = most_probable(decoder, model.tokenizer.prompt_ids(prompt), 8)
+            shown = [(tokenizer.show(each.token), each.probability) for each in candidates]
+            expectations.append(NextTokens(prompt or "(the beginning)", shown))
+        return Showcase(samples, expectations)
+
+    return show
+
+
+def prompts_from(dataset: Dataset, count: int = 3) -> list[str]:
+    """Openings of validation text, in whatever language it is in: the first words of evenly spaced places."""
+    stream, tokenizer = dataset.stream("validation"), dataset.tokenizer()
+    prompts = []
+    for place in range(count):
+        window = stream.window(len(stream) * place // count, 64).tolist()
+        if tokenizer.bos_token_id in window[:-8]:  # begin where a document begins, if one does here
+            window = window[window.index(tokenizer.bos_token_id) + 1 :]
+        text = tokenizer.decode(window, skip_special_tokens=True).lstrip("\ufffd")
+        line = next((line.strip() for line in text.splitlines()[place > 0 :] if len(line.strip()) > 8), text.strip())
+        words = line.split()
+        opening = " ".join(words[:4]) if len(words) > 4 else line[:8]
+        if opening and opening not in prompts:
+            prompts.append(opening)
+    return prompts

@@ -1,0 +1,164 @@
+"""Questions with several answers, told apart by their probability: the log-likelihood tasks.
+
+Which answer a model "chooses" depends on what its log-probability is divided by. All common norms are computed:
+raw, per token, per byte, per character, and against the answer's probability without the question (unconditional; Brown et al. 2020).
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from wenloom.core.errors import InputError
+from wenloom.evaluation.likelihood import Likelihood, Row, continuation_row, likelihoods, tokens_before
+from wenloom.evaluation.significance import Interval, interval
+from wenloom.model.decoder import Decoder
+from wenloom.tokens.tokenizer import TextTokenizer
+
+NORMS = ("raw", "token", "byte", "character", "unconditional")
+
+
+@dataclass(frozen=True)
+class Question:
+    """A context and its possible continuations; or several contexts before one continuation (WinoGrande)."""
+
+    contexts: tuple[str, ...]
+    """One for all choices, or one per choice."""
+    choices: tuple[str, ...]
+    """With the blank that parts them from the context."""
+    gold: int
+    group: str = ""
+    """What its result counts towards, such as a BLiMP paradigm."""
+
+    def pairs(self) -> list[tuple[str, str]]:
+        """Context and continuation of every choice."""
+        contexts = self.contexts * (len(self.choices) if len(self.contexts) == 1 else 1)
+        choices = self.choices * (len(contexts) if len(self.choices) == 1 else 1)
+        return list(zip(contexts, choices, strict=True))
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a model makes of a question."""
+
+    log_likelihoods: list[float]
+    """Of every choice, nats."""
+    chosen: dict[str, int]
+    """Which choice each norm takes."""
+    is_greedy: bool
+    """Whether the right choice is what the model would write by itself."""
+    right: float
+    """log P of the right choice."""
+    cut_off: int
+    """Tokens that did not fit into the context."""
+
+
+@dataclass(frozen=True)
+class ChoiceResult:
+    """Accuracy over many questions."""
+
+    answers: list[Answer]
+    questions: Sequence[Question] = field(repr=False)
+
+    def correct(self, norm: str) -> np.ndarray:
+        """1 for every question answered rightly."""
+        pairs = zip(self.answers, self.questions, strict=True)
+        return np.array([float(answer.chosen[norm] == question.gold) for answer, question in pairs])
+
+    def accuracy(self, norm: str) -> Interval:
+        """In percent, with its 95 % interval."""
+        return interval(100 * self.correct(norm))
+
+    @property
+    def norms(self) -> list[str]:
+        """The norms that were computed."""
+        return list(self.answers[0].chosen)
+
+    def by_group(self, norm: str) -> dict[str, tuple[float, int]]:
+        """Accuracy in percent and number of questions of every group."""
+        correct = self.correct(norm)
+        groups: dict[str, list[float]] = {}
+        for question, value in zip(self.questions, correct, strict=True):
+            groups.setdefault(question.group, []).append(value)
+        return {name: (100 * float(np.mean(values)), len(values)) for name, values in groups.items()}
+
+
+def answer_all(
+    decoder: Decoder,
+    tokenizer: TextTokenizer,
+    questions: Sequence[Question],
+    unconditional: bool = True,
+    on_rows: Callable[[int], None] = lambda n: None,
+) -> ChoiceResult:
+    """Let a model answer questions by the likelihood of their choices.
+
+    Args:
+        decoder: in evaluation mode.
+        unconditional: also compare with each choice after "Answer:" alone, which costs as many rows again. Left out
+            by itself where contexts differ or are empty.
+        on_rows: told how many choices were scored; there are `n_rows` in all.
+
+    Raises:
+        InputError: no questions; an empty choice; a vocabulary without any token to open a text where one is needed.
+    """
+    if not questions:
+        raise InputError("there are no questions.")
+    before = {empty: tokens_before(tokenizer, empty) for empty in (False, True)}
+    rows: list[list[Row]] = []
+    for number, question in enumerate(questions, 1):
+        made = [
+            continuation_row(tokenizer, context, choice, before[not context]) for context, choice in question.pairs()
+        ]
+        if any(row.start >= len(row.tokens) for row in made):
+            raise InputError(f"question {number}: a choice without any token to score.")
+        rows.append(made)
+    bare = _unconditional(tokenizer, questions, before[False]) if unconditional else []
+    found = likelihoods(decoder, [*rows, *bare], on_rows)
+    conditional, alone = found[: len(rows)], found[len(rows) :]
+    return ChoiceResult(
+        [_answer(q, f, alone[index] if alone else None) for index, (q, f) in enumerate(zip(questions, conditional, strict=True))],
+        questions,
+    )  # fmt: skip
+
+
+def n_rows(questions: Sequence[Question], unconditional: bool = True) -> int:
+    """How many rows `answer_all` scores, for a progress bar."""
+    count = sum(len(question.pairs()) for question in questions)
+    return count * (2 if unconditional and _has_unconditional(questions) else 1)
+
+
+def _has_unconditional(questions: Sequence[Question]) -> bool:
+    return all(len(q.contexts) == 1 and q.contexts[0] for q in questions)
+
+
+def _unconditional(tokenizer: TextTokenizer, questions: Sequence[Question], before: list[int]) -> list[list[Row]]:
+    if not _has_unconditional(questions):
+        return []
+    return [[continuation_row(tokenizer, "Answer:", each, before) for each in q.choices] for q in questions]
+
+
+def _answer(question: Question, found: list[Likelihood], alone: list[Likelihood] | None) -> Answer:
+    totals = [each.total for each in found]
+    choices = [choice.strip() for _, choice in question.pairs()]
+    scores = {
+        "raw": totals,
+        "token": [each.total / len(each.log_probabilities) for each in found],
+        "byte": [total / max(1, len(text.encode())) for total, text in zip(totals, choices, strict=True)],
+        "character": [total / max(1, len(text)) for total, text in zip(totals, choices, strict=True)],
+    }
+    if alone is not None:
+        scores["unconditional"] = [total - other.total for total, other in zip(totals, alone, strict=True)]
+    chosen = {norm: max(range(len(values)), key=values.__getitem__) for norm, values in scores.items()}
+    gold = found[question.gold]
+    return Answer(totals, chosen, gold.is_greedy, totals[question.gold], max(each.cut_off for each in found))
+
+
+def greedy_accuracy(result: ChoiceResult) -> Interval:
+    """How often the right choice is what the model would write, in percent (LAMBADA)."""
+    return interval(100 * np.array([float(each.is_greedy) for each in result.answers]))
+
+
+def choice_perplexity(result: ChoiceResult) -> float:
+    """exp of the mean -log P of the right choices (LAMBADA's perplexity: per target, not per token)."""
+    return math.exp(min(-float(np.mean([each.right for each in result.answers])), 700))

@@ -1,0 +1,48 @@
+"""The pseudo-log-likelihood of a text by a masked model (Salazar et al. 2020, eq. 1)."""
+
+from collections.abc import Callable
+
+import torch
+
+from wenloom.core.errors import InputError
+from wenloom.evaluation.perplexity import Score
+from wenloom.model.encoder import Encoder
+from wenloom.tokens.tokenizer import TextTokenizer
+
+_BATCH_TOKENS = 2048
+
+
+@torch.inference_mode()
+def pseudo_score(
+    encoder: Encoder, tokenizer: TextTokenizer, text: str, on_tokens: Callable[[int], None] = lambda n: None
+) -> Score:
+    """log P(token | all others) of every token, each hidden alone; their sum is the PLL, not a probability of the text.
+
+    A longer text is cut into stretches that fit, which do not see each other. Figures compare between masked models of
+    one tokenizer, never with those of a model that reads from left to right.
+
+    Raises:
+        InputError: the model has no mask, or the text no token.
+    """
+    if encoder.classifier is not None or tokenizer.mask_token_id is None:
+        raise InputError("this model cannot fill in masks: pseudo-perplexity takes an encoder that predicts tokens.")
+    around = tokenizer.encode("")
+    before, after = around[: len(around) // 2], around[len(around) // 2 :]
+    ids = tokenizer.backend.encode(text, add_special_tokens=False).ids
+    if not ids:
+        raise InputError("the text is empty.")
+    width = encoder.config.context_length - len(around)
+    device = encoder.embed.weight.device
+    found: list[float] = []
+    for start in range(0, len(ids), width):
+        row = torch.tensor([*before, *ids[start : start + width], *after], device=device)
+        places = torch.arange(len(before), len(row) - len(after), device=device)
+        for part in places.split(max(1, _BATCH_TOKENS // len(row))):
+            hidden_rows = row.repeat(len(part), 1)
+            lines = torch.arange(len(part), device=device)
+            hidden_rows[lines, part] = tokenizer.mask_token_id
+            stream = encoder.hidden(hidden_rows)[lines, part]
+            log_p = encoder.unembed(stream).float().log_softmax(-1)
+            found += log_p[lines, row[part]].tolist()
+            on_tokens(len(part))
+    return Score(text, ids, found, len(text.encode()), encoder.config.context_length, width, bos=True)

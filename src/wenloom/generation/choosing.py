@@ -1,0 +1,124 @@
+"""What all strategies share: how a text begins, how its next token is chosen, and how that is written down."""
+
+import copy
+import math
+from collections.abc import Generator, Sequence
+from typing import TYPE_CHECKING
+
+from torch import Tensor
+
+from wenloom.core.errors import WenloomError
+from wenloom.generation.jobs import Continuation, Job, Read, Reading, Text, TokenScore
+from wenloom.generation.lanes import Lane
+from wenloom.generation.processors import Processors
+from wenloom.generation.sampling import Mirostat, draw
+from wenloom.generation.window import view_of
+
+if TYPE_CHECKING:
+    from wenloom.generation.engine import Engine
+
+_PROMPT_CHUNK = 128
+"""Tokens of a prompt that are scored at a time: their scores take vocabulary x 4 bytes each."""
+
+
+class Chooser:
+    """Chooses the tokens of one continuation: the processors with their state in this text, then the draw."""
+
+    def __init__(self, engine: "Engine", job: Job, room: int, key: int):
+        r = self.request = job.request
+        self.endings = engine.endings(r)
+        self.room, self.n_prompt, self._key = room, len(job.prompt), key
+        words = [*r.bad_words_ids]
+        if r.bad_words:
+            words += [ids for word in r.bad_words for ids in engine.needed_tokenizer("bad_words").spellings(word)]
+        breakers = engine.breakers(r.dry_sequence_breakers) if r.dry_multiplier and engine.tokenizer else frozenset()
+        self.processors = Processors(r, engine.decoder.config.vocab_size, self.endings, words, breakers)
+        self.matcher = engine.forms(self.endings).matcher(*r.form) if r.form else None
+        self.mirostat = None if r.mirostat_tau is None else Mirostat(2 * r.mirostat_tau)
+
+    def fork(self) -> "Chooser":
+        """Another one in the same state, for another text."""
+        twin = copy.copy(self)
+        twin.matcher = self.matcher.copy() if self.matcher else None
+        return twin
+
+    def process(self, scores_V: Tensor, tokens: Sequence[int]) -> Tensor:
+        """Scores after all processors but the draw's own cut-offs."""
+        return self.processors.apply(scores_V, tokens, self.n_prompt, self.room, self.matcher)
+
+    def choose(self, scores_V: Tensor, tokens: Sequence[int]) -> int | None:
+        """The next token, or None where nothing is allowed."""
+        scores_V = self.process(scores_V, tokens)
+        scores = scores_V.numpy()
+        best = int(scores.argmax())  # a tenth of the time of PyTorch's
+        if not math.isfinite(scores[best]):
+            if scores[best] < 0:
+                return None
+            raise WenloomError("the model gave scores that are not numbers; its weights are damaged or overflow.")
+        if not self.request.do_sample:
+            return (
+                best if self.request.watermark_key is None else int(self.processors.mark(scores_V, tokens[-1]).argmax())
+            )
+        return draw(self.processors.mark(scores_V, tokens[-1]), self.request, self._key, len(tokens), self.mirostat)
+
+    def advance(self, token: int) -> None:
+        """The text goes on with this token."""
+        if self.matcher is not None and token not in self.endings:
+            self.matcher.advance(token)
+
+
+def begin(lane: Lane, tokens: Sequence[int]) -> Generator[list[Read], list[Reading], Text]:
+    """Open the prompt's text; where its own scores are asked for, read it by pieces and note them."""
+    n_top = lane.job.request.prompt_logprobs
+    if n_top is None or lane.index > 0:
+        return lane.open(tokens)
+    text = lane.open(tokens[:1])
+    lane.job.prompt_scores.append(None)
+    config = lane.engine.decoder.config
+    while (start := len(text.tokens)) < len(tokens):
+        view, piece = view_of(config, start), list(tokens[start : start + _PROMPT_CHUNK])
+        piece = piece[: next((i for i in range(len(piece)) if view_of(config, start + i) != view), None)]
+        text.tokens += piece[:-1]
+        (reading,) = yield [Read(text, len(piece))]
+        lane.job.prompt_scores += [token_score(row, t, n_top) for row, t in zip(reading.logits, piece, strict=True)]
+        text.tokens.append(piece[-1])
+    return text
+
+
+def token_score(logits_V: Tensor, token: int, n_top: int) -> TokenScore:
+    """The model's own log-probability of a token, and of the best ones."""
+    logprobs_V = logits_V.double().log_softmax(-1)
+    best = logprobs_V.topk(min(n_top, len(logprobs_V)))
+    pairs = tuple(zip(best.indices.tolist(), best.values.tolist(), strict=True))
+    return TokenScore(token, float(logprobs_V[token]), pairs)
+
+
+def add(lane: Lane, chooser: Chooser, token: int | None, logits_V: Tensor) -> bool:
+    """Write a token to the lane's continuation; True when that was its last."""
+    out = lane.job.continuations[lane.index]
+    if token is None:
+        out.finish_reason = "dead end"
+    else:
+        out.tokens.append(token)
+        if lane.job.request.logprobs is not None:
+            out.scores.append(token_score(logits_V, token, lane.job.request.logprobs))
+        chooser.advance(token)
+        if out.stream is not None:
+            out.text += out.stream.push(token)
+        out.finish_reason = end_of(out, chooser, token)
+    if out.finish_reason is None:
+        return False
+    if out.stream is not None and not out.stream.stopped:
+        out.text += out.stream.finish()
+    return True
+
+
+def end_of(out: Continuation, chooser: Chooser, token: int) -> str | None:
+    """Why a continuation ends with this token, or None."""
+    if token in chooser.endings:
+        return "end"
+    if out.stream is not None and out.stream.stopped:
+        return "stop"
+    if chooser.matcher is not None and chooser.matcher.complete:
+        return "form"
+    return "length" if len(out.tokens) == chooser.room else None

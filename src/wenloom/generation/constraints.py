@@ -1,0 +1,137 @@
+"""Output of a given form: JSON by a schema, a regular expression, a choice or a grammar, through `llguidance`.
+
+A form compiles once, within bounds on its size and on the work per token; what exceeds them is refused with the
+reason. llguidance derives, it does not backtrack: no pattern takes exponential time.
+"""
+
+import json
+from collections import OrderedDict
+from typing import Any
+
+import llguidance
+import numpy as np
+import torch
+from torch import Tensor
+
+from wenloom.core.errors import InputError
+from wenloom.tokens.tokenizer import TextTokenizer
+
+MAX_DEPTH = 64
+"""Levels of nesting in a schema."""
+_JSON: Any = {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "}
+"""One spelling of JSON: where blanks are free, a model may write nothing else for ever."""
+_KEPT = 32
+"""Compiled forms that stay ready for the next request."""
+
+
+class Matcher:
+    """How far a sequence has come in the form that it must have."""
+
+    def __init__(self, inner: llguidance.LLMatcher):
+        self._inner = inner
+
+    def allowed(self, vocab_size: int) -> Tensor:
+        """Which tokens may follow, shape (V,), boolean; end tokens among them where the text may end."""
+        bits = np.frombuffer(self._inner.compute_bitmask(), np.uint8)
+        if self._inner.is_error():
+            raise InputError(f"the form takes too much work: {_reason(self._inner.get_error())}.")
+        allowed = np.zeros(vocab_size, bool)
+        flags = np.unpackbits(bits, bitorder="little")[:vocab_size]
+        allowed[: len(flags)] = flags
+        return torch.from_numpy(allowed)
+
+    def advance(self, token: int) -> None:
+        """Go on by a token that was allowed."""
+        self._inner.consume_token(token)
+
+    @property
+    def complete(self) -> bool:
+        """Whether nothing may follow any more."""
+        return self._inner.is_stopped()
+
+    def copy(self) -> "Matcher":
+        """Another one in the same state."""
+        return Matcher(self._inner.deep_copy())
+
+
+class Forms:
+    """Compiles forms for one tokenizer, and keeps the latest."""
+
+    def __init__(self, tokenizer: TextTokenizer, vocab_size: int, endings: frozenset[int]):
+        self._tokenizer = _for_llguidance(tokenizer, vocab_size, endings)
+        self._limits = llguidance.LLParserLimits(verbose_errors=False)  # its bounds: some 100 ms to build, 15 a token
+        self._kept: OrderedDict[tuple[str, str], llguidance.LLMatcher] = OrderedDict()
+
+    def matcher(self, kind: str, source: str) -> Matcher:
+        """A fresh matcher.
+
+        Args:
+            kind: json_schema, regex, choices (a JSON list) or grammar (Lark's notation).
+
+        Raises:
+            InputError: the form is not valid or too large.
+        """
+        key = (kind, source)
+        if key not in self._kept:
+            self._kept[key] = self._compile(kind, source)
+            if len(self._kept) > _KEPT:
+                self._kept.popitem(last=False)
+        self._kept.move_to_end(key)
+        return Matcher(self._kept[key].deep_copy())
+
+    def _compile(self, kind: str, source: str) -> llguidance.LLMatcher:
+        if kind == "json_schema":
+            grammar = llguidance.LLMatcher.grammar_from_json_schema(_checked_schema(source), overrides=_JSON)
+        elif kind == "regex":
+            grammar = llguidance.LLMatcher.grammar_from_regex(source)
+        elif kind == "choices":
+            options = (json.dumps(choice, ensure_ascii=False) for choice in json.loads(source))
+            grammar = llguidance.LLMatcher.grammar_from_lark("start: " + " | ".join(options))
+        else:
+            grammar = llguidance.LLMatcher.grammar_from_lark(source)
+        matcher = llguidance.LLMatcher(self._tokenizer, grammar, log_level=0, limits=self._limits)
+        if matcher.is_error():
+            raise InputError(f"{kind}: {_reason(matcher.get_error())}.")
+        return matcher
+
+
+def _checked_schema(source: str) -> dict[str, Any]:
+    try:
+        schema = json.loads(source)
+    except (json.JSONDecodeError, RecursionError) as error:
+        raise InputError(f"json_schema: is not valid JSON ({error}).") from None
+    if not isinstance(schema, dict):
+        raise InputError(f"json_schema: must be an object such as {{}}, got {type(schema).__name__}.")
+    level: list[Any] = [schema]
+    for _ in range(MAX_DEPTH):
+        level = [inner for each in level if isinstance(each, dict | list)
+                 for inner in (each.values() if isinstance(each, dict) else each)]  # fmt: skip
+    if level:
+        raise InputError(f"json_schema: is nested deeper than {MAX_DEPTH} levels.")
+    return schema
+
+
+def _reason(message: str) -> str:
+    """The first line of llguidance's message, without its own hints."""
+    lines = message.strip().splitlines() or ["unknown reason"]
+    return lines[0].removeprefix("Error: ").rstrip(".")[:300]
+
+
+def _for_llguidance(tokenizer: TextTokenizer, vocab_size: int, endings: frozenset[int]) -> llguidance.LLTokenizer:
+    """The vocabulary as bytes."""
+    special = [token for token, added in tokenizer.backend.get_added_tokens_decoder().items() if added.special]
+    first_end = min(endings, default=tokenizer.eos_token_id if tokenizer.eos_token_id is not None else -1)
+    if first_end < 0:
+        raise InputError("a form needs a tokenizer with an end token, to say that it is complete.")
+
+    class Vocabulary:
+        eos_token_id = first_end
+        bos_token_id = tokenizer.bos_token_id
+        tokens = tokenizer.token_bytes(vocab_size)
+        special_token_ids = sorted({*special, first_end} - {t for t in special if t >= vocab_size})
+
+        def __call__(self, text: bytes) -> list[int]:
+            return tokenizer.backend.encode(text.decode(errors="replace"), add_special_tokens=False).ids
+
+    wrapper = llguidance.TokenizerWrapper(Vocabulary())
+    return llguidance.LLTokenizer(wrapper, n_vocab=vocab_size, eos_token=sorted(endings) or first_end)  # pyright: ignore

@@ -1,0 +1,115 @@
+"""What passes between the engine, its strategies and those who ask: texts, reads, jobs and what comes of them."""
+
+from collections.abc import Generator
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from torch import Tensor
+
+from wenloom.generation.reader import Reader
+from wenloom.generation.request import GenerationRequest
+from wenloom.generation.stream import TextStream
+from wenloom.generation.window import WHOLE, View
+from wenloom.model.cache import Memory
+
+
+@dataclass(eq=False)
+class Text:
+    """Tokens that a model reads, and how far it has read them."""
+
+    reader: Reader
+    """The model that reads them."""
+    tokens: list[int]
+    slot: int
+    memory: Memory | None = None
+    """What a decoder with an encoder writes from."""
+    view: View = WHOLE
+    known: int = 0
+    """Tokens of the view whose keys and values are in the slot."""
+
+
+class Read(NamedTuple):
+    """Read a text to its end and give the scores after the last tokens."""
+
+    text: Text
+    logits: int = 1
+    """After how many of the last tokens."""
+    hidden: bool = False
+    """Whether the last residual stream is wanted as well."""
+    layers: tuple[int, ...] = ()
+    """Blocks from which early scores are wanted."""
+
+
+class Reading(NamedTuple):
+    """What a read gives."""
+
+    logits: Tensor
+    """Shape (n, V), on the CPU in float32."""
+    hidden: Tensor | None
+    """Shape (n, D)."""
+    early: dict[int, Tensor]
+    """Per layer logits, shape (n, V)."""
+
+
+Strategy = Generator[list[Read], list[Reading], None]
+
+
+@dataclass(frozen=True)
+class TokenScore:
+    """How probable a token was, by the model's own distribution (before any processor)."""
+
+    token: int
+    logprob: float
+    top: tuple[tuple[int, float], ...]
+    """The most probable tokens there and their log-probabilities, best first."""
+
+
+@dataclass(eq=False)
+class Continuation:
+    """One text that a request gets."""
+
+    tokens: list[int] = field(default_factory=list)
+    """What was written, an end token included."""
+    text: str = ""
+    """The same as text, without special tokens and from a stop string on; empty where the engine has no tokenizer."""
+    finish_reason: str | None = None
+    """end (an end token), stop (a stop string), form (complete), length, dead end (nothing was allowed), cancelled."""
+    scores: list[TokenScore] = field(default_factory=list)
+    """One per token, if asked for."""
+    sum_logprobs: float | None = None
+    """Of a beam: the score it won by, before the length penalty."""
+    stream: TextStream | None = None
+
+
+@dataclass(eq=False)
+class Job:
+    """A request under way."""
+
+    prompt: list[int]
+    """What is gone on with; of a model with an encoder, its decoder's first token."""
+    request: GenerationRequest
+    continuations: list[Continuation]
+    prompt_scores: list[TokenScore | None] = field(default_factory=list)
+    """One per token of the prompt, if asked for; None for the first."""
+    source: list[int] | None = None
+    """What the encoder reads, in a model that has one."""
+    memory: Memory | None = None
+    """The source as the decoder sees it, once it was read."""
+    error: Exception | None = None
+    lanes: int = 0
+    """Strategies that are not finished."""
+
+    @property
+    def done(self) -> bool:
+        """Whether nothing more will come."""
+        return self.lanes == 0
+
+    def result(self) -> list[Continuation]:
+        """The continuations.
+
+        Raises:
+            WenloomError: the request failed.
+        """
+        if self.error is not None:
+            raise self.error
+        return self.continuations

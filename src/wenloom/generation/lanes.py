@@ -1,0 +1,81 @@
+"""A lane of the engine: one strategy of a job, and the texts that it follows."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
+from torch import Tensor
+
+from wenloom.generation.jobs import Job, Read, Reading, Strategy, Text
+from wenloom.generation.reader import Reader
+
+if TYPE_CHECKING:
+    from wenloom.generation.engine import Engine
+
+
+class Lane:
+    """What a strategy works with: its job, and texts in slots of the engine."""
+
+    def __init__(self, engine: "Engine", job: Job, index: int, width: tuple[int, int]):
+        """
+        Args:
+            width: slots that it needs at most, of the model and of the companion.
+        """
+        self.engine, self.job, self.index = engine, job, index
+        self.readers = (engine.reader_for(job.request), *engine.models[1:])
+        """The model that this request asks for, and the companion."""
+        self.width = dict(zip(self.readers, width, strict=False))
+        self.texts: list[Text] = []
+        self.strategy: Strategy | None = None
+        self.reads: list[Read] = []
+        self.readings: list[list[Tensor] | None] = []
+        self.arrived: dict[int, Reading] = {}
+
+    def open(self, tokens: Sequence[int], model: int = 0) -> Text:
+        """A text that begins with these tokens, for the model (0) or its companion (1)."""
+        return self._open(self.readers[model], tokens)
+
+    def _open(self, reader: Reader, tokens: Sequence[int]) -> Text:
+        text = Text(reader, list(tokens), reader.take(), self.engine.encoded(self.job))
+        self.texts.append(text)
+        return text
+
+    def fork(self, text: Text) -> Text:
+        """Another text with the same beginning, known as far."""
+        copy = self._open(text.reader, text.tokens)
+        self.assign(copy, text)
+        return copy
+
+    def assign(self, target: Text, source: Text) -> None:
+        """Make a text the same as another; only what differs is copied."""
+        same = 0
+        if target.view == source.view:
+            first, limit = source.view.first, min(target.known, source.known)
+            mine, theirs = target.tokens[first : first + limit], source.tokens[first : first + limit]
+            same = (
+                limit
+                if mine == theirs
+                else next(i for i, (a, b) in enumerate(zip(mine, theirs, strict=True)) if a != b)
+            )
+        slots = target.reader.slots
+        if source.known > same:
+            slots.reserve(target.slot + 1, source.known)
+            slots.copy(source.slot, target.slot, same, source.known)
+        target.tokens, target.view, target.known = list(source.tokens), source.view, source.known
+
+    def close(self, text: Text) -> None:
+        """Give a text's slot back."""
+        self.texts.remove(text)
+        text.reader.give(text.slot)
+
+
+class Wanted(NamedTuple):
+    """Whose scores stand where in a step."""
+
+    lane: Lane
+    index: int
+    """Which of the lane's reads."""
+    begin: int
+    end: int
+    """Rows of the step."""
+    is_prompt: bool
+    """Whether more than one token was read."""

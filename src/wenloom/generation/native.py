@@ -1,0 +1,278 @@
+"""The compiled decoding step: `step.c`, built by the machine's own C compiler and called without copies.
+
+Where there is no compiler, PyTorch's kernels do the same, only slower. Building takes a second or two, happens in
+the background while the first tokens are written by PyTorch, and is kept for the next time.
+"""
+
+import ctypes
+import errno
+import hashlib
+import os
+import platform
+import shlex
+import subprocess
+import tempfile
+import threading
+from collections.abc import Sequence
+from importlib.resources import files
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from wenloom.core.console import remark
+from wenloom.core.version import __version__
+from wenloom.generation.threads import ThreadChoices
+from wenloom.model.block import Block
+from wenloom.model.cache import Segment, Slots
+from wenloom.model.decoder import Decoder
+from wenloom.model.lora import adapted_layers
+from wenloom.model.position import rotary_table
+from wenloom.model.quantize import QuantizedLinear
+
+MAX_TOKENS = 32
+"""Most tokens of one step (`MAX_TOKENS` in step.c)."""
+_FLAGS = ["-O3", "-march=native", "-ffp-contract=fast", "-fno-math-errno", "-fopenmp", "-shared", "-fPIC"]
+_KINDS = {torch.float32: 0, torch.bfloat16: 1, torch.int8: 2}
+_INT4 = 3
+_ACTIVATIONS = ("gelu", "gelu_tanh", "quick_gelu", "silu", "relu", "relu_squared", "tanh")
+
+
+class _Linear(ctypes.Structure):
+    _fields_ = [(name, ctypes.c_void_p) for name in ("weight", "scale", "bias")] + [
+        (name, ctypes.c_int32) for name in ("kind", "rows", "cols", "pad")
+    ]
+
+
+class _Norm(ctypes.Structure):
+    _fields_ = [("weight", ctypes.c_void_p), ("bias", ctypes.c_void_p)]
+
+
+class _Layer(ctypes.Structure):
+    _fields_ = [
+        *((name, _Norm) for name in ("attention_norm", "mlp_norm", "query_norm", "key_norm")),
+        *((name, _Linear) for name in ("query", "key", "value", "output", "gate", "up", "down")),
+        ("keys", ctypes.c_void_p), ("values", ctypes.c_void_p), ("scale", ctypes.c_float), ("window", ctypes.c_int32),
+    ]  # fmt: skip
+
+
+class _Model(ctypes.Structure):
+    _fields_ = [
+        *((name, ctypes.c_int32) for name in (
+            "n_layers", "d_model", "n_heads", "n_kv_heads", "d_head", "d_mlp", "d_rotary", "activation", "layer_norm",
+            "parallel_residual", "cache_kind", "room")),
+        ("eps", ctypes.c_float), ("pad", ctypes.c_float), ("layers", ctypes.POINTER(_Layer)), ("final_norm", _Norm),
+        ("embedding", _Linear), ("head", _Linear), ("position_vectors", ctypes.c_void_p),
+    ]  # fmt: skip
+
+
+class NativeStep:
+    """A decoder that steps through `step.c`."""
+
+    def __init__(self, decoder: Decoder, library: ctypes.CDLL):
+        self._decoder, self._step = decoder, library.step
+        whole, address = ctypes.c_int, ctypes.c_void_p
+        self._step.argtypes = [address, whole, *[address] * 7, whole, address, whole]
+        config = decoder.config
+        self._kept: list[Tensor] = []
+        """What the structures point to."""
+        self._layers = (_Layer * config.n_layers)()
+        for index, (layer, block) in enumerate(zip(self._layers, decoder.blocks, strict=True)):
+            assert isinstance(block, Block)
+            attention, mlp = block.attention, block.mlp
+            for name, norm in (("attention_norm", block.attention_norm), ("mlp_norm", block.mlp_norm),
+                               ("query_norm", attention.query_norm), ("key_norm", attention.key_norm)):  # fmt: skip
+                setattr(layer, name, self._norm(norm))
+            for name in ("query", "key", "value", "output"):
+                setattr(layer, name, self._linear(getattr(attention, name)))
+            for name in ("gate", "up", "down"):
+                setattr(layer, name, self._linear(getattr(mlp, name)))
+            layer.scale, layer.window = config.attention_scale(index), attention.window or 0
+        rope = config.rope
+        self._model = _Model(
+            n_layers=config.n_layers, d_model=config.d_model, n_heads=config.n_heads, n_kv_heads=config.n_kv_heads,
+            d_head=config.d_head, d_mlp=config.d_mlp, d_rotary=rope.d_rotary if rope else 0,
+            activation=_ACTIVATIONS.index(config.activation), layer_norm=config.norm == "layernorm",
+            parallel_residual=config.parallel_residual,
+            eps=config.norm_eps, layers=self._layers, final_norm=self._norm(decoder.final_norm),
+            embedding=self._linear(decoder.embed), head=self._linear(decoder.output_layer),
+            position_vectors=self._position_vectors(),
+        )  # fmt: skip
+        self._cos, self._sin = torch.zeros(0), torch.zeros(0)
+        """Of all positions so far, shape (positions, d_rotary)."""
+        self._first_keys: Tensor | None = None
+        """Those of the slots that the structures point at."""
+        self._threads = ThreadChoices(torch.get_num_threads())
+
+    def read(
+        self, tokens: Sequence[int], slots: Slots, segments: Sequence[Segment], logit_rows: Sequence[int]
+    ) -> tuple[Tensor, Tensor]:
+        """What `Decoder.read` and `unembed` give: the last residual stream (N, D) and logits of some rows, float32."""
+        self._point_at(slots)
+        n, config = len(tokens), self._decoder.config
+        slots_N = [s.slot for s in segments for _ in range(s.count)]
+        positions_N = [at for s in segments for at in range(s.start, s.start + s.count)]
+        self._extend_angles(max(positions_N) + 1)
+        numbers = np.array([*tokens, *slots_N, *positions_N, *logit_rows], np.int32)
+        tokens_at = numbers.ctypes.data
+        slots_at, positions_at, rows_at = (tokens_at + 4 * n * part for part in (1, 2, 3))
+        hidden_ND = torch.empty(n, config.d_model)
+        logits_RV = torch.empty(len(logit_rows), config.vocab_size)
+        with self._threads.of(n) as threads:
+            failed = self._step(
+                ctypes.byref(self._model), n, tokens_at, slots_at, positions_at, self._cos.data_ptr(),
+                self._sin.data_ptr(), hidden_ND.data_ptr(), rows_at, len(logit_rows), logits_RV.data_ptr(), threads,
+            )  # fmt: skip
+        if failed:
+            raise MemoryError("no memory for a decoding step")
+        return hidden_ND, logits_RV
+
+    def _position_vectors(self) -> int | None:
+        places = self._decoder.positions
+        return (
+            None
+            if places is None
+            else self._keep(places(torch.arange(self._decoder.config.context_length)), torch.float32)
+        )
+
+    def _extend_angles(self, length: int) -> None:
+        """Cosines and sines of all positions up to a length."""
+        rope = self._decoder.config.rope
+        if rope is not None and len(self._cos) < length:
+            positions = torch.arange(1 << (length - 1).bit_length())
+            cos, sin = rotary_table(rope, positions, 0, self._decoder.config.context_length)
+            self._cos, self._sin = cos.contiguous(), sin.contiguous()
+
+    def _point_at(self, slots: Slots) -> None:
+        if slots.keys[0] is self._first_keys:
+            return
+        self._first_keys = slots.keys[0]
+        for layer, keys, values in zip(self._layers, slots.keys, slots.values, strict=True):
+            layer.keys, layer.values = keys.data_ptr(), values.data_ptr()
+        self._model.room, self._model.cache_kind = slots.keys[0].shape[2], _KINDS[slots.keys[0].dtype]
+
+    def _keep(self, tensor: Tensor | None, dtype: torch.dtype | None = None) -> int | None:
+        if tensor is None:
+            return None
+        tensor = tensor.detach().to(dtype or tensor.dtype).contiguous()
+        self._kept.append(tensor)
+        return tensor.data_ptr()
+
+    def _norm(self, norm: nn.Module | None) -> _Norm:
+        if norm is None:
+            return _Norm()
+        return _Norm(self._keep(norm.weight, torch.float32), self._keep(getattr(norm, "bias", None), torch.float32))  # pyright: ignore
+
+    def _linear(self, linear: nn.Module | None) -> _Linear:
+        if linear is None:
+            return _Linear()
+        bias = self._keep(getattr(linear, "bias", None), torch.float32)
+        if isinstance(linear, QuantizedLinear):
+            kind = _KINDS[torch.int8] if linear.bits == 8 else _INT4
+            scale = self._keep(linear.scale, torch.float32)
+            return _Linear(self._keep(linear.packed), scale, bias, kind, linear.out_features, linear.in_features)
+        weight: Tensor = linear.weight  # pyright: ignore
+        return _Linear(self._keep(weight), None, bias, _KINDS[weight.dtype], *weight.shape)
+
+
+def fits(decoder: Decoder, cache_dtype: torch.dtype) -> bool:
+    """Whether `step.c` computes this model on this machine."""
+    rope, weight = decoder.config.rope, decoder.embed.weight
+    return (
+        weight.device.type == "cpu"
+        and weight.dtype in (torch.float32, torch.bfloat16)
+        and cache_dtype in _KINDS
+        and decoder.config.encoder is None
+        and not any(adapted_layers(decoder))
+        and not (rope is not None and rope.depends_on_length)
+        and platform.system() == "Linux"
+    )
+
+
+# --- building ---
+
+
+class _Build:
+    """The library, once it is there."""
+
+    def __init__(self):
+        self.library: ctypes.CDLL | None = None
+        self.thread = threading.Thread(target=self._run, daemon=True)
+        self.thread.start()
+
+    def _run(self) -> None:
+        try:
+            self.library = _library()
+        except subprocess.CalledProcessError as error:
+            self._miss(error.stderr.strip() or f"{compiler()[0]} ended with status {error.returncode}")
+        except (OSError, subprocess.SubprocessError) as error:
+            self._miss(str(error))
+
+    @staticmethod
+    def _miss(why: str) -> None:
+        last = why.splitlines()[-1][:120]
+        remark(f"Writing with PyTorch's kernels, at a fraction of the speed: no C compiler that works ({last}).")
+
+
+_build: _Build | None = None
+_lock = threading.Lock()
+
+
+def library(wait: bool = False) -> ctypes.CDLL | None:
+    """The compiled step; None while it is being built, or where it cannot be. The first call begins to build."""
+    global _build
+    with _lock:
+        if _build is None:
+            _build = _Build()
+    if wait:
+        _build.thread.join()
+    return _build.library
+
+
+def compiler() -> list[str]:
+    """The command of the machine's C compiler, or of the one that `CC` names."""
+    return shlex.split(os.environ.get("CC", "cc"))
+
+
+def _library() -> ctypes.CDLL:
+    source = (files("wenloom.generation") / "step.c").read_text()
+    key = hashlib.sha256(
+        "\0".join([source, *compiler(), *_FLAGS, __version__, platform.machine(), _processor()]).encode()
+    ).hexdigest()[:16]
+    for folder in _folders():
+        path = folder / f"step-{key}.so"
+        try:
+            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            if folder.stat().st_uid != os.getuid():
+                continue  # somebody else's: what lies there is not ours to run
+            if path.exists():
+                return ctypes.CDLL(str(path))
+            with tempfile.TemporaryDirectory(dir=folder) as room:
+                code, built = Path(room) / "step.c", Path(room) / path.name
+                code.write_text(source)
+                command = [*compiler(), *_FLAGS, "-o", str(built), str(code), "-lm"]
+                subprocess.run(command, check=True, capture_output=True, text=True, timeout=120)
+                built.replace(path)
+            return ctypes.CDLL(str(path))
+        except PermissionError:
+            continue
+        except OSError as error:
+            if error.errno not in (errno.EROFS, errno.ENOSPC, errno.ENOTDIR):
+                raise
+    raise OSError("no folder to build in")
+
+
+def _folders() -> list[Path]:
+    """Where the library may be kept: the user's cache, else a temporary folder of the user's own."""
+    home = Path(os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser()) / "wenloom"
+    return [home, Path(tempfile.gettempdir()) / f"wenloom-{os.getuid()}"]
+
+
+def _processor() -> str:
+    """What -march=native depends on."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor()
+    return next((line for line in lines if line.startswith(("flags", "Features"))), platform.processor())

@@ -1,0 +1,113 @@
+"""A model with room for many texts: one pass over its weights for whatever is to be read of them."""
+
+import contextlib
+from collections.abc import Iterator, Sequence
+
+import torch
+from torch import Tensor
+
+from wenloom.core.hardware import probe
+from wenloom.generation import native
+from wenloom.generation.native import NativeStep
+from wenloom.generation.prefixes import PrefixCache
+from wenloom.generation.threads import ThreadChoices
+from wenloom.model.cache import Segment, SlotBatch, Slots
+from wenloom.model.decoder import Decoder
+from wenloom.model.encoder_decoder import EncoderDecoder
+from wenloom.model.quantize import QuantizedLinear
+
+
+class Reader:
+    """A decoder with its slots, and the encoder that it may write from."""
+
+    def __init__(
+        self,
+        model: Decoder | EncoderDecoder,
+        max_slots: int,
+        prefix_bytes: int,
+        cache_dtype: torch.dtype | None = None,
+    ):
+        self.decoder = decoder = model.decoder if isinstance(model, EncoderDecoder) else model
+        self.encode = model.encode if isinstance(model, EncoderDecoder) else None
+        weight = decoder.embed.weight
+        self.device = weight.device
+        self.slots = Slots(decoder.config, weight.device, cache_dtype or decoder.cache_dtype)
+        self.prefixes = PrefixCache(prefix_bytes)
+        self.max_slots = max_slots
+        self._free = list(range(max_slots))[::-1]
+        self._fits = native.fits(decoder, self.slots.keys[0].dtype)
+        # weights that are rounded to 8 or 4 bits lose nothing more by products in bf16
+        self._mixed = isinstance(decoder.head, QuantizedLinear) and probe(weight.device.type).bf16
+        self._step: NativeStep | None = None
+        if self._fits:
+            native.library()  # begins to build
+        self._threads = ThreadChoices(torch.get_num_threads(), trial=1, first=4)  # a prompt is a few long steps
+        """Of steps by PyTorch."""
+        self.seconds: dict[int, float] = {}
+        """Running mean of a step's time by number of tokens (a power of two)."""
+
+    @property
+    def in_use(self) -> int:
+        """Slots taken."""
+        return self.max_slots - len(self._free)
+
+    def take(self) -> int:
+        """The lowest free slot: slots in use stay close together."""
+        slot = min(self._free)
+        self._free.remove(slot)
+        return slot
+
+    def give(self, slot: int) -> None:
+        """A slot is free again."""
+        self._free.append(slot)
+
+    def read(
+        self, tokens: list[int], segments: list[Segment], rows: list[int], layers: Sequence[int]
+    ) -> tuple[Tensor, Tensor, dict[int, Tensor]]:
+        """One pass over some tokens.
+
+        Returns:
+            Logits of the wanted rows (float32 on the CPU), the last residual stream of all, and per layer early logits
+            of the wanted rows.
+        """
+        if not layers and len(tokens) <= native.MAX_TOKENS and (step := self._compiled()) is not None:
+            hidden_ND, logits = step.read(tokens, self.slots, segments, rows)
+            return logits, hidden_ND, {}
+        tokens_N = torch.tensor(tokens, device=self.device)
+        with self._threads_for(len(tokens)), torch.autocast(self.device.type, torch.bfloat16, enabled=self._mixed):
+            hidden_ND, early = self.decoder.read(tokens_N, SlotBatch(self.slots, segments), layers)
+
+        def scores(x_ND: Tensor) -> Tensor:
+            return self.decoder.unembed(x_ND[rows]).float().cpu() if rows else torch.empty(0)
+
+        return scores(hidden_ND), hidden_ND, {layer: scores(each) for layer, each in early.items()}
+
+    @contextlib.contextmanager
+    def _threads_for(self, n_tokens: int) -> Iterator[None]:
+        """On a CPU, as many of PyTorch's threads as are of use."""
+        most = torch.get_num_threads()
+        if self.device.type != "cpu" or most == 1:
+            yield
+            return
+        try:
+            with self._threads.of(n_tokens) as number:
+                torch.set_num_threads(number)
+                yield
+        finally:
+            torch.set_num_threads(most)
+
+    def _compiled(self) -> NativeStep | None:
+        """The compiled step, as soon as it is there."""
+        if self._step is None and self._fits and (library := native.library()) is not None:
+            self._step = NativeStep(self.decoder, library)
+        return self._step
+
+    def cost(self, n_tokens: int) -> float | None:
+        """Seconds that a step of so many tokens takes; None while unknown."""
+        return self.seconds.get((n_tokens - 1).bit_length())
+
+    def timed(self, n_tokens: int, seconds: float) -> None:
+        """Learn from a step."""
+        size = (n_tokens - 1).bit_length()
+        before = self.seconds.get(size)
+        self.seconds[size] = seconds if before is None else 0.9 * before + 0.1 * seconds

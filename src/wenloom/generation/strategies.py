@@ -1,0 +1,185 @@
+"""Decoding strategies that follow one text: greedy and sampling, guidance, contrastive decoding and search, DoLa.
+
+Beam search, which weighs several texts against each other, is in `beam.py`; guessing ahead in `speculative.py`.
+"""
+
+import secrets
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from wenloom.core.errors import InputError
+from wenloom.core.randomness import derive_seed
+from wenloom.generation.beam import beam_search
+from wenloom.generation.choosing import Chooser, add, begin
+from wenloom.generation.jobs import Job, Read, Strategy
+from wenloom.generation.lanes import Lane
+from wenloom.generation.request import GenerationRequest
+from wenloom.generation.speculative import guess_ahead
+from wenloom.generation.window import view_of
+
+if TYPE_CHECKING:
+    from wenloom.generation.engine import Engine
+
+
+def lanes_for(engine: "Engine", job: Job, room: int, seed_index: int) -> list[Lane]:
+    """The strategies that a request takes, ready to run.
+
+    Raises:
+        InputError: an option does not fit this engine's models or vocabulary.
+    """
+    r = job.request
+    seed = secrets.randbits(62) if r.seed is None else r.seed
+    keys = [derive_seed(seed, "text", seed_index, n) for n in range(r.num_return_sequences)]
+    companions = len(engine.models) - 1
+    for name in ("num_assistant_tokens", "contrastive_beta"):
+        if getattr(r, name) and not companions:
+            raise InputError(f"{name} needs a second, smaller model beside this one.")
+    layers = _dola_layers(r, engine.decoder.config.n_layers)
+    if r.num_beams > 1:
+        lane = Lane(engine, job, 0, (r.num_beams, 0))
+        words = [[list(ids)] for ids in r.force_words_ids]
+        words += [engine.needed_tokenizer("force_words").spellings(word) for word in r.force_words]
+        chooser = Chooser(engine, job, room, keys[0])
+        lane.strategy = beam_search(lane, chooser, chooser.endings, words, keys[0])
+        return [lane]
+    lanes = []
+    for index, key in enumerate(keys):
+        chooser = Chooser(engine, job, room, key)
+        width = (1, 0)
+        if r.penalty_alpha is not None:
+            width = (r.top_k or 1, 0)
+        elif r.guidance_scale != 1:
+            width = (2, 0)
+        elif r.num_assistant_tokens or r.contrastive_beta is not None:
+            width = (1, 1)
+        lane = Lane(engine, job, index, width)
+        if r.penalty_alpha is not None:
+            lane.strategy = _contrastive_search(lane, chooser)
+        elif r.prompt_lookup_num_tokens or r.num_assistant_tokens:
+            lane.strategy = guess_ahead(lane, chooser)
+        else:
+            lane.strategy = _one_by_one(lane, chooser, layers)
+        lanes.append(lane)
+    return lanes
+
+
+def _one_by_one(lane: Lane, chooser: Chooser, layers: tuple[int, ...]) -> Strategy:
+    r = lane.job.request
+    text = yield from begin(lane, lane.job.prompt)
+    texts = [text]
+    if r.guidance_scale != 1:
+        texts.append(lane.open(_negative_prompt(lane)))
+    elif r.contrastive_beta is not None:
+        texts.append(lane.open(lane.job.prompt, model=1))
+    while True:
+        readings = yield [Read(each, layers=layers) for each in texts]
+        logits_V = readings[0].logits[-1]
+        scores_V = logits_V
+        if r.guidance_scale != 1:
+            scores_V = guided(logits_V, readings[1].logits[-1], r.guidance_scale)
+        elif r.contrastive_beta is not None:
+            scores_V = contrasted(logits_V, readings[1].logits[-1], r.contrastive_beta, r.contrastive_alpha)
+        elif layers:
+            scores_V = dola(logits_V, [readings[0].early[layer][-1] for layer in layers])
+        token = chooser.choose(scores_V, text.tokens)
+        if add(lane, chooser, token, logits_V) or token is None:
+            return
+        for each in texts:
+            each.tokens.append(token)
+
+
+def _negative_prompt(lane: Lane) -> list[int]:
+    negative = lane.job.request.negative_prompt
+    if negative is None:
+        return lane.job.prompt[-1:]
+    return lane.engine.needed_tokenizer("negative_prompt").prompt_ids(negative)
+
+
+def guided(with_V: Tensor, without_V: Tensor, scale: float) -> Tensor:
+    """Classifier-free guidance: log p' = log p(x|without) + scale * (log p(x|prompt) - log p(x|without)).
+
+    Sanchez et al. 2023, eq. 7.
+    """
+    with_V, without_V = with_V.log_softmax(-1), without_V.log_softmax(-1)
+    return without_V + scale * (with_V - without_V)
+
+
+def contrasted(expert_V: Tensor, amateur_V: Tensor, beta: float, alpha: float) -> Tensor:
+    """Contrastive decoding: (1 + beta) * expert - beta * amateur where the expert finds a token plausible.
+
+    O'Brien & Lewis 2023, eq. 2; plausible is p >= alpha * max p (Li et al. 2022, eq. 3).
+    """
+    plausible = expert_V >= expert_V.max() + np.log(alpha)
+    return ((1 + beta) * expert_V - beta * amateur_V).masked_fill(~plausible, -torch.inf)
+
+
+_RELATIVE_TOP = 0.1
+
+
+def dola(last_V: Tensor, early: Sequence[Tensor]) -> Tensor:
+    """Decoding by contrasting layers: log p of the last layer minus log p of the one that differs most from it.
+
+    Chuang et al. 2023, eq. 3 to 6: "most" by Jensen-Shannon divergence; only tokens of at least 0.1 max p count.
+    """
+    last = last_V.log_softmax(-1)
+    others = torch.stack([each.log_softmax(-1) for each in early])
+    middle = torch.logaddexp(last, others) - np.log(2)
+    divergence = ((last.exp() * (last - middle)).sum(-1) + (others.exp() * (others - middle)).sum(-1)) / 2
+    contrast = last - others[int(divergence.argmax())]
+    return contrast.masked_fill(last < last.max() + np.log(_RELATIVE_TOP), -torch.inf)
+
+
+def _dola_layers(request: GenerationRequest, n_layers: int) -> tuple[int, ...]:
+    """Even layers of the lower or upper half, as the paper's buckets; or those named."""
+    wanted = request.dola_layers
+    if wanted is None:
+        return ()
+    if isinstance(wanted, str):
+        half = n_layers // 2
+        found = range(0, half, 2) if wanted == "low" else range(half, n_layers - 1, 2)
+        wanted = tuple(found) or (0,)
+    if n_layers < 2 or any(not 0 <= layer < n_layers - 1 for layer in wanted):
+        raise InputError(f"dola_layers {wanted}: this model has early layers 0 to {n_layers - 2}.")
+    return tuple(dict.fromkeys(wanted))
+
+
+def _contrastive_search(lane: Lane, chooser: Chooser) -> Strategy:
+    """Of the k most probable tokens, the one with the largest (1 - alpha) p - alpha max cos(h, h_j).
+
+    Su et al. 2022, eq. 5: h is the last hidden state with the token, h_j those of the text before it.
+    """
+    r = lane.job.request
+    assert r.penalty_alpha is not None and r.top_k is not None
+    text = lane.open(lane.job.prompt)
+    visible = len(text.tokens) - view_of(lane.engine.decoder.config, len(text.tokens)).first
+    (reading,) = yield [Read(text, visible, hidden=True)]
+    assert reading.hidden is not None
+    past_ND, logits_V = F.normalize(reading.hidden, dim=-1), reading.logits[-1]
+    candidates = [text]
+    while True:
+        scores_V = chooser.process(logits_V, text.tokens)
+        best = scores_V.softmax(-1).topk(min(r.top_k, int(scores_V.isfinite().sum())))
+        if not len(best.indices):
+            add(lane, chooser, None, logits_V)
+            return
+        tokens = best.indices.tolist()
+        while len(candidates) < len(tokens):
+            candidates.append(lane.fork(text))
+        for candidate in candidates[: len(tokens)]:
+            if candidate is not text:
+                lane.assign(candidate, text)
+        for candidate, token in zip(candidates, tokens, strict=False):
+            candidate.tokens.append(token)
+        readings = yield [Read(each, hidden=True) for each in candidates[: len(tokens)]]
+        hidden_KD = F.normalize(torch.cat([each.hidden for each in readings if each.hidden is not None]), dim=-1)
+        likeness_K = (hidden_KD @ past_ND.T).amax(-1).float().cpu()
+        winner = int(((1 - r.penalty_alpha) * best.values - r.penalty_alpha * likeness_K).argmax())
+        if add(lane, chooser, tokens[winner], logits_V):
+            return
+        text = candidates[winner]
+        past_ND, logits_V = torch.cat((past_ND, hidden_KD[winner : winner + 1])), readings[winner].logits[-1]

@@ -1,0 +1,187 @@
+"""Self-attention with grouped queries, rotary positions and sliding windows; attention to an encoded text."""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from wenloom.model.cache import KVCache, Memory, SlotBatch
+from wenloom.model.config import ModelConfig
+from wenloom.model.norm import RMSNorm
+from wenloom.model.position import rotate
+
+
+class Attention(nn.Module):
+    """softmax(Q Kᵀ * scale + mask) V, several heads at once (Vaswani et al. 2017, eq. 1 and section 3.2.2)."""
+
+    def __init__(self, config: ModelConfig, layer: int):
+        super().__init__()
+        self.layer, self.d_head = layer, config.d_head
+        self.scale, self.dropout = config.attention_scale(layer), config.attention_dropout
+        self.window = config.sliding_window if layer in config.sliding_layers else None
+        self.causal = config.causal
+        self.grouped = config.n_kv_heads != config.n_heads
+        d_query, d_kv = config.n_heads * config.d_head, config.n_kv_heads * config.d_head
+        self.query = nn.Linear(config.d_model, d_query, bias=config.qkv_bias)
+        self.key = nn.Linear(config.d_model, d_kv, bias=config.qkv_bias)
+        self.value = nn.Linear(config.d_model, d_kv, bias=config.qkv_bias)
+        self.output = nn.Linear(d_query, config.d_model, bias=config.attention_output_bias)
+        self.query_norm = RMSNorm(config.d_head, eps=config.norm_eps) if config.qk_norm else None
+        self.key_norm = RMSNorm(config.d_head, eps=config.norm_eps) if config.qk_norm else None
+
+    def forward(
+        self,
+        x_BTD: Tensor,
+        rotary: tuple[Tensor, Tensor] | None,
+        mask: Tensor | None,
+        cache: KVCache | SlotBatch | None,
+    ) -> Tensor:
+        """
+        Args:
+            x_BTD: normalised residual stream.
+            rotary: cosines and sines of `position.rotary_table`, broadcastable to (B, H, T, d_rotary).
+            mask: True where a query (row) may see a key (column), broadcastable to (B, H, T, all tokens), or what
+                is added to the scores there; None is plain causal attention (of an encoder: everything is seen).
+            cache: earlier keys and values, extended in place. With a `SlotBatch` the one row holds the tokens of
+                several texts, each of which sees its own; no mask then.
+        """
+        q_BHTK, k_BGTK, v_BGTK = (self._heads(project(x_BTD)) for project in (self.query, self.key, self.value))
+        if self.query_norm is not None and self.key_norm is not None:
+            q_BHTK, k_BGTK = self.query_norm(q_BHTK), self.key_norm(k_BGTK)
+        if rotary is not None:
+            q_BHTK, k_BGTK = rotate(q_BHTK, *rotary), rotate(k_BGTK, *rotary)
+        if isinstance(cache, SlotBatch):
+            y_BHTK = cache.attend(self.layer, q_BHTK, k_BGTK, v_BGTK, self.window, self._attend)
+        else:
+            if cache is not None:
+                k_BGTK, v_BGTK = cache.append(self.layer, k_BGTK, v_BGTK)
+            y_BHTK = self._attend(q_BHTK, k_BGTK, v_BGTK, mask)
+        return self._joined(y_BHTK)
+
+    def _heads(self, x_BTD: Tensor) -> Tensor:
+        return x_BTD.unflatten(-1, (-1, self.d_head)).transpose(1, 2)
+
+    def _joined(self, y_BHTK: Tensor) -> Tensor:
+        return self.output(y_BHTK.transpose(1, 2).flatten(2))
+
+    def _attend(self, q_BHTK: Tensor, k_BGTK: Tensor, v_BGTK: Tensor, mask: Tensor | None) -> Tensor:
+        T = q_BHTK.shape[-2]
+        if q_BHTK.device.type == "cpu" and torch.is_autocast_enabled("cpu"):
+            is_bias = mask is not None and mask.dtype != torch.bool
+            if torch.is_grad_enabled() and T <= _WRITTEN_OUT_UP_TO and not self.dropout and not is_bias:
+                dtype, repeats = torch.get_autocast_dtype("cpu"), q_BHTK.shape[1] // k_BGTK.shape[1]
+                k_BHTK, v_BHTK = (x.to(dtype).repeat_interleave(repeats, 1) if repeats > 1 else x.to(dtype)
+                                  for x in (k_BGTK, v_BGTK))  # fmt: skip
+                if mask is None and self.causal:
+                    mask = torch.ones(T, T, dtype=torch.bool, device=q_BHTK.device).tril()
+                return _WrittenOutAttention.apply(q_BHTK.to(dtype), k_BHTK, v_BHTK, mask, self.scale)
+            with torch.autocast("cpu", enabled=False):
+                return self._fused(q_BHTK, k_BGTK, v_BGTK, mask)
+        return self._fused(q_BHTK, k_BGTK, v_BGTK, mask)
+
+    def _fused(self, q_BHTK: Tensor, k_BGTK: Tensor, v_BGTK: Tensor, mask: Tensor | None) -> Tensor:
+        return F.scaled_dot_product_attention(
+            q_BHTK,
+            k_BGTK,
+            v_BGTK.to(q_BHTK.dtype),
+            attn_mask=mask if mask is None or mask.dtype == torch.bool else mask.to(q_BHTK.dtype),
+            is_causal=self.causal and mask is None and q_BHTK.shape[-2] > 1,
+            dropout_p=self.dropout if self.training else 0.0,
+            scale=self.scale,
+            enable_gqa=self.grouped,
+        )
+
+
+class CrossAttention(Attention):
+    """Attention of a decoder's tokens to an encoded text (Vaswani et al. 2017, section 3.2.3)."""
+
+    def __init__(self, config: ModelConfig, layer: int):
+        super().__init__(config, layer)
+        self.causal = False
+
+    def of(self, encoded_BSD: Tensor) -> tuple[Tensor, Tensor]:
+        """Keys and values of an encoded text, made once."""
+        return self._heads(self.key(encoded_BSD)), self._heads(self.value(encoded_BSD))
+
+    def look(self, x_BTD: Tensor, memory: Memory | SlotBatch) -> Tensor:
+        """
+        Args:
+            x_BTD: normalised residual stream.
+            memory: of a batch of texts, or of the texts whose tokens stand in one row.
+        """
+        q_BHTK = self._heads(self.query(x_BTD))
+        if isinstance(memory, SlotBatch):
+            return self._joined(memory.look(self.layer, q_BHTK, self._attend))
+        mask = None if memory.present_BS is None else memory.present_BS[:, None, None]
+        return self._joined(self._attend(q_BHTK, memory.keys[self.layer], memory.values[self.layer], mask))
+
+
+_WRITTEN_OUT_UP_TO = 1024
+"""Tokens up to which training in bf16 on a CPU writes attention out; beyond, the (tokens x tokens) weights that it
+keeps for the backward pass take too much memory."""
+
+
+class _WrittenOutAttention(torch.autograd.Function):
+    """Attention as three plain products, for training in bf16 on a CPU.
+
+    There the fused kernel's backward pass is slow: at (batch 8, 4 heads, 128 tokens, d_head 32), forward + backward,
+    fused bf16 1.2 + 6.8 ms, fused float32 1.0 + 2.5 ms, this 1.0 + 1.3 ms.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, scale: float) -> Tensor:
+        scores = (q * scale) @ k.mT
+        weights = (scores if mask is None else scores.masked_fill_(~mask, -torch.inf)).softmax(-1)
+        ctx.save_for_backward(q, k, v, weights)
+        ctx.scale = scale
+        return weights @ v
+
+    @staticmethod
+    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor, Tensor, Tensor, None, None]:
+        q, k, v, weights = ctx.saved_tensors
+        grad_weights = grad_outputs[0] @ v.mT
+        grad_scores = torch.ops.aten._softmax_backward_data(grad_weights, weights, -1, weights.dtype).mul_(ctx.scale)
+        return grad_scores @ k, grad_scores.mT @ q, weights.mT @ grad_outputs[0], None, None
+
+
+def visible_keys(
+    n_queries: int,
+    n_keys: int,
+    window: int | None,
+    present_BS: Tensor | None,
+    device: torch.device,
+    documents_BT: Tensor | None = None,
+    causal: bool = True,
+) -> Tensor | None:
+    """Which keys each query may see, or None where plain causal attention (or, of an encoder, all) says it all.
+
+    Args:
+        n_queries: new tokens; they are the last of the `n_keys` tokens.
+        window: sliding window in tokens, the query itself counted.
+        present_BS: True for real tokens and False for padding, shape (batch, n_keys).
+        documents_BT: a number per document in rows that hold several; without cached tokens.
+
+    Returns:
+        Boolean tensor that broadcasts to (batch, 1, n_queries, n_keys). A query always sees itself, padding included:
+        a row without any key would be 0/0 and poison later layers.
+    """
+    if not causal:
+        same = None if documents_BT is None else documents_BT[:, None, :, None] == documents_BT[:, None, None, :]
+        present = None if present_BS is None else present_BS[:, None, None, :]
+        both = present if same is None else same if present is None else same & present
+        return None if both is None else both | torch.eye(n_keys, dtype=torch.bool, device=device)
+    past = n_keys - n_queries
+    cut_off = window if window is not None and n_keys > window else None
+    if present_BS is None and cut_off is None and documents_BT is None and (past == 0 or n_queries == 1):
+        return None
+    query = torch.arange(past, n_keys, device=device)[:, None]
+    key = torch.arange(n_keys, device=device)
+    seen = key <= query
+    if cut_off is not None:
+        seen = seen & (key > query - cut_off)
+    if documents_BT is not None:
+        seen = seen & (documents_BT[:, None, :, None] == documents_BT[:, None, None, :])
+    if present_BS is None:
+        return seen
+    return (seen & present_BS[:, None, None, :]) | (key == query)

@@ -1,0 +1,255 @@
+"""The key-value caches: what attention remembers of the tokens already read."""
+
+import itertools
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from wenloom.core.memory import LargePages
+from wenloom.model.config import ModelConfig
+
+
+class KVCache:
+    """Keys and values of every layer, one pair of tensors per layer.
+
+    Per-layer tensors rather than one stacked tensor: a compiled step would copy a stacked one whole in
+    every layer. Room grows by doubling, so that appending a token is amortised constant time.
+
+    Keys are kept rotated. With length-dependent rotary kinds they are valid only while
+    `Decoder.frequency_epoch` stays the same; clear the cache when it changes.
+    """
+
+    def __init__(self, n_layers: int):
+        self.length = 0
+        """Tokens that every layer has seen."""
+        self._keys: list[Tensor | None] = [None] * n_layers
+        self._values: list[Tensor | None] = [None] * n_layers
+
+    def append(self, layer: int, keys_BGTK: Tensor, values_BGTK: Tensor) -> tuple[Tensor, Tensor]:
+        """Remember new keys and values of one layer.
+
+        Args:
+            keys_BGTK, values_BGTK: shape (batch, kv heads, new tokens, d_head).
+
+        Returns:
+            All keys and values of that layer, shape (batch, kv heads, all tokens, d_head).
+        """
+        end = self.length + keys_BGTK.shape[2]
+        self._keys[layer] = keys = _with_room(self._keys[layer], keys_BGTK, self.length, end)
+        self._values[layer] = values = _with_room(self._values[layer], values_BGTK, self.length, end)
+        keys[:, :, self.length : end] = keys_BGTK
+        values[:, :, self.length : end] = values_BGTK
+        return keys[:, :, :end], values[:, :, :end]
+
+    def advance(self, n_tokens: int) -> None:
+        """Called once a forward pass has appended to every layer."""
+        self.length += n_tokens
+
+    def keep(self, rows: Tensor) -> None:
+        """Go on with some rows of the batch only."""
+        self._keys, self._values = (
+            [None if each is None else each[:, :, : self.length].index_select(0, rows) for each in stores]
+            for stores in (self._keys, self._values)
+        )
+
+    def clear(self) -> None:
+        """Forget everything but keep the room."""
+        self.length = 0
+
+
+def _with_room(store: Tensor | None, like: Tensor, used: int, needed: int) -> Tensor:
+    if store is not None and store.shape[2] >= needed:
+        return store
+    batch, heads, _, d_head = like.shape
+    grown = like.new_empty(batch, heads, max(needed, 2 * used, 64), d_head)
+    if store is not None:
+        grown[:, :, :used] = store[:, :, :used]
+    return grown
+
+
+class Memory(NamedTuple):
+    """Keys and values of encoded texts, for a decoder's cross-attention: per layer (B, heads, S, d_head)."""
+
+    keys: tuple[Tensor, ...]
+    values: tuple[Tensor, ...]
+    present_BS: Tensor | None = None
+    """True for tokens, False for padding; None: no padding."""
+
+
+class Segment(NamedTuple):
+    """Tokens of one text that are read in one step."""
+
+    slot: int
+    start: int
+    """Position of the first of them: so many tokens of the text are in the slot."""
+    count: int
+    length: int
+    """Tokens of the text once all that wait are read (matters to rotary kinds that depend on length)."""
+    memory: Memory | None = None
+    """The encoded text that it is written from."""
+
+
+class Slots:
+    """Keys and values of many texts of different lengths, each in a slot of its own.
+
+    Per layer one tensor of shape (slots, kv heads, room, d_head), grown by doubling. In int8 every key and value is
+    rounded to 127ths of its largest entry; a row is d_head whole numbers and the bytes of that scale (a float32).
+    """
+
+    def __init__(self, config: ModelConfig, device: torch.device, dtype: torch.dtype):
+        shape = (0, config.n_kv_heads, 0, config.d_head + (_SCALE_BYTES if dtype == torch.int8 else 0))
+        self.keys = [torch.empty(shape, device=device, dtype=dtype) for _ in range(config.n_layers)]
+        self.values = [torch.empty(shape, device=device, dtype=dtype) for _ in range(config.n_layers)]
+
+    @property
+    def bytes(self) -> int:
+        """Memory taken."""
+        return sum(each.nbytes for each in (*self.keys, *self.values))
+
+    def reserve(self, n_slots: int, n_tokens: int) -> None:
+        """Make room for slots 0 .. n_slots - 1 of n_tokens each."""
+        slots, heads, room, d_head = self.keys[0].shape
+        if n_slots <= slots and n_tokens <= room:
+            return
+        wider = max(slots, n_slots if n_slots <= 1 else 1 << (n_slots - 1).bit_length())
+        longer = max(room, 64, 1 << (n_tokens - 1).bit_length())
+        pages, shape = LargePages(), (wider, heads, longer, d_head)
+        for stores in (self.keys, self.values):
+            for layer, store in enumerate(stores):
+                stores[layer] = pages.zeros(shape, store.dtype, store.device)
+                stores[layer][:slots, :, :room] = store
+
+    def write(self, layer: int, slot_N: Tensor, position_N: Tensor, k_GNK: Tensor, v_GNK: Tensor) -> None:
+        """Remember one layer's new keys and values."""
+        for store, new_GNK in ((self.keys[layer], k_GNK), (self.values[layer], v_GNK)):
+            new_NGK = new_GNK.transpose(0, 1)
+            store[slot_N, :, position_N] = _rounded(new_NGK) if store.dtype == torch.int8 else new_NGK.to(store.dtype)
+
+    def read(self, layer: int, slots: slice, end: int, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+        """Keys and values of positions 0 .. end - 1, shape (slots, kv heads, end, d_head)."""
+        keys, values = (store[layer][slots, :, :end] for store in (self.keys, self.values))
+        if keys.dtype == torch.int8:
+            return _unrounded(keys, dtype), _unrounded(values, dtype)
+        return keys.to(dtype), values.to(dtype)
+
+    def copy(self, source: int, target: int, start: int, end: int) -> None:
+        """Copy positions start .. end - 1 from slot to slot."""
+        for store in (*self.keys, *self.values):
+            store[target, :, start:end] = store[source, :, start:end]
+
+    def block(self, slot: int, start: int, end: int) -> Tensor:
+        """A copy of positions start .. end - 1, shape (layers, 2, kv heads, end - start, d_head)."""
+        pairs = zip(self.keys, self.values, strict=True)
+        return torch.stack([torch.stack((k[slot, :, start:end], v[slot, :, start:end])) for k, v in pairs])
+
+    def put(self, slot: int, start: int, block: Tensor) -> None:
+        """Bring back what `block` copied."""
+        end = start + block.shape[-2]
+        for keys, values, (k, v) in zip(self.keys, self.values, block, strict=True):
+            keys[slot, :, start:end], values[slot, :, start:end] = k, v
+
+
+_SCALE_BYTES = 4
+
+
+def _rounded(x: Tensor) -> Tensor:
+    x = x.float()
+    scale = x.abs().amax(-1, keepdim=True).clamp(min=1e-30) / 127
+    return torch.cat([(x / scale).round().to(torch.int8), scale.view(torch.int8)], -1)
+
+
+def _unrounded(rows: Tensor, dtype: torch.dtype) -> Tensor:
+    scale = rows[..., -_SCALE_BYTES:].contiguous().view(torch.float32)
+    return (rows[..., :-_SCALE_BYTES] * scale).to(dtype)
+
+
+class SlotBatch:
+    """One step over several texts at once: their new tokens stand one after the other, without padding."""
+
+    def __init__(self, slots: Slots, segments: Sequence[Segment]):
+        self.slots, self.segments = slots, segments
+        device = slots.keys[0].device
+        ranges = [(s.slot, position) for s in segments for position in range(s.start, s.start + s.count)]
+        self.slot_N, self.position_N = torch.tensor(ranges, device=device).T
+        """Slot and position of every token."""
+        self.ends = list(itertools.accumulate(s.count for s in segments))
+        """Where each segment ends in the row of tokens."""
+        self.bias: Callable[[Tensor, int], Tensor] | None = None
+        """What is added to attention scores by (query positions, number of keys), shape (heads, queries, keys)."""
+        singles = [(s.slot, index) for index, s in enumerate(segments) if s.count == 1]
+        self._groups = [[index] for index, s in enumerate(segments) if s.count > 1]
+        if singles and (run := sorted(singles)) and run[-1][0] - run[0][0] == len(run) - 1:
+            self._groups.append([index for _, index in run])  # neighbouring slots are one slice: no copy
+        else:
+            self._groups += [[index] for _, index in singles]
+
+    def attend(
+        self,
+        layer: int,
+        q_1HNK: Tensor,
+        k_1GNK: Tensor,
+        v_1GNK: Tensor,
+        window: int | None,
+        attention: Callable[[Tensor, Tensor, Tensor, Tensor | None], Tensor],
+    ) -> Tensor:
+        """Remember new keys and values, then let every text attend to itself.
+
+        Args:
+            window: sliding window in tokens.
+            attention: softmax(Q Kᵀ * scale + mask) V for (queries, keys, values, mask) of several heads.
+        """
+        self.slots.write(layer, self.slot_N, self.position_N, k_1GNK[0], v_1GNK[0])
+        y_1HNK = torch.empty_like(q_1HNK)
+        for group in self._groups:
+            first = self.segments[group[0]]
+            slots = slice(first.slot, first.slot + len(group))
+            end = max(self.segments[index].start + self.segments[index].count for index in group)
+            k, v = self.slots.read(layer, slots, end, q_1HNK.dtype)
+            if len(group) == 1:
+                rows = slice(self.ends[group[0]] - first.count, self.ends[group[0]])
+                mask = self._biased(self._mask(rows, first, end, window), self.position_N[rows], end)
+                y_1HNK[:, :, rows] = attention(q_1HNK[:, :, rows], k, v, mask)
+            else:
+                rows = torch.tensor([self.ends[index] - 1 for index in group], device=q_1HNK.device)
+                key, query = torch.arange(end, device=q_1HNK.device), self.position_N[rows][:, None]
+                seen = key <= query if window is None else (key <= query) & (key > query - window)
+                mask = seen[:, None, None]
+                if (bias := self.bias) is not None:  # (heads, texts, keys) to (texts, heads, 1, keys)
+                    bias_HBS = bias(self.position_N[rows], end)
+                    mask = bias_HBS.transpose(0, 1)[:, :, None].masked_fill(~mask, -torch.inf)
+                y_BH1K = attention(q_1HNK[0, :, rows].transpose(0, 1)[:, :, None], k, v, mask)
+                y_1HNK[0, :, rows] = y_BH1K[:, :, 0].transpose(0, 1)
+        return y_1HNK
+
+    def look(
+        self, layer: int, q_1HNK: Tensor, attention: Callable[[Tensor, Tensor, Tensor, Tensor | None], Tensor]
+    ) -> Tensor:
+        """Let every text attend to what it is written from; neighbours with one memory (beams) do so at once."""
+        y_1HNK = torch.empty_like(q_1HNK)
+        start = 0
+        for _, run in itertools.groupby(range(len(self.segments)), lambda index: id(self.segments[index].memory)):
+            *_, last = indices = list(run)
+            memory, rows = self.segments[indices[0]].memory, slice(start, self.ends[last])
+            assert memory is not None
+            keys, values = memory.keys[layer].to(q_1HNK.dtype), memory.values[layer].to(q_1HNK.dtype)
+            y_1HNK[:, :, rows] = attention(q_1HNK[:, :, rows], keys, values, None)
+            start = rows.stop
+        return y_1HNK
+
+    def _biased(self, mask: Tensor | None, positions_N: Tensor, end: int) -> Tensor | None:
+        if self.bias is None:
+            return mask
+        bias_HNS = self.bias(positions_N, end)
+        seen = torch.arange(end, device=positions_N.device) <= positions_N[:, None] if mask is None else mask
+        return bias_HNS.masked_fill(~seen, -torch.inf)
+
+    def _mask(self, rows: slice, segment: Segment, end: int, window: int | None) -> Tensor | None:
+        """None where plain causal attention (or a single query) says it all."""
+        cut_off = window is not None and end > window
+        if not cut_off and (segment.start == 0 or segment.count == 1):
+            return None
+        query = self.position_N[rows][:, None]
+        key = torch.arange(end, device=query.device)
+        return (key <= query) & (key > query - window) if cut_off and window is not None else key <= query

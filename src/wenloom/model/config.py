@@ -1,0 +1,188 @@
+"""The shape of a model, in the field's names, independent of any file format."""
+
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+from wenloom.core.errors import InputError
+
+Activation = Literal["gelu", "gelu_tanh", "quick_gelu", "silu", "relu", "relu_squared", "tanh"]
+RopeKind = Literal["default", "linear", "dynamic", "yarn", "longrope", "llama3"]
+
+
+@dataclass(frozen=True)
+class Rope:
+    """Rotary position embedding (RoFormer, Su et al. 2021) and how it is stretched to long contexts."""
+
+    d_rotary: int
+    """How many of a head's dimensions are rotated; the rest pass unrotated (partial rotary)."""
+    theta: float = 10_000.0
+    """Base of the geometric series of wavelengths."""
+    kind: RopeKind = "default"
+    """How frequencies are scaled; `position.py` has the formula of each kind."""
+    factor: float | None = None
+    """Context stretch; for yarn and longrope None means context_length / original_context_length."""
+    original_context_length: int | None = None
+    """Context length before stretching (yarn, longrope, llama3)."""
+    attention_factor: float | None = None
+    """Multiplier of the rotated vectors (yarn, longrope); None derives it from `factor`."""
+    beta_fast: float = 32.0
+    """yarn: dimensions that turn more often than this in the original context are kept."""
+    beta_slow: float = 1.0
+    """yarn: dimensions that turn less often than this are interpolated."""
+    mscale: float | None = None
+    """yarn: numerator weight of the derived attention factor."""
+    mscale_all_dim: float | None = None
+    """yarn: denominator weight of the derived attention factor."""
+    truncate: bool = True
+    """yarn: round the correction range to whole dimensions."""
+    short_factor: tuple[float, ...] | None = None
+    """longrope: divisor of every frequency up to the original context length."""
+    long_factor: tuple[float, ...] | None = None
+    """longrope: divisor of every frequency beyond it."""
+    low_freq_factor: float | None = None
+    """llama3: wavelengths above original_context_length / this are interpolated."""
+    high_freq_factor: float | None = None
+    """llama3: wavelengths below original_context_length / this are kept."""
+
+    @property
+    def depends_on_length(self) -> bool:
+        """Whether the frequencies of early tokens change as the text grows."""
+        return self.kind in ("dynamic", "longrope")
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """Everything that decides what a model computes.
+
+    A decoder (GPT) unless `causal` is false, which makes an encoder (BERT), or `encoder` is given, which makes a
+    decoder that reads an encoder (the original Transformer).
+    """
+
+    family: str
+    """The Hugging Face family whose format the model is saved in (`llama`, `gpt2`, ...)."""
+    vocab_size: int
+    """Rows of the embedding matrix."""
+    n_layers: int
+    """Number of blocks."""
+    d_model: int
+    """Width of the residual stream."""
+    n_heads: int
+    """Number of query heads."""
+    n_kv_heads: int
+    """Number of key and value heads; fewer than n_heads is grouped-query attention."""
+    d_head: int
+    """Width of a head."""
+    d_mlp: int
+    """Hidden width of the feed-forward layer."""
+    context_length: int
+    """The number of positions the model was trained for."""
+    rope: Rope | None = None
+    """Rotary positions; None means those of `positions`."""
+    positions: Literal["learned", "sinusoidal", "relative"] = "learned"
+    """Without rope: a vector per position that is learned, or made of sines (Vaswani et al. 2017, section 3.5), or a
+    bias per head on attention scores by distance (T5)."""
+    position_offset: int = 0
+    """Rows of the position table that come before position 0."""
+    skip_padding: bool = False
+    """Count positions over tokens that are no padding."""
+    relative_buckets: int = 32
+    """relative: how many distances are told apart."""
+    relative_distance: int = 128
+    """relative: distances from here on are one."""
+    norm: Literal["layernorm", "rmsnorm"] = "rmsnorm"
+    """Normalisation, of one kind everywhere."""
+    post_norm: bool = False
+    """norm(x + sublayer(x)) as in the original Transformer, instead of x + sublayer(norm(x))."""
+    final_norm: bool = True
+    """Normalise after the last block."""
+    embedding_norm: bool = False
+    """Normalise the embeddings."""
+    scale_embedding: bool = False
+    """Multiply token embeddings by sqrt(d_model)."""
+    token_types: int = 0
+    """Rows of the table of token types (which of two texts a token belongs to)."""
+    causal: bool = True
+    """A token sees those before it only."""
+    norm_eps: float = 1e-6
+    """Added to the variance (or mean square)."""
+    activation: Activation = "silu"
+    """Non-linearity of the feed-forward layer (`feedforward.ACTIVATIONS` has the formulas)."""
+    gated_mlp: bool = True
+    """down(activation(gate(x)) * up(x)) instead of down(activation(up(x)))."""
+    qkv_bias: bool = False
+    """Biases on the query, key and value projections."""
+    attention_output_bias: bool = False
+    """Bias on the attention output projection."""
+    mlp_bias: bool = False
+    """Biases in the feed-forward layer."""
+    qk_norm: bool = False
+    """RMSNorm on every query and key head before rotation."""
+    scale_by_head: bool = True
+    """Divide attention scores by sqrt(d_head)."""
+    scale_by_layer: bool = False
+    """Divide attention scores of layer i by i + 1 as well (a GPT-2 option)."""
+    sliding_window: int | None = None
+    """In the layers of `sliding_layers`, a token sees itself and this many minus one before it."""
+    sliding_layers: tuple[int, ...] = ()
+    """Indices of the layers with a sliding window."""
+    parallel_residual: bool = False
+    """x + attention(norm1(x)) + mlp(norm2(x)) instead of one after the other."""
+    tie_embeddings: bool = True
+    """Use the embedding matrix as output matrix too."""
+    head_activation: Activation | None = None
+    """A dense layer, this non-linearity and a norm come before the output matrix (BERT)."""
+    output_bias: bool = False
+    """Bias on the logits."""
+    scale_output: bool = False
+    """Divide the last stream by sqrt(d_model) before the output matrix (T5)."""
+    labels: tuple[str, ...] = ()
+    """Classes of a model that classifies texts instead of predicting tokens."""
+    pooler: Literal["tanh", "relu"] | None = None
+    """Activation of the dense layer before the classes; None: there is none."""
+    embedding_dropout: float = 0.0
+    """Dropout after the embedding."""
+    attention_dropout: float = 0.0
+    """Dropout on attention weights."""
+    residual_dropout: float = 0.0
+    """Dropout on what each sub-layer adds to the residual stream."""
+    initializer_range: float = 0.02
+    """Standard deviation of fresh weights."""
+    bos_token_id: int | None = None
+    """Token that opens a document."""
+    eos_token_ids: tuple[int, ...] = ()
+    """Tokens that end generation."""
+    pad_token_id: int | None = None
+    """Token that fills up a batch."""
+    encoder: "ModelConfig | None" = None
+    """The encoder that this decoder reads."""
+    share_embedding: bool = True
+    """Encoder and decoder have one token embedding."""
+    decoder_start_token_id: int | None = None
+    """First token of what a decoder with an encoder writes."""
+
+    def __post_init__(self):
+        sizes = ("vocab_size", "n_layers", "d_model", "n_heads", "n_kv_heads", "d_head", "d_mlp", "context_length")
+        wrong = [f"{name} must be at least 1, got {getattr(self, name)}" for name in sizes if getattr(self, name) < 1]
+        if not wrong and self.n_heads % self.n_kv_heads:
+            wrong.append(f"n_heads ({self.n_heads}) must be a multiple of n_kv_heads ({self.n_kv_heads})")
+        if self.activation not in get_args(Activation):
+            wrong.append(f"activation {self.activation!r} is not one of {', '.join(get_args(Activation))}")
+        if self.rope and (self.rope.d_rotary % 2 or not 0 < self.rope.d_rotary <= self.d_head):
+            wrong.append(f"rotary dimensions ({self.rope.d_rotary}) must be even and at most d_head ({self.d_head})")
+        if self.sliding_layers and not self.sliding_window:
+            wrong.append("sliding_layers needs a sliding_window of at least 1")
+        for name in ("embedding_dropout", "attention_dropout", "residual_dropout"):
+            if not 0 <= getattr(self, name) < 1:
+                wrong.append(f"{name} must be in [0, 1), got {getattr(self, name)}")
+        if wrong:
+            raise InputError("This model cannot be built: " + "; ".join(wrong) + ".")
+
+    @property
+    def kind(self) -> Literal["decoder", "encoder", "encoder-decoder"]:
+        """What it is the shape of."""
+        return "encoder" if not self.causal else "decoder" if self.encoder is None else "encoder-decoder"
+
+    def attention_scale(self, layer: int) -> float:
+        """The factor on query-key products in one layer."""
+        scale = self.d_head**-0.5 if self.scale_by_head else 1.0
+        return scale / (layer + 1) if self.scale_by_layer else scale

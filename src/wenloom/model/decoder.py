@@ -1,0 +1,129 @@
+"""The decoder-only Transformer: P(x1..xn) = Π P(xi | x<i), every factor from one forward pass."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from wenloom.model.cache import KVCache, Memory, SlotBatch
+from wenloom.model.config import ModelConfig
+from wenloom.model.position import frequency_epoch, rotary_table
+from wenloom.model.stack import Classifier, Stack
+
+
+class Decoder(Stack):
+    """GPT-2, Llama, Mistral, Qwen2, Qwen3 and GPT-NeoX are configurations of this one model.
+
+    So are the decoders of Marian, BART and T5, which read an encoder's text beside their own.
+    """
+
+    def __init__(self, config: ModelConfig):
+        super().__init__(config)
+        own_head = not config.tie_embeddings and not config.labels
+        self.head = nn.Linear(config.d_model, config.vocab_size, bias=False) if own_head else None
+        self.output_bias = nn.Parameter(torch.zeros(config.vocab_size)) if config.output_bias else None
+        self.classifier = Classifier(config) if config.labels else None
+
+    def forward(
+        self,
+        tokens_BT: Tensor,
+        attention_mask: Tensor | None = None,
+        position_ids: Tensor | None = None,
+        cache: KVCache | None = None,
+        memory: Memory | None = None,
+    ) -> Tensor:
+        """Logits of the next token after every position.
+
+        Args:
+            tokens_BT, ...: see `Stack.hidden`.
+
+        Returns:
+            logits_BTV.
+        """
+        return self.unembed(self.hidden(tokens_BT, attention_mask, position_ids, cache, memory=memory))
+
+    def classify(
+        self, tokens_BT: Tensor, attention_mask: Tensor | None = None, dropout_keys_B: Tensor | None = None
+    ) -> Tensor:
+        """Scores of the classes, shape (B, classes), from each row's last token."""
+        assert self.classifier is not None
+        x_BTD = self.hidden(tokens_BT, attention_mask, dropout_keys_B=dropout_keys_B)
+        places_T = torch.arange(tokens_BT.shape[1], device=tokens_BT.device)
+        last_B = places_T[-1] if attention_mask is None else (places_T * attention_mask).argmax(-1)
+        return self.classifier(x_BTD[torch.arange(len(x_BTD), device=x_BTD.device), last_B], dropout_keys_B)
+
+    def remember(self, encoded_BSD: Tensor, present_BS: Tensor | None = None) -> Memory:
+        """Keys and values of encoded texts for every block's cross-attention."""
+        pairs = [block.cross.of(encoded_BSD) for block in self.blocks]  # pyright: ignore
+        keys, values = zip(*pairs, strict=True)
+        return Memory(keys, values, present_BS)
+
+    def read(self, tokens_N: Tensor, batch: SlotBatch, layers: Sequence[int] = ()) -> tuple[Tensor, dict[int, Tensor]]:
+        """The normalised last residual stream of the new tokens of several texts.
+
+        Args:
+            tokens_N: the new tokens, text after text.
+            batch: which text each belongs to, and what is known of it.
+            layers: blocks whose residual stream is wanted too.
+
+        Returns:
+            Shape (N, D), and per wanted layer the same, normalised as the last one is.
+        """
+        x_1ND = self.embedded(tokens_N, batch.position_N)[None]
+        rotary = self._rotary_of(batch, x_1ND.dtype)
+        batch.bias = self.relative
+        memory = None if self.config.encoder is None else batch
+        early = {}
+        for layer, block in enumerate(self.blocks):
+            x_1ND = block(x_1ND, rotary, None, batch, memory=memory)
+            if layer in layers:
+                early[layer] = self.final_norm(x_1ND)[0]
+        return self.final_norm(x_1ND)[0], early
+
+    def _rotary_of(self, batch: SlotBatch, dtype: torch.dtype) -> tuple[Tensor, Tensor] | None:
+        rope = self.config.rope
+        if rope is None or not rope.depends_on_length:
+            return self._rotary(batch.position_N, dtype)
+        parts = [
+            rotary_table(rope, positions, segment.length, self.config.context_length)
+            for positions, segment in zip(
+                batch.position_N.split([s.count for s in batch.segments]), batch.segments, strict=True
+            )
+        ]
+        cos, sin = (torch.cat(each) for each in zip(*parts, strict=True))
+        return cos.to(dtype), sin.to(dtype)
+
+    def unembed(self, x_BTD: Tensor) -> Tensor:
+        """Logits from the normalised last residual stream."""
+        if self.config.scale_output:
+            x_BTD = x_BTD * self.config.d_model**-0.5
+        logits_BTV = F.linear(x_BTD, self.embed.weight) if self.head is None else self.head(x_BTD)
+        return logits_BTV if self.output_bias is None else logits_BTV + self.output_bias
+
+    @property
+    def output_layer(self) -> nn.Module:
+        """The layer from the residual stream to logits; its weight is the embedding's where tied."""
+        if self.head is not None:
+            return self.head
+        layer = nn.Linear(self.config.d_model, self.config.vocab_size, bias=False, device="meta")
+        layer.weight = self.embed.weight
+        return layer
+
+    @property
+    def cache_dtype(self) -> torch.dtype:
+        """The number type of keys and values: that of the weights, or bf16 where these are rounded anyway."""
+        rounded = self.head is not None and not isinstance(self.head, nn.Linear)
+        return torch.bfloat16 if rounded else self.embed.weight.dtype
+
+    @property
+    def output_weight(self) -> Tensor:
+        """The matrix from the residual stream to logits, shape (V, D): the embedding itself where tied."""
+        if self.head is None:
+            return self.embed.weight
+        weight_as = getattr(self.head, "weight_as", None)  # of rounded weights
+        return self.head.weight if weight_as is None else weight_as(self.embed.weight.dtype)
+
+    def frequency_epoch(self, length: int) -> int:
+        """See `position.frequency_epoch`: cached keys are valid only within one epoch."""
+        return frequency_epoch(self.config.rope, length, self.config.context_length)

@@ -1,0 +1,62 @@
+"""The encoder-only Transformer: every token sees every other (BERT, Devlin et al. 2019)."""
+
+from torch import Tensor, nn, zeros
+from torch.nn import functional as F
+
+from wenloom.model.config import ModelConfig
+from wenloom.model.feedforward import ACTIVATIONS
+from wenloom.model.norm import make_norm
+from wenloom.model.stack import Classifier, Stack
+
+
+class Encoder(Stack):
+    """BERT, RoBERTa and DistilBERT are configurations of this one model, with one of two heads.
+
+    The one gives for every place the tokens that could stand there (masked language modelling), the other classes of
+    the whole text.
+    """
+
+    def __init__(self, config: ModelConfig):
+        super().__init__(config)
+        self.classifier = Classifier(config) if config.labels else None
+        if not config.labels:
+            self.transform = nn.Linear(config.d_model, config.d_model)
+            self.transform_activation = ACTIVATIONS[config.head_activation or config.activation]
+            self.transform_norm = make_norm(config)
+            self.head = None if config.tie_embeddings else nn.Linear(config.d_model, config.vocab_size, bias=False)
+            self.output_bias = nn.Parameter(zeros(config.vocab_size))
+
+    def forward(
+        self, tokens_BT: Tensor, attention_mask: Tensor | None = None, token_types_BT: Tensor | None = None
+    ) -> Tensor:
+        """Logits of the token at every place (B, T, V), or of the classes (B, classes)."""
+        if self.classifier is not None:
+            return self.classify(tokens_BT, attention_mask, token_types_BT=token_types_BT)
+        return self.unembed(self.hidden(tokens_BT, attention_mask, token_types_BT=token_types_BT))
+
+    def classify(
+        self,
+        tokens_BT: Tensor,
+        attention_mask: Tensor | None = None,
+        dropout_keys_B: Tensor | None = None,
+        token_types_BT: Tensor | None = None,
+    ) -> Tensor:
+        """Scores of the classes, shape (B, classes), from each row's first token."""
+        assert self.classifier is not None
+        hidden_BTD = self.hidden(
+            tokens_BT, attention_mask, dropout_keys_B=dropout_keys_B, token_types_BT=token_types_BT
+        )
+        return self.classifier(hidden_BTD[:, 0], dropout_keys_B)
+
+    def transformed(self, x_BTD: Tensor) -> Tensor:
+        """The residual stream as the output matrix reads it."""
+        return self.transform_norm(self.transform_activation(self.transform(x_BTD)))
+
+    @property
+    def output_weight(self) -> Tensor:
+        """The matrix to logits, shape (V, D): the embedding itself where tied."""
+        return self.embed.weight if self.head is None else self.head.weight
+
+    def unembed(self, x_BTD: Tensor) -> Tensor:
+        """Logits from the last residual stream."""
+        return F.linear(self.transformed(x_BTD), self.output_weight, self.output_bias)

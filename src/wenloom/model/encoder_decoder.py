@@ -1,0 +1,65 @@
+"""The original Transformer: a decoder that writes from an encoder's text (Vaswani et al. 2017)."""
+
+import torch
+from torch import Tensor, nn
+
+from wenloom.model.cache import Memory
+from wenloom.model.config import ModelConfig
+from wenloom.model.decoder import Decoder
+from wenloom.model.stack import Stack
+
+
+class EncoderDecoder(nn.Module):
+    """P(y1..yn | source) = Π P(yi | y<i, source). Marian, BART and T5 are configurations of this one model.
+
+    Args:
+        config: the decoder's, with the encoder's in it.
+    """
+
+    def __init__(self, config: ModelConfig):
+        super().__init__()
+        assert config.encoder is not None
+        self.config = config
+        self.decoder = Decoder(config)
+        self.encoder = Stack(config.encoder, self.decoder.embed if config.share_embedding else None)
+
+    def forward(
+        self,
+        source_BS: Tensor,
+        target_BT: Tensor,
+        source_mask: Tensor | None = None,
+        target_mask: Tensor | None = None,
+    ) -> Tensor:
+        """Logits of the next target token after every one, shape (B, T, V).
+
+        Args:
+            source_mask, target_mask: 1 for tokens, 0 for padding.
+        """
+        return self.decoder(target_BT, target_mask, memory=self.encode(source_BS, source_mask))
+
+    def encode(
+        self, source_BS: Tensor, source_mask: Tensor | None = None, dropout_keys_B: Tensor | None = None
+    ) -> Memory:
+        """What the decoder sees of some texts."""
+        encoded_BSD = self.encoder.hidden(source_BS, source_mask, dropout_keys_B=dropout_keys_B)
+        present_BS = None if source_mask is None or bool(source_mask.all()) else source_mask.bool()
+        return self.decoder.remember(encoded_BSD, present_BS)
+
+    @property
+    def embed(self) -> nn.Embedding:
+        """The token embedding of the decoder."""
+        return self.decoder.embed
+
+    @property
+    def blocks(self) -> nn.ModuleList:
+        """All blocks, the encoder's first."""
+        return nn.ModuleList([*self.encoder.blocks, *self.decoder.blocks])
+
+    def initialise(self, generator: torch.Generator) -> None:
+        """Fresh weights, see `Stack.initialise`."""
+        self.decoder.initialise(generator)
+        self.encoder.initialise(generator)
+
+    def n_parameters(self) -> int:
+        """Number of weights, shared ones counted once."""
+        return sum(parameter.numel() for parameter in self.parameters())

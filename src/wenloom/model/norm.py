@@ -1,0 +1,23 @@
+"""The two normalisations of the Transformer."""
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from wenloom.model.config import ModelConfig
+
+
+class RMSNorm(nn.RMSNorm):
+    """x / sqrt(mean(x²) + eps) * weight (Zhang & Sennrich 2019, eq. 4), over the last dimension.
+
+    The mean square is taken in float32 whatever the dtype of `x`.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.rms_norm(x.float(), self.normalized_shape, self.weight.float(), self.eps).to(x.dtype)
+
+
+def make_norm(config: ModelConfig) -> nn.Module:
+    """The normalisation that `config` asks for, over the residual stream."""
+    if config.norm == "rmsnorm":
+        return RMSNorm(config.d_model, eps=config.norm_eps)
+    return nn.LayerNorm(config.d_model, eps=config.norm_eps)

@@ -1,0 +1,200 @@
+"""Positions: rotary and its stretched forms, sines, and biases by distance.
+
+Of rotary positions:
+
+A pair of dimensions (j, j + r/2) of a head is turned by the angle position * frequency_j with
+frequency_j = theta^(-2j/r), r = d_rotary (RoFormer, Su et al. 2021, eq. 15 and 34). To serve contexts
+longer than those trained on, the frequencies are changed; each kind below names its source.
+"""
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from wenloom.model.config import ModelConfig, Rope
+from wenloom.model.embedding import embedding
+
+
+def _base_frequencies(rope: Rope, theta: float | None = None) -> Tensor:
+    """theta^(-2j/r) for j = 0 .. r/2 - 1, float32."""
+    exponents = torch.arange(0, rope.d_rotary, 2, dtype=torch.float32) / rope.d_rotary
+    return 1.0 / ((theta or rope.theta) ** exponents)
+
+
+def _linear(rope: Rope) -> Tensor:
+    """Position interpolation (Chen et al. 2023): every position is divided by `factor`."""
+    assert rope.factor is not None
+    return _base_frequencies(rope) / rope.factor
+
+
+def _dynamic(rope: Rope, length: int, context_length: int) -> Tensor:
+    """Dynamic NTK: the base grows with the length of the text beyond the trained context.
+
+    theta' = theta * (s * length/context - (s - 1))^(r / (r - 2)), s = factor (YaRN paper, appendix on
+    "dynamic scaling"; first described by bloc97 and emozilla, 2023).
+    """
+    assert rope.factor is not None
+    stretch = rope.factor * max(length, context_length) / context_length - (rope.factor - 1)
+    return _base_frequencies(rope, rope.theta * stretch ** (rope.d_rotary / (rope.d_rotary - 2)))
+
+
+def _yarn_factor(rope: Rope, context_length: int) -> float:
+    return rope.factor if rope.factor is not None else context_length / (rope.original_context_length or context_length)
+
+
+def _yarn(rope: Rope, context_length: int) -> Tensor:
+    """YaRN (Peng et al. 2023, section 3.2): interpolate slow dimensions, keep fast ones, blend between."""
+    original = rope.original_context_length or context_length
+
+    def dimension_that_turns(rotations: float) -> float:
+        return rope.d_rotary * math.log(original / (rotations * 2 * math.pi)) / (2 * math.log(rope.theta))
+
+    low, high = dimension_that_turns(rope.beta_fast), dimension_that_turns(rope.beta_slow)
+    if rope.truncate:
+        low, high = math.floor(low), math.ceil(high)
+    low, high = max(low, 0), min(high, rope.d_rotary - 1)
+    if low == high:
+        high += 0.001  # keeps the ramp finite
+    ramp = ((torch.arange(rope.d_rotary // 2, dtype=torch.float32) - low) / (high - low)).clamp(0, 1)
+    kept = _base_frequencies(rope)
+    return kept / _yarn_factor(rope, context_length) * ramp + kept * (1 - ramp)
+
+
+def _llama3(rope: Rope) -> Tensor:
+    """Llama 3.1: long wavelengths are divided by `factor`, short ones kept, a linear blend between."""
+    assert rope.factor and rope.low_freq_factor and rope.high_freq_factor and rope.original_context_length
+    frequencies = _base_frequencies(rope)
+    turns_in_context = rope.original_context_length * frequencies / (2 * math.pi)
+    kept = ((turns_in_context - rope.low_freq_factor) / (rope.high_freq_factor - rope.low_freq_factor)).clamp(0, 1)
+    return frequencies / rope.factor * (1 - kept) + frequencies * kept
+
+
+def _longrope(rope: Rope, length: int) -> Tensor:
+    """LongRoPE (Ding et al. 2024): a searched divisor per frequency, one set for short, one for long texts."""
+    assert rope.original_context_length is not None
+    divisors = rope.long_factor if length > rope.original_context_length else rope.short_factor
+    return _base_frequencies(rope) / torch.tensor(divisors)
+
+
+def frequencies(rope: Rope, length: int, context_length: int) -> Tensor:
+    """Angle per position for every rotated pair.
+
+    Args:
+        rope: the rotary settings.
+        length: tokens of the text so far (matters to `dynamic` and `longrope`).
+        context_length: the model's context.
+
+    Returns:
+        float32 tensor of shape (d_rotary / 2,), radians per position.
+    """
+    match rope.kind:
+        case "default":
+            return _base_frequencies(rope)
+        case "linear":
+            return _linear(rope)
+        case "dynamic":
+            return _dynamic(rope, length, context_length)
+        case "yarn":
+            return _yarn(rope, context_length)
+        case "llama3":
+            return _llama3(rope)
+        case "longrope":
+            return _longrope(rope, length)
+
+
+def attention_factor(rope: Rope, context_length: int) -> float:
+    """The multiplier of cosines and sines: 1 but for yarn (paper eq. 22) and longrope (paper section 3.3)."""
+    if rope.kind not in ("yarn", "longrope"):
+        return 1.0
+    if rope.attention_factor is not None:
+        return rope.attention_factor
+    factor = _yarn_factor(rope, context_length)
+    if factor <= 1:
+        return 1.0
+    if rope.kind == "longrope":
+        return math.sqrt(1 + math.log(factor) / math.log(rope.original_context_length or context_length))
+    if rope.mscale and rope.mscale_all_dim:
+        return (0.1 * rope.mscale * math.log(factor) + 1) / (0.1 * rope.mscale_all_dim * math.log(factor) + 1)
+    return 0.1 * math.log(factor) + 1
+
+
+def frequency_epoch(rope: Rope | None, length: int, context_length: int) -> int:
+    """A number that changes exactly when growing to `length` tokens changes the frequencies.
+
+    Keys cached under another epoch were rotated by other angles and must be computed again.
+    """
+    if rope is None or not rope.depends_on_length:
+        return 0
+    if rope.kind == "longrope":
+        return int(length > (rope.original_context_length or context_length))
+    return max(0, length - context_length)
+
+
+def rotary_table(rope: Rope, positions: Tensor, length: int, context_length: int) -> tuple[Tensor, Tensor]:
+    """Cosines and signed sines for `rotate`.
+
+    Args:
+        positions: integer positions, any shape (..., T).
+        length: tokens of the text, see `frequencies`.
+
+    Returns:
+        Two float32 tensors of shape (..., T, d_rotary); the first half of the sines is negated, so that
+        rotation is x * cos + roll(x) * sin.
+    """
+    angles = positions[..., None].float() * frequencies(rope, length, context_length).to(positions.device)
+    scale = attention_factor(rope, context_length)
+    cos, sin = angles.cos() * scale, angles.sin() * scale
+    return torch.cat((cos, cos), -1), torch.cat((-sin, sin), -1)
+
+
+def rotate(x_BHTK: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """Turn the first d_rotary dimensions of every head by its position's angles; the rest pass."""
+    d_rotary = cos.shape[-1]
+    if d_rotary == x_BHTK.shape[-1]:
+        return torch.addcmul(x_BHTK * cos, x_BHTK.roll(d_rotary // 2, -1), sin)
+    turned, passed = x_BHTK[..., :d_rotary], x_BHTK[..., d_rotary:]
+    return torch.cat((rotate(turned, cos, sin), passed), -1)
+
+
+class SinusoidalPositions(nn.Module):
+    """sin(p / 10000^(2i/D)) in the first half of the D entries of position p, cos in the second.
+
+    Vaswani et al. 2017, section 3.5, in the order of Marian. Nothing is learned.
+    """
+
+    def __init__(self, n_positions: int, d_model: int):
+        super().__init__()
+        self.n_positions, self.d_model = n_positions, d_model
+
+    def forward(self, positions: Tensor) -> Tensor:
+        half = (self.d_model + 1) // 2
+        exponents = torch.arange(half, device=positions.device, dtype=torch.float64) * 2 / self.d_model
+        angles = positions[..., None].double() / 10_000**exponents
+        return torch.cat((angles.sin(), angles[..., : self.d_model - half].cos()), -1).float()
+
+
+class RelativeBias(nn.Module):
+    """A number per head on every attention score, by the distance of key and query (T5, Raffel et al. 2020, 2.1).
+
+    Half of the buckets hold one distance each, the others ever wider ranges up to `relative_distance`. An encoder
+    uses half of them for keys after the query.
+    """
+
+    def __init__(self, config: ModelConfig):
+        super().__init__()
+        self.both_ways = not config.causal
+        self.n_buckets, self.longest = config.relative_buckets, config.relative_distance
+        self.table = embedding(config.relative_buckets, config.n_heads)
+
+    def forward(self, positions_T: Tensor, n_keys: int) -> Tensor:
+        """Shape (heads, T, n_keys), for queries at these positions."""
+        ahead = torch.arange(n_keys, device=positions_T.device) - positions_T[:, None]
+        n_buckets = self.n_buckets // 2 if self.both_ways else self.n_buckets
+        distance = ahead.abs() if self.both_ways else (-ahead).clamp(min=0)
+        exact = n_buckets // 2
+        far = (distance.float().clamp(min=1) / exact).log() / math.log(self.longest / exact) * (n_buckets - exact)
+        bucket = torch.where(distance < exact, distance, (exact + far.long()).clamp(max=n_buckets - 1))
+        if self.both_ways:
+            bucket = bucket + (ahead > 0) * n_buckets
+        return self.table(bucket).permute(2, 0, 1)

@@ -1,0 +1,203 @@
+"""Shapes for models trained from scratch, by architecture."""
+
+from dataclasses import replace
+from typing import Literal
+
+from wenloom.core.errors import InputError
+from wenloom.model.config import ModelConfig, Rope
+
+Architecture = Literal["llama", "qwen3", "gpt2", "gpt_neox"]
+PairArchitecture = Literal["marian", "bart", "t5"]
+EncoderArchitecture = Literal["bert", "roberta", "distilbert"]
+
+
+def _rounded(size: float, multiple: int = 32) -> int:
+    return max(multiple, round(size / multiple) * multiple)
+
+
+def from_scratch(
+    architecture: Architecture,
+    *,
+    vocab_size: int,
+    n_layers: int,
+    d_model: int,
+    n_heads: int,
+    n_kv_heads: int,
+    context_length: int,
+    dropout: float = 0.0,
+    bos_token_id: int | None = None,
+    eos_token_id: int | None = None,
+    pad_token_id: int | None = None,
+) -> ModelConfig:
+    """The configuration of a fresh model.
+
+    `llama`: RMSNorm, rotary positions, SwiGLU of width 8/3 d_model (as many weights as a plain layer of
+    width 4 d_model), no biases, tied embeddings. `qwen3`: the same with normalised queries and keys.
+    `gpt2`: LayerNorm, learned positions, GELU, biases. `gpt_neox`: LayerNorm, rotary positions on a
+    quarter of each head, attention and feed-forward in parallel.
+
+    Raises:
+        InputError: the sizes do not fit together.
+    """
+    if d_model % n_heads or (d_model // n_heads) % 2:
+        raise InputError(f"--width {d_model}: must be an even multiple of --heads {n_heads}.")
+    d_head = d_model // n_heads
+    if architecture not in ("llama", "qwen3") and n_kv_heads != n_heads:
+        raise InputError(f"--kv-heads {n_kv_heads}: {architecture} has no grouped queries; leave it out.")
+    llama = ModelConfig(
+        family=architecture,
+        vocab_size=vocab_size,
+        n_layers=n_layers,
+        d_model=d_model,
+        n_heads=n_heads,
+        n_kv_heads=n_kv_heads,
+        d_head=d_head,
+        d_mlp=_rounded(d_model * 8 / 3),
+        context_length=context_length,
+        rope=Rope(d_rotary=d_head),
+        embedding_dropout=dropout,
+        residual_dropout=dropout,
+        bos_token_id=bos_token_id,
+        eos_token_ids=() if eos_token_id is None else (eos_token_id,),
+        pad_token_id=pad_token_id,
+    )
+    if architecture == "llama":
+        return llama
+    if architecture == "qwen3":
+        return replace(llama, qk_norm=True)
+    gpt2 = replace(
+        llama,
+        d_mlp=4 * d_model,
+        rope=None,
+        norm="layernorm",
+        norm_eps=1e-5,
+        activation="gelu_tanh",
+        gated_mlp=False,
+        qkv_bias=True,
+        attention_output_bias=True,
+        mlp_bias=True,
+    )
+    if architecture == "gpt2":
+        return gpt2
+    quarter = max(2, d_head // 4 // 2 * 2)
+    return replace(gpt2, activation="gelu", rope=Rope(d_rotary=quarter), parallel_residual=True)
+
+
+def encoder_decoder_from_scratch(
+    architecture: PairArchitecture,
+    *,
+    vocab_size: int,
+    n_layers: int,
+    d_model: int,
+    n_heads: int,
+    context_length: int,
+    dropout: float,
+    eos_token_id: int,
+    pad_token_id: int,
+) -> ModelConfig:
+    """The configuration of a fresh model that reads one text and writes another, with one vocabulary for both.
+
+    `marian`: the original Transformer (post-norm, sines, scaled embeddings) with SiLU, as the OPUS-MT models are.
+    `bart`: learned positions, normalised embeddings, GELU. `t5`: pre-norm RMSNorm, biases by distance, gated GELU.
+    The decoder begins with the padding token, as Marian's and T5's do.
+
+    Raises:
+        InputError: the sizes do not fit together.
+    """
+    marian = replace(
+        _original(architecture, vocab_size, n_layers, d_model, n_heads, context_length, dropout, pad_token_id),
+        positions="sinusoidal",
+        norm_eps=1e-5,
+        scale_embedding=True,
+        eos_token_ids=(eos_token_id,),
+    )
+    shared = marian
+    if architecture == "bart":
+        shared = replace(
+            marian,
+            positions="learned",
+            position_offset=2,
+            embedding_norm=True,
+            scale_embedding=False,
+            activation="gelu",
+        )
+    elif architecture == "t5":
+        shared = replace(
+            marian, d_mlp=_rounded(d_model * 8 / 3), context_length=512, positions="relative", norm="rmsnorm",
+            norm_eps=1e-6, post_norm=False, final_norm=True, scale_embedding=False, activation="gelu_tanh",
+            gated_mlp=True, qkv_bias=False, attention_output_bias=False, mlp_bias=False, scale_by_head=False,
+        )  # fmt: skip
+    return replace(
+        shared,
+        encoder=replace(shared, causal=False),
+        decoder_start_token_id=pad_token_id,
+        output_bias=architecture != "t5",
+        scale_output=architecture == "t5",
+    )
+
+
+def encoder_from_scratch(
+    architecture: EncoderArchitecture,
+    *,
+    vocab_size: int,
+    n_layers: int,
+    d_model: int,
+    n_heads: int,
+    context_length: int,
+    dropout: float,
+    pad_token_id: int,
+) -> ModelConfig:
+    """The configuration of a fresh model that fills in hidden tokens (Devlin et al. 2019, in its small sizes).
+
+    Raises:
+        InputError: the sizes do not fit together.
+    """
+    bert = replace(
+        _original(architecture, vocab_size, n_layers, d_model, n_heads, context_length, dropout, pad_token_id),
+        norm_eps=1e-12,
+        embedding_norm=True,
+        token_types={"bert": 2, "roberta": 1, "distilbert": 0}[architecture],
+        causal=False,
+        activation="gelu",
+        head_activation="gelu",
+        output_bias=True,
+    )
+    if architecture == "roberta":
+        return replace(bert, position_offset=pad_token_id + 1, skip_padding=True)
+    return bert
+
+
+def _original(
+    family: str,
+    vocab_size: int,
+    n_layers: int,
+    d_model: int,
+    n_heads: int,
+    context_length: int,
+    dropout: float,
+    pad_token_id: int,
+) -> ModelConfig:
+    """What Marian, BART and BERT share: post-norm LayerNorm, biases, a feed-forward layer of width 4 d_model."""
+    if d_model % n_heads:
+        raise InputError(f"--width {d_model}: must be a multiple of --heads {n_heads}.")
+    return ModelConfig(
+        family=family,
+        vocab_size=vocab_size,
+        n_layers=n_layers,
+        d_model=d_model,
+        n_heads=n_heads,
+        n_kv_heads=n_heads,
+        d_head=d_model // n_heads,
+        d_mlp=4 * d_model,
+        context_length=context_length,
+        norm="layernorm",
+        post_norm=True,
+        final_norm=False,
+        gated_mlp=False,
+        qkv_bias=True,
+        attention_output_bias=True,
+        mlp_bias=True,
+        embedding_dropout=dropout,
+        residual_dropout=dropout,
+        pad_token_id=pad_token_id,
+    )

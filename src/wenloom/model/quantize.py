@@ -1,0 +1,164 @@
+"""Weights in 8 or 4 bits: a quarter or an eighth of the memory, and of the time to read them.
+
+Symmetric and weight-only: w ≈ scale * q, with one scale per row for int8 (q in -127 .. 127), one per row and group of
+32 columns for int4 (q in -8 .. 7). Products are taken with the weights made whole again, so that nothing but the
+rounding of the weights is lost.
+"""
+
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from wenloom.core.errors import InputError
+from wenloom.core.memory import LargePages
+from wenloom.model.block import Block
+from wenloom.model.decoder import Decoder
+
+Bits = Literal[8, 4]
+GROUP = 32
+"""Columns that share a scale in int4."""
+
+
+class QuantizedLinear(nn.Module):
+    """A linear layer whose weight is kept in 8 or 4 bits.
+
+    Attributes:
+        packed: int8 (out, in); or uint8 (out, in / 2) where byte j of a block of 64 columns holds column j in its
+            low four bits and column j + 32 in its high ones, each plus 8 (32 columns that are left over: j and j + 16).
+        scale: float32 (out,) or (out, in / 32).
+    """
+
+    packed: Tensor
+    scale: Tensor
+
+    def __init__(self, q: Tensor, scale: Tensor, bias: Tensor | None, bits: Bits):
+        """
+        Args:
+            q: int8, shape (out, in).
+            scale: see above.
+        """
+        super().__init__()
+        self.out_features, self.in_features, self.bits = q.shape[0], q.shape[1], bits
+        self.register_buffer("packed", q.contiguous() if bits == 8 else _packed(q))
+        self.register_buffer("scale", scale.contiguous())
+        self.bias = None if bias is None else nn.Parameter(bias, requires_grad=False)
+
+    @property
+    def integers(self) -> Tensor:
+        """q, int8 of shape (out, in)."""
+        if self.bits == 8:
+            return self.packed
+        parts = [
+            torch.cat((part & 15, part >> 4), -1).view(self.out_features, -1) for part in _blocks(self.packed, GROUP)
+        ]
+        return torch.cat(parts, -1).to(torch.int8) - 8
+
+    def weight_as(self, dtype: torch.dtype) -> Tensor:
+        """scale * q, shape (out, in)."""
+        if self.bits == 8:
+            return self.packed.to(dtype) * self.scale[:, None].to(dtype)
+        groups = self.integers.view(self.out_features, -1, GROUP).to(dtype) * self.scale[..., None].to(dtype)
+        return groups.view(self.out_features, -1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.bits == 8 and x.device.type == "cpu" and x.numel() // x.shape[-1] <= _FEW and not x.requires_grad:
+            y = torch.ops.aten._weight_int8pack_mm(x.reshape(-1, x.shape[-1]), self.packed, self.scale.to(x.dtype))
+            y = y.view(*x.shape[:-1], -1)
+            return y if self.bias is None else y + self.bias
+        mixed = torch.is_autocast_enabled(x.device.type)
+        return F.linear(x, self.weight_as(torch.get_autocast_dtype(x.device.type) if mixed else x.dtype), self.bias)
+
+
+_FEW = 8
+"""Rows up to which a product reads int8 weights as they are; beyond, making them whole once costs less."""
+
+
+def _packed(q: Tensor) -> Tensor:
+    halves = [part.chunk(2, -1) for part in _blocks((q + 8).to(torch.uint8), 2 * GROUP)]
+    return torch.cat([(low | high << 4).view(q.shape[0], -1) for low, high in halves], -1)
+
+
+def _blocks(rows: Tensor, size: int) -> list[Tensor]:
+    """Rows in blocks, shape (rows, blocks, size); and where half a block is left over, that (rows, 1, size / 2)."""
+    whole = rows.shape[1] // size * size
+    parts = [rows[:, :whole].view(len(rows), -1, size)] if whole else []
+    return parts + ([rows[:, None, whole:]] if whole < rows.shape[1] else [])
+
+
+def rounded(weight: Tensor, bits: Bits) -> tuple[Tensor, Tensor]:
+    """(q, scale) of a weight of shape (out, in).
+
+    int8 takes the largest weight of a row as 127. int4 takes the scale of each group that loses least in mean
+    square, of eight around the one that takes the largest weight as -8 or 7.
+
+    Raises:
+        InputError: the columns are no multiple of 32 (int4).
+    """
+    weight = weight.detach().float()
+    if bits == 8:
+        scale = weight.abs().amax(-1).clamp(min=1e-12) / 127
+        return (weight / scale[:, None]).round().clamp(-127, 127).to(torch.int8), scale
+    if weight.shape[1] % GROUP:
+        raise InputError(f"int4 takes groups of {GROUP} columns, which {weight.shape[1]} are not: use int8.")
+    parts = [_rounded_int4(part) for part in weight.split(64)]  # small enough to stay in the processor's cache
+    return torch.cat([q for q, _ in parts]), torch.cat([scale for _, scale in parts])
+
+
+def _rounded_int4(weight: Tensor) -> tuple[Tensor, Tensor]:
+    groups = weight.view(weight.shape[0], -1, GROUP)
+    extreme = groups.gather(-1, groups.abs().argmax(-1, keepdim=True))[..., 0]
+    best_scale, best_loss = torch.ones_like(extreme), torch.full_like(extreme, torch.inf)
+    for levels in (-6.5, -7.0, -7.5, -8.0, -8.6, 6.2, 6.8, 7.4):  # what the extreme becomes, before it is rounded
+        scale = extreme / levels
+        scale = torch.where(scale.abs() < 1e-12, 1e-12, scale)
+        q = (groups / scale[..., None]).round_().clamp_(-8, 7)
+        loss = (q * scale[..., None] - groups).square_().sum(-1)
+        better = loss < best_loss
+        best_scale, best_loss = torch.where(better, scale, best_scale), torch.where(better, loss, best_loss)
+    q = (groups / best_scale[..., None]).round_().clamp_(-8, 7)
+    return q.view(weight.shape).to(torch.int8), best_scale
+
+
+def parse_bits(name: str) -> Bits:
+    """8 or 4 from int8 or int4.
+
+    Raises:
+        InputError: another name.
+    """
+    if name not in ("int8", "int4"):
+        raise InputError(f"{name!r} is no rounding of weights: known are int8 and int4.")
+    return 8 if name == "int8" else 4
+
+
+def quantize(decoder: Decoder, bits: Bits) -> Decoder:
+    """Round the weights of every linear layer, in place.
+
+    The embedding stays as it is; where it serves as output matrix too, that gets a rounded copy of its own.
+
+    Raises:
+        InputError: it is rounded already, or its widths are no multiples of 32 (int4).
+    """
+    if isinstance(decoder.head, QuantizedLinear):
+        raise InputError("the model's weights are rounded already.")
+    pages = LargePages()
+    for block in decoder.blocks:
+        assert isinstance(block, Block)
+        for module in (block.attention, block.mlp):
+            for name, child in module.named_children():
+                if isinstance(child, nn.Linear):
+                    setattr(module, name, _rounded_layer(child.weight, child.bias, bits, pages))
+    round_head(decoder, bits, pages)
+    return decoder.requires_grad_(False)
+
+
+def round_head(decoder: Decoder, bits: Bits, pages: LargePages) -> None:
+    """Give a decoder an output matrix in 8 or 4 bits, kept in these pages."""
+    decoder.head = _rounded_layer(decoder.output_weight, None, bits, pages)  # pyright: ignore[reportAttributeAccessIssue]
+
+
+def _rounded_layer(weight: Tensor, bias: Tensor | None, bits: Bits, pages: LargePages) -> QuantizedLinear:
+    layer = QuantizedLinear(*rounded(weight, bits), None if bias is None else bias.detach(), bits)
+    layer.packed, layer.scale = pages.keep(layer.packed), pages.keep(layer.scale)
+    return layer

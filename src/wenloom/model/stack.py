@@ -1,0 +1,173 @@
+"""Embeddings and blocks: what encoders and decoders have in common."""
+
+import torch
+from torch import Tensor, nn
+
+from wenloom.core.errors import InputError
+from wenloom.model.attention import visible_keys
+from wenloom.model.block import Block
+from wenloom.model.cache import KVCache, Memory
+from wenloom.model.config import ModelConfig
+from wenloom.model.dropout import Dropout
+from wenloom.model.embedding import embedding
+from wenloom.model.norm import make_norm
+from wenloom.model.position import RelativeBias, SinusoidalPositions, rotary_table
+
+
+class Stack(nn.Module):
+    """From token ids to the last residual stream.
+
+    Args:
+        embed: the token embedding of another stack, to share it; not counted among this stack's weights.
+    """
+
+    def __init__(self, config: ModelConfig, embed: nn.Embedding | None = None):
+        super().__init__()
+        self.config = config
+        self.embed: nn.Embedding
+        if embed is None:
+            self.embed = embedding(config.vocab_size, config.d_model)
+        else:
+            self.__dict__["embed"] = embed  # past the register of submodules
+        self.positions: nn.Embedding | SinusoidalPositions | None = None
+        if config.rope is None and config.positions == "learned":
+            self.positions = embedding(config.context_length + config.position_offset, config.d_model)
+        elif config.rope is None and config.positions == "sinusoidal":
+            self.positions = SinusoidalPositions(config.context_length, config.d_model)
+        is_relative = config.rope is None and config.positions == "relative"
+        self.relative = RelativeBias(config) if is_relative else None
+        self.token_types = embedding(config.token_types, config.d_model) if config.token_types else None
+        self.embedding_norm = make_norm(config) if config.embedding_norm else None
+        self.dropout = Dropout(config.embedding_dropout, site=0)
+        self.blocks = nn.ModuleList(Block(config, layer) for layer in range(config.n_layers))
+        self.final_norm = make_norm(config) if config.final_norm else nn.Identity()
+
+    def embedded(self, tokens: Tensor, positions: Tensor, token_types: Tensor | None = None) -> Tensor:
+        """What the first block reads: token, position and type in one vector each.
+
+        Raises:
+            InputError: there is no vector for a position.
+        """
+        x = self.embed(tokens)
+        if self.config.scale_embedding:
+            x = x * self.config.d_model**0.5
+        if self.positions is not None:
+            if (length := int(positions.max()) + 1) > self.config.context_length:
+                kind = "learned " if isinstance(self.positions, nn.Embedding) else ""
+                raise InputError(
+                    f"{length} tokens do not fit: this model has {self.config.context_length} {kind}positions."
+                )
+            x = x + self.positions(positions + self.config.position_offset).to(x.dtype)
+        if self.token_types is not None:
+            x = x + self.token_types(torch.zeros_like(tokens) if token_types is None else token_types)
+        return x if self.embedding_norm is None else self.embedding_norm(x)
+
+    def hidden(
+        self,
+        tokens_BT: Tensor,
+        attention_mask: Tensor | None = None,
+        position_ids: Tensor | None = None,
+        cache: KVCache | None = None,
+        documents_BT: Tensor | None = None,
+        dropout_keys_B: Tensor | None = None,
+        memory: Memory | None = None,
+        token_types_BT: Tensor | None = None,
+    ) -> Tensor:
+        """The normalised last residual stream, shape (B, T, D).
+
+        Args:
+            tokens_BT: token ids.
+            attention_mask: 1 for tokens, 0 for padding, shape (B, cached + T); None means no padding.
+            position_ids: positions, shape (T,) or (B, T); None counts on from the cache. Like transformers,
+                the default does not look at padding (unless `skip_padding`): pass positions for left-padded batches.
+            cache: tokens read earlier, extended in place.
+            documents_BT: a number per document where a row holds several: a token sees its own document only.
+                Without a cache.
+            dropout_keys_B: what dropout is decided by, see `dropout.Dropout`.
+            memory: the encoded texts, in a decoder that has an encoder.
+            token_types_BT: in a model with token types; None means type 0.
+        """
+        T, past = tokens_BT.shape[1], cache.length if cache else 0
+        present_BS = None if attention_mask is None or bool(attention_mask.all()) else attention_mask.bool()
+        if position_ids is not None:
+            positions = position_ids
+        elif self.config.skip_padding and present_BS is not None:
+            positions = (present_BS.long().cumsum(-1) - 1).clamp(min=0)
+        else:
+            positions = torch.arange(past, past + T, device=tokens_BT.device)
+        x_BTD = self.dropout(self.embedded(tokens_BT, positions, token_types_BT), dropout_keys_B)
+        rotary = self._rotary(positions, x_BTD.dtype)
+        device, causal = tokens_BT.device, self.config.causal
+        full = visible_keys(T, past + T, None, present_BS, device, documents_BT, causal)
+        windowed = full
+        if self.config.sliding_window is not None:
+            windowed = visible_keys(T, past + T, self.config.sliding_window, present_BS, device, documents_BT, causal)
+        if self.relative is not None:
+            bias = self.relative(torch.arange(past, past + T, device=device), past + T)
+            if full is None and causal and T > 1:
+                full = torch.ones(T, T, dtype=torch.bool, device=device).tril()
+            full = bias if full is None else bias.masked_fill(~full, -torch.inf)
+        for layer, block in enumerate(self.blocks):
+            mask = windowed if layer in self.config.sliding_layers else full
+            keys_B = None if dropout_keys_B is None else dropout_keys_B + (layer + 1) * 0x61C88647
+            x_BTD = block(x_BTD, rotary, mask, cache, keys_B, memory)
+        if cache is not None:
+            cache.advance(T)
+        return self.final_norm(x_BTD)
+
+    def _rotary(self, positions: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor] | None:
+        rope, context_length = self.config.rope, self.config.context_length
+        if rope is None:
+            return None
+        if positions.dim() == 1:
+            length = int(positions[-1]) + 1 if rope.depends_on_length else 0
+            cos, sin = rotary_table(rope, positions, length, context_length)
+        elif not rope.depends_on_length:
+            cos, sin = rotary_table(rope, positions[:, None], 0, context_length)  # (B, 1, T, r): all heads alike
+        else:  # each row by its own length, so that a row's result does not depend on its batch
+            rows = [rotary_table(rope, row, int(row.max()) + 1, context_length) for row in positions]
+            cos, sin = (torch.stack(each)[:, None] for each in zip(*rows, strict=True))
+        return cos.to(dtype), sin.to(dtype)
+
+    def initialise(self, generator: torch.Generator) -> None:
+        """Fresh weights: N(0, initializer_range²), projections into the stream divided by sqrt(2 n_layers).
+
+        The division keeps the stream's variance independent of depth at the start (GPT-2, Radford et al.
+        2019, section 2.3). Token embeddings that are scaled up are drawn with 1 / sqrt(d_model),
+        those whose logits are scaled down (T5) with 1.
+        """
+        std = self.config.initializer_range
+        for name, parameter in self.named_parameters():
+            if name.endswith("bias"):
+                nn.init.zeros_(parameter)
+            elif "norm" in name:
+                nn.init.ones_(parameter)
+            elif name == "embed.weight" and self.config.scale_embedding:
+                nn.init.normal_(parameter, 0.0, self.config.d_model**-0.5, generator=generator)
+            elif name == "embed.weight" and self.config.scale_output:
+                nn.init.normal_(parameter, 0.0, 1.0, generator=generator)
+            else:
+                into_stream = name.endswith(("attention.output.weight", "cross.output.weight", "mlp.down.weight"))
+                scale = std / (2 * self.config.n_layers) ** 0.5 if into_stream else std
+                nn.init.normal_(parameter, 0.0, scale, generator=generator)
+
+    def n_parameters(self) -> int:
+        """Number of weights, tied ones counted once."""
+        return sum(parameter.numel() for parameter in self.parameters())
+
+
+class Classifier(nn.Module):
+    """Scores of the classes from one token's residual stream: a dense layer with an activation, then a linear one."""
+
+    def __init__(self, config: ModelConfig):
+        super().__init__()
+        self.dense = None if config.pooler is None else nn.Linear(config.d_model, config.d_model)
+        self.activation = torch.relu if config.pooler == "relu" else torch.tanh
+        self.dropout = Dropout(config.residual_dropout, site=4)
+        self.output = nn.Linear(config.d_model, len(config.labels), bias=config.pooler is not None)
+
+    def forward(self, x_BD: Tensor, dropout_keys_B: Tensor | None = None) -> Tensor:
+        """Scores (B, classes)."""
+        if self.dense is not None:
+            x_BD = self.activation(self.dense(self.dropout(x_BD, dropout_keys_B)))
+        return self.output(self.dropout(x_BD, None if dropout_keys_B is None else dropout_keys_B + 1))

@@ -1,0 +1,216 @@
+"""Training for conversations: to answer, and to answer better."""
+
+import torch
+from rich.text import Text
+
+from wenloom.checkpoint.folder import load_model
+from wenloom.core.console import progress, remarks
+from wenloom.core.errors import InputError
+from wenloom.generation.engine import Engine
+from wenloom.generation.request import GenerationRequest
+from wenloom.model.build import Model
+from wenloom.model.decoder import Decoder
+from wenloom.model.lora import without_adapter
+from wenloom.tasks.labels import share
+from wenloom.tasks.messages import ChatEncoder, Conversation, Preference, read_conversations, read_preferences
+from wenloom.tasks.rows import Intake
+from wenloom.tasks.settings import DataSettings
+from wenloom.tasks.work import SHOWN, Encoded, Figures, Work
+from wenloom.tokens.chat import PLAIN_TEMPLATE, Lesson, render
+from wenloom.tokens.tokenizer import TextTokenizer
+from wenloom.training.cross_entropy import IGNORED
+from wenloom.training.examples import Example, collated
+from wenloom.training.objectives import CausalObjective, Objective, PreferenceObjective
+from wenloom.training.report import Sample, Showcase
+
+_SAMPLE_TOKENS = 200
+_MEASURED, _LONGEST_REPLY, _LEAST_ROOM = 200, 1024, 32
+"""Conversations whose reply is measured at the end, its most tokens, and the room below which there is none."""
+
+
+class ChatWork(Work[Conversation]):
+    """Learn the assistant's turns of conversations."""
+
+    def read(self, where: str, intake: Intake, data: DataSettings) -> list[Conversation]:
+        """Conversations in any known shape."""
+        return read_conversations(where, intake)
+
+    def question(self, row: Conversation) -> str:
+        """All but the last reply."""
+        return str(row[:-1])
+
+    def prepared(self, model: Model, tokenizer: TextTokenizer) -> Model:
+        """A decoder; one without a chat template gets the plain one."""
+        return _with_template(model, tokenizer, self.settings.base)
+
+    def encode(self, model: Model, tokenizer: TextTokenizer) -> Encoded:
+        """Packed, unless asked not to; what is measured by stands alone."""
+        longest = model.config.context_length
+        encoder = ChatEncoder(tokenizer, longest)
+        first = encoder.lesson(self.train[0])
+        if first is not None:
+            remarks.print(coloured(tokenizer, first))
+        train = encoder.examples(self.train, self.settings.learning.pack)
+        held_out = encoder.examples(self.held_out, pack=False)
+        texts = [message.content for row in self.held_out for message in row if message.role == "assistant"]
+        notes = {
+            f"conversations have more than {longest} tokens: they lost their last turns": encoder.n_cut,
+            f"conversations have more than {longest} tokens in their first exchange: left out": encoder.n_dropped,
+        }
+        return Encoded(train, held_out, texts, notes)
+
+    def objective(self, model: Model) -> Objective:
+        """Next tokens of the replies."""
+        assert isinstance(model, Decoder)
+        return CausalObjective(model)
+
+    def show(self, model: Model, tokenizer: TextTokenizer) -> Showcase:
+        """Replies to a few openings."""
+        assert isinstance(model, Decoder)
+        return replies(model, tokenizer, self.held_out[:SHOWN])
+
+    def measure(self, model: Model, tokenizer: TextTokenizer) -> Figures:
+        """Part of the replies that end with an end token."""
+        assert isinstance(model, Decoder)
+        engine = Engine(model, tokenizer)
+        jobs = []
+        for index, row in enumerate(self.held_out[:_MEASURED]):
+            prompt = tokenizer.encode(render(tokenizer, row[:-1]), add_special_tokens=False)
+            room = model.config.context_length - len(prompt)
+            if room >= _LEAST_ROOM:
+                request = GenerationRequest(max_new_tokens=min(_LONGEST_REPLY, room), temperature=0.7, seed=0)
+                jobs.append(engine.submit(prompt, request, index))
+        with progress("Measuring", len(jobs), "replies") as bar:
+            for job in jobs:
+                engine.run([job])
+                bar.advance()
+        if not jobs:
+            return {}
+        return {"stopped": share([job.result()[0].finish_reason == "end" for job in jobs])}
+
+
+class PreferenceWork(Work[Preference]):
+    """Learn which of two replies people prefer."""
+
+    def read(self, where: str, intake: Intake, data: DataSettings) -> list[Preference]:
+        """Conversations with two endings."""
+        return read_preferences(where, intake)
+
+    def question(self, row: Preference) -> str:
+        """All but the last reply."""
+        return str(row.chosen[:-1])
+
+    def prepared(self, model: Model, tokenizer: TextTokenizer) -> Model:
+        """A decoder; one without a chat template gets the plain one."""
+        return _with_template(model, tokenizer, self.settings.base)
+
+    def encode(self, model: Model, tokenizer: TextTokenizer) -> Encoded:
+        """Pairs, with what the model says of them before it learns."""
+        assert isinstance(model, Decoder)
+        longest = model.config.context_length
+        encoder = ChatEncoder(tokenizer, longest)
+        n_dropped = 0
+        made: list[list[Example]] = []
+        for rows in (self.train, self.held_out):
+            examples = [example for example in (_pair(encoder, row) for row in rows) if example is not None]
+            n_dropped += len(rows) - len(examples)
+            made.append(examples)
+        _add_references(PreferenceObjective(model), [*made[0], *made[1]])
+        notes = {f"pairs have more than {longest} tokens, or differ only beyond them: left out": n_dropped}
+        return Encoded(made[0], made[1], [row.chosen[-1].content for row in self.held_out], notes)
+
+    def objective(self, model: Model) -> Objective:
+        """DPO."""
+        assert isinstance(model, Decoder)
+        return PreferenceObjective(model, self.settings.learning.beta)
+
+    def show(self, model: Model, tokenizer: TextTokenizer) -> Showcase:
+        """Replies to a few openings."""
+        assert isinstance(model, Decoder)
+        return replies(model, tokenizer, [row.chosen for row in self.held_out[:SHOWN]])
+
+    @torch.inference_mode()
+    def measure(self, model: Model, tokenizer: TextTokenizer) -> Figures:
+        """Part of the pairs of which the model finds the preferred answer more probable, against where it began."""
+        assert isinstance(model, Decoder)
+        objective, encoder = PreferenceObjective(model), ChatEncoder(tokenizer, model.config.context_length)
+        examples = [each for each in (_pair(encoder, row) for row in self.held_out) if each is not None]
+        margins = _margins(objective, examples)
+        assert self.settings.base is not None
+        base = load_model(self.settings.base, str(model.embed.weight.device))
+        assert isinstance(base, Decoder)
+        references = _margins(PreferenceObjective(base), examples)
+        better = [margin > reference for margin, reference in zip(margins, references, strict=True)]
+        return {"preferred": share(better)}
+
+
+def _with_template(model: Model, tokenizer: TextTokenizer, base: object) -> Model:
+    if not isinstance(model, Decoder):
+        raise InputError(f"{base}: chat needs a model that goes on with a text (a decoder).")
+    if tokenizer.chat_template is None:
+        if tokenizer.eos_token is None:
+            raise InputError(f"{base}: has neither a chat template nor an end token to make one with.")
+        tokenizer.chat_template = PLAIN_TEMPLATE
+    return model
+
+
+def coloured(tokenizer: TextTokenizer, lesson: Lesson) -> Text:
+    """A conversation as the model reads it; what it learns is green."""
+    shown = Text("The first conversation as the model reads it; it learns what is green:\n")
+    start = 0
+    tokens, learned = lesson.tokens[:_SAMPLE_TOKENS], lesson.learned[:_SAMPLE_TOKENS]
+    while start < len(tokens):
+        end = next((i for i in range(start, len(tokens)) if learned[i] != learned[start]), len(tokens))
+        text = tokenizer.decode(tokens[start:end])
+        shown.append(text, style="bold green" if learned[start] else "dim")
+        start = end
+    return shown.append("…" if len(lesson.tokens) > _SAMPLE_TOKENS else "", style="dim")
+
+
+def replies(model: Decoder, tokenizer: TextTokenizer, conversations: list[Conversation]) -> Showcase:
+    """What a model answers where the last reply of a conversation stood."""
+    engine = Engine(model, tokenizer)
+    request = GenerationRequest(max_new_tokens=100, temperature=0.7, seed=0)
+    samples = []
+    for messages in conversations:
+        prompt = render(tokenizer, messages[:-1])
+        job = engine.submit(tokenizer.encode(prompt, add_special_tokens=False), request)
+        engine.run([job])
+        samples.append(Sample(prompt, job.result()[0].text))
+    return Showcase(samples)
+
+
+def _pair(encoder: ChatEncoder, row: Preference) -> Example | None:
+    """Both conversations; only the last reply counts."""
+    both = [encoder.lesson(messages) for messages in row]
+    if both[0] is None or both[1] is None or both[0].tokens == both[1].tokens:
+        return None
+    example: Example = {}
+    for name, (tokens, learned) in zip(("chosen", "rejected"), (both[0], both[1]), strict=True):
+        begins = max((i for i in range(1, len(learned)) if learned[i] and not learned[i - 1]), default=0)
+        labels = [token if index >= begins and learned[index] else IGNORED for index, token in enumerate(tokens)]
+        if not any(label != IGNORED for label in labels[1:]):
+            return None
+        example |= {f"{name}_BT": tokens[:-1], f"{name}_labels_BT": labels[1:]}
+    return example | {"targets_B": 1}
+
+
+def _add_references(objective: PreferenceObjective, examples: list[Example]) -> None:
+    """Note of every pair how much more probable the model finds the preferred answer, before it learns."""
+    with without_adapter(objective.model):
+        for example, margin in zip(examples, _margins(objective, examples), strict=True):
+            example["reference_B"] = margin
+
+
+@torch.no_grad()
+def _margins(objective: PreferenceObjective, examples: list[Example]) -> list[float]:
+    """log P(chosen) - log P(rejected) of every pair."""
+    device = objective.model.eval().embed.weight.device
+    names = ("chosen_BT", "chosen_labels_BT", "rejected_BT", "rejected_labels_BT")
+    margins: list[float] = []
+    with progress("Comparing", len(examples), "pairs") as bar:
+        for start in range(0, len(examples), 8):
+            rows = collated(examples[start : start + 8])
+            margins += objective.margin(*(rows[name].to(device) for name in names)).tolist()
+            bar.advance(len(rows["targets_B"]))
+    return margins

@@ -1,0 +1,81 @@
+"""Training for a task: from files of examples to a model folder, in the one training loop."""
+
+from pathlib import Path
+from typing import Any
+
+from wenloom.core.errors import InputError
+from wenloom.tasks.chat_work import ChatWork, PreferenceWork
+from wenloom.tasks.denoising import DenoisingWork
+from wenloom.tasks.labels import ClassificationWork
+from wenloom.tasks.masked import MaskedWork
+from wenloom.tasks.pair_work import PairWork
+from wenloom.tasks.settings import DataSettings, FreshSettings, LearningSettings
+from wenloom.tasks.work import Settings, TaskResult, Work
+from wenloom.tasks.writing import WritingWork
+from wenloom.training.loop import check_output, fields_of
+from wenloom.training.settings import TrainSettings
+from wenloom.training.state import latest_checkpoint, read_run
+
+WORKS: dict[str, type[Work[Any]]] = {
+    "translation": PairWork, "summarization": PairWork, "chat": ChatWork, "preference": PreferenceWork,
+    "classification": ClassificationWork, "fill-mask": MaskedWork, "denoising": DenoisingWork,
+    "story": WritingWork, "poetry": WritingWork, "code": WritingWork,
+}  # fmt: skip
+"""Trainings by the name of the task."""
+
+
+def finetune(
+    task: str,
+    out: Path,
+    base: Path | None = None,
+    data: DataSettings | None = None,
+    fresh: FreshSettings | None = None,
+    learning: LearningSettings | None = None,
+    training: TrainSettings | None = None,
+) -> TaskResult:
+    """Train a model for a task.
+
+    Args:
+        task: a name in `WORKS`.
+        out: run folder, as in `training.pretrain.pretrain`.
+        base: the model to begin with; None makes one from scratch, where the task has one.
+        data, fresh, learning, training: see their fields.
+
+    Raises:
+        InputError: the settings, the examples or the output folder cannot be used.
+        NotFinite, Interrupted: see `training.pretrain.pretrain`.
+    """
+    if task not in WORKS:
+        raise InputError(f"--task {task}: known are {', '.join(WORKS)}.")
+    check_output(out)
+    settings = Settings(task, base, data or DataSettings(), fresh or FreshSettings(),
+                        learning or LearningSettings(), training or TrainSettings())  # fmt: skip
+    return WORKS[task](settings).run(out)
+
+
+def resume(out: Path) -> TaskResult:
+    """Continue an interrupted run from its last checkpoint, to the same end.
+
+    Raises:
+        InputError: there is nothing to continue, or the examples changed since.
+    """
+    tables = read_run(out)
+    table, checkpoint = tables["settings"], latest_checkpoint(out)
+    if table.get("task") not in WORKS:
+        raise InputError(f"{out}: was not made by wenloom finetune; continue it with wenloom pretrain --resume.")
+    if checkpoint is None:
+        raise InputError(f"{out}: has no checkpoint to continue from. Start again with another --out.")
+    environment = tables.get("environment", {})
+    fixed = {name: environment[name] for name in ("precision", "micro_batch") if name in environment}
+    settings = Settings(
+        table["task"],
+        Path(table["base"]) if table.get("base") else None,
+        DataSettings(**fields_of(DataSettings, table)),
+        FreshSettings(**fields_of(FreshSettings, table)),
+        LearningSettings(**fields_of(LearningSettings, table)),
+        TrainSettings(**fields_of(TrainSettings, table | fixed)),
+    )
+    work = WORKS[settings.task](settings)
+    if work.key != tables["data"]["key"]:
+        raise InputError(f"{out}: the examples are not those that this run was started on; start a new run.")
+    return work.run(out, checkpoint)

@@ -1,0 +1,156 @@
+"""Classification: texts and their classes."""
+
+import math
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+
+from wenloom.core.errors import InputError
+from wenloom.core.randomness import generator
+from wenloom.model.build import Model, with_classes
+from wenloom.model.encoder_decoder import EncoderDecoder
+from wenloom.tasks.rows import Intake, content_suffix, text_of, value_of
+from wenloom.tasks.settings import DataSettings
+from wenloom.tasks.work import SHOWN, Encoded, Figures, Work
+from wenloom.tokens.tokenizer import TextTokenizer
+from wenloom.training.examples import Example, collated
+from wenloom.training.objectives import ClassificationObjective, Objective
+from wenloom.training.report import Sample, Showcase
+
+_BATCH = 32
+
+
+class Labelled(NamedTuple):
+    """A text and its class."""
+
+    text: str
+    label: str
+
+
+class Guess(NamedTuple):
+    """What a model makes of a text."""
+
+    label: str
+    probability: float
+    others: tuple[tuple[str, float], ...]
+    """All classes with their probabilities, best first."""
+
+
+def read_labelled(where: str, intake: Intake, text: str | None = None, label: str | None = None) -> list[Labelled]:
+    """Texts with classes, of jsonl files (fields text and label) or of columns between tabs (label, then text).
+
+    Args:
+        text, label: other field names.
+    """
+    if content_suffix(Path(where)) in (".tsv", ".txt"):
+
+        def from_columns(columns: list[str]) -> Labelled:
+            if len(columns) < 2 or not all(column.strip() for column in columns[:2]):
+                raise ValueError("needs a label, a tab and a text")
+            return Labelled(columns[1].strip(), columns[0].strip())
+
+        return intake.columns(Path(where), from_columns)
+
+    def from_row(row: dict[str, Any]) -> Labelled:
+        name, value = value_of(row, [label] if label else ["label", "class", "category"])
+        if not isinstance(value, str | int) or (isinstance(value, str) and not value.strip()):
+            raise ValueError(f'"{name}" must be a text or a number, got {value!r}')
+        return Labelled(text_of(row, [text] if text else ["text", "sentence", "content"]), str(value).strip())
+
+    return intake.objects(where, from_row)
+
+
+def encoded(tokenizer: TextTokenizer, texts: Sequence[str], longest: int) -> list[list[int]]:
+    """Texts as a classifier reads them, cut to fit; what the tokenizer puts at the end stays."""
+    rows = tokenizer.encode_documents(texts, add_special_tokens=True)
+    bare = tokenizer.encode_documents(texts)
+    return [
+        row if len(row) <= longest else row[: longest - 1] + row[-1:] if len(row) > len(plain) else row[:longest]
+        for row, plain in zip(rows, bare, strict=True)
+    ]
+
+
+@torch.inference_mode()
+def classify(model: Model, tokenizer: TextTokenizer, texts: Sequence[str]) -> Iterator[Guess]:
+    """The class of every text, in order.
+
+    Raises:
+        InputError: the model has no classes.
+    """
+    labels = model.config.labels
+    if not labels or isinstance(model, EncoderDecoder):
+        raise InputError("this model has no classes: wenloom finetune --task classification makes one.")
+    device = model.embed.weight.device
+    rows = encoded(tokenizer, texts, model.config.context_length)
+    for start in range(0, len(rows), _BATCH):
+        part: list[Example] = [
+            {"inputs_BT": row or [0], "mask_BT": [1] * max(1, len(row))} for row in rows[start : start + _BATCH]
+        ]
+        batch = {name: tensor.to(device) for name, tensor in collated(part).items()}
+        probabilities = model.classify(batch["inputs_BT"], batch["mask_BT"]).float().softmax(-1)
+        for each in probabilities.cpu():
+            order = each.argsort(descending=True).tolist()
+            ranked = tuple((labels[index], float(each[index])) for index in order)
+            yield Guess(ranked[0][0], ranked[0][1], ranked)
+
+
+class ClassificationWork(Work[Labelled]):
+    """Learn the classes of texts, by an encoder or a decoder."""
+
+    takes_noise = True
+
+    def read(self, where: str, intake: Intake, data: DataSettings) -> list[Labelled]:
+        """Texts with classes."""
+        return read_labelled(where, intake, data.source, data.target)
+
+    def question(self, row: Labelled) -> str:
+        """The text."""
+        return row.text
+
+    def prepared(self, model: Model, tokenizer: TextTokenizer) -> Model:
+        """The model with a fresh head for the classes of the examples."""
+        labels = tuple(sorted({row.label for row in self.train}))
+        if len(labels) < 2:
+            raise InputError(f"all examples are of one class ({self.train[0].label}): there is nothing to tell apart.")
+        if strange := sorted({row.label for row in self.held_out} - set(labels)):
+            raise InputError(f"the class {strange[0]!r} is among what is measured by, but not among what is learned.")
+        return with_classes(model, labels, generator(self.settings.training.seed, "head"))
+
+    def encode(self, model: Model, tokenizer: TextTokenizer) -> Encoded:
+        """Texts cut to fit."""
+        longest, n_cut = min(self.settings.data.longest_source, model.config.context_length), 0
+        made: list[list[Example]] = []
+        for rows in (self.train, self.held_out):
+            ids = encoded(tokenizer, [row.text for row in rows], longest)
+            n_cut += sum(len(each) == longest for each in ids)
+            made.append([
+                {"inputs_BT": each, "mask_BT": [1] * len(each), "targets_B": model.config.labels.index(row.label)}
+                for row, each in zip(rows, ids, strict=True)
+            ])  # fmt: skip
+        self.change = self.noise(model, tokenizer)
+        notes = {f"texts fill {longest} tokens or were cut there": n_cut}
+        return Encoded(made[0], made[1], [row.label for row in self.held_out], notes)
+
+    def objective(self, model: Model) -> Objective:
+        """Cross-entropy over classes."""
+        return ClassificationObjective(model)
+
+    def show(self, model: Model, tokenizer: TextTokenizer) -> Showcase:
+        """The classes of a few texts."""
+        texts = [row.text for row in self.held_out[:SHOWN]]
+        found = zip(texts, classify(model, tokenizer, texts), strict=True)
+        return Showcase([Sample(f"{text}\n→ ", f"{guess.label} ({guess.probability:.0%})") for text, guess in found])
+
+    def measure(self, model: Model, tokenizer: TextTokenizer) -> Figures:
+        """Accuracy."""
+        found = classify(model, tokenizer, [row.text for row in self.held_out])
+        right = [guess.label == row.label for guess, row in zip(found, self.held_out, strict=True)]
+        return {"accuracy": share(right)}
+
+
+def share(right: Sequence[bool]) -> tuple[float, float]:
+    """Part that is true, and its standard error."""
+    part = sum(right) / len(right)
+    return part, math.sqrt(part * (1 - part) / len(right))

@@ -1,0 +1,205 @@
+"""Hidden tokens: to learn by filling them in, and to fill them in (Devlin et al. 2019)."""
+
+from collections.abc import Iterator
+from typing import NamedTuple, cast, get_args
+
+import numpy as np
+import torch
+from tokenizers import AddedToken
+from tokenizers.processors import TemplateProcessing
+
+from wenloom.core.errors import InputError
+from wenloom.core.randomness import generator
+from wenloom.model.build import Model, build
+from wenloom.model.encoder import Encoder
+from wenloom.model.presets import EncoderArchitecture, encoder_from_scratch
+from wenloom.tasks.plain_text import fresh_tokenizer, read_stretches, target_text
+from wenloom.tasks.rows import Intake
+from wenloom.tasks.settings import DataSettings
+from wenloom.tasks.work import SHOWN, Encoded, Figures, Work
+from wenloom.tokens.tokenizer import TextTokenizer
+from wenloom.tokens.train import default_vocab_size
+from wenloom.training.cross_entropy import IGNORED
+from wenloom.training.examples import Example
+from wenloom.training.objectives import MaskedObjective, Objective
+from wenloom.training.report import Sample, Showcase
+
+MASK, OPENING, CLOSING = "[MASK]", "[CLS]", "[SEP]"
+_SPAN = 0.2
+"""Spans have so many words with a geometric distribution of this probability, ten at most (Joshi et al. 2020)."""
+
+
+class Masking:
+    """Hides tokens: of those chosen, 80 % become the mask, 10 % any other token, 10 % stay (section 3.1).
+
+    Args:
+        vocab_size: what another token is drawn from.
+        part: of the tokens, how many are to be predicted.
+        kind: token, word or span.
+    """
+
+    def __init__(self, mask_id: int, vocab_size: int, part: float, kind: str):
+        self.mask_id, self.vocab_size, self.part, self.kind = mask_id, vocab_size, part, kind
+
+    def __call__(self, example: Example, seed: int) -> Example:
+        """The example with other tokens hidden for every seed.
+
+        Args:
+            example: inputs_BT, and words_BT: the number of the word of each token, 0 for special ones.
+        """
+        tokens, words = np.array(example["inputs_BT"]), np.array(example["words_BT"])
+        drawn = np.random.default_rng(seed)
+        chosen = self._chosen(words, drawn)
+        targets = np.where(chosen, tokens, IGNORED)
+        fate = drawn.random(len(tokens))
+        hidden = np.where(chosen & (fate < 0.8), self.mask_id, tokens)
+        hidden = np.where(chosen & (fate >= 0.9), drawn.integers(0, self.vocab_size, len(tokens)), hidden)
+        return {"inputs_BT": hidden.tolist(), "targets_BT": targets.tolist(), "mask_BT": [1] * len(tokens)}
+
+    def _chosen(self, words: np.ndarray, drawn: np.random.Generator) -> np.ndarray:
+        places = np.flatnonzero(words)
+        groups = words if self.kind != "token" else np.where(words > 0, np.arange(1, len(words) + 1), 0)
+        order = drawn.permutation(np.unique(groups[places]))
+        wanted, chosen = max(1, round(self.part * len(places))), np.zeros(len(words), bool)
+        for start in order:
+            if chosen.sum() >= wanted:
+                break
+            length = min(10, int(drawn.geometric(_SPAN))) if self.kind == "span" else 1
+            chosen |= (groups >= start) & (groups < start + length)
+        return chosen
+
+
+class MaskedWork(Work[str]):
+    """Learn to fill in hidden tokens of any text; what comes of it can be tuned to classify."""
+
+    needs_base = False
+
+    def read(self, where: str, intake: Intake, data: DataSettings) -> list[str]:
+        """Stretches of the documents of files or folders."""
+        return read_stretches(where)
+
+    def question(self, row: str) -> str:
+        """The text."""
+        return row
+
+    def prepared(self, model: Model, tokenizer: TextTokenizer) -> Model:
+        """An encoder without classes."""
+        if not isinstance(model, Encoder) or model.classifier is not None:
+            raise InputError(f"{self.settings.base}: fill-mask takes an encoder that predicts tokens, such as BERT.")
+        return model
+
+    def encode(self, model: Model, tokenizer: TextTokenizer) -> Encoded:
+        """Rows of as many tokens as are seen at once; of what is measured by, the same are hidden each time."""
+        if tokenizer.mask_token_id is None:
+            raise InputError("this model's tokenizer has no mask token.")
+        learning, room = self.settings.learning, min(self.settings.data.longest_source, model.config.context_length)
+        hide = Masking(tokenizer.mask_token_id, model.config.vocab_size, learning.hidden, learning.masking)
+        self.change = hide
+        train = [example for text in self.train for example in _rows(tokenizer, text, room)]
+        held_out = [example for text in self.held_out for example in _rows(tokenizer, text, room)]
+        held_out = [hide(example, seed) for seed, example in enumerate(held_out)]
+        train = [example | {"targets_BT": example["inputs_BT"]} for example in train]  # which of them, is drawn later
+        return Encoded(train, held_out, [target_text(tokenizer, each) for each in held_out], {})
+
+    def objective(self, model: Model) -> Objective:
+        """-log P(hidden | the rest)."""
+        return MaskedObjective(model)
+
+    def fresh(self) -> tuple[Model, TextTokenizer]:
+        """An encoder with a vocabulary of its own."""
+        fresh, data = self.settings.fresh, self.settings.data
+        arch = fresh.arch or "bert"
+        if arch not in get_args(EncoderArchitecture):
+            raise InputError(f"--arch {arch}: fill-mask takes {', '.join(get_args(EncoderArchitecture))}.")
+        size = fresh.vocab_size or default_vocab_size(sum(len(text.encode()) for text in self.train))
+        tokenizer = fresh_tokenizer(fresh, self.train, size)
+        if tokenizer.mask_token_id is None:
+            tokenizer = masked_tokenizer(tokenizer)
+        assert tokenizer.pad_token_id is not None
+        config = encoder_from_scratch(
+            cast(EncoderArchitecture, arch), vocab_size=tokenizer.vocab_size, n_layers=fresh.layers, d_model=fresh.width, n_heads=fresh.heads,
+            context_length=data.longest_source, dropout=fresh.dropout, pad_token_id=tokenizer.pad_token_id,
+        )  # fmt: skip
+        model = build(config)
+        model.initialise(generator(self.settings.training.seed, "weights"))
+        return model, tokenizer
+
+    def show(self, model: Model, tokenizer: TextTokenizer) -> Showcase:
+        """A few texts with a word in their middle hidden, and what the model puts there."""
+        samples = []
+        for text in self.held_out[:SHOWN]:
+            words = text.split()[:16] or [text[:30]]
+            middle = len(words) // 2
+            shown = " ".join([*words[:middle], MASK, *words[middle + 1 :]])
+            guesses = next(iter(fill(model, tokenizer, shown.replace(MASK, str(tokenizer.mask_token)), 3)))
+            samples.append(
+                Sample(f"{shown}\n→ ", ", ".join(f"{each.text.strip()} ({each.probability:.0%})" for each in guesses))
+            )
+        return Showcase(samples)
+
+    def measure(self, model: Model, tokenizer: TextTokenizer) -> Figures:
+        """Nothing beyond the loss."""
+        return {}
+
+
+def masked_tokenizer(tokenizer: TextTokenizer) -> TextTokenizer:
+    """The same with a mask, and with an opening and a closing token around every text."""
+    backend = tokenizer.backend
+    backend.add_special_tokens(
+        [AddedToken(MASK, lstrip=True, special=True), *(AddedToken(name, special=True) for name in (OPENING, CLOSING))]
+    )
+    known = {name: backend.token_to_id(name) for name in (OPENING, CLOSING)}
+    backend.post_processor = TemplateProcessing(
+        single=f"{OPENING} $A {CLOSING}",
+        pair=f"{OPENING} $A {CLOSING} $B:1 {CLOSING}:1",
+        special_tokens=[*known.items()],
+    )
+    special = {"pad_token": str(tokenizer.pad_token), "mask_token": MASK, "cls_token": OPENING, "sep_token": CLOSING}
+    return TextTokenizer(backend, special)
+
+
+def _rows(tokenizer: TextTokenizer, text: str, room: int) -> Iterator[Example]:
+    """The tokens of a text in rows, each with what the tokenizer puts around a text."""
+    around = tokenizer.encode("")
+    before, after = around[: len(around) // 2], around[len(around) // 2 :]
+    encoded = tokenizer.backend.encode(text, add_special_tokens=False)
+    width = room - len(around)
+    if width < 1:
+        raise InputError(f"--longest-source {room}: leaves no room for a token.")
+    words = [0 if word is None else word + 1 for word in encoded.word_ids]
+    for start in range(0, len(encoded.ids), width):
+        part = slice(start, start + width)
+        yield {"inputs_BT": [*before, *encoded.ids[part], *after],
+               "words_BT": [0] * len(before) + words[part] + [0] * len(after)}  # fmt: skip
+
+
+class Filling(NamedTuple):
+    """A token that may stand where one is hidden."""
+
+    text: str
+    token: int
+    probability: float
+
+
+@torch.inference_mode()
+def fill(model: Model, tokenizer: TextTokenizer, text: str, count: int = 5) -> list[list[Filling]]:
+    """The most probable tokens for every mask of a text, best first.
+
+    Raises:
+        InputError: the model is no such encoder, the text holds no mask, or does not fit.
+    """
+    if not isinstance(model, Encoder) or model.classifier is not None or tokenizer.mask_token_id is None:
+        raise InputError("this model cannot fill in masks: it takes an encoder that predicts tokens, such as BERT.")
+    ids = tokenizer.encode(text)
+    places = [index for index, token in enumerate(ids) if token == tokenizer.mask_token_id]
+    if not places:
+        raise InputError(f"the text holds no {tokenizer.mask_token}: write it where a word is to be filled in.")
+    if len(ids) > model.config.context_length:
+        raise InputError(f"{len(ids):,} tokens do not fit: this model reads {model.config.context_length:,}.")
+    hidden_BTD = model.hidden(torch.tensor([ids], device=model.embed.weight.device))
+    probabilities = model.unembed(hidden_BTD[0, places]).float().softmax(-1).cpu()
+    top = probabilities.topk(min(count, probabilities.shape[1]))
+    return [
+        [Filling(tokenizer.decode([token]), token, value) for value, token in zip(values, tokens, strict=True)]
+        for values, tokens in zip(top.values.tolist(), top.indices.tolist(), strict=True)
+    ]

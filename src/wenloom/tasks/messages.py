@@ -1,0 +1,205 @@
+"""Conversations in the shapes that people share them in."""
+
+import re
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from wenloom.tasks.rows import Intake, text_of, value_of
+from wenloom.tokens.chat import Lesson, Message, lesson
+from wenloom.tokens.tokenizer import TextTokenizer
+from wenloom.training.cross_entropy import IGNORED
+from wenloom.training.examples import Example
+
+_ROLES = {"human": "user", "gpt": "assistant", "bot": "assistant", "chatgpt": "assistant", "model": "assistant",
+          "USER": "user", "SYSTEM": "assistant"}  # fmt: skip
+_TRANSCRIPT = re.compile(r"(?:^|\n\n)(Human|Assistant): ?")
+
+Conversation = tuple[Message, ...]
+
+
+def conversation_of(row: dict[str, Any]) -> Conversation:
+    """The messages of a row, in one of these shapes:
+
+    - OpenAI: {"messages": [{"role": "user", "content": "..."}, ...]}
+    - ShareGPT: {"conversations": [{"from": "human", "value": "..."}, ...]}, {"turns": [{"speaker", "utterance"}, ...]}
+    - Alpaca: {"instruction": "...", "input": "...", "output": "..."} (or "response"; "system" may stand beside it)
+    - {"prompt": "...", "response": "..."} (or "completion", "answer"; "question" for "prompt")
+
+    Raises:
+        ValueError: it is none of them.
+    """
+    for field, who, what in (("messages", "role", "content"), ("conversations", "from", "value"),
+                             ("turns", "speaker", "utterance")):  # fmt: skip
+        if field in row:
+            return _turns(row, field, who, what)
+    opening = [Message("system", text_of(row, ["system"]))] if row.get("system") else []
+    if "instruction" in row:
+        instances = row.get("instances")
+        if isinstance(instances, list) and instances and isinstance(instances[0], dict):  # self-instruct
+            row = {**instances[0], "instruction": row["instruction"]}
+        asked = text_of(row, ["instruction"])
+        if isinstance(row.get("input"), str) and row["input"].strip():
+            asked += "\n\n" + row["input"].strip()
+        return (*opening, Message("user", asked), Message("assistant", text_of(row, ["output", "response"])))
+    asked = text_of(row, ["prompt", "question"])
+    return (*opening, Message("user", asked), Message("assistant", text_of(row, ["response", "completion", "answer"])))
+
+
+def _turns(row: dict[str, Any], field: str, who: str, what: str) -> Conversation:
+    turns = row[field]
+    if not isinstance(turns, list) or not turns:
+        raise ValueError(f'"{field}" must be a list of turns')
+    made = []
+    for number, turn in enumerate(turns, 1):
+        if not isinstance(turn, dict) or not isinstance(turn.get(who), str) or not isinstance(turn.get(what), str):
+            raise ValueError(f'turn {number} of "{field}" needs "{who}" and "{what}", both text')
+        role: str = turn[who]
+        made.append(Message(_ROLES.get(role, role), turn[what].strip()))
+    return tuple(made)
+
+
+class Preference(NamedTuple):
+    """A conversation with two endings."""
+
+    chosen: Conversation
+    rejected: Conversation
+
+
+def preference_of(row: dict[str, Any]) -> Preference:
+    """Two conversations that differ in the last reply: {"prompt", "chosen", "rejected"}, where prompt is text or
+    messages and the answers are text; or whole transcripts with "Human:" and "Assistant:" (Anthropic's).
+
+    Raises:
+        ValueError: it is neither.
+    """
+    both = [value_of(row, [name])[1] for name in ("chosen", "rejected")]
+    if "prompt" not in row:
+        chosen, rejected = (_transcript(text) for text in both)
+    else:
+        prompt = row["prompt"]
+        before = _turns(row, "prompt", "role", "content") if isinstance(prompt, list) else (
+            Message("user", text_of(row, ["prompt"])),)  # fmt: skip
+        answers = [text_of(row, [name]) for name in ("chosen", "rejected")]
+        chosen, rejected = ((*before, Message("assistant", answer)) for answer in answers)
+    if chosen[:-1] != rejected[:-1]:
+        raise ValueError("chosen and rejected must answer the same conversation")
+    if chosen == rejected:
+        raise ValueError("chosen and rejected are the same")
+    return Preference(chosen, rejected)
+
+
+def _transcript(text: Any) -> Conversation:
+    if not isinstance(text, str):
+        raise ValueError('without "prompt", chosen and rejected must be transcripts with "Human:" and "Assistant:"')
+    parts = _TRANSCRIPT.split(text)
+    if parts[0].strip() or len(parts) < 5:
+        raise ValueError('no transcript with "Human:" and "Assistant:"')
+    roles = {"Human": "user", "Assistant": "assistant"}
+    return tuple(Message(roles[who], said.strip()) for who, said in zip(parts[1::2], parts[2::2], strict=True))
+
+
+def read_conversations(where: str, intake: Intake) -> list[Conversation]:
+    """Conversations of jsonl files or JSON lists, each checked."""
+    return intake.objects(where, lambda row: _checked(conversation_of(row)))
+
+
+def read_preferences(where: str, intake: Intake) -> list[Preference]:
+    """Preferences of jsonl files or JSON lists, each checked."""
+
+    def make(row: dict[str, Any]) -> Preference:
+        found = preference_of(row)
+        return Preference(_checked(found.chosen), _checked(found.rejected))
+
+    return intake.objects(where, make)
+
+
+def _checked(messages: Conversation) -> Conversation:
+    """Without a last turn of the user, which nobody answered.
+
+    Raises:
+        ValueError: these messages are no conversation to learn from.
+    """
+    if messages and messages[-1].role == "user":
+        messages = messages[:-1]
+    for number, each in enumerate(messages, 1):
+        if each.role not in ("system", "user", "assistant"):
+            raise ValueError(f'message {number} has the role "{each.role}"; system, user and assistant are known')
+        if not each.content.strip():
+            raise ValueError(f"message {number} ({each.role}) is empty")
+    talk = [each.role for each in messages if each.role != "system"]
+    if not talk or talk != ["user", "assistant"] * (len(talk) // 2):
+        raise ValueError("user and assistant must take turns, the user first and the assistant last")
+    return messages
+
+
+class ChatEncoder:
+    """From conversations to what a model learns.
+
+    Args:
+        longest: most tokens; of a longer conversation the last turns are left out, and where not even the first
+            exchange fits, all of it.
+    """
+
+    def __init__(self, tokenizer: TextTokenizer, longest: int):
+        self.tokenizer, self.longest = tokenizer, longest
+        self.n_cut = 0
+        """Conversations that lost turns."""
+        self.n_dropped = 0
+        """Conversations whose first exchange is too long."""
+
+    def lesson(self, messages: Conversation) -> Lesson | None:
+        """The conversation as far as it fits; None where nothing does."""
+        whole, end = None, len(messages)
+        while end > 1:
+            whole = lesson(self.tokenizer, messages[:end])
+            if len(whole.tokens) <= self.longest:
+                break
+            end -= 2
+        if whole is None or len(whole.tokens) > self.longest:
+            self.n_dropped += 1
+            return None
+        self.n_cut += end < len(messages)
+        return whole
+
+    def examples(self, conversations: Sequence[Conversation], pack: bool) -> list[Example]:
+        """Examples to learn from; packed, several conversations share a row, each with a number of its own."""
+        lessons = [each for each in map(self.lesson, conversations) if each is not None]
+        rows = (
+            packed([len(each.tokens) - 1 for each in lessons], self.longest)
+            if pack
+            else [[n] for n in range(len(lessons))]
+        )
+        examples: list[Example] = []
+        for row in rows:
+            inputs: list[int] = []
+            targets: list[int] = []
+            documents: list[int] = []
+            for number, index in enumerate(row, 1):
+                tokens, learned = lessons[index]
+                inputs += tokens[:-1]
+                targets += [token if learns else IGNORED for token, learns in zip(tokens[1:], learned[1:], strict=True)]
+                documents += [number] * (len(tokens) - 1)
+            example: Example = {"inputs_BT": inputs, "targets_BT": targets}
+            examples.append(example | {"documents_BT": documents} if pack else example)
+        return examples
+
+
+def packed(lengths: Sequence[int], room: int) -> list[list[int]]:
+    """Indices in rows of at most `room`, few of them: the longest first, each into the fullest row it fits in.
+
+    >>> packed([5, 3, 4, 2], 7)
+    [[0, 3], [2, 1]]
+    """
+    rows: list[list[int]] = []
+    by_space: dict[int, list[int]] = {}
+    for index in sorted(range(len(lengths)), key=lambda index: -lengths[index]):
+        need = lengths[index]
+        space = next((space for space in range(need, room + 1) if by_space.get(space)), None)
+        if space is None:
+            rows.append([])
+            row, space = len(rows) - 1, room
+        else:
+            row = by_space[space].pop()
+        rows[row].append(index)
+        by_space.setdefault(space - need, []).append(row)
+    return rows

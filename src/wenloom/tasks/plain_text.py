@@ -1,0 +1,56 @@
+"""Plain text in stretches, to learn from without anybody's answers, and vocabularies."""
+
+from wenloom.checkpoint.hub import resolve
+from wenloom.core.errors import InputError
+from wenloom.tasks.settings import FreshSettings
+from wenloom.text.clean import normalize
+from wenloom.text.documents import ReadOptions, find_files, read_documents
+from wenloom.tokens.tokenizer import TextTokenizer
+from wenloom.tokens.train import train_tokenizer
+from wenloom.training.cross_entropy import IGNORED
+from wenloom.training.examples import Example
+
+_PIECE = 2000
+"""Characters of text that are divided between training and measuring together."""
+
+
+def read_stretches(where: str) -> list[str]:
+    """Stretches of about 2,000 characters, cut between paragraphs.
+
+    Args:
+        where: files, folders and globs, parted by commas.
+
+    Raises:
+        InputError: a file cannot be read, or there is too little text to divide.
+    """
+    pieces = []
+    for document in read_documents(find_files(where.split(",")), ReadOptions()):
+        piece = ""
+        for paragraph in normalize(document.text).split("\n"):
+            if piece and len(piece) + len(paragraph) > _PIECE:
+                pieces.append(piece)
+                piece = ""
+            piece += ("\n" if piece else "") + paragraph
+        if piece.strip():
+            pieces.append(piece)
+    if len(pieces) < 2:
+        raise InputError(f"{where}: has too little text: some must be held out to measure by.")
+    return pieces
+
+
+def fresh_tokenizer(fresh: FreshSettings, texts: list[str], size: int) -> TextTokenizer:
+    """The vocabulary that was named, or one learned from the texts.
+
+    Args:
+        size: of a learned one, where none is asked for.
+    """
+    if fresh.tokenizer is not None:
+        return TextTokenizer.from_pretrained(resolve(fresh.tokenizer))
+    return train_tokenizer([texts], "bpe", size, exact=fresh.vocab_size is not None)
+
+
+def target_text(tokenizer: TextTokenizer, example: Example) -> str:
+    """What is to be predicted."""
+    targets = example["targets_BT"]
+    assert isinstance(targets, list)
+    return tokenizer.decode([token for token in targets if token != IGNORED])

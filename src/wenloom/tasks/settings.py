@@ -1,0 +1,117 @@
+"""Everything a person can set about a task's training; the text under a field is its help text."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from wenloom.core.errors import InputError
+from wenloom.model.presets import EncoderArchitecture, PairArchitecture
+
+Method = Literal["full", "lora", "dora", "head"]
+
+
+@dataclass(frozen=True)
+class DataSettings:
+    """Which examples a model learns from."""
+
+    train: str | None = None
+    """Examples: jsonl (or a JSON list; several parted by commas), columns between tabs (.tsv), or two files of lines as
+    train.en,train.de; each may be compressed."""
+    validation: str | None = None
+    """Examples to measure by, in the same form; default: a fiftieth of the others, 1,000 at most."""
+    extra: str | None = None
+    """More examples, to learn from but never to measure by, such as back-translations."""
+    source: str | None = None
+    """Field (or column) of the text that is read; default: the names that the task knows."""
+    target: str | None = None
+    """Field (or column) of the text that is to be written."""
+    reverse: bool = False
+    """Learn the other way round: from targets to sources."""
+    strict: bool = False
+    """Stop at the first row that cannot be used; without it such rows are named, counted and left out."""
+    longest_source: int = 512
+    """Most tokens of a source; a longer one loses its end. fill-mask, denoising: tokens that are seen at once."""
+    longest_target: int = 256
+    """Most tokens of a target; a longer one is left out."""
+
+    def __post_init__(self):
+        for name in ("longest_source", "longest_target"):
+            if getattr(self, name) < 2:
+                raise InputError(f"--{name.replace('_', '-')} must be at least 2, got {getattr(self, name)}.")
+
+
+@dataclass(frozen=True)
+class FreshSettings:
+    """The shape of a model that is made for the task, where none is given to begin with."""
+
+    arch: PairArchitecture | EncoderArchitecture | None = None
+    """For texts from texts marian (the original Transformer, the default), bart (learned positions) or t5 (pre-norm,
+    biases by distance); for hidden tokens bert (the default), roberta or distilbert."""
+    layers: int = 3
+    """Blocks; with a decoder, as many of it again."""
+    width: int = 256
+    """Width of the residual stream (d_model)."""
+    heads: int = 4
+    """Attention heads; the width must be a multiple."""
+    vocab_size: int | None = None
+    """Tokens of the vocabulary, one for both sides; default: four times what the text's size asks for, 8,192 at most."""
+    tokenizer: str | None = None
+    """Take the vocabulary of this folder (a model or a prepared corpus) instead of learning one."""
+    dropout: float = 0.1
+    """Dropout rate."""
+
+    def __post_init__(self):
+        if self.tokenizer is not None and self.vocab_size is not None:
+            raise InputError("--tokenizer brings its own vocabulary: leave out --vocab-size.")
+        for name in ("layers", "width", "heads"):
+            if getattr(self, name) < 1:
+                raise InputError(f"--{name} must be at least 1, got {getattr(self, name)}.")
+        if not 0 <= self.dropout < 1:
+            raise InputError(f"--dropout must be at least 0 and below 1, got {self.dropout}.")
+
+
+@dataclass(frozen=True)
+class LearningSettings:
+    """How the examples are learned."""
+
+    method: Method = "full"
+    """full (every weight), lora (a small adapter beside frozen weights), dora (one that also scales them) or head
+    (what stands over the blocks only)."""
+    rank: int = 8
+    """lora, dora: rows and columns of the adapter's matrices."""
+    alpha: float = 16.0
+    """lora, dora: the adapter counts alpha / rank times."""
+    quantize: str | None = None
+    """lora, dora: round the frozen weights to int8 or int4 while training, to save memory."""
+    layer_decay: float = 1.0
+    """Learning rate of each block as a part of the one above it."""
+    smoothing: float = 0.1
+    """Label smoothing of a model with an encoder: the part of the probability that goes to all other tokens."""
+    noise: float = 0.0
+    """Part of the tokens of sources (of an encoder) and of texts to classify that become another, chosen anew each time."""
+    deletion: float = 0.0
+    """Part of the same tokens that is left out, chosen anew each time."""
+    beta: float = 0.1
+    """preference: how strongly the model may leave the one it began as; smaller is freer."""
+    masking: Literal["token", "word", "span"] = "word"
+    """fill-mask: what is hidden together: a token, all tokens of a word, or a few words in a row."""
+    hidden: float = 0.15
+    """fill-mask, denoising: the part of the tokens that is to be predicted."""
+    pack: bool = True
+    """chat: put several conversations into one row, each seeing itself only."""
+
+    def __post_init__(self):
+        if self.quantize is not None and self.method not in ("lora", "dora"):
+            raise InputError(
+                f"--quantize goes with --method lora or dora, not {self.method}: rounded weights stay as they are."
+            )
+        if not 0 < self.layer_decay <= 1:
+            raise InputError(f"--layer-decay must be above 0 and at most 1, got {self.layer_decay}.")
+        for name in ("noise", "deletion"):
+            if not 0 <= getattr(self, name) < 1:
+                raise InputError(f"--{name} must be at least 0 and below 1, got {getattr(self, name)}.")
+        if not 0 < self.hidden < 1:
+            raise InputError(f"--hidden must be above 0 and below 1, got {self.hidden}.")
+        if self.beta <= 0:
+            raise InputError(f"--beta must be above 0, got {self.beta}.")
+        if not 0 <= self.smoothing < 1:
+            raise InputError(f"--smoothing must be at least 0 and below 1, got {self.smoothing}.")

@@ -1,0 +1,300 @@
+"""What all trainings for a task have in common: examples, a model to begin with, the one loop."""
+
+import hashlib
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+from wenloom.checkpoint.folder import load_model
+from wenloom.core.console import remark
+from wenloom.core.errors import InputError
+from wenloom.core.hardware import probe
+from wenloom.core.randomness import derive_seed, generator
+from wenloom.model.build import Model
+from wenloom.model.decoder import Decoder
+from wenloom.model.lora import AdapterConfig, adapt
+from wenloom.model.quantize import parse_bits, quantize
+from wenloom.tasks.augment import Noise
+from wenloom.tasks.rows import Intake
+from wenloom.tasks.settings import DataSettings, FreshSettings, LearningSettings
+from wenloom.tokens.tokenizer import TextTokenizer
+from wenloom.training.dial import Derived
+from wenloom.training.examples import Example, ExampleMaterial
+from wenloom.training.learner import Learner
+from wenloom.training.loop import Result, Run
+from wenloom.training.material import Material
+from wenloom.training.objectives import Objective
+from wenloom.training.parallel import World, joined_processes
+from wenloom.training.report import Showcase
+from wenloom.training.settings import TrainSettings
+from wenloom.training.setup import Setup
+from wenloom.training.state import read_run, write_run
+from wenloom.training.tuning import set_up_tuning
+
+Row = TypeVar("Row")
+Figures = dict[str, tuple[float, float | None]]
+"""Measures by name: value, and standard error or half of a 95 % interval where there is one."""
+SHOWN = 3
+"""Examples that are shown at every evaluation."""
+_HEADS = ("head.", "classifier.", "transform", "output_bias")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Everything that was asked for."""
+
+    task: str
+    base: Path | None
+    data: DataSettings
+    fresh: FreshSettings
+    learning: LearningSettings
+    training: TrainSettings
+
+    def table(self) -> dict[str, Any]:
+        """As run.toml keeps it."""
+        base = str(self.base.resolve()) if self.base else None
+        parts = (self.data, self.fresh, self.learning, self.training)
+        return {"task": self.task, "base": base} | {
+            name: value for part in parts for name, value in asdict(part).items()
+        }
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """Examples as a model reads them."""
+
+    train: list[Example]
+    held_out: list[Example]
+    texts: list[str]
+    """What is to be predicted of those that are held out."""
+    notes: dict[str, int]
+    """What happened to examples that do not fit, by what is said of them."""
+
+
+@dataclass(frozen=True)
+class TaskResult:
+    """What a finished training gives."""
+
+    run: Result
+    figures: Figures
+    """Of the best model, on what is held out."""
+
+
+def _base_missing(settings: Settings) -> InputError:
+    return InputError(f"--task {settings.task} begins with a model: wenloom finetune MODEL --task ...")
+
+
+class Work(ABC, Generic[Row]):
+    """One training for a task.
+
+    Raises:
+        InputError: the settings or the examples cannot be used.
+    """
+
+    needs_base = True
+    """Whether there must be a model to begin with."""
+    takes_noise = False
+    """Whether what is read can be changed a little, see `tasks.augment`."""
+
+    def __init__(self, settings: Settings):
+        if settings.data.train is None:
+            raise InputError("name the examples: --train FILE")
+        if self.needs_base and settings.base is None:
+            raise _base_missing(settings)
+        if settings.base is None and settings.learning.method != "full":
+            raise InputError(f"--method {settings.learning.method} begins with a model: there is nothing to freeze.")
+        if not self.takes_noise and (settings.learning.noise or settings.learning.deletion):
+            raise InputError(
+                f"--noise and --deletion change sources and texts to classify, which {settings.task} has not."
+            )
+        self.settings = settings
+        data, intake = settings.data, Intake(settings.data.strict)
+        self.train = self.read(settings.data.train, intake, data)
+        measured, extra = (
+            None if where is None else self.read(where, intake, data) for where in (data.validation, data.extra)
+        )
+        intake.report()
+        if measured is not None:
+            self.held_out = measured
+        else:
+            self.train, self.held_out = self._divided(settings.training.seed)
+        if extra is not None:
+            self.train += self._to_learn(extra)
+        self.n_refused = len(intake.refused)
+        rows = json.dumps([self.train, self.held_out], ensure_ascii=False)
+        self.key = hashlib.sha256(rows.encode()).hexdigest()[:16]
+        self.derived: list[Derived] = []
+        self.settings = replace(settings, training=self._without_gaps(settings))
+
+    # --- what a task says ---
+
+    @abstractmethod
+    def read(self, where: str, intake: Intake, data: DataSettings) -> list[Row]:
+        """The rows of a file."""
+
+    @abstractmethod
+    def question(self, row: Row) -> str:
+        """What tells rows apart that must not be divided between training and measuring."""
+
+    def answers(self, row: Row) -> tuple[str, ...]:
+        """Texts that are not learned where they are the answers to what is measured by."""
+        return ()
+
+    @abstractmethod
+    def encode(self, model: Model, tokenizer: TextTokenizer) -> Encoded:
+        """Examples for a model."""
+
+    @abstractmethod
+    def objective(self, model: Model) -> Objective:
+        """What is minimised."""
+
+    change: Callable[[Example, int], Example] | None = None
+    """See `training.examples.Examples`."""
+
+    def fresh(self) -> tuple[Model, TextTokenizer]:
+        """A model from scratch.
+
+        Raises:
+            InputError: the task begins with a model.
+        """
+        raise _base_missing(self.settings)
+
+    def prepared(self, model: Model, tokenizer: TextTokenizer) -> Model:
+        """The model to begin with, as the task needs it."""
+        return model
+
+    def show(self, model: Model, tokenizer: TextTokenizer) -> Showcase:
+        """What the model makes of some examples."""
+        return Showcase()
+
+    def measure(self, model: Model, tokenizer: TextTokenizer) -> Figures:
+        """How good the finished model is at what is held out, by the task's own measure."""
+        return {}
+
+    # --- the same for all ---
+
+    def _divided(self, seed: int) -> tuple[list[Row], list[Row]]:
+        """A fiftieth to measure by, 1,000 at most: those whose questions hash lowest, so that equal ones stay together.
+
+        Raises:
+            InputError: too few to divide.
+        """
+        rows, questions = self.train, [self.question(row) for row in self.train]
+        n_held_out = min(1000, max(1, len(rows) // 50))
+        chosen = set(sorted(questions, key=lambda each: derive_seed(seed, "held out", each))[:n_held_out])
+        held_out = [row for row, question in zip(rows, questions, strict=True) if question in chosen]
+        others = [row for row, question in zip(rows, questions, strict=True) if question not in chosen]
+        self.held_out = held_out
+        train = self._to_learn(others)
+        if not train:
+            raise InputError(f"{len(rows)} examples are too few: some must be held out to measure by.")
+        return train, held_out
+
+    def _to_learn(self, rows: list[Row]) -> list[Row]:
+        """Those of which neither question nor answer is held out."""
+        questions = {self.question(row) for row in self.held_out}
+        answers = {answer for row in self.held_out for answer in self.answers(row)}
+        kept = [row for row in rows if self.question(row) not in questions and answers.isdisjoint(self.answers(row))]
+        if len(kept) < len(rows):
+            remark(
+                f"Left out: {len(rows) - len(kept):,} examples that share a question or an answer with what measures."
+            )
+        return kept
+
+    def noise(self, model: Model, tokenizer: TextTokenizer) -> Noise | None:
+        """Changes to what is read, if any are asked for."""
+        learning = self.settings.learning
+        if not learning.noise and not learning.deletion:
+            return None
+        added = tokenizer.backend.get_added_tokens_decoder()
+        special = frozenset(token for token, each in added.items() if each.special)
+        return Noise(model.config.vocab_size, special, learning.noise, learning.deletion)
+
+    def _without_gaps(self, settings: Settings) -> TrainSettings:
+        training, has_base = settings.training, settings.base is not None
+        adapter = settings.learning.method in ("lora", "dora")
+        if training.batch is None:
+            size = 64 if not has_base else 16
+            training = replace(training, batch=size)
+            self.derived.append(Derived("batch", f"{size} examples", "64 from scratch, 16 from a trained model"))
+        if not any((training.budget, training.tokens, training.epochs, training.steps)):
+            epochs = 3.0 if has_base else 20.0
+            training = replace(training, epochs=epochs)
+            self.derived.append(Derived("epochs", f"{epochs:.0f}", "3 from a trained model, 20 from scratch"))
+        if has_base and training == replace(training, optimizer="muon"):
+            training = replace(training, optimizer="adamw")
+            self.derived.append(Derived("optimizer", "adamw", "small steps from a trained model"))
+        if training.learning_rate is None:
+            if not has_base:
+                rate, formula = float(f"{0.005 * (128 / settings.fresh.width) ** 0.5:.3g}"), "0.005 sqrt(128 / width)"
+            else:
+                rate, formula = (2e-3, "default of adapters") if adapter else (3e-4, "default of full tuning")
+            training = replace(training, learning_rate=rate)
+            self.derived.append(Derived("learning rate", f"{rate:g}", formula))
+        return training
+
+    def run(self, out: Path, checkpoint: Path | None = None) -> TaskResult:
+        """Train to the end."""
+        with joined_processes(probe(self.settings.training.device).device) as world:
+            result = Run(lambda restore: self._begin(restore, world), out, self.show, world, checkpoint).go()
+            if not world.is_main:
+                return TaskResult(result, {})
+        device = probe(self.settings.training.device).device
+        figures = self.measure(load_model(out, device), TextTokenizer.from_pretrained(out))
+        table = {name: value for name, (value, _) in figures.items()}
+        errors = {f"{name}_error": error for name, (_, error) in figures.items() if error is not None}
+        write_run(out, read_run(out) | {"measures": table | errors})
+        return TaskResult(result, figures)
+
+    def _begin(self, restore: Callable[[Learner], tuple[int, int]], world: World) -> tuple[Setup, Material]:
+        base, training = self.settings.base, self.settings.training
+        if base is None:
+            model, tokenizer = self.fresh()
+        else:
+            tokenizer = TextTokenizer.from_pretrained(base)
+            model = self._tuned_by_method(self.prepared(load_model(base), tokenizer))
+        encoded = self.encode(model, tokenizer)
+        for what, count in encoded.notes.items():
+            if count:
+                remark(f"{count:,} {what}.")
+        if not encoded.train or not encoded.held_out:
+            raise InputError("no example is left to learn from, or to measure by: all are too long.")
+        table = {
+            "task": self.settings.task,
+            "key": self.key,
+            "train": (self.settings.data.train or "").split(","),
+            "train_examples": len(encoded.train),
+            "validation_examples": len(encoded.held_out),
+            "rows_left_out": self.n_refused,
+        }
+        objective = self.objective(model)
+        setup = set_up_tuning(
+            objective, encoded.train, encoded.held_out, training, self.settings.table(), self.derived, world, restore,
+            self.change,
+        )  # fmt: skip
+        return setup, ExampleMaterial(tokenizer, encoded.held_out, encoded.texts, table)
+
+    def _tuned_by_method(self, model: Model) -> Model:
+        learning = self.settings.learning
+        if learning.method in ("lora", "dora"):
+            if learning.quantize is not None:
+                if not isinstance(model, Decoder):
+                    raise InputError("--quantize rounds the weights of models without an encoder only.")
+                model = quantize(model, parse_bits(learning.quantize))
+            config = AdapterConfig(learning.rank, learning.alpha, dora=learning.method == "dora")
+            model = adapt(model, config, generator(self.settings.training.seed, "adapter"))
+        elif learning.method == "head":
+            for name, parameter in model.named_parameters():
+                parameter.requires_grad_(any(part in f".{name}" for part in (f".{head}" for head in _HEADS)))
+        else:
+            model.requires_grad_(True)
+        learned = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
+        if not learned:
+            raise InputError("--method head: this model's output matrix is its embedding; there is no head to learn.")
+        if learning.method != "full":
+            whole = sum(parameter.numel() for parameter in model.parameters())
+            self.derived.append(Derived("learned weights", f"{learned:,}", f"{learned / whole:.1%} of {whole:,}"))
+        return model

@@ -1,0 +1,173 @@
+"""From files of text to token shards: read, normalise, de-duplicate, split, learn a vocabulary, encode."""
+
+import hashlib
+import json
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from wenloom.core.console import ProgressBar, progress
+from wenloom.core.errors import InputError
+from wenloom.core.files import folder_aside, sha256_of_file
+from wenloom.text.documents import ReadOptions, find_files
+from wenloom.text.split import check_fraction
+from wenloom.tokens.corpus import Corpus
+from wenloom.tokens.shards import MANIFEST, Dataset, ShardWriter, Split, token_dtype, write_manifest
+from wenloom.tokens.tokenizer import TextTokenizer
+from wenloom.tokens.train import Kind, default_vocab_size, train_tokenizer
+
+_FORMAT = 1
+
+
+@dataclass(frozen=True)
+class PrepareOptions:
+    """How a corpus is prepared."""
+
+    kind: Kind = "bpe"
+    """Tokenizer to learn: bpe (byte-level), unigram, byte or char."""
+    vocab_size: int | None = None
+    """Tokens in the vocabulary; default: near the square root of the text's bytes, a power of two."""
+    validation: float = 0.1
+    """Part of the documents kept for validation, chosen by content hash. A corpus of fewer documents than
+    1/validation gives the last part of each document instead."""
+    validation_files: tuple[str, ...] = ()
+    """Files, folders and globs that are the validation text, instead of a part of the other documents."""
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What `prepare` made or found."""
+
+    dataset: Dataset
+    reused: bool
+    """Whether everything was there already."""
+
+
+def prepare(
+    paths: list[str],
+    out: Path,
+    options: PrepareOptions | None = None,
+    reading: ReadOptions | None = None,
+    tokenizer: TextTokenizer | None = None,
+) -> Prepared:
+    """Make a corpus that training can read.
+
+    Args:
+        paths: files, folders and globs.
+        out: folder to write; replaced only if it is an earlier prepared corpus.
+        options: see `PrepareOptions`.
+        reading: see `text.documents.ReadOptions`.
+        tokenizer: use this one instead of learning one.
+
+    Returns:
+        The corpus, and whether it was there already: it is keyed by the content of the files, the options
+        and the tokenizer, so an unchanged call does nothing and any change is noticed.
+
+    Raises:
+        InputError: see `text.documents.read_documents` and `train_tokenizer`; or there is too little text.
+    """
+    options, reading = options or PrepareOptions(), reading or ReadOptions()
+    check_fraction(options.validation)
+    if out.exists() and not (out / MANIFEST).exists() and any(out.iterdir() if out.is_dir() else [out]):
+        raise InputError(f"{out}: exists and is no prepared corpus, so it is not replaced. Choose another --out.")
+    files, held_out = find_files(paths), find_files(list(options.validation_files)) if options.validation_files else []
+    if both := set(files) & set(held_out):
+        raise InputError(f"{sorted(both)[0]}: cannot be training and validation text at once.")
+    sources, held_out_sources = _sources(files), _sources(held_out)
+    learning = {"kind": options.kind, "vocab_size": options.vocab_size}
+    spec = {
+        "format": _FORMAT,
+        "texts": [[source["sha256"], "".join(Path(source["file"]).suffixes)] for source in sources],
+        "validation_texts": [[source["sha256"], "".join(Path(source["file"]).suffixes)] for source in held_out_sources],
+        "reading": asdict(reading),
+        "validation": options.validation,
+        "tokenizer": tokenizer.fingerprint() if tokenizer else learning,
+    }
+    key = hashlib.sha256(json.dumps(spec, sort_keys=True).encode()).hexdigest()
+    if _key_of(out) == key:
+        return Prepared(Dataset.open(out), reused=True)
+
+    out.parent.mkdir(parents=True, exist_ok=True)
+    corpus = Corpus(files, reading, options.validation, out.parent, held_out)
+    if tokenizer is None:
+        tokenizer = learn(corpus, options.kind, options.vocab_size)
+    with folder_aside(out) as folder:
+        tokenizer.save_pretrained(folder)
+        splits = _encode(corpus, tokenizer, folder)
+        write_manifest(
+            folder,
+            splits,
+            key=key,
+            split_rule=corpus.rule,
+            duplicates_removed=corpus.n_duplicates,
+            empty_documents=corpus.n_empty,
+            tokenizer={"kind": tokenizer.kind, "vocab_size": tokenizer.vocab_size, "sha256": tokenizer.fingerprint()},
+            reading=asdict(reading),
+            sources=sources + held_out_sources,
+        )
+    return Prepared(Dataset.open(out), reused=False)
+
+
+def _sources(files: list[Path]) -> list[dict[str, Any]]:
+    return [{"file": str(file), "bytes": file.stat().st_size, "sha256": sha256_of_file(file)} for file in files]
+
+
+def _key_of(folder: Path) -> str | None:
+    """The key of the corpus in a folder; None if there is none or it is not whole."""
+    try:
+        return Dataset.open(folder).key
+    except InputError:
+        return None
+
+
+def learn(corpus: Corpus, kind: Kind, vocab_size: int | None) -> TextTokenizer:
+    """Learn a vocabulary from a corpus; without a size, of the default size or what the text supports.
+
+    Raises:
+        InputError: the text does not support the size that was asked for.
+    """
+    if kind == "byte":
+        return train_tokenizer([], kind, vocab_size)
+    everything = kind == "char"  # a character left out of the sample would be unknown for ever
+    with progress("Learning the vocabulary", None) as bar:
+        sample = _counted(corpus.learning_sample(None) if everything else corpus.learning_sample(), bar)
+        if vocab_size is None and not everything:
+            return train_tokenizer(sample, kind, default_vocab_size(corpus.n_bytes), exact=False)
+        return train_tokenizer(sample, kind, vocab_size)
+
+
+def _counted(batches: Iterator[list[str]], bar: ProgressBar) -> Iterator[list[str]]:
+    read = 0
+    for batch in batches:
+        yield batch
+        read += sum(map(len, batch))
+        bar.advance(0, f"{read / 1e6:,.0f} M characters read, merging follows")
+
+
+def _encode(corpus: Corpus, tokenizer: TextTokenizer, folder: Path) -> dict[str, Split]:
+    """Every document as <bos> text <eos>; where both are one token, one stands between two documents."""
+    opening = [tokenizer.bos_token_id] if tokenizer.bos_token_id is not None else []
+    closing = [tokenizer.eos_token_id] if tokenizer.eos_token_id is not None else []
+    between = [] if opening == closing else closing
+    dtype, unknown = token_dtype(tokenizer.vocab_size), tokenizer.unk_token_id
+    writers = {name: ShardWriter(folder, name, dtype) for name in ("train", "validation")}
+    measures = {name: {"documents": 0, "bytes": 0, "characters": 0, "unknown": 0} for name in writers}
+    with progress("Encoding", corpus.n_bytes) as bar:
+        for batch in corpus.batches():
+            encoded = tokenizer.encode_documents([text for _, text in batch])
+            for (split, text), ids in zip(batch, encoded, strict=True):
+                n_bytes = len(text.encode())
+                writers[split].append([*opening, *ids, *between])
+                measures[split]["documents"] += 1
+                measures[split]["bytes"] += n_bytes
+                measures[split]["characters"] += len(text)
+                measures[split]["unknown"] += ids.count(unknown) if unknown is not None else 0
+                bar.advance(n_bytes)
+    for writer in writers.values():
+        if opening == closing:
+            writer.append(closing)
+        writer.close()
+    return {
+        name: Split(**measures[name], tokens=writers[name].n_tokens, shards=writers[name].shards) for name in writers
+    }

@@ -1,0 +1,159 @@
+"""The examples of a task as a run learns from them: encoded, in batches of like length."""
+
+import functools
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from wenloom.checkpoint.card import write_task_card
+from wenloom.core.randomness import derive_seed
+from wenloom.tokens.tokenizer import TextTokenizer
+from wenloom.training.cross_entropy import IGNORED
+from wenloom.training.feed import Rows
+from wenloom.training.memorization import Overlap
+from wenloom.training.objectives import Loss
+from wenloom.training.parallel import World
+
+Example = dict[str, list[int] | int | float]
+"""One row by the names under which an objective takes it: token ids, or a number."""
+_SORTED_TOGETHER = 64
+"""Batches whose examples are sorted by length together."""
+_EVALUATION_TOKENS = 4096
+
+
+class Examples:
+    """Batches of examples; the order is a function of seed and epoch.
+
+    An epoch shuffles all examples, sorts them by length in stretches of 64 batches, so that little is padding, and
+    shuffles the batches.
+
+    Args:
+        batch: examples in an optimizer step.
+        change: makes of an example and a seed what is learned this time.
+    """
+
+    def __init__(
+        self,
+        examples: Sequence[Example],
+        batch: int,
+        seed: int,
+        change: Callable[[Example, int], Example] | None = None,
+    ):
+        self._change = change
+        self.examples, self.batch, self._seed = examples, min(batch, len(examples)), seed
+        self._lengths = np.array([tokens_of(each) for each in examples])
+        self.n_batches = -(-len(examples) // self.batch)
+        self.per_epoch = self.n_batches * self.batch
+
+    def rows(self, begin: int, end: int) -> Rows:
+        """Samples begin .. end - 1, which are of one batch; short columns are filled up."""
+        epoch, first = divmod(begin, self.per_epoch)
+        chosen = [self.examples[index] for index in self._order(epoch)[first : first + end - begin]]
+        if self._change is not None:
+            chosen = [self._change(each, derive_seed(self._seed, "change", begin + n)) for n, each in enumerate(chosen)]
+        return collated(chosen)
+
+    @functools.lru_cache(maxsize=2)  # noqa: B019 - one object a run
+    def _order(self, epoch: int) -> np.ndarray[Any, Any]:
+        drawn = np.random.default_rng(derive_seed(self._seed, "examples", epoch))
+        order = drawn.permutation(len(self.examples))
+        order = np.concatenate([order, order[: self.per_epoch - len(order)]])  # the last batch is filled up
+        stretch = _SORTED_TOGETHER * self.batch
+        parts = [order[start : start + stretch] for start in range(0, len(order), stretch)]
+        batches = np.concatenate([part[np.argsort(self._lengths[part], kind="stable")] for part in parts])
+        return batches.reshape(self.n_batches, self.batch)[drawn.permutation(self.n_batches)].reshape(-1)
+
+
+def tokens_of(example: Example) -> int:
+    """How many tokens the model reads."""
+    return sum(len(value) for name, value in example.items() if isinstance(value, list) and name in _READ)
+
+
+_READ = frozenset(["inputs_BT", "source_BS", "chosen_BT", "rejected_BT"])
+
+
+def collated(examples: Sequence[Example]) -> Rows:
+    """Tensors with one row per example; targets and labels are filled up with `IGNORED`, all else with 0 (and masked)."""
+    rows: Rows = {}
+    for name, first in examples[0].items():
+        if not isinstance(first, list):
+            rows[name] = torch.tensor([each[name] for each in examples])
+            continue
+        values: list[list[int]] = [each[name] for each in examples]  # pyright: ignore
+        is_wanted = name.startswith("targets") or "labels" in name
+        rows[name] = torch.full((len(values), max(map(len, values))), IGNORED if is_wanted else 0)
+        for row, value in zip(rows[name], values, strict=True):
+            row[: len(value)] = torch.tensor(value)
+    return rows
+
+
+def targets_of(example: Example) -> int:
+    """How many targets count."""
+    value = next(value for name, value in example.items() if name.startswith("targets"))
+    return sum(token != IGNORED for token in value) if isinstance(value, list) else 1
+
+
+class ExampleMaterial:
+    """Examples to learn from and others to measure by.
+
+    Args:
+        held_out_text: the texts of the targets that are held out, for figures per byte and character.
+        table: what run.toml says of the data.
+    """
+
+    command = "finetune"
+
+    def __init__(
+        self, tokenizer: TextTokenizer, held_out: Sequence[Example], held_out_text: Sequence[str], table: dict[str, Any]
+    ):
+        self.tokenizer, self._table = tokenizer, table
+        self._held_out = sorted(held_out, key=tokens_of, reverse=True)
+        n_bytes = sum(len(text.encode()) for text in held_out_text)
+        n_targets = sum(map(targets_of, held_out))
+        self.held_out = Loss(0.0, n_targets, n_bytes, sum(map(len, held_out_text)))
+        self.bytes_per_token = n_bytes / max(1, n_targets)
+
+    @torch.no_grad()
+    def evaluate(self, objective: nn.Module, device: str, world: World, on_tokens: Callable[[int], None]) -> Loss:
+        """The loss over the examples that are held out, without dropout or smoothing."""
+        total = torch.zeros((), dtype=torch.float64)
+        batches = _of_like_length(self._held_out)
+        for turn in range(-(-len(batches) // world.size)):
+            number = turn * world.size + world.rank
+            rows = collated(batches[number % len(batches)])  # sharded models need every process at every turn
+            loss: Tensor = objective(**{name: each.to(device) for name, each in rows.items()})
+            if number < len(batches):
+                total += loss.item()
+            on_tokens(sum(map(targets_of, batches[number % len(batches)])) * world.size)
+        if world.size > 1:
+            total = world.total(total.to(device)).cpu()
+        return Loss(total.item(), self.held_out.tokens, self.held_out.bytes, self.held_out.characters)
+
+    def table(self) -> dict[str, Any]:
+        """Files, fields and counts."""
+        return self._table
+
+    def overlap(self, texts: list[str]) -> Overlap | None:
+        """Nobody looks: a task's answers may well repeat its examples."""
+        return None
+
+    def write_card(self, folder: Path, tables: dict[str, dict[str, Any]], samples: list[str]) -> None:
+        """See `checkpoint.card`."""
+        write_task_card(folder, tables, samples)
+
+
+def _of_like_length(examples: Sequence[Example]) -> list[list[Example]]:
+    batches: list[list[Example]] = [[]]
+    room = _EVALUATION_TOKENS
+    for each in examples:  # the longest first: the first of a batch says how wide it is
+        width = tokens_of(batches[-1][0]) if batches[-1] else tokens_of(each)
+        if batches[-1] and room < width:
+            batches.append([])
+            room, width = _EVALUATION_TOKENS, tokens_of(each)
+        batches[-1].append(each)
+        room -= width
+    return batches

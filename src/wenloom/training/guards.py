@@ -1,0 +1,98 @@
+"""What must not go wrong unseen: a model that looks ahead, and numbers that are no numbers."""
+
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+
+from wenloom.core.errors import WenloomError
+from wenloom.model.decoder import Decoder
+from wenloom.tokens.tokenizer import TextTokenizer
+from wenloom.training.feed import Batch
+from wenloom.training.learner import Learner
+
+
+@torch.no_grad()
+def check_causality(decoder: Decoder, generator: torch.Generator) -> None:
+    """Changing a token must not change what is predicted before it.
+
+    A leak makes training look splendid (bits per byte near 0) and the model worthless.
+
+    Raises:
+        WenloomError: it does change.
+    """
+    was_training, length = decoder.training, min(64, decoder.config.context_length)
+    device = next(decoder.parameters()).device
+    tokens = torch.randint(decoder.config.vocab_size, (1, length), generator=generator)
+    place = length // 2
+    other = tokens.clone()
+    other[:, place:] = (other[:, place:] + 1) % decoder.config.vocab_size
+    decoder.eval()
+    before, after = (decoder(each.to(device))[:, :place].float() for each in (tokens, other))
+    decoder.train(was_training)
+    if place and not torch.allclose(before, after, rtol=1e-3, atol=1e-4):
+        worst = int((before - after).abs().amax((0, 2)).argmax())
+        raise WenloomError(
+            f"This model looks ahead: changing token {place} changes what it predicts at token {worst}. "
+            "Trained like this it would learn to copy, not to predict."
+        )
+
+
+class NotFinite(WenloomError):
+    """Loss or gradient is NaN or infinite."""
+
+
+def origin(learner: Learner, batch: Batch, tokenizer: TextTokenizer) -> str:
+    """Where in the model, and in which text of the batch, the first number that is not finite appears.
+
+    Computes forward and backward again, row by row, in every process its own rows; gradients are cleared.
+    Not for sharded models, whose processes compute together only.
+    """
+    found = [each for each in learner.world.gathered(_origin_here(learner, batch, tokenizer)) if each]
+    return found[0] if found else "the sum over the batch (every row by itself is finite)"
+
+
+def _origin_here(learner: Learner, batch: Batch, tokenizer: TextTokenizer) -> str | None:
+    objective = learner.objective
+    for row in range(len(batch.targets)):
+        one = slice(row, row + 1)
+        with _watching(objective) as found, learner.autocast():
+            loss = objective(**batch.part(one))
+        if not found and not math.isfinite(loss.item()):
+            found = ["the loss"]
+        elif not found:
+            loss.backward()
+            gradients = [(name, each.grad) for name, each in objective.named_parameters() if each.grad is not None]
+            bad = [name for name, gradient in gradients if not _finite(gradient)]
+            found = [f"the gradient of {bad[-1]}"] if bad else []
+            learner.zero_grad()
+        if found:
+            text = tokenizer.decode(batch.texts[row].tolist()[:40])
+            return f"{found[0].replace('model.', '')}, sample {batch.first + row:,}: {text[:80]!r}"
+    return None
+
+
+def _finite(tensor: Tensor) -> bool:
+    return bool(torch.isfinite(tensor).all())
+
+
+@contextmanager
+def _watching(module: nn.Module) -> Iterator[list[str]]:
+    """Collect the names of modules whose output is not finite, innermost and earliest first."""
+    found: list[str] = []
+
+    def hook(name: str):
+        def look(module: nn.Module, inputs: object, output: object) -> None:
+            if isinstance(output, Tensor) and not found and not _finite(output.detach()):
+                found.append(f"the output of {name}")
+
+        return look
+
+    handles = [each.register_forward_hook(hook(name)) for name, each in module.named_modules() if name]
+    try:
+        yield found
+    finally:
+        for handle in handles:
+            handle.remove()

@@ -1,0 +1,149 @@
+"""One optimizer step: everything that it reads and changes."""
+
+import math
+from contextlib import AbstractContextManager, nullcontext
+from functools import partial
+from typing import NamedTuple
+
+import torch
+from torch.utils.checkpoint import checkpoint
+
+from wenloom.core.console import remark
+from wenloom.core.errors import WenloomError
+from wenloom.model.build import Model
+from wenloom.training.cross_entropy import IGNORED
+from wenloom.training.feed import Batch
+from wenloom.training.objectives import Objective
+from wenloom.training.optimizers import make_optimizers
+from wenloom.training.parallel import Replica, Strategy, World, whole
+from wenloom.training.settings import TrainSettings
+
+
+def autocast(device: str, bf16: bool) -> AbstractContextManager[object]:
+    """Matrix products in bfloat16, all else in float32; or everything in float32."""
+    return torch.autocast(device, torch.bfloat16) if bf16 else nullcontext()
+
+
+def recompute_blocks(model: Model) -> None:
+    """Keep only the input of every block for the backward pass and compute the rest again (Chen et al. 2016).
+
+    Dropout needs no saved state for it: it is a function of its keys.
+    """
+    for block in model.blocks:
+        block.forward = partial(checkpoint, block.forward, use_reentrant=False, preserve_rng_state=False)
+
+
+class Gradients(NamedTuple):
+    """What a batch gave."""
+
+    loss: float
+    """Mean over the valid tokens of the batch, all processes together, in nats."""
+    norm: float
+    """Of all gradients together, before clipping."""
+
+    @property
+    def finite(self) -> bool:
+        """Whether a step may be taken."""
+        return math.isfinite(self.loss) and math.isfinite(self.norm)
+
+
+class Learner:
+    """A model that learns.
+
+    Args:
+        objective: on its device; wrapped in place where there are several processes.
+        settings: without gaps (`dial.turn`).
+        bf16: whether products are taken in bfloat16 (weights and optimizer state stay in float32).
+        micro_batch: rows computed at a time.
+        layer_decay: see `make_optimizers`.
+    """
+
+    def __init__(
+        self,
+        objective: Objective,
+        settings: TrainSettings,
+        world: World,
+        strategy: Strategy,
+        device: str,
+        bf16: bool,
+        micro_batch: int,
+        layer_decay: float = 1.0,
+    ):
+        self.objective, self.model = objective, objective.model
+        self.micro_batch, self.world = micro_batch, world
+        self._settings, self._device, self._bf16 = settings, device, bf16
+        dtype = torch.bfloat16 if bf16 else torch.float32
+        self.replica = Replica(objective, self.model.blocks, world, device, strategy, dtype)
+        betas = (settings.beta1, settings.beta2)
+        self.optimizers = make_optimizers(
+            self.model,
+            settings.optimizer,
+            settings.weight_decay,
+            betas,
+            settings.momentum,
+            dtype,
+            world,
+            layer_decay,
+        )
+
+    def autocast(self) -> AbstractContextManager[object]:
+        """What the model computes in."""
+        return autocast(self._device, self._bf16)
+
+    def gradients(self, batch: Batch) -> Gradients:
+        """Put the gradients of a batch's mean loss into place, clipped.
+
+        Where memory does not suffice, rows are taken half as many at a time from then on, which changes nothing.
+
+        Raises:
+            WenloomError: a single row does not fit.
+        """
+        while True:
+            try:
+                return self._gradients(batch)
+            except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
+                if self.world.size > 1 or not _is_out_of_memory(error):
+                    raise  # several processes cannot tell alone which parts the others have exchanged
+            self.zero_grad()
+            if self._device == "cuda":
+                torch.cuda.empty_cache()
+            if self.micro_batch == 1:
+                raise WenloomError(
+                    "One sequence alone does not fit in memory: choose a smaller --size or --context, or --recompute."
+                )
+            self.micro_batch = -(-self.micro_batch // 2)
+            remark(f"Out of memory: going on with {self.micro_batch} sequences at a time; the batch stays the same.")
+
+    def _gradients(self, batch: Batch) -> Gradients:
+        n_valid = self.world.total((batch.targets != IGNORED).sum()).clamp(min=1)
+        starts = range(0, len(batch.targets), self.micro_batch)
+        total = torch.zeros((), device=self._device)
+        for start in starts:
+            with self.replica.part(is_last=start == starts[-1]):
+                with self.autocast():
+                    loss = self.replica.module(**batch.part(slice(start, start + self.micro_batch))) / n_valid
+                loss.backward()
+            total += loss.detach()
+        limit = self._settings.clip or math.inf
+        norm = whole(torch.nn.utils.clip_grad_norm_(self.model.parameters(), limit, foreach=True))
+        return Gradients(self.world.total(total).item(), norm.item())
+
+    def step(self, batch: Batch, learning_rate: float) -> Gradients:
+        """Learn from a batch; if its loss or gradient is not finite, leave everything as it was."""
+        gradients = self.gradients(batch)
+        if gradients.finite:
+            for optimizer in self.optimizers:
+                for group in optimizer.param_groups:
+                    group["lr"] = learning_rate * group.get("scale", 1.0)
+                optimizer.step()
+        self.zero_grad()
+        return gradients
+
+    def zero_grad(self) -> None:
+        """Forget gradients."""
+        for optimizer in self.optimizers:
+            optimizer.zero_grad(set_to_none=True)
+
+
+def _is_out_of_memory(error: BaseException) -> bool:
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error)

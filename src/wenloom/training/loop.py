@@ -1,0 +1,338 @@
+"""The training loop: the only one, for one process and for many."""
+
+import math
+import shlex
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from wenloom.checkpoint.folder import load_model
+from wenloom.core.console import ProgressBar, progress, remark
+from wenloom.core.errors import InputError
+from wenloom.core.hardware import memory_used
+from wenloom.core.quantities import show_bytes
+from wenloom.model.build import Model
+from wenloom.tokens.tokenizer import TextTokenizer
+from wenloom.training import record
+from wenloom.training.guards import NotFinite, origin
+from wenloom.training.history import History
+from wenloom.training.interrupt import Interrupted, stop_signals
+from wenloom.training.learner import Gradients, Learner
+from wenloom.training.material import Material
+from wenloom.training.memorization import Overlap
+from wenloom.training.objectives import Loss
+from wenloom.training.parallel import World, whole
+from wenloom.training.report import Showcase, write_report
+from wenloom.training.schedules import multiplier
+from wenloom.training.setup import Setup
+from wenloom.training.sinks import open_sinks
+from wenloom.training.state import (
+    METRICS,
+    REPORT,
+    RUN,
+    Progress,
+    Saver,
+    latest_checkpoint,
+    load_checkpoint,
+    publish_model,
+    take_snapshot,
+    write_run,
+)
+
+_LOG_SECONDS, _REPORT_SECONDS = 1.0, 20.0
+Show = Callable[[Model, TextTokenizer], Showcase]
+Restore = Callable[[Learner], tuple[int, int]]
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a finished run gives."""
+
+    folder: Path
+    loss: Loss
+    """Of the best evaluation, whose model is the one in the folder."""
+    best_step: int
+    steps: int
+    seconds: float
+    """Training time, evaluation and saving not counted."""
+
+
+def check_output(out: Path) -> None:
+    """Whether a new run may be written there.
+
+    Raises:
+        InputError: it holds something else than what a run leaves before its first checkpoint.
+    """
+    held = {path.name for path in out.iterdir()} if out.is_dir() else {out.name} if out.exists() else set()
+    if {name for name in held if not name.startswith(".")} - {RUN, METRICS, REPORT, "checkpoints", "tensorboard"} or (
+        latest_checkpoint(out)
+    ):
+        more = f" Continue it with --resume {shlex.quote(str(out))}, or choose" if latest_checkpoint(out) else " Choose"
+        raise InputError(f"{out}: is not empty.{more} another --out.")
+
+
+def fields_of(kind: type, table: dict[str, Any]) -> dict[str, Any]:
+    """What a table of run.toml says of a dataclass's fields."""
+    return {name: table[name] for name in kind.__dataclass_fields__ if name in table}
+
+
+class Run:
+    """One run from its first step, or from a checkpoint, to its end.
+
+    Args:
+        begin: builds the model and plans the run; restores the state of a checkpoint by calling what it is given.
+        show: called at every evaluation; what it writes goes into the log and the report.
+        checkpoint: where to go on.
+    """
+
+    def __init__(
+        self,
+        begin: Callable[[Restore], tuple[Setup, Material]],
+        out: Path,
+        show: Show | None,
+        world: World,
+        checkpoint: Path | None = None,
+    ):
+        self.out, self.show, self.world, self.checkpoint = out, show, world, checkpoint
+        self.progress = Progress(n_steps=0)
+        self.setup, self.material = begin(self._restore)
+        self.training, self.learner = self.setup.training, self.setup.learner
+        self.progress.n_steps = self.setup.plan.timetable.n_steps
+        assert self.training.batch
+        self.tokenizer, self.batch = self.material.tokenizer, self.training.batch
+        self.showcase, self.overlap = Showcase(), None
+
+    def _restore(self, learner: Learner) -> tuple[int, int]:
+        if self.checkpoint:
+            self.progress = load_checkpoint(self.checkpoint, learner.model, learner.optimizers)
+        return self.progress.step, self.progress.n_steps
+
+    def go(self) -> Result:
+        """Train to the end; the run folder is made only now, when all settings are known to fit."""
+        timetable, n_steps = self.setup.plan.timetable, self.progress.n_steps
+        if self.world.is_main:
+            self.out.mkdir(parents=True, exist_ok=True)
+        self.history = History(self.out, self.progress.step, self.world.is_main)
+        self.sinks = open_sinks(self.out, self.training, self.world.is_main, self.setup.settings)
+        self.saver = Saver(self.out, self.tokenizer, self.setup.settings.get("base"))
+        self._write_run()
+        for line in record.announcement(self.setup, self.world):
+            remark(line)
+        if self.checkpoint and self.world.is_main and self.history.best_step == self.progress.step:
+            publish_model(self.out, self.checkpoint)  # it may have been stopped between an evaluation and this
+        try:
+            with stop_signals() as stop, progress("Training", n_steps) as bar:
+                bar.advance(self.progress.step)
+                if (
+                    self.checkpoint
+                    and self.progress.step in timetable.evaluate_at
+                    and not self.history.evaluated(self.progress.step)
+                ):  # stopped between the save and its evaluation
+                    self._evaluate(bar, stop)
+                self._train(timetable.evaluate_at, bar, stop)
+            self.saver.wait()
+            return self._finish()
+        finally:
+            self.saver.close()
+            self.setup.feed.close()
+            for sink in self.sinks:
+                sink.close()
+
+    def _train(self, evaluate_at: frozenset[int], bar: ProgressBar, stop: threading.Event) -> None:
+        """Steps, and between them what is due: a log line, a checkpoint, an evaluation, the end."""
+        last_log = last_report = last_save = time.monotonic()
+        tokens_at_log = self.progress.samples * self._context
+        while self.progress.step < self.progress.n_steps:
+            gradients, rate = self._step()
+            step, now, status = self.progress.step, time.monotonic(), ""
+            evaluation_is_due = step in evaluate_at
+            if now - last_log > _LOG_SECONDS or evaluation_is_due:
+                tokens = self.progress.samples * self._context
+                status = self._log(gradients, rate, (tokens - tokens_at_log) / (now - last_log))
+                last_log, tokens_at_log = now, tokens
+            if now - last_report > _REPORT_SECONDS and self.world.is_main:
+                self._report(is_running=True)
+                last_report = now
+            bar.advance(1, status)
+            save_is_due = now - last_save > 60 * self.training.save_minutes
+            must_stop, save_is_due = self.world.signals(stop.is_set(), save_is_due, self.setup.hardware.device)
+            if (must_stop or save_is_due or evaluation_is_due) and self._is_sound():
+                self._save()
+                last_save = now
+            if must_stop:
+                raise self._interrupted()
+            if evaluation_is_due and self._is_sound():
+                self._evaluate(bar, stop)
+                last_log = time.monotonic()
+                if self.history.evaluations_since_best() >= (self.training.patience or self.progress.n_steps + 1):
+                    remark(
+                        f"No better evaluation in the last {self.training.patience}: stopped early at step {step:,}."
+                    )
+                    self.progress.n_steps = step
+                    self._save()
+
+    @property
+    def _context(self) -> int:
+        return self.setup.plan.context
+
+    def _step(self) -> tuple[Gradients, float]:
+        """One optimizer step, or none where loss or gradient is not finite; returns the learning rate, too.
+
+        Raises:
+            NotFinite: that happened too often in a row.
+        """
+        started, training, step = time.monotonic(), self.training, self.progress.step
+        n_steps = self.progress.n_steps
+        rate = (training.learning_rate or 0.0) * multiplier(
+            training.schedule, step, n_steps, max(1, round(training.warmup * n_steps)),
+            round(training.decay * n_steps), training.final_learning_rate,
+        )  # fmt: skip
+        batch = self.setup.feed.batch(self.progress.samples)
+        gradients = self.learner.step(batch, rate)
+        self.progress.step += 1
+        self.progress.samples += self.batch
+        self.progress.seconds += time.monotonic() - started
+        if gradients.finite:
+            self.progress.skipped = 0
+            return gradients, rate
+        self.progress.skipped += 1
+        where = "a sharded model, where it was not searched for"
+        if self.setup.strategy == "ddp":
+            with torch.compiler.set_stance("force_eager"):
+                where = origin(self.learner, batch, self.tokenizer)
+        found = f"Step {step:,}: loss {gradients.loss}, gradient norm {gradients.norm}; it began in {where}."
+        if self.progress.skipped >= training.max_skipped:
+            saved = latest_checkpoint(self.out)
+            kept = f"The last good checkpoint is {saved}." if saved else "No checkpoint was written yet."
+            raise NotFinite(
+                f"{found} {self.progress.skipped} steps in a row: stopping. {kept} Try a smaller --learning-rate."
+            )
+        remark(f"{found} The step was skipped.")
+        return gradients, rate
+
+    def _is_sound(self) -> bool:
+        """Whether the weights are worth keeping; looked at only where the last step was skipped."""
+        return not self.progress.skipped or all(
+            bool(torch.isfinite(whole(parameter)).all()) for parameter in self.learner.model.parameters()
+        )
+
+    def _save(self) -> None:
+        snapshot = take_snapshot(self.learner.model, self.learner.optimizers, self.progress, self.world)
+        if snapshot is not None:
+            self.saver.save(snapshot)
+
+    def _evaluate(self, bar: ProgressBar, stop: threading.Event) -> None:
+        """Score the validation text, show and report; the checkpoint was written before, so it may be interrupted."""
+        model, world = self.learner.model, self.world
+        model.eval()
+        done, n_tokens = 0, self.material.held_out.tokens
+
+        def on_tokens(count: int) -> None:
+            nonlocal done
+            done += count
+            if stop.is_set() and world.size == 1:  # several must not part ways in the middle of an exchange
+                raise self._interrupted()
+            bar.advance(0, f"evaluating {min(1.0, done / n_tokens):.0%}")
+
+        with self.learner.autocast(), torch.compiler.set_stance("force_eager"):  # compiled for training steps only
+            loss = self.material.evaluate(self.learner.replica.module, self.setup.hardware.device, world, on_tokens)
+        model.train()
+        if not world.is_main:
+            self.history.add_evaluation(self.progress.step, loss)
+            return
+        self.saver.wait()
+        checkpoint = latest_checkpoint(self.out)
+        if self.show is not None and checkpoint:  # what was saved: a sharded model cannot be computed by one process
+            self.showcase = self.show(load_model(checkpoint, self.setup.hardware.device), self.tokenizer)
+        step = self.progress.step
+        self.history.add_evaluation(
+            step, loss, tokens=self.progress.samples * self._context, seconds=round(self.progress.seconds, 2),
+            samples=[sample.continuation for sample in self.showcase.samples],
+        )  # fmt: skip
+        for sink in self.sinks:
+            sink.log(step, {f"validation/{name}": value for name, value in loss.figures().items()})
+        if checkpoint and self.history.best_step == step:
+            publish_model(self.out, checkpoint)
+        sample = f"  {self.showcase.samples[0].excerpt()!r}" if self.showcase.samples else ""
+        bar.print(
+            f"step {step:,}: validation {loss.nats_per_token:.3f} nats/token, {loss.bits_per_byte:.3f} bits/byte{sample}"
+        )
+        if self.history.turned_up():
+            bar.print(
+                f"Validation has been rising since step {self.history.best_step:,}: the model learns its text by heart. The "
+                "best model is kept; more text, --dropout 0.2, a smaller --size or fewer --epochs would help."
+            )
+        self._write_run()
+        self._report(is_running=True)
+
+    def _finish(self) -> Result:
+        best = self.history.best()
+        if self.world.is_main:
+            if self.showcase.samples:
+                self.overlap = self._memorised()
+            self._write_run()
+            self.material.write_card(
+                self.out, self.tables(), [sample.prompt + sample.continuation for sample in self.showcase.samples]
+            )
+            self._report(is_running=False)
+        held_out = self.material.held_out
+        loss = replace(held_out, nats=best["validation"]["nats_per_token"] * held_out.tokens)
+        return Result(self.out, loss, self.history.best_step, self.progress.step, self.progress.seconds)
+
+    def _memorised(self) -> Overlap | None:
+        """How much of the samples stands in the training text word for word."""
+        longest = self.material.overlap([sample.continuation for sample in self.showcase.samples])
+        if longest is not None and len(longest.tokens) > longest.of / 2:
+            text = self.tokenizer.decode(longest.tokens)
+            remark(f"The model quotes its training text: {len(text)} characters of a sample stand there word for word.")
+        return longest
+
+    # --- what is said about it ---
+
+    def _log(self, gradients: Gradients, rate: float, speed: float) -> str:
+        """Record a step; returns the line for the terminal."""
+        used, peak = memory_used(self.setup.hardware.device), self.setup.plan.peak * self.world.size
+        utilisation = speed * self.setup.flops / peak
+        bits = gradients.loss / math.log(2) / self.material.bytes_per_token
+        figures = {
+            "loss": gradients.loss, "bits_per_byte": round(bits, 4), "learning_rate": rate,
+            "gradient_norm": gradients.norm, "tokens_per_second": round(speed, 1),
+            "utilisation": round(utilisation, 4), "memory_bytes": used or 0,
+        }  # fmt: skip
+        step = self.progress.step
+        self.history.add(
+            step=step, tokens=self.progress.samples * self._context, seconds=round(self.progress.seconds, 2), **figures
+        )
+        for sink in self.sinks:
+            sink.log(step, {f"train/{name}": value for name, value in figures.items()})
+        return (
+            f"loss {gradients.loss:.3f}  {bits:.2f} bits/byte  {speed:,.0f} tokens/s, {utilisation:.0%} of peak  "
+            f"{show_bytes(used or 0)}  gradient {gradients.norm:.2f}"
+        )
+
+    def _interrupted(self) -> Interrupted:
+        """The end that the user asked for, when everything is on the disk."""
+        self.saver.wait()
+        checkpoint = latest_checkpoint(self.out)
+        if checkpoint and self.world.is_main and not self.history.best():
+            publish_model(self.out, checkpoint)  # nothing better is known yet
+        return Interrupted(
+            f"Stopped at step {self.progress.step:,} of {self.progress.n_steps:,}; everything is saved. Continue with:\n"
+            f"  wenloom {self.material.command} --resume {shlex.quote(str(self.out))}"
+        )
+
+    def tables(self) -> dict[str, dict[str, Any]]:
+        """What run.toml, the model card and the report say."""
+        return record.tables(self.material, self.setup, self.progress, self.history.best(), self.world, self.overlap)
+
+    def _write_run(self) -> None:
+        if self.world.is_main:
+            write_run(self.out, self.tables())
+
+    def _report(self, is_running: bool) -> None:
+        write_report(self.out, self.tables(), self.history.lines, self.showcase, is_running)

@@ -1,0 +1,81 @@
+"""What a run learns from and is measured by, as the loop sees it."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Protocol
+
+from torch import nn
+
+from wenloom.checkpoint.card import write_card
+from wenloom.tokens.shards import Dataset
+from wenloom.tokens.tokenizer import TextTokenizer
+from wenloom.training.memorization import Overlap, longest_overlap
+from wenloom.training.objectives import Loss, evaluate
+from wenloom.training.parallel import World
+
+
+class Material(Protocol):
+    """A prepared corpus, or the examples of a task."""
+
+    tokenizer: TextTokenizer
+    bytes_per_token: float
+    """UTF-8 bytes of a target token, on average."""
+    command: str
+    """The command that goes on with a run."""
+    held_out: Loss
+    """How much is held out to measure by; its nats are 0."""
+
+    def evaluate(self, objective: nn.Module, device: str, world: World, on_tokens: Callable[[int], None]) -> Loss:
+        """The loss over what is held out; `on_tokens` is told how many targets are done."""
+        ...
+
+    def table(self) -> dict[str, Any]:
+        """What run.toml says of it."""
+        ...
+
+    def overlap(self, texts: list[str]) -> Overlap | None:
+        """The longest stretch of these texts that was learned from word for word; None where nobody looked."""
+        ...
+
+    def write_card(self, folder: Path, tables: dict[str, dict[str, Any]], samples: list[str]) -> None:
+        """Write the model card."""
+        ...
+
+
+class CorpusMaterial:
+    """A prepared corpus: every token is predicted from those before it."""
+
+    command = "pretrain"
+
+    def __init__(self, dataset: Dataset, tokenizer: TextTokenizer, context: int):
+        self._dataset, self.tokenizer, self._context = dataset, tokenizer, context
+        train, split = dataset.splits["train"], dataset.splits["validation"]
+        self.bytes_per_token = train.bytes / max(1, train.tokens)
+        self.held_out = Loss(0.0, split.tokens - 1, split.bytes, split.characters)
+
+    def evaluate(self, objective: nn.Module, device: str, world: World, on_tokens: Callable[[int], None]) -> Loss:
+        """See `objectives.evaluate`."""
+        stream, split = self._dataset.stream("validation"), self._dataset.splits["validation"]
+        return evaluate(objective, stream, split, self._context, device=device, on_tokens=on_tokens, world=world)
+
+    def table(self) -> dict[str, Any]:
+        """Where the text comes from, and how much of it there is."""
+        dataset = self._dataset
+        return {
+            "folder": str(dataset.folder.resolve()),
+            "key": dataset.key,
+            "sources": [source["file"] for source in dataset.manifest["sources"]],
+            "split": dataset.manifest["split_rule"],
+            **{f"{name}_{what}": getattr(split, what)
+               for name, split in dataset.splits.items() for what in ("documents", "bytes", "characters", "tokens")},
+        }  # fmt: skip
+
+    def overlap(self, texts: list[str]) -> Overlap | None:
+        """By search of the training tokens."""
+        stream = self._dataset.stream("train")
+        overlaps = [longest_overlap(self.tokenizer.encode(text), stream) for text in texts]
+        return max(overlaps, key=lambda overlap: len(overlap.tokens))
+
+    def write_card(self, folder: Path, tables: dict[str, dict[str, Any]], samples: list[str]) -> None:
+        """See `checkpoint.card`."""
+        write_card(folder, tables, samples)

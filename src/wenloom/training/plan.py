@@ -1,0 +1,195 @@
+"""What a run will take, told before it starts: steps, time, memory, disk and the loss to expect."""
+
+import math
+from dataclasses import dataclass
+
+from wenloom.core.quantities import parse_count, parse_duration, show_bytes, show_count, show_duration
+from wenloom.training.dial import Derived
+from wenloom.training.settings import TrainSettings
+
+_EVALUATION_SHARE = 0.1
+"""Part of the time that evaluations may cost, unless their number is asked for."""
+
+
+@dataclass(frozen=True)
+class Timetable:
+    """The shape of a run in time."""
+
+    n_steps: int
+    """Optimizer steps."""
+    evaluate_at: frozenset[int]
+    """Steps after which the validation text is scored; the last is always among them."""
+    seconds: float
+    """Estimate of what is left to do, evaluations included."""
+
+
+def make_timetable(
+    settings: TrainSettings,
+    step_seconds: float,
+    batch_tokens: int,
+    samples_per_epoch: float,
+    validation_tokens: int,
+    done: int = 0,
+    n_steps: int | None = None,
+) -> Timetable:
+    """Lay out a run.
+
+    Args:
+        settings: without gaps.
+        step_seconds: time of one optimizer step.
+        batch_tokens: tokens in one step.
+        done: steps done already, by a run that is resumed.
+        n_steps: the length that a resumed run was made for.
+    """
+    # an evaluation is a forward pass: about a third of the work of training on a token
+    evaluation_seconds = max(1e-3, validation_tokens / (3 * batch_tokens / step_seconds))
+    seconds = parse_duration(settings.budget, "--budget") if settings.budget else None
+    if n_steps is None and seconds is None:
+        if settings.steps is not None:
+            n_steps = settings.steps
+        elif settings.epochs is not None:
+            n_steps = max(1, round(settings.epochs * samples_per_epoch / (settings.batch or 1)))
+        else:
+            n_steps = max(1, round(parse_count(settings.tokens or "1", "--tokens") / batch_tokens))
+    count = settings.evaluations
+    if count is None:
+        expected = seconds if seconds is not None else (n_steps or 1) * step_seconds
+        count = int(min(20, max(1, _EVALUATION_SHARE * expected / evaluation_seconds)))
+    if n_steps is None:
+        assert seconds is not None
+        n_steps = max(1, round((seconds - count * evaluation_seconds) / step_seconds))
+    evaluate_at = frozenset(math.ceil(n_steps * part / count) for part in range(1, count + 1))
+    to_come = sum(step > done for step in evaluate_at)
+    return Timetable(n_steps, evaluate_at, (n_steps - done) * step_seconds + to_come * evaluation_seconds)
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Bytes in one process, by part."""
+
+    weights: float
+    gradients: float
+    optimizer: float
+    copies: float
+    """Weights in bf16 while a step is computed, and the snapshot that a checkpoint is written from."""
+    activations: float
+    """What the rows computed at a time keep for the backward pass."""
+    logits: float
+    """The largest piece of the output layer."""
+
+    @property
+    def total(self) -> float:
+        return self.weights + self.gradients + self.optimizer + self.copies + self.activations + self.logits
+
+
+def memory(
+    n_parameters: int,
+    n_by_muon: int,
+    row_bytes: float,
+    micro_batch: int,
+    logits: float,
+    bf16: bool,
+    snapshot: bool,
+    shards: int = 1,
+) -> Memory:
+    """Float32 weights, gradients and optimizer state (Muon keeps one number a weight, AdamW two).
+
+    Args:
+        n_by_muon: weights that Muon moves.
+        row_bytes: what one row keeps for the backward pass.
+        shards: processes that hold the weights together.
+    """
+    optimizer = 4 * n_by_muon + 8 * (n_parameters - n_by_muon)
+    copies = (2 * n_parameters if bf16 else 0) + (4 * n_parameters + optimizer if snapshot else 0)
+    return Memory(4 * n_parameters / shards, 4 * n_parameters / shards, optimizer / shards, copies / shards,
+                  row_bytes * micro_batch, logits)  # fmt: skip
+
+
+def fitted_micro_batch(batch: int, row_bytes: float, fixed: float, available: int | None, row_tokens: int) -> int:
+    """Rows at a time: all of them, or half, a quarter ... until they fit into four fifths of the memory.
+
+    A CPU gains nothing by more than about 16k tokens at a time.
+    """
+    rows = batch
+    while rows > 1 and available is not None and fixed + rows * row_bytes > 0.8 * available:
+        rows = -(-rows // 2)
+    while rows > 1 and rows * row_tokens > 2**14:
+        rows = -(-rows // 2)
+    return rows
+
+
+def expected_bits_per_byte(n_parameters: float, train_bytes: float, unique_bytes: float | None) -> tuple[float, float]:
+    """The range in which the validation loss will probably end, for English prose.
+
+    bpb = 0.70 + 33 N^-0.3 + 64 D^-0.3 in the form of Hoffmann et al. (2022, eq. 10), N parameters, D bytes read;
+    repeated text counts D' = U + 15 U (1 - exp(-(D/U - 1) / 15)), U bytes of text (Muennighoff et al. 2023, eq. 5).
+    Fitted to runs of 0.6 to 6 million parameters (docs/experiments.md), from which it is off by up to an eighth; other
+    languages have other bytes.
+    """
+    effective = train_bytes
+    if unique_bytes and train_bytes > unique_bytes:
+        effective = unique_bytes * (1 + 15 * (1 - math.exp(-(train_bytes / unique_bytes - 1) / 15)))
+    middle = 0.70 + 33 * n_parameters**-0.3 + 64 * effective**-0.3
+    return 0.88 * middle, 1.12 * middle
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Everything that is known before the first step."""
+
+    model: str
+    """The shape in words."""
+    parameters: int
+    derived: list[Derived]
+    timetable: Timetable
+    tokens: int
+    epochs: float | None
+    step_seconds: float
+    flops: float
+    """Of the whole run."""
+    utilisation: float
+    """Part of the machine's matmul peak that a step reaches."""
+    peak: float
+    """FLOP/s of a large matrix product."""
+    memory: Memory
+    available: int | None
+    """Bytes free before the run."""
+    micro_batch: int
+    batch: int
+    context: int
+    bits_per_byte: tuple[float, float] | None
+    """Range of the loss to expect; None where nobody knows."""
+
+    @property
+    def disk(self) -> float:
+        """Bytes of the run folder: the last checkpoint, the best model, and one checkpoint while it is written."""
+        return 2 * (self.memory.weights + self.memory.optimizer) + self.memory.weights
+
+    def lines(self) -> list[tuple[str, str, str]]:
+        """(what, how much, how it comes about) for people."""
+        m = self.memory
+        per_second = self.batch * self.context / self.step_seconds
+        epochs = f"{self.epochs:.1f} epochs" if self.epochs else ""
+        rows = [
+            ("model", self.model, ""),
+            *((f"  {each.name}", each.value, each.formula) for each in self.derived),
+            ("parameters", f"{self.parameters:,}", ""),
+            ("batch", f"{self.batch} x {self.context} tokens", f"{self.micro_batch} sequences at a time"),
+            ("tokens", show_count(self.tokens), epochs),
+            ("steps", f"{self.timetable.n_steps:,}", f"{len(self.timetable.evaluate_at)} evaluations"),
+            ("compute", f"{self.flops:.2g} FLOP", "(6 weights + 12 layers x context x width) x tokens"),
+            ("speed", f"{per_second:,.0f} tokens/s, {self.utilisation:.0%} of the matmul peak", f"median of a few steps; peak {self.peak / 1e9:,.0f} GFLOP/s"),
+            ("time", show_duration(self.timetable.seconds), f"{self.step_seconds * 1e3:,.0f} ms a step, and evaluations"),
+            ("memory", show_bytes(m.total), f"of {show_bytes(self.available)} free" if self.available else ""),
+            ("  weights, gradients", show_bytes(m.weights + m.gradients), "4 bytes each"),
+            ("  optimizer", show_bytes(m.optimizer), "4 bytes a weight for Muon, 8 for AdamW"),
+            ("  copies", show_bytes(m.copies), "bf16 weights, snapshot for saving"),
+            ("  activations", show_bytes(m.activations), f"{show_bytes(m.activations / self.micro_batch)} a sequence, measured"),
+            ("  logits", show_bytes(m.logits), "one piece of the output layer"),
+            ("disk", show_bytes(self.disk), "last checkpoint, the one being written, best model"),
+        ]  # fmt: skip
+        if self.bits_per_byte is None:
+            return rows
+        low, high = self.bits_per_byte
+        formula = "0.70 + 33 N^-0.3 + 64 D^-0.3 +-12 %, N parameters, D bytes read"
+        return [*rows, ("loss to expect", f"{low:.2f} to {high:.2f} bits per byte", formula)]

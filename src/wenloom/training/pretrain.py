@@ -1,0 +1,86 @@
+"""Training from scratch on a prepared corpus, in the one training loop."""
+
+from pathlib import Path
+
+from wenloom.core.errors import InputError
+from wenloom.core.hardware import probe
+from wenloom.tokens.shards import Dataset
+from wenloom.training.loop import Restore, Result, Run, Show, check_output, fields_of
+from wenloom.training.material import CorpusMaterial, Material
+from wenloom.training.parallel import World, joined_processes
+from wenloom.training.settings import ModelSettings, TrainSettings
+from wenloom.training.setup import Corpus, Setup, set_up
+from wenloom.training.state import latest_checkpoint, read_run
+
+
+def pretrain(
+    data: Path,
+    out: Path,
+    model: ModelSettings | None = None,
+    training: TrainSettings | None = None,
+    show: Show | None = None,
+) -> Result:
+    """Train a model from scratch on a prepared corpus.
+
+    Under `torchrun` every process calls it alike; they share the work.
+
+    Args:
+        data: folder made by `tokens.prepare`.
+        out: run folder; new, empty, or left by a run that was stopped before its first checkpoint.
+        model, training: see their fields.
+        show: called at every evaluation; what it writes goes into the log and the report.
+
+    Raises:
+        InputError: the settings, the corpus or the output folder cannot be used.
+        NotFinite: too many steps in a row had a loss or gradient that is not finite.
+        Interrupted: stopped by the user; the run can be resumed.
+    """
+    check_output(out)
+    training = training or TrainSettings()
+    with joined_processes(probe(training.device).device) as world:
+        return _pretraining(Dataset.open(data), out, model or ModelSettings(), training, show, world).go()
+
+
+def resume(run: Path, show: Show | None = None) -> Result:
+    """Continue an interrupted run from its last checkpoint, to the same end, in as many processes as there are now.
+
+    Raises:
+        InputError: there is nothing to continue, or the corpus changed since.
+    """
+    tables = read_run(run)
+    checkpoint = latest_checkpoint(run)
+    if checkpoint is None:
+        raise InputError(f"{run}: has no checkpoint to continue from. Start again with another --out.")
+    dataset = Dataset.open(Path(tables["data"]["folder"]))
+    if dataset.key != tables["data"]["key"]:
+        raise InputError(
+            f"{dataset.folder}: is not the corpus this run was started on (it was prepared again since). "
+            "Prepare the old texts there, or start a new run."
+        )
+    # whatever this machine would choose, these stay: they decide the last bits of the result
+    environment = tables.get("environment", {})
+    fixed = {name: environment[name] for name in ("precision", "compile", "micro_batch") if name in environment}
+    model = ModelSettings(**fields_of(ModelSettings, tables["settings"]))
+    training = TrainSettings(**fields_of(TrainSettings, tables["settings"] | fixed))
+    with joined_processes(probe(training.device).device) as world:
+        return _pretraining(dataset, run, model, training, show, world, checkpoint).go()
+
+
+def _pretraining(
+    dataset: Dataset,
+    out: Path,
+    model: ModelSettings,
+    training: TrainSettings,
+    show: Show | None,
+    world: World,
+    checkpoint: Path | None = None,
+) -> Run:
+    corpus = Corpus.of(dataset)
+
+    def begin(restore: Restore) -> tuple[Setup, Material]:
+        setup = set_up(corpus, model, training, world, restore)
+        assert corpus.tokenizer is not None
+        corpus.tokenizer.model_max_length = setup.plan.context
+        return setup, CorpusMaterial(dataset, corpus.tokenizer, setup.plan.context)
+
+    return Run(begin, out, show, world, checkpoint)

@@ -1,0 +1,74 @@
+"""What a run says of itself: the lines before it starts, and the tables of run.toml."""
+
+import platform
+from typing import Any
+
+import torch
+
+from wenloom.core.quantities import show_bytes, show_duration
+from wenloom.core.version import __version__
+from wenloom.training.material import Material
+from wenloom.training.memorization import Overlap
+from wenloom.training.parallel import World
+from wenloom.training.setup import Setup
+from wenloom.training.state import Progress
+
+
+def announcement(setup: Setup, world: World) -> list[str]:
+    """The plan in a few lines, and what the run goes without."""
+    plan, timetable = setup.plan, setup.plan.timetable
+    epochs = f" ({plan.epochs:.1f} epochs)" if plan.epochs else ""
+    together = f"; {world.size} processes, {setup.strategy}" if world.size > 1 else ""
+    expected = ""
+    if plan.bits_per_byte is not None:
+        expected = f", {plan.bits_per_byte[0]:.2f} to {plan.bits_per_byte[1]:.2f} bits/byte expected"
+    lines = [
+        f"{plan.model}: {plan.parameters:,} parameters{together}.",
+        *(f"  {each.name} {each.value} = {each.formula}" for each in plan.derived),
+        f"{timetable.n_steps:,} steps of {plan.batch} x {plan.context} tokens, {plan.tokens:,} tokens{epochs}, "
+        f"{len(timetable.evaluate_at)} evaluations; about {show_duration(timetable.seconds)} ({plan.utilisation:.0%} of the "
+        f"matmul peak), {show_bytes(plan.memory.total)}{expected}.",
+    ]
+    if not setup.hardware.bf16 and setup.hardware.device == "cpu":
+        lines.append("Without bf16: this machine has no unit for it.")
+    return lines
+
+
+def tables(
+    material: Material,
+    setup: Setup,
+    progress: Progress,
+    best: dict[str, Any],
+    world: World,
+    overlap: Overlap | None,
+) -> dict[str, dict[str, Any]]:
+    """Settings without gaps and where they come from, corpus, model, environment and result.
+
+    Args:
+        best: the line of the best evaluation so far; empty before the first.
+        overlap: of the samples with the training text, once the run has ended.
+    """
+    return {
+        "settings": setup.settings,
+        "derived": {each.name.replace(" ", "_"): f"{each.value} = {each.formula}" for each in setup.plan.derived},
+        "data": material.table(),
+        "model": {
+            "family": setup.config.family, "parameters": setup.plan.parameters,
+            "vocab_size": setup.config.vocab_size, "tokenizer": material.tokenizer.kind,
+        },
+        "environment": {
+            "wenloom": __version__, "torch": torch.__version__, "python": platform.python_version(),
+            "device": setup.hardware.name, "threads": setup.hardware.threads, "processes": world.size,
+            "parallel": setup.strategy if world.size > 1 else "none",
+            "precision": "bf16" if setup.bf16 else "fp32", "compile": "on" if setup.compiled else "off",
+            "micro_batch": setup.learner.micro_batch, "matmul_peak_gflops": round(setup.plan.peak / 1e9),
+        },
+        "result": {
+            "steps": progress.step, "of_steps": progress.n_steps,
+            "tokens": progress.samples * setup.plan.context,
+            "training_seconds": round(progress.seconds, 1),
+            **({"best_step": best["step"]} | {f"validation_{name}": value for name, value in best["validation"].items()}
+               if best else {}),
+            **({"longest_overlap_with_training_text": material.tokenizer.decode(overlap.tokens)} if overlap else {}),
+        },
+    }  # fmt: skip

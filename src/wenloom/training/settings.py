@@ -1,0 +1,137 @@
+"""Everything a person can set about a training run; the text under a field is its help text."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from wenloom.core.errors import InputError
+from wenloom.core.quantities import parse_count, parse_duration
+from wenloom.model.presets import Architecture
+
+Compile = Literal["auto", "on", "off"]
+Parallel = Literal["auto", "ddp", "fsdp", "hsdp"]
+Schedule = Literal["linear", "cosine", "wsd"]
+OptimizerName = Literal["muon", "adamw"]
+
+
+@dataclass(frozen=True)
+class ModelSettings:
+    """The shape of a model trained from scratch; what is left open follows from --size or --budget."""
+
+    size: str | None = None
+    """Parameters inside the blocks, such as 1m, 10m or 124m; sets layers, width and heads."""
+    arch: Architecture = "qwen3"
+    """qwen3 (RMSNorm, rotary positions, SwiGLU, normalised queries and keys), llama (the same without the latter),
+    gpt2, gpt_neox."""
+    layers: int | None = None
+    """Number of blocks."""
+    width: int | None = None
+    """Width of the residual stream (d_model)."""
+    heads: int | None = None
+    """Attention heads; the width must be a multiple."""
+    kv_heads: int | None = None
+    """Key and value heads, fewer than heads for grouped queries; default: as many as heads."""
+    context: int | None = None
+    """Tokens the model sees at once."""
+    dropout: float | None = None
+    """Dropout rate; default: more the more often the text will be read, 0 for one to a few times."""
+
+    def __post_init__(self):
+        if self.size is not None:
+            parse_count(self.size, "--size")
+            given = [f"--{name}" for name in ("layers", "width") if getattr(self, name) is not None]
+            if given:
+                raise InputError(f"--size sets layers and width: leave out {' and '.join(given)}.")
+
+
+@dataclass(frozen=True)
+class TrainSettings:
+    """How a model is trained; what is left open follows from the model's size and the length of the run."""
+
+    budget: str | None = None
+    """Training time on this machine, such as 90s, 10min or 2h. Give one of --budget, --tokens, --epochs and --steps;
+    default: 20 tokens per parameter where --size is given, else 10min."""
+    tokens: str | None = None
+    """Tokens to train on, such as 500k or 1b."""
+    epochs: float | None = None
+    """Passes over the training text."""
+    steps: int | None = None
+    """Optimizer steps."""
+    batch: int | None = None
+    """Sequences per optimizer step, over all processes."""
+    micro_batch: int | None = None
+    """Sequences at a time in one process; default: as many as fit in memory. The result is the same."""
+    optimizer: OptimizerName = "muon"
+    """muon (matrices by Muon, the rest by AdamW) or adamw (everything)."""
+    learning_rate: float | None = None
+    """Peak learning rate."""
+    schedule: Schedule = "linear"
+    """linear or cosine (falling from warm-up to the end) or wsd (stable, then falling: can be prolonged)."""
+    warmup: float = 0.02
+    """Part of the steps over which the learning rate rises."""
+    decay: float = 0.3
+    """wsd: part of the steps over which the learning rate falls."""
+    final_learning_rate: float = 0.0
+    """Learning rate at the end, as a part of the peak."""
+    weight_decay: float = 0.1
+    """Decay of matrices per unit of learning rate."""
+    momentum: float = 0.95
+    """Muon's memory of gradients."""
+    beta1: float = 0.9
+    """AdamW's memory of gradients."""
+    beta2: float = 0.95
+    """AdamW's memory of squared gradients."""
+    clip: float = 1.0
+    """Largest gradient norm; 0 turns clipping off."""
+    document_mask: bool | None = None
+    """Let a token see its own document only; default: where documents are shorter than the context, on average."""
+    patience: int | None = None
+    """Stop after this many evaluations in a row without a better one; default: never. The best model is kept anyway."""
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    """auto takes bf16 where the hardware multiplies in it."""
+    compile: Compile = "auto"
+    """torch.compile: auto takes it where it repays itself within the run."""
+    recompute: bool = False
+    """Keep less for the backward pass and compute it again: less memory, a third more work."""
+    parallel: Parallel = "auto"
+    """Under torchrun: ddp (every process holds the model), fsdp (each holds a part), hsdp (parts within a machine,
+    copies between machines); auto is ddp where it fits."""
+    device: str = "auto"
+    """auto, cpu, cuda or mps."""
+    seed: int = 0
+    """Decides fresh weights, the order of samples and dropout."""
+    evaluations: int | None = None
+    """How often the whole validation text is scored; default: as often as costs 10 % of the time, up to 20."""
+    save_minutes: float = 5.0
+    """Minutes between checkpoints; there is always one before an evaluation, at the end and on Ctrl-C."""
+    max_skipped: int = 5
+    """Stop after this many steps in a row whose loss or gradient was not finite."""
+    tensorboard: bool = False
+    """Write TensorBoard events into the run folder as well (pip install tensorboard)."""
+    wandb: str | None = None
+    """Log to this Weights & Biases project as well (pip install wandb)."""
+
+    def __post_init__(self):
+        wrong = []
+        if self.budget is not None:
+            parse_duration(self.budget, "--budget")
+        if self.tokens is not None:
+            parse_count(self.tokens, "--tokens")
+        lengths = [name for name in ("budget", "tokens", "epochs", "steps") if getattr(self, name) is not None]
+        if len(lengths) > 1:
+            wrong.append(f"give only one of {', '.join('--' + name for name in lengths)}")
+        positive = ("epochs", "steps", "batch", "micro_batch", "learning_rate", "patience", "evaluations",
+                    "save_minutes", "max_skipped")  # fmt: skip
+        for name in positive:
+            if getattr(self, name) is not None and getattr(self, name) <= 0:
+                wrong.append(f"--{name.replace('_', '-')} must be above 0, got {getattr(self, name)}")
+        for name in ("warmup", "decay", "final_learning_rate"):
+            if not 0 <= getattr(self, name) <= 1:
+                wrong.append(f"--{name.replace('_', '-')} must be between 0 and 1, got {getattr(self, name)}")
+        for name in ("weight_decay", "clip"):
+            if getattr(self, name) < 0:
+                wrong.append(f"--{name.replace('_', '-')} must not be negative, got {getattr(self, name)}")
+        for name in ("momentum", "beta1", "beta2"):
+            if not 0 <= getattr(self, name) < 1:
+                wrong.append(f"--{name} must be at least 0 and below 1, got {getattr(self, name)}")
+        if wrong:
+            raise InputError("; ".join(wrong) + ".")

@@ -1,0 +1,243 @@
+"""The state of a run on disk: enough to continue as if nothing had happened.
+
+A run folder is the model folder (Hugging Face files at its top) and beside them:
+
+    run.toml            settings, data and result
+    metrics.jsonl       one line per logged step and per evaluation
+    report.html         the same for people
+    checkpoints/step-N  the last complete checkpoint: model files, optimizer.safetensors, state.json
+
+The model at the top is the best one so far (before the first evaluation: the last one).
+"""
+
+import json
+import re
+import shutil
+import tomllib
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from wenloom.checkpoint.adapter import load_adapter, write_adapter
+from wenloom.checkpoint.folder import is_adapter, load_model, write_model_files
+from wenloom.core.errors import CheckpointError, InputError
+from wenloom.core.files import folder_aside, publish, write_atomically
+from wenloom.model.build import Model, build
+from wenloom.model.lora import adapt, adapted_layers
+from wenloom.tokens.tokenizer import TextTokenizer
+from wenloom.training.parallel import World, like, whole
+
+RUN, METRICS, REPORT, STATE, OPTIMIZER = (
+    "run.toml",
+    "metrics.jsonl",
+    "report.html",
+    "state.json",
+    "optimizer.safetensors",
+)
+_STEP = re.compile(r"step-(\d+)")
+
+
+@dataclass
+class Progress:
+    """Where a run stands."""
+
+    n_steps: int
+    """Steps the schedule was made for."""
+    step: int = 0
+    """Optimizer steps done, skipped ones included."""
+    samples: int = 0
+    """Samples read: the position in the data (`tokens.batches`)."""
+    seconds: float = 0.0
+    """Time spent training, evaluation and saving not counted."""
+    skipped: int = 0
+    """Steps in a row, up to now, whose loss or gradient was not finite."""
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """A copy of everything that steps change, whole and on the CPU; training goes on while it is written."""
+
+    model: Model
+    optimizer: dict[str, Tensor]
+    progress: Progress
+
+
+def take_snapshot(
+    model: Model, optimizers: list[torch.optim.Optimizer], progress: Progress, world: World
+) -> Snapshot | None:
+    """Copy the state. All processes must ask; the main one gets it."""
+    weights, tensors = {}, {}
+    has_adapter = any(adapted_layers(model))
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad or not has_adapter:  # an adapter knows its model by name
+            weights[name] = _copied(parameter.detach(), world)
+    names: dict[Tensor, str] = {parameter: name for name, parameter in model.named_parameters()}
+    for optimizer in optimizers:
+        for parameter, values in optimizer.state.items():
+            for key, value in values.items():
+                tensors[f"{key}/{names[parameter]}"] = _copied(value, world)
+    if not world.is_main:
+        return None
+    copy = _like(model)
+    copy.load_state_dict(weights, assign=True, strict=not has_adapter)
+    return Snapshot(copy.eval(), tensors, replace(progress))
+
+
+def _like(model: Model) -> Model:
+    """A model of the same shape, with the same adapter, without weights."""
+    with torch.device("meta"):
+        copy = build(model.config)
+        layers = dict(adapted_layers(model))
+        if layers:
+            adapt(copy, next(iter(layers.values())).config)
+    return copy
+
+
+def _without(model: Model) -> Model:
+    """The same without its adapter."""
+    for name, layer in list(adapted_layers(model)):
+        model.set_submodule(name, layer.linear)
+    return model
+
+
+def _copied(tensor: Tensor, world: World) -> Tensor:
+    full = whole(tensor)
+    return full.to("cpu", copy=True).contiguous() if world.is_main else torch.empty(0)
+
+
+def write_checkpoint(run: Path, snapshot: Snapshot, tokenizer: TextTokenizer, base: str | None = None) -> Path:
+    """Write a checkpoint aside, make it the newest, drop the older ones.
+
+    Args:
+        base: the model that an adapter belongs to; of a model with an adapter only that is written.
+
+    Raises:
+        WenloomError: the disk refused; the previous checkpoint is untouched.
+    """
+    path = run / "checkpoints" / f"step-{snapshot.progress.step:08}"
+    with folder_aside(path) as folder:
+        if base is not None and any(adapted_layers(snapshot.model)):
+            write_adapter(snapshot.model, folder, base)
+        else:
+            write_model_files(snapshot.model, folder)
+        tokenizer.save_pretrained(folder)
+        try:
+            save_file(snapshot.optimizer, folder / OPTIMIZER)
+        except SafetensorError as error:  # what the disk refused comes back under this name
+            raise OSError(0, str(error)) from error
+        (folder / STATE).write_text(json.dumps(asdict(snapshot.progress)) + "\n", encoding="utf-8")
+    for older in path.parent.iterdir():
+        if older != path:
+            shutil.rmtree(older)
+    return path
+
+
+def publish_model(run: Path, checkpoint: Path) -> None:
+    """Make a checkpoint's model the model of the run folder; it stays when the checkpoint goes."""
+    for file in sorted(checkpoint.iterdir()):
+        if file.name not in (OPTIMIZER, STATE):
+            publish(file, run)
+
+
+class Saver:
+    """Writes checkpoints in a thread of its own, one after the other."""
+
+    def __init__(self, run: Path, tokenizer: TextTokenizer, base: str | None = None):
+        self._run, self._tokenizer, self._base = run, tokenizer, base
+        self._writer = ThreadPoolExecutor(1, thread_name_prefix="save")
+        self._writing: Future[Path] | None = None
+
+    def save(self, snapshot: Snapshot) -> None:
+        """Begin to write; waits for the checkpoint before it.
+
+        Raises:
+            WenloomError: the disk refused the one before.
+        """
+        self.wait()
+        self._writing = self._writer.submit(write_checkpoint, self._run, snapshot, self._tokenizer, self._base)
+
+    def wait(self) -> None:
+        """Until everything is on the disk.
+
+        Raises:
+            WenloomError: the disk refused.
+        """
+        if self._writing is not None:
+            writing, self._writing = self._writing, None
+            writing.result()
+
+    def close(self) -> None:
+        """End the thread."""
+        self._writer.shutdown(wait=True)
+
+
+def latest_checkpoint(run: Path) -> Path | None:
+    """The newest complete checkpoint of a run."""
+    found = sorted(path for path in (run / "checkpoints").glob("step-*") if _STEP.fullmatch(path.name))
+    return found[-1] if found else None
+
+
+def load_checkpoint(path: Path, model: Model, optimizers: list[torch.optim.Optimizer]) -> Progress:
+    """Put a checkpoint's weights and optimizer state into place, in every process its part.
+
+    Raises:
+        CheckpointError: it is damaged or belongs to another model.
+    """
+    device = next(model.parameters()).device
+    has_adapter = any(adapted_layers(model))
+    parameters = {name: each for name, each in model.named_parameters() if each.requires_grad or not has_adapter}
+    try:
+        stored = (load_adapter(_without(_like(model)), path) if is_adapter(path) else load_model(path)).state_dict()
+        tensors = load_file(path / OPTIMIZER)
+        progress = Progress(**json.loads((path / STATE).read_text(encoding="utf-8")))
+        with torch.no_grad():
+            for name, parameter in parameters.items():
+                parameter.copy_(like(stored[name].to(device), parameter))
+        for full_name, tensor in tensors.items():
+            key, _, name = full_name.partition("/")
+            parameter = parameters[name]
+            optimizer = next(each for each in optimizers if any(
+                parameter is held for group in each.param_groups for held in group["params"]))  # fmt: skip
+            is_clock = key == "step"
+            value = tensor if is_clock and device.type == "cpu" else tensor.to(device)
+            optimizer.state[parameter][key] = value if is_clock else like(value, parameter)
+    except (SafetensorError, OSError, RuntimeError, ValueError, TypeError, KeyError, StopIteration) as error:
+        raise CheckpointError(f"{path}: cannot be resumed from ({error}).") from None
+    return progress
+
+
+def write_run(run: Path, tables: dict[str, dict[str, Any]]) -> None:
+    """Write run.toml: tables of plain values, None left out."""
+    parts = []
+    for title, table in tables.items():
+        lines = [
+            f"{name} = {json.dumps(value, ensure_ascii=False)}" for name, value in table.items() if value is not None
+        ]
+        parts.append("\n".join([f"[{title}]", *lines]))
+    write_atomically(run / RUN, "\n\n".join(parts) + "\n")
+
+
+def read_run(run: Path) -> dict[str, dict[str, Any]]:
+    """Read run.toml.
+
+    Raises:
+        InputError: the folder holds no run.
+    """
+    path = run / RUN
+    if not path.exists():
+        raise InputError(f"{run}: holds no training run (it has no {RUN}).")
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: not valid TOML ({error}).") from None
+
+
+def task_of(folder: Path) -> str | None:
+    """What a model was made for, where its folder says so."""
+    return read_run(folder)["settings"].get("task") if (folder / RUN).exists() else None

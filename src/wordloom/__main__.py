@@ -1,5 +1,0 @@
-"""`python -m wordloom`."""
-
-from wordloom.cli.app import main
-
-main()
