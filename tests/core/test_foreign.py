@@ -19,9 +19,9 @@ class Panic(BaseException):
     [KeyError("x"), MemoryError(), RecursionError(), Exception("odd"), Panic("at src/lib.rs"), OSError(5, "Bad")],
 )
 def test_any_exception_names_the_file(error: BaseException):
-    with pytest.raises(CheckpointError, match=r"^/some/file: is no tokenizer \(.+\)\.$"):
-        with reading("/some/file", CheckpointError, "is no tokenizer"):
-            raise error
+    sentence = pytest.raises(CheckpointError, match=r"^/some/file: is no tokenizer \(.+\)\.$")
+    with sentence, reading("/some/file", CheckpointError, "is no tokenizer"):
+        raise error
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt(), SystemExit(3), InputError("written for the user")])
