@@ -755,6 +755,16 @@ static void embed(const Model *m, int token, int position, float *x) {
     }
 }
 
+/* Where each thread's share of the heads of n texts begins, so that all read as many keys; begins has threads + 1 places. */
+static void share_heads(const int32_t *positions, int n, int G, int threads, int *begins) {
+    long keys = 0, read = 0;
+    for (int i = 0; i < n; i++) keys += positions[i] + 1;
+    for (int thread = 0, at = 0; thread <= threads; thread++) {
+        for (; read < keys * G * thread / threads; at++) read += positions[at / G] + 1;
+        begins[thread] = at;
+    }
+}
+
 /* Returns 0, or 1 where memory is missing. cos_ and sin_ (positions, d_rotary) are those of all positions; hidden
    (n, d_model) is what the last norm gives; logits (n_logits, rows of the head) are those of the tokens logit_rows. */
 int step(const Model *m, int n, const int32_t *tokens, const int32_t *slots, const int32_t *positions, const float *cos_,
@@ -774,21 +784,17 @@ int step(const Model *m, int n, const int32_t *tokens, const int32_t *slots, con
     float *gates = inner + (long)n * m->d_mlp, *aside = gates + (long)n * m->d_mlp, *x = aside + (long)n * D;
     Team team = {.shares = (Share *)(memory + shared_bytes + threads * private_bytes)};
     memset(team.shares, 0, threads * sizeof(Share));
-    int heads[threads + 1]; /* of all texts, one after the other: which are whose, so that all read as many keys */
-    long keys = 0, read = 0;
-    for (int i = 0; i < n; i++) keys += positions[i] + 1;
-    for (int thread = 0, at = 0; thread <= threads; thread++) {
-        for (; read < keys * G * thread / threads; at++) read += positions[at / G] + 1;
-        heads[thread] = at;
-    }
+    int heads[threads + 1]; /* of all texts, one after the other: which are whose */
 #pragma omp parallel num_threads(threads)
     {
+        /* OpenMP may start fewer threads than were asked for, never more: work is shared among those that are here. */
         int me = omp_get_thread_num(), all = omp_get_num_threads(), phase = 0, begin, end;
         char *mine = memory + shared_bytes + me * private_bytes;
         Scratch s = {(float *)mine, mine + (size_t)n * most * 4, NULL, NULL};
         s.rows = s.inputs + inputs_bytes;
         s.scores = (float *)(s.rows + rows_bytes);
 #define DONE (wait_for_all(&team, all), atomic_store(&team.shares[me].taken[(phase + 4) & 7], 0), phase++)
+        if (me == 0) share_heads(positions, n, G, all, heads);
         for (int i = me; i < n; i += all) embed(m, tokens[i], positions[i], x + (long)i * D);
         DONE;
         for (int index = 0; index < m->n_layers; index++) {
