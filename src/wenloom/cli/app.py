@@ -70,11 +70,21 @@ def build_app(arguments: list[str]) -> App:
         app.command(group)
     for path, summary in _COMMANDS.items():
         *group, name = path.split()
-        module = {"import": "import_"}.get(path.split()[0], path.split()[0].replace("-", "_"))
+        module, function = module_of(path)
         called = arguments[: len(group) + 1] == path.split()
         parent = groups[group[0]] if group else app
-        parent.command(f"wenloom.cli.{module}:{name.replace('-', '_')}", name=name, help=None if called else summary)
+        parent.command(f"{module}:{function}", name=name, help=None if called else summary)
     return app
+
+
+def module_of(command: str) -> tuple[str, str]:
+    """Where a command is written: module and function.
+
+    >>> module_of("import llama2c")
+    ('wenloom.cli.import_', 'llama2c')
+    """
+    words = command.replace("-", "_").split()
+    return f"wenloom.cli.{'import_' if words[0] == 'import' else words[0]}", words[-1]
 
 
 def main() -> NoReturn:

@@ -15,6 +15,8 @@ def doctor(*, json: Json = False) -> None:
 
     Compares this machine's arithmetic with float64, the compiled decoding step with PyTorch, cached with uncached
     generation, and the metrics with known values. Takes some seconds. Exit code 2 if something is wrong.
+
+        wenloom doctor
     """
     from wenloom.evaluation.doctor import Finding, examine
 

@@ -35,7 +35,7 @@ def pretrain(
     The run folder is the model: a Hugging Face folder with its tokenizer, beside the settings (run.toml), the
     curves (report.html, metrics.jsonl) and the last checkpoint. Ctrl-C saves and says how to go on.
 
-        wenloom pretrain data/mine --out runs/mine --minutes 30
+        wenloom pretrain data/mine --out runs/mine --budget 30min
         wenloom pretrain data/mine --out runs/wide --width 512 --layers 8 --heads 8 --epochs 2
         wenloom pretrain --resume runs/mine
         wenloom pretrain data/mine --out runs/again --config runs/mine/run.toml   # flags win over the file

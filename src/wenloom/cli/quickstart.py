@@ -24,6 +24,9 @@ def quickstart(*, out: Path = Path("runs/quickstart"), steps: int = 2000, json: 
     Everything is in the package: no download, no GPU. A second call shows what is there; a call after an
     interruption goes on.
 
+        wenloom quickstart
+        wenloom quickstart --steps 500 --out runs/short
+
     Parameters
     ----------
     out
