@@ -6,6 +6,10 @@ JSON, `MemoryError` of a length that lies, a bare `Exception`, or a panic of Rus
 """
 
 import json
+import os
+import re
+import stat
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -47,17 +51,72 @@ def _reason(error: BaseException) -> str:
     return printable(str(error), 300).rstrip(".") or type(error).__name__
 
 
+_KINDS = ((stat.S_ISDIR, "a folder"), (stat.S_ISFIFO, "a pipe"), (stat.S_ISSOCK, "a socket"),
+          (stat.S_ISCHR, "a device"), (stat.S_ISBLK, "a device"))  # fmt: skip
+
+
+def regular_file(path: Path, kind: type[WenloomError] = InputError) -> os.stat_result:
+    """The measures of a file; what is none might never end, or wait for ever.
+
+    Raises:
+        kind: it is absent, cannot be looked at, or is a folder, pipe, socket or device.
+    """
+    with reading(path, kind):
+        try:
+            found = os.stat(path)
+        except (FileNotFoundError, NotADirectoryError):
+            gone = "is a link to nothing" if os.path.islink(path) else "no such file"  # noqa: PTH114
+            raise kind(f"{path}: {gone}.") from None
+    if not stat.S_ISREG(found.st_mode):
+        what = next((name for is_kind, name in _KINDS if is_kind(found.st_mode)), "no file")
+        raise kind(f"{path}: is {what}, not a file.")
+    return found
+
+
+_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
+
+
+def parsed_json(text: str) -> Any:
+    """A JSON value of a stranger.
+
+    Raises:
+        ValueError: it is no JSON, has a name twice in one object, a number too long or half a surrogate pair, which
+            is no character; the message says which.
+    """
+    try:
+        value = json.loads(text, object_pairs_hook=_object)
+    except json.JSONDecodeError as error:
+        raise ValueError(f"not valid JSON ({error.msg} at column {error.colno})") from None
+    except RecursionError:
+        raise ValueError("not valid JSON (nested too deeply)") from None
+    except ValueError as error:
+        reason = "a number of too many digits" if "digits" in str(error) else str(error)
+        raise ValueError(f"not valid JSON ({reason})") from None
+    if _SURROGATE.search(text):
+        try:
+            json.dumps(value, ensure_ascii=False).encode()
+        except UnicodeEncodeError:
+            raise ValueError("holds half of a surrogate pair (\\ud800 to \\udfff), which is no character") from None
+    return value
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    made = dict(pairs)
+    if len(made) < len(pairs):
+        twice = Counter(name for name, _ in pairs).most_common(1)[0][0]
+        raise ValueError(f"the name {json.dumps(twice)[:80]} stands twice in an object")
+    return made
+
+
 def read_json(path: Path, kind: type[WenloomError] = InputError) -> Any:
     """The content of a JSON file.
 
     Raises:
         kind: it is absent, too large, no UTF-8 or no JSON; the message names the line.
     """
+    if (size := regular_file(path, kind).st_size) > JSON_BYTES:
+        raise kind(f"{path}: {size:,} bytes of JSON; more than {JSON_BYTES:,} are not read.")
     with reading(path, kind):
-        if path.is_file() and path.stat().st_size > JSON_BYTES:
-            raise kind(f"{path}: {path.stat().st_size:,} bytes of JSON; more than {JSON_BYTES:,} are not read.")
-        if path.exists() and not path.is_file():
-            raise kind(f"{path}: is no file.")
         return json.loads(path.read_text(encoding="utf-8-sig"))
 
 

@@ -18,6 +18,7 @@ from wenloom.evaluation.rouge import ROUGE, Cut, RougeOptions, rouge_n, variant
 from wenloom.evaluation.signature import Signature
 from wenloom.evaluation.significance import Interval, interval
 from wenloom.evaluation.words import UNSPACED, looks_unspaced, words_of
+from wenloom.text.clean import composed
 
 SACREBLEU = ("bleu", "chrf", "ter")
 LOWER_IS_BETTER = {"ter", "wer", "cer"}
@@ -224,7 +225,7 @@ def normalized_answer(text: str) -> str:
     >>> normalized_answer("The  Eiffel Tower!")
     'eiffel tower'
     """
-    text = unicodedata.normalize("NFKC", text).lower()
+    text = composed(text, "NFKC").lower()
     text = "".join(each for each in text if each not in string.punctuation and unicodedata.category(each)[0] != "P")
     return " ".join(re.sub(r"\b(a|an|the)\b", " ", text).split())
 

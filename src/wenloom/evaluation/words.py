@@ -1,10 +1,10 @@
 """Texts cut into words, in any language: what ROUGE and the measures of variety count."""
 
 import re
-import unicodedata
 from collections.abc import Sequence
 
 from wenloom.evaluation.stem import stem
+from wenloom.text.clean import composed
 
 CJK = re.compile(
     r"[\u2e80-\u2fdf\u3005-\u3007\u3021-\u3029\u3040-\u30ff\u31f0-\u31ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\uff66-\uff9f"
@@ -34,7 +34,7 @@ def words_of(text: str, stemming: bool = True, latin_only: bool = False) -> list
     >>> words_of("今天ok")
     ['今', '天', 'ok']
     """
-    text = unicodedata.normalize("NFC", text).lower()
+    text = composed(text).lower()
     if latin_only:
         found = re.findall(r"[a-z0-9]+", text)
     else:

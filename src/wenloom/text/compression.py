@@ -1,4 +1,4 @@
-"""Compressed files: gz and zst."""
+"""Files as bytes, those that end in gz or zst unpacked; a little at a time, however much they unpack to."""
 
 import gzip
 import io
@@ -7,9 +7,14 @@ from pathlib import Path
 from typing import IO, Any
 
 from wenloom.core.errors import InputError
+from wenloom.core.foreign import regular_file
 
 COMPRESSIONS = (".gz", ".zst")
 """Endings that are taken off to see what is inside."""
+_ZSTD_INPUT = 1024
+"""Bytes unpacked at once: a block of 4 bytes may stand for 128 KiB, so that these are 32 MiB at most."""
+_ZSTD_WINDOW = 2**27
+"""Bytes that a frame may ask to look back over, as much as the zstd program allows unless told otherwise."""
 
 
 def damaged_archive() -> tuple[type[Exception], ...]:
@@ -22,14 +27,30 @@ def damaged_archive() -> tuple[type[Exception], ...]:
         return EOFError, gzip.BadGzipFile, zlib.error
 
 
+class _AsLongAsItWas(io.FileIO):
+    """A file's first `size` bytes: one that grows while it is read would not come to an end."""
+
+    def __init__(self, file: Path, size: int):
+        super().__init__(file, "rb")
+        self._left = size
+
+    def readinto(self, buffer: Any) -> int:
+        count = super().readinto(memoryview(buffer)[: max(0, self._left)]) or 0
+        self._left -= count
+        return count
+
+    def seekable(self) -> bool:
+        return False
+
+
 class _Zstd(io.RawIOBase):
     """Bytes of a zstd file, frame after frame.
 
     The library's own reader ends silently where a file is cut short; this one says so.
     """
 
-    def __init__(self, file: Path):
-        self._file, self._frame, self._ready = file.open("rb"), None, b""
+    def __init__(self, file: IO[bytes]):
+        self._file, self._frame, self._ready = file, None, memoryview(b"")
 
     def readable(self) -> bool:
         return True
@@ -38,17 +59,19 @@ class _Zstd(io.RawIOBase):
         from zstandard import ZstdDecompressor
 
         while not self._ready:
-            data = self._file.read(1 << 16)
+            data = self._file.read(_ZSTD_INPUT)
             if not data:
                 if self._frame is not None:
                     raise EOFError("the last frame is not complete")
                 return 0
+            parts: list[bytes] = []
             while data:
-                self._frame = self._frame or ZstdDecompressor().decompressobj()
-                self._ready += self._frame.decompress(data)
+                self._frame = self._frame or ZstdDecompressor(max_window_size=_ZSTD_WINDOW).decompressobj()
+                parts.append(self._frame.decompress(data))
                 data = self._frame.unused_data if self._frame.eof else b""
                 if self._frame.eof:
                     self._frame = None
+            self._ready = memoryview(b"".join(parts))
         count = min(len(buffer), len(self._ready))
         buffer[:count], self._ready = self._ready[:count], self._ready[count:]
         return count
@@ -58,18 +81,32 @@ class _Zstd(io.RawIOBase):
         super().close()
 
 
+class _Gzip(gzip.GzipFile):
+    """Closes the file below it too."""
+
+    def close(self) -> None:
+        below = self.fileobj
+        super().close()
+        if below is not None:
+            below.close()
+
+
 def open_decompressed(file: Path) -> IO[bytes]:
-    """Open a file for reading, decompressed according to its ending.
+    """Open a file for reading, decompressed according to its ending, as far as it reaches now.
 
     Raises:
-        InputError: a .zst file, and the package that reads it is not installed.
+        InputError: it is no file (but a folder, pipe or device), or a .zst file and the package that reads it is not
+            installed.
+        OSError: it may not be read.
     """
-    if file.suffix.lower() == ".gz":
-        return gzip.open(file, "rb")  # pyright: ignore[reportReturnType]
-    if file.suffix.lower() == ".zst":
+    size = regular_file(file).st_size
+    ending = file.suffix.lower()
+    if ending == ".zst":
         try:
             import zstandard  # noqa: F401
         except ImportError:
             raise InputError(f"{file}: reading .zst needs one more package: pip install 'wenloom[data]'.") from None
-        return io.BufferedReader(_Zstd(file))  # pyright: ignore[reportReturnType]
-    return file.open("rb")
+    stream = io.BufferedReader(_AsLongAsItWas(file, size), 1 << 16)
+    if ending == ".gz":
+        return _Gzip(fileobj=stream)  # pyright: ignore[reportReturnType]
+    return io.BufferedReader(_Zstd(stream), 1 << 16) if ending == ".zst" else stream  # pyright: ignore

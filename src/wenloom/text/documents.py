@@ -1,19 +1,25 @@
-"""Documents, and readers of txt, md, html, csv and jsonl, also compressed (gz, zst)."""
+"""Documents, and readers of txt, md, html, csv and jsonl, also compressed (gz, zst).
 
-import codecs
+Every reader takes a file bit by bit: what it keeps in memory is one document, whose length is bounded.
+"""
+
 import csv
 import glob
 import io
-import json
+import os
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from wenloom.core.errors import InputError
-from wenloom.text.compression import COMPRESSIONS, damaged_archive, open_decompressed
+from wenloom.core.foreign import reading, regular_file
+from wenloom.text.compression import COMPRESSIONS, damaged_archive
+from wenloom.text.encoding import check_encoding, decoded, encoding_of, pieces_of
 from wenloom.text.html import visible_text
+from wenloom.text.lines import ROW_BYTES, Line, json_lines
+from wenloom.text.refusals import Refusals
 from wenloom.text.spoken import spoken_sentences
 
 
@@ -44,6 +50,27 @@ class ReadOptions:
     """Replace bytes that are wrong in the encoding by U+FFFD instead of refusing the file."""
     spoken: bool = False
     """A document for each sentence, in bare words, as speech recognisers write: for `wenloom rescore`."""
+    skip_bad: bool = False
+    """Leave out rows and files that cannot be used, named and counted, instead of stopping at the first."""
+    max_document_mb: int | None = None
+    """Most megabytes (2^20 bytes) of one document; default: 256 in txt and md, 16 of a row or page."""
+
+    def __post_init__(self):
+        if self.separator == "":
+            raise InputError("--separator '': is empty; name the text that stands between documents.")
+        if not self.text_field or not all(self.text_field):
+            raise InputError("--text-field '': is empty; name the field that holds the text.")
+        if self.max_document_mb is not None and not 1 <= self.max_document_mb <= 2**20:
+            raise InputError(f"--max-document-mb {self.max_document_mb}: must be between 1 and 1,048,576.")
+        check_encoding(self.encoding)
+
+    def most(self, default: int) -> int:
+        """Bytes that a document may have."""
+        return default if self.max_document_mb is None else self.max_document_mb * 2**20
+
+
+_TEXT_BYTES = 256 * 2**20
+"""Of a txt or md file that is one document; enwik8 has 100 million bytes."""
 
 
 _NOTES = re.compile(r"(readme|licen[cs]e|copying|notice|source|citation|changelog|datacard)\b", re.IGNORECASE)
@@ -53,34 +80,26 @@ def find_files(paths: list[str]) -> list[Path]:
     """Files named by paths, folders and globs, sorted.
 
     Of a folder, all files of known kinds below it are taken, but not hidden ones nor notes about the data
-    (README, LICENSE, SOURCE and the like); name such a file itself to read it.
+    (README, LICENSE, SOURCE and the like); name such a file itself to read it. Links to folders, pipes and
+    devices in it are passed over.
 
     Raises:
-        InputError: a path does not exist or a glob or folder holds no readable file.
+        InputError: a path does not exist, is no file or cannot be looked into, or a glob or folder holds no
+            readable file.
     """
     found: dict[Path, None] = {}
     for name in paths:
-        path = Path(name).expanduser()
-        if path.is_dir():
-            files = [
-                file
-                for file in sorted(path.rglob("*"))
-                if file.is_file() and not any(part.startswith(".") for part in file.relative_to(path).parts)
-            ]
-            readable = [file for file in files if _kind(file) in _READERS and not _NOTES.match(file.name)]
-            if not readable:
-                what = f"{len(files)} file(s), none to read" if files else "no files"
-                raise InputError(
-                    f"{path}: holds {what}. Known kinds: {', '.join(sorted(_READERS))}, also .gz and .zst."
-                )
-        elif glob.has_magic(name) and not path.exists():
-            readable = sorted(Path(match) for match in glob.glob(str(path), recursive=True) if Path(match).is_file())
-            if not readable:
-                raise InputError(f"{name}: no file matches this pattern.")
-        elif not path.exists():
-            raise InputError(f"{path}: no such file or folder.")
-        else:
-            readable = [path]
+        with reading(name):
+            path = Path(name).expanduser()
+            if path.is_dir():
+                readable = _files_below(path)
+            elif glob.has_magic(name) and not path.exists():
+                readable = sorted(Path(match) for match in glob.glob(str(path), recursive=True) if Path(match).is_file())
+                if not readable:
+                    raise InputError(f"{name}: no file matches this pattern.")
+            else:
+                regular_file(path)
+                readable = [path]
         found |= dict.fromkeys(readable)
     for file in found:
         if _kind(file) not in _READERS:
@@ -91,32 +110,79 @@ def find_files(paths: list[str]) -> list[Path]:
     return list(found)
 
 
+def _files_below(folder: Path) -> list[Path]:
+    readable, n_files = [], 0
+
+    def refuse(error: OSError) -> None:
+        raise InputError(f"{error.filename}: cannot be looked into ({(error.strerror or str(error)).lower()}).")
+
+    for root, folders, names in os.walk(folder, onerror=refuse):
+        folders[:] = [each for each in folders if not each.startswith(".")]
+        for name in names:
+            file = Path(root, name)
+            if name.startswith(".") or not file.is_file():
+                continue
+            n_files += 1
+            if _kind(file) in _READERS and not _NOTES.match(name):
+                readable.append(file)
+    if not readable:
+        what = f"{n_files} file(s), none to read" if n_files else "no files"
+        raise InputError(f"{folder}: holds {what}. Known kinds: {', '.join(sorted(_READERS))}, also .gz and .zst.")
+    return sorted(readable)
+
+
 def read_documents(
-    files: list[Path], options: ReadOptions | None = None, on_bytes: Callable[[int], None] = lambda n: None
+    files: list[Path],
+    options: ReadOptions | None = None,
+    on_bytes: Callable[[int], None] = lambda n: None,
+    refusals: Refusals | None = None,
 ) -> Iterator[Document]:
-    """Read files one after the other; rows of jsonl and csv are streamed.
+    """Read files one after the other, each as a stream.
 
     Args:
         files: see `find_files`.
         options: see `ReadOptions`.
         on_bytes: told the size of every file once it is read, for a progress bar.
+        refusals: told what was left out (`ReadOptions.skip_bad`).
 
     Raises:
-        InputError: a file that is empty, binary, wrongly encoded, damaged or without the text field; the
-            message names the file, the byte or line, and the mend.
+        InputError: a file that is empty, binary, wrongly encoded, damaged, changed while it was read or without the
+            text field, or a document too long; the message names the file, the byte or line, and the mend.
     """
     options = options or ReadOptions()
+    refusals = refusals or Refusals(strict=not options.skip_bad)
     for file in files:
         try:
-            if file.stat().st_size == 0:
-                raise InputError(f"{file}: is empty.")
-            documents = _READERS[_kind(file)](file, options)
-            yield from _sentences(documents) if options.spoken else documents
+            yield from _read(_Source(file, options, refusals))
+        except InputError as error:
+            if refusals.strict:
+                raise
+            refusals.refuse(file, 0, str(error).removeprefix(f"{file}: "))
+        on_bytes(file.stat().st_size if file.exists() else 0)
+
+
+class _Source(NamedTuple):
+    """A file, how it is read, and who is told what is left out."""
+
+    file: Path
+    options: ReadOptions
+    refusals: Refusals
+
+
+def _read(source: _Source) -> Iterator[Document]:
+    file = source.file
+    before = regular_file(file)
+    if before.st_size == 0:
+        raise InputError(f"{file}: is empty.")
+    documents = _READERS[_kind(file)](source)
+    with reading(file):
+        try:
+            yield from _sentences(documents) if source.options.spoken else documents
         except damaged_archive() as error:
             raise InputError(f"{file}: the compressed file is damaged or cut short ({error}).") from None
-        except OSError as error:
-            raise InputError(f"{file}: cannot be read ({error.strerror or error}).") from None
-        on_bytes(file.stat().st_size)
+    after = regular_file(file)
+    if (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
+        raise InputError(f"{file}: was changed while it was read; read it when nothing writes to it.")
 
 
 def _sentences(documents: Iterator[Document]) -> Iterator[Document]:
@@ -127,132 +193,155 @@ def _sentences(documents: Iterator[Document]) -> Iterator[Document]:
 
 def _kind(file: Path) -> str:
     """The ending that says what is inside, compression endings taken off: `a.jsonl.gz` is `.jsonl`."""
-    suffixes = [suffix.lower() for suffix in file.suffixes]
-    while suffixes and suffixes[-1] in COMPRESSIONS:
+    suffixes = [suffix.lower() for suffix in file.suffixes[-2:]]
+    if suffixes and suffixes[-1] in COMPRESSIONS:
         suffixes.pop()
     return suffixes[-1] if suffixes else ""
 
 
-_MARKS = ((codecs.BOM_UTF8, "utf-8"), (codecs.BOM_UTF32_LE, "utf-32"), (codecs.BOM_UTF32_BE, "utf-32"),
-          (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"))  # fmt: skip
+def _whole(source: _Source, most: int) -> str:
+    """
+    Raises:
+        InputError: more bytes than `most`.
+    """
+    parts, n_bytes = [], 0
+    for text, size in pieces_of(source.file, source.options.encoding, source.options.repair):
+        parts.append(text)
+        n_bytes += size
+        if n_bytes > most:
+            raise InputError(
+                f"{source.file}: is one document of more than {most:,} bytes; part it, with --separator where documents "
+                "are joined in it, or allow more with --max-document-mb."
+            )
+    return "".join(parts)
 
 
-def _encoding_of(head: bytes, file: Path, options: ReadOptions) -> str:
-    for mark, encoding in _MARKS:
-        if head.startswith(mark):
-            return "utf-8-sig" if encoding == "utf-8" else encoding
-    wide = options.encoding.lower().replace("_", "-").startswith(("utf-16", "utf-32"))
-    if b"\0" in head and not wide:
-        raise InputError(f"{file}: is binary, not text (a zero byte at offset {head.index(0)}).")
-    if options.encoding != "auto":
-        return options.encoding
-    try:
-        codecs.getincrementaldecoder("utf-8")().decode(head)
-        return "utf-8"
-    except UnicodeDecodeError:
-        guess = _guess(head)
-        if guess is None:
-            raise InputError(f"{file}: its encoding cannot be guessed. Name it with --encoding.") from None
-        return guess
-
-
-def _guess(data: bytes) -> str | None:
-    from charset_normalizer import from_bytes
-
-    best = from_bytes(data).best()
-    if best is None:
-        return None
-    return "gb18030" if best.encoding in ("gb2312", "gbk", "hz") else best.encoding
-
-
-def _decode(data: bytes, file: Path, options: ReadOptions, offset: int = 0, encoding: str | None = None) -> str:
-    """Bytes to text; `offset` is where `data` stands in the (decompressed) file, for the message."""
-    encoding = encoding or _encoding_of(data[:65536], file, options)
-    try:
-        return data.decode(encoding, "replace" if options.repair else "strict")
-    except UnicodeDecodeError as error:
-        guess = _guess(data[:65536])
-        known = f"It looks like {guess}: add --encoding {guess}" if guess and guess not in ("utf_8", encoding) else ""
-        raise InputError(
-            f"{file}: byte 0x{data[error.start]:02x} at offset {offset + error.start:,} is not valid {encoding}. "
-            f"{known or 'Name its encoding with --encoding'}, or --repair to replace such bytes."
-        ) from None
-    except LookupError:
-        raise InputError(f"--encoding {encoding}: no such encoding.") from None
-
-
-def _read_whole(file: Path, options: ReadOptions) -> str:
-    with open_decompressed(file) as stream:
-        return _decode(stream.read(), file, options)
-
-
-def _plain(file: Path, options: ReadOptions) -> Iterator[Document]:
-    text = _read_whole(file, options)
-    if options.separator is None:
-        yield Document(text, str(file))
+def _plain(source: _Source) -> Iterator[Document]:
+    most, separator = source.options.most(_TEXT_BYTES), source.options.separator
+    if separator is None:
+        yield Document(_whole(source, most), str(source.file))
         return
-    for number, part in enumerate(text.split(options.separator), 1):
-        yield Document(part.strip("\r\n"), f"{file}, part {number}")
+    number, size, waiting, tail = 1, 0, list[str](), ""
+    for text, _ in pieces_of(source.file, source.options.encoding, source.options.repair):
+        waiting.append(text)
+        size += len(text)
+        if separator in tail + text:
+            *whole, rest = "".join(waiting).split(separator)
+            for part in whole:
+                yield Document(part.strip("\r\n"), f"{source.file}, part {number}")
+                number += 1
+            size, waiting, tail, text = len(rest), [rest], "", rest
+        if size > most:
+            raise InputError(
+                f"{source.file}, part {number}: is longer than {most:,} characters; allow more with --max-document-mb."
+            )
+        tail = (tail + text)[1 - len(separator) :] if len(separator) > 1 else ""
+    yield Document("".join(waiting).strip("\r\n"), f"{source.file}, part {number}")
 
 
-def _html(file: Path, options: ReadOptions) -> Iterator[Document]:
-    yield Document(visible_text(_read_whole(file, options)), str(file))
+def _html(source: _Source) -> Iterator[Document]:
+    yield Document(visible_text(_whole(source, source.options.most(ROW_BYTES))), str(source.file))
 
 
-def _text_of_row(row: dict[str, Any], where: str, options: ReadOptions) -> str:
+def _document(row: dict[str, Any], line: int, source: _Source) -> Document:
+    """
+    Raises:
+        ValueError: the row has no text.
+    """
+    names = source.options.text_field
     parts = []
-    for name in options.text_field:
+    for name in names:
         if name not in row:
             found = ", ".join(map(str, row)) or "none"
-            raise InputError(f'{where}: no field "{name}" (found: {found}). Name it with --text-field.')
+            raise ValueError(f'no field "{name}" (found: {found[:200]}). Name it with --text-field')
         value = row[name]
         if isinstance(value, list) and all(isinstance(line, str) for line in value):
             value = "\n".join(value)
         if not isinstance(value, str):
-            raise InputError(f'{where}: field "{name}" holds {type(value).__name__}, not text.')
+            raise ValueError(f'field "{name}" holds {type(value).__name__}, not text')
         parts.append(value)
-    return "\n".join(parts)
+    others = {name: value for name, value in row.items() if name not in names}
+    return Document("\n".join(parts), f"{source.file}, line {line}", others)
 
 
-def _jsonl(file: Path, options: ReadOptions) -> Iterator[Document]:
-    offset, encoding = 0, None
-    with open_decompressed(file) as stream:
-        for number, line in enumerate(stream, 1):
-            where = f"{file}, line {number}"
-            if encoding is None:
-                encoding = _encoding_of(line[:65536], file, options)
-                if encoding.startswith(("utf-16", "utf-32")):
-                    raise InputError(f"{file}: jsonl must be UTF-8, this is {encoding}.")
-            text = _decode(line, file, options, offset, encoding)
-            offset += len(line)
-            if not text.strip():
-                continue
-            try:
-                row = json.loads(text)
-            except (json.JSONDecodeError, RecursionError) as error:
-                raise InputError(f"{where}: not valid JSON ({getattr(error, 'msg', 'nested too deeply')}).") from None
-            if not isinstance(row, dict):
-                raise InputError(f"{where}: holds {type(row).__name__}, expected an object with a text field.")
-            document = _text_of_row(row, where, options)
-            yield Document(document, where, {k: v for k, v in row.items() if k not in options.text_field})
+def _jsonl(source: _Source) -> Iterator[Document]:
+    file, options = source.file, source.options
+    encoding = None
+
+    def text_of(line: Line) -> str:
+        nonlocal encoding
+        if encoding is None:
+            encoding = encoding_of(line.data[:65536], file, options.encoding)
+            if encoding.startswith(("utf-16", "utf-32")):
+                raise InputError(f"{file}: jsonl must be UTF-8, this is {encoding}.")
+        return decoded(line.data, encoding, options.repair, line.offset)
+
+    for number, row in json_lines(file, text_of, source.refusals, options.most(ROW_BYTES)):
+        try:
+            document = _document(row, number, source)
+        except ValueError as error:
+            source.refusals.refuse(file, number, str(error))
+            continue
+        yield document
 
 
-def _csv(file: Path, options: ReadOptions) -> Iterator[Document]:
-    csv.field_size_limit(2**31 - 1)
-    text = _read_whole(file, options)
-    rows = csv.DictReader(io.StringIO(text, newline=""), delimiter="\t" if _kind(file) == ".tsv" else ",", strict=True)
+csv.field_size_limit(2**31 - 1)  # for all threads alike: what bounds a field is `_CsvLines`
+
+
+class _CsvLines:
+    """Lines for the csv module, which together must not make a row that is too long."""
+
+    def __init__(self, source: _Source, most: int):
+        self._source, self._most = source, most
+        self.pending = 0
+        """Characters since the last row."""
+
+    def __iter__(self) -> Iterator[str]:
+        carry = ""
+        for text, _ in pieces_of(self._source.file, self._source.options.encoding, self._source.options.repair):
+            *whole, carry = io.StringIO(carry + text, newline="")
+            for line in whole:
+                yield self._counted(line)
+            if carry.endswith("\n"):
+                yield self._counted(carry)
+                carry = ""
+            elif len(carry) > self._most:
+                self._counted(carry)
+        if carry:
+            yield self._counted(carry)
+
+    def _counted(self, line: str) -> str:
+        self.pending += len(line)
+        if self.pending > self._most:
+            raise csv.Error(f"a row of more than {self._most:,} characters: a quote that is not closed?")
+        return line.removeprefix("\ufeff")  # a mark stands where files were joined
+
+
+def _csv(source: _Source) -> Iterator[Document]:
+    file = source.file
+    lines = _CsvLines(source, source.options.most(ROW_BYTES))
+    rows = csv.DictReader(lines, delimiter="\t" if _kind(file) == ".tsv" else ",", strict=True)
+    begin = 1
     try:
+        for name in source.options.text_field:
+            if (rows.fieldnames or []).count(name) > 1:
+                raise InputError(f'{file}, line 1: the column "{name}" stands twice.')
+        begin = rows.line_num + 1
         for row in rows:
-            where = f"{file}, line {rows.line_num}"
-            if row.get(None) or None in row.values():
-                raise InputError(f"{where}: has another number of columns than the header.")
-            document = _text_of_row(row, where, options)
-            yield Document(document, where, {k: v for k, v in row.items() if k not in options.text_field})
+            lines.pending, begin = 0, rows.line_num + 1
+            try:
+                if row.get(None) or None in row.values():  # pyright: ignore[reportArgumentType, reportCallIssue]
+                    raise ValueError("has another number of columns than the header")
+                document = _document(row, rows.line_num, source)
+            except ValueError as error:
+                source.refusals.refuse(file, rows.line_num, str(error))
+                continue
+            yield document
     except csv.Error as error:
-        raise InputError(f"{file}, line {rows.line_num}: not valid CSV ({error}).") from None
+        raise InputError(f"{file}, line {begin}: not valid CSV ({error}).") from None
 
 
-_READERS: dict[str, Callable[[Path, ReadOptions], Iterator[Document]]] = {
+_READERS: dict[str, Callable[[_Source], Iterator[Document]]] = {
     ".txt": _plain,
     ".md": _plain,
     ".html": _html,
