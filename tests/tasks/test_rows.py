@@ -59,10 +59,10 @@ def test_bad_rows_are_named_by_line_and_counted(tmp_path: Path, capsys: pytest.C
     assert [each.line for each in intake.refused] == [2, 3, 4, 5, 6, 7, 9]
     reasons = " / ".join(each.why for each in intake.refused)
     for word in (
-        "not JSON",
+        "not valid JSON",
         'no field "target"',
         '"source" is empty',
-        "a list where",
+        "holds list",
         "is int",
         "characters",
         "nested",
@@ -70,7 +70,7 @@ def test_bad_rows_are_named_by_line_and_counted(tmp_path: Path, capsys: pytest.C
         assert word in reasons
     intake.report()
     said = " ".join(capsys.readouterr().err.split())
-    assert "line 2: not JSON" in said and "7 rows in all" in said
+    assert "line 2: not valid JSON" in said and "7 rows in all" in said
     with pytest.raises(InputError, match="line 2"):
         read_pairs(str(path), TRANSLATION, Intake(strict=True))
     path.write_text("{}\n")

@@ -104,6 +104,8 @@ def main() -> NoReturn:
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
         code = _failed(f"{where}{(error.strerror or str(error)).lower()}.", 2)
+    except MemoryError:
+        code = _failed("this needs more memory than there is: take a smaller model, batch, context or file.", 2)
     except KeyboardInterrupt:
         code = _failed("stopped.", 130)
     sys.exit(code)

@@ -12,6 +12,7 @@ from wenloom.core.errors import InputError
 from wenloom.text.documents import ReadOptions
 from wenloom.tokens.prepare import Prepared, PrepareOptions
 from wenloom.tokens.prepare import prepare as prepare_corpus
+from wenloom.tokens.shards import MANIFEST
 from wenloom.tokens.tokenizer import TextTokenizer
 
 
@@ -70,6 +71,8 @@ def summary(prepared: Prepared) -> str:
         )
     dropped = [f"{facts['duplicates_removed']:,} duplicates" * bool(facts["duplicates_removed"]),
                f"{facts['empty_documents']:,} empty documents" * bool(facts["empty_documents"])]  # fmt: skip
+    if n_bad := facts.get("left_out", {}).get("rows"):
+        dropped.append(f"{n_bad:,} rows or files that cannot be used (listed in {dataset.folder / MANIFEST})")
     if any(dropped):
         lines.append(f"  left out   {' and '.join(filter(None, dropped))}")
     tokenizer = facts["tokenizer"]

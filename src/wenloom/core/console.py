@@ -23,18 +23,23 @@ def silence() -> None:
 
 def say(text: str) -> None:
     """Print lines of a result as they are, never wrapped (a path or command must stay whole)."""
-    out.print(text, markup=False, soft_wrap=True)
+    out.print(_whole(text), markup=False, soft_wrap=True)
 
 
 def remark(text: str) -> None:
     """Say one line about what is being done, on standard error."""
-    remarks.print(text, markup=False, soft_wrap=True)
+    remarks.print(_whole(text), markup=False, soft_wrap=True)
+
+
+def _whole(text: str) -> str:
+    """Half surrogates, which names of files may hold, as escapes: no terminal takes them."""
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def print_json(value: Any) -> None:
     """Print one JSON document on standard output, Chinese as Chinese."""
     if not out.quiet:
-        sys.stdout.write(json.dumps(value, ensure_ascii=False, indent=2) + "\n")
+        sys.stdout.write(_whole(json.dumps(value, ensure_ascii=False, indent=2)) + "\n")
 
 
 @contextmanager

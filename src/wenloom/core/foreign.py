@@ -6,12 +6,12 @@ JSON, `MemoryError` of a length that lies, a bare `Exception`, or a panic of Rus
 """
 
 import json
-import os
 import re
 import stat
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
+from os import stat_result
 from pathlib import Path
 from typing import Any
 
@@ -55,7 +55,7 @@ _KINDS = ((stat.S_ISDIR, "a folder"), (stat.S_ISFIFO, "a pipe"), (stat.S_ISSOCK,
           (stat.S_ISCHR, "a device"), (stat.S_ISBLK, "a device"))  # fmt: skip
 
 
-def regular_file(path: Path, kind: type[WenloomError] = InputError) -> os.stat_result:
+def regular_file(path: Path, kind: type[WenloomError] = InputError) -> stat_result:
     """The measures of a file; what is none might never end, or wait for ever.
 
     Raises:
@@ -63,9 +63,9 @@ def regular_file(path: Path, kind: type[WenloomError] = InputError) -> os.stat_r
     """
     with reading(path, kind):
         try:
-            found = os.stat(path)
+            found = path.stat()
         except (FileNotFoundError, NotADirectoryError):
-            gone = "is a link to nothing" if os.path.islink(path) else "no such file"  # noqa: PTH114
+            gone = "is a link to nothing" if path.is_symlink() else "no such file"
             raise kind(f"{path}: {gone}.") from None
     if not stat.S_ISREG(found.st_mode):
         what = next((name for is_kind, name in _KINDS if is_kind(found.st_mode)), "no file")
@@ -135,3 +135,12 @@ def read_json_object(path: Path, kind: type[WenloomError] = InputError) -> dict[
 def _kind_of(value: Any) -> str:
     names = {list: "a list", str: "a text", bool: "true or false", int: "a number", float: "a number"}
     return "null" if value is None else names.get(type(value), type(value).__name__)
+
+
+def json_text(value: Any, indent: int | None = None) -> str:
+    r"""JSON that any file takes: Chinese as Chinese, half surrogates (of file names that are not UTF-8) as escapes.
+
+    >>> json_text(["你", "a" + chr(0xDCFF)])
+    '["你", "a\\udcff"]'
+    """
+    return json.dumps(value, ensure_ascii=False, indent=indent).encode("utf-8", "backslashreplace").decode()

@@ -1,63 +1,95 @@
 """Rows of evaluation data: jsonl and plain lines, with errors that name the line."""
 
-import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from wenloom.core.errors import InputError
-from wenloom.text.compression import damaged_archive, open_decompressed
+from wenloom.core.foreign import reading
+from wenloom.text.compression import open_decompressed, unpacking
+from wenloom.text.lines import json_lines, utf8
+from wenloom.text.refusals import Refusals
+
+TEXT_BYTES = 256 * 2**20
+"""Of a file that is read as a whole, unpacked."""
+Made = TypeVar("Made")
+
+
+def _whole(path: Path) -> str:
+    with unpacking(path), open_decompressed(path) as file:
+        data = file.read(TEXT_BYTES + 1)
+    if len(data) > TEXT_BYTES:
+        raise InputError(f"{path}: holds more than {TEXT_BYTES:,} bytes (unpacked); part it.")
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = data[: error.start].count(b"\n") + 1
+        raise InputError(f"{path}, line {line}: not UTF-8 (byte {error.start}); convert the file first.") from None
 
 
 def read_text(path: Path) -> str:
     """A UTF-8 file, also compressed (gz, zst).
 
     Raises:
-        InputError: missing, damaged, empty or not UTF-8.
+        InputError: missing, no file, damaged, empty, too large or not UTF-8.
     """
-    if not path.is_file():
-        raise InputError(f"{path}: no such file.")
-    try:
-        with open_decompressed(path) as file:
-            data = file.read()
-    except damaged_archive() as error:
-        raise InputError(f"{path}: the compressed file is damaged or cut short ({error}).") from None
-    try:
-        text = data.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = data[: error.start].count(b"\n") + 1
-        raise InputError(f"{path}, line {line}: not UTF-8 (byte {error.start}); convert the file first.") from None
+    text = _whole(path)
     if not text.strip():
         raise InputError(f"{path}: is empty.")
     return text
 
 
 def read_lines(path: Path) -> list[str]:
-    """Lines without their breaks; only \\n and \\r\\n break a line, so that line n here is line n elsewhere."""
-    lines = read_text(path).split("\n")
+    """Lines without their breaks; only \\n and \\r\\n break a line, so that line n here is line n elsewhere. Lines may
+    all be empty.
+
+    Raises:
+        InputError: see `read_text`; the lines end in \\r alone.
+    """
+    text = _whole(path)
+    if not text:
+        raise InputError(f"{path}: is empty.")
+    if "\r" in text.rstrip("\r\n") and "\n" not in text:
+        raise InputError(f"{path}: its lines end in carriage returns alone; convert them: tr '\\r' '\\n' < FILE.")
+    lines = text.split("\n")
     return [line.removesuffix("\r") for line in (lines[:-1] if lines[-1] == "" else lines)]
 
 
-def read_rows(path: Path) -> list[dict[str, Any]]:
+def read_rows(path: Path, refusals: Refusals | None = None) -> list[dict[str, Any]]:
     """The objects of a jsonl file; each also gets its line number as "_line".
 
+    Args:
+        refusals: told what is left out; without it the first row that is no object is an error.
+
     Raises:
-        InputError: see `read_text`; a line that is no JSON object.
+        InputError: see `read_text`; a line that is no JSON object; no rows.
     """
-    rows = []
-    for number, line in enumerate(read_lines(path), 1):
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line)
-        except json.JSONDecodeError as error:
-            raise InputError(f"{path}, line {number}: not JSON ({error.msg} at column {error.colno}).") from None
-        except RecursionError:
-            raise InputError(f"{path}, line {number}: nested too deep.") from None
-        if not isinstance(row, dict):
-            raise InputError(f"{path}, line {number}: a {type(row).__name__} where an object {{...}} was expected.")
-        rows.append({**row, "_line": number})
+    with reading(path):
+        rows = [{**row, "_line": number} for number, row in json_lines(path, utf8, refusals or Refusals())]
+    if not rows:
+        raise InputError(f"{path}: holds no rows.")
     return rows
+
+
+def made_of_rows(path: Path, make: Callable[[dict[str, Any]], Made], refusals: Refusals | None = None) -> list[Made]:
+    """What `make` makes of the rows of a jsonl file; a row that it refuses by InputError goes to `refusals`.
+
+    Raises:
+        InputError: see `read_rows`; no row that can be used.
+    """
+    refusals = refusals or Refusals()
+    made: list[Made] = []
+    for row in read_rows(path, refusals):
+        where = f"{path}, line {row['_line']}"
+        try:
+            with reading(where):
+                made.append(make(row))
+        except InputError as error:
+            refusals.refuse(path, row["_line"], str(error).removeprefix(f"{where}: "))
+    if not made:
+        first = f" The first: {refusals.refused[0]}." if refusals.refused else ""
+        raise InputError(f"{path}: holds no row that can be used.{first}")
+    return made
 
 
 def field(path: Path, row: dict[str, Any], names: Sequence[str], kind: type | tuple[type, ...] = str) -> Any:

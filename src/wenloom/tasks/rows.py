@@ -1,34 +1,27 @@
 """Rows of task data, one by one: what cannot be used is named by line and counted."""
 
 import json
+import re
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
-from wenloom.core.console import remark
 from wenloom.core.errors import InputError
+from wenloom.core.foreign import parsed_json, reading
 from wenloom.evaluation.rows import read_lines, read_text
 from wenloom.text.compression import COMPRESSIONS
+from wenloom.text.lines import json_lines, lines_of, utf8
+from wenloom.text.refusals import Refusals
 
 Made = TypeVar("Made")
 LONGEST_ROW = 500_000
 """Characters of a row; longer ones are a mistake of whoever wrote the file."""
 
 
-class Refused(NamedTuple):
-    """A row that cannot be used."""
-
-    path: Path
-    line: int
-    why: str
-
-    def __str__(self) -> str:
-        return f"{self.path}, line {self.line}: {self.why}"
-
-
 @dataclass
-class Intake:
+class Intake(Refusals):
     """Reads files and remembers what it refused.
 
     Args:
@@ -36,7 +29,6 @@ class Intake:
     """
 
     strict: bool = False
-    refused: list[Refused] = field(default_factory=list)
 
     def objects(self, where: str | Path, make: Callable[[dict[str, Any]], Made]) -> list[Made]:
         """What `make` makes of the objects of a jsonl file, or of one JSON list; it refuses by raising ValueError.
@@ -50,30 +42,30 @@ class Intake:
         return [each for path in files_in(where) for each in self._objects(path, make)]
 
     def _objects(self, path: Path, make: Callable[[dict[str, Any]], Made]) -> list[Made]:
-        made = []
-        for line, text in _texts(path):
-            try:
-                if isinstance(text, str):
-                    if len(text) > LONGEST_ROW:
-                        raise ValueError(f"has {len(text):,} characters; {LONGEST_ROW:,} are the most")
-                    text = _parsed(text)
-                if not isinstance(text, dict):
-                    raise ValueError(f"a {type(text).__name__} where an object {{...}} was expected")
-                made.append(make(text))
-            except ValueError as error:
-                self._refuse(Refused(path, line, str(error)))
+        made: list[Made] = []
+        for line, row in self._rows(path):
+            self._take(path, line, lambda row=row: make(row), made)
         return self._some(path, made)
+
+    def _rows(self, path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+        if not _is_list(path):
+            yield from json_lines(path, lambda line: _short(utf8(line)), self, 4 * LONGEST_ROW)
+            return
+        for line, text in _items(path):
+            try:
+                row = parsed_json(_short(text))
+                if not isinstance(row, dict):
+                    raise ValueError(f"holds {type(row).__name__}, expected an object {{...}}")
+            except ValueError as error:
+                self.refuse(path, line, str(error))
+            else:
+                yield line, row
 
     def columns(self, path: Path, make: Callable[[list[str]], Made]) -> list[Made]:
         """The same of a file of columns between tabs."""
-        made = []
+        made: list[Made] = []
         for line, text in enumerate(read_lines(path), 1):
-            try:
-                if len(text) > LONGEST_ROW:
-                    raise ValueError(f"has {len(text):,} characters; {LONGEST_ROW:,} are the most")
-                made.append(make(text.split("\t")))
-            except ValueError as error:
-                self._refuse(Refused(path, line, str(error)))
+            self._take(path, line, lambda text=text: make(_short(text).split("\t")), made)
         return self._some(path, made)
 
     def lines(self, paths: Sequence[Path], make: Callable[[list[str]], Made]) -> list[Made]:
@@ -86,18 +78,22 @@ class Intake:
         if len({len(lines) for lines in files}) > 1:
             counts = ", ".join(f"{path} has {len(lines):,}" for path, lines in zip(paths, files, strict=True))
             raise InputError(f"these files must have the same number of lines: {counts}.")
-        made = []
+        made: list[Made] = []
         for line, texts in enumerate(zip(*files, strict=True), 1):
-            try:
-                made.append(make(list(texts)))
-            except ValueError as error:
-                self._refuse(Refused(paths[0], line, str(error)))
+            self._take(paths[0], line, lambda texts=texts: make([_short(text) for text in texts]), made)
         return self._some(paths[0], made)
 
-    def _refuse(self, refused: Refused) -> None:
-        if self.strict:
-            raise InputError(f"{refused}.")
-        self.refused.append(refused)
+    def _take(self, path: Path, line: int, make: Callable[[], Made], made: list[Made]) -> None:
+        try:
+            with reading(f"{path}, line {line}"):
+                try:
+                    made.append(make())
+                except ValueError as error:
+                    self.refuse(path, line, str(error))
+        except InputError as error:
+            if self.strict:
+                raise
+            self.refuse(path, line, str(error).removeprefix(f"{path}, line {line}: "))
 
     def _some(self, path: Path, made: list[Made]) -> list[Made]:
         if not made:
@@ -105,12 +101,11 @@ class Intake:
             raise InputError(f"{path}: holds no row that can be used.{first}")
         return made
 
-    def report(self, most: int = 5) -> None:
-        """Say what was refused: the first few by line, and how many there are."""
-        for each in self.refused[:most]:
-            remark(f"Left out: {each}.")
-        if len(self.refused) > most:
-            remark(f"Left out: {len(self.refused):,} rows in all. --strict stops at the first.")
+
+def _short(text: str) -> str:
+    if len(text) > LONGEST_ROW:
+        raise ValueError(f"has {len(text):,} characters; {LONGEST_ROW:,} are the most")
+    return text
 
 
 def files_in(where: str | Path) -> list[Path]:
@@ -131,28 +126,60 @@ def content_suffix(path: Path) -> str:
     return next((each for each in reversed(path.suffixes) if each not in COMPRESSIONS), "")
 
 
-def _texts(path: Path) -> Iterator[tuple[int, Any]]:
-    """(line, text of an object), or (number, object) of one JSON list."""
-    text = read_text(path)
-    if text.lstrip().startswith("["):
-        try:
-            rows = json.loads(text)
-        except json.JSONDecodeError as error:
-            raise InputError(f"{path}, line {error.lineno}: not valid JSON ({error.msg}).") from None
-        yield from enumerate(rows, 1)
-        return
-    for number, line in enumerate(text.split("\n"), 1):
-        if line.strip():
-            yield number, line
+def _is_list(path: Path) -> bool:
+    """Whether a file is one JSON list, and not lines of which the first happens to begin with a bracket."""
+    first = [line.data.removeprefix(b"\xef\xbb\xbf").strip() for line in islice(lines_of(path, LONGEST_ROW), 2)]
+    if not first or not first[0].startswith(b"[") or first[0] == b"[":
+        return bool(first) and first[0] == b"["
+    if _is_json(first[0]):
+        return len(first) == 1
+    return len(first) == 1 or not _is_json(first[1])
 
 
-def _parsed(text: str) -> Any:
+def _is_json(line: bytes) -> bool:
     try:
-        return json.loads(text)
-    except json.JSONDecodeError as error:
-        raise ValueError(f"not JSON ({error.msg} at column {error.colno})") from None
-    except RecursionError:
-        raise ValueError("nested too deep") from None
+        parsed_json(line.decode())
+    except ValueError:
+        return False
+    return True
+
+
+_SCANNER = json.JSONDecoder(parse_int=str, parse_float=str)
+
+
+def _items(path: Path) -> Iterator[tuple[int, str]]:
+    """Line and JSON text of every item of a JSON list."""
+    text = read_text(path)
+    at, line = text.index("[") + 1, 1
+    counted = 0
+    closes = _after_blanks(text, at)
+    if text[closes : closes + 1] == "]":
+        return
+    while True:
+        begin = _after_blanks(text, at)
+        line += text.count("\n", counted, begin)
+        counted = begin
+        with reading(f"{path}, line {line}", what="not valid JSON"):
+            _, end = _SCANNER.raw_decode(text, begin)
+        yield line, text[begin:end]
+        at = _after_blanks(text, end)
+        if text[at : at + 1] == "]":
+            break
+        if text[at : at + 1] != ",":
+            line += text.count("\n", counted, at)
+            raise InputError(f"{path}, line {line}: not valid JSON (a comma or ] is missing).")
+        at += 1
+    rest = _after_blanks(text, at + 1)
+    if rest < len(text):
+        raise InputError(f"{path}, line {text.count(chr(10), 0, rest) + 1}: not valid JSON (text after the list).")
+
+
+_BLANKS = re.compile(r"[ \t\n\r]*")
+
+
+def _after_blanks(text: str, at: int) -> int:
+    found = _BLANKS.match(text, at)
+    return found.end() if found else at
 
 
 def value_of(row: dict[str, Any], names: Sequence[str]) -> tuple[str, Any]:

@@ -123,7 +123,7 @@ class Work(ABC, Generic[Row]):
             self.train, self.held_out = self._divided(settings.training.seed)
         if extra is not None:
             self.train += self._to_learn(extra)
-        self.n_refused = len(intake.refused)
+        self.n_refused = intake.count
         rows = json.dumps([self.train, self.held_out], ensure_ascii=False)
         self.key = hashlib.sha256(rows.encode()).hexdigest()[:16]
         self.derived: list[Derived] = []

@@ -3,11 +3,13 @@
 import gzip
 import io
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
 from wenloom.core.errors import InputError
-from wenloom.core.foreign import regular_file
+from wenloom.core.foreign import reading, regular_file
 
 COMPRESSIONS = (".gz", ".zst")
 """Endings that are taken off to see what is inside."""
@@ -17,7 +19,21 @@ _ZSTD_WINDOW = 2**27
 """Bytes that a frame may ask to look back over, as much as the zstd program allows unless told otherwise."""
 
 
-def damaged_archive() -> tuple[type[Exception], ...]:
+@contextmanager
+def unpacking(file: Path) -> Iterator[None]:
+    """Whatever the block raises about a file that it reads becomes a sentence that names it.
+
+    Raises:
+        InputError: the file is damaged, cut short or cannot be read.
+    """
+    with reading(file):
+        try:
+            yield
+        except _damaged() as error:
+            raise InputError(f"{file}: the compressed file is damaged or cut short ({error}).") from None
+
+
+def _damaged() -> tuple[type[Exception], ...]:
     """The errors that reading a damaged or cut-short file raises."""
     try:
         from zstandard import ZstdError

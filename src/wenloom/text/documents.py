@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 from wenloom.core.errors import InputError
 from wenloom.core.foreign import reading, regular_file
-from wenloom.text.compression import COMPRESSIONS, damaged_archive
+from wenloom.text.compression import COMPRESSIONS
 from wenloom.text.encoding import check_encoding, decoded, encoding_of, pieces_of
 from wenloom.text.html import visible_text
 from wenloom.text.lines import ROW_BYTES, Line, json_lines
@@ -94,7 +94,9 @@ def find_files(paths: list[str]) -> list[Path]:
             if path.is_dir():
                 readable = _files_below(path)
             elif glob.has_magic(name) and not path.exists():
-                readable = sorted(Path(match) for match in glob.glob(str(path), recursive=True) if Path(match).is_file())
+                readable = sorted(
+                    Path(match) for match in glob.glob(str(path), recursive=True) if Path(match).is_file()
+                )
                 if not readable:
                     raise InputError(f"{name}: no file matches this pattern.")
             else:
@@ -176,10 +178,7 @@ def _read(source: _Source) -> Iterator[Document]:
         raise InputError(f"{file}: is empty.")
     documents = _READERS[_kind(file)](source)
     with reading(file):
-        try:
-            yield from _sentences(documents) if source.options.spoken else documents
-        except damaged_archive() as error:
-            raise InputError(f"{file}: the compressed file is damaged or cut short ({error}).") from None
+        yield from _sentences(documents) if source.options.spoken else documents
     after = regular_file(file)
     if (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
         raise InputError(f"{file}: was changed while it was read; read it when nothing writes to it.")

@@ -5,8 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from wenloom.core.errors import InputError
-from wenloom.core.foreign import reading
-from wenloom.text.compression import open_decompressed
+from wenloom.text.compression import open_decompressed, unpacking
 
 _PIECE = 2**20
 _MARKS = ((codecs.BOM_UTF8, "utf-8"), (codecs.BOM_UTF32_LE, "utf-32"), (codecs.BOM_UTF32_BE, "utf-32"),
@@ -29,7 +28,9 @@ def check_encoding(name: str) -> None:
     except (LookupError, ValueError):  # also a NUL in it
         is_text = False
     if not is_text:
-        raise InputError(f"--encoding {name[:40]!r}: no such encoding of text. Examples: utf-8, latin-1, gb18030, auto.")
+        raise InputError(
+            f"--encoding {name[:40]!r}: no such encoding of text. Examples: utf-8, latin-1, gb18030, auto."
+        )
 
 
 def encoding_of(head: bytes, file: Path, encoding: str) -> str:
@@ -114,7 +115,7 @@ def pieces_of(file: Path, encoding: str, repair: bool) -> Iterator[tuple[str, in
     Raises:
         InputError: the file is binary or cannot be decoded; see `open_decompressed`.
     """
-    with open_decompressed(file) as stream:
+    with unpacking(file), open_decompressed(file) as stream:
         data = stream.read(_PIECE)
         found = encoding_of(data[:65536], file, encoding)
         decoder, is_wide = _Decoder(found, repair), found.startswith(("utf-16", "utf-32"))
@@ -123,11 +124,10 @@ def pieces_of(file: Path, encoding: str, repair: bool) -> Iterator[tuple[str, in
             if not is_wide and b"\0" in data:
                 raise InputError(f"{file}: is binary, not text (a zero byte at offset {offset + data.index(0):,}).")
             following = stream.read(_PIECE)
-            with reading(file):
-                try:
-                    text = decoder.decode(data, is_last=not following)
-                except ValueError as error:
-                    raise InputError(f"{file}: {error}.") from None
+            try:
+                text = decoder.decode(data, is_last=not following)
+            except ValueError as error:
+                raise InputError(f"{file}: {error}.") from None
             yield text, len(data)
             offset += len(data)
             data = following

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 from wenloom.core.errors import InputError
 from wenloom.core.foreign import parsed_json
-from wenloom.text.compression import open_decompressed
+from wenloom.text.compression import open_decompressed, unpacking
 from wenloom.text.refusals import Refusals
 
 ROW_BYTES = 16 * 2**20
@@ -37,7 +37,7 @@ def lines_of(file: Path, most: int = ROW_BYTES, breaks: bytes = b"\r") -> Iterat
         InputError: see `open_decompressed`; a million empty lines in a row.
     """
     number = offset = empty = 0
-    with open_decompressed(file) as stream:
+    with unpacking(file), open_decompressed(file) as stream:
         while line := stream.readline(most + 2):
             number += 1
             if len(line) - (line[-1:] == b"\n") > most and not line.endswith(b"\r\n"):

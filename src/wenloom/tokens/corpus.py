@@ -6,11 +6,12 @@ from collections.abc import Iterator, Sequence
 from itertools import chain
 from pathlib import Path
 
-from wenloom.core.console import progress
+from wenloom.core.console import ProgressBar, progress
 from wenloom.core.errors import InputError
 from wenloom.text.clean import normalize
 from wenloom.text.dedup import SeenBefore, content_hash
-from wenloom.text.documents import ReadOptions, read_documents
+from wenloom.text.documents import Document, ReadOptions, read_documents
+from wenloom.text.refusals import Refusals
 from wenloom.text.split import is_validation, tail_start
 
 _BATCH_CHARACTERS = 2_000_000
@@ -49,13 +50,15 @@ class Corpus:
         self._spool = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115 - lives as long as the corpus
         self._lengths, self._validates = array("Q"), array("B")
         self.n_bytes = self.n_duplicates = self.n_empty = 0
+        self.refusals = Refusals(strict=not reading.skip_bad)
+        """Rows and files that were left out."""
         self.rule, self._tail = "by document, content hash", 0.0
         if validation_files:
             self.rule, fraction = "files of its own", None
         seen_before, lowest, lowest_hash = SeenBefore(), 0, b"\xff" * 17
         with progress("Reading", sum(file.stat().st_size for file in [*validation_files, *files])) as bar:
-            held_out = ((each, True) for each in read_documents(list(validation_files), reading, on_bytes=bar.advance))
-            rest = ((each, False) for each in read_documents(files, reading, on_bytes=bar.advance))
+            held_out = ((each, True) for each in _documents(validation_files, reading, bar, self.refusals))
+            rest = ((each, False) for each in _documents(files, reading, bar, self.refusals))
             for document, is_held_out in chain(held_out, rest):
                 text = normalize(document.text)
                 digest = content_hash(text)
@@ -67,6 +70,7 @@ class Corpus:
                     if digest < lowest_hash:
                         lowest, lowest_hash = len(self._lengths), digest
                     self._add(text, is_held_out or (fraction is not None and is_validation(digest, fraction)))
+        self.refusals.report()
         if not self.n_bytes:
             raise InputError(f"{', '.join(map(str, files[:3]))}: no text found ({self.n_empty} empty documents).")
         if fraction is not None and len(self._lengths) < 1 / fraction:
@@ -122,6 +126,10 @@ class Corpus:
                 if int(position) > int(before) or share == 1.0:
                     taken.append(piece)
             yield taken
+
+
+def _documents(files: Sequence[Path], reading: ReadOptions, bar: ProgressBar, refusals: Refusals) -> Iterator[Document]:
+    return read_documents(list(files), reading, bar.advance, refusals)
 
 
 def _pieces(batch: list[tuple[str, str]]) -> Iterator[str]:

@@ -80,7 +80,7 @@ def prepare(
         "format": _FORMAT,
         "texts": [[source["sha256"], "".join(Path(source["file"]).suffixes)] for source in sources],
         "validation_texts": [[source["sha256"], "".join(Path(source["file"]).suffixes)] for source in held_out_sources],
-        "reading": asdict(reading),
+        "reading": _what_matters(reading),
         "validation": options.validation,
         "tokenizer": tokenizer.fingerprint() if tokenizer else learning,
     }
@@ -102,11 +102,20 @@ def prepare(
             split_rule=corpus.rule,
             duplicates_removed=corpus.n_duplicates,
             empty_documents=corpus.n_empty,
+            left_out={"rows": corpus.refusals.count, "first": corpus.refusals.as_json()},
             tokenizer={"kind": tokenizer.kind, "vocab_size": tokenizer.vocab_size, "sha256": tokenizer.fingerprint()},
             reading=asdict(reading),
             sources=sources + held_out_sources,
         )
     return Prepared(Dataset.open(out), reused=False)
+
+
+def _what_matters(reading: ReadOptions) -> dict[str, Any]:
+    """The options on which the text depends: a limit that stops the reading leaves no trace in what was read."""
+    facts = asdict(reading)
+    if not reading.skip_bad:
+        del facts["skip_bad"], facts["max_document_mb"]
+    return facts
 
 
 def _sources(files: list[Path]) -> list[dict[str, Any]]:

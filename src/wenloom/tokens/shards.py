@@ -1,6 +1,5 @@
 """Token shards: the corpus as numbers on disk, memory-mapped, so that its size does not matter."""
 
-import json
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -9,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from wenloom.core.errors import InputError
+from wenloom.core.foreign import json_text, read_json_object, reading, regular_file
 from wenloom.tokens.tokenizer import TextTokenizer
 
 MANIFEST = "dataset.json"
@@ -69,15 +69,19 @@ class ShardWriter:
 class TokenStream:
     """The tokens of one split as one long circular row, read from memory-mapped shards."""
 
-    def __init__(self, shards: list[np.ndarray[Any, Any]]):
-        self._shards = shards
+    def __init__(self, shards: list[np.ndarray[Any, Any]], vocab_size: int | None = None):
+        self._shards, self._vocab_size = shards, vocab_size
         self._ends = np.cumsum([len(shard) for shard in shards]) if shards else np.zeros(0, int)
 
     def __len__(self) -> int:
         return int(self._ends[-1]) if len(self._ends) else 0
 
     def window(self, start: int, length: int) -> np.ndarray[Any, Any]:
-        """`length` tokens from `start`, int64; the end of the stream is followed by its beginning."""
+        """`length` tokens from `start`, int64; the end of the stream is followed by its beginning.
+
+        Raises:
+            InputError: a token that the vocabulary does not have.
+        """
         parts, position = [], start % len(self)
         while length > 0:
             shard = int(np.searchsorted(self._ends, position, side="right"))
@@ -86,7 +90,13 @@ class TokenStream:
             parts.append(part)
             length -= len(part)
             position = (position + len(part)) % len(self)
-        return np.concatenate(parts).astype(np.int64)
+        found = np.concatenate(parts).astype(np.int64)
+        if self._vocab_size is not None and found.max(initial=0) >= self._vocab_size:
+            raise InputError(
+                f"the corpus is damaged: token {found.max():,} near place {start:,}, but the vocabulary has "
+                f"{self._vocab_size:,}. Prepare it again."
+            )
+        return found
 
 
 @dataclass(frozen=True)
@@ -108,20 +118,23 @@ class Dataset:
             raise InputError(
                 f"{folder}: is no prepared corpus (it has no {MANIFEST}). Make one: wenloom prepare TEXT --out {folder}"
             )
-        try:
-            manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+        manifest = read_json_object(folder / MANIFEST)
+        with reading(folder, what="is damaged, prepare it again"):
+            _check(manifest)
             dataset = cls(folder, manifest, {name: Split(**split) for name, split in manifest["splits"].items()})
             for name, split in dataset.splits.items():
                 if len(dataset.stream(name)) != split.tokens:
                     raise ValueError(f"{name} has {len(dataset.stream(name)):,} tokens, expected {split.tokens:,}")
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise InputError(f"{folder}: is damaged ({error}). Prepare it again.") from None
         return dataset
 
     def stream(self, split: str) -> TokenStream:
-        """The tokens of `train` or `validation`."""
-        shards = [np.load(self.folder / name, mmap_mode="r", allow_pickle=False) for name in self.splits[split].shards]
-        return TokenStream(shards)
+        """The tokens of `train` or `validation`.
+
+        Raises:
+            InputError: a shard is missing or damaged.
+        """
+        shards = [_shard(self.folder / name) for name in self.splits[split].shards]
+        return TokenStream(shards, self.manifest["tokenizer"]["vocab_size"])
 
     def tokenizer(self) -> TextTokenizer:
         """The tokenizer the tokens were made with."""
@@ -133,7 +146,46 @@ class Dataset:
         return self.manifest["key"]
 
 
+_FACTS = {"key": str, "split_rule": str, "duplicates_removed": int, "empty_documents": int, "tokenizer": dict,
+          "sources": list, "splits": dict}  # fmt: skip
+_COUNTS = ("documents", "bytes", "characters", "tokens", "unknown")
+
+
+def _check(manifest: dict[str, Any]) -> None:
+    """
+    Raises:
+        ValueError: a manifest that we did not write.
+    """
+    for name, kind in _FACTS.items():
+        if not isinstance(manifest.get(name), kind):
+            raise ValueError(f'{MANIFEST} has no "{name}", or a strange one')
+    if not isinstance(manifest["tokenizer"].get("vocab_size"), int) or "kind" not in manifest["tokenizer"]:
+        raise ValueError(f'{MANIFEST} does not tell the "kind" and "vocab_size" of the tokenizer')
+    if not all(isinstance(each, dict) and isinstance(each.get("file"), str) for each in manifest["sources"]):
+        raise ValueError(f'{MANIFEST} has strange "sources"')
+    if not {"train", "validation"} <= manifest["splits"].keys():
+        raise ValueError(f'{MANIFEST} has no "train" or no "validation" in its "splits"')
+    for name, split in manifest["splits"].items():
+        counts = [split[each] for each in _COUNTS if each in split]
+        if not all(isinstance(each, int) and each >= 0 for each in counts):
+            raise ValueError(f'{MANIFEST}: the split "{name}" holds a count that is none')
+        shards = split.get("shards", [])
+        if not isinstance(shards, list) or not all(
+            isinstance(each, str) and Path(each).name == each for each in shards
+        ):
+            raise ValueError(f'{MANIFEST}: the split "{name}" holds a shard that is no file of the folder')
+
+
+def _shard(path: Path) -> np.ndarray[Any, Any]:
+    regular_file(path)
+    with reading(path, what="is damaged, prepare the corpus again"):
+        shard = np.load(path, mmap_mode="r", allow_pickle=False)
+        if not isinstance(shard, np.ndarray) or shard.ndim != 1 or shard.dtype not in (np.uint16, np.uint32):
+            raise ValueError("no row of tokens")
+    return shard
+
+
 def write_manifest(folder: Path, splits: dict[str, Split], **facts: Any) -> None:
     """Write dataset.json."""
     manifest = {**facts, "splits": {name: asdict(split) for name, split in splits.items()}}
-    (folder / MANIFEST).write_text(json.dumps(manifest, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
+    (folder / MANIFEST).write_bytes((json_text(manifest, indent=2) + "\n").encode())
