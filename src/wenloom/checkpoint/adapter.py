@@ -2,23 +2,26 @@
 
 import copy
 import json
+import re
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
-from torch import Tensor
+from torch import Tensor, nn
 
+from wenloom.checkpoint.adapter_config import PeftLora, read_adapter_config
 from wenloom.checkpoint.families import FAMILIES
 from wenloom.checkpoint.families.base import TensorMap
-from wenloom.checkpoint.folder import ADAPTER_CONFIG, read_json
-from wenloom.core.errors import CheckpointError, InputError
+from wenloom.checkpoint.folder import ADAPTER_CONFIG
+from wenloom.core.errors import CheckpointError, InputError, printable
+from wenloom.core.foreign import reading
 from wenloom.model.build import Model, with_classes
 from wenloom.model.encoder_decoder import EncoderDecoder
-from wenloom.model.lora import TARGETS, AdaptedLinear, AdapterConfig, adapt, adapted_layers
+from wenloom.model.lora import TARGETS, AdaptedLinear, AdapterConfig, adapted_layers, freeze, whole_matrix
+from wenloom.model.quantize import QuantizedLinear
 
 ADAPTER_WEIGHTS = "adapter_model.safetensors"
 AnyModel = TypeVar("AnyModel", bound=Model)
@@ -26,6 +29,9 @@ _PREFIX = "base_model.model."
 _LABELS = "labels"
 """The classes of a head that was learned beside the adapter, in the weights' metadata: PEFT keeps their number only."""
 _SCORES = ("score.weight", "classifier.weight", "classifier.out_proj.weight")
+_ADAPTABLE = re.compile(r"\bblocks\.\d+\.(attention|cross|mlp)\.|^transform\.weight$")
+"""Our matrices that may have an adapter: those of the blocks, and the dense layer under the head of an encoder."""
+_FLOATS = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
 _TASKS = {"decoder": "CAUSAL_LM", "encoder-decoder": "SEQ_2_SEQ_LM", "encoder": None}
 
 
@@ -78,6 +84,7 @@ def write_adapter(model: Model, folder: Path, base: str) -> None:
     transposed, config = False, None
     for each, layers in _fused(model):
         config = layers[0].config
+        assert len({layer.scale for layer in layers}) == 1  # they were made or read together
         path = each.theirs.removesuffix(".weight")
         names.append(path)
         n_rows = sum(layer.out_features for layer in layers)
@@ -96,8 +103,8 @@ def write_adapter(model: Model, folder: Path, base: str) -> None:
                 layer.magnitude.detach().float().cpu()[:, None] for layer in layers if layer.magnitude is not None
             ]
             tensors[f"{_PREFIX}{path}.lora_magnitude_vector"] = _joined(each, lengths)[:, 0].contiguous()
-        if rank != config.rank:
-            ranks[path], alphas[path] = rank, config.alpha * rank / config.rank
+        if rank != config.rank or layers[0].scale != config.alpha / config.rank:
+            ranks[path], alphas[path] = rank, layers[0].scale * rank
     if config is None:
         raise InputError("this model has no adapter to write.")
     heads, metadata = _heads(model), {"format": "pt"}
@@ -187,60 +194,161 @@ def load_adapter(model: Model, folder: Path) -> Model:
     Raises:
         CheckpointError: it is no LoRA adapter, has options that are not supported, or belongs to another model.
     """
-    path = folder / ADAPTER_CONFIG
-    raw = read_json(path)
-    if raw.get("peft_type") != "LORA":
-        raise CheckpointError(f'{path}: peft_type {raw.get("peft_type")!r} is not supported (only "LORA").')
-    for name in (
-        "layer_replication",
-        "trainable_token_indices",
-        "target_parameters",
-        "exclude_modules",
-    ):
-        if raw.get(name):
-            raise CheckpointError(f'{path}: "{name}" is not supported.')
-    if raw.get("bias", "none") != "none":
-        raise CheckpointError(f'{path}: trained biases ("bias": {raw["bias"]!r}) are not supported.')
-    try:
-        with safe_open(folder / ADAPTER_WEIGHTS, "pt") as file:
-            found = {name.removeprefix(_PREFIX): file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-            labels = (file.metadata() or {}).get(_LABELS)
-    except (SafetensorError, OSError) as error:
-        raise CheckpointError(f"{folder / ADAPTER_WEIGHTS}: cannot be read ({error}).") from None
-    if raw.get("modules_to_save"):
-        scores = next((found[name] for name in _SCORES if name in found), None)
-        if scores is None or isinstance(model, EncoderDecoder):
-            raise CheckpointError(f'{path}: "modules_to_save" is supported for the classes of a text only.')
-        names = tuple(json.loads(labels)) if labels else tuple(f"LABEL_{number}" for number in range(len(scores)))
-        model = _with_head(model, found, names, folder)
-    rank, alpha = int(raw.get("r", 8)), float(raw.get("lora_alpha", 8))
-    if raw.get("use_rslora"):
-        alpha *= rank**0.5
-    config = AdapterConfig(rank, alpha, float(raw.get("lora_dropout", 0.0)), TARGETS, bool(raw.get("use_dora")))
-    _adapt_where_there_are_weights(model, config, found)
-    for each, layers in _fused(model):
-        their = each.theirs.removesuffix(".weight")
-        try:
-            a, b = found.pop(f"{their}.lora_A.weight"), found.pop(f"{their}.lora_B.weight")
-            parts = _parted(each, b)
-            lengths = [None] * len(layers)
-            if config.dora:
-                lengths = [part[:, 0] for part in _parted(each, found.pop(f"{their}.lora_magnitude_vector")[:, None])]
-            own_rank = len(a)
-            own_alpha = _pattern(raw.get("alpha_pattern"), their, alpha)
-            for layer, part, length in zip(layers, parts, lengths, strict=True):
-                layer.rank, layer.scale = own_rank, own_alpha / own_rank
-                layer.lora_a = _beside(layer.lora_a, a)
-                layer.lora_b = _beside(layer.lora_b, part)
-                if length is not None:
-                    layer.magnitude = _beside(layer.lora_a, length)
-                if a.shape[1] != layer.in_features or part.shape != (layer.out_features, own_rank):
-                    raise RuntimeError("shape")
-        except (KeyError, RuntimeError):
-            raise CheckpointError(f'{folder}: the weights for "{their}" are missing or of another shape.') from None
+    file = read_adapter_config(folder / ADAPTER_CONFIG)
+    path = folder / ADAPTER_WEIGHTS
+    with reading(path, CheckpointError):
+        found, labels = _stored(folder)
+        if file.saved:
+            model = _with_classes(model, found, labels, file)
+        if any(adapted_layers(model)):
+            raise CheckpointError(f"{folder}: the model has an adapter already: merge it first.")
+        layers = _layers_with_weights(model, file, found)
+        freeze(model)
+        sizes = file.sizes(list(layers))
+        for their, each in layers.items():
+            _place(model, each, their, found, file, *sizes[their])
     if found:
-        raise CheckpointError(f"{folder}: belongs to another model: it has none of {sorted(found)[0]}.")
+        raise CheckpointError(f"{path}: belongs to another model: it has none of {printable(min(found), 80)}.")
     return model
+
+
+def _stored(folder: Path) -> tuple[dict[str, Tensor], str | None]:
+    """The tensors of an adapter under the names of the layers, and the text that names its classes.
+
+    Raises:
+        CheckpointError: they are pickled, absent, of a kind that holds no weights, or not finite.
+    """
+    path = folder / ADAPTER_WEIGHTS
+    if not path.exists() and (pickled := sorted(folder.glob("adapter_model.*"))):
+        raise CheckpointError(
+            f"{pickled[0]}: is pickled, which can run code when read. Convert it once, where you trust it: "
+            "peft's PeftModel.from_pretrained(...).save_pretrained(...) writes safetensors."
+        )
+    with safe_open(path, "pt") as file:
+        found = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        labels = (file.metadata() or {}).get(_LABELS)
+    for name, tensor in found.items():
+        if tensor.dtype not in _FLOATS:
+            raise CheckpointError(
+                f'{path}: tensor "{printable(name, 80)}" is of {tensor.dtype}, which holds no weights.'
+            )
+        if not name.startswith(_PREFIX):
+            raise CheckpointError(f'{path}: tensor "{printable(name, 80)}" is not named as PEFT does ({_PREFIX}...).')
+        if not torch.isfinite(tensor).all():
+            raise CheckpointError(f'{path}: tensor "{printable(name, 80)}" holds values that are no finite numbers.')
+    return {name.removeprefix(_PREFIX): tensor.float() for name, tensor in found.items()}, labels
+
+
+def _with_classes(model: Model, found: dict[str, Tensor], labels: str | None, file: PeftLora) -> Model:
+    """The model with the classes that an adapter brings.
+
+    Raises:
+        CheckpointError: it brings something else that was learned as a whole.
+    """
+    scores = next((found[name] for name in _SCORES if name in found), None)
+    if scores is None or scores.dim() != 2 or isinstance(model, EncoderDecoder):
+        saved = printable(", ".join(file.saved), 80)
+        raise CheckpointError(
+            f'{file.where}: field "modules_to_save": {saved}: is supported for the classes of a text only.'
+        )
+    names = [f"LABEL_{number}" for number in range(len(scores))]
+    if labels is not None:
+        names = json.loads(labels)
+        if not isinstance(names, list) or not all(isinstance(name, str) for name in names) or len(names) != len(scores):
+            raise CheckpointError(
+                f'{file.where.parent / ADAPTER_WEIGHTS}: "{_LABELS}" does not name {len(scores)} classes.'
+            )
+    return _with_head(model, found, tuple(names), file.where.parent)
+
+
+def _layers_with_weights(model: Model, file: PeftLora, found: dict[str, Tensor]) -> dict[str, TensorMap]:
+    """The matrices of theirs that have an adapter, by their paths; what the file selects and what it holds agree.
+
+    Raises:
+        CheckpointError: it selects more or fewer layers than it holds weights for.
+    """
+    family = FAMILIES[model.config.family]
+    bare = not any(name.startswith(family.base_prefix) for name in found)  # learned without a head
+    prefix = family.base_prefix if bare else ""
+    modules = dict(model.named_modules())
+    layers: dict[str, TensorMap] = {}
+    for each in family.tensors(model.config):
+        if all(isinstance(modules.get(name.removesuffix(".weight")), nn.Linear | QuantizedLinear) and _ADAPTABLE.search(name)
+               for name in each.ours):  # fmt: skip
+            layers[each.theirs.removesuffix(".weight").removeprefix(prefix)] = each
+    chosen = file.selected(list(layers))
+    held = {path for path in layers if f"{path}.lora_A.weight" in found or f"{path}.lora_B.weight" in found}
+    if not chosen and not held:
+        raise CheckpointError(f"{file.where.parent}: the adapter has no weights for this model's blocks.")
+    if extra := sorted(held - chosen):
+        raise CheckpointError(
+            f'{file.where}: does not select "{extra[0]}", for which {ADAPTER_WEIGHTS} holds weights that PEFT would drop.'
+        )
+    if missing := sorted(chosen - held):
+        raise CheckpointError(f'{file.where.parent}: the weights for "{missing[0]}" are missing.')
+    return {path: each for path, each in layers.items() if path in chosen}
+
+
+def _place(
+    model: Model, each: TensorMap, their: str, found: dict[str, Tensor], file: PeftLora, rank: int, scale: float
+) -> None:
+    """Put the weights of one matrix of theirs beside the one or several of ours that it holds.
+
+    Raises:
+        CheckpointError: they are missing or of another shape.
+    """
+    linears: list[nn.Linear | QuantizedLinear] = []
+    for name in each.ours:
+        linear = model.get_submodule(name.removesuffix(".weight"))
+        assert isinstance(linear, nn.Linear | QuantizedLinear)
+        linears.append(linear)
+    n_in, n_out = linears[0].in_features, sum(linear.out_features for linear in linears)
+    wanted = {"lora_A.weight": (rank, n_in), "lora_B.weight": (n_out, rank)}
+    if file.dora:
+        wanted["lora_magnitude_vector"] = (n_out,)
+    tensors = []
+    for name, shape in wanted.items():
+        tensor = found.pop(f"{their}.{name}", None)
+        if tensor is None or tuple(tensor.shape) != shape:
+            has = "is missing" if tensor is None else f"has shape {tuple(tensor.shape)}"
+            raise CheckpointError(
+                f'{file.where.parent / ADAPTER_WEIGHTS}: tensor "{their}.{name}" {has}; the model and '
+                f"{ADAPTER_CONFIG} ask for {shape}."
+            )
+        tensors.append(tensor)
+    a, b, *lengths = tensors
+    if file.start:
+        taken_a, taken_b = _taken_out(
+            _joined(each, [whole_matrix(linear, torch.float32) for linear in linears]), file, each, rank, scale
+        )
+        a, b = torch.cat([a, taken_a]), torch.cat([b, -taken_b], dim=1)
+    magnitudes = [part[:, 0] for part in _parted(each, lengths[0][:, None])] if lengths else [None] * len(linears)
+    config = AdapterConfig(file.rank, file.alpha, file.dropout, TARGETS, file.dora)
+    for name, linear, part, length in zip(each.ours, linears, _parted(each, b), magnitudes, strict=True):
+        layer = AdaptedLinear(linear, config, len(a))
+        layer.scale = scale
+        layer.lora_a, layer.lora_b = _beside(layer.lora_a, a), _beside(layer.lora_b, part)
+        if length is not None:
+            layer.magnitude = _beside(layer.lora_a, length)
+        model.set_submodule(name.removesuffix(".weight"), layer)
+
+
+def _taken_out(whole: Tensor, file: PeftLora, each: TensorMap, rank: int, scale: float) -> tuple[Tensor, Tensor]:
+    """What an initialisation took out of W, shape (out, in), as a further A and B: W - scale B A is what PEFT keeps.
+
+    PiSSA (Meng et al. 2024): the first r singular values and vectors; OLoRA (Büyükakyüz 2024): of the QR decomposition.
+
+    Raises:
+        CheckpointError: OLoRA of a matrix that the family keeps transposed, which PEFT decomposes the wrong way round.
+    """
+    if file.start == "olora":
+        if _is_transposed(each, len(whole)):
+            raise CheckpointError(f'{file.where}: field "init_lora_weights": olora is not supported for this family.')
+        q, r = torch.linalg.qr(whole)
+        return r[:rank], q[:, :rank]
+    u, values, v = torch.linalg.svd(whole, full_matrices=False)
+    root = (values[:rank] / scale).sqrt()
+    return root[:, None] * v[:rank], u[:, :rank] * root
 
 
 def with_adapter(model: AnyModel, folder: Path) -> AnyModel:
@@ -254,26 +362,3 @@ def with_adapter(model: AnyModel, folder: Path) -> AnyModel:
     if load_adapter(adapted, folder) is not adapted:
         raise CheckpointError(f"{folder}: brings classes of its own: load it as a model.")
     return adapted.eval()
-
-
-def _pattern(patterns: dict[str, Any] | None, path: str, default: float) -> float:
-    for name, value in (patterns or {}).items():
-        if path == name or path.endswith("." + name):
-            return float(value)
-    return default
-
-
-def _adapt_where_there_are_weights(model: Model, config: AdapterConfig, found: dict[str, Tensor]) -> None:
-    wanted = {
-        name.removesuffix(".weight")
-        for each in FAMILIES[model.config.family].tensors(model.config)
-        if f"{each.theirs.removesuffix('.weight')}.lora_A.weight" in found
-        for name in each.ours
-    }
-    targets = tuple(sorted({name.rsplit(".", 1)[-1] for name in wanted} & set(TARGETS)))
-    if not targets:
-        raise CheckpointError("the adapter has no weights for this model's blocks.")
-    adapt(model, replace(config, targets=targets))
-    for name, layer in list(adapted_layers(model)):
-        if name not in wanted:
-            model.set_submodule(name, layer.linear)

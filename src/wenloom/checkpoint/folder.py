@@ -17,8 +17,9 @@ from wenloom.checkpoint.families import FAMILIES
 from wenloom.checkpoint.families.base import ConfigFields, Family, TensorMap
 from wenloom.checkpoint.hub import resolve
 from wenloom.checkpoint.quantized import quantization_config, quantized_layer, quantized_state, read_bits
-from wenloom.core.errors import CheckpointError, InputError
+from wenloom.core.errors import CheckpointError, InputError, printable
 from wenloom.core.files import folder_aside, publish
+from wenloom.core.foreign import read_json_object, reading
 from wenloom.core.memory import LargePages
 from wenloom.model.build import Model, build
 from wenloom.model.config import ModelConfig
@@ -90,15 +91,34 @@ def is_adapter(folder: Path) -> bool:
 
 
 def base_of(folder: Path) -> Path:
-    """The folder of the model that an adapter belongs to.
+    """The folder of the model that an adapter belongs to; that may have been an adapter's, too.
 
     Raises:
-        CheckpointError: it names none, or one that cannot be had.
+        CheckpointError: it names none, one that cannot be had, or in the end itself.
     """
-    name = read_json(folder / ADAPTER_CONFIG).get("base_model_name_or_path")
-    if not isinstance(name, str) or not name:
-        raise CheckpointError(f"{folder / ADAPTER_CONFIG}: does not name its model (base_model_name_or_path).")
-    return resolve(name)
+    base = each = _named_base(folder)
+    seen = {folder.resolve()}
+    while is_adapter(each) and not (each / CONFIG).exists():
+        if each.resolve() in seen:
+            raise CheckpointError(f"{folder / ADAPTER_CONFIG}: names itself as its model (base_model_name_or_path).")
+        seen.add(each.resolve())
+        each = _named_base(each)
+    return base
+
+
+def _named_base(folder: Path) -> Path:
+    path = folder / ADAPTER_CONFIG
+    raw = read_json_object(path, CheckpointError)
+    name, revision = raw.get("base_model_name_or_path"), raw.get("revision")
+    if not isinstance(name, str) or not 0 < len(name) < 4096:
+        raise CheckpointError(f"{path}: does not name its model (base_model_name_or_path).")
+    with reading(path, CheckpointError, f'its model "{printable(name, 80)}" cannot be looked up'):
+        if revision not in (None, "main") and not Path(name).expanduser().exists():
+            raise CheckpointError(
+                f'{path}: asks for revision "{printable(str(revision), 40)}" of {printable(name, 80)}: download that '
+                "and name its folder in base_model_name_or_path."
+            )
+        return resolve(name)
 
 
 def _family(name: object, where: Path | str) -> Family:

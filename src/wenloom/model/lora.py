@@ -52,6 +52,11 @@ class AdapterConfig:
             raise InputError("This adapter cannot be made: " + "; ".join(wrong) + ".")
 
 
+def whole_matrix(linear: nn.Linear | QuantizedLinear, dtype: torch.dtype) -> Tensor:
+    """W of a layer, shape (out, in), also of one with rounded weights."""
+    return linear.weight_as(dtype) if isinstance(linear, QuantizedLinear) else linear.weight.detach().to(dtype)
+
+
 class AdaptedLinear(nn.Module):
     """A frozen linear layer with its adapter.
 
@@ -97,9 +102,7 @@ class AdaptedLinear(nn.Module):
 
     def whole(self, dtype: torch.dtype) -> Tensor:
         """W, shape (out, in)."""
-        if isinstance(self.linear, QuantizedLinear):
-            return self.linear.weight_as(dtype)
-        return self.linear.weight.to(dtype)
+        return whole_matrix(self.linear, dtype)
 
     def merged(self) -> Tensor:
         """The one matrix that computes the same."""
@@ -141,9 +144,7 @@ def adapt(model: Model, config: AdapterConfig, generator: torch.Generator | None
              if pattern.search(name) and isinstance(module, nn.Linear | QuantizedLinear)]  # fmt: skip
     if not found:
         raise InputError(f"this model has none of the layers {', '.join(config.targets)}.")
-    model.requires_grad_(False)
-    for name, parameter in model.named_parameters():
-        parameter.requires_grad_(name.startswith("classifier."))  # classes are learned as a whole
+    freeze(model)
     for name in found:
         linear = model.get_submodule(name)
         assert isinstance(linear, nn.Linear | QuantizedLinear)
@@ -152,6 +153,12 @@ def adapt(model: Model, config: AdapterConfig, generator: torch.Generator | None
             adapted.initialise(generator)
         model.set_submodule(name, adapted)
     return model
+
+
+def freeze(model: Model) -> None:
+    """Let nothing learn but classes, which are learned as a whole."""
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_(name.startswith("classifier."))
 
 
 def adapted_layers(model: nn.Module) -> Iterator[tuple[str, AdaptedLinear]]:
