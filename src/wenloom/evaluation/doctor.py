@@ -9,8 +9,10 @@ from typing import Literal
 
 import torch
 
+from wenloom.core.errors import InputError
 from wenloom.core.hardware import matmul_peak, memory_available, probe
 from wenloom.core.randomness import generator
+from wenloom.evaluation.confine import walls
 from wenloom.evaluation.overlap import error_rate, rouge, sacrebleu_score
 from wenloom.evaluation.perplexity import score
 from wenloom.evaluation.programs import pass_at_k
@@ -167,8 +169,13 @@ def _metrics() -> Answer:
 
 
 def _sandbox() -> Answer:
-    fits = run_program("assert 1 + 1 == 2").passed and not run_program("import os\nos.fork()").passed
-    return _verdict(fits, "programs that models write run within bounds")
+    try:
+        fits = run_program("assert 1 + 1 == 2").passed and not run_program("import os\nos.fork()").passed
+    except InputError as error:
+        return "missing", str(error)
+    absent = [name for name, there in walls().items() if not there]
+    without = f" (missing here: {', '.join(absent)}; the guard within Python holds alone)" if absent else ""
+    return _verdict(fits, f"programs that models write run within bounds{without}")
 
 
 def _speed() -> Answer:
