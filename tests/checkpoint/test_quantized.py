@@ -1,15 +1,22 @@
 """Folders of rounded weights: read again as written, and by transformers alike."""
 
 import json
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 import transformers
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+from transformers.quantizers.auto import AUTO_QUANTIZATION_CONFIG_MAPPING
 
-from wenloom.checkpoint.folder import load_decoder, write_model_files
-from wenloom.core.errors import CheckpointError, InputError
-from wenloom.model.quantize import Bits, quantize
+from wenloom.checkpoint.folder import load_decoder, stored_dtype, write_model_files
+from wenloom.core.errors import CheckpointError, InputError, printable
+from wenloom.model.quantize import Bits, QuantizedLinear, quantize
 
 from ..conftest import random_decoder, tiny_config
 
@@ -33,12 +40,174 @@ def test_a_rounded_folder_is_read_by_both(architecture: str, bits: Bits, tmp_pat
 def test_what_has_no_format_is_refused(tmp_path: Path):
     with pytest.raises(InputError, match="transposed"):
         write_model_files(random_decoder(tiny_config(architecture="gpt2")), tmp_path, bits=8)
-    decoder = random_decoder(tiny_config())
-    write_model_files(decoder, tmp_path, bits=4)
-    config = json.loads((tmp_path / "config.json").read_text())
-    config["quantization_config"]["quant_method"] = "sorcery"
-    (tmp_path / "config.json").write_text(json.dumps(config))
-    with pytest.raises(CheckpointError, match="sorcery"):
-        load_decoder(tmp_path)
     with pytest.raises(InputError, match="already"):
-        quantize(quantize(decoder, 8), 8)
+        quantize(quantize(random_decoder(tiny_config()), 8), 8)
+
+
+@pytest.mark.parametrize("tied", [True, False])
+def test_embedding_and_output_matrix_keep_8_bits_or_more(tied: bool, tmp_path: Path):
+    config = replace(tiny_config(), tie_embeddings=tied)
+    source, out = tmp_path / "source", tmp_path / "out"
+    source.mkdir()
+    write_model_files(random_decoder(config).to(torch.bfloat16), source)
+    out.mkdir()
+    write_model_files(load_decoder(source), out, bits=4, dtype=stored_dtype(source))
+    rounded, read = quantize(load_decoder(source), 4), load_decoder(out)
+    for model in (rounded, read):
+        assert isinstance(model.head, QuantizedLinear) and model.head.bits == 8
+        assert model.embed.weight.equal(load_decoder(source).embed.weight)
+    with torch.inference_mode():
+        assert rounded(torch.tensor([[5, 6, 7]])).equal(read(torch.tensor([[5, 6, 7]])))
+    with safe_open(out / "model.safetensors", "pt") as file:
+        assert file.get_tensor("model.embed_tokens.weight").dtype == torch.bfloat16
+        assert tied or file.get_tensor("lm_head.weight").dtype == torch.bfloat16
+
+
+@pytest.fixture(scope="module")
+def rounded_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("rounded")
+    write_model_files(random_decoder(tiny_config()), folder, bits=4)
+    return folder
+
+
+def changed(folder: Path, target: Path, change: Callable[[dict[str, Any]], None]) -> Path:
+    """The folder with another config.json."""
+    config = json.loads((folder / "config.json").read_text())
+    change(config)
+    (target / "config.json").write_text(json.dumps(config))
+    if not (target / "model.safetensors").exists():
+        shutil.copyfile(folder / "model.safetensors", target / "model.safetensors")
+    return target
+
+
+METHODS = sorted({*AUTO_QUANTIZATION_CONFIG_MAPPING} - {"compressed-tensors"}) + ["sorcery", "a\x1b[31mb"]
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_other_ways_to_round_are_refused_by_name(method: str, rounded_folder: Path, tmp_path: Path):
+    with pytest.raises(CheckpointError) as error:
+        load_decoder(
+            changed(
+                rounded_folder, tmp_path, lambda config: config.update(quantization_config={"quant_method": method})
+            )
+        )
+    assert printable(json.dumps(method)) in str(error.value) and "\x1b" not in str(error.value)
+
+
+@pytest.mark.parametrize("value", [[], 5, True, "gptq", {}, {"load_in_4bit": True}, {"config_groups": []}], ids=str)
+def test_a_rounding_of_no_known_kind_is_refused(value: object, rounded_folder: Path, tmp_path: Path):
+    with pytest.raises(CheckpointError, match="quantization_config"):
+        load_decoder(changed(rounded_folder, tmp_path, lambda config: config.update(quantization_config=value)))
+
+
+OTHER: dict[str, list[object]] = {
+    "config_groups": [{}, [], {"a": {}, "b": {}}, {"a": 5}, {"a": {"targets": ["Linear"], "weights": None}}, None],
+    "quant_method": ["gptq", 5, None],
+    "kv_cache_scheme": [{"num_bits": 8}],
+    "format": ["int-quantized", "marlin-24", "naive-quantized", 5],
+    "quantization_status": ["frozen", "initialized", [], None],
+    "global_compression_ratio": [],  # a remark of whoever wrote it
+    "ignore": [5, "lm_head", [5], ["re:.*mlp.*"], ["model.layers.0.mlp.down_proj"]],
+    "moe_sparsity_config": [{"a": 1}],
+    "targets": [["re:.*q_proj"], ["Linear", "Embedding"], [], 5],
+    "weights": [5, [], None],
+    "input_activations": [{"num_bits": 8}],
+    "output_activations": [{"num_bits": 8}],
+    "num_bits": [2, 3, 8, 16, "4", 4.0, True, None],
+    "type": ["float", 5],
+    "symmetric": [False, 0],
+    "group_size": [128, 64, -1, "32", None],
+    "strategy": ["channel", "tensor", "block", None],
+    "block_structure": [[16, 16]],
+    "dynamic": [True, "local"],
+    "actorder": ["group", "static"],
+    "scale_dtype": [],  # the file itself tells
+    "zp_dtype": ["torch.int8"],
+    "observer": [],
+    "observer_kwargs": [],
+}
+"""For each field of the format what would be another model."""
+
+
+def test_each_field_of_the_format_is_read_or_refused(rounded_folder: Path, tmp_path: Path):
+    schemes = pytest.importorskip("compressed_tensors.quantization")
+    levels = [schemes.QuantizationConfig, schemes.QuantizationScheme, schemes.QuantizationArgs]
+    for level, model in enumerate(levels):
+        for field in model.model_fields:
+            for value in OTHER[field]:
+
+                def change(config: dict[str, Any], level: int = level, field: str = field, value: object = value):
+                    place = config["quantization_config"]
+                    group = place["config_groups"]["group_0"]
+                    (place, group, group["weights"])[level][field] = value
+
+                with pytest.raises(CheckpointError) as error:
+                    load_decoder(changed(rounded_folder, tmp_path, change))
+                    pytest.fail(f"{field}: {value}")
+                assert str(error.value).count("\n") == 0
+
+
+def test_what_the_format_does_not_know_is_named_and_changes_nothing(
+    rounded_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    found = load_decoder(
+        changed(rounded_folder, tmp_path, lambda config: config["quantization_config"].update(colour="red"))
+    )
+    ids = torch.tensor([[5, 6, 7]])
+    assert found(ids).equal(load_decoder(rounded_folder)(ids))
+    assert "colour" in capsys.readouterr().err
+
+
+def damages(tensors: dict[str, torch.Tensor]) -> Iterator[dict[str, torch.Tensor]]:
+    """The same with one part of one layer in another shape, of another type, out of range or gone."""
+    layer = "model.layers.1.mlp.up_proj.weight_"
+    packed, scale, shape = (tensors[layer + part] for part in ("packed", "scale", "shape"))
+    changes: dict[str, list[torch.Tensor]] = {
+        "packed": [
+            packed[:-1],
+            packed[:, :-1],
+            packed.float(),
+            packed.to(torch.int64),
+            packed.flatten(),
+            packed[None],
+            packed[:0],
+        ],
+        "scale": [
+            scale[:-1],
+            scale[:, :-1],
+            scale * torch.nan,
+            scale / 0,
+            scale.to(torch.int8),
+            scale[..., None],
+            scale[:, :0],
+        ],
+        "shape": [
+            shape[:1],
+            shape.flip(0),
+            shape * 0,
+            shape - 2**62,
+            shape.float(),
+            -shape,
+            shape.repeat(20),
+            shape[:0],
+        ],
+    }
+    for part, others in changes.items():
+        yield {name: tensor for name, tensor in tensors.items() if name != layer + part}
+        for other in others:
+            yield tensors | {layer + part: other.contiguous()}
+    whole = {name: tensor for name, tensor in tensors.items() if not name.startswith(layer)}
+    yield whole
+    yield whole | {"model.layers.1.mlp.up_proj.weight": torch.zeros(shape.tolist())}
+    yield tensors | {"model.layers.1.mlp.up_proj.weight": torch.zeros(shape.tolist())}
+    yield tensors | {"model.layers.1.mlp.up_proj.weight_zero_point": torch.zeros(4)}
+
+
+def test_damaged_rounded_tensors_are_named(rounded_folder: Path, tmp_path: Path):
+    tensors = load_file(rounded_folder / "model.safetensors")
+    changed(rounded_folder, tmp_path, lambda _: None)
+    for damaged in damages(tensors):
+        save_file(damaged, tmp_path / "model.safetensors", metadata={"format": "pt"})
+        with pytest.raises(CheckpointError, match="up_proj") as error:
+            load_decoder(tmp_path)
+        assert "\n" not in str(error.value)

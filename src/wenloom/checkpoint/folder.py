@@ -1,5 +1,6 @@
 """A model is a Hugging Face folder: reading one, writing one."""
 
+import functools
 import json
 import re
 import shutil
@@ -16,7 +17,7 @@ from torch import Tensor
 from wenloom.checkpoint.families import FAMILIES
 from wenloom.checkpoint.families.base import ConfigFields, Family, TensorMap
 from wenloom.checkpoint.hub import resolve
-from wenloom.checkpoint.quantized import quantization_config, quantized_layer, quantized_state, read_bits
+from wenloom.checkpoint.quantized import quantization_config, quantized_state, read_rounding, take_layer
 from wenloom.core.errors import CheckpointError, InputError, printable
 from wenloom.core.files import folder_aside, publish
 from wenloom.core.foreign import read_json_object, reading
@@ -34,7 +35,6 @@ WEIGHTS, INDEX, CONFIG, GENERATION = (
     "generation_config.json",
 )
 ADAPTER_CONFIG = "adapter_config.json"
-_PACKED = ("weight_packed", "weight_scale", "weight_shape")
 _HEADS = ("lm_head.", "embed_out.", "score.", "classifier.", "pre_classifier.", "cls.", "vocab_", "final_logits_bias")
 """How the names of what stands over a model's body begin."""
 SHARD_BYTES = 5 * 2**30
@@ -167,14 +167,12 @@ def load_model(folder: Path, device: str = "cpu", dtype: torch.dtype = torch.flo
     weights: dict[str, Tensor] = {}
     pages = LargePages()
     rounded_layers: dict[str, QuantizedLinear] = {}
-    bits = read_bits(read_json(folder / CONFIG), str(folder / CONFIG))
+    rounding = read_rounding(read_json(folder / CONFIG), str(folder / CONFIG))
     with ExitStack() as stack:
         stored = _stored_tensors([stack.enter_context(_opened(path)) for path in _weight_files(folder)], family)
         for each in family.tensors(config):
-            parts = [each.theirs.removesuffix("weight") + name for name in _PACKED]
-            if bits is not None and all(name in stored for name in parts):
-                packed, scale, shape = (file.get_tensor(name) for file, name in (stored.pop(part) for part in parts))
-                layer = quantized_layer(packed, scale, shape, bits)
+            layer = rounding and take_layer(stored, each, expected[each.ours[0]], rounding, folder)
+            if layer is not None:
                 path = each.ours[0].removesuffix(".weight")
                 model.set_submodule(path, layer)
                 buffers = {"packed": layer.packed, "scale": layer.scale}
@@ -197,8 +195,8 @@ def load_model(folder: Path, device: str = "cpu", dtype: torch.dtype = torch.flo
         if name in weights:
             layer.bias = torch.nn.Parameter(weights[name], requires_grad=False)
     model.load_state_dict(weights, assign=True)
-    if bits is not None and isinstance(model, Decoder):
-        round_head(model, bits, pages)
+    if rounding is not None and isinstance(model, Decoder) and not isinstance(model.head, QuantizedLinear):
+        round_head(model, pages)
     return model.eval()
 
 
@@ -273,13 +271,35 @@ def hf_state(decoder: Model) -> Iterator[tuple[str, Tensor]]:
         yield each.theirs, each.join([state[name].detach() for name in each.ours]).contiguous().cpu()
 
 
-def write_model_files(decoder: Model, folder: Path, shard_bytes: int = SHARD_BYTES, bits: Bits | None = None) -> None:
+def stored_dtype(folder: Path) -> torch.dtype:
+    """The number type of a folder's weights, the widest where there are several; of an adapter, its model's.
+
+    Raises:
+        CheckpointError: see `load_model`.
+    """
+    if is_adapter(folder) and not (folder / CONFIG).exists():
+        return stored_dtype(base_of(folder))
+    with ExitStack() as stack:
+        opened = [stack.enter_context(_opened(path)) for path in _weight_files(folder)]
+        found = {file.get_slice(name).get_dtype() for file in opened for name in file.keys()}  # noqa: SIM118
+    known = {"F64": torch.float64, "F32": torch.float32, "BF16": torch.bfloat16, "F16": torch.float16}
+    return functools.reduce(torch.promote_types, {known[name] for name in found & set(known)} or {torch.float32})
+
+
+def write_model_files(
+    decoder: Model,
+    folder: Path,
+    shard_bytes: int = SHARD_BYTES,
+    bits: Bits | None = None,
+    dtype: torch.dtype | None = None,
+) -> None:
     """Write config.json, generation_config.json and the weights into an existing folder.
 
     Not atomic: call it inside `files.folder_aside`.
 
     Args:
         bits: round the weights of the blocks to so many, see `checkpoint.quantized`.
+        dtype: number type of the other weights then; None: as they are.
 
     Raises:
         InputError: rounded weights of this family have no format.
@@ -290,7 +310,7 @@ def write_model_files(decoder: Model, folder: Path, shard_bytes: int = SHARD_BYT
     if bits is not None:
         if not isinstance(decoder, Decoder):
             raise InputError(f"rounded weights of a model of the family {config.family} have no format.")
-        state = quantized_state(decoder, bits).items()
+        state = quantized_state(decoder, bits, dtype).items()
         raw["quantization_config"] = quantization_config(bits)
     (folder / CONFIG).write_text(json.dumps(raw, indent=2) + "\n", encoding="utf-8")
     names = ("bos_token_id", "eos_token_id", "pad_token_id", "decoder_start_token_id")

@@ -1,24 +1,31 @@
 """Weights of 8 or 4 bits in a model folder, in the format `pack-quantized` of the compressed-tensors library.
 
 transformers (with that library installed) and vLLM read such folders too. The embedding and the output matrix stay
-as they are; Wenloom rounds its own copy of the latter when it loads the model.
+as they are; Wenloom rounds its own copy of the latter to 8 bits when it loads the model.
 """
 
+import json
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from wenloom.checkpoint.families import FAMILIES
-from wenloom.core.errors import CheckpointError, InputError
+from wenloom.checkpoint.families.base import TensorMap
+from wenloom.core.console import remark
+from wenloom.core.errors import CheckpointError, InputError, printable
+from wenloom.core.foreign import reading
 from wenloom.model.decoder import Decoder
 from wenloom.model.quantize import GROUP, Bits, QuantizedLinear, rounded
 
 _FAMILIES = ("llama", "mistral", "qwen2", "qwen3")
 """Families whose matrices transformers keeps in layers of their own, as this format has them."""
 _INNER = re.compile(r"blocks\.\d+\.(attention|mlp)\.(query|key|value|output|gate|up|down)\.weight")
+_LINEAR = re.compile(rf"{_INNER.pattern}|head\.weight")
 
 
 def quantization_config(bits: Bits) -> dict[str, Any]:
@@ -30,8 +37,11 @@ def quantization_config(bits: Bits) -> dict[str, Any]:
             "ignore": ["lm_head"], "config_groups": {"group_0": group}, "kv_cache_scheme": None}  # fmt: skip
 
 
-def quantized_state(decoder: Decoder, bits: Bits) -> dict[str, Tensor]:
+def quantized_state(decoder: Decoder, bits: Bits, dtype: torch.dtype | None = None) -> dict[str, Tensor]:
     """The weights of a decoder under its family's names, those of its blocks rounded and packed.
+
+    Args:
+        dtype: number type of what is not rounded; None: as it is.
 
     Raises:
         InputError: the family's format keeps its matrices in another way.
@@ -46,7 +56,7 @@ def quantized_state(decoder: Decoder, bits: Bits) -> dict[str, Tensor]:
     state, found = decoder.state_dict(), {}
     for each in FAMILIES[family].tensors(decoder.config):
         if not _INNER.fullmatch(each.ours[0]):
-            found[each.theirs] = each.join([state[name].detach() for name in each.ours]).contiguous()
+            found[each.theirs] = each.join([state[name].detach() for name in each.ours]).to(dtype).contiguous()
             continue
         q, scale = rounded(state[each.ours[0]], bits)
         name = each.theirs.removesuffix("weight")
@@ -56,35 +66,131 @@ def quantized_state(decoder: Decoder, bits: Bits) -> dict[str, Tensor]:
     return found
 
 
-def read_bits(config: Mapping[str, Any], where: str) -> Bits | None:
-    """How many bits the weights of a folder have; None for whole ones.
+@dataclass(frozen=True)
+class Rounding:
+    """How the weights of a folder are rounded."""
+
+    bits: Bits
+    """Of every linear layer,"""
+    ignored: frozenset[str]
+    """but of these, by the names that they have in the file."""
+
+
+def read_rounding(config: Mapping[str, Any], where: str) -> Rounding | None:
+    """How the weights of a folder are rounded; None for whole ones.
 
     Raises:
-        CheckpointError: they are rounded in another way than this module writes.
+        CheckpointError: they are rounded in another way than this module writes; names what differs.
     """
+    for field in ("compression_config", "sparsity_config"):  # of older versions of the format
+        if config.get(field) is not None:
+            raise _refusal(where, field, config[field])
     found = config.get("quantization_config")
     if found is None:
         return None
-    for bits in (8, 4):
-        expected = quantization_config(bits)["config_groups"]["group_0"]["weights"]
-        groups = found.get("config_groups", {}).values()
-        weights = [each.get("weights") or {} for each in groups]
-        same = [all(each.get(key) == value for key, value in expected.items() if key != "dynamic") for each in weights]
-        if (
-            found.get("quant_method") == "compressed-tensors"
-            and found.get("format") == "pack-quantized"
-            and same == [True]
-        ):
-            return bits
-    raise CheckpointError(
-        f"{where}: quantization_config rounds the weights in a way that Wenloom does not read ({found.get('quant_method')}, "
-        f"{found.get('format', 'no format')}); it reads compressed-tensors' pack-quantized with int8 channels or int4 groups of 32."
+    if not isinstance(found, Mapping):
+        raise _refusal(where, "quantization_config", found)
+    if (method := found.get("quant_method")) != "compressed-tensors":
+        named = method if method is not None else next((key for key in _LOADERS if found.get(key)), None)
+        raise _refusal(where, "quant_method", named)
+    groups, ignored = found.get("config_groups"), found.get("ignore") or []
+    if not isinstance(groups, Mapping) or len(groups) != 1:
+        raise _refusal(where, "config_groups", groups)
+    (group,) = groups.values()
+    if not isinstance(group, Mapping) or not isinstance(weights := group.get("weights"), Mapping):
+        raise _refusal(where, "config_groups", groups)
+    if not isinstance(ignored, list) or not all(isinstance(name, str) and name[:3] != "re:" for name in ignored):
+        raise _refusal(where, "ignore", ignored)
+    if (bits := weights.get("num_bits")) not in (8, 4) or isinstance(bits, float):
+        raise _refusal(where, "num_bits", bits)
+    if (family := config.get("model_type")) not in _FAMILIES:
+        raise _refusal(where, "model_type", family)
+    ours = quantization_config(bits)
+    our_group = ours["config_groups"]["group_0"]
+    levels = (
+        (found, ours, {"config_groups", "ignore"}),
+        (group, our_group, {"weights"}),
+        (weights, our_group["weights"], set()),
+    )
+    for theirs, expected, seen_to in levels:
+        for field, value in theirs.items():
+            if field in seen_to or field in _NOTES or value is None or value == expected.get(field):
+                continue
+            if field in expected or field in _READ_ELSEWHERE:
+                raise _refusal(where, field, value)
+            remark(f"{where}: quantization_config has a field that nothing reads, {printable(field, 60)}.")
+        for field, value in expected.items():
+            if value is not None and theirs.get(field) is None and field not in (*seen_to, *_DEFAULTS):
+                raise _refusal(where, field, None)
+    return Rounding(bits, frozenset(ignored))
+
+
+_LOADERS = ("load_in_8bit", "load_in_4bit")
+"""What old folders of bitsandbytes have instead of a method's name."""
+_NOTES = ("global_compression_ratio", "version", "observer", "observer_kwargs", "scale_dtype")
+"""What tells how the weights were found, not what they are."""
+_READ_ELSEWHERE = ("moe_sparsity_config", "sparsity_config", "transform_config", "actorder", "block_structure", "zp_dtype", "format",
+                   "dequantize", "use_optimized_inference", "run_compressed")  # fmt: skip
+"""What the library acts upon, and this module does not."""
+_DEFAULTS = ("type", "symmetric", "dynamic")
+"""What the library fills in with what we expect."""
+
+
+def _refusal(where: str, field: str, value: Any) -> CheckpointError:
+    shown = "is missing" if value is None else printable(json.dumps(value, default=str), 80)
+    return CheckpointError(
+        f"{where}: quantization_config, {field}: {shown}; Wenloom reads rounded weights of compressed-tensors' "
+        f"pack-quantized with int8 channels or int4 groups of {GROUP} only. Take the model with whole weights and "
+        "--quantize it."
     )
 
 
-def quantized_layer(packed: Tensor, scale: Tensor, shape: Tensor, bits: Bits) -> QuantizedLinear:
-    """A layer from its three tensors, without its bias."""
-    rows, cols = shape.tolist()
+def take_layer(
+    stored: dict[str, tuple[Any, str]], each: TensorMap, wanted: tuple[int, ...], rounding: Rounding, where: str | Path
+) -> QuantizedLinear | None:
+    """A layer from its three tensors, without its bias; None for a tensor that is not rounded.
+
+    Args:
+        stored: where each tensor is, (file, name there); those of the layer are taken out.
+        each: the weight, as it would be called were it whole.
+        wanted: the shape that it must have.
+
+    Raises:
+        CheckpointError: a part is missing, damaged, or there against `ignored`.
+    """
+    bits, layer = rounding.bits, each.theirs.removesuffix(".weight")
+    if not _LINEAR.fullmatch(each.ours[0]):
+        return None
+    names = [f"{layer}.{part}" for part in ("weight_packed", "weight_scale", "weight_shape")]
+    there = [name for name in names if name in stored]
+    if layer in rounding.ignored:
+        if there:
+            raise CheckpointError(
+                f'{where}: tensor "{there[0]}" is rounded, but config.json has "{layer}" in "ignore".'
+            )
+        return None
+    if missing := [name for name in names if name not in stored]:
+        raise CheckpointError(f'{where}: tensor "{missing[0]}" is missing from the weights.')
+    with reading(where, CheckpointError):
+        packed, scale, shape = (file.get_tensor(name) for file, name in (stored.pop(name) for name in names))
+    rows, cols = wanted
+    columns = 1 if bits == 8 else cols / GROUP
+    for name, tensor, right in (
+        (names[0], packed, packed.dtype == torch.int32 and tuple(packed.shape) == (rows, -(-cols * bits // 32))),
+        (names[1], scale, scale.is_floating_point() and tuple(scale.shape) == (rows, columns)),
+        (names[2], shape, not shape.is_floating_point() and shape.flatten().tolist() == [rows, cols]),
+    ):
+        if not right:
+            held = (
+                f"{shape.tolist()}"
+                if tensor is shape and shape.numel() < 9
+                else f"{tensor.dtype}, {tuple(tensor.shape)}"
+            )
+            raise CheckpointError(
+                f'{where}: tensor "{name}" ({held}) is not that of {rows} x {cols} weights of {bits} bits.'
+            )
+    if not scale.isfinite().all():
+        raise CheckpointError(f'{where}: tensor "{names[1]}" holds values that are no numbers; the file is damaged.')
     shifts = torch.arange(0, 32, bits, dtype=torch.int32)
     q = (packed[..., None] >> shifts & (2**bits - 1)).view(rows, -1)[:, :cols] - 2 ** (bits - 1)
     return QuantizedLinear(q.to(torch.int8), scale.float() if bits == 4 else scale.float()[:, 0], None, bits)

@@ -12,6 +12,7 @@ from wenloom.core.quantities import show_bytes
 def quantize(model: str, /, *, out: Path, to: str = "int8", json: Json = False) -> None:
     """Write a model again with weights of 8 or 4 bits.
 
+    The embedding and the output matrix stay as they are; the latter is rounded to 8 bits when the model is loaded.
     transformers reads the folder too, where its companion library compressed-tensors is installed; so does vLLM.
 
         wenloom quantize runs/mine --to int4 --out mine-int4
@@ -28,7 +29,7 @@ def quantize(model: str, /, *, out: Path, to: str = "int8", json: Json = False) 
     """
     if out.exists() and any(out.iterdir() if out.is_dir() else [out]):
         raise InputError(f"{out}: is not empty. Choose another --out.")
-    from wenloom.checkpoint.folder import load_decoder, write_model_files
+    from wenloom.checkpoint.folder import load_decoder, stored_dtype, write_model_files
     from wenloom.checkpoint.hub import resolve
     from wenloom.model.quantize import QuantizedLinear, parse_bits
     from wenloom.tokens.tokenizer import TextTokenizer
@@ -38,7 +39,7 @@ def quantize(model: str, /, *, out: Path, to: str = "int8", json: Json = False) 
     if isinstance(decoder.head, QuantizedLinear):
         raise InputError(f"{model}: its weights are rounded already.")
     with folder_aside(out) as folder:
-        write_model_files(decoder, folder, bits=bits)
+        write_model_files(decoder, folder, bits=bits, dtype=stored_dtype(source))
         TextTokenizer.from_pretrained(source).save_pretrained(folder)
     before, after = (sum(file.stat().st_size for file in path.glob("*.safetensors")) for path in (source, out))
     if json:

@@ -2,7 +2,9 @@
 
 Symmetric and weight-only: w ≈ scale * q, with one scale per row for int8 (q in -127 .. 127), one per row and group of
 32 columns for int4 (q in -8 .. 7). Products are taken with the weights made whole again, so that nothing but the
-rounding of the weights is lost.
+rounding of the weights is lost. The embedding stays whole and the output matrix has 8 bits at least: in 4 bits it alone
+costs as much as all other matrices together (SmolLM2-135M on WikiText-2: perplexity 14.1, blocks in int4 16.4, with
+the output matrix 18.8).
 """
 
 from typing import Literal
@@ -133,7 +135,7 @@ def parse_bits(name: str) -> Bits:
 
 
 def quantize(decoder: Decoder, bits: Bits) -> Decoder:
-    """Round the weights of every linear layer, in place.
+    """Round the weights of every linear layer of the blocks to so many bits and the output matrix to 8, in place.
 
     The embedding stays as it is; where it serves as output matrix too, that gets a rounded copy of its own.
 
@@ -149,13 +151,13 @@ def quantize(decoder: Decoder, bits: Bits) -> Decoder:
             for name, child in module.named_children():
                 if isinstance(child, nn.Linear):
                     setattr(module, name, _rounded_layer(child.weight, child.bias, bits, pages))
-    round_head(decoder, bits, pages)
+    round_head(decoder, pages)
     return decoder.requires_grad_(False)
 
 
-def round_head(decoder: Decoder, bits: Bits, pages: LargePages) -> None:
-    """Give a decoder an output matrix in 8 or 4 bits, kept in these pages."""
-    decoder.head = _rounded_layer(decoder.output_weight, None, bits, pages)  # pyright: ignore[reportAttributeAccessIssue]
+def round_head(decoder: Decoder, pages: LargePages) -> None:
+    """Give a decoder an output matrix in 8 bits, kept in these pages."""
+    decoder.head = _rounded_layer(decoder.output_weight, None, 8, pages)  # pyright: ignore[reportAttributeAccessIssue]
 
 
 def _rounded_layer(weight: Tensor, bias: Tensor | None, bits: Bits, pages: LargePages) -> QuantizedLinear:
