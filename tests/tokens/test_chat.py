@@ -7,7 +7,8 @@ import pytest
 from tokenizers import AddedToken
 
 from wenloom.core.errors import InputError
-from wenloom.tokens.chat import PLAIN_TEMPLATE, Message, lesson, render
+from wenloom.tokens.chat import PLAIN_TEMPLATE, ChatRenderer, Message, render
+from wenloom.tokens.lessons import Lesson, lessons
 from wenloom.tokens.templates import render_template
 from wenloom.tokens.tokenizer import TextTokenizer
 from wenloom.tokens.train import train_tokenizer
@@ -31,6 +32,12 @@ def tokenizer() -> TextTokenizer:
 
 def with_template(tokenizer: TextTokenizer, template: str | None) -> TextTokenizer:
     return TextTokenizer(tokenizer.backend, tokenizer.special_tokens, chat_template=template)
+
+
+def lesson(tokenizer: TextTokenizer, messages: list[Message]) -> Lesson:
+    """The only one."""
+    [found] = lessons(ChatRenderer(tokenizer), messages)
+    return found
 
 
 def learned_text(tokenizer: TextTokenizer, messages: list[Message]) -> list[str]:
@@ -86,7 +93,6 @@ def test_hostile_templates_end_in_an_error(template: str, why: str):
     ([Message("assistant", "a"), Message("user", "b")], "the user first"),
     ([Message("user", "a"), Message("robot", "b")], 'role "robot"'),
     ([Message("user", "a"), Message("assistant", "  ")], "is empty"),
-    ([Message("user", "a"), Message("assistant", "b<|im_end|>")], "special token"),
     ([Message("user", "a"), Message("assistant", "b"), Message("system", "c")], "stands first"),
 ])  # fmt: skip
 def test_what_is_no_conversation_is_named(tokenizer: TextTokenizer, messages: list[Message], why: str):
@@ -98,5 +104,5 @@ def test_templates_that_cannot_be_learned_from_are_refused(tokenizer: TextTokeni
     with pytest.raises(InputError, match="never learn to stop"):
         lesson(with_template(tokenizer, "{% for m in messages %}{{ m.content }}\n{% endfor %}"), TALK)
     forgetful = "{{ messages | length }}{% for m in messages %}{{ m.content }}<|im_end|>{% endfor %}"
-    with pytest.raises(InputError, match="changes what it wrote"):
+    with pytest.raises(InputError, match="changes what it wrote before a reply"):
         lesson(with_template(tokenizer, forgetful), TALK)

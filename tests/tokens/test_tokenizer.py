@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from wenloom.core.errors import CheckpointError, InputError
 from wenloom.text.documents import Document
+from wenloom.tokens.cutting import stretches
 from wenloom.tokens.report import PASSAGE, measure, measure_passage
 from wenloom.tokens.tokenizer import TextTokenizer
 from wenloom.tokens.train import Kind, default_vocab_size, train_tokenizer
@@ -62,7 +63,7 @@ def test_saved_and_read_by_us_and_by_transformers(trained: TextTokenizer, texts:
 )
 def test_cutting_long_texts_changes_no_token(trained: TextTokenizer, parts: list[str]):
     text = "".join(parts)
-    pieces = list(trained._pieces(text, size=4))
+    [pieces] = stretches(trained.backend, [text], size=4)
     assert "".join(pieces) == text
     ids = [token for piece in pieces for token in trained.encode(piece)]
     assert ids == trained.encode(text)

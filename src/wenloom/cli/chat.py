@@ -43,10 +43,10 @@ def chat(
     options = {**dataclasses.asdict(length), **dataclasses.asdict(sampling), **dataclasses.asdict(penalties)}
     GenerationRequest(**options)
     from wenloom.api import load
-    from wenloom.tokens.chat import STOP_OF_PLAIN, Message, render
+    from wenloom.tokens.chat import STOP_OF_PLAIN, Message, chat_ids
 
     loaded = load(model, device, dtype, companion=draft, quantize=quantize, kv_cache=kv_cache)
-    if loaded.tokenizer.chat_template is None:
+    if loaded.tokenizer.chat_template is None and not loaded.tokenizer.other_templates:
         options["stop_strings"] = (*length.stop_strings, STOP_OF_PLAIN)
         remark("This model has no chat template: it goes on with a plain transcript.")
     if draft is not None:
@@ -61,8 +61,7 @@ def chat(
             remark("(a new conversation)")
             continue
         turns.append(Message("user", line))
-        # the template writes its own special tokens, so nothing is put around its text
-        ids = loaded.tokenizer.encode(render(loaded.tokenizer, turns), add_special_tokens=False)
+        ids = chat_ids(loaded.tokenizer, turns)
         if len(ids) > limit:
             remark(f"(the conversation has {len(ids):,} tokens: its beginning is out of the model's sight, {limit:,})")
         job = loaded.engine.submit(ids, request)

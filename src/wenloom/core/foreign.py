@@ -6,8 +6,11 @@ JSON, `MemoryError` of a length that lies, a bare `Exception`, or a panic of Rus
 """
 
 import json
+import os
 import re
 import stat
+import tempfile
+import threading
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -37,6 +40,36 @@ def reading(where: str | Path, kind: type[WenloomError] = InputError, what: str 
         raise
     except BaseException as error:
         raise kind(f"{where}: {what or 'cannot be read'} ({_reason(error)}).") from error
+
+
+_standard_error = threading.RLock()
+
+
+@contextmanager
+def quiet_panics() -> Iterator[None]:
+    """Keep what Rust code prints when it panics from the user: `reading` says it in a sentence.
+
+    The panic's own text goes to the process's standard error before anything is raised. It is kept aside meanwhile;
+    where the block ends well, what was written there comes out afterwards.
+    """
+    with _standard_error:
+        try:
+            kept = os.dup(2)
+        except OSError:  # a process without standard error
+            yield
+            return
+        try:
+            with tempfile.TemporaryFile() as aside:
+                os.dup2(aside.fileno(), 2)
+                try:
+                    yield
+                finally:
+                    os.dup2(kept, 2)
+                aside.seek(0)
+                while block := aside.read(2**16):
+                    os.write(2, block)
+        finally:
+            os.close(kept)
 
 
 def _reason(error: BaseException) -> str:

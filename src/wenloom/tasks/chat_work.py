@@ -16,7 +16,8 @@ from wenloom.tasks.messages import ChatEncoder, Conversation, Preference, read_c
 from wenloom.tasks.rows import Intake
 from wenloom.tasks.settings import DataSettings
 from wenloom.tasks.work import SHOWN, Encoded, Figures, Work
-from wenloom.tokens.chat import PLAIN_TEMPLATE, Lesson, render
+from wenloom.tokens.chat import PLAIN_TEMPLATE, chat_ids, render
+from wenloom.tokens.lessons import Lesson
 from wenloom.tokens.tokenizer import TextTokenizer
 from wenloom.training.cross_entropy import IGNORED
 from wenloom.training.examples import Example, collated
@@ -47,12 +48,12 @@ class ChatWork(Work[Conversation]):
         """Packed, unless asked not to; what is measured by stands alone."""
         longest = model.config.context_length
         encoder = ChatEncoder(tokenizer, longest)
-        first = encoder.lesson(self.train[0])
-        if first is not None:
-            remarks.print(coloured(tokenizer, first))
-        train = encoder.examples(self.train, self.settings.learning.pack)
+        lessons = [lesson for row in self.train for lesson in encoder.lessons(row)]
+        if lessons:
+            remarks.print(coloured(tokenizer, lessons[0]))
+        train = encoder.rows(lessons, self.settings.learning.pack)
         held_out = encoder.examples(self.held_out, pack=False)
-        texts = [message.content for row in self.held_out for message in row if message.role == "assistant"]
+        texts = [_learned_text(tokenizer, each) for each in held_out]
         notes = {
             f"conversations have more than {longest} tokens: they lost their last turns": encoder.n_cut,
             f"conversations have more than {longest} tokens in their first exchange: left out": encoder.n_dropped,
@@ -75,7 +76,7 @@ class ChatWork(Work[Conversation]):
         engine = Engine(model, tokenizer)
         jobs = []
         for index, row in enumerate(self.held_out[:_MEASURED]):
-            prompt = tokenizer.encode(render(tokenizer, row[:-1]), add_special_tokens=False)
+            prompt = chat_ids(tokenizer, row[:-1])
             room = model.config.context_length - len(prompt)
             if room >= _LEAST_ROOM:
                 request = GenerationRequest(max_new_tokens=min(_LONGEST_REPLY, room), temperature=0.7, seed=0)
@@ -147,11 +148,18 @@ class PreferenceWork(Work[Preference]):
 def _with_template(model: Model, tokenizer: TextTokenizer, base: object) -> Model:
     if not isinstance(model, Decoder):
         raise InputError(f"{base}: chat needs a model that goes on with a text (a decoder).")
-    if tokenizer.chat_template is None:
+    if tokenizer.chat_template is None and not tokenizer.other_templates:
         if tokenizer.eos_token is None:
             raise InputError(f"{base}: has neither a chat template nor an end token to make one with.")
         tokenizer.chat_template = PLAIN_TEMPLATE
     return model
+
+
+def _learned_text(tokenizer: TextTokenizer, example: Example) -> str:
+    """What is to be predicted, without what only ends it."""
+    targets = example["targets_BT"]
+    assert isinstance(targets, list)
+    return tokenizer.decode([token for token in targets if token != IGNORED], skip_special_tokens=True)
 
 
 def coloured(tokenizer: TextTokenizer, lesson: Lesson) -> Text:
@@ -173,22 +181,20 @@ def replies(model: Decoder, tokenizer: TextTokenizer, conversations: list[Conver
     request = GenerationRequest(max_new_tokens=100, temperature=0.7, seed=0)
     samples = []
     for messages in conversations:
-        prompt = render(tokenizer, messages[:-1])
-        job = engine.submit(tokenizer.encode(prompt, add_special_tokens=False), request)
+        job = engine.submit(chat_ids(tokenizer, messages[:-1]), request)
         engine.run([job])
-        samples.append(Sample(prompt, job.result()[0].text))
+        samples.append(Sample(render(tokenizer, messages[:-1]), job.result()[0].text))
     return Showcase(samples)
 
 
 def _pair(encoder: ChatEncoder, row: Preference) -> Example | None:
     """Both conversations; only the last reply counts."""
-    both = [encoder.lesson(messages) for messages in row]
+    both = [encoder.last_turn(messages) for messages in row]
     if both[0] is None or both[1] is None or both[0].tokens == both[1].tokens:
         return None
     example: Example = {}
     for name, (tokens, learned) in zip(("chosen", "rejected"), (both[0], both[1]), strict=True):
-        begins = max((i for i in range(1, len(learned)) if learned[i] and not learned[i - 1]), default=0)
-        labels = [token if index >= begins and learned[index] else IGNORED for index, token in enumerate(tokens)]
+        labels = [token if learns else IGNORED for token, learns in zip(tokens, learned, strict=True)]
         if not any(label != IGNORED for label in labels[1:]):
             return None
         example |= {f"{name}_BT": tokens[:-1], f"{name}_labels_BT": labels[1:]}

@@ -98,8 +98,8 @@ class DenoisingWork(Work[str]):
     def fresh(self) -> tuple[Model, TextTokenizer]:
         """An encoder-decoder with a vocabulary of its own, sentinels in it."""
         tokenizer = pair_tokenizer(self.train, self.settings.fresh)
-        tokenizer.backend.add_special_tokens([AddedToken(sentinel(n), special=True) for n in range(SENTINELS)])
-        return fresh_pair_model(TextTokenizer(tokenizer.backend, tokenizer.special_tokens), self.settings)
+        sentinels = [AddedToken(sentinel(n), special=True) for n in range(SENTINELS)]
+        return fresh_pair_model(tokenizer.extended(sentinels, tokenizer.special_tokens), self.settings)
 
     def prepared(self, model: Model, tokenizer: TextTokenizer) -> Model:
         """An encoder-decoder with sentinels."""

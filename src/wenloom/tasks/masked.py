@@ -6,7 +6,6 @@ from typing import NamedTuple, cast, get_args
 import numpy as np
 import torch
 from tokenizers import AddedToken
-from tokenizers.processors import TemplateProcessing
 
 from wenloom.core.errors import InputError
 from wenloom.core.randomness import generator
@@ -144,18 +143,12 @@ class MaskedWork(Work[str]):
 
 def masked_tokenizer(tokenizer: TextTokenizer) -> TextTokenizer:
     """The same with a mask, and with an opening and a closing token around every text."""
-    backend = tokenizer.backend
-    backend.add_special_tokens(
-        [AddedToken(MASK, lstrip=True, special=True), *(AddedToken(name, special=True) for name in (OPENING, CLOSING))]
-    )
-    known = {name: backend.token_to_id(name) for name in (OPENING, CLOSING)}
-    backend.post_processor = TemplateProcessing(
-        single=f"{OPENING} $A {CLOSING}",
-        pair=f"{OPENING} $A {CLOSING} $B:1 {CLOSING}:1",
-        special_tokens=[*known.items()],
-    )
+    added = [
+        AddedToken(MASK, lstrip=True, special=True),
+        *(AddedToken(name, special=True) for name in (OPENING, CLOSING)),
+    ]
     special = {"pad_token": str(tokenizer.pad_token), "mask_token": MASK, "cls_token": OPENING, "sep_token": CLOSING}
-    return TextTokenizer(backend, special)
+    return tokenizer.extended(added, special, f"{OPENING} $A {CLOSING}", f"{OPENING} $A {CLOSING} $B:1 {CLOSING}:1")
 
 
 def _rows(tokenizer: TextTokenizer, text: str, room: int) -> Iterator[Example]:

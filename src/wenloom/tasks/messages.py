@@ -5,7 +5,8 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from wenloom.tasks.rows import Intake, text_of, value_of
-from wenloom.tokens.chat import Lesson, Message, lesson
+from wenloom.tokens.chat import ChatRenderer, Message
+from wenloom.tokens.lessons import Lesson, last_turn, lessons
 from wenloom.tokens.tokenizer import TextTokenizer
 from wenloom.training.cross_entropy import IGNORED
 from wenloom.training.examples import Example
@@ -141,29 +142,31 @@ class ChatEncoder:
     """
 
     def __init__(self, tokenizer: TextTokenizer, longest: int):
-        self.tokenizer, self.longest = tokenizer, longest
+        self.renderer, self.longest = ChatRenderer(tokenizer), longest
         self.n_cut = 0
         """Conversations that lost turns."""
         self.n_dropped = 0
         """Conversations whose first exchange is too long."""
 
-    def lesson(self, messages: Conversation) -> Lesson | None:
-        """The conversation as far as it fits; None where nothing does."""
-        whole, end = None, len(messages)
-        while end > 1:
-            whole = lesson(self.tokenizer, messages[:end])
-            if len(whole.tokens) <= self.longest:
-                break
-            end -= 2
-        if whole is None or len(whole.tokens) > self.longest:
-            self.n_dropped += 1
-            return None
-        self.n_cut += end < len(messages)
-        return whole
+    def lessons(self, messages: Conversation) -> list[Lesson]:
+        """The conversation as far as it fits: one lesson, or one of each turn where the template asks for it."""
+        made = lessons(self.renderer, messages, self.longest)
+        learned = sum(each.turns for each in made)
+        self.n_dropped += not made
+        self.n_cut += 0 < learned < sum(each.role == "assistant" for each in messages)
+        return made
+
+    def last_turn(self, messages: Conversation) -> Lesson | None:
+        """The conversation with its last reply to learn; None where it does not fit."""
+        made = last_turn(self.renderer, messages)
+        return made if len(made.tokens) <= self.longest else None
 
     def examples(self, conversations: Sequence[Conversation], pack: bool) -> list[Example]:
-        """Examples to learn from; packed, several conversations share a row, each with a number of its own."""
-        lessons = [each for each in map(self.lesson, conversations) if each is not None]
+        """Examples to learn from; packed, several lessons share a row, each with a number of its own."""
+        return self.rows([lesson for each in conversations for lesson in self.lessons(each)], pack)
+
+    def rows(self, lessons: Sequence[Lesson], pack: bool) -> list[Example]:
+        """The same of lessons."""
         rows = (
             packed([len(each.tokens) - 1 for each in lessons], self.longest)
             if pack

@@ -2,8 +2,6 @@
 
 from typing import cast, get_args
 
-from tokenizers.processors import TemplateProcessing
-
 from wenloom.core.console import progress
 from wenloom.core.errors import InputError
 from wenloom.core.randomness import generator
@@ -117,10 +115,7 @@ def pair_tokenizer(texts: list[str], fresh: FreshSettings) -> TextTokenizer:
     if tokenizer.eos_token_id is None or tokenizer.pad_token_id is None:
         raise InputError(f"--tokenizer {fresh.tokenizer}: has no end token or no padding token.")
     end = str(tokenizer.eos_token)
-    tokenizer.backend.post_processor = TemplateProcessing(
-        single=f"$A {end}", pair=f"$A {end} $B {end}", special_tokens=[(end, tokenizer.eos_token_id)]
-    )
-    return tokenizer
+    return tokenizer.extended([], tokenizer.special_tokens, f"$A {end}", f"$A {end} $B {end}")
 
 
 def fresh_pair_model(tokenizer: TextTokenizer, settings: Settings) -> tuple[Model, TextTokenizer]:

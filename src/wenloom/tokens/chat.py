@@ -1,10 +1,12 @@
-"""From the turns of a conversation to the text that a model reads, and to the tokens that it learns."""
+"""From the turns of a conversation to the text that a model reads, and to its tokens."""
 
-from collections.abc import Sequence
+import re
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from wenloom.core.errors import InputError
-from wenloom.tokens.templates import render_template
+from wenloom.tokens.literal import Placed, Range, names_pattern
+from wenloom.tokens.templates import render_template, template_words
 from wenloom.tokens.tokenizer import TextTokenizer
 
 
@@ -28,97 +30,139 @@ PLAIN_TEMPLATE = (
 token."""
 STOP_OF_PLAIN = "\nUser:"
 """Where a reply of a model without a template ends: it would go on with the other's turn."""
+_MARKS = (0xF0000, 0xFFFFD)
+"""Characters of a private plane, of which those that no message holds mark places in it."""
+
+
+class Rendered(NamedTuple):
+    """A conversation as its template writes it."""
+
+    text: str
+    words: list[Range]
+    """Where it holds names of control tokens that a message only mentions."""
+    replies: list[Range]
+    """Where the assistant's contents stand, if asked for and found, each once and in order; else none."""
+
+
+class ChatRenderer:
+    """Writes conversations by a tokenizer's chat template, and keeps apart what the template and what people wrote.
+
+    The names of control tokens in messages are marked before the template sees them: `<|im_end|>` in a message is ten
+    characters, whatever the template does with it. Control tokens are the special tokens; in what users and systems say
+    also other added tokens that the template writes itself, such as `<｜User｜>`. In the assistant's own turns those
+    stay tokens: a model's `</think>` is one.
+
+    Args:
+        tokenizer: without a chat template of its own, a plain transcript without end tokens is written.
+
+    Raises:
+        InputError: there are several templates and none is the usual one.
+    """
+
+    def __init__(self, tokenizer: TextTokenizer):
+        self.tokenizer = tokenizer
+        self.template, self._names = tokenizer.chat_template, dict(tokenizer.special_tokens)
+        if self.template is None and tokenizer.other_templates:
+            names = ", ".join(sorted(tokenizer.other_templates))
+            raise InputError(f"the model has chat templates for {names}, but none that is the usual one (default).")
+        if self.template is None:
+            self.template = PLAIN_TEMPLATE
+            self._names.pop("eos_token", None)
+        decoder = tokenizer.backend.get_added_tokens_decoder()
+        added = decoder.values()
+        ends = {number for number, token in decoder.items() if token.special and number != tokenizer.pad_token_id}
+        self.ends = frozenset(ends | {number for number in (tokenizer.eos_token_id,) if number is not None})
+        """The tokens that may end a turn: every special one but the padding."""
+        others = [token.content for token in added if not token.special and token.content.strip()]
+        written = template_words(self.template) if others else ""
+        self._others = [name for name in others if name in written]
+        special = [token.content for token in added if token.special]
+        self._by_role = {"assistant": names_pattern(special)}
+        self._by_default = names_pattern([*special, *self._others])
+        normalized = any(token.normalized for token in added if token.special)
+        self._needs_care = tokenizer.splits_special or normalized  # found in other spellings than their names
+
+    def render(self, messages: Sequence[Message], reply: bool = True, find_replies: bool = False) -> Rendered:
+        """The conversation so far.
+
+        Args:
+            reply: end where the assistant's reply begins.
+            find_replies: say where the assistant's contents stand.
+
+        Raises:
+            InputError: the template fails on these messages, see `templates.render_template`.
+        """
+        opening, closing, begin, end = _unused([self.template or "", *(each.content for each in messages)])
+        turns, is_marked = [], False
+        for role, content in messages:
+            pattern = self._by_role.get(role, self._by_default)
+            said, n_marked = pattern.subn(lambda match: f"{opening}{match.group()}{closing}", content)
+            is_marked |= n_marked > 0
+            if find_replies and role == "assistant":
+                said = f"{begin}{said}{end}"
+            turns.append({"role": role, "content": said})
+        values = {"messages": turns, "add_generation_prompt": reply, "tools": None, "documents": None, **self._names}
+        text = render_template(self.template or "", values)
+        if not is_marked and not find_replies:
+            return Rendered(text, [], [])
+        n_replies = sum(role == "assistant" for role, _ in messages) if find_replies else 0
+        return _unmarked(text, opening, closing, begin, end, n_replies)
+
+    def encode(self, rendered: Rendered) -> Placed:
+        """Its tokens: the template's control tokens as such, the words of messages as text."""
+        if not rendered.words and not self._needs_care:
+            encoding = self.tokenizer.encoding(rendered.text, add_special_tokens=False)
+            return Placed(encoding.ids, [begin for begin, _ in encoding.offsets])
+        return self.tokenizer.literal(self._others).encode(rendered.text, rendered.words)
 
 
 def render(tokenizer: TextTokenizer, messages: Sequence[Message], reply: bool = True) -> str:
-    """The conversation so far.
-
-    By the tokenizer's own chat template; without one as a plain transcript without end tokens.
-
-    Args:
-        reply: end where the assistant's reply begins.
+    """The conversation so far, see `ChatRenderer`. To encode it, take `chat_ids`: a text does not say who wrote it.
 
     Raises:
         InputError: the template fails on these messages, see `templates.render_template`.
     """
-    names = {name: getattr(tokenizer, name) or "" for name in ("bos_token", "eos_token", "unk_token", "pad_token")}
-    turns = [each._asdict() for each in messages]
-    template = tokenizer.chat_template
-    if template is None:
-        template, names = PLAIN_TEMPLATE, names | {"eos_token": ""}
-    return render_template(template, {"messages": turns, "add_generation_prompt": reply, **names})
+    return ChatRenderer(tokenizer).render(messages, reply).text
 
 
-class Lesson(NamedTuple):
-    """A conversation as tokens, and which of them are learned."""
-
-    tokens: list[int]
-    learned: list[bool]
-
-
-def lesson(tokenizer: TextTokenizer, messages: Sequence[Message]) -> Lesson:
-    """Tokens of a conversation; those of the assistant's turns are learned, up to the token that ends them.
-
-    What belongs to a turn is found by rendering the conversation up to each: a template must only add to what stands
-    before.
+def chat_ids(tokenizer: TextTokenizer, messages: Sequence[Message], reply: bool = True) -> list[int]:
+    """The tokens of the conversation so far; names of special tokens in messages are text.
 
     Raises:
-        InputError: the template fails, or changes what it wrote of earlier turns, or no end token follows a turn.
-        ValueError: these messages are no conversation to learn from; says why.
+        InputError: the template fails on these messages, see `templates.render_template`.
     """
-    _check(tokenizer, messages)
-    text, spans = "", []
-    for index, message in enumerate(messages):
-        if message.role != "assistant":
-            continue
-        before, after = render(tokenizer, messages[:index]), render(tokenizer, messages[: index + 1], reply=False)
-        if not (before.startswith(text) and after.startswith(before)):
-            raise InputError("the chat template changes what it wrote of earlier turns: it cannot be learned from.")
-        spans.append((len(before), len(after)))
-        text = after
-    encoded = tokenizer.backend.encode(text, add_special_tokens=False)
-    learned = [False] * len(encoded.ids)
-    place = 0
-    for begin, end in spans:
-        last = None
-        for index in range(place, len(encoded.ids)):
-            start = encoded.offsets[index][0]
-            if start >= end:
-                break
-            place = index + 1
-            if start >= begin:
-                learned[index] = True
-                last = index if encoded.ids[index] in _ends(tokenizer) else last
-        if last is None:
-            raise InputError(
-                "the chat template puts no end token behind the assistant's turns: the model would never learn to stop."
-            )
-        for index in range(last + 1, place):
-            learned[index] = False
-    return Lesson(list(encoded.ids), learned)
+    renderer = ChatRenderer(tokenizer)
+    return renderer.encode(renderer.render(messages, reply)).ids
 
 
-def _ends(tokenizer: TextTokenizer) -> frozenset[int]:
-    """The tokens that may end a turn: every special one but the padding."""
-    added = tokenizer.backend.get_added_tokens_decoder()
-    special = {token for token, content in added.items() if content.special and token != tokenizer.pad_token_id}
-    return frozenset(special | ({tokenizer.eos_token_id} - {None}))  # pyright: ignore
+def _unused(texts: Iterable[str]) -> Iterator[str]:
+    """Four characters that stand in none of some texts."""
+    used = {char for text in texts for char in re.findall(f"[{chr(_MARKS[0])}-{chr(_MARKS[1])}]", text)}
+    free = (char for char in map(chr, range(*_MARKS)) if char not in used)
+    found = [char for _, char in zip(range(4), free, strict=False)]
+    if len(found) < 4:
+        raise InputError("the conversation holds every character of a private plane: it is no text.")
+    return iter(found)
 
 
-def _check(tokenizer: TextTokenizer, messages: Sequence[Message]) -> None:
-    roles = [each.role for each in messages]
-    if strange := sorted(set(roles) - {"system", "user", "assistant"}):
-        raise ValueError(f'role "{strange[0]}"; system, user and assistant are known')
-    if "system" in roles[1:]:
-        raise ValueError("a system message stands first or not at all")
-    talk = roles[1:] if roles[:1] == ["system"] else roles
-    if not talk or talk != ["user", "assistant"] * (len(talk) // 2):
-        raise ValueError("user and assistant must take turns, the user first and the assistant last")
-    for number, each in enumerate(messages, 1):
-        if not each.content.strip():
-            raise ValueError(f"message {number} ({each.role}) is empty")
-        names = (
-            content.content for content in tokenizer.backend.get_added_tokens_decoder().values() if content.special
-        )
-        if (name := next((name for name in names if name in each.content), None)) is not None:
-            raise ValueError(f"message {number} holds the special token {name}")
+def _unmarked(text: str, opening: str, closing: str, begin: str, end: str, n_replies: int) -> Rendered:
+    """A rendered conversation without its marks, and where they stood."""
+    plain: list[str] = []
+    words: list[Range] = []
+    marks: list[str] = []
+    places: list[int] = []
+    length, word_from = 0, None
+    for part in re.split(f"([{opening}{closing}{begin}{end}])", text):
+        if part == opening:
+            word_from = length
+        elif part == closing and word_from is not None:
+            words.append((word_from, length))
+            word_from = None
+        elif part in (begin, end) and part:
+            marks.append(part)
+            places.append(length)
+        elif part != closing:
+            plain.append(part)
+            length += len(part)
+    replies = list(zip(places[::2], places[1::2], strict=False)) if marks == [begin, end] * n_replies else []
+    return Rendered("".join(plain), words, replies)

@@ -1,4 +1,4 @@
-"""What a tokenizer gives to a model: ids as tensors."""
+"""What a tokenizer takes and gives: text that can be encoded, ids cut to a length, ids as tensors."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -35,3 +35,26 @@ def tensor_of(rows: list[list[int]], kind: str) -> "Tensor":
     if len({len(row) for row in rows}) > 1:
         raise InputError("texts of different length make no tensor: add padding=True.")
     return torch.tensor(rows, dtype=torch.long)
+
+
+def without_end(ids: list[int], around: list[int], limit: int, side: str) -> list[int]:
+    """As many of a text's tokens as fit beside those that stand around it."""
+    inside = [index for index, is_around in enumerate(around) if not is_around]
+    room = max(0, limit - (len(ids) - len(inside)))
+    dropped = set(inside[room:] if side == "right" else inside[: len(inside) - room])
+    return [token for index, token in enumerate(ids) if index not in dropped]
+
+
+def checked(text: str) -> str:
+    """The text, if it is one that can be encoded.
+
+    Raises:
+        InputError: it is none.
+    """
+    if not isinstance(text, str):
+        raise InputError(f"expected text to encode, got {type(text).__name__}.")
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise InputError("the text holds half of a surrogate pair, which is no character.") from None
+    return text

@@ -12,7 +12,7 @@ import threading
 from queue import Empty, Queue
 from typing import Any
 
-from wenloom.core.errors import InputError
+from wenloom.core.errors import InputError, printable
 
 SECONDS, MEMORY_BYTES, LONGEST = 5.0, 512 * 2**20, 4_000_000
 """Bounds of one rendering: time, memory of the process, characters of the result."""
@@ -28,7 +28,7 @@ except (ImportError, ValueError, OSError):
 from datetime import datetime
 from jinja2 import TemplateError
 from jinja2.ext import Extension
-from jinja2.nodes import CallBlock
+from jinja2.nodes import CallBlock, Const, TemplateData
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 class Generation(Extension):
@@ -40,6 +40,9 @@ class Generation(Extension):
     def _same(self, caller):
         return caller()
 
+def today(form):
+    return datetime.now().strftime(form)
+
 def refuse(message):
     raise TemplateError(message)
 
@@ -49,16 +52,24 @@ def as_json(value, ensure_ascii=False, indent=None, separators=None, sort_keys=F
 environment = ImmutableSandboxedEnvironment(
     trim_blocks=True, lstrip_blocks=True, extensions=[Generation, "jinja2.ext.loopcontrols"])
 environment.globals["raise_exception"] = refuse
-environment.globals["strftime_now"] = lambda form: datetime.now().strftime(form)
+environment.globals["strftime_now"] = today
 environment.filters["tojson"] = as_json
+def words(source):
+    tree = environment.parse(source)
+    found = [node.data for node in tree.find_all(TemplateData)]
+    return chr(0).join(found + [node.value for node in tree.find_all(Const) if isinstance(node.value, str)])
+
 known = {{}}
 for line in sys.stdin:
     try:
         task = json.loads(line)
         source = task["template"]
-        if source not in known:
-            known[source] = environment.from_string(source)
-        text = known[source].render(**task["values"])
+        if task["values"] is None:
+            text = words(source)
+        else:
+            if source not in known:
+                known[source] = environment.from_string(source)
+            text = known[source].render(**task["values"])
         answer = {{"text": text}} if len(text) <= {LONGEST} else {{"error": "it writes more than {LONGEST:,} characters"}}
     except MemoryError:
         answer = {{"error": "it takes too much memory"}}
@@ -81,6 +92,16 @@ def render_template(template: str, values: dict[str, Any]) -> str:
     return _renderer().render(template, values)
 
 
+@functools.lru_cache(maxsize=64)
+def template_words(template: str) -> str:
+    """The words that stand in a template itself, each apart from the next by a NUL character.
+
+    Raises:
+        InputError: the template is wrong.
+    """
+    return _renderer().render(template, None)
+
+
 class _Renderer:
     def __init__(self):
         self._lock = threading.Lock()
@@ -88,7 +109,7 @@ class _Renderer:
         self._answers: Queue[str] = Queue()
         atexit.register(self.stop)
 
-    def render(self, template: str, values: dict[str, Any]) -> str:
+    def render(self, template: str, values: dict[str, Any] | None) -> str:
         with self._lock:
             process = self._running()
             assert process.stdin is not None
@@ -103,10 +124,10 @@ class _Renderer:
                 answer = ""
             if not answer:  # the process died
                 self.stop()
-                raise InputError("the chat template cannot be used: it takes too much memory.")
+                raise InputError("the chat template cannot be used: it takes too much memory, or is nested too deeply.")
         found = json.loads(answer)
         if "error" in found:
-            raise InputError(f"the chat template cannot be used: {found['error']}")
+            raise InputError(f"the chat template cannot be used: {printable(found['error'], 300)}")
         return found["text"]
 
     def _running(self) -> subprocess.Popen[str]:

@@ -2,22 +2,30 @@
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Sequence
+import threading
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, overload
 
-from tokenizers import Tokenizer
+from tokenizers import AddedToken, Encoding, Tokenizer
+from tokenizers.processors import TemplateProcessing
 
 from wenloom.core.errors import CheckpointError, InputError
-from wenloom.tokens.encoded import Encoded, tensor_of
-from wenloom.tokens.gpt2 import BYTE_OF, END_OF_TEXT, gpt2_backend
+from wenloom.core.files import write_atomically
+from wenloom.core.foreign import reading
+from wenloom.tokens.configuration import CHAT_TEMPLATE, CHAT_TEMPLATES, TOKENIZER, TOKENIZER_CONFIG
+from wenloom.tokens.cutting import stretches
+from wenloom.tokens.encoded import Encoded, checked, tensor_of, without_end
+from wenloom.tokens.folder import read_folder
+from wenloom.tokens.gpt2 import BYTE_OF
+from wenloom.tokens.literal import LiteralEncoder
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-TOKENIZER, TOKENIZER_CONFIG, CHAT_TEMPLATE = "tokenizer.json", "tokenizer_config.json", "chat_template.jinja"
-_SPECIAL = ("bos_token", "eos_token", "unk_token", "pad_token", "mask_token", "cls_token", "sep_token")
-_PAIRS = (("vocab.json", "merges.txt"), ("encoder.json", "vocab.bpe"))
+_CLEANED = ((" .", "."), (" ?", "?"), (" !", "!"), (" ,", ","), (" ' ", "'"), (" n't", "n't"), (" 'm", "'m"), (" 's", "'s"),
+            (" 've", "'ve"), (" 're", "'re"))  # fmt: skip
+"""What transformers' clean_up_tokenization replaces, in its order."""
 
 
 class TextTokenizer:
@@ -33,17 +41,27 @@ class TextTokenizer:
         """
         Args:
             backend: the tokenizer proper.
-            special_tokens: which token plays which part: keys among bos_token, eos_token, unk_token,
-                pad_token, mask_token, cls_token, sep_token.
+            special_tokens: which token plays which part: bos_token, eos_token, unk_token, pad_token,
+                mask_token, cls_token, sep_token, and others that a model has (image_token).
             model_max_length: the context length of the model it belongs to.
             chat_template: Jinja source, kept and saved, not run here.
         """
         self.backend = backend
-        self.special_tokens = {name: special_tokens[name] for name in _SPECIAL if name in special_tokens}
+        self.special_tokens = dict(special_tokens)
         self.model_max_length = model_max_length
         self.chat_template = chat_template
+        self.other_templates: dict[str, str] = {}
+        """Chat templates for other uses than the usual one, by name; kept and saved."""
         self.padding_side: Literal["left", "right"] = "right"
         """Where `padding=True` fills up; "left" for generation."""
+        self.truncation_side: Literal["left", "right"] = "right"
+        """Where `truncation=True` cuts."""
+        self.cleans_up = False
+        """Whether decoded text loses the blanks before punctuation (clean_up_tokenization_spaces)."""
+        self.splits_special = False
+        """Whether the names of special tokens in any text are text (split_special_tokens)."""
+        self._lock = threading.Lock()
+        self._literal: dict[tuple[str, ...], tuple[tuple[Any, ...], LiteralEncoder]] = {}
         for name, token in self.special_tokens.items():
             if backend.token_to_id(token) is None:
                 raise CheckpointError(f'tokenizer: {name} "{token}" is not in the vocabulary.')
@@ -149,10 +167,23 @@ class TextTokenizer:
             add_special_tokens: put what the tokenizer's own template asks for around it (Llama: a BOS).
             return_tensors: "pt" for a tensor of shape (1, tokens), None for a list.
         """
-        ids = self.backend.encode(_checked(text), add_special_tokens=add_special_tokens).ids
+        ids = self.encoding(text, add_special_tokens).ids
         if return_tensors is None:
             return ids
         return tensor_of([ids], return_tensors)
+
+    def encoding(self, text: str, add_special_tokens: bool = True) -> Encoding:
+        """All that the backend says of a text: ids, offsets in characters, words.
+
+        Each of its attributes is a new list at every access: take it once.
+
+        Raises:
+            InputError: it is no text, or the backend fails on it.
+        """
+        checked(text)
+        encoder = self.literal().encoding if self.splits_special else self.backend.encode
+        with reading("tokenizer", InputError, "cannot encode this text"):
+            return encoder(text, add_special_tokens=add_special_tokens)
 
     def __call__(
         self,
@@ -169,18 +200,24 @@ class TextTokenizer:
         Args:
             padding: fill all up to the longest with the pad token (or end token where there is none).
             padding_side: where the filling goes; default: the attribute of that name.
-            truncation: cut at `max_length` tokens.
+            truncation: cut to `max_length` tokens; what stands around a text ([CLS], </s>) stays.
 
         Returns:
             `input_ids` and `attention_mask`, as lists or tensors of shape (texts, tokens).
         """
         texts = [text] if isinstance(text, str) else list(text)
-        rows = [self.encode(each, add_special_tokens) for each in texts]
+        encodings = [self.encoding(each, add_special_tokens) for each in texts]
+        rows = [encoding.ids for encoding in encodings]
         if truncation:
             limit = max_length or self.model_max_length
             if limit is None:
                 raise InputError("truncation=True needs max_length: this tokenizer has none of its own.")
-            rows = [row[:limit] for row in rows]
+            rows = [
+                row
+                if len(row) <= limit
+                else without_end(row, encoding.special_tokens_mask, limit, self.truncation_side)
+                for row, encoding in zip(rows, encodings, strict=True)
+            ]
         masks = [[1] * len(row) for row in rows]
         if padding:
             filler, longest = self.padding_id(), max(map(len, rows))
@@ -204,39 +241,49 @@ class TextTokenizer:
 
         A special token's name inside a text is text here: nobody's document can end another one.
         """
-        self.backend.encode_special_tokens = True
-        try:
+        literal, texts = self.literal(), [checked(text) for text in texts]
+        with reading("tokenizer", InputError, "cannot encode this text"):
             if add_special_tokens:
-                return [each.ids for each in self.backend.encode_batch(list(texts), add_special_tokens=True)]
-            pieces = [list(self._pieces(text)) for text in texts]
-            encoded = iter(self.backend.encode_batch_fast(sum(pieces, []), add_special_tokens=False))
-            return [[token for _ in parts for token in next(encoded).ids] for parts in pieces]
-        finally:
-            self.backend.encode_special_tokens = False
+                return literal.batch(texts, add_special_tokens=True)
+            pieces = stretches(self.backend, texts)
+            encoded = iter(literal.batch([part for parts in pieces for part in parts], add_special_tokens=False))
+        return [[token for _ in parts for token in next(encoded)] for parts in pieces]
 
-    def _pieces(self, text: str, size: int = 200_000) -> Iterator[str]:
-        """Cut a long text where no token can reach across, so that memory stays bounded and cores busy.
+    def literal(self, also: Iterable[str] = ()) -> LiteralEncoder:
+        """An encoder to which special tokens are text where they are somebody's words.
 
-        With the GPT-2 rule of what may stand together in a token, and with single characters, a line break
-        before a visible character always begins a new token.
+        It is made once, and anew where the vocabulary or what stands around texts has changed.
+
+        Args:
+            also: more names of added tokens that are to be text.
         """
-        start = 0
-        while self._line_breaks_begin_tokens and len(text) - start > size:
-            cut = text.find("\n", start + size)
-            while 0 <= cut < len(text) - 1 and text[cut + 1].isspace():
-                cut = text.find("\n", cut + 1)
-            if not 0 <= cut < len(text) - 1:
-                break
-            yield text[start:cut]
-            start = cut
-        yield text[start:]
+        added = self.backend.get_added_tokens_decoder()
+        names = sorted({token.content for token in added.values() if token.special} | {*also})
+        post = self.backend.post_processor
+        state = (self.backend.get_vocab_size(), None if post is None else post.__getstate__())
+        with self._lock:
+            known = self._literal.get(tuple(names))
+            if known is None or known[0] != state:
+                known = self._literal[tuple(names)] = (state, LiteralEncoder(self.backend, names))
+            return known[1]
 
-    @property
-    def _line_breaks_begin_tokens(self) -> bool:
-        spec = json.loads(self.backend.pre_tokenizer.__getstate__()) if self.backend.pre_tokenizer else {}
-        gpt2_rule = spec.get("type") == "ByteLevel" and spec["use_regex"] and not spec["add_prefix_space"]
-        characters = spec.get("type") == "Split" and spec["pattern"] == {"Regex": ANY_CHARACTER}
-        return self.backend.normalizer is None and (gpt2_rule or characters)
+    def extended(
+        self, tokens: Sequence[AddedToken], special_tokens: dict[str, str], single: str = "", pair: str = ""
+    ) -> "TextTokenizer":
+        """A tokenizer with more special tokens; this one stays as it is.
+
+        Args:
+            tokens: what to add; those that are there already stay.
+            special_tokens: which token plays which part in the new one.
+            single, pair: what stands around one text and around two, as in "[CLS] $A [SEP]"; empty: as it is.
+        """
+        backend = Tokenizer.from_str(self.backend.to_str())
+        backend.add_special_tokens(list(tokens))
+        if single:
+            named = {name for name in (single + " " + pair).split() if not name.startswith("$")}
+            ids = [(name, backend.token_to_id(name)) for name in sorted({name.removesuffix(":1") for name in named})]
+            backend.post_processor = TemplateProcessing(single=single, pair=pair, special_tokens=ids)
+        return TextTokenizer(backend, special_tokens)
 
     def prompt_ids(self, prompt: str) -> list[int]:
         """Token ids of a prompt; an empty one is the BOS token.
@@ -251,7 +298,7 @@ class TextTokenizer:
 
     def spellings(self, word: str) -> list[list[int]]:
         """A text as tokens, at the beginning of a line and after a blank; each once."""
-        alone = self.backend.encode(_checked(word), add_special_tokens=False).ids
+        alone = self.backend.encode(checked(word), add_special_tokens=False).ids
         anchor = self.backend.encode("\n", add_special_tokens=False).ids
         behind = self.backend.encode(f"\n {word}", add_special_tokens=False).ids[len(anchor) :]
         return [list(ids) for ids in dict.fromkeys((tuple(alone), tuple(behind))) if ids]
@@ -264,7 +311,11 @@ class TextTokenizer:
             ids = ids.tolist()  # pyright: ignore
         if isinstance(ids, int):
             ids = [ids]
-        return self.backend.decode(ids, skip_special_tokens=skip_special_tokens)  # pyright: ignore
+        text = self.backend.decode(ids, skip_special_tokens=skip_special_tokens)  # pyright: ignore
+        if self.cleans_up and type(self.backend.model).__name__ != "BPE":  # it would harm what BPE writes exactly
+            for found, instead in _CLEANED:
+                text = text.replace(found, instead)
+        return text
 
     def batch_decode(self, rows: "Iterable[Sequence[int] | Tensor]", skip_special_tokens: bool = False) -> list[str]:
         """`decode` of every row."""
@@ -305,78 +356,44 @@ class TextTokenizer:
 
     @classmethod
     def from_pretrained(cls, folder: str | Path) -> "TextTokenizer":
-        """Read a tokenizer from a folder: tokenizer.json, or GPT-2's vocab.json and merges.txt.
+        """Read a tokenizer from a folder: tokenizer.json, or GPT-2's vocab.json and merges.txt, or BERT's vocab.txt.
+
+        Whatever other tools write beside it counts as it does for transformers, see `tokens.configuration`.
 
         Raises:
             CheckpointError: there is none, or it is damaged.
         """
-        folder = Path(folder)
-        config = _optional_json(folder / TOKENIZER_CONFIG)
-        special = _special_tokens(_optional_json(folder / "special_tokens_map.json") | config)
-        if (folder / TOKENIZER).exists():
-            try:
-                backend = Tokenizer.from_file(str(folder / TOKENIZER))
-            except Exception as error:  # the library raises bare Exception
-                raise CheckpointError(f"{folder / TOKENIZER}: is no tokenizer ({error}).") from None
-        else:
-            pair = next(((v, m) for v, m in _PAIRS if (folder / v).exists() and (folder / m).exists()), None)
-            if pair is None:
-                raise CheckpointError(f"{folder}: has no tokenizer ({TOKENIZER}, or vocab.json with merges.txt).")
-            backend = gpt2_backend(folder / pair[0], folder / pair[1])
-            if backend.token_to_id(END_OF_TEXT) is not None:
-                special = {"bos_token": END_OF_TEXT, "eos_token": END_OF_TEXT} | special
-        template = config.get("chat_template")
-        if (folder / CHAT_TEMPLATE).exists():
-            template = (folder / CHAT_TEMPLATE).read_text(encoding="utf-8")
-        length = config.get("model_max_length")
-        length = int(length) if isinstance(length, int | float) and length < 10**9 else None  # 1e30 means none
-        return cls(backend, special, length, template if isinstance(template, str) else None)
+        backend, special, config = read_folder(Path(folder))
+        made = cls(backend, special, config.model_max_length, config.templates.get("default"))
+        made.other_templates = {name: text for name, text in config.templates.items() if name != "default"}
+        made.padding_side, made.truncation_side = config.padding_side or "right", config.truncation_side or "right"
+        made.cleans_up, made.splits_special = config.cleans_up, config.splits_special
+        return made
 
     def save_pretrained(self, folder: str | Path) -> None:
-        """Write tokenizer.json, tokenizer_config.json and, if there is one, chat_template.jinja."""
+        """Write tokenizer.json, tokenizer_config.json and chat templates, so that transformers reads the same.
+
+        A template that an earlier tokenizer left there is taken away.
+
+        Raises:
+            WenloomError: the disk refused.
+        """
         folder = Path(folder)
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / TOKENIZER).write_text(self.backend.to_str(pretty=True), encoding="utf-8")
         config: dict[str, Any] = {"tokenizer_class": "PreTrainedTokenizerFast", **self.special_tokens}
-        config["clean_up_tokenization_spaces"] = False
+        config["clean_up_tokenization_spaces"] = self.cleans_up
         if self.model_max_length is not None:
             config["model_max_length"] = self.model_max_length
-        text = json.dumps(config, ensure_ascii=False, indent=2) + "\n"
-        (folder / TOKENIZER_CONFIG).write_text(text, encoding="utf-8")
+        if self.splits_special:
+            config["split_special_tokens"] = True
+        config |= {name: side for name, side in (("padding_side", self.padding_side),
+                                                 ("truncation_side", self.truncation_side)) if side != "right"}  # fmt: skip
+        write_atomically(folder / TOKENIZER, self.backend.to_str(pretty=True))
+        write_atomically(folder / TOKENIZER_CONFIG, json.dumps(config, ensure_ascii=False, indent=2) + "\n")
+        templates = {folder / CHAT_TEMPLATES / f"{name}.jinja": text for name, text in self.other_templates.items()}
         if self.chat_template is not None:
-            (folder / CHAT_TEMPLATE).write_text(self.chat_template, encoding="utf-8")
-
-
-ANY_CHARACTER = r"[\s\S]"
-"""Pattern of one character, line breaks included."""
-
-
-def _checked(text: str) -> str:
-    if not isinstance(text, str):
-        raise InputError(f"expected text to encode, got {type(text).__name__}.")
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        raise InputError("the text holds half of a surrogate pair, which is no character.") from None
-    return text
-
-
-def _optional_json(path: Path) -> dict[str, Any]:
-    if not path.exists():
-        return {}
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise CheckpointError(f"{path}: not valid JSON ({error}).") from None
-    return value if isinstance(value, dict) else {}
-
-
-def _special_tokens(config: dict[str, Any]) -> dict[str, str]:
-    """Special tokens are written as text or as objects with a `content`."""
-    found = {}
-    for name in _SPECIAL:
-        value = config.get(name)
-        value = value.get("content") if isinstance(value, dict) else value
-        if isinstance(value, str):
-            found[name] = value
-    return found
+            templates[folder / CHAT_TEMPLATE] = self.chat_template
+        for path in (folder / CHAT_TEMPLATE, *(folder / CHAT_TEMPLATES).glob("*.jinja")):
+            if path not in templates:
+                path.unlink(missing_ok=True)
+        for path, text in templates.items():
+            write_atomically(path, text)

@@ -7,8 +7,9 @@ from typing import Literal
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 
 from wenloom.core.errors import InputError
+from wenloom.tokens.cutting import ANY_CHARACTER
 from wenloom.tokens.gpt2 import END_OF_TEXT
-from wenloom.tokens.tokenizer import ANY_CHARACTER, TextTokenizer
+from wenloom.tokens.tokenizer import TextTokenizer
 
 Kind = Literal["bpe", "unigram", "byte", "char"]
 PAD, UNKNOWN = "<|pad|>", "<|unk|>"

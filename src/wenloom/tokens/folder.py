@@ -1,0 +1,216 @@
+"""A tokenizer's folder, whoever wrote it: the backend as transformers would set it up, and what belongs to it."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers
+from tokenizers.processors import TemplateProcessing
+
+from wenloom.core.console import remark
+from wenloom.core.errors import CheckpointError, printable
+from wenloom.core.foreign import JSON_BYTES, quiet_panics, reading
+from wenloom.tokens.configuration import TOKENIZER, TokenizerConfig, read_config
+from wenloom.tokens.gpt2 import END_OF_TEXT, gpt2_backend
+
+_PAIRS = (("vocab.json", "merges.txt"), ("encoder.json", "vocab.bpe"))
+_WORDPIECE = "vocab.txt"
+_OTHERS = {
+    "tokenizer.model": "a SentencePiece or tiktoken model", "spiece.model": "a SentencePiece model",
+    "sentencepiece.bpe.model": "a SentencePiece model", "source.spm": "a pair of SentencePiece models",
+    "tekken.json": "Mistral's own format", "tiktoken.model": "a tiktoken model", "qwen.tiktoken": "a tiktoken model",
+}  # fmt: skip
+_MOST_TOKENS = 2**22
+"""Sixteen times the largest vocabulary that is published (Gemma's 262,144)."""
+_PROBE = "Probe 1: a b, c.\n\t你好 <s> \u00e9"
+
+
+class TokenizerParts(NamedTuple):
+    """What a folder holds."""
+
+    backend: Tokenizer
+    special: dict[str, str]
+    """Tokens by the part they play."""
+    config: TokenizerConfig
+
+
+def read_folder(folder: Path) -> TokenizerParts:
+    """Read a tokenizer: tokenizer.json, GPT-2's vocab.json and merges.txt, or BERT's vocab.txt.
+
+    Raises:
+        CheckpointError: there is none, or it is damaged, or its form is another.
+    """
+    config = read_config(folder)
+    special = {name: token if isinstance(token, str) else token.content for name, token in config.special.items()}
+    path, backend, defaults = _backend(folder, config)
+    with reading(path, CheckpointError, "is no tokenizer"), quiet_panics():
+        if backend.padding:
+            special.setdefault("pad_token", backend.padding["pad_token"])
+            config = replace(config, padding_side=config.padding_side or backend.padding["direction"])
+        if backend.truncation:
+            config = replace(config, truncation_side=config.truncation_side or backend.truncation["direction"])
+        backend = _configured(backend, config)
+        special = {name: token for name, token in defaults.items() if backend.token_to_id(token) is not None} | special
+        _add_tokens(backend, config, special)
+        ids = list(backend.get_vocab().values())
+        if len(ids) > _MOST_TOKENS or max(ids, default=-1) >= _MOST_TOKENS:
+            raise CheckpointError(f"{path}: has tokens up to number {max(ids):,}; {_MOST_TOKENS:,} are the most.")
+        if not ids:
+            raise CheckpointError(f"{path}: has no tokens.")
+        for name, token in special.items():
+            if backend.token_to_id(token) is None:
+                raise CheckpointError(f'{path}: {name} "{printable(token, 60)}" is not in the vocabulary.')
+        backend.decode(backend.encode(_PROBE).ids)
+    _say_what_is_overruled(folder, backend, config, special)
+    return TokenizerParts(backend, special, config)
+
+
+def _backend(folder: Path, config: TokenizerConfig) -> tuple[Path, Tokenizer, dict[str, str]]:
+    """The file, what is made of it, and tokens that play a part where the configuration names none."""
+    if (path := folder / TOKENIZER).exists():
+        with reading(path, CheckpointError, "is no tokenizer"), quiet_panics():
+            if not path.is_file() or path.stat().st_size > JSON_BYTES:
+                raise CheckpointError(f"{path}: is no file of at most {JSON_BYTES:,} bytes, as a tokenizer is.")
+            return path, Tokenizer.from_file(str(path)), {}
+    for vocab, merges in _PAIRS:
+        if (path := folder / vocab).exists() and (folder / merges).exists():
+            if config.class_name not in (None, "GPT2", "Roberta", "Bart", "Longformer", "LED"):
+                raise _unread(folder, f"a {config.class_name}Tokenizer of {vocab} and {merges}")
+            with quiet_panics():
+                backend = gpt2_backend(path, folder / merges)
+            return path, *_of_a_pair(backend, config)
+    if (path := folder / _WORDPIECE).exists():
+        if config.class_name not in (None, "Bert", "DistilBert", "Electra", "MobileBert"):
+            raise _unread(folder, f"a {config.class_name}Tokenizer of {_WORDPIECE}")
+        with reading(path, CheckpointError, "is no vocabulary"), quiet_panics():
+            return (
+                path,
+                _wordpiece(path),
+                {f"{name.lower()}_token": f"[{name}]" for name in ("UNK", "SEP", "PAD", "CLS", "MASK")},
+            )
+    if found := next((name for name in _OTHERS if (folder / name).exists()), None):
+        raise _unread(folder, f"{_OTHERS[found]} ({found})")
+    raise CheckpointError(f"{folder}: has no tokenizer ({TOKENIZER}, or vocab.json with merges.txt, or vocab.txt).")
+
+
+def _unread(folder: Path, what: str) -> CheckpointError:
+    return CheckpointError(
+        f"{folder}: its tokenizer is {what}, which is not read. Write tokenizer.json beside it: python -c 'from "
+        f'transformers import AutoTokenizer as A; A.from_pretrained("{folder}").save_pretrained("{folder}")\''
+    )
+
+
+def _of_a_pair(backend: Tokenizer, config: TokenizerConfig) -> tuple[Tokenizer, dict[str, str]]:
+    """GPT-2, or RoBERTa and BART, which put <s> and </s> around every text."""
+    if backend.token_to_id(END_OF_TEXT) is not None and config.class_name in (None, "GPT2"):
+        named = dict.fromkeys(("bos_token", "eos_token", "unk_token"), END_OF_TEXT)
+        around = {name: backend.token_to_id(END_OF_TEXT) for name, on in config.adds.items() if on}
+        if around:
+            opening, closing = (f"{END_OF_TEXT} " if f"add_{end}_token" in around else "" for end in ("bos", "eos"))
+            backend.post_processor = TemplateProcessing(
+                single=f"{opening}$A {closing}".strip(), special_tokens=[(END_OF_TEXT, next(iter(around.values())))]
+            )
+        return backend, named
+    named = {"bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>", "sep_token": "</s>", "pad_token": "<pad>",
+             "cls_token": "<s>", "mask_token": "<mask>"}  # fmt: skip
+    begin, end = backend.token_to_id("<s>"), backend.token_to_id("</s>")
+    if begin is None or end is None or backend.token_to_id("<mask>") is None:
+        return backend, {}
+    backend.add_special_tokens([AddedToken(name, special=True, lstrip=name == "<mask>") for name in
+                                ("<s>", "<pad>", "</s>", "<unk>", "<mask>") if backend.token_to_id(name) is not None])  # fmt: skip
+    backend.post_processor = TemplateProcessing(
+        single="<s> $A </s>", pair="<s> $A </s> </s> $B </s>", special_tokens=[("<s>", begin), ("</s>", end)]
+    )
+    return backend, named
+
+
+def _wordpiece(path: Path) -> Tokenizer:
+    """BERT's tokenizer: one token a line."""
+    if not path.is_file() or path.stat().st_size > JSON_BYTES:
+        raise CheckpointError(f"{path}: is no file of at most {JSON_BYTES:,} bytes, as a vocabulary is.")
+    lines = path.read_text(encoding="utf-8").split("\n")
+    vocab = {line.rstrip("\r"): number for number, line in enumerate(lines) if line or number < len(lines) - 1}
+    if "[UNK]" not in vocab:
+        raise CheckpointError(f"{path}: holds no [UNK], as BERT's vocabularies do.")
+    backend = Tokenizer(models.WordPiece(vocab, unk_token="[UNK]"))
+    backend.normalizer = normalizers.BertNormalizer(lowercase=True)
+    backend.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    backend.decoder = decoders.WordPiece()
+    names = [name for name in ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]") if name in vocab]
+    backend.add_special_tokens([AddedToken(name, special=True) for name in names])
+    if "[CLS]" in vocab and "[SEP]" in vocab:
+        backend.post_processor = TemplateProcessing(
+            single="[CLS] $A [SEP]", pair="[CLS] $A [SEP] $B:1 [SEP]:1",
+            special_tokens=[(name, vocab[name]) for name in ("[CLS]", "[SEP]")],
+        )  # fmt: skip
+    return backend
+
+
+# --- what the configuration changes ---
+
+
+def _configured(backend: Tokenizer, config: TokenizerConfig) -> Tokenizer:
+    """Without cutting and filling, which tokenizer.json may hold; with the switches that transformers' classes obey."""
+    backend.no_truncation()
+    backend.no_padding()
+    if not config.pipeline:
+        return backend
+    spec = json.loads(backend.to_str())
+    before = json.dumps([spec["normalizer"], spec["pre_tokenizer"]])
+    switches = config.pipeline
+    for part in _parts(spec["normalizer"], "normalizers"):
+        if part["type"] == "BertNormalizer":
+            names = {"do_lower_case": "lowercase", "strip_accents": "strip_accents",
+                     "tokenize_chinese_chars": "handle_chinese_chars"}  # fmt: skip
+            part |= {name: switches[switch] for switch, name in names.items() if switch in switches}
+    if (leading := switches.get("add_prefix_space")) is not None:
+        for part in _parts(spec["pre_tokenizer"], "pretokenizers"):
+            if part["type"] == "ByteLevel":
+                part["add_prefix_space"] = leading
+            elif part["type"] == "Metaspace":
+                was_off = part["prepend_scheme"] == "never"
+                part["prepend_scheme"] = ("first" if was_off else part["prepend_scheme"]) if leading else "never"
+    if json.dumps([spec["normalizer"], spec["pre_tokenizer"]]) == before:
+        return backend
+    return Tokenizer.from_str(json.dumps(spec))
+
+
+def _parts(spec: dict[str, Any] | None, inner: str) -> list[dict[str, Any]]:
+    """A step, or the steps of a sequence of them."""
+    if spec is None:
+        return []
+    if spec["type"] == "Sequence":
+        return [part for each in spec[inner] for part in _parts(each, inner)]
+    return [spec]
+
+
+def _add_tokens(backend: Tokenizer, config: TokenizerConfig, special: dict[str, str]) -> None:
+    """Tokens and flags that stand only beside tokenizer.json, added in transformers' order, so that ids are the same."""
+    present = {token.content: token for token in backend.get_added_tokens_decoder().values()}
+    tokens: list[AddedToken] = list(config.added)
+    known = present.keys() | {token.content for token in tokens}
+    for each in (*config.special.values(), *config.extra):
+        token = AddedToken(each, special=True) if isinstance(each, str) else each
+        if token.content not in known:
+            tokens.append(token)
+            known |= {token.content}
+    named = set(special.values())
+    tokens += [present[name] for name in named & present.keys() if not present[name].special]
+    for token in tokens:
+        token.special = token.special or token.content in named
+    backend.add_tokens(tokens)
+
+
+def _say_what_is_overruled(folder: Path, backend: Tokenizer, config: TokenizerConfig, special: dict[str, str]) -> None:
+    """tokenizer.json decides what stands around a text; say so where the configuration says otherwise."""
+    if not config.adds or not (folder / TOKENIZER).exists():
+        return
+    around = backend.encode("").ids
+    for name, wanted in config.adds.items():
+        token = special.get(name.removeprefix("add_"))
+        if token is not None and wanted != (backend.token_to_id(token) in around):
+            does = "adds none" if wanted else "adds one"
+            remark(
+                f"{folder}: {name} is {str(wanted).lower()}, but {TOKENIZER} {does}; it decides, as in transformers."
+            )
