@@ -103,6 +103,6 @@ def test_what_is_no_conversation_is_named(tokenizer: TextTokenizer, messages: li
 def test_templates_that_cannot_be_learned_from_are_refused(tokenizer: TextTokenizer):
     with pytest.raises(InputError, match="never learn to stop"):
         lesson(with_template(tokenizer, "{% for m in messages %}{{ m.content }}\n{% endfor %}"), TALK)
-    forgetful = "{{ messages | length }}{% for m in messages %}{{ m.content }}<|im_end|>{% endfor %}"
+    forgetful = "{{ messages | length }}{% for m in messages %}{{ m.content | length }}<|im_end|>{% endfor %}"
     with pytest.raises(InputError, match="changes what it wrote before a reply"):
         lesson(with_template(tokenizer, forgetful), TALK)

@@ -104,7 +104,7 @@ def _unread(folder: Path, what: str) -> CheckpointError:
 def _of_a_pair(backend: Tokenizer, config: TokenizerConfig) -> tuple[Tokenizer, dict[str, str]]:
     """GPT-2, or RoBERTa and BART, which put <s> and </s> around every text."""
     if backend.token_to_id(END_OF_TEXT) is not None and config.class_name in (None, "GPT2"):
-        named = dict.fromkeys(("bos_token", "eos_token", "unk_token"), END_OF_TEXT)
+        named: dict[str, str] = dict.fromkeys(("bos_token", "eos_token", "unk_token"), END_OF_TEXT)
         around = {name: backend.token_to_id(END_OF_TEXT) for name, on in config.adds.items() if on}
         if around:
             opening, closing = (f"{END_OF_TEXT} " if f"add_{end}_token" in around else "" for end in ("bos", "eos"))

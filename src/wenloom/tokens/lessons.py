@@ -8,6 +8,9 @@ from wenloom.core.errors import InputError
 from wenloom.tokens.chat import ChatRenderer, Message, Rendered
 from wenloom.tokens.literal import Range
 
+_LONGEST_LEAD = 64
+"""Characters that a template writes between a prompt and the content of a reply, at most."""
+
 
 class Lesson(NamedTuple):
     """A conversation as tokens, and which of them are learned."""
@@ -37,8 +40,8 @@ def lessons(renderer: ChatRenderer, messages: Sequence[Message], longest: int | 
         The lessons; none where not even the first turn fits.
 
     Raises:
-        InputError: the template fails, or changes what stands before a reply once the reply is there, or no end token
-            follows a turn.
+        InputError: the template fails, or changes both a reply and what stands before it, or no end token follows a
+            turn.
         ValueError: these messages are no conversation to learn from; says why.
     """
     check(messages)
@@ -62,8 +65,11 @@ def last_turn(renderer: ChatRenderer, messages: Sequence[Message]) -> Lesson:
         InputError, ValueError: see `lessons`.
     """
     check(messages)
-    after = renderer.render(messages, reply=False)
-    return _lesson(renderer, after, [(_prompt_length(renderer, messages, after), len(after.text))])
+    before, after = renderer.render(messages[:-1]), renderer.render(messages, reply=False, find_replies=True)
+    start = _prompt_length(renderer, messages, before.text, after.text)
+    if start is None:
+        after, start = _behind_prompt(before, after)
+    return _lesson(renderer, after, [(start, len(after.text))])
 
 
 def shortened(lesson: Lesson, longest: int | None) -> Lesson | None:
@@ -75,16 +81,37 @@ def shortened(lesson: Lesson, longest: int | None) -> Lesson | None:
     return None if end is None else Lesson(lesson.tokens[:end], learned[:end])
 
 
-def _prompt_length(renderer: ChatRenderer, messages: Sequence[Message], after: Rendered) -> int:
-    """Characters that stand before the last reply, of those that the model sees before it writes it."""
-    before = renderer.render(messages[:-1]).text
-    if after.text.startswith(before):
+def _prompt_length(renderer: ChatRenderer, messages: Sequence[Message], before: str, after: str) -> int | None:
+    """Characters that stand before the last reply, of those that the model sees before it writes it; None where the
+    template writes them otherwise once the reply is there."""
+    if after.startswith(before):
         return len(before)
-    common = next((index for index, (one, other) in enumerate(zip(before, after.text, strict=False)) if one != other),
-                  min(len(before), len(after.text)))  # fmt: skip
+    common = next((index for index, (one, other) in enumerate(zip(before, after, strict=False)) if one != other),
+                  min(len(before), len(after)))  # fmt: skip
     if common < len(renderer.render(messages[:-1], reply=False).text):
-        raise InputError("the chat template changes what it wrote before a reply: it cannot be learned from.")
+        return None
     return common  # the reply is asked for with words that a finished one does not have (DeepSeek-R1: <think>)
+
+
+def _behind_prompt(before: Rendered, after: Rendered) -> tuple[Rendered, int]:
+    """The prompt as the model sees it and behind it the last reply, from where the text before it ends like the prompt.
+
+    Mistral's template, say, writes the system message into the last turn of the user, as long as that is the last turn.
+    """
+    if not after.replies:
+        raise InputError("the chat template changes what it wrote before a reply: it cannot be learned from.")
+    content = after.replies[-1][0]
+    begin = max(range(max(0, content - _LONGEST_LEAD), content + 1),
+                key=lambda end: (_same_end(before.text, after.text, end), end))  # fmt: skip
+    shift = len(before.text) - begin
+    words = [(first + shift, last + shift) for first, last in after.words if first >= begin]
+    return Rendered(before.text + after.text[begin:], [*before.words, *words], []), len(before.text)
+
+
+def _same_end(before: str, after: str, end: int) -> int:
+    """Characters in which the end of one text and the text before a place of another agree, as far as it matters."""
+    most = min(len(before), end, 2 * _LONGEST_LEAD)
+    return next((n for n in range(most) if before[-1 - n] != after[end - 1 - n]), most)
 
 
 def _in_one(
@@ -104,7 +131,11 @@ def _in_one(
     first = renderer.render(messages[: places[0] + 1], reply=False)
     if not _is_prefix(first, text, contents[0][1], tail):
         return None
-    lead = contents[0][0] - _prompt_length(renderer, messages[: places[0] + 1], first)
+    opening = messages[: places[0] + 1]
+    prompt = _prompt_length(renderer, opening, renderer.render(opening[:-1]).text, first.text)
+    if prompt is None:
+        return None
+    lead = contents[0][0] - prompt
     leading = text[contents[0][0] - max(lead, 0) : contents[0][0] + max(-lead, 0)]
     looked_up = contents[0][1]
     for number, (begin, end) in enumerate(contents):
