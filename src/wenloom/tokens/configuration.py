@@ -9,7 +9,7 @@ from tokenizers import AddedToken
 
 from wenloom.core.console import remark
 from wenloom.core.errors import CheckpointError, printable
-from wenloom.core.foreign import read_json_object, reading
+from wenloom.core.foreign import read_json_object, reading, regular_file
 
 TOKENIZER, TOKENIZER_CONFIG = "tokenizer.json", "tokenizer_config.json"
 CHAT_TEMPLATE, CHAT_TEMPLATES = "chat_template.jinja", "additional_chat_templates"
@@ -253,6 +253,6 @@ def _shown(names: list[str], most: int = 8) -> Iterator[str]:
 
 def _template_text(path: Path) -> str:
     with reading(path, CheckpointError):
-        if not path.is_file() or path.stat().st_size > _TEMPLATE_BYTES:
-            raise CheckpointError(f"{path}: is no file of at most {_TEMPLATE_BYTES:,} bytes, as a chat template is.")
+        if regular_file(path, CheckpointError).st_size > _TEMPLATE_BYTES:
+            raise CheckpointError(f"{path}: is longer than {_TEMPLATE_BYTES:,} bytes, which no chat template is.")
         return path.read_text(encoding="utf-8")

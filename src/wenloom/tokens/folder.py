@@ -10,7 +10,7 @@ from tokenizers.processors import TemplateProcessing
 
 from wenloom.core.console import remark
 from wenloom.core.errors import CheckpointError, printable
-from wenloom.core.foreign import JSON_BYTES, quiet_panics, reading
+from wenloom.core.foreign import JSON_BYTES, quiet_panics, reading, regular_file
 from wenloom.tokens.configuration import TOKENIZER, TokenizerConfig, read_config
 from wenloom.tokens.gpt2 import END_OF_TEXT, gpt2_backend
 
@@ -70,13 +70,14 @@ def _backend(folder: Path, config: TokenizerConfig) -> tuple[Path, Tokenizer, di
     """The file, what is made of it, and tokens that play a part where the configuration names none."""
     if (path := folder / TOKENIZER).exists():
         with reading(path, CheckpointError, "is no tokenizer"), quiet_panics():
-            if not path.is_file() or path.stat().st_size > JSON_BYTES:
-                raise CheckpointError(f"{path}: is no file of at most {JSON_BYTES:,} bytes, as a tokenizer is.")
+            _check_size(path)
             return path, Tokenizer.from_file(str(path)), {}
     for vocab, merges in _PAIRS:
         if (path := folder / vocab).exists() and (folder / merges).exists():
             if config.class_name not in (None, "GPT2", "Roberta", "Bart", "Longformer", "LED"):
                 raise _unread(folder, f"a {config.class_name}Tokenizer of {vocab} and {merges}")
+            _check_size(path)
+            _check_size(folder / merges)
             with quiet_panics():
                 backend = gpt2_backend(path, folder / merges)
             return path, *_of_a_pair(backend, config)
@@ -92,6 +93,11 @@ def _backend(folder: Path, config: TokenizerConfig) -> tuple[Path, Tokenizer, di
     if found := next((name for name in _OTHERS if (folder / name).exists()), None):
         raise _unread(folder, f"{_OTHERS[found]} ({found})")
     raise CheckpointError(f"{folder}: has no tokenizer ({TOKENIZER}, or vocab.json with merges.txt, or vocab.txt).")
+
+
+def _check_size(path: Path) -> None:
+    if (size := regular_file(path, CheckpointError).st_size) > JSON_BYTES:
+        raise CheckpointError(f"{path}: has {size:,} bytes; a tokenizer has {JSON_BYTES:,} at most.")
 
 
 def _unread(folder: Path, what: str) -> CheckpointError:
@@ -127,8 +133,7 @@ def _of_a_pair(backend: Tokenizer, config: TokenizerConfig) -> tuple[Tokenizer, 
 
 def _wordpiece(path: Path) -> Tokenizer:
     """BERT's tokenizer: one token a line."""
-    if not path.is_file() or path.stat().st_size > JSON_BYTES:
-        raise CheckpointError(f"{path}: is no file of at most {JSON_BYTES:,} bytes, as a vocabulary is.")
+    _check_size(path)
     lines = path.read_text(encoding="utf-8").split("\n")
     vocab = {line.rstrip("\r"): number for number, line in enumerate(lines) if line or number < len(lines) - 1}
     if "[UNK]" not in vocab:

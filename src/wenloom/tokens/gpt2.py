@@ -5,6 +5,7 @@ from pathlib import Path
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 
 from wenloom.core.errors import CheckpointError
+from wenloom.core.foreign import reading
 
 END_OF_TEXT = "<|endoftext|>"
 """The token between documents, GPT-2's name for it."""
@@ -23,10 +24,8 @@ BYTE_OF = _byte_characters()
 
 def gpt2_backend(vocab: Path, merges: Path) -> Tokenizer:
     """Byte-level BPE from GPT-2's two files."""
-    try:
+    with reading(f"{vocab} and {merges.name}", CheckpointError, "are no GPT-2 vocabulary"):
         model = models.BPE.from_file(str(vocab), str(merges))
-    except Exception as error:  # the library raises bare Exception
-        raise CheckpointError(f"{vocab} and {merges.name}: are no GPT-2 vocabulary ({error}).") from None
     backend = Tokenizer(model)
     backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     backend.decoder = decoders.ByteLevel()
