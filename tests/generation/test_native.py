@@ -50,7 +50,7 @@ def differences(
         for segments in STEPS:
             n = sum(each.count for each in segments)
             tokens = torch.randint(2, config.vocab_size, (n,), generator=draw)
-            hidden, _ = decoder.read(tokens, SlotBatch(theirs, segments))
+            hidden = decoder.read(tokens, SlotBatch(theirs, segments))
             expected = decoder.unembed(hidden).float()
             rows = range(0, n, 2)
             found_hidden, found = step.read(tokens.tolist(), ours, segments, rows)

@@ -15,6 +15,7 @@ from wenloom.model.cache import Segment, SlotBatch, Slots
 from wenloom.model.decoder import Decoder
 from wenloom.model.encoder_decoder import EncoderDecoder
 from wenloom.model.quantize import QuantizedLinear
+from wenloom.model.taps import Tap, Taps
 
 
 class Reader:
@@ -75,12 +76,25 @@ class Reader:
             return logits, hidden_ND, {}
         tokens_N = torch.tensor(tokens, device=self.device)
         with self._threads_for(len(tokens)), torch.autocast(self.device.type, torch.bfloat16, enabled=self._mixed):
-            hidden_ND, early = self.decoder.read(tokens_N, SlotBatch(self.slots, segments), layers)
+            hidden_ND, streams = self._read(tokens_N, segments, layers)
 
         def scores(x_ND: Tensor) -> Tensor:
             return self.decoder.unembed(x_ND[rows]).float().cpu() if rows else torch.empty(0)
 
-        return scores(hidden_ND), hidden_ND, {layer: scores(each) for layer, each in early.items()}
+        return scores(hidden_ND), hidden_ND, {layer: scores(each) for layer, each in streams.items()}
+
+    def _read(
+        self, tokens_N: Tensor, segments: list[Segment], layers: Sequence[int]
+    ) -> tuple[Tensor, dict[int, Tensor]]:
+        """The last residual stream, and those after some blocks, normalised as the last one is."""
+        streams: dict[int, Tensor] = {}
+
+        def keep(layer: int) -> Tap:
+            return lambda x_1ND: streams.update({layer: self.decoder.final_norm(x_1ND)[0]})
+
+        wanted = {f"blocks.{layer}.resid_post": keep(layer) for layer in layers}
+        taps = Taps(wanted, self.decoder.places) if wanted else None
+        return self.decoder.read(tokens_N, SlotBatch(self.slots, segments), taps), streams
 
     @contextlib.contextmanager
     def _threads_for(self, n_tokens: int) -> Iterator[None]:

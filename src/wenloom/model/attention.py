@@ -1,5 +1,6 @@
 """Self-attention with grouped queries, rotary positions and sliding windows; attention to an encoded text."""
 
+from functools import partial
 from typing import Any
 
 import torch
@@ -10,6 +11,7 @@ from wenloom.model.cache import KVCache, Memory, SlotBatch
 from wenloom.model.config import ModelConfig
 from wenloom.model.norm import RMSNorm
 from wenloom.model.position import rotate
+from wenloom.model.taps import Taps, tapped
 
 
 class Attention(nn.Module):
@@ -36,6 +38,7 @@ class Attention(nn.Module):
         rotary: tuple[Tensor, Tensor] | None,
         mask: Tensor | None,
         cache: KVCache | SlotBatch | None,
+        taps: Taps | None = None,
     ) -> Tensor:
         """
         Args:
@@ -45,27 +48,40 @@ class Attention(nn.Module):
                 is added to the scores there; None is plain causal attention (of an encoder: everything is seen).
             cache: earlier keys and values, extended in place. With a `SlotBatch` the one row holds the tokens of
                 several texts, each of which sees its own; no mask then.
+            taps: those of this layer.
         """
         q_BHTK, k_BGTK, v_BGTK = (self._heads(project(x_BTD)) for project in (self.query, self.key, self.value))
         if self.query_norm is not None and self.key_norm is not None:
             q_BHTK, k_BGTK = self.query_norm(q_BHTK), self.key_norm(k_BGTK)
         if rotary is not None:
             q_BHTK, k_BGTK = rotate(q_BHTK, *rotary), rotate(k_BGTK, *rotary)
+        if taps is not None:
+            q_BHTK, k_BGTK, v_BGTK = taps.at("query", q_BHTK), taps.at("key", k_BGTK), taps.at("value", v_BGTK)
         if isinstance(cache, SlotBatch):
-            y_BHTK = cache.attend(self.layer, q_BHTK, k_BGTK, v_BGTK, self.window, self._attend)
+            attend = self._attend if taps is None else partial(self._attend, taps=taps)
+            y_BHTK = cache.attend(self.layer, q_BHTK, k_BGTK, v_BGTK, self.window, attend)
         else:
             if cache is not None:
                 k_BGTK, v_BGTK = cache.append(self.layer, k_BGTK, v_BGTK)
-            y_BHTK = self._attend(q_BHTK, k_BGTK, v_BGTK, mask)
-        return self._joined(y_BHTK)
+            y_BHTK = self._attend(q_BHTK, k_BGTK, v_BGTK, mask, taps)
+        return self._joined(y_BHTK, taps)
 
     def _heads(self, x_BTD: Tensor) -> Tensor:
         return x_BTD.unflatten(-1, (-1, self.d_head)).transpose(1, 2)
 
-    def _joined(self, y_BHTK: Tensor) -> Tensor:
-        return self.output(y_BHTK.transpose(1, 2).flatten(2))
+    def _joined(self, y_BHTK: Tensor, taps: Taps | None) -> Tensor:
+        y_BHTK = tapped(taps, "heads", y_BHTK)
+        return tapped(taps, "out", self.output(y_BHTK.transpose(1, 2).flatten(2)))
 
-    def _attend(self, q_BHTK: Tensor, k_BGTK: Tensor, v_BGTK: Tensor, mask: Tensor | None) -> Tensor:
+    def _attend(
+        self, q_BHTK: Tensor, k_BGTK: Tensor, v_BGTK: Tensor, mask: Tensor | None, taps: Taps | None = None
+    ) -> Tensor:
+        if taps is not None and "pattern" in taps:
+            weights_BHTS = self.pattern(q_BHTK, k_BGTK, mask)
+            replaced_BHTS = taps.at("pattern", weights_BHTS)
+            if replaced_BHTS is not weights_BHTS:
+                v_BHSK = v_BGTK.repeat_interleave(q_BHTK.shape[1] // v_BGTK.shape[1], 1)
+                return (replaced_BHTS @ v_BHSK.float()).to(q_BHTK.dtype)
         T = q_BHTK.shape[-2]
         if q_BHTK.device.type == "cpu" and torch.is_autocast_enabled("cpu"):
             is_bias = mask is not None and mask.dtype != torch.bool
@@ -79,6 +95,20 @@ class Attention(nn.Module):
             with torch.autocast("cpu", enabled=False):
                 return self._fused(q_BHTK, k_BGTK, v_BGTK, mask)
         return self._fused(q_BHTK, k_BGTK, v_BGTK, mask)
+
+    def pattern(self, q_BHTK: Tensor, k_BGTK: Tensor, mask: Tensor | None) -> Tensor:
+        """The weights softmax(Q Kᵀ * scale + mask) in float32, shape (B, H, T, S), which `_fused` does not keep."""
+        k_BHSK = k_BGTK.repeat_interleave(q_BHTK.shape[1] // k_BGTK.shape[1], 1)
+        with torch.autocast(q_BHTK.device.type, enabled=False):
+            scores_BHTS = (q_BHTK.float() * self.scale) @ k_BHSK.float().mT
+            T, S = scores_BHTS.shape[-2:]
+            if mask is None and self.causal and T > 1:
+                mask = torch.ones(T, S, dtype=torch.bool, device=q_BHTK.device).tril(S - T)
+            if mask is not None:
+                scores_BHTS = (
+                    scores_BHTS.masked_fill(~mask, -torch.inf) if mask.dtype == torch.bool else scores_BHTS + mask
+                )
+            return scores_BHTS.softmax(-1)
 
     def _fused(self, q_BHTK: Tensor, k_BGTK: Tensor, v_BGTK: Tensor, mask: Tensor | None) -> Tensor:
         return F.scaled_dot_product_attention(
@@ -104,17 +134,20 @@ class CrossAttention(Attention):
         """Keys and values of an encoded text, made once."""
         return self._heads(self.key(encoded_BSD)), self._heads(self.value(encoded_BSD))
 
-    def look(self, x_BTD: Tensor, memory: Memory | SlotBatch) -> Tensor:
+    def look(self, x_BTD: Tensor, memory: Memory | SlotBatch, taps: Taps | None = None) -> Tensor:
         """
         Args:
             x_BTD: normalised residual stream.
             memory: of a batch of texts, or of the texts whose tokens stand in one row.
+            taps: those of this layer.
         """
         q_BHTK = self._heads(self.query(x_BTD))
         if isinstance(memory, SlotBatch):
-            return self._joined(memory.look(self.layer, q_BHTK, self._attend))
+            attend = self._attend if taps is None else partial(self._attend, taps=taps)
+            return self._joined(memory.look(self.layer, q_BHTK, attend), taps)
         mask = None if memory.present_BS is None else memory.present_BS[:, None, None]
-        return self._joined(self._attend(q_BHTK, memory.keys[self.layer], memory.values[self.layer], mask))
+        y_BHTK = self._attend(q_BHTK, memory.keys[self.layer], memory.values[self.layer], mask, taps)
+        return self._joined(y_BHTK, taps)
 
 
 _WRITTEN_OUT_UP_TO = 1024

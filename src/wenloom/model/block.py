@@ -8,6 +8,7 @@ from wenloom.model.config import ModelConfig
 from wenloom.model.dropout import Dropout
 from wenloom.model.feedforward import FeedForward
 from wenloom.model.norm import make_norm
+from wenloom.model.taps import Taps, tapped, within
 
 
 class Block(nn.Module):
@@ -38,24 +39,30 @@ class Block(nn.Module):
         cache: KVCache | SlotBatch | None,
         keys_B: Tensor | None = None,
         memory: Memory | SlotBatch | None = None,
+        taps: Taps | None = None,
     ) -> Tensor:
         """
         Args:
             keys_B: what dropout is decided by.
             memory: the encoded texts, in a decoder that has an encoder.
+            taps: those of this block.
             others: as in `Attention`.
         """
+        x_BTD = tapped(taps, "resid_pre", x_BTD)
         if self.post_norm:
-            x_BTD = self.attention_norm(
-                x_BTD + self.attention_dropout(self.attention(x_BTD, rotary, mask, cache), keys_B)
-            )
+            looked = self.attention(x_BTD, rotary, mask, cache, within(taps, "attention"))
+            mid_BTD = self.attention_norm(x_BTD + self.attention_dropout(looked, keys_B))
             if memory is not None:
-                x_BTD = self.cross_norm(x_BTD + self.cross_dropout(self.cross.look(x_BTD, memory), keys_B))
-            return self.mlp_norm(x_BTD + self.mlp_dropout(self.mlp(x_BTD), keys_B))
-        heads_BTD = self.attention(self.attention_norm(x_BTD), rotary, mask, cache)
-        after_attention = x_BTD + self.attention_dropout(heads_BTD, keys_B)
+                looked = self.cross.look(mid_BTD, memory, within(taps, "cross"))
+                mid_BTD = self.cross_norm(mid_BTD + self.cross_dropout(looked, keys_B))
+            mid_BTD = tapped(taps, "resid_mid", mid_BTD)
+            moved = self.mlp(mid_BTD, within(taps, "mlp"))
+            return tapped(taps, "resid_post", self.mlp_norm(mid_BTD + self.mlp_dropout(moved, keys_B)))
+        looked = self.attention(self.attention_norm(x_BTD), rotary, mask, cache, within(taps, "attention"))
+        mid_BTD = x_BTD + self.attention_dropout(looked, keys_B)
         if memory is not None:
-            looked_BTD = self.cross.look(self.cross_norm(after_attention), memory)
-            after_attention = after_attention + self.cross_dropout(looked_BTD, keys_B)
-        mlp_input = x_BTD if self.parallel else after_attention
-        return after_attention + self.mlp_dropout(self.mlp(self.mlp_norm(mlp_input)), keys_B)
+            looked = self.cross.look(self.cross_norm(mid_BTD), memory, within(taps, "cross"))
+            mid_BTD = mid_BTD + self.cross_dropout(looked, keys_B)
+        mid_BTD = tapped(taps, "resid_mid", mid_BTD)
+        moved = self.mlp(self.mlp_norm(x_BTD if self.parallel else mid_BTD), within(taps, "mlp"))
+        return tapped(taps, "resid_post", mid_BTD + self.mlp_dropout(moved, keys_B))

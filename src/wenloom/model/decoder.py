@@ -1,7 +1,5 @@
 """The decoder-only Transformer: P(x1..xn) = Π P(xi | x<i), every factor from one forward pass."""
 
-from collections.abc import Sequence
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -10,6 +8,7 @@ from wenloom.model.cache import KVCache, Memory, SlotBatch
 from wenloom.model.config import ModelConfig
 from wenloom.model.position import frequency_epoch, rotary_table
 from wenloom.model.stack import Classifier, Stack
+from wenloom.model.taps import Taps, tapped, within
 
 
 class Decoder(Stack):
@@ -32,6 +31,7 @@ class Decoder(Stack):
         position_ids: Tensor | None = None,
         cache: KVCache | None = None,
         memory: Memory | None = None,
+        taps: Taps | None = None,
     ) -> Tensor:
         """Logits of the next token after every position.
 
@@ -41,17 +41,28 @@ class Decoder(Stack):
         Returns:
             logits_BTV.
         """
-        return self.unembed(self.hidden(tokens_BT, attention_mask, position_ids, cache, memory=memory))
+        x_BTD = self.hidden(tokens_BT, attention_mask, position_ids, cache, memory=memory, taps=taps)
+        return tapped(taps, "logits", self.unembed(x_BTD))
+
+    @property
+    def places(self) -> list[str]:
+        """Names for `taps`."""
+        return [*super().places, "logits"]
 
     def classify(
-        self, tokens_BT: Tensor, attention_mask: Tensor | None = None, dropout_keys_B: Tensor | None = None
+        self,
+        tokens_BT: Tensor,
+        attention_mask: Tensor | None = None,
+        dropout_keys_B: Tensor | None = None,
+        taps: Taps | None = None,
     ) -> Tensor:
         """Scores of the classes, shape (B, classes), from each row's last token."""
         assert self.classifier is not None
-        x_BTD = self.hidden(tokens_BT, attention_mask, dropout_keys_B=dropout_keys_B)
+        x_BTD = self.hidden(tokens_BT, attention_mask, dropout_keys_B=dropout_keys_B, taps=taps)
         places_T = torch.arange(tokens_BT.shape[1], device=tokens_BT.device)
         last_B = places_T[-1] if attention_mask is None else (places_T * attention_mask).argmax(-1)
-        return self.classifier(x_BTD[torch.arange(len(x_BTD), device=x_BTD.device), last_B], dropout_keys_B)
+        scores_BC = self.classifier(x_BTD[torch.arange(len(x_BTD), device=x_BTD.device), last_B], dropout_keys_B)
+        return tapped(taps, "logits", scores_BC)
 
     def remember(self, encoded_BSD: Tensor, present_BS: Tensor | None = None) -> Memory:
         """Keys and values of encoded texts for every block's cross-attention."""
@@ -59,27 +70,24 @@ class Decoder(Stack):
         keys, values = zip(*pairs, strict=True)
         return Memory(keys, values, present_BS)
 
-    def read(self, tokens_N: Tensor, batch: SlotBatch, layers: Sequence[int] = ()) -> tuple[Tensor, dict[int, Tensor]]:
+    def read(self, tokens_N: Tensor, batch: SlotBatch, taps: Taps | None = None) -> Tensor:
         """The normalised last residual stream of the new tokens of several texts.
 
         Args:
             tokens_N: the new tokens, text after text.
             batch: which text each belongs to, and what is known of it.
-            layers: blocks whose residual stream is wanted too.
+            taps: what is read or replaced on the way, but for `logits`.
 
         Returns:
-            Shape (N, D), and per wanted layer the same, normalised as the last one is.
+            Shape (N, D).
         """
-        x_1ND = self.embedded(tokens_N, batch.position_N)[None]
+        x_1ND = tapped(taps, "embed", self.embedded(tokens_N, batch.position_N)[None])
         rotary = self._rotary_of(batch, x_1ND.dtype)
         batch.bias = self.relative
         memory = None if self.config.encoder is None else batch
-        early = {}
         for layer, block in enumerate(self.blocks):
-            x_1ND = block(x_1ND, rotary, None, batch, memory=memory)
-            if layer in layers:
-                early[layer] = self.final_norm(x_1ND)[0]
-        return self.final_norm(x_1ND)[0], early
+            x_1ND = block(x_1ND, rotary, None, batch, memory=memory, taps=within(taps, f"blocks.{layer}"))
+        return tapped(taps, "final_norm", self.final_norm(x_1ND))[0]
 
     def _rotary_of(self, batch: SlotBatch, dtype: torch.dtype) -> tuple[Tensor, Tensor] | None:
         rope = self.config.rope

@@ -7,6 +7,7 @@ from wenloom.model.config import ModelConfig
 from wenloom.model.feedforward import ACTIVATIONS
 from wenloom.model.norm import make_norm
 from wenloom.model.stack import Classifier, Stack
+from wenloom.model.taps import Taps, tapped
 
 
 class Encoder(Stack):
@@ -27,12 +28,22 @@ class Encoder(Stack):
             self.output_bias = nn.Parameter(zeros(config.vocab_size))
 
     def forward(
-        self, tokens_BT: Tensor, attention_mask: Tensor | None = None, token_types_BT: Tensor | None = None
+        self,
+        tokens_BT: Tensor,
+        attention_mask: Tensor | None = None,
+        token_types_BT: Tensor | None = None,
+        taps: Taps | None = None,
     ) -> Tensor:
         """Logits of the token at every place (B, T, V), or of the classes (B, classes)."""
         if self.classifier is not None:
-            return self.classify(tokens_BT, attention_mask, token_types_BT=token_types_BT)
-        return self.unembed(self.hidden(tokens_BT, attention_mask, token_types_BT=token_types_BT))
+            return self.classify(tokens_BT, attention_mask, token_types_BT=token_types_BT, taps=taps)
+        x_BTD = self.hidden(tokens_BT, attention_mask, token_types_BT=token_types_BT, taps=taps)
+        return tapped(taps, "logits", self.unembed(x_BTD))
+
+    @property
+    def places(self) -> list[str]:
+        """Names for `taps`."""
+        return [*super().places, "logits"]
 
     def classify(
         self,
@@ -40,13 +51,14 @@ class Encoder(Stack):
         attention_mask: Tensor | None = None,
         dropout_keys_B: Tensor | None = None,
         token_types_BT: Tensor | None = None,
+        taps: Taps | None = None,
     ) -> Tensor:
         """Scores of the classes, shape (B, classes), from each row's first token."""
         assert self.classifier is not None
         hidden_BTD = self.hidden(
-            tokens_BT, attention_mask, dropout_keys_B=dropout_keys_B, token_types_BT=token_types_BT
+            tokens_BT, attention_mask, dropout_keys_B=dropout_keys_B, token_types_BT=token_types_BT, taps=taps
         )
-        return self.classifier(hidden_BTD[:, 0], dropout_keys_B)
+        return tapped(taps, "logits", self.classifier(hidden_BTD[:, 0], dropout_keys_B))
 
     def transformed(self, x_BTD: Tensor) -> Tensor:
         """The residual stream as the output matrix reads it."""

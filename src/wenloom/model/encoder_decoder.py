@@ -7,6 +7,7 @@ from wenloom.model.cache import Memory
 from wenloom.model.config import ModelConfig
 from wenloom.model.decoder import Decoder
 from wenloom.model.stack import Stack
+from wenloom.model.taps import Taps, within
 
 
 class EncoderDecoder(nn.Module):
@@ -29,19 +30,25 @@ class EncoderDecoder(nn.Module):
         target_BT: Tensor,
         source_mask: Tensor | None = None,
         target_mask: Tensor | None = None,
+        taps: Taps | None = None,
     ) -> Tensor:
         """Logits of the next target token after every one, shape (B, T, V).
 
         Args:
             source_mask, target_mask: 1 for tokens, 0 for padding.
         """
-        return self.decoder(target_BT, target_mask, memory=self.encode(source_BS, source_mask))
+        memory = self.encode(source_BS, source_mask, taps=within(taps, "encoder"))
+        return self.decoder(target_BT, target_mask, memory=memory, taps=within(taps, "decoder"))
 
     def encode(
-        self, source_BS: Tensor, source_mask: Tensor | None = None, dropout_keys_B: Tensor | None = None
+        self,
+        source_BS: Tensor,
+        source_mask: Tensor | None = None,
+        dropout_keys_B: Tensor | None = None,
+        taps: Taps | None = None,
     ) -> Memory:
         """What the decoder sees of some texts."""
-        encoded_BSD = self.encoder.hidden(source_BS, source_mask, dropout_keys_B=dropout_keys_B)
+        encoded_BSD = self.encoder.hidden(source_BS, source_mask, dropout_keys_B=dropout_keys_B, taps=taps)
         present_BS = None if source_mask is None or bool(source_mask.all()) else source_mask.bool()
         return self.decoder.remember(encoded_BSD, present_BS)
 
@@ -49,6 +56,12 @@ class EncoderDecoder(nn.Module):
     def embed(self) -> nn.Embedding:
         """The token embedding of the decoder."""
         return self.decoder.embed
+
+    @property
+    def places(self) -> list[str]:
+        """Names for `taps`."""
+        parts = {"encoder": self.encoder, "decoder": self.decoder}
+        return [f"{name}.{place}" for name, part in parts.items() for place in part.places]
 
     @property
     def blocks(self) -> nn.ModuleList:

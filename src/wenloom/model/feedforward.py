@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from wenloom.model.config import Activation, ModelConfig
+from wenloom.model.taps import Taps, tapped
 
 
 def _gelu_tanh(x: Tensor) -> Tensor:
@@ -46,7 +47,9 @@ class FeedForward(nn.Module):
         self.gate = nn.Linear(config.d_model, config.d_mlp, bias=config.mlp_bias) if config.gated_mlp else None
         self.down = nn.Linear(config.d_mlp, config.d_model, bias=config.mlp_bias)
 
-    def forward(self, x_BTD: Tensor) -> Tensor:
+    def forward(self, x_BTD: Tensor, taps: Taps | None = None) -> Tensor:
         if self.gate is None:
-            return self.down(self.activation(self.up(x_BTD)))
-        return self.down(self.activation(self.gate(x_BTD)) * self.up(x_BTD))
+            hidden_BTF = self.activation(self.up(x_BTD))
+        else:
+            hidden_BTF = self.activation(self.gate(x_BTD)) * self.up(x_BTD)
+        return tapped(taps, "out", self.down(tapped(taps, "hidden", hidden_BTF)))

@@ -12,6 +12,7 @@ from wenloom.model.dropout import Dropout
 from wenloom.model.embedding import embedding
 from wenloom.model.norm import make_norm
 from wenloom.model.position import RelativeBias, SinusoidalPositions, rotary_table
+from wenloom.model.taps import Taps, stack_places, tapped, within
 
 
 class Stack(nn.Module):
@@ -72,6 +73,7 @@ class Stack(nn.Module):
         dropout_keys_B: Tensor | None = None,
         memory: Memory | None = None,
         token_types_BT: Tensor | None = None,
+        taps: Taps | None = None,
     ) -> Tensor:
         """The normalised last residual stream, shape (B, T, D).
 
@@ -86,6 +88,7 @@ class Stack(nn.Module):
             dropout_keys_B: what dropout is decided by, see `dropout.Dropout`.
             memory: the encoded texts, in a decoder that has an encoder.
             token_types_BT: in a model with token types; None means type 0.
+            taps: what is read or replaced on the way.
         """
         T, past = tokens_BT.shape[1], cache.length if cache else 0
         present_BS = None if attention_mask is None or bool(attention_mask.all()) else attention_mask.bool()
@@ -96,6 +99,7 @@ class Stack(nn.Module):
         else:
             positions = torch.arange(past, past + T, device=tokens_BT.device)
         x_BTD = self.dropout(self.embedded(tokens_BT, positions, token_types_BT), dropout_keys_B)
+        x_BTD = tapped(taps, "embed", x_BTD)
         rotary = self._rotary(positions, x_BTD.dtype)
         device, causal = tokens_BT.device, self.config.causal
         full = visible_keys(T, past + T, None, present_BS, device, documents_BT, causal)
@@ -110,10 +114,15 @@ class Stack(nn.Module):
         for layer, block in enumerate(self.blocks):
             mask = windowed if layer in self.config.sliding_layers else full
             keys_B = None if dropout_keys_B is None else dropout_keys_B + (layer + 1) * 0x61C88647
-            x_BTD = block(x_BTD, rotary, mask, cache, keys_B, memory)
+            x_BTD = block(x_BTD, rotary, mask, cache, keys_B, memory, within(taps, f"blocks.{layer}"))
         if cache is not None:
             cache.advance(T)
-        return self.final_norm(x_BTD)
+        return tapped(taps, "final_norm", self.final_norm(x_BTD))
+
+    @property
+    def places(self) -> list[str]:
+        """Names for `taps`."""
+        return stack_places(self.config)
 
     def _rotary(self, positions: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor] | None:
         rope, context_length = self.config.rope, self.config.context_length
