@@ -14,6 +14,7 @@ test: $(VENV)/.dev
 
 test-all: $(VENV)/.dev
 	$(BIN)/pytest -q
+	PYTHONPATH=. $(BIN)/python -m tests.fuzz --inputs 100000 --workers 2
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .
