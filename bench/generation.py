@@ -140,7 +140,7 @@ def run_wenloom(folder: Path, kind: str) -> dict[str, Any]:
     import torch
 
     from wenloom.checkpoint.folder import load_decoder
-    from wenloom.generation import native
+    from wenloom.generation import compiler
     from wenloom.generation.engine import Engine
     from wenloom.generation.request import GenerationRequest
     from wenloom.model.quantize import quantize
@@ -161,7 +161,7 @@ def run_wenloom(folder: Path, kind: str) -> dict[str, Any]:
 
     first = write(engine(prefix_bytes=0), [prompt(16)], 1)
     ready = time.perf_counter() - started
-    native.library(wait=True)
+    compiler.library(wait=True)
     made = engine(prefix_bytes=0)
     tokens = write(made, [prompt(PROMPT)], NEW)[0]
     one = best_of(2, lambda: write(made, [prompt(PROMPT)], 1))

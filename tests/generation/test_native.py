@@ -1,6 +1,7 @@
 """The compiled step: what PyTorch computes, for every architecture, weight format and mix of texts."""
 
 import ctypes
+import os
 import platform
 import subprocess
 import sys
@@ -11,7 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from wenloom.generation import native
+from wenloom.generation import compiler, native
 from wenloom.generation.native import NativeStep
 from wenloom.model.cache import Segment, SlotBatch, Slots
 from wenloom.model.config import ModelConfig, Rope
@@ -31,7 +32,7 @@ STEPS = [
 
 
 def compiled() -> ctypes.CDLL:
-    library = native.library(wait=True)
+    library = compiler.library(wait=True)
     if library is None:
         pytest.skip("no C compiler")
     return library
@@ -105,8 +106,8 @@ def other_processor(request: pytest.FixtureRequest, tmp_path_factory: pytest.Tem
     if platform.machine() != "x86_64":
         pytest.skip("builds for other x86 processors")
     source, built = files("wenloom.generation") / "step.c", tmp_path_factory.mktemp("built") / "step.so"
-    flags = [*native._FLAGS, "-w", f"-march={request.param}"]
-    subprocess.run([*native.compiler(), *flags, "-o", str(built), str(source), "-lm"], check=True)
+    flags = [*compiler.FLAGS, "-w", f"-march={request.param}"]
+    subprocess.run([*compiler.compiler(), *flags, "-o", str(built), str(source), "-lm"], check=True)
     return ctypes.CDLL(str(built))
 
 
@@ -150,23 +151,23 @@ def test_models_that_it_does_not_compute_are_left_to_pytorch():
 def test_without_a_compiler_it_writes_all_the_same(tmp_path: Path):
     code = """if True:
         from tests.conftest import random_decoder, tiny_config
-        from wenloom.generation import native
+        from wenloom.generation import compiler
         from wenloom.generation.engine import Engine
         from wenloom.generation.request import GenerationRequest
-        assert native.library(wait=True) is None
+        assert compiler.library(wait=True) is None
         engine = Engine(random_decoder(tiny_config()))
         job = engine.submit([5, 6, 7], GenerationRequest(max_new_tokens=12, do_sample=False, eos_token_id=()))
         engine.run([job])
         print(job.result()[0].tokens)
     """
-    import os
-
     root = Path(__file__).parents[2]
+    path = os.pathsep.join([str(root), os.environ.get("PYTHONPATH", "")])
     outputs = []
-    for compiler in ("/bin/false", os.environ.get("CC", "cc")):
-        environment = os.environ | {"CC": compiler, "XDG_CACHE_HOME": str(tmp_path), "PYTHONPATH": str(root)}
-        run = code if compiler == "/bin/false" else code.replace("is None", "is not None or True")
-        done = subprocess.run([sys.executable, "-c", run], env=environment, capture_output=True, text=True, check=True)
+    for command in ("/bin/false", os.environ.get("CC", "cc")):
+        environment = os.environ | {"CC": command, "XDG_CACHE_HOME": str(tmp_path), "PYTHONPATH": path}
+        run = code if command == "/bin/false" else code.replace("is None", "is not None or True")
+        done = subprocess.run([sys.executable, "-c", run], env=environment, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
         outputs.append(done.stdout)
-        assert compiler != "/bin/false" or "works (/bin/false ended with status 1)." in done.stderr
+        assert command != "/bin/false" or "works (/bin/false ended with status 1)." in done.stderr
     assert outputs[0] == outputs[1]

@@ -17,7 +17,7 @@ from wenloom.evaluation.overlap import error_rate, rouge, sacrebleu_score
 from wenloom.evaluation.perplexity import score
 from wenloom.evaluation.programs import pass_at_k
 from wenloom.evaluation.sandbox import run_program
-from wenloom.generation import native
+from wenloom.generation import compiler, native
 from wenloom.generation.engine import Engine
 from wenloom.generation.request import GenerationRequest
 from wenloom.model.cache import Segment, SlotBatch, Slots
@@ -104,7 +104,7 @@ def _decoding() -> Answer:
     decoder = _tiny()
     if not native.fits(decoder, decoder.cache_dtype):
         return "right", "by PyTorch's kernels on this device"
-    library = native.library(wait=True)
+    library = compiler.library(wait=True)
     if library is None:
         return (
             "missing",

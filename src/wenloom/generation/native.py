@@ -1,28 +1,17 @@
-"""The compiled decoding step: `step.c`, built by the machine's own C compiler and called without copies.
+"""The compiled decoding step: `step.c`, called without copies.
 
-Where there is no compiler, PyTorch's kernels do the same, only slower. Building takes a second or two, happens in
-the background while the first tokens are written by PyTorch, and is kept for the next time.
+Where there is no compiler, PyTorch's kernels do the same, only slower. Building takes a second or two and happens in
+the background while the first tokens are written by PyTorch; see `compiler.py`.
 """
 
 import ctypes
-import errno
-import hashlib
-import os
 import platform
-import shlex
-import subprocess
-import tempfile
-import threading
 from collections.abc import Sequence
-from importlib.resources import files
-from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from wenloom.core.console import remark
-from wenloom.core.version import __version__
 from wenloom.generation.threads import ThreadChoices
 from wenloom.model.block import Block
 from wenloom.model.cache import Segment, Slots
@@ -33,7 +22,6 @@ from wenloom.model.quantize import QuantizedLinear
 
 MAX_TOKENS = 32
 """Most tokens of one step (`MAX_TOKENS` in step.c)."""
-_FLAGS = ["-O3", "-march=native", "-ffp-contract=fast", "-fno-math-errno", "-fopenmp", "-shared", "-fPIC"]
 _KINDS = {torch.float32: 0, torch.bfloat16: 1, torch.int8: 2}
 _INT4 = 3
 _ACTIVATIONS = ("gelu", "gelu_tanh", "quick_gelu", "silu", "relu", "relu_squared", "tanh")
@@ -188,91 +176,3 @@ def fits(decoder: Decoder, cache_dtype: torch.dtype) -> bool:
         and not (rope is not None and rope.depends_on_length)
         and platform.system() == "Linux"
     )
-
-
-# --- building ---
-
-
-class _Build:
-    """The library, once it is there."""
-
-    def __init__(self):
-        self.library: ctypes.CDLL | None = None
-        self.thread = threading.Thread(target=self._run, daemon=True)
-        self.thread.start()
-
-    def _run(self) -> None:
-        try:
-            self.library = _library()
-        except subprocess.CalledProcessError as error:
-            self._miss(error.stderr.strip() or f"{compiler()[0]} ended with status {error.returncode}")
-        except (OSError, subprocess.SubprocessError) as error:
-            self._miss(str(error))
-
-    @staticmethod
-    def _miss(why: str) -> None:
-        last = why.splitlines()[-1][:120]
-        remark(f"Writing with PyTorch's kernels, at a fraction of the speed: no C compiler that works ({last}).")
-
-
-_build: _Build | None = None
-_lock = threading.Lock()
-
-
-def library(wait: bool = False) -> ctypes.CDLL | None:
-    """The compiled step; None while it is being built, or where it cannot be. The first call begins to build."""
-    global _build
-    with _lock:
-        if _build is None:
-            _build = _Build()
-    if wait:
-        _build.thread.join()
-    return _build.library
-
-
-def compiler() -> list[str]:
-    """The command of the machine's C compiler, or of the one that `CC` names."""
-    return shlex.split(os.environ.get("CC", "cc"))
-
-
-def _library() -> ctypes.CDLL:
-    source = (files("wenloom.generation") / "step.c").read_text()
-    key = hashlib.sha256(
-        "\0".join([source, *compiler(), *_FLAGS, __version__, platform.machine(), _processor()]).encode()
-    ).hexdigest()[:16]
-    for folder in _folders():
-        path = folder / f"step-{key}.so"
-        try:
-            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-            if folder.stat().st_uid != os.getuid():
-                continue  # somebody else's: what lies there is not ours to run
-            if path.exists():
-                return ctypes.CDLL(str(path))
-            with tempfile.TemporaryDirectory(dir=folder) as room:
-                code, built = Path(room) / "step.c", Path(room) / path.name
-                code.write_text(source)
-                command = [*compiler(), *_FLAGS, "-o", str(built), str(code), "-lm"]
-                subprocess.run(command, check=True, capture_output=True, text=True, timeout=120)
-                built.replace(path)
-            return ctypes.CDLL(str(path))
-        except PermissionError:
-            continue
-        except OSError as error:
-            if error.errno not in (errno.EROFS, errno.ENOSPC, errno.ENOTDIR):
-                raise
-    raise OSError("no folder to build in")
-
-
-def _folders() -> list[Path]:
-    """Where the library may be kept: the user's cache, else a temporary folder of the user's own."""
-    home = Path(os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser()) / "wenloom"
-    return [home, Path(tempfile.gettempdir()) / f"wenloom-{os.getuid()}"]
-
-
-def _processor() -> str:
-    """What -march=native depends on."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.processor()
-    return next((line for line in lines if line.startswith(("flags", "Features"))), platform.processor())

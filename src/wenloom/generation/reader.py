@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from wenloom.core.hardware import probe
-from wenloom.generation import native
+from wenloom.generation import compiler, native
 from wenloom.generation.native import NativeStep
 from wenloom.generation.prefixes import PrefixCache
 from wenloom.generation.threads import ThreadChoices
@@ -41,7 +41,7 @@ class Reader:
         self._mixed = isinstance(decoder.head, QuantizedLinear) and probe(weight.device.type).bf16
         self._step: NativeStep | None = None
         if self._fits:
-            native.library()  # begins to build
+            compiler.library()  # begins to build
         self._threads = ThreadChoices(torch.get_num_threads(), trial=1, first=4)  # a prompt is a few long steps
         """Of steps by PyTorch."""
         self.seconds: dict[int, float] = {}
@@ -112,7 +112,7 @@ class Reader:
 
     def _compiled(self) -> NativeStep | None:
         """The compiled step, as soon as it is there."""
-        if self._step is None and self._fits and (library := native.library()) is not None:
+        if self._step is None and self._fits and (library := compiler.library()) is not None:
             self._step = NativeStep(self.decoder, library)
         return self._step
 
