@@ -2,7 +2,6 @@
 
 import functools
 import itertools
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,7 +12,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from wenloom.checkpoint.adapter import with_adapter
-from wenloom.checkpoint.folder import GENERATION, load_decoder, save_model
+from wenloom.checkpoint.folder import load_decoder, save_model
+from wenloom.checkpoint.generation import generation_options
 from wenloom.checkpoint.hub import resolve
 from wenloom.core.console import remark
 from wenloom.core.errors import InputError
@@ -248,7 +248,7 @@ class CausalLM(nn.Module):
             InputError: an option is unknown, out of range or at odds with another, or the prompt fills
                 `max_length` already.
         """
-        config, defaults = self.config, _known_defaults(self._defaults)
+        config, defaults = self.config, self._defaults
         if input_ids is None:
             if config.bos_token_id is None:
                 raise InputError("this model has no BOS token to begin with: give input_ids.")
@@ -279,25 +279,6 @@ class CausalLM(nn.Module):
     def save_pretrained(self, folder: str | Path) -> None:
         """Write config.json, generation_config.json and the weights into a folder, each in one piece."""
         save_model(self.decoder, Path(folder))
-
-
-_NOT_FOR_DECODING = {"transformers_version", "_from_model_config", "bos_token_id", "pad_token_id", "eos_token_id",
-                     "use_cache", "output_attentions", "output_hidden_states", "output_scores", "output_logits",
-                     "return_dict_in_generate", "cache_implementation", "trust_remote_code"}  # fmt: skip
-"""What generation_config.json says about other things (end tokens are part of the model's configuration)."""
-
-
-def _known_defaults(file: dict[str, Any]) -> dict[str, Any]:
-    """The options of generation_config.json; what is not known is said, once."""
-    asked = {name: value for name, value in file.items() if name not in _NOT_FOR_DECODING and value is not None}
-    if unknown := tuple(sorted(asked.keys() - GenerationRequest.__dataclass_fields__.keys())):
-        _say_unknown(unknown)
-    return {name: value for name, value in asked.items() if name not in unknown}
-
-
-@functools.cache
-def _say_unknown(names: tuple[str, ...]) -> None:
-    remark(f"{GENERATION} asks for {', '.join(names)}, which Wenloom does not have: left out.")
 
 
 def _as_transformers(
@@ -341,8 +322,7 @@ class AutoModelForCausalLM:
         """
         folder = resolve(name)
         kind = next((each for each in (dtype, torch_dtype) if each not in (None, "auto")), torch.float32)
-        path = folder / GENERATION
-        defaults = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+        defaults = generation_options(folder, GenerationRequest.__dataclass_fields__.keys())
         return CausalLM(load_decoder(folder, device, _dtype(kind or torch.float32)), defaults).eval()
 
 

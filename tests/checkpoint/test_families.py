@@ -11,7 +11,7 @@ import transformers
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from wenloom.checkpoint.families.base import ACTIVATION_NAMES
+from wenloom.checkpoint.families.fields import ACTIVATION_NAMES
 from wenloom.checkpoint.folder import load_decoder, write_model_files
 from wenloom.core.errors import CheckpointError
 
@@ -165,14 +165,15 @@ def saved(family: str, folder: Path, **fields: Any) -> Path:
 @pytest.mark.parametrize(
     "field, value",
     [
-        ("auto_map", {"AutoModelForCausalLM": "evil.Model"}),
         ("_attn_implementation_internal", "evil/kernel"),
         ("quantization_config", {"bits": 4}),
-        ("logit_softcap", 30.0),
+        ("per_layer_config", {"0": {"hidden_size": 8}}),
         ("is_encoder_decoder", True),
     ],
 )
-def test_unknown_fields_are_refused_by_name(family: str, field: str, value: object, tmp_path: Path):
+def test_fields_that_the_reference_reads_and_we_do_not_know_are_refused_by_name(
+    family: str, field: str, value: object, tmp_path: Path
+):
     with pytest.raises(CheckpointError, match=field):
         load_decoder(saved(family, tmp_path, **{field: value}))
 
@@ -251,6 +252,7 @@ def test_missing_and_extra_tensors(tmp_path: Path):
 
 def test_index_cannot_name_files_outside(tmp_path: Path):
     saved("llama", tmp_path)
+    (tmp_path / "model.safetensors").unlink()
     index = {"weight_map": {"model.norm.weight": "../../secret.safetensors"}}
     (tmp_path / "model.safetensors.index.json").write_text(json.dumps(index))
     with pytest.raises(CheckpointError, match="outside the folder"):

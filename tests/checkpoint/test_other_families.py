@@ -211,8 +211,8 @@ def test_an_unsupported_field_is_named(tmp_path: Path):
                                      encoder_attention_heads=2, decoder_attention_heads=2)  # fmt: skip
     transformers.BartForConditionalGeneration(config).save_pretrained(tmp_path)
     raw = json.loads((tmp_path / "config.json").read_text())
-    (tmp_path / "config.json").write_text(json.dumps(raw | {"normalize_before": True}))
-    with pytest.raises(CheckpointError, match="normalize_before"):
+    (tmp_path / "config.json").write_text(json.dumps(raw | {"is_decoder": True}))
+    with pytest.raises(CheckpointError, match="is_decoder"):
         load_model(tmp_path)
 
 

@@ -10,14 +10,17 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
 from wenloom.checkpoint.families import FAMILIES
-from wenloom.checkpoint.families.base import ConfigFields, Family, TensorMap
+from wenloom.checkpoint.families.base import Family, TensorMap
+from wenloom.checkpoint.families.fields import ConfigFields, shown
+from wenloom.checkpoint.generation import GENERATION, with_token_ids
 from wenloom.checkpoint.hub import resolve
+from wenloom.checkpoint.layout import as_stored, by_full_name, check_left, is_same, missing
 from wenloom.checkpoint.quantized import quantization_config, quantized_state, read_rounding, take_layer
+from wenloom.checkpoint.weights import INDEX, SHARD_BYTES, stored_tensors, weight_files, write_weights
+from wenloom.core.console import remark
 from wenloom.core.errors import CheckpointError, InputError, printable
 from wenloom.core.files import folder_aside, publish
 from wenloom.core.foreign import read_json_object, reading
@@ -28,17 +31,8 @@ from wenloom.model.decoder import Decoder
 from wenloom.model.lora import merge
 from wenloom.model.quantize import Bits, QuantizedLinear, round_head
 
-WEIGHTS, INDEX, CONFIG, GENERATION = (
-    "model.safetensors",
-    "model.safetensors.index.json",
-    "config.json",
-    "generation_config.json",
-)
-ADAPTER_CONFIG = "adapter_config.json"
-_HEADS = ("lm_head.", "embed_out.", "score.", "classifier.", "pre_classifier.", "cls.", "vocab_", "final_logits_bias")
-"""How the names of what stands over a model's body begin."""
-SHARD_BYTES = 5 * 2**30
-"""Weights are cut into files of at most this size, as transformers does."""
+CONFIG, ADAPTER_CONFIG, SAVED = "config.json", "adapter_config.json", ".saved"
+WEIGHT_FILE = re.compile(r"model(-\d+-of-\d+)?\.safetensors")
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -47,17 +41,7 @@ def read_json(path: Path) -> dict[str, Any]:
     Raises:
         CheckpointError: not there, not JSON or not an object; says where.
     """
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise CheckpointError(f"{path}: no such file.") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise CheckpointError(f"{path}: cannot be read ({error}).") from None
-    except json.JSONDecodeError as error:
-        raise CheckpointError(f"{path}, line {error.lineno}: not valid JSON ({error.msg}).") from None
-    if not isinstance(value, dict):
-        raise CheckpointError(f"{path}: holds {type(value).__name__}, expected an object.")
-    return value
+    return read_json_object(path, CheckpointError)
 
 
 def read_config(folder: Path) -> ModelConfig:
@@ -68,21 +52,29 @@ def read_config(folder: Path) -> ModelConfig:
     """
     if not folder.is_dir():
         raise CheckpointError(f"{folder}: no such folder." if not folder.exists() else f"{folder}: is no folder.")
-    path = folder / CONFIG
+    path = _place(folder) / CONFIG
     if is_adapter(folder) and not path.exists():
         return read_config(base_of(folder))
     if not path.exists():
         raise CheckpointError(f"{folder}: is no model folder (it has no {CONFIG}).")
     raw = read_json(path)
-    generation = read_json(folder / GENERATION) if (folder / GENERATION).exists() else {}
-    for name in ("bos_token_id", "eos_token_id", "pad_token_id"):
-        if generation.get(name) is not None:
-            raw[name] = generation[name]
-    family = _family(raw.get("model_type"), path)
-    try:
-        return family.read_config(ConfigFields(raw, str(path)))
-    except InputError as error:
-        raise CheckpointError(f"{path}: {error}") from None
+    family, fields = _family(raw.get("model_type"), path), ConfigFields(raw, str(path))
+    with reading(path, CheckpointError):
+        try:
+            config = family.read_config(fields)
+        except InputError as error:
+            raise CheckpointError(f"{path}: {error}") from None
+    if fields.ignored:
+        _say_ignored(path, tuple(fields.ignored))
+    return with_token_ids(config, path.with_name(GENERATION))
+
+
+@functools.cache
+def _say_ignored(path: Path, names: tuple[str, ...]) -> None:
+    """Once a process."""
+    more = f" and {len(names) - 8} more" if len(names) > 8 else ""
+    listed = ", ".join(printable(name, 60) for name in names[:8])
+    remark(f"{path}: ignored, as transformers does: {listed}{more}.")
 
 
 def is_adapter(folder: Path) -> bool:
@@ -121,10 +113,18 @@ def _named_base(folder: Path) -> Path:
         return resolve(name)
 
 
+def _place(folder: Path) -> Path:
+    """Where a folder's model stands: in a folder of its own while it takes the place of another, see `save_model`."""
+    saved = folder / SAVED
+    return saved if (saved / CONFIG).exists() else folder
+
+
 def _family(name: object, where: Path | str) -> Family:
-    if name not in FAMILIES:
-        raise CheckpointError(f'{where}: family (model_type) "{name}" is not known; known are {", ".join(FAMILIES)}.')
-    return FAMILIES[str(name)]
+    if not isinstance(name, str) or name not in FAMILIES:
+        raise CheckpointError(
+            f"{where}: family (model_type) {shown(name)} is not known; known are {', '.join(FAMILIES)}."
+        )
+    return FAMILIES[name]
 
 
 def load_decoder(folder: Path, device: str = "cpu", dtype: torch.dtype = torch.float32) -> Decoder:
@@ -161,15 +161,18 @@ def load_model(folder: Path, device: str = "cpu", dtype: torch.dtype = torch.flo
 
         return merge(load_adapter(load_model(base_of(folder), device, dtype), folder)).eval()
     family = _family(config.family, folder)
-    with torch.device("meta"):
-        model = build(config)
-    expected = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
+    place = _place(folder)
+    rounding = read_rounding(read_json(place / CONFIG), str(place / CONFIG))
     weights: dict[str, Tensor] = {}
     pages = LargePages()
     rounded_layers: dict[str, QuantizedLinear] = {}
-    rounding = read_rounding(read_json(folder / CONFIG), str(folder / CONFIG))
     with ExitStack() as stack:
-        stored = _stored_tensors([stack.enter_context(_opened(path)) for path in _weight_files(folder)], family)
+        stored = by_full_name(stored_tensors(weight_files(place), stack), family, folder)
+        config = as_stored(config, family, stored, folder)
+        with torch.device("meta"):
+            model = build(config)
+        expected = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
+        used: set[str] = set()
         for each in family.tensors(config):
             layer = rounding and take_layer(stored, each, expected[each.ours[0]], rounding, folder)
             if layer is not None:
@@ -179,18 +182,23 @@ def load_model(folder: Path, device: str = "cpu", dtype: torch.dtype = torch.flo
                 weights |= {f"{path}.{name}": pages.keep(buffer, device=device) for name, buffer in buffers.items()}
                 rounded_layers[f"{path}.bias"] = layer
                 continue
-            if each.theirs not in stored:
-                raise CheckpointError(f'{folder}: tensor "{each.theirs}" is missing from the weights.')
-            file, name = stored.pop(each.theirs)
-            parts = _split(each, file.get_tensor(name), expected, folder)
-            for ours, tensor in zip(each.ours, parts, strict=True):
+            found = [name for name in family.names(each.theirs, config.tie_embeddings) if name in stored]
+            if not found and each.theirs in family.optional:
+                weights |= {name: torch.zeros(expected[name], dtype=dtype, device=device) for name in each.ours}
+                continue
+            if not found:
+                raise missing(each.theirs, config, family, stored, folder)
+            used.update(found)
+            whole = stored[found[0]].read_weights()
+            copies = found[1:] if config.tie_embeddings or each.theirs.endswith("weight") else []
+            if other := next((name for name in copies if not is_same(whole, stored[name])), None):
+                raise CheckpointError(
+                    f"{folder}: the weights hold two tensors where {config.family} has one, and they differ: "
+                    f'"{found[0]}" and "{other}".'
+                )
+            for ours, tensor in zip(each.ours, _split(each, whole, expected, folder), strict=True):
                 weights[ours] = pages.keep(tensor, dtype, device)
-        tied = ("lm_head.weight", "embed_out.weight") if config.tie_embeddings else ()
-        if left := sorted(name for name in stored if name not in tied and not family.buffers.search(name)):
-            more = f" and {len(left) - 3} more" if len(left) > 3 else ""
-            raise CheckpointError(
-                f"{folder}: the weights hold tensors that config.json does not explain: {', '.join(left[:3])}{more}."
-            )
+        check_left(sorted(name for name in stored.keys() - used if not family.buffers.search(name)), folder)
     for name, layer in rounded_layers.items():
         if name in weights:
             layer.bias = torch.nn.Parameter(weights[name], requires_grad=False)
@@ -198,24 +206,6 @@ def load_model(folder: Path, device: str = "cpu", dtype: torch.dtype = torch.flo
     if rounding is not None and isinstance(model, Decoder) and not isinstance(model.head, QuantizedLinear):
         round_head(model, pages)
     return model.eval()
-
-
-def _stored_tensors(files: list[Any], family: Family) -> dict[str, tuple[Any, str]]:
-    """Where each tensor is: its full name to (file, name in the file).
-
-    Files saved from the bare model, as the original GPT-2 was, leave the family's prefix out.
-    """
-    names = {name: file for file in files for name in file.keys()}  # noqa: SIM118 - safe_open is no dict
-    prefix = "" if any(name.startswith(family.base_prefix) for name in names) else family.base_prefix
-    stored = {}
-    for name, file in names.items():
-        newer = _NORM_NAMES.sub(lambda older: {"gamma": "weight", "beta": "bias"}[older[0]], name)
-        stored[newer if newer.startswith(_HEADS) else prefix + newer] = file, name
-    return stored
-
-
-_NORM_NAMES = re.compile(r"(?<=LayerNorm\.)(gamma|beta)$")
-"""What old files call the weight and bias of a LayerNorm."""
 
 
 def _split(each: TensorMap, tensor: Tensor, expected: dict[str, tuple[int, ...]], folder: Path) -> list[Tensor]:
@@ -231,37 +221,6 @@ def _split(each: TensorMap, tensor: Tensor, expected: dict[str, tuple[int, ...]]
             f'{folder}: tensor "{each.theirs}" has shape {tuple(tensor.shape)}, but config.json asks for {shapes}.'
         )
     return parts
-
-
-def _opened(path: Path) -> Any:
-    try:
-        return safe_open(path, "pt")
-    except FileNotFoundError:
-        raise CheckpointError(f"{path}: named in {INDEX} but not there.") from None
-    except (SafetensorError, OSError) as error:
-        raise CheckpointError(
-            f"{path}: is damaged or cut short ({path.stat().st_size:,} bytes; {error}). Copy or download it again."
-        ) from None
-
-
-def _weight_files(folder: Path) -> list[Path]:
-    if (folder / INDEX).exists():
-        weight_map = read_json(folder / INDEX).get("weight_map")
-        if not isinstance(weight_map, dict):
-            raise CheckpointError(f'{folder / INDEX}: has no "weight_map".')
-        names = sorted(set(weight_map.values()))
-        if strange := [name for name in names if Path(str(name)).name != name]:
-            raise CheckpointError(f"{folder / INDEX}: names a file outside the folder: {strange[0]}.")
-        return [folder / name for name in names]
-    if (folder / WEIGHTS).exists():
-        return [folder / WEIGHTS]
-    pickles = sorted(path.name for pattern in ("*.bin", "*.pt", "*.pth", "*.ckpt") for path in folder.glob(pattern))
-    if pickles:
-        raise CheckpointError(
-            f"{folder}: weights are pickled ({pickles[0]}), which can run code when read. Convert them once, where "
-            "you trust them: transformers' AutoModelForCausalLM.from_pretrained(...).save_pretrained(...) writes safetensors."
-        )
-    raise CheckpointError(f"{folder}: has a {CONFIG} but no weights ({WEIGHTS}).")
 
 
 def hf_state(decoder: Model) -> Iterator[tuple[str, Tensor]]:
@@ -280,8 +239,7 @@ def stored_dtype(folder: Path) -> torch.dtype:
     if is_adapter(folder) and not (folder / CONFIG).exists():
         return stored_dtype(base_of(folder))
     with ExitStack() as stack:
-        opened = [stack.enter_context(_opened(path)) for path in _weight_files(folder)]
-        found = {file.get_slice(name).get_dtype() for file in opened for name in file.keys()}  # noqa: SIM118
+        found = {tensor.dtype for tensor in stored_tensors(weight_files(_place(folder)), stack).values()}
     known = {"F64": torch.float64, "F32": torch.float32, "BF16": torch.bfloat16, "F16": torch.float16}
     return functools.reduce(torch.promote_types, {known[name] for name in found & set(known)} or {torch.float32})
 
@@ -316,44 +274,39 @@ def write_model_files(
     names = ("bos_token_id", "eos_token_id", "pad_token_id", "decoder_start_token_id")
     generation = {name: raw[name] for name in names if raw.get(name) is not None}
     (folder / GENERATION).write_text(json.dumps(generation, indent=2) + "\n", encoding="utf-8")
-
-    shards: list[dict[str, Tensor]] = [{}]
-    room = shard_bytes
-    for name, tensor in state:
-        if tensor.nbytes > room and shards[-1]:
-            shards.append({})
-            room = shard_bytes
-        shards[-1][name] = tensor
-        room -= tensor.nbytes
-    if len(shards) == 1:
-        _save(shards[0], folder / WEIGHTS)
-        return
-    weight_map = {}
-    for number, shard in enumerate(shards, 1):
-        file = f"model-{number:05}-of-{len(shards):05}.safetensors"
-        _save(shard, folder / file)
-        weight_map |= dict.fromkeys(shard, file)
-    total = sum(tensor.nbytes for shard in shards for tensor in shard.values())
-    index = {"metadata": {"total_size": total}, "weight_map": weight_map}
-    (folder / INDEX).write_text(json.dumps(index, indent=2) + "\n", encoding="utf-8")
+    write_weights(state, folder, shard_bytes)
 
 
 def save_model(decoder: Model, folder: Path) -> None:
-    """Write a model into a folder that may hold other files; each file appears in one piece, the weights last.
+    """Write a model into a folder that may hold other files and another model, which it replaces.
+
+    The new model is complete in a folder of its own (`.saved`) before anything of the old one is touched, and read
+    from there until its files are in place. For other programs, config.json goes first and comes last, so that a kill
+    in between leaves a folder that is the old model, the new one, or refused, never parts of both.
 
     Raises:
         WenloomError: the disk refused; a model that was there is untouched.
     """
     folder.mkdir(parents=True, exist_ok=True)
+    _put_in_place(folder)
     with folder_aside(folder / ".saving") as aside:
         write_model_files(decoder, aside)
-    for file in sorted((folder / ".saving").iterdir()):
+    (folder / ".saving").rename(folder / SAVED)
+    _put_in_place(folder)
+
+
+def _put_in_place(folder: Path) -> None:
+    """Move a complete model from `.saved` into its folder, and what it replaces out of it."""
+    saved = folder / SAVED
+    if not (saved / CONFIG).exists():
+        shutil.rmtree(saved, ignore_errors=True)
+        return
+    (folder / CONFIG).unlink(missing_ok=True)
+    new = {file.name for file in saved.iterdir()}
+    for old in [*folder.glob("*.safetensors"), folder / INDEX, folder / GENERATION]:
+        if old.name not in new and (old.name in (INDEX, GENERATION) or WEIGHT_FILE.fullmatch(old.name)):
+            old.unlink(missing_ok=True)
+    for file in sorted(saved.iterdir(), key=lambda file: file.name == CONFIG):
         publish(file, folder)
-    shutil.rmtree(folder / ".saving")
-
-
-def _save(tensors: dict[str, Tensor], path: Path) -> None:
-    try:
-        save_file(tensors, path, metadata={"format": "pt"})
-    except SafetensorError as error:  # what the disk refused comes back under this name
-        raise OSError(0, str(error)) from error
+    (saved / CONFIG).unlink()
+    shutil.rmtree(saved)

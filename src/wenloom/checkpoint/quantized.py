@@ -16,6 +16,7 @@ from torch import Tensor
 
 from wenloom.checkpoint.families import FAMILIES
 from wenloom.checkpoint.families.base import TensorMap
+from wenloom.checkpoint.weights import Stored
 from wenloom.core.console import remark
 from wenloom.core.errors import CheckpointError, InputError, printable
 from wenloom.core.foreign import reading
@@ -146,12 +147,12 @@ def _refusal(where: str, field: str, value: Any) -> CheckpointError:
 
 
 def take_layer(
-    stored: dict[str, tuple[Any, str]], each: TensorMap, wanted: tuple[int, ...], rounding: Rounding, where: str | Path
+    stored: dict[str, Stored], each: TensorMap, wanted: tuple[int, ...], rounding: Rounding, where: str | Path
 ) -> QuantizedLinear | None:
     """A layer from its three tensors, without its bias; None for a tensor that is not rounded.
 
     Args:
-        stored: where each tensor is, (file, name there); those of the layer are taken out.
+        stored: the tensors of the folder; those of the layer are taken out.
         each: the weight, as it would be called were it whole.
         wanted: the shape that it must have.
 
@@ -172,7 +173,7 @@ def take_layer(
     if missing := [name for name in names if name not in stored]:
         raise CheckpointError(f'{where}: tensor "{missing[0]}" is missing from the weights.')
     with reading(where, CheckpointError):
-        packed, scale, shape = (file.get_tensor(name) for file, name in (stored.pop(name) for name in names))
+        packed, scale, shape = (stored.pop(name).read() for name in names)
     rows, cols = wanted
     columns = 1 if bits == 8 else cols / GROUP
     for name, tensor, right in (

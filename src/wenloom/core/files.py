@@ -38,6 +38,17 @@ def _fsync(path: Path) -> None:
         os.close(descriptor)
 
 
+def _umask() -> int:
+    """Which permissions new files do not get."""
+    try:
+        status = Path("/proc/self/status").read_text(encoding="ascii", errors="replace")
+        return int(status.partition("\nUmask:")[2].split(maxsplit=1)[0], 8)
+    except (OSError, ValueError, IndexError):  # elsewhere than on Linux it can only be asked for by changing it
+        mask = os.umask(0o022)
+        os.umask(mask)
+        return mask
+
+
 def write_atomically(path: Path, content: str | bytes) -> None:
     """Replace the file `path` by `content` in one piece.
 
@@ -54,7 +65,7 @@ def write_atomically(path: Path, content: str | bytes) -> None:
                 file.write(data)
                 file.flush()
                 os.fsync(file.fileno())
-            aside.chmod(0o644)
+            aside.chmod(0o666 & ~_umask())
             aside.replace(path)
         except BaseException:
             aside.unlink(missing_ok=True)
@@ -76,8 +87,9 @@ def folder_aside(path: Path) -> Iterator[Path]:
         try:
             yield aside
             for file in aside.rglob("*"):
+                file.chmod((0o777 if file.is_dir() else 0o666) & ~_umask())
                 _fsync(file)
-            aside.chmod(0o755)
+            aside.chmod(0o777 & ~_umask())
             if path.exists():
                 outgoing = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.old."))
                 path.replace(outgoing)  # an empty folder may be replaced by a full one

@@ -28,7 +28,7 @@ def with_classes(model: Model, labels: tuple[str, ...], generator: torch.Generat
     if isinstance(model, EncoderDecoder):
         raise InputError("classification takes an encoder or a decoder, not a model that has both.")
     pooler = "relu" if model.config.family == "distilbert" else "tanh" if isinstance(model, Encoder) else None
-    made = build(replace(model.config, labels=labels, pooler=pooler))
+    made = build(replace(model.config, labels=labels, pooler=pooler, has_head=True))
     made.initialise(generator)
     heads = ("head.", "transform", "output_bias", "classifier.")
     body = {name: tensor for name, tensor in model.state_dict().items() if not name.startswith(heads)}

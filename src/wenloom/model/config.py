@@ -8,6 +8,20 @@ from wenloom.core.errors import InputError
 Activation = Literal["gelu", "gelu_tanh", "quick_gelu", "silu", "relu", "relu_squared", "tanh"]
 RopeKind = Literal["default", "linear", "dynamic", "yarn", "longrope", "llama3"]
 
+LIMITS = {
+    "vocab_size": 2**26,
+    "n_layers": 1024,
+    "d_model": 2**20,
+    "n_heads": 2**14,
+    "n_kv_heads": 2**14,
+    "d_head": 2**14,
+    "d_mlp": 2**24,
+    "context_length": 2**31,
+    "labels": 100_000,
+}
+"""What no model comes near (the largest have 262,144 tokens, 126 layers and a width of 18,432); more is a mistake in
+a file, or meant to fill the memory."""
+
 
 @dataclass(frozen=True)
 class Rope:
@@ -22,7 +36,7 @@ class Rope:
     factor: float | None = None
     """Context stretch; for yarn and longrope None means context_length / original_context_length."""
     original_context_length: int | None = None
-    """Context length before stretching (yarn, longrope, llama3)."""
+    """Context length before stretching; of `dynamic` the length from which on frequencies change."""
     attention_factor: float | None = None
     """Multiplier of the rotated vectors (yarn, longrope); None derives it from `factor`."""
     beta_fast: float = 32.0
@@ -131,6 +145,8 @@ class ModelConfig:
     """Use the embedding matrix as output matrix too."""
     head_activation: Activation | None = None
     """A dense layer, this non-linearity and a norm come before the output matrix (BERT)."""
+    has_head: bool = True
+    """Whether an encoder gives tokens or classes; without a head it gives its last residual stream."""
     output_bias: bool = False
     """Bias on the logits."""
     scale_output: bool = False
@@ -163,6 +179,8 @@ class ModelConfig:
     def __post_init__(self):
         sizes = ("vocab_size", "n_layers", "d_model", "n_heads", "n_kv_heads", "d_head", "d_mlp", "context_length")
         wrong = [f"{name} must be at least 1, got {getattr(self, name)}" for name in sizes if getattr(self, name) < 1]
+        wrong += [f"{name} must be at most {most:,}, got {size:,}" for name, most in LIMITS.items()
+                  if (size := len(self.labels) if name == "labels" else getattr(self, name)) > most]  # fmt: skip
         if not wrong and self.n_heads % self.n_kv_heads:
             wrong.append(f"n_heads ({self.n_heads}) must be a multiple of n_kv_heads ({self.n_kv_heads})")
         if self.activation not in get_args(Activation):

@@ -3,6 +3,7 @@
 from torch import Tensor, nn, zeros
 from torch.nn import functional as F
 
+from wenloom.core.errors import InputError
 from wenloom.model.config import ModelConfig
 from wenloom.model.feedforward import ACTIVATIONS
 from wenloom.model.norm import make_norm
@@ -11,7 +12,7 @@ from wenloom.model.taps import Taps, tapped
 
 
 class Encoder(Stack):
-    """BERT, RoBERTa and DistilBERT are configurations of this one model, with one of two heads.
+    """BERT, RoBERTa and DistilBERT are configurations of this one model, with one of two heads or none.
 
     The one gives for every place the tokens that could stand there (masked language modelling), the other classes of
     the whole text.
@@ -20,7 +21,7 @@ class Encoder(Stack):
     def __init__(self, config: ModelConfig):
         super().__init__(config)
         self.classifier = Classifier(config) if config.labels else None
-        if not config.labels:
+        if not config.labels and config.has_head:
             self.transform = nn.Linear(config.d_model, config.d_model)
             self.transform_activation = ACTIVATIONS[config.head_activation or config.activation]
             self.transform_norm = make_norm(config)
@@ -34,16 +35,17 @@ class Encoder(Stack):
         token_types_BT: Tensor | None = None,
         taps: Taps | None = None,
     ) -> Tensor:
-        """Logits of the token at every place (B, T, V), or of the classes (B, classes)."""
+        """Logits of the token at every place (B, T, V), or of the classes (B, classes); without a head the last
+        residual stream (B, T, D)."""
         if self.classifier is not None:
             return self.classify(tokens_BT, attention_mask, token_types_BT=token_types_BT, taps=taps)
         x_BTD = self.hidden(tokens_BT, attention_mask, token_types_BT=token_types_BT, taps=taps)
-        return tapped(taps, "logits", self.unembed(x_BTD))
+        return tapped(taps, "logits", self.unembed(x_BTD)) if self.config.has_head else x_BTD
 
     @property
     def places(self) -> list[str]:
         """Names for `taps`."""
-        return [*super().places, "logits"]
+        return [*super().places, *(["logits"] if self.config.has_head else [])]
 
     def classify(
         self,
@@ -61,7 +63,15 @@ class Encoder(Stack):
         return tapped(taps, "logits", self.classifier(hidden_BTD[:, 0], dropout_keys_B))
 
     def transformed(self, x_BTD: Tensor) -> Tensor:
-        """The residual stream as the output matrix reads it."""
+        """The residual stream as the output matrix reads it.
+
+        Raises:
+            InputError: the model has no head for tokens.
+        """
+        if self.classifier is not None or not self.config.has_head:
+            raise InputError(
+                "this encoder has no head that predicts tokens: it gives hidden states, and can be tuned to classify."
+            )
         return self.transform_norm(self.transform_activation(self.transform(x_BTD)))
 
     @property

@@ -35,7 +35,8 @@ def _dynamic(rope: Rope, length: int, context_length: int) -> Tensor:
     "dynamic scaling"; first described by bloc97 and emozilla, 2023).
     """
     assert rope.factor is not None
-    stretch = rope.factor * max(length, context_length) / context_length - (rope.factor - 1)
+    original = rope.original_context_length or context_length
+    stretch = rope.factor * max(length, original) / original - (rope.factor - 1)
     return _base_frequencies(rope, rope.theta * stretch ** (rope.d_rotary / (rope.d_rotary - 2)))
 
 
@@ -128,7 +129,7 @@ def frequency_epoch(rope: Rope | None, length: int, context_length: int) -> int:
         return 0
     if rope.kind == "longrope":
         return int(length > (rope.original_context_length or context_length))
-    return max(0, length - context_length)
+    return max(0, length - (rope.original_context_length or context_length))
 
 
 def rotary_table(rope: Rope, positions: Tensor, length: int, context_length: int) -> tuple[Tensor, Tensor]:

@@ -4,15 +4,15 @@ import re
 from dataclasses import replace
 from typing import Any
 
-from wenloom.checkpoint.families.base import HF_ACTIVATIONS, ConfigFields, Family, TensorMap, same, with_bias
-from wenloom.model.config import ModelConfig
+from wenloom.checkpoint.families.base import Family, TensorMap, same, with_bias
+from wenloom.checkpoint.families.fields import HF_ACTIVATIONS, ConfigFields
+from wenloom.model.config import LIMITS, ModelConfig
 
-BUFFERS = re.compile(r"embed_positions\.weights?$|embed_tokens\.weight$|^lm_head\.weight$")
-"""Copies of what stands elsewhere."""
-_OTHER = ("_num_labels", "classif_dropout", "normalize_embedding", "normalize_before", "add_final_layer_norm", "add_bias_logits",
-          "static_position_embeddings", "extra_pos_embeddings", "num_hidden_layers", "gradient_checkpointing",
-          "force_bos_token_to_be_generated", "no_repeat_ngram_size", "num_beams", "max_length", "min_length",
-          "length_penalty", "early_stopping", "bad_words_ids", "decoder_vocab_size", "is_decoder")  # fmt: skip
+BUFFERS = re.compile(r"embed_positions\.weights?$")
+"""The sines of Marian, which are computed."""
+OPTIONAL = frozenset(["final_logits_bias"])
+COPIES = {"model.shared.weight": ("model.encoder.embed_tokens.weight", "model.decoder.embed_tokens.weight",
+                                  "lm_head.weight")}  # fmt: skip
 
 
 def read_common(
@@ -24,21 +24,21 @@ def read_common(
         start: the default of decoder_start_token_id.
         activation, vocab_size: the family's other defaults.
     """
-    for name in ("normalize_before", "add_final_layer_norm"):
-        fields.only(name, False, None)
-    fields.training_only("activation_dropout", "encoder_layerdrop", "decoder_layerdrop", "initializer_range", *_OTHER)
-    d_model = fields.integer("d_model", 1024)
-    dropout = fields.number("dropout", 0.1)
+    fields.only("is_decoder", False, None)
+    fields.understood("activation_dropout", "encoder_layerdrop", "decoder_layerdrop", "num_hidden_layers")
+    d_model = fields.integer("d_model", 1024, most=LIMITS["d_model"])
+    heads = fields.integer("encoder_attention_heads", 16, most=LIMITS["n_heads"])
+    dropout = fields.share("dropout", 0.1)
     shared = ModelConfig(
         family=family,
-        vocab_size=fields.integer("vocab_size", vocab_size),
-        n_layers=fields.integer("encoder_layers", 12),
+        vocab_size=fields.integer("vocab_size", vocab_size, most=LIMITS["vocab_size"]),
+        n_layers=fields.integer("encoder_layers", 12, most=LIMITS["n_layers"]),
         d_model=d_model,
-        n_heads=fields.integer("encoder_attention_heads", 16),
-        n_kv_heads=fields.integer("encoder_attention_heads", 16),
-        d_head=d_model // fields.integer("encoder_attention_heads", 16),
+        n_heads=heads,
+        n_kv_heads=heads,
+        d_head=fields.width_per_head("d_model", d_model, "encoder_attention_heads", heads),
         d_mlp=fields.integer("encoder_ffn_dim", 4096),
-        context_length=fields.integer("max_position_embeddings", 1024),
+        context_length=fields.integer("max_position_embeddings", 1024, most=LIMITS["context_length"]),
         norm="layernorm",
         norm_eps=1e-5,
         post_norm=True,
@@ -50,24 +50,24 @@ def read_common(
         attention_output_bias=True,
         mlp_bias=True,
         embedding_dropout=dropout,
-        attention_dropout=fields.number("attention_dropout", 0.0),
+        attention_dropout=fields.share("attention_dropout", 0.0),
         residual_dropout=dropout,
         initializer_range=fields.number("init_std", 0.02),
         **fields.token_ids(),
         **own,
     )
-    heads = fields.integer("decoder_attention_heads", 16)
+    heads = fields.integer("decoder_attention_heads", 16, most=LIMITS["n_heads"])
     config = replace(
         shared,
-        n_layers=fields.integer("decoder_layers", 12),
+        n_layers=fields.integer("decoder_layers", 12, most=LIMITS["n_layers"]),
         n_heads=heads,
         n_kv_heads=heads,
-        d_head=d_model // heads,
+        d_head=fields.width_per_head("d_model", d_model, "decoder_attention_heads", heads),
         d_mlp=fields.integer("decoder_ffn_dim", 4096),
         tie_embeddings=fields.flag("tie_word_embeddings", True),
         output_bias=True,
         encoder=replace(shared, causal=False),
-        decoder_start_token_id=fields.integer("decoder_start_token_id", start),
+        decoder_start_token_id=fields.integer("decoder_start_token_id", start, 0),
     )
     fields.finish(encoder_decoder=True)
     return config
@@ -127,4 +127,5 @@ def _read(fields: ConfigFields) -> ModelConfig:
     return read_common(fields, "bart", 2, activation="gelu", vocab_size=50265, position_offset=2, embedding_norm=True)
 
 
-FAMILY = Family("bart", "BartForConditionalGeneration", "model.", _read, write_config, tensors, BUFFERS)
+FAMILY = Family("bart", "BartForConditionalGeneration", "model.", _read, write_config, tensors, BUFFERS,
+                copies=COPIES, optional=OPTIONAL)  # fmt: skip

@@ -1,271 +1,15 @@
 """What a family is: a map of config fields and a map of tensor names, each read both ways."""
 
 import re
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from wenloom.core.errors import CheckpointError
-from wenloom.model.config import Activation, ModelConfig, Rope
-
-ACTIVATION_NAMES: dict[str, Activation] = {
-    "gelu": "gelu",
-    "gelu_python": "gelu",
-    "gelu_new": "gelu_tanh",
-    "gelu_pytorch_tanh": "gelu_tanh",
-    "gelu_python_tanh": "gelu_tanh",
-    "gelu_fast": "gelu_tanh",
-    "gelu_accurate": "gelu_tanh",
-    "quick_gelu": "quick_gelu",
-    "silu": "silu",
-    "swish": "silu",
-    "relu": "relu",
-    "relu2": "relu_squared",
-    "tanh": "tanh",
-}
-"""Hugging Face names of non-linearities to ours; several are one formula in different code."""
-
-HF_ACTIVATIONS: dict[Activation, str] = {
-    "gelu": "gelu",
-    "gelu_tanh": "gelu_pytorch_tanh",
-    "quick_gelu": "quick_gelu",
-    "silu": "silu",
-    "relu": "relu",
-    "relu_squared": "relu2",
-    "tanh": "tanh",
-}
-"""Our names back to the one Hugging Face name that is written."""
-
-BOOKKEEPING = frozenset(
-    [
-        "model_type",
-        "architectures",
-        "transformers_version",
-        "torch_dtype",
-        "dtype",
-        "use_cache",
-        "_name_or_path",
-        "name_or_path",
-        "return_dict",
-        "output_attentions",
-        "output_hidden_states",
-        "id2label",
-        "label2id",
-        "num_labels",
-        "problem_type",
-        "task_specific_params",
-        "gradient_checkpointing",
-        "pretraining_tp",
-        "transformers.js_config",
-        "is_llama_config",
-        "chunk_size_feed_forward",
-        "classifier_dropout",
-        "is_decoder",
-        "tokenizer_class",
-        "finetuning_task",
-        "prefix",
-        "sep_token_id",
-        "quantization_config",
-        "decoder_start_token_id",
-        "forced_bos_token_id",
-        "forced_eos_token_id",
-    ]
-)
-"""Fields of config.json that do not change what the decoder computes from token ids to logits."""
-
-
-class ConfigFields:
-    """Reads config.json field by field and refuses, by name, what nobody asked for."""
-
-    def __init__(self, raw: dict[str, Any], where: str):
-        self._raw, self._where, self._asked = raw, where, set(BOOKKEEPING)
-
-    def refuse(self, field: str, why: str) -> CheckpointError:
-        """The error that names one field."""
-        return CheckpointError(f'{self._where}: field "{field}": {why}.')
-
-    def __contains__(self, field: str) -> bool:
-        """Whether the field is written down, be it as null."""
-        return field in self._raw
-
-    def raw(self, field: str) -> Any:
-        """The value as it stands, None where absent."""
-        self._asked.add(field)
-        return self._raw.get(field)
-
-    def integer(self, field: str, default: int | None = None) -> int:
-        """A whole number; without a default the field is required."""
-        value = self.raw(field)
-        value = default if value is None else value
-        if value is None:
-            raise self.refuse(field, "is missing")
-        if not isinstance(value, int) or isinstance(value, bool):
-            raise self.refuse(field, f"must be a whole number, got {value!r}")
-        return value
-
-    def optional_integer(self, field: str) -> int | None:
-        """A whole number or nothing."""
-        return None if self.raw(field) is None else self.integer(field)
-
-    def number(self, field: str, default: float) -> float:
-        """A number."""
-        value = self.raw(field)
-        value = default if value is None else value
-        if not isinstance(value, int | float) or isinstance(value, bool):
-            raise self.refuse(field, f"must be a number, got {value!r}")
-        return float(value)
-
-    def flag(self, field: str, default: bool) -> bool:
-        """True or false."""
-        value = self.raw(field)
-        value = default if value is None else value
-        if not isinstance(value, bool):
-            raise self.refuse(field, f"must be true or false, got {value!r}")
-        return value
-
-    def only(self, field: str, *allowed: Any) -> None:
-        """A field whose other values change the computation in a way that is not supported."""
-        value = self.raw(field)
-        if field in self._raw and value not in allowed:
-            raise self.refuse(field, f"value {value!r} is not supported (only {', '.join(map(repr, allowed))})")
-
-    def activation(self, field: str, default: str) -> Activation:
-        """A non-linearity, translated to our name."""
-        value = self.raw(field) or default
-        if value not in ACTIVATION_NAMES:
-            raise self.refuse(field, f"activation {value!r} is not known (known: {', '.join(ACTIVATION_NAMES)})")
-        return ACTIVATION_NAMES[value]
-
-    def token_ids(self) -> dict[str, Any]:
-        """bos_token_id, eos_token_ids and pad_token_id as ModelConfig wants them."""
-        eos = self.raw("eos_token_id")
-        many = eos if isinstance(eos, list) else [] if eos is None else [eos]
-        return {
-            "bos_token_id": self.optional_integer("bos_token_id"),
-            "eos_token_ids": tuple(many),
-            "pad_token_id": self.optional_integer("pad_token_id"),
-        }
-
-    def labels(self, default: int = 2) -> tuple[str, ...]:
-        """The classes of a model that classifies texts; none of a language model."""
-        named = self._raw.get("architectures") or [""]
-        if not str(named[0]).endswith("ForSequenceClassification"):
-            return ()
-        names = self._raw.get("id2label")
-        if names is None:
-            return tuple(f"LABEL_{number}" for number in range(self._raw.get("num_labels") or default))
-        if not isinstance(names, dict) or sorted(map(str, names)) != sorted(map(str, range(len(names)))):
-            raise self.refuse("id2label", f"must name classes 0, 1, ... one each, got {names!r}")
-        return tuple(str(names[str(number)]) for number in range(len(names)))
-
-    def training_only(self, *names: str) -> None:
-        """Fields that change what training draws at random, but no logits; not kept."""
-        self._asked.update(names)
-
-    def finish(self, encoder_decoder: bool = False) -> None:
-        """Refuse what was left unread.
-
-        Raises:
-            CheckpointError: names every field that is not understood.
-        """
-        if encoder_decoder:
-            self.only("is_encoder_decoder", True, None)
-        for field in ("is_encoder_decoder", "add_cross_attention", "tie_encoder_decoder", "rope_interleaved"):
-            if not (encoder_decoder and field == "is_encoder_decoder"):
-                self.only(field, False, None)
-        left = sorted(name for name, value in self._raw.items() if name not in self._asked and value is not None)
-        if left:
-            raise CheckpointError(
-                f"{self._where}: not understood: {', '.join(left)}. Loading while ignoring a field could "
-                "compute something else than the model's author meant, so it is refused."
-            )
-
-
-_ROPE_FIELDS = {
-    "factor": "factor",
-    "original_max_position_embeddings": "original_context_length",
-    "attention_factor": "attention_factor",
-    "beta_fast": "beta_fast",
-    "beta_slow": "beta_slow",
-    "mscale": "mscale",
-    "mscale_all_dim": "mscale_all_dim",
-    "truncate": "truncate",
-    "short_factor": "short_factor",
-    "long_factor": "long_factor",
-    "low_freq_factor": "low_freq_factor",
-    "high_freq_factor": "high_freq_factor",
-}
-_ROPE_KIND_FIELDS = {
-    "default": set(),
-    "linear": {"factor"},
-    "dynamic": {"factor"},
-    "yarn": {
-        "factor", "original_max_position_embeddings", "attention_factor", "beta_fast", "beta_slow",
-        "mscale", "mscale_all_dim", "truncate",
-    },
-    "longrope": {
-        "factor", "original_max_position_embeddings", "attention_factor", "short_factor", "long_factor",
-    },
-    "llama3": {"factor", "original_max_position_embeddings", "low_freq_factor", "high_freq_factor"},
-}  # fmt: skip
-_ROPE_REQUIRED = {
-    "linear": {"factor"},
-    "dynamic": {"factor"},
-    "yarn": {"factor"},
-    "longrope": {"short_factor", "long_factor"},
-    "llama3": {"factor", "low_freq_factor", "high_freq_factor"},
-}
-
-
-def read_rope(
-    fields: ConfigFields, d_head: int, context_length: int, theta: float = 10_000.0, part: float = 1.0
-) -> Rope:
-    """Rotary settings from `rope_parameters` (transformers 5) or `rope_scaling` and `rope_theta` (before).
-
-    Args:
-        theta, part: values from the family's older field names, used where the newer ones are absent.
-    """
-    theta = fields.number("rope_theta", theta)
-    older, newer = fields.raw("rope_scaling"), fields.raw("rope_parameters")
-    where = "rope_scaling" if older else "rope_parameters"
-    given: dict[str, Any] = dict(older or newer or {})
-    kind = given.pop("rope_type", None) or given.get("type", "default")
-    given.pop("type", None)
-    theta, part = given.pop("rope_theta", None) or theta, given.pop("partial_rotary_factor", None) or part
-    if kind not in _ROPE_KIND_FIELDS:
-        raise fields.refuse(where, f"rope type {kind!r} is not known (known: {', '.join(_ROPE_KIND_FIELDS)})")
-    given = {name: value for name, value in given.items() if value is not None}
-    if strange := sorted(given.keys() - _ROPE_KIND_FIELDS[kind] - {"original_max_position_embeddings"}):
-        raise fields.refuse(where, f"{', '.join(strange)} not understood for rope type {kind!r}")
-    if missing := sorted(_ROPE_REQUIRED.get(kind, set()) - given.keys()):
-        raise fields.refuse(where, f"rope type {kind!r} needs {', '.join(missing)}")
-    if "original_max_position_embeddings" in _ROPE_KIND_FIELDS[kind]:
-        given.setdefault("original_max_position_embeddings", context_length)
-    else:
-        given.pop("original_max_position_embeddings", None)  # written by some tools for every kind; unused
-    d_rotary = int(d_head * part)
-    for name in ("short_factor", "long_factor"):
-        if name in given:
-            if len(given[name]) != d_rotary // 2:
-                raise fields.refuse(where, f"{name} needs {d_rotary // 2} numbers, got {len(given[name])}")
-            given[name] = tuple(float(value) for value in given[name])
-    settings = {_ROPE_FIELDS[name]: value for name, value in given.items()}
-    return Rope(d_rotary=d_rotary, theta=float(theta), kind=kind, **settings)
-
-
-def write_rope(rope: Rope) -> dict[str, Any] | None:
-    """The `rope_scaling` field, None for plain rotary positions."""
-    if rope.kind == "default":
-        return None
-    written: dict[str, Any] = {"rope_type": rope.kind}
-    for theirs, ours in _ROPE_FIELDS.items():
-        value = getattr(rope, ours)
-        if theirs in _ROPE_KIND_FIELDS[rope.kind] and value is not None:
-            written[theirs] = list(value) if isinstance(value, tuple) else value
-    return written
+from wenloom.checkpoint.families.fields import ConfigFields
+from wenloom.model.config import ModelConfig
 
 
 @dataclass(frozen=True)
@@ -318,12 +62,37 @@ class Family:
     """Names that hold no weights of the model (causal masks, frequencies, heads of another task)."""
     classifier: str | None = None
     """The class that transformers builds of a model with classes; None: it has none of this family."""
+    bare: str | None = None
+    """The class that transformers builds of an encoder without a head."""
+    head: str = "lm_head.weight"
+    """The output matrix, which a model whose embeddings are tied need not have, or has instead of the embedding."""
+    copies: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """Names under which a tensor may stand as well, or instead."""
+    optional: frozenset[str] = frozenset()
+    """Tensors that are zeros where a file leaves them out."""
+
+    def names(self, tensor: str, is_tied: bool) -> tuple[str, ...]:
+        """Under which names a tensor may be found, the usual one first."""
+        heads = self.names_of_head
+        return (tensor, *(name for name in self.copies.get(tensor, ())
+                          if is_tied or tensor == self.head or name not in heads))  # fmt: skip
+
+    @property
+    def names_of_head(self) -> tuple[str, ...]:
+        """Under which names an output matrix of its own may be found."""
+        return self.head, *self.copies.get(self.head, ())
+
+    def name_of_class(self, config: ModelConfig) -> str:
+        """The class that transformers builds of a model."""
+        if config.labels:
+            return self.classifier or self.architecture
+        return self.architecture if config.has_head else self.bare or self.architecture
 
     def config_json(self, config: ModelConfig) -> dict[str, Any]:
         """The whole config.json."""
         eos = config.eos_token_ids
         return {
-            "architectures": [self.classifier if config.labels else self.architecture],
+            "architectures": [self.name_of_class(config)],
             "model_type": self.name,
             "vocab_size": config.vocab_size,
             "bos_token_id": config.bos_token_id,

@@ -3,16 +3,15 @@
 import re
 from typing import Any
 
-from wenloom.checkpoint.families.base import HF_ACTIVATIONS, ConfigFields, Family, TensorMap, same, with_bias
-from wenloom.model.config import Activation, ModelConfig
+from wenloom.checkpoint.families.base import Family, TensorMap, same, with_bias
+from wenloom.checkpoint.families.fields import HF_ACTIVATIONS, ConfigFields
+from wenloom.model.config import LIMITS, Activation, ModelConfig
 
-BUFFERS = re.compile(r"position_ids$|\.pooler\.|^cls\.(seq_relationship|predictions\.decoder)|^lm_head\.decoder")
-"""The pooler and the next-sentence head belong to other tasks; the decoder's weights stand elsewhere as well."""
-
-
-_UNUSED = ("directionality", "pooler_fc_size", "pooler_num_attention_heads", "pooler_num_fc_layers",
-           "pooler_size_per_head", "pooler_type", "classifier_dropout")  # fmt: skip
-"""Of Google's files; nothing reads them."""
+COPIES = {"bert.embeddings.word_embeddings.weight": ("cls.predictions.decoder.weight",),
+          "cls.predictions.bias": ("cls.predictions.decoder.bias",),
+          "cls.predictions.decoder.bias": ("cls.predictions.bias",)}  # fmt: skip
+BUFFERS = re.compile(r"position_ids$|\.pooler\.|^cls\.seq_relationship")
+"""The pooler and the next-sentence head belong to other tasks."""
 
 
 def read_common(
@@ -23,30 +22,30 @@ def read_common(
     Args:
         head_activation: of the head, where it is not that of the blocks.
     """
-    d_model, n_heads = fields.integer("hidden_size", 768), fields.integer("num_attention_heads", 12)
-    if d_model % n_heads:
-        raise fields.refuse("hidden_size", f"{d_model} is not a multiple of num_attention_heads ({n_heads})")
-    fields.only("position_embedding_type", "absolute")
-    fields.training_only(*_UNUSED)
+    d_model = fields.integer("hidden_size", 768, most=LIMITS["d_model"])
+    n_heads = fields.integer("num_attention_heads", 12, most=LIMITS["n_heads"])
+    fields.only("position_embedding_type", "absolute", None)
+    fields.only("is_decoder", False, None)
     labels, activation = fields.labels(), fields.activation("hidden_act", "gelu")
-    dropout = fields.number("hidden_dropout_prob", 0.1)
+    dropout = fields.share("hidden_dropout_prob", 0.1)
     offset = own.get("position_offset", 0)
+    positions = fields.integer("max_position_embeddings", 512, offset + 1, LIMITS["context_length"])
     config = ModelConfig(
         family=family,
-        vocab_size=fields.integer("vocab_size"),
-        n_layers=fields.integer("num_hidden_layers", 12),
+        vocab_size=fields.integer("vocab_size", most=LIMITS["vocab_size"]),
+        n_layers=fields.integer("num_hidden_layers", 12, most=LIMITS["n_layers"]),
         d_model=d_model,
         n_heads=n_heads,
         n_kv_heads=n_heads,
-        d_head=d_model // n_heads,
+        d_head=fields.width_per_head("hidden_size", d_model, "num_attention_heads", n_heads),
         d_mlp=fields.integer("intermediate_size", 3072),
-        context_length=fields.integer("max_position_embeddings", 512) - offset,
+        context_length=positions - offset,
         norm="layernorm",
         norm_eps=fields.number("layer_norm_eps", 1e-12),
         post_norm=True,
         final_norm=False,
         embedding_norm=True,
-        token_types=fields.integer("type_vocab_size", 2),
+        token_types=fields.integer("type_vocab_size", 2, 0),
         causal=False,
         activation=activation,
         gated_mlp=False,
@@ -57,9 +56,10 @@ def read_common(
         head_activation=head_activation or activation,
         output_bias=True,
         labels=labels,
+        has_head=fields.has_head(),
         pooler="tanh" if labels else None,
         embedding_dropout=dropout,
-        attention_dropout=fields.number("attention_probs_dropout_prob", 0.1),
+        attention_dropout=fields.share("attention_probs_dropout_prob", 0.1),
         residual_dropout=dropout,
         initializer_range=fields.number("initializer_range", 0.02),
         **fields.token_ids(),
@@ -122,6 +122,8 @@ def _tensors(config: ModelConfig) -> list[TensorMap]:
             *with_bias(same, "bert.pooler.dense", "classifier.dense", True),
             *with_bias(same, "classifier", "classifier.output", True),
         ]
+    if not config.has_head:
+        return maps
     head = "cls.predictions"
     maps += [
         *with_bias(same, f"{head}.transform.dense", "transform", True),
@@ -136,4 +138,5 @@ def _read(fields: ConfigFields) -> ModelConfig:
 
 
 _CLASSIFIER = "BertForSequenceClassification"
-FAMILY = Family("bert", "BertForMaskedLM", "bert.", _read, write_config, _tensors, BUFFERS, _CLASSIFIER)
+FAMILY = Family("bert", "BertForMaskedLM", "bert.", _read, write_config, _tensors, BUFFERS, _CLASSIFIER, "BertModel",
+                "cls.predictions.decoder.weight", COPIES)  # fmt: skip

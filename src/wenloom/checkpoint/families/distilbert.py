@@ -3,28 +3,28 @@
 import re
 from typing import Any
 
-from wenloom.checkpoint.families.base import HF_ACTIVATIONS, ConfigFields, Family, TensorMap, same, with_bias
-from wenloom.model.config import ModelConfig
+from wenloom.checkpoint.families.base import Family, TensorMap, same, with_bias
+from wenloom.checkpoint.families.fields import HF_ACTIVATIONS, ConfigFields
+from wenloom.model.config import LIMITS, ModelConfig
 
 
 def _read(fields: ConfigFields) -> ModelConfig:
-    d_model, n_heads = fields.integer("dim", 768), fields.integer("n_heads", 12)
-    if d_model % n_heads:
-        raise fields.refuse("dim", f"{d_model} is not a multiple of n_heads ({n_heads})")
+    d_model = fields.integer("dim", 768, most=LIMITS["d_model"])
+    n_heads = fields.integer("n_heads", 12, most=LIMITS["n_heads"])
     fields.flag("sinusoidal_pos_embds", False)  # how the position table began; it is stored either way
-    fields.training_only("qa_dropout", "seq_classif_dropout", "tie_weights_")
+    fields.understood("qa_dropout", "seq_classif_dropout")
     labels, activation = fields.labels(), fields.activation("activation", "gelu")
-    dropout = fields.number("dropout", 0.1)
+    dropout = fields.share("dropout", 0.1)
     config = ModelConfig(
         family="distilbert",
-        vocab_size=fields.integer("vocab_size", 30522),
-        n_layers=fields.integer("n_layers", 6),
+        vocab_size=fields.integer("vocab_size", 30522, most=LIMITS["vocab_size"]),
+        n_layers=fields.integer("n_layers", 6, most=LIMITS["n_layers"]),
         d_model=d_model,
         n_heads=n_heads,
         n_kv_heads=n_heads,
-        d_head=d_model // n_heads,
+        d_head=fields.width_per_head("dim", d_model, "n_heads", n_heads),
         d_mlp=fields.integer("hidden_dim", 3072),
-        context_length=fields.integer("max_position_embeddings", 512),
+        context_length=fields.integer("max_position_embeddings", 512, most=LIMITS["context_length"]),
         norm="layernorm",
         norm_eps=1e-12,
         post_norm=True,
@@ -40,9 +40,10 @@ def _read(fields: ConfigFields) -> ModelConfig:
         head_activation=activation,
         output_bias=True,
         labels=labels,
+        has_head=fields.has_head(),
         pooler="relu" if labels else None,
         embedding_dropout=dropout,
-        attention_dropout=fields.number("attention_dropout", 0.1),
+        attention_dropout=fields.share("attention_dropout", 0.1),
         residual_dropout=dropout,
         initializer_range=fields.number("initializer_range", 0.02),
         **fields.token_ids(),
@@ -86,6 +87,8 @@ def _tensors(config: ModelConfig) -> list[TensorMap]:
             *with_bias(same, "pre_classifier", "classifier.dense", True),
             *with_bias(same, "classifier", "classifier.output", True),
         ]
+    if not config.has_head:
+        return maps
     maps += [
         *with_bias(same, "vocab_transform", "transform", True),
         *with_bias(same, "vocab_layer_norm", "transform_norm", True),
@@ -94,6 +97,8 @@ def _tensors(config: ModelConfig) -> list[TensorMap]:
     return maps if config.tie_embeddings else [*maps, same("vocab_projector.weight", "head.weight")]
 
 
-_BUFFERS = re.compile(r"position_ids$|^vocab_projector\.weight$")
+_BUFFERS = re.compile(r"position_ids$")
+_COPIES = {"distilbert.embeddings.word_embeddings.weight": ("vocab_projector.weight",)}
 _CLASSIFIER = "DistilBertForSequenceClassification"
-FAMILY = Family("distilbert", "DistilBertForMaskedLM", "distilbert.", _read, _write, _tensors, _BUFFERS, _CLASSIFIER)
+FAMILY = Family("distilbert", "DistilBertForMaskedLM", "distilbert.", _read, _write, _tensors, _BUFFERS, _CLASSIFIER,
+                "DistilBertModel", "vocab_projector.weight", _COPIES)  # fmt: skip

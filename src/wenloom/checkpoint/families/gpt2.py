@@ -3,44 +3,31 @@
 import re
 from typing import Any
 
-from wenloom.checkpoint.families.base import (
-    HF_ACTIVATIONS,
-    ConfigFields,
-    Family,
-    TensorMap,
-    cat_rows,
-    heads_of_decoder,
-    same,
-    transposed,
-    with_bias,
-)
-from wenloom.model.config import ModelConfig
+from wenloom.checkpoint.families.base import Family, TensorMap, cat_rows, heads_of_decoder, same, transposed, with_bias
+from wenloom.checkpoint.families.fields import HF_ACTIVATIONS, ConfigFields
+from wenloom.model.config import LIMITS, ModelConfig
 
 _UNUSED_HEADS = (
     "summary_type", "summary_use_proj", "summary_activation", "summary_proj_to_labels",
-    "summary_first_dropout",
+    "summary_first_dropout", "summary_last_dropout",
 )  # fmt: skip
 
 
 def _read(fields: ConfigFields) -> ModelConfig:
-    d_model, n_heads = fields.integer("n_embd", 768), fields.integer("n_head", 12)
-    context_length = fields.integer("n_positions", 1024)
-    fields.only("n_ctx", context_length)
+    d_model = fields.integer("n_embd", 768, most=LIMITS["d_model"])
+    n_heads = fields.integer("n_head", 12, most=LIMITS["n_heads"])
     fields.only("reorder_and_upcast_attn", False, True)  # an order of operations, not another result
-    for name in _UNUSED_HEADS:
-        fields.raw(name)
-    if d_model % n_heads:
-        raise fields.refuse("n_embd", f"{d_model} is not a multiple of n_head ({n_heads})")
+    fields.understood(*_UNUSED_HEADS)
     config = ModelConfig(
         family="gpt2",
-        vocab_size=fields.integer("vocab_size"),
-        n_layers=fields.integer("n_layer", 12),
+        vocab_size=fields.integer("vocab_size", most=LIMITS["vocab_size"]),
+        n_layers=fields.integer("n_layer", 12, most=LIMITS["n_layers"]),
         d_model=d_model,
         n_heads=n_heads,
         n_kv_heads=n_heads,
-        d_head=d_model // n_heads,
+        d_head=fields.width_per_head("n_embd", d_model, "n_head", n_heads),
         d_mlp=fields.optional_integer("n_inner") or 4 * d_model,
-        context_length=context_length,
+        context_length=fields.integer("n_positions", 1024, most=LIMITS["context_length"]),
         norm="layernorm",
         norm_eps=fields.number("layer_norm_epsilon", 1e-5),
         activation=fields.activation("activation_function", "gelu_new"),
@@ -51,9 +38,9 @@ def _read(fields: ConfigFields) -> ModelConfig:
         scale_by_head=fields.flag("scale_attn_weights", True),
         scale_by_layer=fields.flag("scale_attn_by_inverse_layer_idx", False),
         tie_embeddings=fields.flag("tie_word_embeddings", True),
-        embedding_dropout=fields.number("embd_pdrop", 0.1),
-        attention_dropout=fields.number("attn_pdrop", 0.1),
-        residual_dropout=fields.number("resid_pdrop", 0.1),
+        embedding_dropout=fields.share("embd_pdrop", 0.1),
+        attention_dropout=fields.share("attn_pdrop", 0.1),
+        residual_dropout=fields.share("resid_pdrop", 0.1),
         initializer_range=fields.number("initializer_range", 0.02),
         labels=fields.labels(),
         **fields.token_ids(),
@@ -110,4 +97,14 @@ def _tensors(config: ModelConfig) -> list[TensorMap]:
 _BUFFERS = re.compile(r"\.attn\.(masked_)?bias$")
 
 _CLASSIFIER = "GPT2ForSequenceClassification"
-FAMILY = Family("gpt2", "GPT2LMHeadModel", "transformer.", _read, _write, _tensors, _BUFFERS, _CLASSIFIER)
+FAMILY = Family(
+    "gpt2",
+    "GPT2LMHeadModel",
+    "transformer.",
+    _read,
+    _write,
+    _tensors,
+    _BUFFERS,
+    _CLASSIFIER,
+    copies={"transformer.wte.weight": ("lm_head.weight",)},
+)

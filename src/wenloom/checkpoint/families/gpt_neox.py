@@ -7,44 +7,32 @@ from typing import Any
 
 from torch import Tensor
 
-from wenloom.checkpoint.families.base import (
-    HF_ACTIVATIONS,
-    ConfigFields,
-    Family,
-    TensorMap,
-    cat_rows,
-    read_rope,
-    same,
-    with_bias,
-    write_rope,
-)
-from wenloom.model.config import ModelConfig
+from wenloom.checkpoint.families.base import Family, TensorMap, cat_rows, same, with_bias
+from wenloom.checkpoint.families.fields import HF_ACTIVATIONS, ConfigFields
+from wenloom.checkpoint.families.rope import read_rope, write_rope
+from wenloom.model.config import LIMITS, ModelConfig
 
 
 def _read(fields: ConfigFields) -> ModelConfig:
-    d_model, n_heads = fields.integer("hidden_size"), fields.integer("num_attention_heads")
-    if d_model % n_heads:
-        raise fields.refuse("hidden_size", f"{d_model} is not a multiple of num_attention_heads ({n_heads})")
-    d_head, context_length = d_model // n_heads, fields.integer("max_position_embeddings", 2048)
+    fields.understood("is_decoder")  # this one is a decoder whatever it says
+    d_model = fields.integer("hidden_size", most=LIMITS["d_model"])
+    n_heads = fields.integer("num_attention_heads", most=LIMITS["n_heads"])
+    d_head = fields.width_per_head("hidden_size", d_model, "num_attention_heads", n_heads)
+    theta, part = fields.number("rotary_emb_base", 10_000.0), fields.number("rotary_pct", 0.25)
+    rope, context_length = read_rope(fields, d_head, 2048, theta, part)
     bias = fields.flag("attention_bias", True)
-    dropout = fields.number("hidden_dropout", 0.0)
+    dropout = fields.share("hidden_dropout", 0.0)
     config = ModelConfig(
         family="gpt_neox",
-        vocab_size=fields.integer("vocab_size"),
-        n_layers=fields.integer("num_hidden_layers"),
+        vocab_size=fields.integer("vocab_size", most=LIMITS["vocab_size"]),
+        n_layers=fields.integer("num_hidden_layers", most=LIMITS["n_layers"]),
         d_model=d_model,
         n_heads=n_heads,
         n_kv_heads=n_heads,
         d_head=d_head,
         d_mlp=fields.integer("intermediate_size"),
         context_length=context_length,
-        rope=read_rope(
-            fields,
-            d_head,
-            context_length,
-            theta=fields.number("rotary_emb_base", 10_000.0),
-            part=fields.number("rotary_pct", 0.25),
-        ),
+        rope=rope,
         norm="layernorm",
         norm_eps=fields.number("layer_norm_eps", 1e-5),
         activation=fields.activation("hidden_act", "gelu"),
@@ -55,7 +43,7 @@ def _read(fields: ConfigFields) -> ModelConfig:
         parallel_residual=fields.flag("use_parallel_residual", True),
         tie_embeddings=fields.flag("tie_word_embeddings", False),
         embedding_dropout=dropout,
-        attention_dropout=fields.number("attention_dropout", 0.0),
+        attention_dropout=fields.share("attention_dropout", 0.0),
         residual_dropout=dropout,
         initializer_range=fields.number("initializer_range", 0.02),
         labels=fields.labels(),
@@ -72,12 +60,11 @@ def _write(config: ModelConfig) -> dict[str, Any]:
         "intermediate_size": config.d_mlp,
         "num_hidden_layers": config.n_layers,
         "num_attention_heads": config.n_heads,
-        "max_position_embeddings": config.context_length,
         "hidden_act": HF_ACTIVATIONS[config.activation],
         "layer_norm_eps": config.norm_eps,
         "rotary_pct": _rotary_part(config.rope.d_rotary, config.d_head),
         "rotary_emb_base": config.rope.theta,
-        "rope_scaling": write_rope(config.rope),
+        **write_rope(config.rope, config.context_length),
         "attention_bias": config.qkv_bias,
         "use_parallel_residual": config.parallel_residual,
         "attention_dropout": config.attention_dropout,
@@ -128,6 +115,17 @@ def _tensors(config: ModelConfig) -> list[TensorMap]:
 
 
 _BUFFERS = re.compile(r"\.attention\.((masked_)?bias|rotary_emb\.inv_freq)$")
-
+_COPIES = {"gpt_neox.embed_in.weight": ("embed_out.weight", "lm_head.weight"), "embed_out.weight": ("lm_head.weight",)}
 _CLASSIFIER = "GPTNeoXForSequenceClassification"
-FAMILY = Family("gpt_neox", "GPTNeoXForCausalLM", "gpt_neox.", _read, _write, _tensors, _BUFFERS, _CLASSIFIER)
+FAMILY = Family(
+    "gpt_neox",
+    "GPTNeoXForCausalLM",
+    "gpt_neox.",
+    _read,
+    _write,
+    _tensors,
+    _BUFFERS,
+    _CLASSIFIER,
+    head="embed_out.weight",
+    copies=_COPIES,
+)

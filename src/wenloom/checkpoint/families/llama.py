@@ -3,20 +3,13 @@
 import re
 from typing import Any
 
-from wenloom.checkpoint.families.base import (
-    HF_ACTIVATIONS,
-    ConfigFields,
-    Family,
-    TensorMap,
-    heads_of_decoder,
-    read_rope,
-    same,
-    with_bias,
-    write_rope,
-)
-from wenloom.model.config import ModelConfig
+from wenloom.checkpoint.families.base import Family, TensorMap, heads_of_decoder, same, with_bias
+from wenloom.checkpoint.families.fields import HF_ACTIVATIONS, ConfigFields, shown
+from wenloom.checkpoint.families.rope import read_rope, write_rope
+from wenloom.model.config import LIMITS, ModelConfig
 
 BUFFERS = re.compile(r"rotary_emb\.inv_freq$")
+COPIES = {"model.embed_tokens.weight": ("lm_head.weight",)}
 
 
 def read_common(
@@ -33,16 +26,17 @@ def read_common(
     Args:
         context_length, kv_heads, d_head: the family's defaults, for files that leave them out.
     """
-    d_model, n_heads = fields.integer("hidden_size"), fields.integer("num_attention_heads")
-    d_head = fields.integer("head_dim", d_head or d_model // n_heads)
-    context_length = fields.integer("max_position_embeddings", context_length)
-    rope = read_rope(fields, d_head, context_length)
+    fields.understood("pretraining_tp")  # an order of operations, not another result
+    d_model = fields.integer("hidden_size", most=LIMITS["d_model"])
+    n_heads = fields.integer("num_attention_heads", most=LIMITS["n_heads"])
+    d_head = fields.integer("head_dim", d_head or max(1, d_model // n_heads), most=LIMITS["d_head"])
+    rope, context_length = read_rope(fields, d_head, context_length)
     if rope.d_rotary != d_head:
         raise fields.refuse("partial_rotary_factor", f"{family} rotates whole heads; other values are not supported")
     config = ModelConfig(
         family=family,
-        vocab_size=fields.integer("vocab_size"),
-        n_layers=fields.integer("num_hidden_layers"),
+        vocab_size=fields.integer("vocab_size", most=LIMITS["vocab_size"]),
+        n_layers=fields.integer("num_hidden_layers", most=LIMITS["n_layers"]),
         d_model=d_model,
         n_heads=n_heads,
         n_kv_heads=fields.integer("num_key_value_heads", kv_heads or n_heads),
@@ -55,7 +49,7 @@ def read_common(
         activation=fields.activation("hidden_act", "silu"),
         gated_mlp=True,
         tie_embeddings=fields.flag("tie_word_embeddings", False),
-        attention_dropout=fields.number("attention_dropout", 0.0),
+        attention_dropout=fields.share("attention_dropout", 0.0),
         initializer_range=fields.number("initializer_range", 0.02),
         labels=fields.labels(),
         **fields.token_ids(),
@@ -76,25 +70,29 @@ def write_common(config: ModelConfig) -> dict[str, Any]:
         "num_key_value_heads": config.n_kv_heads,
         "head_dim": config.d_head,
         "hidden_act": HF_ACTIVATIONS[config.activation],
-        "max_position_embeddings": config.context_length,
         "rms_norm_eps": config.norm_eps,
         "rope_theta": config.rope.theta,
-        "rope_scaling": write_rope(config.rope),
+        **write_rope(config.rope, config.context_length),
         "attention_dropout": config.attention_dropout,
     }
 
 
 def read_window(fields: ConfigFields, n_layers: int) -> dict[str, Any]:
     """Qwen's sliding window: off unless asked for, then from layer `max_window_layers` on or by `layer_types`."""
-    window = fields.optional_integer("sliding_window") if fields.flag("use_sliding_window", False) else None
+    window = (
+        fields.optional_integer("sliding_window", most=LIMITS["context_length"])
+        if fields.flag("use_sliding_window", False)
+        else None
+    )
     fields.raw("sliding_window")
-    first, kinds = fields.integer("max_window_layers", 28), fields.raw("layer_types")
+    first, kinds = fields.integer("max_window_layers", 28, 0), fields.raw("layer_types")
     if kinds is None:
         kinds = ["sliding_attention" if window and layer >= first else "full_attention" for layer in range(n_layers)]
-    if strange := set(kinds) - {"sliding_attention", "full_attention"}:
-        raise fields.refuse("layer_types", f"kind {sorted(strange)[0]!r} is not supported")
-    if len(kinds) != n_layers:
-        raise fields.refuse("layer_types", f"names {len(kinds)} layers of {n_layers}")
+    if not isinstance(kinds, list) or len(kinds) != n_layers:
+        got = f"{len(kinds)}" if isinstance(kinds, list) else shown(kinds)
+        raise fields.refuse("layer_types", f"must name the kinds of {n_layers} layers, got {got}")
+    if strange := [kind for kind in kinds if kind not in ("sliding_attention", "full_attention")]:
+        raise fields.refuse("layer_types", f"kind {shown(strange[0])} is not supported")
     layers = tuple(layer for layer, kind in enumerate(kinds) if kind == "sliding_attention")
     return {"sliding_window": window if layers else None, "sliding_layers": layers}
 
@@ -152,4 +150,4 @@ def _write(config: ModelConfig) -> dict[str, Any]:
 
 
 _CLASSIFIER = "LlamaForSequenceClassification"
-FAMILY = Family("llama", "LlamaForCausalLM", "model.", _read, _write, tensors, BUFFERS, _CLASSIFIER)
+FAMILY = Family("llama", "LlamaForCausalLM", "model.", _read, _write, tensors, BUFFERS, _CLASSIFIER, copies=COPIES)

@@ -2,13 +2,15 @@
 
 from typing import Any
 
-from wenloom.checkpoint.families.bart import BUFFERS, read_common, tensors, write_config
-from wenloom.checkpoint.families.base import ConfigFields, Family
-from wenloom.model.config import ModelConfig
+from wenloom.checkpoint.families.bart import BUFFERS, COPIES, OPTIONAL, read_common, tensors, write_config
+from wenloom.checkpoint.families.base import Family
+from wenloom.checkpoint.families.fields import ConfigFields
+from wenloom.model.config import LIMITS, ModelConfig
 
 
 def _read(fields: ConfigFields) -> ModelConfig:
-    fields.only("share_encoder_decoder_embeddings", True)
+    fields.only("share_encoder_decoder_embeddings", True, None)
+    fields.only("decoder_vocab_size", fields.integer("vocab_size", 58101, most=LIMITS["vocab_size"]), None)
     return read_common(fields, "marian", 58100, activation="gelu", vocab_size=58101, positions="sinusoidal")
 
 
@@ -16,4 +18,5 @@ def _write(config: ModelConfig) -> dict[str, Any]:
     return {**write_config(config), "share_encoder_decoder_embeddings": True, "decoder_vocab_size": config.vocab_size}
 
 
-FAMILY = Family("marian", "MarianMTModel", "model.", _read, _write, tensors, BUFFERS)
+FAMILY = Family("marian", "MarianMTModel", "model.", _read, _write, tensors, BUFFERS,
+                copies=COPIES, optional=OPTIONAL)  # fmt: skip

@@ -2,14 +2,17 @@
 
 from typing import Any
 
-from wenloom.checkpoint.families.base import ConfigFields, Family
-from wenloom.checkpoint.families.llama import BUFFERS, read_common, tensors, write_common
-from wenloom.model.config import ModelConfig
+from wenloom.checkpoint.families.base import Family
+from wenloom.checkpoint.families.fields import ConfigFields
+from wenloom.checkpoint.families.llama import BUFFERS, COPIES, read_common, tensors, write_common
+from wenloom.model.config import LIMITS, ModelConfig
 
 
 def _read(fields: ConfigFields) -> ModelConfig:
-    window = fields.optional_integer("sliding_window") if "sliding_window" in fields else 4096
-    n_layers = fields.integer("num_hidden_layers")
+    window = (
+        fields.optional_integer("sliding_window", most=LIMITS["context_length"]) if "sliding_window" in fields else 4096
+    )
+    n_layers = fields.integer("num_hidden_layers", most=LIMITS["n_layers"])
     return read_common(
         fields,
         "mistral",
@@ -25,4 +28,4 @@ def _write(config: ModelConfig) -> dict[str, Any]:
 
 
 _CLASSIFIER = "MistralForSequenceClassification"
-FAMILY = Family("mistral", "MistralForCausalLM", "model.", _read, _write, tensors, BUFFERS, _CLASSIFIER)
+FAMILY = Family("mistral", "MistralForCausalLM", "model.", _read, _write, tensors, BUFFERS, _CLASSIFIER, copies=COPIES)

@@ -2,13 +2,22 @@
 
 from typing import Any
 
-from wenloom.checkpoint.families.base import ConfigFields, Family
-from wenloom.checkpoint.families.llama import BUFFERS, read_common, read_window, tensors, write_common, write_window
-from wenloom.model.config import ModelConfig
+from wenloom.checkpoint.families.base import Family
+from wenloom.checkpoint.families.fields import ConfigFields
+from wenloom.checkpoint.families.llama import (
+    BUFFERS,
+    COPIES,
+    read_common,
+    read_window,
+    tensors,
+    write_common,
+    write_window,
+)
+from wenloom.model.config import LIMITS, ModelConfig
 
 
 def _read(fields: ConfigFields) -> ModelConfig:
-    window = read_window(fields, fields.integer("num_hidden_layers"))
+    window = read_window(fields, fields.integer("num_hidden_layers", most=LIMITS["n_layers"]))
     return read_common(fields, "qwen2", context_length=32_768, kv_heads=32, qkv_bias=True, **window)
 
 
@@ -17,4 +26,4 @@ def _write(config: ModelConfig) -> dict[str, Any]:
 
 
 _CLASSIFIER = "Qwen2ForSequenceClassification"
-FAMILY = Family("qwen2", "Qwen2ForCausalLM", "model.", _read, _write, tensors, BUFFERS, _CLASSIFIER)
+FAMILY = Family("qwen2", "Qwen2ForCausalLM", "model.", _read, _write, tensors, BUFFERS, _CLASSIFIER, copies=COPIES)

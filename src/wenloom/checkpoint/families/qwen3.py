@@ -2,14 +2,23 @@
 
 from typing import Any
 
-from wenloom.checkpoint.families.base import ConfigFields, Family
-from wenloom.checkpoint.families.llama import BUFFERS, read_common, read_window, tensors, write_common, write_window
-from wenloom.model.config import ModelConfig
+from wenloom.checkpoint.families.base import Family
+from wenloom.checkpoint.families.fields import ConfigFields
+from wenloom.checkpoint.families.llama import (
+    BUFFERS,
+    COPIES,
+    read_common,
+    read_window,
+    tensors,
+    write_common,
+    write_window,
+)
+from wenloom.model.config import LIMITS, ModelConfig
 
 
 def _read(fields: ConfigFields) -> ModelConfig:
     bias = fields.flag("attention_bias", False)
-    window = read_window(fields, fields.integer("num_hidden_layers"))
+    window = read_window(fields, fields.integer("num_hidden_layers", most=LIMITS["n_layers"]))
     return read_common(
         fields,
         "qwen3",
@@ -28,4 +37,4 @@ def _write(config: ModelConfig) -> dict[str, Any]:
 
 
 _CLASSIFIER = "Qwen3ForSequenceClassification"
-FAMILY = Family("qwen3", "Qwen3ForCausalLM", "model.", _read, _write, tensors, BUFFERS, _CLASSIFIER)
+FAMILY = Family("qwen3", "Qwen3ForCausalLM", "model.", _read, _write, tensors, BUFFERS, _CLASSIFIER, copies=COPIES)

@@ -4,36 +4,40 @@ import re
 from dataclasses import replace
 from typing import Any
 
-from wenloom.checkpoint.families.base import HF_ACTIVATIONS, ConfigFields, Family, TensorMap, same
-from wenloom.model.config import ModelConfig
+from wenloom.checkpoint.families.base import Family, TensorMap, same
+from wenloom.checkpoint.families.fields import HF_ACTIVATIONS, ConfigFields, shown
+from wenloom.model.config import LIMITS, ModelConfig
 
 
 def _read(fields: ConfigFields) -> ModelConfig:
-    fields.training_only("initializer_factor", "output_past", "is_gated_act", "dense_act_fn", "n_positions")
-    projection = str(fields.raw("feed_forward_proj") or "relu")
+    fields.understood("is_gated_act", "dense_act_fn")
+    fields.only("is_decoder", False, None)
+    projection = fields.raw("feed_forward_proj")
+    projection = "relu" if projection is None else projection
+    if not isinstance(projection, str):
+        raise fields.refuse("feed_forward_proj", f"must be a name, got {shown(projection)}")
     gated = projection.startswith("gated-")
     name = "gelu_new" if projection == "gated-gelu" else projection.removeprefix("gated-")
-    fields_of_name = ConfigFields({"feed_forward_proj": name}, "feed_forward_proj")
-    heads = fields.integer("num_heads", 8)
+    heads = fields.integer("num_heads", 8, most=LIMITS["n_heads"])
     scaled = fields.flag("scale_decoder_outputs", fields.flag("tie_word_embeddings", True))
-    dropout = fields.number("dropout_rate", 0.1)
+    dropout = fields.share("dropout_rate", 0.1)
     encoder = ModelConfig(
         family="t5",
-        vocab_size=fields.integer("vocab_size", 32128),
-        n_layers=fields.integer("num_layers", 6),
-        d_model=fields.integer("d_model", 512),
+        vocab_size=fields.integer("vocab_size", 32128, most=LIMITS["vocab_size"]),
+        n_layers=fields.integer("num_layers", 6, most=LIMITS["n_layers"]),
+        d_model=fields.integer("d_model", 512, most=LIMITS["d_model"]),
         n_heads=heads,
         n_kv_heads=heads,
-        d_head=fields.integer("d_kv", 64),
+        d_head=fields.integer("d_kv", 64, most=LIMITS["d_head"]),
         d_mlp=fields.integer("d_ff", 2048),
         context_length=512,
         positions="relative",
-        relative_buckets=fields.integer("relative_attention_num_buckets", 32),
+        relative_buckets=fields.integer("relative_attention_num_buckets", 32, 4),
         relative_distance=fields.integer("relative_attention_max_distance", 128),
         norm="rmsnorm",
         norm_eps=fields.number("layer_norm_epsilon", 1e-6),
         causal=False,
-        activation=fields_of_name.activation("feed_forward_proj", "relu"),
+        activation=fields.activation_named("feed_forward_proj", name),
         gated_mlp=gated,
         scale_by_head=False,
         embedding_dropout=dropout,
@@ -43,12 +47,12 @@ def _read(fields: ConfigFields) -> ModelConfig:
     )
     config = replace(
         encoder,
-        n_layers=fields.integer("num_decoder_layers", encoder.n_layers),
+        n_layers=fields.integer("num_decoder_layers", encoder.n_layers, most=LIMITS["n_layers"]),
         causal=True,
         tie_embeddings=fields.flag("tie_word_embeddings", True),
         scale_output=scaled,
         encoder=encoder,
-        decoder_start_token_id=fields.integer("decoder_start_token_id", 0),
+        decoder_start_token_id=fields.integer("decoder_start_token_id", 0, 0),
     )
     fields.finish(encoder_decoder=True)
     return config
@@ -105,5 +109,7 @@ def _tensors(config: ModelConfig) -> list[TensorMap]:
     return maps if config.tie_embeddings else [*maps, same("lm_head.weight", "decoder.head.weight")]
 
 
-_BUFFERS = re.compile(r"embed_tokens\.weight$|^lm_head\.weight$|EncDecAttention\.relative_attention_bias")
-FAMILY = Family("t5", "T5ForConditionalGeneration", "", _read, _write, _tensors, _BUFFERS)
+_COPIES = {"shared.weight": ("encoder.embed_tokens.weight", "decoder.embed_tokens.weight", "lm_head.weight")}
+_BUFFERS = re.compile(r"EncDecAttention\.relative_attention_bias")
+FAMILY = Family("t5", "T5ForConditionalGeneration", "", _read, _write, _tensors, _BUFFERS,
+                copies=_COPIES)  # fmt: skip

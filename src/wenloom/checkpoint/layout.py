@@ -1,0 +1,112 @@
+"""Which tensors a folder holds: by their family's full names, with what other tools leave out, repeat or add."""
+
+import functools
+import re
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from wenloom.checkpoint.families.base import Family
+from wenloom.checkpoint.families.fields import shown
+from wenloom.checkpoint.weights import Stored
+from wenloom.core.console import remark
+from wenloom.core.errors import CheckpointError, printable
+from wenloom.model.config import ModelConfig
+
+_HEADS = ("lm_head.", "embed_out.", "score.", "classifier.", "pre_classifier.", "cls.", "vocab_", "final_logits_bias",
+          "qa_outputs.", "classification_head.", "multiple_choice_head.")  # fmt: skip
+"""How the names of what stands over a model's body begin."""
+_NORM_NAMES = re.compile(r"(?<=LayerNorm\.)(gamma|beta)$")
+
+
+def is_same(tensor: Tensor, other: Stored) -> bool:
+    return tuple(tensor.shape) == other.shape and torch.equal(tensor, other.read_weights().to(tensor.dtype))
+
+
+def by_full_name(found: Mapping[str, Stored], family: Family, folder: Path) -> dict[str, Stored]:
+    """Tensors by their full and present names.
+
+    Files saved from the bare model, as the original GPT-2 was, leave the family's prefix out; old files call the
+    weight and bias of a LayerNorm gamma and beta.
+    """
+    stored: dict[str, Stored] = {}
+    for name, tensor in found.items():
+        newer = _NORM_NAMES.sub(lambda older: {"gamma": "weight", "beta": "bias"}[older[0]], name)
+        full = newer if newer.startswith((family.base_prefix, *_HEADS)) else family.base_prefix + newer
+        if full in stored:
+            raise CheckpointError(f'{folder}: the weights hold "{shown(full)}" twice, as "{shown(name)}" too.')
+        stored[full] = tensor
+    return stored
+
+
+def as_stored(config: ModelConfig, family: Family, stored: Mapping[str, Stored], folder: Path) -> ModelConfig:
+    """The shape as the weights have it, where transformers believes them more than config.json: an output matrix
+    beside a different embedding is used though `tie_word_embeddings` is true, and an encoder is loaded without the
+    head that it lacks.
+
+    Raises:
+        CheckpointError: there are fewer tensors than layers.
+    """
+    n_layers = config.n_layers + (0 if config.encoder is None else config.encoder.n_layers)
+    if n_layers > len(stored):
+        raise CheckpointError(f"{folder}: config.json asks for {n_layers:,} layers, the weights are of fewer.")
+    if config.kind == "encoder" and not config.labels:
+        names = [{each.theirs for each in family.tensors(replace(config, has_head=has))} for has in (True, False)]
+        there = [name in stored for name in names[0] - names[1] if name not in family.names_of_head]
+        config = replace(config, has_head=all(there) if any(there) else False)
+        if not config.has_head:
+            _say_headless(folder, config.family)
+    if config.tie_embeddings and not config.labels and config.has_head:
+        for embedding, names in family.copies.items():
+            head = next((name for name in family.names_of_head if name in names and name in stored), None)
+            if head and embedding in stored and not is_same(stored[embedding].read_weights(), stored[head]):
+                _say_untied(folder, head)
+                return replace(config, tie_embeddings=False)
+    return config
+
+
+@functools.cache
+def _say_untied(folder: Path, head: str) -> None:
+    """Once a process."""
+    remark(f'{folder}: "{head}" differs from the embedding, so it is used, though tie_word_embeddings is true.')
+
+
+@functools.cache
+def _say_headless(folder: Path, family: str) -> None:
+    """Once a process."""
+    remark(f"{folder}: {family} without a head for tokens: gives hidden states, and can be tuned to classify.")
+
+
+def missing(
+    name: str, config: ModelConfig, family: Family, stored: Mapping[str, Stored], folder: Path
+) -> CheckpointError:
+    """The error about a tensor that is not there, in terms of what the folder is."""
+    if name == family.head:
+        return CheckpointError(
+            f'{folder}: has no output matrix ("{name}"): it was saved from a model without a head for tokens, which '
+            f"can neither write nor score texts. Take the folder of the language model."
+        )
+    if config.encoder is not None and not any("decoder." in other for other in stored):
+        return CheckpointError(f"{folder}: holds the encoder of {config.family} only; Wenloom needs its decoder too.")
+    return CheckpointError(f'{folder}: tensor "{name}" is missing from the weights.')
+
+
+def check_left(names: list[str], folder: Path) -> None:
+    """What nobody asked for: heads of other tasks are left out with a remark, all else is refused."""
+    heads = [name for name in names if name.startswith(_HEADS)]
+    if strange := [shown(name) for name in names if name not in heads]:
+        more = f" and {len(strange) - 3} more" if len(strange) > 3 else ""
+        raise CheckpointError(
+            f"{folder}: the weights hold tensors that config.json does not explain: {', '.join(strange[:3])}{more}."
+        )
+    if heads:
+        _say_unused(folder, tuple(sorted({name.split(".")[0] for name in heads})))
+
+
+@functools.cache
+def _say_unused(folder: Path, heads: tuple[str, ...]) -> None:
+    """Once a process."""
+    remark(f"{folder}: the head of another task is left out ({', '.join(map(printable, heads))}).")
