@@ -62,13 +62,18 @@ class Encoder(Stack):
         )
         return tapped(taps, "logits", self.classifier(hidden_BTD[:, 0], dropout_keys_B))
 
+    @property
+    def predicts_tokens(self) -> bool:
+        """Whether it has the head for that."""
+        return self.classifier is None and self.config.has_head
+
     def transformed(self, x_BTD: Tensor) -> Tensor:
         """The residual stream as the output matrix reads it.
 
         Raises:
             InputError: the model has no head for tokens.
         """
-        if self.classifier is not None or not self.config.has_head:
+        if not self.predicts_tokens:
             raise InputError(
                 "this encoder has no head that predicts tokens: it gives hidden states, and can be tuned to classify."
             )

@@ -83,7 +83,7 @@ class MaskedWork(Work[str]):
 
     def prepared(self, model: Model, tokenizer: TextTokenizer) -> Model:
         """An encoder without classes."""
-        if not isinstance(model, Encoder) or model.classifier is not None:
+        if not isinstance(model, Encoder) or not model.predicts_tokens:
             raise InputError(f"{self.settings.base}: fill-mask takes an encoder that predicts tokens, such as BERT.")
         return model
 
@@ -181,7 +181,7 @@ def fill(model: Model, tokenizer: TextTokenizer, text: str, count: int = 5) -> l
     Raises:
         InputError: the model is no such encoder, the text holds no mask, or does not fit.
     """
-    if not isinstance(model, Encoder) or model.classifier is not None or tokenizer.mask_token_id is None:
+    if not isinstance(model, Encoder) or not model.predicts_tokens or tokenizer.mask_token_id is None:
         raise InputError("this model cannot fill in masks: it takes an encoder that predicts tokens, such as BERT.")
     ids = tokenizer.encode(text)
     places = [index for index, token in enumerate(ids) if token == tokenizer.mask_token_id]
