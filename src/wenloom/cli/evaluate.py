@@ -24,6 +24,7 @@ def evaluate(
     on: list[str] | None = None,
     data: Path | None = None,
     limit: int | None = None,
+    skip_bad: bool = False,
     out: Path = Path("evaluation"),
     store: Path | None = None,
     keep: Annotated[bool, Parameter(negative="--no-keep")] = True,
@@ -61,6 +62,8 @@ def evaluate(
         The folder below which suites' files lie; default: the variable WENLOOM_DATA, else data/.
     limit
         Score only the first so many samples (the signature says so).
+    skip_bad
+        Leave out rows that cannot be used, named and counted (all of them with --json), instead of stopping at the first.
     out
         Folder for samples and the page.
     store
@@ -72,8 +75,8 @@ def evaluate(
     references
         What they are compared with, line by line; several times for several references.
     metric
-        bleu, chrf, ter, rouge (or rouge1, rouge2, rougeL, rougeLsum), wer, cer, answers (exact match and F1), or, without
-        references, quality (variety, repetition, loops, word frequencies); several times or parted by commas.
+        bleu, chrf, ter, rouge (or rouge1, rouge2, rougeL, rougeLsum), wer, cer (blanks left out), answers (exact match and
+        F1), or, without references, quality (variety, repetition, loops, word frequencies); several times or parted by commas.
     corpus
         With --metric quality: a prepared corpus; tells how much of the texts stands in it word for word.
     """
@@ -100,7 +103,7 @@ def evaluate(
     from wenloom.evaluation.plan import Plan
     from wenloom.evaluation.results import ResultsStore
 
-    plans = [Plan(name, data, out, limit, metrics, scoring, comparing, writing) for name in names]
+    plans = [Plan(name, data, out, limit, metrics, scoring, comparing, writing, skip_bad) for name in names]
     found: dict[str, list[Figure]] = {}
     for model in models:
         subject = _subject(model, device, dtype)
@@ -123,7 +126,8 @@ def evaluate(
     _page(page, found, comparisons, [plan.examples(model) for model in models for plan in plans])
     if json:
         figures = {model: [each.as_json() for each in rows] for model, rows in found.items()}
-        print_json({"figures": figures, "comparisons": comparisons, "page": str(page)})
+        left_out = [each for plan in plans if plan.refusals for each in plan.refusals.as_json()]
+        print_json({"figures": figures, "comparisons": comparisons, "page": str(page), "left_out": left_out})
         return
     for model, rows in found.items():
         _show(model, rows)

@@ -14,6 +14,7 @@ import numpy as np
 
 from wenloom.core.errors import InputError
 from wenloom.core.files import sha256_of_file, write_atomically
+from wenloom.core.foreign import parsed_json
 from wenloom.evaluation.choice import (
     Answer,
     ChoiceResult,
@@ -39,7 +40,7 @@ from wenloom.evaluation.perplexity import data_hash, measure
 from wenloom.evaluation.programs import Problem, is_right, pass_rates
 from wenloom.evaluation.rouge import ROUGE, RougeOptions
 from wenloom.evaluation.rows import field as row_field
-from wenloom.evaluation.rows import read_rows, read_text
+from wenloom.evaluation.rows import made_of_rows, read_rows, read_text, texts_in
 from wenloom.evaluation.sandbox import run_program
 from wenloom.evaluation.signature import Signature
 from wenloom.evaluation.significance import Interval, interval
@@ -48,6 +49,7 @@ from wenloom.generation.engine import Engine
 from wenloom.generation.request import GenerationRequest
 from wenloom.model.decoder import Decoder
 from wenloom.model.packed import packed
+from wenloom.text.refusals import Refusals
 from wenloom.tokens.tokenizer import TextTokenizer  # fmt: skip
 
 METRICS = (*SACREBLEU, "rouge", *ROUGE, "wer", "cer", "answers")
@@ -125,11 +127,12 @@ class Samples:
             file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
 
 
-def _parsed(line: str) -> Any:
+def _parsed(line: str) -> dict[str, Any] | None:
     try:
-        return json.loads(line)
-    except json.JSONDecodeError:
+        row = parsed_json(line)
+    except ValueError:
         return None
+    return row if isinstance(row, dict) else None
 
 
 Advance = Callable[[int], None]
@@ -301,24 +304,37 @@ class Task(NamedTuple):
     references: list[list[str]]
 
 
-def task_of_file(path: Path) -> Task:
-    """A user's own jsonl: rows with "choices", or rows with a prompt and a reference.
+def task_of_file(path: Path, refusals: Refusals | None = None) -> Task:
+    """A user's own jsonl: rows with "choices", or rows with a prompt and one or more references, as many in every row.
+
+    Args:
+        refusals: told of rows that are left out.
 
     Raises:
-        InputError: rows of neither kind.
+        InputError: rows of neither kind, if the refusals are strict; no row that can be used.
     """
-    rows = read_rows(path)
-    if "choices" in rows[0] or "context_options" in rows[0]:
-        return Task(multiple_choice(path), [], [])
-    prompts, references = [], []
-    for row in rows:
-        prompts.append(row_field(path, row, ["prompt", "input", "source", "question", "document", "dialogue"]))
-        found = row_field(path, row, ["reference", "references", "target", "answer", "summary", "output"], (str, list))
-        references.append([found] if isinstance(found, str) else [str(each) for each in found])
-    counts = {len(each) for each in references}
-    if len(counts) > 1 or 0 in counts:
-        raise InputError(f"{path}: rows have {', '.join(map(str, sorted(counts)))} references; all need as many.")
-    return Task([], prompts, [list(each) for each in zip(*references, strict=True)])
+    if any(name in read_rows(path, Refusals(strict=False))[0] for name in ("choices", "context_options")):
+        return Task(multiple_choice(path, refusals), [], [])
+    counts: list[int] = []
+
+    def made(row: dict[str, Any]) -> tuple[str, list[str]]:
+        prompt = row_field(path, row, ["prompt", "input", "source", "question", "document", "dialogue"])
+        names = ["reference", "references", "target", "answer", "summary", "output"]
+        found = row_field(path, row, names, (str, list))
+        several = (
+            [found] if isinstance(found, str) else texts_in(path, row, next(each for each in names if each in row))
+        )
+        counts.append(len(several))
+        if len(several) != counts[0]:
+            raise InputError(
+                f"{path}, line {row['_line']}: {len(several)} references where the first row has {counts[0]}."
+            )
+        return prompt, several
+
+    rows = made_of_rows(path, made, refusals)
+    return Task(
+        [], [prompt for prompt, _ in rows], [list(each) for each in zip(*(row for _, row in rows), strict=True)]
+    )
 
 
 def text_figures(

@@ -196,6 +196,9 @@ def error_rate(
 ) -> Overlap:
     """WER or CER: edits per word or character of the references, in percent; compared as they stand.
 
+    CER leaves blanks (U+0020) out on both sides, so that texts of scripts without blanks are judged alike however they
+    are cut into words; its signature says so. An empty prediction misses everything: 100.
+
     Raises:
         InputError: see `check_pairs`; words asked of texts that have no blanks; references without any.
     """
@@ -216,7 +219,7 @@ def error_rate(
     value = float(100 * total[0] / total[1])
     name = "wer" if unit == "word" else "cer"
     each = (100 * pairs[:, 0] / np.maximum(pairs[:, 1], 1)).tolist()
-    return Overlap(name, value, each, Interval(float(low), value, float(high)), Signature.of(name, tok="blanks" if unit == "word" else "characters", case="mixed", version=1))  # fmt: skip
+    return Overlap(name, value, each, Interval(float(low), value, float(high)), Signature.of(name, tok="blanks" if unit == "word" else "characters_without_blanks", case="mixed", version=1))  # fmt: skip
 
 
 def normalized_answer(text: str) -> str:
@@ -235,14 +238,30 @@ def _answer_words(text: str) -> tuple[str, ...]:
     return tuple(words_of(normalized_answer(text), stemming=False))
 
 
+def _is_same(prediction: str, reference: str) -> bool:
+    mine, other = normalized_answer(prediction), normalized_answer(reference)
+    if not mine and not other:
+        mine, other = prediction.strip().lower(), reference.strip().lower()
+    return bool(mine) and mine == other
+
+
+def _f1(prediction: str, reference: str) -> float:
+    mine, other = _answer_words(prediction), _answer_words(reference)
+    return rouge_n(mine, other, 1).f1 if mine or other else float(_is_same(prediction, reference))
+
+
 def answers(predictions: Sequence[str], references: Sequence[Sequence[str]]) -> list[Overlap]:
-    """Exact match and F1 over words, against the best of several references, after `normalized_answer`."""
+    """Exact match and F1 over words, against the best of several references, after `normalized_answer`.
+
+    An empty prediction scores 0, also where nothing is left of the reference either ("The", "?"): such answers are
+    compared as they stand.
+    """
     check_pairs(predictions, references)
     exact, f1 = [], []
     for index, prediction in enumerate(predictions):
         streams = [stream[index] for stream in references]
-        exact.append(100.0 * max(normalized_answer(prediction) == normalized_answer(each) for each in streams))
-        f1.append(100 * max(rouge_n(_answer_words(prediction), _answer_words(each), 1).f1 for each in streams))
+        exact.append(100.0 * any(_is_same(prediction, each) for each in streams))
+        f1.append(100 * max(_f1(prediction, each) for each in streams))
     made = []
     for name, values in (("exact_match", exact), ("f1", f1)):
         spread = interval(np.array(values))

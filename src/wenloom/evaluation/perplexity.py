@@ -262,18 +262,20 @@ def detokenized(text: str) -> str:
     """
     for before, after in _WIKITEXT_BEFORE_PAIRS:
         text = text.replace(before, after)
-    for opening, inside, closing in (
-        ("(", ")", ")"),
-        ("[", "]", "]"),
-        ("{", "}", "}"),
-        ('"', '"', '"'),
-        ("'", "'", "'"),
-    ):
-        pattern = rf"{re.escape(opening)}\s*([^{re.escape(inside)}]*?)\s*{re.escape(closing)}"
-        text = re.sub(pattern, lambda found, a=opening, b=closing: f"{a}{found[1]}{b}", text)
+    for opening, closing in ("()", "[]", "{}", '""', "''"):
+        text = _tightened(text, opening, closing)
     for before, after in _WIKITEXT_AFTER_PAIRS:
         text = text.replace(before, after)
     return text
+
+
+def _tightened(text: str, opening: str, closing: str) -> str:
+    """White space taken off inside pairs of marks; each is looked for once, so that marks without partner cost nothing."""
+    parts, at = [], 0
+    while (begin := text.find(opening, at)) >= 0 and (end := text.find(closing, begin + 1)) >= 0:
+        parts += [text[at : begin + 1], text[begin + 1 : end].strip(), closing]
+        at = end + 1
+    return "".join([*parts, text[at:]])
 
 
 _WIKITEXT_BEFORE_PAIRS = [

@@ -1,7 +1,9 @@
 """One thing to score models on, a suite or a user's file: running it, and what its samples tell afterwards."""
 
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -15,6 +17,9 @@ from wenloom.evaluation.rows import read_rows, read_text
 from wenloom.evaluation.significance import paired
 from wenloom.evaluation.suites import suite_of
 from wenloom.generation.request import GenerationRequest
+from wenloom.text.refusals import Refusals
+
+Made = TypeVar("Made")
 
 
 class Plan:
@@ -26,6 +31,7 @@ class Plan:
         out: the folder of all samples.
         limit: only the first so many samples.
         metrics: by which written texts are compared with references.
+        skip_bad: leave out rows that cannot be used, instead of stopping at the first.
 
     Raises:
         InputError: no such file or suite, or options that do not fit it.
@@ -33,7 +39,7 @@ class Plan:
 
     def __init__(
         self, name: str, data: Path | None, out: Path, limit: int | None, metrics: list[str],
-        convention: Convention, comparing: OverlapOptions, writing: Writing,
+        convention: Convention, comparing: OverlapOptions, writing: Writing, skip_bad: bool = False,
     ):  # fmt: skip
         path = Path(name)
         self.suite = None if path.is_file() else suite_of(name)
@@ -50,9 +56,20 @@ class Plan:
             raise InputError(f"pass@{max(writing.pass_k)} needs --attempts {max(writing.pass_k)} or more.")
         if limit is not None and self._kind == "text":
             raise InputError("--limit counts samples; a text for perplexity is one. Cut the file instead.")
+        self._skip_bad = skip_bad
+        self.refusals: Refusals | None = None
+        """What was left out of the file."""
         self._data = data_hash(read_text(self.path))
         self._task = self.suite.task if self.suite else "own data"
         self._dataset = self.suite.dataset if self.suite else self.path.name
+
+    def _read(self, reader: Callable[[Path, Refusals | None], Made]) -> Made:
+        refusals = Refusals(strict=not self._skip_bad)
+        made = reader(self.path, refusals)
+        if self.refusals is None:
+            self.refusals = refusals
+            refusals.report()
+        return made
 
     def samples(self, model: str) -> Path:
         """The file of a model's samples."""
@@ -61,6 +78,14 @@ class Plan:
 
     def run(self, subject: Subject) -> list[Figure]:
         """Score a model, going on where an earlier call stopped; shows its progress."""
+        figures = self._figures(subject)
+        n_left_out = self.refusals.count if self.refusals else 0
+        return [
+            replace(each, details=each.details | {"rows_left_out": n_left_out}) if n_left_out else each
+            for each in figures
+        ]
+
+    def _figures(self, subject: Subject) -> list[Figure]:
         if self._kind == "text":
             with progress(self.name, None, "tokens") as bar:
                 return work.text_figures(subject, self._task, self._dataset, self.path, self._convention, bar.advance)
@@ -68,10 +93,10 @@ class Plan:
             "evaluation": self.name, "model": subject.fingerprint, "data": self._data, "kind": self._kind,
             "dtype": str(next(subject.decoder.parameters()).dtype),
         }  # fmt: skip
-        task = work.task_of_file(self.path) if self._kind == "rows" else None
+        task = self._read(work.task_of_file) if self._kind == "rows" else None
         questions = task.questions if task else []
         if self.suite is not None and self.suite.questions is not None:
-            questions = self.suite.questions(self.path)
+            questions = self._read(self.suite.questions)
         if questions:
             questions = questions[: self._limit]
             samples = Samples(self.samples(subject.name), header)
@@ -92,7 +117,7 @@ class Plan:
         samples = Samples(self.samples(subject.name), header)
         problems = []
         if self.suite is not None and self.suite.problems is not None:
-            problems = self.suite.problems(self.path)[: self._limit]
+            problems = self._read(self.suite.problems)[: self._limit]
         prompts = task.prompts[: self._limit] if task else [each.prompt for each in problems]
         attempts = 1 if task else writing.attempts
         with progress(f"{self.name}: writing", len(prompts) - len(samples.known), "texts") as bar:
@@ -126,7 +151,7 @@ class Plan:
             right = [row["is_greedy"] if norm == "greedy" else row["chosen"][norm] == row["gold"] for row in rows]
             return f"accuracy ({norm})", 100 * np.array(right, float)
         if rows and self._kind == "rows":
-            references = [each[: self._limit] for each in work.task_of_file(self.path).references]
+            references = [each[: self._limit] for each in self._read(work.task_of_file).references]
             texts = [row["written"][0].strip() for row in rows]
             found = work.compare(self._metrics or ["rouge"], texts, references, self._comparing)[0]
             return found.metric, np.array(found.per_sample)

@@ -72,14 +72,26 @@ def ending_loop(text: str, least: int = 3) -> Loop | None:
     >>> ending_loop("And then they went home. home. home. home.")
     Loop(phrase='home', times=4)
     """
-    words = words_of(text, stemming=False)
-    for length in range(1, len(words) // least + 1):
-        phrase, times = words[-length:], 1
-        while words[-length * (times + 1) : -length * times] == phrase:
-            times += 1
+    words = words_of(text, stemming=False)[::-1]
+    for length, agreeing in enumerate(_agreeing(words)[1 : len(words) // least + 1], 1):
+        times = 1 + agreeing // length
         if times >= least and (length > 1 or times > least):
-            return Loop(" ".join(phrase), times)
+            return Loop(" ".join(words[:length][::-1]), times)
     return None
+
+
+def _agreeing(words: Sequence[str]) -> list[int]:
+    """For every place how many words from there on equal the first ones (Z-function; Gusfield 1997, section 1.4), in
+    linear time."""
+    found, left, right = [0] * len(words), 0, 0
+    for place in range(1, len(words)):
+        if place < right:
+            found[place] = min(right - place, found[place - left])
+        while place + found[place] < len(words) and words[found[place]] == words[place + found[place]]:
+            found[place] += 1
+        if place + found[place] > right:
+            left, right = place, place + found[place]
+    return found
 
 
 def zipf_exponent(texts: Iterable[str]) -> tuple[float, float]:

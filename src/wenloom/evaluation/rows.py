@@ -109,3 +109,15 @@ def field(path: Path, row: dict[str, Any], names: Sequence[str], kind: type | tu
     wanted = " or ".join(f'"{name}"' for name in names)
     has = ", ".join(f'"{name}"' for name in row if name != "_line") or "nothing"
     raise InputError(f"{path}, line {row['_line']}: no field {wanted}; it has {has}.")
+
+
+def texts_in(path: Path, row: dict[str, Any], name: str) -> list[str]:
+    """A field that holds one or more texts.
+
+    Raises:
+        InputError: it does not; the message names file, line and field.
+    """
+    found = field(path, row, [name], list)
+    if not found or not all(isinstance(each, str) for each in found):
+        raise InputError(f'{path}, line {row["_line"]}: "{name}" must be a list of texts.')
+    return found

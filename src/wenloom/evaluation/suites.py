@@ -4,12 +4,13 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from wenloom.core.errors import InputError
 from wenloom.evaluation.choice import Question
 from wenloom.evaluation.programs import Problem
-from wenloom.evaluation.rows import field, read_lines, read_rows
+from wenloom.evaluation.rows import field, made_of_rows, read_lines, texts_in
+from wenloom.text.refusals import Refusals
 
 DATA_FOLDER = "WENLOOM_DATA"
 """Environment variable: where datasets lie."""
@@ -32,8 +33,8 @@ class Suite:
     kind: Literal["choice", "text", "answer", "program"]
     headline: Headline = "raw"
     """The norm that publications report."""
-    questions: Callable[[Path], list[Question]] | None = None
-    problems: Callable[[Path], list[Problem]] | None = None
+    questions: Callable[[Path, Refusals | None], list[Question]] | None = None
+    problems: Callable[[Path, Refusals | None], list[Problem]] | None = None
 
     def find(self, folder: Path | None = None) -> Path:
         """Its file, anywhere below the data folder.
@@ -53,47 +54,59 @@ class Suite:
         )
 
 
-def _lambada(path: Path) -> list[Question]:
-    made = []
-    for row in read_rows(path):
+Row = dict[str, Any]
+
+
+def _lambada(path: Path, refusals: Refusals | None = None) -> list[Question]:
+    def made(row: Row) -> Question:
         context, blank, word = field(path, row, ["text"]).rpartition(" ")
         if not blank:
             raise InputError(f"{path}, line {row['_line']}: a single word; LAMBADA asks for the last of several.")
-        made.append(Question((context,), (" " + word,), 0))
-    return made
+        return Question((context,), (" " + word,), 0)
+
+    return made_of_rows(path, made, refusals)
 
 
-def _hellaswag(path: Path) -> list[Question]:
+def _hellaswag(path: Path, refusals: Refusals | None = None) -> list[Question]:
     if ".jsonl" in path.suffixes:
-        return [
-            Question((field(path, row, ["ctx"]),), tuple(f" {each}" for each in field(path, row, ["endings"], list)),
-                     int(field(path, row, ["label"], (int, str))))
-            for row in read_rows(path)
-        ]  # fmt: skip
-    lines = read_lines(path)
+
+        def made(row: Row) -> Question:
+            endings, label = texts_in(path, row, "endings"), field(path, row, ["label"], (int, str))
+            if str(label) not in map(str, range(len(endings))):
+                raise InputError(
+                    f"{path}, line {row['_line']}: label {label!r}, but the endings are 0 to {len(endings) - 1}."
+                )
+            return Question((field(path, row, ["ctx"]),), tuple(f" {each}" for each in endings), int(label))
+
+        return made_of_rows(path, made, refusals)
+    lines, questions, refusals = read_lines(path), [], refusals or Refusals()
     if len(lines) % 6:
         raise InputError(f"{path}: {len(lines):,} lines; six per task were expected: context, label, four endings.")
-    made = []
     for at in range(0, len(lines), 6):
         if lines[at + 1] not in ("0", "1", "2", "3"):
-            raise InputError(f"{path}, line {at + 2}: a label 0 to 3 was expected, not {lines[at + 1][:40]!r}.")
-        made.append(Question((lines[at],), tuple(f" {each}" for each in lines[at + 2 : at + 6]), int(lines[at + 1])))
-    return made
+            refusals.refuse(path, at + 2, f"a label 0 to 3 was expected, not {lines[at + 1][:40]!r}")
+            continue
+        choices = tuple(f" {each}" for each in lines[at + 2 : at + 6])
+        questions.append(Question((lines[at],), choices, int(lines[at + 1])))
+    return questions
 
 
-def multiple_choice(path: Path) -> list[Question]:
+def multiple_choice(path: Path, refusals: Refusals | None = None) -> list[Question]:
     """Rows of {"query", "choices", "gold"}, or {"context_options", "continuation", "gold"}; also other people's names
     for these fields.
 
+    Args:
+        refusals: told of rows that are left out.
+
     Raises:
-        InputError: a row that does not fit.
+        InputError: a row that does not fit, if the refusals are strict; no row that does.
     """
-    made = []
-    for row in read_rows(path):
+
+    def made(row: Row) -> Question:
         gold = field(path, row, ["gold", "label", "answer"], int)
         several = "context_options" if "context_options" in row else "choices"
-        texts = field(path, row, [several], list)
-        if len(texts) < 2 or not all(isinstance(each, str) and each.strip() for each in texts):
+        texts = texts_in(path, row, several)
+        if len(texts) < 2 or not all(each.strip() for each in texts):
             raise InputError(f'{path}, line {row["_line"]}: "{several}" must be two or more texts, none of them empty.')
         if several == "context_options":
             contexts = tuple(texts)
@@ -102,10 +115,11 @@ def multiple_choice(path: Path) -> list[Question]:
             query = field(path, row, ["query", "context", "question", "prompt"])
             asked = query.rstrip() + "\nAnswer:" if query.startswith("Question:") else query
             contexts, choices = (asked,), tuple(_led(asked, each) for each in texts)
-        if not 0 <= gold < max(len(contexts), len(choices)):
-            raise InputError(f"{path}, line {row['_line']}: gold {gold}, but the choices are 0 to {len(choices) - 1}.")
-        made.append(Question(contexts, choices, gold))
-    return made
+        if not 0 <= gold < len(texts):
+            raise InputError(f"{path}, line {row['_line']}: gold {gold}, but the choices are 0 to {len(texts) - 1}.")
+        return Question(contexts, choices, gold)
+
+    return made_of_rows(path, made, refusals)
 
 
 def _led(context: str, choice: str) -> str:
@@ -114,40 +128,39 @@ def _led(context: str, choice: str) -> str:
     return choice if bare else f" {choice}"
 
 
-def _blimp(path: Path) -> list[Question]:
-    return [
-        Question(("",), (field(path, row, ["sentence_good"]), field(path, row, ["sentence_bad"])), 0,
-                 field(path, row, ["UID"]))
-        for row in read_rows(path)
-    ]  # fmt: skip
+def _blimp(path: Path, refusals: Refusals | None = None) -> list[Question]:
+    def made(row: Row) -> Question:
+        pair = field(path, row, ["sentence_good"]), field(path, row, ["sentence_bad"])
+        return Question(("",), pair, 0, field(path, row, ["UID"]))
+
+    return made_of_rows(path, made, refusals)
 
 
-def _gsm8k(path: Path) -> list[Problem]:
-    return [
-        Problem(str(row["_line"]), f"Question: {field(path, row, ['question'])}\nAnswer:",
-                answer=field(path, row, ["answer"]).rpartition("####")[2].strip())
-        for row in read_rows(path)
-    ]  # fmt: skip
+def _gsm8k(path: Path, refusals: Refusals | None = None) -> list[Problem]:
+    def made(row: Row) -> Problem:
+        answer = field(path, row, ["answer"]).rpartition("####")[2].strip()
+        return Problem(str(row["_line"]), f"Question: {field(path, row, ['question'])}\nAnswer:", answer=answer)
+
+    return made_of_rows(path, made, refusals)
 
 
-def _humaneval(path: Path) -> list[Problem]:
-    return [
-        Problem(field(path, row, ["task_id"]), prompt := field(path, row, ["prompt"]), before=prompt,
-                after=f"\n{field(path, row, ['test'])}\ncheck({field(path, row, ['entry_point'])})\n")
-        for row in read_rows(path)
-    ]  # fmt: skip
+def _humaneval(path: Path, refusals: Refusals | None = None) -> list[Problem]:
+    def made(row: Row) -> Problem:
+        prompt = field(path, row, ["prompt"])
+        after = f"\n{field(path, row, ['test'])}\ncheck({field(path, row, ['entry_point'])})\n"
+        return Problem(field(path, row, ["task_id"]), prompt, before=prompt, after=after)
+
+    return made_of_rows(path, made, refusals)
 
 
-def _mbpp(path: Path) -> list[Problem]:
-    made = []
-    for row in read_rows(path):
-        tests = field(path, row, ["test_list"], list)
-        setup = row.get("test_setup_code") or ""
+def _mbpp(path: Path, refusals: Refusals | None = None) -> list[Problem]:
+    def made(row: Row) -> Problem:
+        tests = texts_in(path, row, "test_list")
+        setup = field(path, row, ["test_setup_code"]) if row.get("test_setup_code") else ""
         prompt = f'"""\n{field(path, row, ["text", "prompt"])}\n' + "\n".join(tests) + '\n"""\n'
-        made.append(
-            Problem(str(row.get("task_id", row["_line"])), prompt, after="\n" + "\n".join([setup, *tests]) + "\n")
-        )
-    return made
+        return Problem(str(row.get("task_id", row["_line"])), prompt, after="\n" + "\n".join([setup, *tests]) + "\n")
+
+    return made_of_rows(path, made, refusals)
 
 
 _FOUNDRY = "github.com/mosaicml/llm-foundry, scripts/eval/local_data"
