@@ -5,6 +5,7 @@ import json
 import random
 import struct
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 import zstandard
@@ -42,8 +43,8 @@ def spoiled(data: bytes, name: str, rng: random.Random) -> bytes:
         pack, unpack = _PACKERS[packed]
         if rng.random() < 0.4:
             return _bytes_spoiled(data, rng)
-        if rng.random() < 0.1:
-            return pack(rng.choice(TOKENS) * rng.choice((10**5, 10**6)))
+        if rng.random() < 0.01:
+            return _bomb(packed, rng.choice((b"a", b"\n", b" ", b"{", b'"', b"<p>", b"[],", b"{}\n"))) * 20
         made = pack(spoiled(unpack(data), inner, rng))
         return made + (made if rng.random() < 0.2 else b"") + (rng.choice(TOKENS) if rng.random() < 0.2 else b"")
     chance = rng.random()
@@ -65,6 +66,12 @@ _PACKERS: dict[str, tuple[Callable[[bytes], bytes], Callable[[bytes], bytes]]] =
     ".gz": (lambda data: gzip.compress(data, 1, mtime=0), gzip.decompress),
     ".zst": (lambda data: zstandard.ZstdCompressor(1).compress(data), _zstd_unpacked),
 }
+
+
+@cache
+def _bomb(ending: str, what: bytes) -> bytes:
+    """An archive of 20 MB of the same; twenty of them joined are an archive, too."""
+    return _PACKERS[ending][0](what * (20_000_000 // len(what)))
 
 
 def _bytes_spoiled(data: bytes, rng: random.Random) -> bytes:

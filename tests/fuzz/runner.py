@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import os
 import random
 import resource
 import shutil
@@ -87,7 +88,9 @@ class Fuzzer:
             self.folder.mkdir(parents=True)
             shutil.copy(self._seeds / target.seeds / name, self.folder / name)
         else:
-            shutil.copytree(self._seeds / target.seeds, self.folder)
+            shutil.copytree(self._seeds / target.seeds, self.folder, copy_function=os.link)
+            (self.folder / name).unlink()
+            shutil.copy(self._seeds / target.seeds / name, self.folder / name)
         return self.folder / name
 
     def run(self, number: int) -> Failure | None:
