@@ -3,6 +3,7 @@
 Every variant is something that transformers, or somebody's editor, writes beside tokenizer.json or in it.
 """
 
+import gzip
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -12,6 +13,8 @@ import pytest
 import transformers
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 
+from wenloom.core.errors import CheckpointError, InputError
+from wenloom.tokens.chat import Message, chat_ids
 from wenloom.tokens.tokenizer import TextTokenizer
 
 SAMPLES = [
@@ -233,3 +236,169 @@ def test_folders_of_other_tools_are_read_as_transformers_reads_them(base: str, e
     assert_same(ours, transformers.AutoTokenizer.from_pretrained(tmp_path / "ours"))
     saved = json.loads((tmp_path / "ours" / "tokenizer.json").read_text(encoding="utf-8"))
     assert saved["truncation"] is None and saved["padding"] is None
+
+
+# --- folders without tokenizer.json ---
+
+WORDS = [
+    "[PAD]",
+    "[UNK]",
+    "[CLS]",
+    "[SEP]",
+    "[MASK]",
+    "hello",
+    "world",
+    "##s",
+    "a",
+    "b",
+    ",",
+    ".",
+    "!",
+    "你",
+    "好",
+    "ruzny",
+]
+
+
+@pytest.mark.parametrize("fields", [
+    {}, {"do_lower_case": True}, {"do_lower_case": False}, {"strip_accents": False}, {"tokenize_chinese_chars": False},
+    {"mask_token": "[MASK]", "unk_token": "[UNK]", "never_split": None}, {"additional_special_tokens": ["<img>"]},
+])  # fmt: skip
+def test_a_vocabulary_of_bert_alone(fields: dict[str, Any], tmp_path: Path):
+    (tmp_path / "vocab.txt").write_text("\n".join(WORDS) + "\n", encoding="utf-8")
+    config(tokenizer_class="BertTokenizer", **fields)(tmp_path)
+    assert_same(TextTokenizer.from_pretrained(tmp_path), transformers.AutoTokenizer.from_pretrained(tmp_path))
+
+
+def pair_files(folder: Path, special: list[str]) -> Path:
+    spec = json.loads(byte_level().to_str())["model"]
+    vocab = {token: number for number, token in enumerate(special)}
+    vocab |= {
+        token: number + len(special)
+        for number, token in enumerate(t for t in spec["vocab"] if t not in ("<unk>", "<s>", "</s>", "<pad>"))
+    }
+    merges = "\n".join(" ".join(pair) for pair in spec["merges"])
+    (folder / "vocab.json").write_text(json.dumps(vocab), encoding="utf-8")
+    (folder / "merges.txt").write_text(f"#version: 0.2\n{merges}\n", encoding="utf-8")
+    return folder
+
+
+@pytest.mark.parametrize("fields", [{}, {"add_prefix_space": True}, {"add_bos_token": True}, {"model_max_length": 9}])
+def test_vocabulary_and_merges_of_gpt2(fields: dict[str, Any], tmp_path: Path):
+    folder = pair_files(tmp_path, ["<|endoftext|>"])
+    config(tokenizer_class="GPT2Tokenizer", **fields)(folder)
+    assert_same(TextTokenizer.from_pretrained(folder), transformers.AutoTokenizer.from_pretrained(folder))
+
+
+@pytest.mark.parametrize("name", ["RobertaTokenizer", "BartTokenizer"])
+def test_vocabulary_and_merges_of_roberta_and_bart(name: str, tmp_path: Path):
+    folder = pair_files(tmp_path, ["<s>", "<pad>", "</s>", "<unk>", "<mask>"])
+    config(tokenizer_class=name)(folder)
+    ours, theirs = TextTokenizer.from_pretrained(folder), transformers.AutoTokenizer.from_pretrained(folder)
+    for text in SAMPLES:
+        assert ours.encode(text) == theirs.encode(text)
+    assert ours.special_tokens == theirs.special_tokens_map
+
+
+@pytest.mark.parametrize("name", ["tokenizer.model", "spiece.model", "source.spm", "tekken.json", "qwen.tiktoken"])
+def test_forms_that_are_not_read_are_named_with_the_mend(name: str, tmp_path: Path):
+    (tmp_path / name).write_bytes(b"\x0a\x05")
+    with pytest.raises(CheckpointError, match=f"{name}.*not read. Write tokenizer.json beside it"):
+        TextTokenizer.from_pretrained(tmp_path)
+
+
+def test_vocabularies_of_unknown_classes_are_not_taken_for_others(tmp_path: Path):
+    folder = pair_files(tmp_path, ["<|endoftext|>"])
+    config(tokenizer_class="CLIPTokenizer")(folder)
+    with pytest.raises(CheckpointError, match=r"CLIPTokenizer of vocab\.json"):
+        TextTokenizer.from_pretrained(folder)
+
+
+# --- what is refused, and what is said ---
+
+
+@pytest.mark.parametrize("fields, why", [
+    ({"src_lang": "deu_Latn"}, "src_lang deu_Latn puts the token of a language"),
+    ({"fix_mistral_regex": True}, "fix_mistral_regex"),
+    ({"tokenizer_class": "OwnTokenizer", "auto_map": {"AutoTokenizer": ["own.OwnTokenizer", None]}}, "programs of models"),
+    ({"eos_token": 5}, "eos_token is 5; a token"), ({"eos_token": ""}, "not empty"), ({"eos_token": {"content": []}}, "a token"),
+    ({"eos_token": {"content": "x", "lstrip": "no"}}, "flags that are true or false"),
+    ({"added_tokens_decoder": ["a"]}, "an object"), ({"added_tokens_decoder": {"one": token("a")}}, "an id with a token"),
+    ({"additional_special_tokens": "<a>"}, "a list of tokens"), ({"model_max_length": "long"}, "a number of tokens"),
+    ({"model_max_length": -1}, "a number of tokens"), ({"padding_side": "up"}, "left or right"), ({"chat_template": 5}, "text, or a list"),
+    ({"chat_template": [{"name": "a"}]}, "text, or a list"), ({"clean_up_tokenization_spaces": "yes"}, "true or false"),
+])  # fmt: skip
+def test_fields_that_cannot_be_obeyed_are_refused_by_name(fields: dict[str, Any], why: str, tmp_path: Path):
+    folder = folder_of("byte-level", [config(**fields)], tmp_path)
+    with pytest.raises(CheckpointError, match=f"tokenizer_config.json: .*{why}"):
+        TextTokenizer.from_pretrained(folder)
+
+
+def test_unknown_fields_are_named_in_one_remark(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    TextTokenizer.from_pretrained(folder_of("byte-level", [config(flavour="sweet", depth=3, legacy=True)], tmp_path))
+    said = capsys.readouterr().err
+    assert "flavour, depth changes nothing" in said and "legacy" not in said and said.count("\n") == 1
+
+
+def test_what_tokenizer_json_overrules_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    TextTokenizer.from_pretrained(folder_of("byte-level", [config(add_bos_token=True, add_eos_token=True)], tmp_path))
+    said = capsys.readouterr().err
+    assert "add_eos_token is true, but tokenizer.json adds none" in said and "add_bos_token" not in said
+
+
+def test_tokens_beyond_the_model_are_refused_where_a_text_needs_them(tmp_path: Path):
+    folder = folder_of("byte-level", [config(additional_special_tokens=["<img>"])], tmp_path)
+    text_file("config.json", json.dumps({"vocab_size": len(BASES["byte-level"].get_vocab())}))(folder)
+    tokenizer = TextTokenizer.from_pretrained(folder)
+    assert tokenizer.decode(tokenizer.encode("a b", add_special_tokens=False)) == "a b"
+    assert tokenizer.encode_documents(["<img>"])
+    with pytest.raises(InputError, match=r"img.*only"):
+        tokenizer.encode("see <img>")
+
+
+def test_saving_leaves_no_template_of_an_earlier_tokenizer(tmp_path: Path):
+    folder = folder_of(
+        "byte-level",
+        [text_file("chat_template.jinja", CHATML), text_file("additional_chat_templates/rag.jinja", OTHER)],
+        tmp_path,
+    )
+    tokenizer = TextTokenizer.from_pretrained(folder)
+    tokenizer.chat_template, tokenizer.other_templates = None, {}
+    tokenizer.save_pretrained(folder)
+    again = TextTokenizer.from_pretrained(folder)
+    assert again.chat_template is None and not again.other_templates
+
+
+# --- real models ---
+
+REAL = ("smollm2", "minilm", "whisper", "gemma3")
+
+
+@pytest.mark.real_models
+@pytest.mark.parametrize("name", REAL)
+def test_real_tokenizers_agree_with_transformers_in_many_languages(name: str, real_models: Path, shared_data: Path):
+    ours = TextTokenizer.from_pretrained(real_models / name)
+    theirs = transformers.AutoTokenizer.from_pretrained(real_models / name)
+    with gzip.open(shared_data / "udhr2" / "udhr2.jsonl.gz", "rt", encoding="utf-8") as file:
+        rows = [json.loads(line) for line in file]
+    for row in rows[:: max(1, len(rows) // 400)]:
+        text = row["text"][:400]
+        for special in (True, False):
+            assert ours.encode(text, add_special_tokens=special) == theirs.encode(text, add_special_tokens=special), (
+                text
+            )
+        ids = theirs.encode(text)
+        assert ours.decode(ids, skip_special_tokens=True) == theirs.decode(ids, skip_special_tokens=True), text
+        assert ours.encode_documents([text])[0] == theirs.encode(
+            text, add_special_tokens=False, split_special_tokens=True
+        ), text
+    assert ours.special_tokens == {n: t for n, t in theirs.special_tokens_map.items() if isinstance(t, str)}
+
+
+@pytest.mark.real_models
+def test_a_real_template_renders_and_encodes_as_in_transformers(real_models: Path):
+    ours = TextTokenizer.from_pretrained(real_models / "smollm2")
+    theirs = transformers.AutoTokenizer.from_pretrained(real_models / "smollm2")
+    talk = [Message("user", "Was heißt 你好?"), Message("assistant", "Hallo."), Message("user", "And <b>?")]
+    plain = [each._asdict() for each in talk]
+    assert chat_ids(ours, talk) == theirs.apply_chat_template(plain, add_generation_prompt=True, return_dict=False)

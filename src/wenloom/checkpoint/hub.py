@@ -16,7 +16,9 @@ _FILES = (
     "added_tokens.json",
     "vocab.json",
     "merges.txt",
+    "vocab.txt",
     "chat_template.jinja",
+    "additional_chat_templates/*.jinja",
     "README.md",
 )
 _HUB_NAME = re.compile(r"[\w.-]+(/[\w.-]+)?")

@@ -151,7 +151,8 @@ def score(
             scored += range(first, last + 1)
             on_tokens(last + 1 - first)
     left_out = sorted(set(range(bos, len(tokens))) - set(scored))
-    unscored = sum(len(text[slice(*encoding.offsets[place - bos])].encode()) for place in left_out)
+    offsets = encoding.offsets if left_out else []  # a new list at every access
+    unscored = sum(len(text[slice(*offsets[place - bos])].encode()) for place in left_out)
     ids = [tokens[place] for place in scored]
     return Score(text, ids, found, len(text.encode()) - unscored, limit, stride, bos)
 

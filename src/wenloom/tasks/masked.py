@@ -60,11 +60,15 @@ class Masking:
         groups = words if self.kind != "token" else np.where(words > 0, np.arange(1, len(words) + 1), 0)
         order = drawn.permutation(np.unique(groups[places]))
         wanted, chosen = max(1, round(self.part * len(places))), np.zeros(len(words), bool)
+        by_group = np.argsort(groups, kind="stable")
+        ordered, n_chosen = groups[by_group], 0
         for start in order:
-            if chosen.sum() >= wanted:
+            if n_chosen >= wanted:
                 break
             length = min(10, int(drawn.geometric(_SPAN))) if self.kind == "span" else 1
-            chosen |= (groups >= start) & (groups < start + length)
+            members = by_group[slice(*np.searchsorted(ordered, (start, start + length)))]
+            n_chosen += len(members) - int(chosen[members].sum())
+            chosen[members] = True
         return chosen
 
 
@@ -155,14 +159,15 @@ def _rows(tokenizer: TextTokenizer, text: str, room: int) -> Iterator[Example]:
     """The tokens of a text in rows, each with what the tokenizer puts around a text."""
     around = tokenizer.encode("")
     before, after = around[: len(around) // 2], around[len(around) // 2 :]
-    encoded = tokenizer.backend.encode(text, add_special_tokens=False)
+    encoded = tokenizer.encoding(text, add_special_tokens=False)
+    ids, numbers = encoded.ids, encoded.word_ids  # each a new list at every access
     width = room - len(around)
     if width < 1:
         raise InputError(f"--longest-source {room}: leaves no room for a token.")
-    words = [0 if word is None else word + 1 for word in encoded.word_ids]
-    for start in range(0, len(encoded.ids), width):
+    words = [0 if word is None else word + 1 for word in numbers]
+    for start in range(0, len(ids), width):
         part = slice(start, start + width)
-        yield {"inputs_BT": [*before, *encoded.ids[part], *after],
+        yield {"inputs_BT": [*before, *ids[part], *after],
                "words_BT": [0] * len(before) + words[part] + [0] * len(after)}  # fmt: skip
 
 

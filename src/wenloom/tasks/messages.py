@@ -1,6 +1,7 @@
 """Conversations in the shapes that people share them in."""
 
 import re
+from bisect import bisect_left, insort
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -195,14 +196,20 @@ def packed(lengths: Sequence[int], room: int) -> list[list[int]]:
     """
     rows: list[list[int]] = []
     by_space: dict[int, list[int]] = {}
+    spaces: list[int] = []  # those of by_space, in order
     for index in sorted(range(len(lengths)), key=lambda index: -lengths[index]):
         need = lengths[index]
-        space = next((space for space in range(need, room + 1) if by_space.get(space)), None)
-        if space is None:
+        place = bisect_left(spaces, need)
+        if place == len(spaces):
             rows.append([])
             row, space = len(rows) - 1, room
         else:
+            space = spaces[place]
             row = by_space[space].pop()
+            if not by_space[space]:
+                del by_space[space], spaces[place]
         rows[row].append(index)
+        if space - need not in by_space:
+            insort(spaces, space - need)
         by_space.setdefault(space - need, []).append(row)
     return rows

@@ -37,6 +37,22 @@ def tensor_of(rows: list[list[int]], kind: str) -> "Tensor":
     return torch.tensor(rows, dtype=torch.long)
 
 
+_CLEANED = ((" .", "."), (" ?", "?"), (" !", "!"), (" ,", ","), (" ' ", "'"), (" n't", "n't"), (" 'm", "'m"), (" 's", "'s"),
+            (" 've", "'ve"), (" 're", "'re"))  # fmt: skip
+"""What transformers' clean_up_tokenization replaces, in its order."""
+
+
+def without_blanks(text: str) -> str:
+    """Text without the blanks before punctuation, as transformers' clean_up_tokenization makes it.
+
+    >>> without_blanks("It is n't so , is it ?")
+    "It isn't so, is it?"
+    """
+    for found, instead in _CLEANED:
+        text = text.replace(found, instead)
+    return text
+
+
 def without_end(ids: list[int], around: list[int], limit: int, side: str) -> list[int]:
     """As many of a text's tokens as fit beside those that stand around it."""
     inside = [index for index, is_around in enumerate(around) if not is_around]

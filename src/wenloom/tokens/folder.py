@@ -10,7 +10,7 @@ from tokenizers.processors import TemplateProcessing
 
 from wenloom.core.console import remark
 from wenloom.core.errors import CheckpointError, printable
-from wenloom.core.foreign import JSON_BYTES, quiet_panics, reading, regular_file
+from wenloom.core.foreign import JSON_BYTES, quiet_panics, read_json_object, reading, regular_file
 from wenloom.tokens.configuration import TOKENIZER, TokenizerConfig, read_config
 from wenloom.tokens.gpt2 import END_OF_TEXT, gpt2_backend
 
@@ -33,6 +33,8 @@ class TokenizerParts(NamedTuple):
     special: dict[str, str]
     """Tokens by the part they play."""
     config: TokenizerConfig
+    limit: int | None
+    """Tokens of the model that lies there, if the tokenizer has more."""
 
 
 def read_folder(folder: Path) -> TokenizerParts:
@@ -63,7 +65,24 @@ def read_folder(folder: Path) -> TokenizerParts:
                 raise CheckpointError(f'{path}: {name} "{printable(token, 60)}" is not in the vocabulary.')
         backend.decode(backend.encode(_PROBE).ids)
     _say_what_is_overruled(folder, backend, config, special)
-    return TokenizerParts(backend, special, config)
+    limit = _models_tokens(folder)
+    if limit is not None and max(ids) >= limit:
+        remark(
+            f"{path}: has tokens up to number {max(ids):,}, the model only {limit:,}; texts that need them are refused."
+        )
+    return TokenizerParts(backend, special, config, limit if limit is not None and max(ids) >= limit else None)
+
+
+def _models_tokens(folder: Path) -> int | None:
+    """Size of the vocabulary of the model beside a tokenizer; None where it does not say."""
+    try:
+        config = read_json_object(folder / "config.json", CheckpointError)
+    except CheckpointError:
+        return None  # there is none, or whoever reads the model will say what is wrong
+    inner = config.get("text_config")
+    found = [each for place in (config, inner if isinstance(inner, dict) else {})
+             for each in (place.get("vocab_size"), place.get("decoder_vocab_size")) if type(each) is int]  # fmt: skip
+    return max(found, default=None)
 
 
 def _backend(folder: Path, config: TokenizerConfig) -> tuple[Path, Tokenizer, dict[str, str]]:

@@ -10,22 +10,18 @@ from typing import TYPE_CHECKING, Any, Literal, overload
 from tokenizers import AddedToken, Encoding, Tokenizer
 from tokenizers.processors import TemplateProcessing
 
-from wenloom.core.errors import CheckpointError, InputError
+from wenloom.core.errors import CheckpointError, InputError, printable
 from wenloom.core.files import write_atomically
 from wenloom.core.foreign import reading
 from wenloom.tokens.configuration import CHAT_TEMPLATE, CHAT_TEMPLATES, TOKENIZER, TOKENIZER_CONFIG
 from wenloom.tokens.cutting import stretches
-from wenloom.tokens.encoded import Encoded, checked, tensor_of, without_end
+from wenloom.tokens.encoded import Encoded, checked, tensor_of, without_blanks, without_end
 from wenloom.tokens.folder import read_folder
 from wenloom.tokens.gpt2 import BYTE_OF
 from wenloom.tokens.literal import LiteralEncoder
 
 if TYPE_CHECKING:
     from torch import Tensor
-
-_CLEANED = ((" .", "."), (" ?", "?"), (" !", "!"), (" ,", ","), (" ' ", "'"), (" n't", "n't"), (" 'm", "'m"), (" 's", "'s"),
-            (" 've", "'ve"), (" 're", "'re"))  # fmt: skip
-"""What transformers' clean_up_tokenization replaces, in its order."""
 
 
 class TextTokenizer:
@@ -60,6 +56,8 @@ class TextTokenizer:
         """Whether decoded text loses the blanks before punctuation (clean_up_tokenization_spaces)."""
         self.splits_special = False
         """Whether the names of special tokens in any text are text (split_special_tokens)."""
+        self.limit: int | None = None
+        """Tokens of the model it lies beside, if they are fewer than its own."""
         self._lock = threading.Lock()
         self._literal: dict[tuple[str, ...], tuple[tuple[Any, ...], LiteralEncoder]] = {}
         for name, token in self.special_tokens.items():
@@ -183,7 +181,15 @@ class TextTokenizer:
         checked(text)
         encoder = self.literal().encoding if self.splits_special else self.backend.encode
         with reading("tokenizer", InputError, "cannot encode this text"):
-            return encoder(text, add_special_tokens=add_special_tokens)
+            found = encoder(text, add_special_tokens=add_special_tokens)
+        if self.limit is not None:
+            self._check_ids(found.ids)
+        return found
+
+    def _check_ids(self, ids: Iterable[int]) -> None:
+        if self.limit is not None and (highest := max(ids, default=0)) >= self.limit:
+            name = printable(self.backend.id_to_token(highest) or "", 60)
+            raise InputError(f'the text holds "{name}", token {highest:,}: the model has only {self.limit:,} tokens.')
 
     def __call__(
         self,
@@ -243,11 +249,11 @@ class TextTokenizer:
         """
         literal, texts = self.literal(), [checked(text) for text in texts]
         with reading("tokenizer", InputError, "cannot encode this text"):
-            if add_special_tokens:
-                return literal.batch(texts, add_special_tokens=True)
-            pieces = stretches(self.backend, texts)
-            encoded = iter(literal.batch([part for parts in pieces for part in parts], add_special_tokens=False))
-        return [[token for _ in parts for token in next(encoded)] for parts in pieces]
+            pieces = [[text] for text in texts] if add_special_tokens else stretches(self.backend, texts)
+            encoded = iter(literal.batch([part for parts in pieces for part in parts], add_special_tokens))
+        found = [[token for _ in parts for token in next(encoded)] for parts in pieces]
+        self._check_ids(token for ids in found for token in ids)
+        return found
 
     def literal(self, also: Iterable[str] = ()) -> LiteralEncoder:
         """An encoder to which special tokens are text where they are somebody's words.
@@ -313,8 +319,7 @@ class TextTokenizer:
             ids = [ids]
         text = self.backend.decode(ids, skip_special_tokens=skip_special_tokens)  # pyright: ignore
         if self.cleans_up and type(self.backend.model).__name__ != "BPE":  # it would harm what BPE writes exactly
-            for found, instead in _CLEANED:
-                text = text.replace(found, instead)
+            return without_blanks(text)
         return text
 
     def batch_decode(self, rows: "Iterable[Sequence[int] | Tensor]", skip_special_tokens: bool = False) -> list[str]:
@@ -363,10 +368,11 @@ class TextTokenizer:
         Raises:
             CheckpointError: there is none, or it is damaged.
         """
-        backend, special, config = read_folder(Path(folder))
+        backend, special, config, limit = read_folder(Path(folder))
         made = cls(backend, special, config.model_max_length, config.templates.get("default"))
         made.other_templates = {name: text for name, text in config.templates.items() if name != "default"}
         made.padding_side, made.truncation_side = config.padding_side or "right", config.truncation_side or "right"
+        made.limit = limit
         made.cleans_up, made.splits_special = config.cleans_up, config.splits_special
         return made
 
