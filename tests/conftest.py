@@ -96,3 +96,12 @@ def shared_data() -> Path:
     if not folder.is_dir():
         pytest.skip(f"no datasets at {folder}; set WENLOOM_SHARED_DATA")
     return folder
+
+
+@pytest.fixture(scope="session")
+def real_models() -> Path:
+    """The folder of pretrained models, if there is one."""
+    folder = os.environ.get("WENLOOM_REAL_MODELS")
+    if folder is None or not Path(folder).is_dir():
+        pytest.skip("no pretrained models; set WENLOOM_REAL_MODELS")
+    return Path(folder)

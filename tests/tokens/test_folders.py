@@ -326,7 +326,8 @@ def test_vocabularies_of_unknown_classes_are_not_taken_for_others(tmp_path: Path
     ({"added_tokens_decoder": ["a"]}, "an object"), ({"added_tokens_decoder": {"one": token("a")}}, "an id with a token"),
     ({"additional_special_tokens": "<a>"}, "a list of tokens"), ({"model_max_length": "long"}, "a number of tokens"),
     ({"model_max_length": -1}, "a number of tokens"), ({"padding_side": "up"}, "left or right"), ({"chat_template": 5}, "text, or a list"),
-    ({"chat_template": [{"name": "a"}]}, "text, or a list"), ({"clean_up_tokenization_spaces": "yes"}, "true or false"),
+    ({"chat_template": [{"name": "a"}]}, "text, or a list"),
+    ({"chat_template": [{"name": "../../a", "template": "x"}]}, "a name of letters"), ({"clean_up_tokenization_spaces": "yes"}, "true or false"),
 ])  # fmt: skip
 def test_fields_that_cannot_be_obeyed_are_refused_by_name(fields: dict[str, Any], why: str, tmp_path: Path):
     folder = folder_of("byte-level", [config(**fields)], tmp_path)
@@ -356,17 +357,14 @@ def test_tokens_beyond_the_model_are_refused_where_a_text_needs_them(tmp_path: P
         tokenizer.encode("see <img>")
 
 
-def test_saving_leaves_no_template_of_an_earlier_tokenizer(tmp_path: Path):
-    folder = folder_of(
-        "byte-level",
-        [text_file("chat_template.jinja", CHATML), text_file("additional_chat_templates/rag.jinja", OTHER)],
-        tmp_path,
-    )
-    tokenizer = TextTokenizer.from_pretrained(folder)
-    tokenizer.chat_template, tokenizer.other_templates = None, {}
+def test_saving_leaves_nothing_of_an_earlier_tokenizer(tmp_path: Path):
+    older = [text_file("chat_template.jinja", CHATML), text_file("additional_chat_templates/rag.jinja", OTHER),
+             text_file("chat_templates/tool.jinja", OTHER), special_map(eos_token="<old>"), added_json(**{"<older>": 999})]  # fmt: skip
+    folder = folder_of("byte-level", older, tmp_path)
+    tokenizer = TextTokenizer(BASES["byte-level"], NAMES["byte-level"])
     tokenizer.save_pretrained(folder)
-    again = TextTokenizer.from_pretrained(folder)
-    assert again.chat_template is None and not again.other_templates
+    assert_same(tokenizer, transformers.AutoTokenizer.from_pretrained(folder))
+    assert_same(TextTokenizer.from_pretrained(folder), transformers.AutoTokenizer.from_pretrained(folder))
 
 
 # --- real models ---
@@ -378,10 +376,12 @@ REAL = ("smollm2", "minilm", "whisper", "gemma3")
 @pytest.mark.parametrize("name", REAL)
 def test_real_tokenizers_agree_with_transformers_in_many_languages(name: str, real_models: Path, shared_data: Path):
     ours = TextTokenizer.from_pretrained(real_models / name)
-    theirs = transformers.AutoTokenizer.from_pretrained(real_models / name)
+    # SmolLM2 names GPT-2's class, by which transformers 5 leaves out the digits' rule of its tokenizer.json
+    kind = transformers.PreTrainedTokenizerFast if name == "smollm2" else transformers.AutoTokenizer
+    theirs = kind.from_pretrained(real_models / name)
     with gzip.open(shared_data / "udhr2" / "udhr2.jsonl.gz", "rt", encoding="utf-8") as file:
         rows = [json.loads(line) for line in file]
-    for row in rows[:: max(1, len(rows) // 400)]:
+    for row in rows[:: max(1, len(rows) // 100)]:
         text = row["text"][:400]
         for special in (True, False):
             assert ours.encode(text, add_special_tokens=special) == theirs.encode(text, add_special_tokens=special), (

@@ -1,13 +1,17 @@
 """Tokenizers: lossless on any text, equal to transformers after saving, exact when long texts are cut."""
 
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 import transformers
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tokenizers import AddedToken
 
 from wenloom.core.errors import CheckpointError, InputError
+from wenloom.tasks.masked import masked_tokenizer
 from wenloom.text.documents import Document
 from wenloom.tokens.cutting import stretches
 from wenloom.tokens.report import PASSAGE, measure, measure_passage
@@ -159,3 +163,46 @@ def test_report_by_language(tokenizer: TextTokenizer):
 def test_default_vocabulary_is_a_power_of_two_in_bounds(n_bytes: int):
     size = default_vocab_size(n_bytes)
     assert 512 <= size <= 65536 and size & (size - 1) == 0
+
+
+def test_encoding_documents_changes_nothing_for_other_threads(tokenizer: TextTokenizer, texts: list[str]):
+    """A prompt that holds a special token, encoded in one thread while others encode documents."""
+    prompt = "a<|endoftext|>b"
+    expected, document = tokenizer.encode(prompt), tokenizer.encode_documents([prompt])
+    before, wrong = tokenizer.backend.to_str(), []
+
+    def documents() -> None:
+        for _ in range(150):
+            wrong.extend(each for each in tokenizer.encode_documents([prompt, *texts[:2]])[:1] if [each] != document)
+
+    def prompts() -> None:
+        for _ in range(3000):
+            if tokenizer.encode(prompt) != expected:
+                wrong.append(prompt)
+
+    threads = [threading.Thread(target=each) for each in (documents, prompts, documents, prompts)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not wrong and tokenizer.backend.to_str() == before and not tokenizer.backend.encode_special_tokens
+
+
+def test_the_copy_to_which_names_are_text_is_made_once_and_follows_the_vocabulary(texts: list[str]):
+    tokenizer = train_tokenizer(texts[:5], "bpe", 300)
+    with ThreadPoolExecutor(8) as pool:
+        made = {id(each) for each in pool.map(lambda _: tokenizer.literal(), range(50))}
+    assert len(made) == 1
+    tokenizer.backend.add_special_tokens(["<new>"])
+    assert tokenizer.backend.token_to_id("<new>") not in tokenizer.encode_documents(["<new>"])[0]
+    more = tokenizer.extended(
+        [AddedToken("<other>", special=True)], tokenizer.special_tokens, "$A <other>", "$A $B <other>"
+    )
+    assert more.encode("a")[-1] == more.backend.token_to_id("<other>")
+    assert tokenizer.backend.token_to_id("<other>") is None and tokenizer.encode("a") == more.encode("a")[:-1]
+
+
+def test_tasks_leave_the_tokenizer_they_are_given_as_it_is(tokenizer: TextTokenizer):
+    before = tokenizer.backend.to_str()
+    assert masked_tokenizer(tokenizer).mask_token_id is not None
+    assert tokenizer.backend.to_str() == before

@@ -1,5 +1,6 @@
 """What stands in a tokenizer's configuration beside tokenizer.json, as transformers reads it."""
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,6 +14,8 @@ from wenloom.core.foreign import read_json_object, reading, regular_file
 
 TOKENIZER, TOKENIZER_CONFIG = "tokenizer.json", "tokenizer_config.json"
 CHAT_TEMPLATE, CHAT_TEMPLATES = "chat_template.jinja", "additional_chat_templates"
+TEMPLATE_FOLDERS = ("chat_templates", CHAT_TEMPLATES)
+"""Where templates for other uses than the usual one lie: the folder's name before transformers 4.53, and since."""
 SPECIAL_MAP, ADDED_TOKENS = "special_tokens_map.json", "added_tokens.json"
 SPECIAL = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
 """Parts that a token may play, in the order in which transformers adds those that the vocabulary lacks."""
@@ -193,7 +196,7 @@ class _Reader:
         found = {}
         if (file := self.folder / CHAT_TEMPLATE).exists():
             found["default"] = _template_text(file)
-        for name in ("chat_templates", CHAT_TEMPLATES):  # the folder's name before transformers 4.53, and since
+        for name in TEMPLATE_FOLDERS:
             for file in sorted((self.folder / name).glob("*.jinja")):
                 found[file.name.removesuffix(".jinja")] = _template_text(file)
         if found:
@@ -208,6 +211,9 @@ class _Reader:
         value = {"default": value} if isinstance(value, str) else value
         if not isinstance(value, dict) or not all(isinstance(each, str) for each in value.values()):
             raise self._wrong("chat_template", value, "text, or a list of objects with name and template")
+        for name in value:
+            if not re.fullmatch(r"[\w-][\w.-]*", name):  # it becomes the name of a file
+                raise self._wrong("chat_template", name, "a name of letters, digits, -, _ and .")
         return value
 
     def _length(self) -> int | None:

@@ -10,8 +10,19 @@ from tokenizers.processors import TemplateProcessing
 
 from wenloom.core.console import remark
 from wenloom.core.errors import CheckpointError, printable
+from wenloom.core.files import write_atomically
 from wenloom.core.foreign import JSON_BYTES, quiet_panics, read_json_object, reading, regular_file
-from wenloom.tokens.configuration import TOKENIZER, TokenizerConfig, read_config
+from wenloom.tokens.configuration import (
+    ADDED_TOKENS,
+    CHAT_TEMPLATE,
+    CHAT_TEMPLATES,
+    SPECIAL_MAP,
+    TEMPLATE_FOLDERS,
+    TOKENIZER,
+    TOKENIZER_CONFIG,
+    TokenizerConfig,
+    read_config,
+)
 from wenloom.tokens.gpt2 import END_OF_TEXT, gpt2_backend
 
 _PAIRS = (("vocab.json", "merges.txt"), ("encoder.json", "vocab.bpe"))
@@ -71,6 +82,28 @@ def read_folder(folder: Path) -> TokenizerParts:
             f"{path}: has tokens up to number {max(ids):,}, the model only {limit:,}; texts that need them are refused."
         )
     return TokenizerParts(backend, special, config, limit if limit is not None and max(ids) >= limit else None)
+
+
+def write_folder(folder: Path, backend: Tokenizer, config: dict[str, Any], templates: dict[str, str]) -> None:
+    """Write a tokenizer, and take away what another left there that would count beside it.
+
+    Args:
+        config: what tokenizer_config.json says.
+        templates: chat templates by name; the usual one is `default`.
+
+    Raises:
+        WenloomError: the disk refused.
+    """
+    write_atomically(folder / TOKENIZER, backend.to_str(pretty=True))
+    write_atomically(folder / TOKENIZER_CONFIG, json.dumps(config, ensure_ascii=False, indent=2) + "\n")
+    files = {folder / (CHAT_TEMPLATE if name == "default" else f"{CHAT_TEMPLATES}/{name}.jinja"): text
+             for name, text in templates.items()}  # fmt: skip
+    for path, text in files.items():
+        write_atomically(path, text)
+    others = (folder / name for name in (CHAT_TEMPLATE, SPECIAL_MAP, ADDED_TOKENS))
+    for path in (*others, *(file for name in TEMPLATE_FOLDERS for file in (folder / name).glob("*.jinja"))):
+        if path not in files:
+            path.unlink(missing_ok=True)
 
 
 def _models_tokens(folder: Path) -> int | None:

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 import threading
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -11,17 +12,17 @@ from tokenizers import AddedToken, Encoding, Tokenizer
 from tokenizers.processors import TemplateProcessing
 
 from wenloom.core.errors import CheckpointError, InputError, printable
-from wenloom.core.files import write_atomically
 from wenloom.core.foreign import reading
-from wenloom.tokens.configuration import CHAT_TEMPLATE, CHAT_TEMPLATES, TOKENIZER, TOKENIZER_CONFIG
 from wenloom.tokens.cutting import stretches
 from wenloom.tokens.encoded import Encoded, checked, tensor_of, without_blanks, without_end
-from wenloom.tokens.folder import read_folder
+from wenloom.tokens.folder import read_folder, write_folder
 from wenloom.tokens.gpt2 import BYTE_OF
 from wenloom.tokens.literal import LiteralEncoder
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+_BYTE_TOKEN = re.compile("<0x([0-9A-Fa-f]{2})>")
 
 
 class TextTokenizer:
@@ -351,8 +352,8 @@ class TextTokenizer:
                 found.append(b"")
             elif byte_level and all(char in BYTE_OF for char in raw):
                 found.append(bytes(BYTE_OF[char] for char in raw))
-            elif len(raw) == 6 and raw.startswith("<0x") and raw.endswith(">"):
-                found.append(bytes([int(raw[3:5], 16)]))
+            elif byte := _BYTE_TOKEN.fullmatch(raw):
+                found.append(bytes.fromhex(byte[1]))
             else:
                 found.append(raw.replace("▁", " ").encode())
         return found
@@ -379,12 +380,11 @@ class TextTokenizer:
     def save_pretrained(self, folder: str | Path) -> None:
         """Write tokenizer.json, tokenizer_config.json and chat templates, so that transformers reads the same.
 
-        A template that an earlier tokenizer left there is taken away.
+        What an earlier tokenizer left there and would count beside them is taken away.
 
         Raises:
             WenloomError: the disk refused.
         """
-        folder = Path(folder)
         config: dict[str, Any] = {"tokenizer_class": "PreTrainedTokenizerFast", **self.special_tokens}
         config["clean_up_tokenization_spaces"] = self.cleans_up
         if self.model_max_length is not None:
@@ -393,13 +393,5 @@ class TextTokenizer:
             config["split_special_tokens"] = True
         config |= {name: side for name, side in (("padding_side", self.padding_side),
                                                  ("truncation_side", self.truncation_side)) if side != "right"}  # fmt: skip
-        write_atomically(folder / TOKENIZER, self.backend.to_str(pretty=True))
-        write_atomically(folder / TOKENIZER_CONFIG, json.dumps(config, ensure_ascii=False, indent=2) + "\n")
-        templates = {folder / CHAT_TEMPLATES / f"{name}.jinja": text for name, text in self.other_templates.items()}
-        if self.chat_template is not None:
-            templates[folder / CHAT_TEMPLATE] = self.chat_template
-        for path in (folder / CHAT_TEMPLATE, *(folder / CHAT_TEMPLATES).glob("*.jinja")):
-            if path not in templates:
-                path.unlink(missing_ok=True)
-        for path, text in templates.items():
-            write_atomically(path, text)
+        templates = {} if self.chat_template is None else {"default": self.chat_template}
+        write_folder(Path(folder), self.backend, config, templates | self.other_templates)
