@@ -12,8 +12,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from wenloom.generation import compiler, native
+from wenloom.generation import compiler
 from wenloom.generation.native import NativeStep
+from wenloom.generation.supported import fits
 from wenloom.model.cache import Segment, SlotBatch, Slots
 from wenloom.model.config import ModelConfig, Rope
 from wenloom.model.decoder import Decoder
@@ -140,12 +141,10 @@ def test_quantised_weights_by_their_definition(bits: int):
 
 
 def test_models_that_it_does_not_compute_are_left_to_pytorch():
-    assert native.fits(random_decoder(tiny_config()), torch.float32)
-    assert not native.fits(random_decoder(tiny_config()), torch.float16)
-    assert not native.fits(random_decoder(tiny_config()).double(), torch.float32)
-    assert not native.fits(
-        random_decoder(replace(tiny_config(), rope=Rope(8, kind="dynamic", factor=2.0))), torch.float32
-    )
+    assert fits(random_decoder(tiny_config()), torch.float32)
+    assert not fits(random_decoder(tiny_config()), torch.float16)
+    assert not fits(random_decoder(tiny_config()).double(), torch.float32)
+    assert not fits(random_decoder(replace(tiny_config(), rope=Rope(8, kind="dynamic", factor=2.0))), torch.float32)
 
 
 def test_without_a_compiler_it_writes_all_the_same(tmp_path: Path):

@@ -20,6 +20,7 @@ from wenloom.evaluation.sandbox import run_program
 from wenloom.generation import compiler, native
 from wenloom.generation.engine import Engine
 from wenloom.generation.request import GenerationRequest
+from wenloom.generation.supported import fits
 from wenloom.model.cache import Segment, SlotBatch, Slots
 from wenloom.model.decoder import Decoder
 from wenloom.model.packed import packed
@@ -102,7 +103,7 @@ def _forward() -> Answer:
 
 def _decoding() -> Answer:
     decoder = _tiny()
-    if not native.fits(decoder, decoder.cache_dtype):
+    if not fits(decoder, decoder.cache_dtype):
         return "right", "by PyTorch's kernels on this device"
     library = compiler.library(wait=True)
     if library is None:
@@ -120,8 +121,8 @@ def _decoding() -> Answer:
             expected = model.unembed(model.read(tokens, SlotBatch(theirs, segments))).float()
             found = native.NativeStep(model, library).read(tokens.tolist(), ours, segments, range(20))[1]
         worst[name] = float((found - expected).abs().max()) / float(expected.std())
-    fits = worst["float32"] < 1e-3 and worst["int8"] < 0.1 and worst["int4"] < 0.1
-    return _verdict(fits, "the compiled step agrees with PyTorch in float32, int8 and int4")
+    agree = worst["float32"] < 1e-3 and worst["int8"] < 0.1 and worst["int4"] < 0.1
+    return _verdict(agree, "the compiled step agrees with PyTorch in float32, int8 and int4")
 
 
 def _generation() -> Answer:

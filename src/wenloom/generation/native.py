@@ -5,26 +5,24 @@ the background while the first tokens are written by PyTorch; see `compiler.py`.
 """
 
 import ctypes
-import platform
 from collections.abc import Sequence
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from wenloom.core.errors import InputError
+from wenloom.generation.supported import ACTIVATIONS, CACHE_KINDS, drops, hooks_of
 from wenloom.generation.threads import ThreadChoices
 from wenloom.model.block import Block
 from wenloom.model.cache import Segment, Slots
 from wenloom.model.decoder import Decoder
-from wenloom.model.lora import adapted_layers
 from wenloom.model.position import rotary_table
 from wenloom.model.quantize import QuantizedLinear
 
 MAX_TOKENS = 32
 """Most tokens of one step (`MAX_TOKENS` in step.c)."""
-_KINDS = {torch.float32: 0, torch.bfloat16: 1, torch.int8: 2}
 _INT4 = 3
-_ACTIVATIONS = ("gelu", "gelu_tanh", "quick_gelu", "silu", "relu", "relu_squared", "tanh")
 
 
 class _Linear(ctypes.Structure):
@@ -81,32 +79,47 @@ class NativeStep:
         self._model = _Model(
             n_layers=config.n_layers, d_model=config.d_model, n_heads=config.n_heads, n_kv_heads=config.n_kv_heads,
             d_head=config.d_head, d_mlp=config.d_mlp, d_rotary=rope.d_rotary if rope else 0,
-            activation=_ACTIVATIONS.index(config.activation), layer_norm=config.norm == "layernorm",
+            activation=ACTIVATIONS.index(config.activation), layer_norm=config.norm == "layernorm",
             parallel_residual=config.parallel_residual,
             eps=config.norm_eps, layers=self._layers, final_norm=self._norm(decoder.final_norm),
             embedding=self._linear(decoder.embed), head=self._linear(decoder.output_layer),
             position_vectors=self._position_vectors(),
         )  # fmt: skip
-        self._cos, self._sin = torch.zeros(0), torch.zeros(0)
+        self._cos = self._sin = torch.zeros(0, dtype=torch.float32, device="cpu")
         """Of all positions so far, shape (positions, d_rotary)."""
         self._first_keys: Tensor | None = None
         """Those of the slots that the structures point at."""
+        self._hooks = hooks_of(decoder)
         self._threads = ThreadChoices(torch.get_num_threads())
+
+    @property
+    def applies(self) -> bool:
+        """Whether the decoder is still computed as it stands: nobody listens to its layers, and nothing is dropped."""
+        return not (self._decoder.training and drops(self._decoder.config)) and not any(self._hooks)
 
     def read(
         self, tokens: Sequence[int], slots: Slots, segments: Sequence[Segment], logit_rows: Sequence[int]
     ) -> tuple[Tensor, Tensor]:
-        """What `Decoder.read` and `unembed` give: the last residual stream (N, D) and logits of some rows, float32."""
+        """What `Decoder.read` and `unembed` give: the last residual stream (N, D) and logits of some rows, float32.
+
+        Raises:
+            InputError: there is no vector for a position.
+        """
         self._point_at(slots)
         n, config = len(tokens), self._decoder.config
         slots_N = [s.slot for s in segments for _ in range(s.count)]
         positions_N = [at for s in segments for at in range(s.start, s.start + s.count)]
-        self._extend_angles(max(positions_N) + 1)
+        length = max(positions_N) + 1
+        assert n == len(positions_N) <= MAX_TOKENS and list(logit_rows) == sorted({*logit_rows})
+        assert max(slots_N) < len(slots.keys[0]) and length <= self._model.room
+        if self._model.position_vectors and length > config.context_length:
+            raise InputError(f"{length} tokens do not fit: this model has {config.context_length} positions.")
+        self._extend_angles(length)
         numbers = np.array([*tokens, *slots_N, *positions_N, *logit_rows], np.int32)
         tokens_at = numbers.ctypes.data
         slots_at, positions_at, rows_at = (tokens_at + 4 * n * part for part in (1, 2, 3))
-        hidden_ND = torch.empty(n, config.d_model)
-        logits_RV = torch.empty(len(logit_rows), config.vocab_size)
+        hidden_ND = torch.empty(n, config.d_model, dtype=torch.float32, device="cpu")
+        logits_RV = torch.empty(len(logit_rows), config.vocab_size, dtype=torch.float32, device="cpu")
         with self._threads.of(n) as threads:
             failed = self._step(
                 ctypes.byref(self._model), n, tokens_at, slots_at, positions_at, self._cos.data_ptr(),
@@ -121,14 +134,14 @@ class NativeStep:
         return (
             None
             if places is None
-            else self._keep(places(torch.arange(self._decoder.config.context_length)), torch.float32)
+            else self._keep(places(torch.arange(self._decoder.config.context_length, device="cpu")), torch.float32)
         )
 
     def _extend_angles(self, length: int) -> None:
         """Cosines and sines of all positions up to a length."""
         rope = self._decoder.config.rope
         if rope is not None and len(self._cos) < length:
-            positions = torch.arange(1 << (length - 1).bit_length())
+            positions = torch.arange(1 << (length - 1).bit_length(), device="cpu")
             cos, sin = rotary_table(rope, positions, 0, self._decoder.config.context_length)
             self._cos, self._sin = cos.contiguous(), sin.contiguous()
 
@@ -138,7 +151,7 @@ class NativeStep:
         self._first_keys = slots.keys[0]
         for layer, keys, values in zip(self._layers, slots.keys, slots.values, strict=True):
             layer.keys, layer.values = keys.data_ptr(), values.data_ptr()
-        self._model.room, self._model.cache_kind = slots.keys[0].shape[2], _KINDS[slots.keys[0].dtype]
+        self._model.room, self._model.cache_kind = slots.keys[0].shape[2], CACHE_KINDS[slots.keys[0].dtype]
 
     def _keep(self, tensor: Tensor | None, dtype: torch.dtype | None = None) -> int | None:
         if tensor is None:
@@ -157,22 +170,8 @@ class NativeStep:
             return _Linear()
         bias = self._keep(getattr(linear, "bias", None), torch.float32)
         if isinstance(linear, QuantizedLinear):
-            kind = _KINDS[torch.int8] if linear.bits == 8 else _INT4
+            kind = CACHE_KINDS[torch.int8] if linear.bits == 8 else _INT4
             scale = self._keep(linear.scale, torch.float32)
             return _Linear(self._keep(linear.packed), scale, bias, kind, linear.out_features, linear.in_features)
         weight: Tensor = linear.weight  # pyright: ignore
-        return _Linear(self._keep(weight), None, bias, _KINDS[weight.dtype], *weight.shape)
-
-
-def fits(decoder: Decoder, cache_dtype: torch.dtype) -> bool:
-    """Whether `step.c` computes this model on this machine."""
-    rope, weight = decoder.config.rope, decoder.embed.weight
-    return (
-        weight.device.type == "cpu"
-        and weight.dtype in (torch.float32, torch.bfloat16)
-        and cache_dtype in _KINDS
-        and decoder.config.encoder is None
-        and not any(adapted_layers(decoder))
-        and not (rope is not None and rope.depends_on_length)
-        and platform.system() == "Linux"
-    )
+        return _Linear(self._keep(weight), None, bias, CACHE_KINDS[weight.dtype], *weight.shape)

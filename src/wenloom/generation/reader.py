@@ -10,6 +10,7 @@ from wenloom.core.hardware import probe
 from wenloom.generation import compiler, native
 from wenloom.generation.native import NativeStep
 from wenloom.generation.prefixes import PrefixCache
+from wenloom.generation.supported import fits
 from wenloom.generation.threads import ThreadChoices
 from wenloom.model.cache import Segment, SlotBatch, Slots
 from wenloom.model.decoder import Decoder
@@ -36,7 +37,7 @@ class Reader:
         self.prefixes = PrefixCache(prefix_bytes)
         self.max_slots = max_slots
         self._free = list(range(max_slots))[::-1]
-        self._fits = native.fits(decoder, self.slots.keys[0].dtype)
+        self._fits = fits(decoder, self.slots.keys[0].dtype)
         # weights that are rounded to 8 or 4 bits lose nothing more by products in bf16
         self._mixed = isinstance(decoder.head, QuantizedLinear) and probe(weight.device.type).bf16
         self._step: NativeStep | None = None
@@ -114,7 +115,7 @@ class Reader:
         """The compiled step, as soon as it is there."""
         if self._step is None and self._fits and (library := compiler.library()) is not None:
             self._step = NativeStep(self.decoder, library)
-        return self._step
+        return self._step if self._step is not None and self._step.applies else None
 
     def cost(self, n_tokens: int) -> float | None:
         """Seconds that a step of so many tokens takes; None while unknown."""

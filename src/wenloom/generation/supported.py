@@ -1,0 +1,167 @@
+"""What the compiled step computes: a list of what it knows, field by field. PyTorch computes everything else.
+
+A list of what it does not know would let through whatever a model learns to do later.
+"""
+
+import platform
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import fields
+from typing import Any, get_args
+
+import torch
+from torch import Tensor, nn
+
+from wenloom.model.config import Activation, ModelConfig, Rope
+from wenloom.model.decoder import Decoder
+from wenloom.model.quantize import GROUP, QuantizedLinear
+
+CACHE_KINDS = {torch.float32: 0, torch.bfloat16: 1, torch.int8: 2}
+"""Number types of keys and values, as step.c counts them; those of whole weights and of int8 ones too."""
+ACTIVATIONS: tuple[Activation, ...] = ("gelu", "gelu_tanh", "quick_gelu", "silu", "relu", "relu_squared", "tanh")
+"""In the order of step.c."""
+
+_Check = Callable[[Any], bool]
+
+
+def _any(value: Any) -> bool:
+    return True
+
+
+def _one_of(*values: object) -> _Check:
+    return lambda value: value in values
+
+
+_MODEL_FIELDS: Mapping[str, _Check] = {
+    # sizes and switches that it reads, from here or from the layers
+    **dict.fromkeys(("vocab_size", "n_layers", "d_model", "n_heads", "n_kv_heads", "d_head", "d_mlp"), _any),
+    **dict.fromkeys(("context_length", "norm_eps", "scale_by_head", "scale_by_layer", "tie_embeddings"), _any),
+    **dict.fromkeys(("gated_mlp", "qkv_bias", "attention_output_bias", "mlp_bias", "qk_norm"), _any),
+    **dict.fromkeys(("parallel_residual", "sliding_layers"), _any),
+    "rope": lambda rope: rope is None or _knows(rope, _ROPE_FIELDS),
+    "positions": _one_of("learned", "sinusoidal"),
+    "norm": _one_of("layernorm", "rmsnorm"),
+    "activation": _one_of(*ACTIVATIONS),
+    "sliding_window": lambda window: window is None or window >= 1,
+    # what a step over several texts has no use for
+    **dict.fromkeys(("family", "skip_padding", "relative_buckets", "relative_distance", "initializer_range"), _any),
+    **dict.fromkeys(("bos_token_id", "eos_token_ids", "pad_token_id", "decoder_start_token_id"), _any),
+    **dict.fromkeys(("embedding_dropout", "attention_dropout", "residual_dropout", "share_embedding"), _any),
+    # what it does not do
+    **dict.fromkeys(("post_norm", "embedding_norm", "scale_embedding", "output_bias", "scale_output"), _one_of(False)),
+    **dict.fromkeys(("position_offset", "token_types"), _one_of(0)),
+    **dict.fromkeys(("head_activation", "pooler", "encoder"), _one_of(None)),
+    **dict.fromkeys(("final_norm", "causal"), _one_of(True)),
+    "labels": _one_of(()),
+}
+_ROPE_FIELDS: Mapping[str, _Check] = {
+    "kind": _one_of("default", "linear", "yarn", "llama3"),  # those whose angles do not depend on the text's length
+    **dict.fromkeys(("d_rotary", "theta", "factor", "original_context_length", "attention_factor", "beta_fast"), _any),
+    **dict.fromkeys(("beta_slow", "mscale", "mscale_all_dim", "truncate", "short_factor", "long_factor"), _any),
+    **dict.fromkeys(("low_freq_factor", "high_freq_factor"), _any),
+}
+"""The angles are PyTorch's (`rotary_table`), from all of these."""
+
+
+def _knows(config: ModelConfig | Rope, known: Mapping[str, _Check]) -> bool:
+    """Whether every field is on the list, with a value that is."""
+    return all(each.name in known and known[each.name](getattr(config, each.name)) for each in fields(config))
+
+
+def fits(decoder: Decoder, cache_dtype: torch.dtype) -> bool:
+    """Whether `step.c` computes this model on this machine."""
+    return (
+        platform.system() == "Linux"
+        and cache_dtype in CACHE_KINDS
+        and get_args(Activation) == ACTIVATIONS
+        and type(decoder.config) is ModelConfig
+        and _knows(decoder.config, _MODEL_FIELDS)
+        and not (decoder.training and drops(decoder.config))
+        and not any(hooks_of(decoder))
+        and _is_plain(decoder)
+    )
+
+
+def drops(config: ModelConfig) -> bool:
+    """Whether training drops anything."""
+    return any((config.embedding_dropout, config.attention_dropout, config.residual_dropout))
+
+
+def hooks_of(decoder: Decoder) -> list[dict[int, Any]]:
+    """Where functions are registered that PyTorch calls before or after a layer; these stay the same objects."""
+    every = nn.modules.module
+    return [
+        every._global_forward_hooks, every._global_forward_pre_hooks,
+        *(module._forward_hooks for module in decoder.modules()),
+        *(module._forward_pre_hooks for module in decoder.modules()),
+    ]  # fmt: skip
+
+
+def _is_plain(decoder: Decoder) -> bool:
+    """Whether it is built of the layers that its shape asks for and of nothing else: none replaced, adapted or changed."""
+    if type(decoder) is not Decoder:
+        return False
+    with torch.device("meta"):
+        plain = Decoder(decoder.config)
+    ours, theirs = dict(decoder.named_modules()), dict(plain.named_modules())
+    rounded_copy = {"head"} if type(decoder.head) is QuantizedLinear else set()  # of a tied matrix
+    if not theirs.keys() <= ours.keys() <= theirs.keys() | rounded_copy:
+        return False
+    dtype = decoder.embed.weight.dtype
+    return dtype in (torch.float32, torch.bfloat16) and all(
+        _is_rounded(module, theirs.get(name, plain.output_layer), dtype)
+        if type(module) is QuantizedLinear
+        else _is_same(module, theirs[name], dtype)
+        for name, module in ours.items()
+    )
+
+
+def _is_same(ours: nn.Module, plain: nn.Module, dtype: torch.dtype) -> bool:
+    """A layer as it is built, but for the values of its weights."""
+    shapes = {name: each.shape for name, each in _tensors(plain)}
+    return (
+        type(ours) is type(plain)
+        and _settings(ours) == _settings(plain)
+        and {name: each.shape for name, each in _tensors(ours)} == shapes
+        and all(_is_ordinary(each, dtype) for _, each in _tensors(ours))
+    )
+
+
+def _is_rounded(ours: QuantizedLinear, plain: nn.Module, dtype: torch.dtype) -> bool:
+    """A linear layer with weights in 8 or 4 bits in its place."""
+    if type(plain) is not nn.Linear or (ours.bias is None) != (plain.bias is None):
+        return False
+    rows, cols = plain.weight.shape
+    packed, scale = {
+        8: ((torch.int8, (rows, cols)), (torch.float32, (rows,))),
+        4: ((torch.uint8, (rows, cols // 2)), (torch.float32, (rows, cols // GROUP))),
+    }.get(ours.bits, (None, None))
+    return (
+        _settings(ours) == {"out_features": rows, "in_features": cols, "bits": ours.bits}
+        and (ours.bits == 8 or cols % GROUP == 0)
+        and {name for name, _ in _tensors(ours)} == {"packed", "scale", *({"bias"} if ours.bias is not None else ())}
+        and (ours.packed.dtype, ours.packed.shape) == packed
+        and (ours.scale.dtype, ours.scale.shape) == scale
+        and _is_ordinary(ours.packed, ours.packed.dtype)
+        and _is_ordinary(ours.scale, torch.float32)
+        and (ours.bias is None or (ours.bias.shape == (rows,) and _is_ordinary(ours.bias, dtype)))
+    )
+
+
+def _settings(module: nn.Module) -> dict[str, Any]:
+    """What a layer was told beside its weights; methods that were replaced among it."""
+    return {name: value for name, value in vars(module).items() if name[0] != "_" and name not in _PARTS}
+
+
+_PARTS = ("training", "config", "bias", "head")
+"""What is looked at in other ways."""
+
+
+def _tensors(module: nn.Module) -> Iterator[tuple[str, Tensor]]:
+    yield from module.named_parameters(recurse=False)
+    yield from module.named_buffers(recurse=False)
+
+
+def _is_ordinary(tensor: Tensor, dtype: torch.dtype) -> bool:
+    """A tensor of PyTorch's own class, in the memory of the CPU."""
+    is_own = type(tensor) in (Tensor, nn.Parameter) and tensor.layout == torch.strided
+    return is_own and tensor.device.type == "cpu" and tensor.dtype == dtype
