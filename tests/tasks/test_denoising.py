@@ -98,7 +98,7 @@ def test_extra_examples_are_learned_from_and_never_held_out(tmp_path: Path, caps
     result = finetune(
         "translation", tmp_path / "run", None, data, FRESH, LearningSettings(noise=0.1, deletion=0.1), training
     )
-    from wenloom.training.state import read_run
+    from wenloom.training.run_file import read_run
 
     table = read_run(result.run.folder)["data"]
     assert (table["train_examples"], table["validation_examples"]) == (98 + 298, 2)

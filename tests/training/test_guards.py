@@ -14,10 +14,10 @@ from wenloom.model.decoder import Decoder
 from wenloom.model.feedforward import FeedForward
 from wenloom.tokens.batches import Samples
 from wenloom.tokens.shards import Dataset
+from wenloom.training.checkpoints import latest_checkpoint
 from wenloom.training.guards import NotFinite, check_causality
 from wenloom.training.objectives import Loss
 from wenloom.training.pretrain import pretrain
-from wenloom.training.state import latest_checkpoint
 
 from ..conftest import random_decoder, tiny_config
 from .runs import MODEL, TRAINING, weights

@@ -18,13 +18,14 @@ from wenloom.tokens.prepare import PrepareOptions, prepare
 from wenloom.tokens.shards import Dataset
 from wenloom.tokens.tokenizer import TextTokenizer
 from wenloom.training import learner as learner_module
+from wenloom.training.checkpoints import latest_checkpoint
 from wenloom.training.history import read_metrics
 from wenloom.training.loop import Result
 from wenloom.training.objectives import CausalObjective
 from wenloom.training.pretrain import pretrain, resume
 from wenloom.training.report import Sample, Showcase
+from wenloom.training.run_file import read_run
 from wenloom.training.settings import TrainSettings
-from wenloom.training.state import latest_checkpoint, read_run
 
 from .runs import MODEL, TRAINING, same_weights, weights
 

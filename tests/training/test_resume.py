@@ -16,12 +16,13 @@ from wenloom.core.errors import CheckpointError, InputError, WenloomError
 from wenloom.model.decoder import Decoder
 from wenloom.tokens.shards import Dataset
 from wenloom.tokens.tokenizer import TextTokenizer
+from wenloom.training.checkpoints import latest_checkpoint
 from wenloom.training.history import History, read_metrics
 from wenloom.training.interrupt import Interrupted
 from wenloom.training.pretrain import pretrain, resume
 from wenloom.training.report import Sample, Showcase
+from wenloom.training.run_file import read_run
 from wenloom.training.settings import TrainSettings
-from wenloom.training.state import latest_checkpoint, read_run
 
 from .runs import MODEL, TRAINING, same_weights
 
@@ -58,7 +59,7 @@ from dataclasses import replace
 from pathlib import Path
 from wenloom.training.pretrain import pretrain, resume
 from wenloom.training.settings import ModelSettings, TrainSettings
-from wenloom.training.state import latest_checkpoint
+from wenloom.training.checkpoints import latest_checkpoint
 data, out = Path(sys.argv[1]), Path(sys.argv[2])
 if latest_checkpoint(out):
     resume(out)

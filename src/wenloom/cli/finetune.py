@@ -88,7 +88,7 @@ def as_json(result: "TaskResult") -> dict[str, object]:
 def summary(result: "TaskResult") -> str:
     """The result, and what to try next."""
     from wenloom.training.report import NEXT
-    from wenloom.training.state import read_run
+    from wenloom.training.run_file import read_run
 
     run = result.run
     command = NEXT[read_run(run.folder)["settings"]["task"]].format(shlex.quote(str(run.folder)))

@@ -27,7 +27,8 @@ def info(folder: str, /, *, json: Json = False) -> None:
         A model, run, corpus or tokenizer folder, or a hub model.
     """
     from wenloom.checkpoint.folder import CONFIG
-    from wenloom.training.state import RUN, latest_checkpoint, read_run
+    from wenloom.training.checkpoints import latest_checkpoint
+    from wenloom.training.run_file import RUN, read_run
 
     path = resolve(folder)
     if not path.is_dir():

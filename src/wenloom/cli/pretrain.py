@@ -49,7 +49,7 @@ def pretrain(
     """
     from wenloom.cli.show import prompts_from, showing
     from wenloom.training import pretrain as work
-    from wenloom.training.state import read_run
+    from wenloom.training.run_file import read_run
 
     if resume is not None:
         if data is not None or out is not None or model != ModelSettings() or training != TrainSettings():

@@ -35,8 +35,8 @@ def quickstart(*, out: Path = Path("runs/quickstart"), steps: int = 2000, json: 
         Optimizer steps; 2,000 take about a minute and a half on two cores.
     """
     from wenloom.cli.show import showing
+    from wenloom.training.checkpoints import latest_checkpoint
     from wenloom.training.pretrain import pretrain, resume
-    from wenloom.training.state import latest_checkpoint
 
     training = TrainSettings(steps=steps, batch=8, evaluations=6)
     show = showing(PROMPTS)
@@ -67,7 +67,7 @@ def _finished(out: Path) -> "Result | None":
     """The result of an earlier quickstart, if it came to its end."""
     from wenloom.training.loop import Result
     from wenloom.training.objectives import Loss
-    from wenloom.training.state import RUN, read_run
+    from wenloom.training.run_file import RUN, read_run
 
     if not (out / RUN).exists():
         return None

@@ -33,7 +33,7 @@ def report(
         File for the page; default: comparison.html in the current folder.
     """
     from wenloom.training.comparison import compare
-    from wenloom.training.state import REPORT, read_run
+    from wenloom.training.run_file import REPORT, read_run
 
     if len(runs) == 1 and out is None:
         read_run(runs[0])

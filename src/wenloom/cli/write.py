@@ -65,7 +65,7 @@ def write(
     from wenloom.tasks.poetry import form_named
     from wenloom.tasks.writing import check_poem, check_program
     from wenloom.tokens.tokenizer import TextTokenizer
-    from wenloom.training.state import task_of
+    from wenloom.training.run_file import task_of
 
     folder = resolve(model)
     chosen = style or task_of(folder)

@@ -4,10 +4,12 @@ Everything is written aside, flushed to the disk (fsync) and then renamed, which
 system does in one piece: a reader sees the old file or the new one, never half of one.
 """
 
+import ctypes
 import hashlib
 import os
+import secrets
 import shutil
-import tempfile
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -38,17 +40,6 @@ def _fsync(path: Path) -> None:
         os.close(descriptor)
 
 
-def _umask() -> int:
-    """Which permissions new files do not get."""
-    try:
-        status = Path("/proc/self/status").read_text(encoding="ascii", errors="replace")
-        return int(status.partition("\nUmask:")[2].split(maxsplit=1)[0], 8)
-    except (OSError, ValueError, IndexError):  # elsewhere than on Linux it can only be asked for by changing it
-        mask = os.umask(0o022)
-        os.umask(mask)
-        return mask
-
-
 def write_atomically(path: Path, content: str | bytes) -> None:
     """Replace the file `path` by `content` in one piece.
 
@@ -58,18 +49,23 @@ def write_atomically(path: Path, content: str | bytes) -> None:
     data = content.encode() if isinstance(content, str) else content
     with _mended(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        aside = Path(name)
+        aside = _beside(path)
+        descriptor = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)  # less the umask, as anybody's files
         try:
             with os.fdopen(descriptor, "wb") as file:
                 file.write(data)
                 file.flush()
                 os.fsync(file.fileno())
-            aside.chmod(0o666 & ~_umask())
             aside.replace(path)
+            _fsync(path.parent)
         except BaseException:
             aside.unlink(missing_ok=True)
             raise
+
+
+def _beside(path: Path, kind: str = "") -> Path:
+    """A hidden name in the same folder that nobody has."""
+    return path.with_name(f".{path.name[:40]}.{kind}{secrets.token_hex(4)}")
 
 
 @contextmanager
@@ -83,24 +79,46 @@ def folder_aside(path: Path) -> Iterator[Path]:
     """
     with _mended(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        aside = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}."))
+        aside = _beside(path)
+        aside.mkdir()
         try:
             yield aside
+            mode = aside.stat().st_mode & 0o666  # what the umask leaves of a file's
             for file in aside.rglob("*"):
-                file.chmod((0o777 if file.is_dir() else 0o666) & ~_umask())
+                if file.is_file():
+                    file.chmod(mode)  # libraries choose their own: safetensors 0600
                 _fsync(file)
-            aside.chmod(0o777 & ~_umask())
+            _fsync(aside)
             if path.exists():
-                outgoing = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.old."))
-                path.replace(outgoing)  # an empty folder may be replaced by a full one
-                aside.replace(path)
+                outgoing = _exchanged(aside, path)
+                _fsync(path.parent)
                 shutil.rmtree(outgoing)
             else:
                 aside.replace(path)
-            _fsync(path.parent)
+                _fsync(path.parent)
         except BaseException:
             shutil.rmtree(aside, ignore_errors=True)
             raise
+
+
+def _exchanged(aside: Path, path: Path) -> Path:
+    """Put the folder `aside` in the place of `path`; returns where the old one is then.
+
+    In one piece where the system can (Linux: renameat2), else in two, between which there is nothing at `path`.
+    """
+    if sys.platform == "linux":
+        rename = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
+        here, exchange = -100, 2  # AT_FDCWD, RENAME_EXCHANGE
+        if rename is not None and rename(here, os.fsencode(aside), here, os.fsencode(path), exchange) == 0:
+            return aside
+    outgoing = _beside(path, "old.")
+    path.replace(outgoing)
+    try:
+        aside.replace(path)
+    except BaseException:
+        outgoing.replace(path)
+        raise
+    return outgoing
 
 
 def publish(file: Path, folder: Path) -> None:
@@ -115,6 +133,8 @@ def publish(file: Path, folder: Path) -> None:
             shutil.copyfile(file, aside)
             _fsync(aside)
         aside.replace(target)
+        aside.unlink(missing_ok=True)  # renaming one hard link of a file to another does nothing (POSIX)
+        _fsync(folder)
 
 
 def sha256_of_file(path: Path) -> str:

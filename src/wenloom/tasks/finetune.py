@@ -12,9 +12,11 @@ from wenloom.tasks.pair_work import PairWork
 from wenloom.tasks.settings import DataSettings, FreshSettings, LearningSettings
 from wenloom.tasks.work import Settings, TaskResult, Work
 from wenloom.tasks.writing import WritingWork
-from wenloom.training.loop import check_output, fields_of
+from wenloom.training.checkpoints import sound_checkpoint
+from wenloom.training.lock import refuse_if_taken
+from wenloom.training.loop import check_output
+from wenloom.training.run_file import RUN, read_run, settings_of
 from wenloom.training.settings import TrainSettings
-from wenloom.training.state import latest_checkpoint, read_run
 
 WORKS: dict[str, type[Work[Any]]] = {
     "translation": PairWork, "summarization": PairWork, "chat": ChatWork, "preference": PreferenceWork,
@@ -60,20 +62,22 @@ def resume(out: Path) -> TaskResult:
         InputError: there is nothing to continue, or the examples changed since.
     """
     tables = read_run(out)
-    table, checkpoint = tables["settings"], latest_checkpoint(out)
-    if table.get("task") not in WORKS:
+    table = tables["settings"]
+    if not isinstance(table.get("task"), str) or table["task"] not in WORKS:
         raise InputError(f"{out}: was not made by wenloom finetune; continue it with wenloom pretrain --resume.")
-    if checkpoint is None:
-        raise InputError(f"{out}: has no checkpoint to continue from. Start again with another --out.")
+    refuse_if_taken(out)
+    checkpoint = sound_checkpoint(out)
+    if not isinstance(table.get("base"), str | None):
+        raise InputError(f"{out / RUN}: table [settings]: base names no model.")
     environment = tables.get("environment", {})
     fixed = {name: environment[name] for name in ("precision", "micro_batch") if name in environment}
     settings = Settings(
         table["task"],
         Path(table["base"]) if table.get("base") else None,
-        DataSettings(**fields_of(DataSettings, table)),
-        FreshSettings(**fields_of(FreshSettings, table)),
-        LearningSettings(**fields_of(LearningSettings, table)),
-        TrainSettings(**fields_of(TrainSettings, table | fixed)),
+        settings_of(out, DataSettings, table),
+        settings_of(out, FreshSettings, table),
+        settings_of(out, LearningSettings, table),
+        settings_of(out, TrainSettings, table | fixed),
     )
     work = WORKS[settings.task](settings)
     if work.key != tables["data"]["key"]:

@@ -29,9 +29,9 @@ from wenloom.training.material import Material
 from wenloom.training.objectives import Objective
 from wenloom.training.parallel import World, joined_processes
 from wenloom.training.report import Showcase
+from wenloom.training.run_file import read_run, write_run
 from wenloom.training.settings import TrainSettings
 from wenloom.training.setup import Setup
-from wenloom.training.state import read_run, write_run
 from wenloom.training.tuning import set_up_tuning
 
 Row = TypeVar("Row")

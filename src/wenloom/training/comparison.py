@@ -7,7 +7,7 @@ from wenloom.core.quantities import show_duration
 from wenloom.core.version import __version__
 from wenloom.training.history import read_metrics
 from wenloom.training.report import COLOURS, Line, chart, curve, render, smoothed, thinned
-from wenloom.training.state import read_run
+from wenloom.training.run_file import read_run
 
 _COMPARED = ("settings", "data", "model", "environment")
 _OF_COURSE_DIFFERENT = {"folder", "micro_batch", "matmul_peak_gflops", "parameters", "key"}

@@ -1,12 +1,20 @@
 """What happened in a run: metrics.jsonl, and what follows from its evaluations."""
 
 import json
+import math
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
+from wenloom.core.console import remark
 from wenloom.core.files import write_atomically
+from wenloom.core.foreign import reading
 from wenloom.training.objectives import Loss
-from wenloom.training.state import METRICS
+from wenloom.training.run_file import METRICS
+
+_FIGURES = ("loss", "bits_per_byte", "learning_rate", "gradient_norm", "tokens_per_second")
+_LONGEST_LINE = 2**22
+"""Bytes; samples of an evaluation take some thousand."""
 
 
 class History:
@@ -76,12 +84,65 @@ def _rises(losses: list[float]) -> bool:
 
 
 def read_metrics(run: Path) -> list[dict[str, Any]]:
-    """All lines of metrics.jsonl; a last line that was cut short is left out."""
-    lines = []
-    if (run / METRICS).exists():
-        for line in (run / METRICS).read_text(encoding="utf-8", errors="replace").splitlines():
+    """The lines of metrics.jsonl; one that was cut short at the end is left out, a damaged one is named in a remark.
+
+    Raises:
+        InputError: the file cannot be read.
+    """
+    path, lines, damaged = run / METRICS, [], []
+    if not path.exists():
+        return lines
+    with reading(path), path.open("rb") as file:
+        for number, line in _numbered(file):
             try:
-                lines.append(json.loads(line))
-            except json.JSONDecodeError:
-                break
+                lines.append(_checked(json.loads(line)))
+            except (ValueError, RecursionError):
+                damaged.append(number)
+    if damaged and damaged[-1] == number and not line.endswith(b"\n"):
+        damaged.pop()  # killed while it was written
+    if damaged:
+        more = f" and {len(damaged) - 1:,} more" if len(damaged) > 1 else ""
+        remark(f"{path}, line {damaged[0]}{more}: left out, no figures of a run.")
     return lines
+
+
+def _numbered(file: BinaryIO) -> Iterator[tuple[int, bytes]]:
+    """Lines with their numbers; of one that is too long to be ours the beginning."""
+    number = 0
+    while line := file.readline(_LONGEST_LINE):
+        number += 1
+        yield number, line
+        while len(line) == _LONGEST_LINE and not line.endswith(b"\n"):
+            line = file.readline(_LONGEST_LINE)
+
+
+def _checked(line: Any) -> dict[str, Any]:
+    """A line, if it is one of ours.
+
+    Raises:
+        ValueError: it is not.
+    """
+    if not isinstance(line, dict) or not _is_number(line.get("step"), int) or line["step"] < 0:
+        raise ValueError
+    for name in ("tokens", "seconds", *_FIGURES):
+        if name in line and not _is_number(line[name], (int, float)):
+            raise ValueError
+    line.setdefault("tokens", 0)
+    line.setdefault("seconds", 0.0)
+    if not math.isfinite(line["tokens"] + line["seconds"]) or ("loss" in line and not line.keys() >= {*_FIGURES}):
+        raise ValueError
+    if "validation" in line:
+        figures = line["validation"]
+        if not isinstance(figures, dict) or not all(_is_number(each, (int, float)) for each in figures.values()):
+            raise ValueError
+        if not {"nats_per_token", "bits_per_byte", "nats_per_character"} <= figures.keys():
+            raise ValueError
+        samples = line.get("samples", [])
+        if not isinstance(samples, list) or not all(isinstance(each, str) for each in samples):
+            raise ValueError
+    return line
+
+
+def _is_number(value: Any, kind: type | tuple[type, ...]) -> bool:
+    """Whether it is a number that a run may write; a step that is skipped has a loss that is none, or infinite."""
+    return isinstance(value, kind) and not isinstance(value, bool) and not (math.isfinite(value) and abs(value) > 1e18)

@@ -5,6 +5,7 @@ import shlex
 import threading
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -19,32 +20,25 @@ from wenloom.core.quantities import show_bytes
 from wenloom.model.build import Model
 from wenloom.tokens.tokenizer import TextTokenizer
 from wenloom.training import record
+from wenloom.training.checkpoints import latest_checkpoint, own_checkpoints, set_aside_newer, sound_checkpoint
 from wenloom.training.guards import NotFinite, origin
 from wenloom.training.history import History
 from wenloom.training.interrupt import Interrupted, stop_signals
 from wenloom.training.learner import Gradients, Learner
+from wenloom.training.lock import RunIsTaken, locked, refuse_if_taken
 from wenloom.training.material import Material
 from wenloom.training.memorization import Overlap
 from wenloom.training.objectives import Loss
 from wenloom.training.parallel import World, whole
 from wenloom.training.report import Showcase, write_report
+from wenloom.training.run_file import METRICS, REPORT, RUN, write_run
 from wenloom.training.schedules import multiplier
 from wenloom.training.setup import Setup
 from wenloom.training.sinks import open_sinks
-from wenloom.training.state import (
-    METRICS,
-    REPORT,
-    RUN,
-    Progress,
-    Saver,
-    latest_checkpoint,
-    load_checkpoint,
-    publish_model,
-    take_snapshot,
-    write_run,
-)
+from wenloom.training.state import Progress, Saver, load_checkpoint, publish_model, take_snapshot
 
 _LOG_SECONDS, _REPORT_SECONDS = 1.0, 20.0
+_LEFT = {RUN, METRICS, REPORT, "checkpoints", "tensorboard", "wandb"}
 Show = Callable[[Model, TextTokenizer], Showcase]
 Restore = Callable[[Learner], tuple[int, int]]
 
@@ -66,19 +60,15 @@ def check_output(out: Path) -> None:
     """Whether a new run may be written there.
 
     Raises:
-        InputError: it holds something else than what a run leaves before its first checkpoint.
+        InputError: it holds something else than what a run leaves before its first checkpoint, or another process
+            trains there.
     """
+    refuse_if_taken(out)
     held = {path.name for path in out.iterdir()} if out.is_dir() else {out.name} if out.exists() else set()
-    if {name for name in held if not name.startswith(".")} - {RUN, METRICS, REPORT, "checkpoints", "tensorboard"} or (
-        latest_checkpoint(out)
-    ):
-        more = f" Continue it with --resume {shlex.quote(str(out))}, or choose" if latest_checkpoint(out) else " Choose"
+    before = own_checkpoints(out)
+    if {name for name in held if not name.startswith(".")} - _LEFT or before:
+        more = f" Continue it with --resume {shlex.quote(str(out))}, or choose" if before else " Choose"
         raise InputError(f"{out}: is not empty.{more} another --out.")
-
-
-def fields_of(kind: type, table: dict[str, Any]) -> dict[str, Any]:
-    """What a table of run.toml says of a dataclass's fields."""
-    return {name: table[name] for name in kind.__dataclass_fields__ if name in table}
 
 
 class Run:
@@ -113,12 +103,38 @@ class Run:
         return self.progress.step, self.progress.n_steps
 
     def go(self) -> Result:
-        """Train to the end; the run folder is made only now, when all settings are known to fit."""
+        """Train to the end; the run folder is made only now, when all settings are known to fit.
+
+        Raises:
+            RunIsTaken: another process trains there, or did since this one began.
+        """
+        with ExitStack() as held:
+            refusal = None
+            if self.world.is_main:
+                try:
+                    self._take(held)
+                except InputError as error:
+                    refusal = error
+            if refused := self.world.agreed(refusal):
+                self.setup.feed.close()
+                raise refused
+            return self._go()
+
+    def _take(self, held: ExitStack) -> None:
+        """Make the folder this process's own, as long as `held` is open."""
+        self.out.mkdir(parents=True, exist_ok=True)
+        held.enter_context(locked(self.out))
+        if self.checkpoint is not None:
+            if sound_checkpoint(self.out, silent=True) != self.checkpoint:
+                raise RunIsTaken(f"{self.out}: another process went on with this run meanwhile; look at it again.")
+            set_aside_newer(self.out, self.checkpoint)
+        elif own_checkpoints(self.out):
+            raise RunIsTaken(f"{self.out}: another process trained here meanwhile; choose another --out.")
+
+    def _go(self) -> Result:
         timetable, n_steps = self.setup.plan.timetable, self.progress.n_steps
-        if self.world.is_main:
-            self.out.mkdir(parents=True, exist_ok=True)
         self.history = History(self.out, self.progress.step, self.world.is_main)
-        self.sinks = open_sinks(self.out, self.training, self.world.is_main, self.setup.settings)
+        self.sinks = open_sinks(self.out, self.training, self.world.is_main, self.setup.settings, self.progress.step)
         self.saver = Saver(self.out, self.tokenizer, self.setup.settings.get("base"))
         self._write_run()
         for line in record.announcement(self.setup, self.world):

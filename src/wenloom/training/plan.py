@@ -162,8 +162,8 @@ class Plan:
 
     @property
     def disk(self) -> float:
-        """Bytes of the run folder: the last checkpoint, the best model, and one checkpoint while it is written."""
-        return 2 * (self.memory.weights + self.memory.optimizer) + self.memory.weights
+        """Bytes of the run folder: the last two checkpoints, the best model, and one checkpoint while it is written."""
+        return 3 * (self.memory.weights + self.memory.optimizer) + self.memory.weights
 
     def lines(self) -> list[tuple[str, str, str]]:
         """(what, how much, how it comes about) for people."""
@@ -186,7 +186,7 @@ class Plan:
             ("  copies", show_bytes(m.copies), "bf16 weights, snapshot for saving"),
             ("  activations", show_bytes(m.activations), f"{show_bytes(m.activations / self.micro_batch)} a sequence, measured"),
             ("  logits", show_bytes(m.logits), "one piece of the output layer"),
-            ("disk", show_bytes(self.disk), "last checkpoint, the one being written, best model"),
+            ("disk", show_bytes(self.disk), "last two checkpoints, the one being written, best model"),
         ]  # fmt: skip
         if self.bits_per_byte is None:
             return rows

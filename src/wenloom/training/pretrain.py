@@ -5,12 +5,14 @@ from pathlib import Path
 from wenloom.core.errors import InputError
 from wenloom.core.hardware import probe
 from wenloom.tokens.shards import Dataset
-from wenloom.training.loop import Restore, Result, Run, Show, check_output, fields_of
+from wenloom.training.checkpoints import sound_checkpoint
+from wenloom.training.lock import refuse_if_taken
+from wenloom.training.loop import Restore, Result, Run, Show, check_output
 from wenloom.training.material import CorpusMaterial, Material
 from wenloom.training.parallel import World, joined_processes
+from wenloom.training.run_file import read_run, settings_of
 from wenloom.training.settings import ModelSettings, TrainSettings
 from wenloom.training.setup import Corpus, Setup, set_up
-from wenloom.training.state import latest_checkpoint, read_run
 
 
 def pretrain(
@@ -48,9 +50,10 @@ def resume(run: Path, show: Show | None = None) -> Result:
         InputError: there is nothing to continue, or the corpus changed since.
     """
     tables = read_run(run)
-    checkpoint = latest_checkpoint(run)
-    if checkpoint is None:
-        raise InputError(f"{run}: has no checkpoint to continue from. Start again with another --out.")
+    refuse_if_taken(run)
+    checkpoint = sound_checkpoint(run)
+    if not isinstance(tables["data"].get("folder"), str):
+        raise InputError(f"{run}: was not made by wenloom pretrain; continue it with wenloom finetune --resume.")
     dataset = Dataset.open(Path(tables["data"]["folder"]))
     if dataset.key != tables["data"]["key"]:
         raise InputError(
@@ -60,8 +63,8 @@ def resume(run: Path, show: Show | None = None) -> Result:
     # whatever this machine would choose, these stay: they decide the last bits of the result
     environment = tables.get("environment", {})
     fixed = {name: environment[name] for name in ("precision", "compile", "micro_batch") if name in environment}
-    model = ModelSettings(**fields_of(ModelSettings, tables["settings"]))
-    training = TrainSettings(**fields_of(TrainSettings, tables["settings"] | fixed))
+    model = settings_of(run, ModelSettings, tables["settings"])
+    training = settings_of(run, TrainSettings, tables["settings"] | fixed)
     with joined_processes(probe(training.device).device) as world:
         return _pretraining(dataset, run, model, training, show, world, checkpoint).go()
 

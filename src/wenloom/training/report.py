@@ -2,7 +2,7 @@
 
 import math
 import shlex
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -177,6 +177,7 @@ def short(value: float) -> str:
 
 def chart(lines: list[Line], y_label: str) -> dict[str, Any]:
     """Coordinates of a line chart for the template: 640 by 220 units, axes inside a margin."""
+    lines = [replace(line, points=[point for point in line.points if all(map(math.isfinite, point))]) for line in lines]
     points = [point for line in lines for point in line.points]
     if not points:
         return {"lines": []}
@@ -184,7 +185,7 @@ def chart(lines: list[Line], y_label: str) -> dict[str, Any]:
     x_low, x_high = 0.0, max(x for x, _ in points) or 1.0
     y_low, y_high = min(y for _, y in points), max(y for _, y in points)
     margin = (y_high - y_low) * 0.05 or abs(y_high) * 0.1 or 1.0
-    y_low, y_high = max(0.0, y_low - margin), y_high + margin
+    y_low, y_high = y_low - margin if y_low < 0 else max(0.0, y_low - margin), y_high + margin
 
     def place(x: float, y: float) -> tuple[float, float]:
         return (

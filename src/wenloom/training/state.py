@@ -5,19 +5,14 @@ A run folder is the model folder (Hugging Face files at its top) and beside them
     run.toml            settings, data and result
     metrics.jsonl       one line per logged step and per evaluation
     report.html         the same for people
-    checkpoints/step-N  the last complete checkpoint: model files, optimizer.safetensors, state.json
+    checkpoints/step-N  the last two checkpoints: model files, optimizer.safetensors, state.json
 
 The model at the top is the best one so far (before the first evaluation: the last one).
 """
 
-import json
-import re
-import shutil
-import tomllib
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -26,21 +21,14 @@ from torch import Tensor
 
 from wenloom.checkpoint.adapter import load_adapter, write_adapter
 from wenloom.checkpoint.folder import is_adapter, load_model, write_model_files
-from wenloom.core.errors import CheckpointError, InputError
-from wenloom.core.files import folder_aside, publish, write_atomically
+from wenloom.core.errors import CheckpointError
+from wenloom.core.files import folder_aside, publish
+from wenloom.core.foreign import reading
 from wenloom.model.build import Model, build
 from wenloom.model.lora import adapt, adapted_layers
 from wenloom.tokens.tokenizer import TextTokenizer
+from wenloom.training.checkpoints import OPTIMIZER, STATE, drop_older, free_place, read_state, write_state
 from wenloom.training.parallel import World, like, whole
-
-RUN, METRICS, REPORT, STATE, OPTIMIZER = (
-    "run.toml",
-    "metrics.jsonl",
-    "report.html",
-    "state.json",
-    "optimizer.safetensors",
-)
-_STEP = re.compile(r"step-(\d+)")
 
 
 @dataclass
@@ -112,7 +100,7 @@ def _copied(tensor: Tensor, world: World) -> Tensor:
 
 
 def write_checkpoint(run: Path, snapshot: Snapshot, tokenizer: TextTokenizer, base: str | None = None) -> Path:
-    """Write a checkpoint aside, make it the newest, drop the older ones.
+    """Write a checkpoint aside, make it the newest, drop our older ones but one.
 
     Args:
         base: the model that an adapter belongs to; of a model with an adapter only that is written.
@@ -120,7 +108,7 @@ def write_checkpoint(run: Path, snapshot: Snapshot, tokenizer: TextTokenizer, ba
     Raises:
         WenloomError: the disk refused; the previous checkpoint is untouched.
     """
-    path = run / "checkpoints" / f"step-{snapshot.progress.step:08}"
+    path = free_place(run, snapshot.progress.step)
     with folder_aside(path) as folder:
         if base is not None and any(adapted_layers(snapshot.model)):
             write_adapter(snapshot.model, folder, base)
@@ -131,10 +119,8 @@ def write_checkpoint(run: Path, snapshot: Snapshot, tokenizer: TextTokenizer, ba
             save_file(snapshot.optimizer, folder / OPTIMIZER)
         except SafetensorError as error:  # what the disk refused comes back under this name
             raise OSError(0, str(error)) from error
-        (folder / STATE).write_text(json.dumps(asdict(snapshot.progress)) + "\n", encoding="utf-8")
-    for older in path.parent.iterdir():
-        if older != path:
-            shutil.rmtree(older)
+        write_state(folder, asdict(snapshot.progress))
+    drop_older(run, path)
     return path
 
 
@@ -177,12 +163,6 @@ class Saver:
         self._writer.shutdown(wait=True)
 
 
-def latest_checkpoint(run: Path) -> Path | None:
-    """The newest complete checkpoint of a run."""
-    found = sorted(path for path in (run / "checkpoints").glob("step-*") if _STEP.fullmatch(path.name))
-    return found[-1] if found else None
-
-
 def load_checkpoint(path: Path, model: Model, optimizers: list[torch.optim.Optimizer]) -> Progress:
     """Put a checkpoint's weights and optimizer state into place, in every process its part.
 
@@ -192,52 +172,48 @@ def load_checkpoint(path: Path, model: Model, optimizers: list[torch.optim.Optim
     device = next(model.parameters()).device
     has_adapter = any(adapted_layers(model))
     parameters = {name: each for name, each in model.named_parameters() if each.requires_grad or not has_adapter}
-    try:
+    progress = read_progress(path)
+    with reading(path, CheckpointError, "cannot be resumed from"):
         stored = (load_adapter(_without(_like(model)), path) if is_adapter(path) else load_model(path)).state_dict()
-        tensors = load_file(path / OPTIMIZER)
-        progress = Progress(**json.loads((path / STATE).read_text(encoding="utf-8")))
+        for name, parameter in parameters.items():
+            if name not in stored or stored[name].shape != parameter.shape:
+                raise CheckpointError(f'{path}: belongs to another model: "{name}" is missing or of another shape.')
         with torch.no_grad():
             for name, parameter in parameters.items():
                 parameter.copy_(like(stored[name].to(device), parameter))
+    with reading(path / OPTIMIZER, CheckpointError, "cannot be resumed from"):
+        tensors = load_file(path / OPTIMIZER)
+        if unknown := [name for name in tensors if name.partition("/")[2] not in parameters]:
+            raise CheckpointError(f"{path / OPTIMIZER}: belongs to another model: it holds {unknown[0]}.")
+        held = {name.partition("/")[2] for name in tensors}
+        if progress.step > progress.skipped and (missing := sorted(parameters.keys() - held)):
+            raise CheckpointError(f"{path / OPTIMIZER}: holds nothing of {missing[0]}.")
         for full_name, tensor in tensors.items():
             key, _, name = full_name.partition("/")
             parameter = parameters[name]
+            if tensor.dim() and tensor.shape != parameter.shape:
+                raise CheckpointError(f"{path / OPTIMIZER}: {full_name} has shape {tuple(tensor.shape)}.")
             optimizer = next(each for each in optimizers if any(
                 parameter is held for group in each.param_groups for held in group["params"]))  # fmt: skip
             is_clock = key == "step"
             value = tensor if is_clock and device.type == "cpu" else tensor.to(device)
             optimizer.state[parameter][key] = value if is_clock else like(value, parameter)
-    except (SafetensorError, OSError, RuntimeError, ValueError, TypeError, KeyError, StopIteration) as error:
-        raise CheckpointError(f"{path}: cannot be resumed from ({error}).") from None
     return progress
 
 
-def write_run(run: Path, tables: dict[str, dict[str, Any]]) -> None:
-    """Write run.toml: tables of plain values, None left out."""
-    parts = []
-    for title, table in tables.items():
-        lines = [
-            f"{name} = {json.dumps(value, ensure_ascii=False)}" for name, value in table.items() if value is not None
-        ]
-        parts.append("\n".join([f"[{title}]", *lines]))
-    write_atomically(run / RUN, "\n\n".join(parts) + "\n")
-
-
-def read_run(run: Path) -> dict[str, dict[str, Any]]:
-    """Read run.toml.
+def read_progress(path: Path) -> Progress:
+    """What state.json says of where the run stands.
 
     Raises:
-        InputError: the folder holds no run.
+        CheckpointError: a field is missing or no such number.
     """
-    path = run / RUN
-    if not path.exists():
-        raise InputError(f"{run}: holds no training run (it has no {RUN}).")
-    try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: not valid TOML ({error}).") from None
-
-
-def task_of(folder: Path) -> str | None:
-    """What a model was made for, where its folder says so."""
-    return read_run(folder)["settings"].get("task") if (folder / RUN).exists() else None
+    state = read_state(path)
+    values = {}
+    for name, kind in (("n_steps", int), ("step", int), ("samples", int), ("seconds", (int, float)), ("skipped", int)):
+        value = state.get(name)
+        if not isinstance(value, kind) or isinstance(value, bool) or not 0 <= value < 2**60:
+            raise CheckpointError(
+                f'{path / STATE}: field "{name}": must be a number from 0 on, got {str(value)[:40]!r}.'
+            )
+        values[name] = value
+    return Progress(**values)
