@@ -293,7 +293,7 @@ def test_damaged_lines_of_the_figures_are_named_and_left_out(run: Path, capsys: 
     odd = ["5", "null", "[]", "{", '{"step": "1"}', '{"step": -1}', '{"step": 1, "loss": "x"}', "\x00", "[" * 99_999,
            '{"step": 1, "validation": 5}', '{"step": 1, "validation": {"nats_per_token": null}}', "9" * 5000,
            '{"step": 1, "validation": {"nats_per_token": 1, "bits_per_byte": 1, "nats_per_character": 1}, "samples": 5}',
-           '{"step": 3, "loss": 1}', '{"step": 3, "tokens": 1e999}', '{"step": true}', '"' + "x" * 2**23 + '"']  # fmt: skip
+           '{"step": 3, "loss": [1]}', '{"step": 3, "tokens": 1e999}', '{"step": true}', '"' + "x" * 2**23 + '"']  # fmt: skip
     path.write_text("\n".join([lines[0], *odd, *lines[1:]]) + '\n{"step": 1')
     capsys.readouterr()
     assert read_metrics(run) == whole
