@@ -38,10 +38,12 @@ from wenloom.text.documents import ReadOptions, find_files, read_documents
 from wenloom.tokens.prepare import PrepareOptions, prepare
 from wenloom.tokens.shards import Dataset
 from wenloom.tokens.tokenizer import TextTokenizer
+from wenloom.training.checkpoints import latest_checkpoint
 from wenloom.training.comparison import compare
 from wenloom.training.pretrain import pretrain
+from wenloom.training.run_file import read_run
 from wenloom.training.settings import ModelSettings, TrainSettings
-from wenloom.training.state import latest_checkpoint, load_checkpoint, read_run
+from wenloom.training.state import load_checkpoint
 
 
 class Target(NamedTuple):
