@@ -1,7 +1,9 @@
 """`wenloom rescore`. torch is loaded when there is work, so that --help answers at once."""
 
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
+
+from cyclopts import Parameter
 
 from wenloom.cli.options import Device, Json
 from wenloom.core.console import print_json, progress, say
@@ -20,7 +22,7 @@ def rescore(
     bonus: float = 0.0,
     mix: float = 0.0,
     out: Path | None = None,
-    strict: bool = False,
+    strict: Annotated[bool, Parameter(negative="--skip-bad")] = False,
     device: Device = "auto",
     json: Json = False,
 ) -> None:

@@ -1,7 +1,9 @@
 """Everything a person can set about a task's training; the text under a field is its help text."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
+
+from cyclopts import Parameter
 
 from wenloom.core.errors import InputError
 from wenloom.model.presets import EncoderArchitecture, PairArchitecture
@@ -26,8 +28,8 @@ class DataSettings:
     """Field (or column) of the text that is to be written."""
     reverse: bool = False
     """Learn the other way round: from targets to sources."""
-    strict: bool = False
-    """Stop at the first row that cannot be used; without it such rows are named, counted and left out."""
+    strict: Annotated[bool, Parameter(negative="--skip-bad")] = False
+    """Stop at the first row that cannot be used; without it (--skip-bad) such rows are named, counted and left out."""
     longest_source: int = 512
     """Most tokens of a source; a longer one loses its end. fill-mask, denoising: tokens that are seen at once."""
     longest_target: int = 256
