@@ -119,5 +119,5 @@ def texts_in(path: Path, row: dict[str, Any], name: str) -> list[str]:
     """
     found = field(path, row, [name], list)
     if not found or not all(isinstance(each, str) for each in found):
-        raise InputError(f'{path}, line {row["_line"]}: "{name}" must be a list of texts.')
+        raise InputError(f'{path}, line {row["_line"]}: "{name}" must be a list of one or more texts.')
     return found
