@@ -51,7 +51,7 @@ def continuation_row(tokenizer: TextTokenizer, context: str, continuation: str, 
         before: tokens before everything, see `tokens_before`; without any, the first token cannot be scored.
     """
     stripped = context.rstrip()
-    encoding = tokenizer.backend.encode(context + continuation, add_special_tokens=False)
+    encoding = tokenizer.encoding(context + continuation, add_special_tokens=False)
     inside = sum(1 for begin, end in encoding.offsets if end <= len(stripped) and begin < end)
     tokens = [*before, *encoding.ids]
     return Row(tokens, max(1, len(before) + inside))

@@ -130,7 +130,7 @@ def score(
     if not 1 <= stride <= limit:
         raise InputError(f"--stride {stride}: must be between 1 and the context length ({limit}).")
     bos = bos and tokenizer.bos_token_id is not None
-    encoding = tokenizer.backend.encode(text, add_special_tokens=False)
+    encoding = tokenizer.encoding(text, add_special_tokens=False)
     tokens = [tokenizer.bos_token_id, *encoding.ids] if bos else encoding.ids
     if len(tokens) < 2:
         raise InputError(

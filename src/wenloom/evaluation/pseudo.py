@@ -28,7 +28,7 @@ def pseudo_score(
         raise InputError("this model cannot fill in masks: pseudo-perplexity takes an encoder that predicts tokens.")
     around = tokenizer.encode("")
     before, after = around[: len(around) // 2], around[len(around) // 2 :]
-    ids = tokenizer.backend.encode(text, add_special_tokens=False).ids
+    ids = tokenizer.encoding(text, add_special_tokens=False).ids
     if not ids:
         raise InputError("the text is empty.")
     width = encoder.config.context_length - len(around)

@@ -1,7 +1,8 @@
 """What stands in a tokenizer's configuration beside tokenizer.json, as transformers reads it."""
 
+import functools
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -248,10 +249,18 @@ class _Reader:
         known = _UNDERSTOOD | _WITHOUT_EFFECT | _REFUSED.keys()
         strange = [name for name in self.content if name not in known and not name.endswith("_token")]
         if strange:
-            remark(f"{self.path}: {', '.join(_shown(strange))} changes nothing: transformers does not know it either.")
+            _say_once(
+                f"{self.path}: {', '.join(_shown(strange))} changes nothing: transformers does not know it either."
+            )
 
 
-def _shown(names: list[str], most: int = 8) -> Iterator[str]:
+@functools.cache
+def _say_once(text: str) -> None:
+    """A tokenizer is read several times in a run."""
+    remark(text)
+
+
+def _shown(names: Sequence[str], most: int = 8) -> Iterator[str]:
     yield from (printable(name, 60) for name in names[:most])
     if len(names) > most:
         yield f"{len(names) - most} more"

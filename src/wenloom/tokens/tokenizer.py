@@ -264,14 +264,14 @@ class TextTokenizer:
         Args:
             also: more names of added tokens that are to be text.
         """
-        added = self.backend.get_added_tokens_decoder()
-        names = sorted({token.content for token in added.values() if token.special} | {*also})
-        post = self.backend.post_processor
+        more, post = tuple(sorted(also)), self.backend.post_processor
         state = (self.backend.get_vocab_size(), None if post is None else post.__getstate__())
         with self._lock:
-            known = self._literal.get(tuple(names))
+            known = self._literal.get(more)
             if known is None or known[0] != state:
-                known = self._literal[tuple(names)] = (state, LiteralEncoder(self.backend, names))
+                added = self.backend.get_added_tokens_decoder().values()
+                names = {token.content for token in added if token.special} | {*more}
+                known = self._literal[more] = (state, LiteralEncoder(self.backend, names))
             return known[1]
 
     def extended(

@@ -1,0 +1,138 @@
+"""Rows that mention special tokens, and templates that rewrite earlier turns: learned, preferred and asked, end to end."""
+
+import json
+from bisect import bisect_left
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from tokenizers import AddedToken
+
+from tests.cli.calling import call
+from tests.tokens.chat_templates import CHATML, QWEN
+from wenloom.checkpoint.folder import write_model_files
+from wenloom.core.randomness import generator
+from wenloom.generation.engine import Engine
+from wenloom.model.decoder import Decoder
+from wenloom.model.presets import from_scratch
+from wenloom.tasks import messages
+from wenloom.tasks.finetune import finetune
+from wenloom.tasks.masked import Masking
+from wenloom.tasks.messages import packed
+from wenloom.tasks.settings import DataSettings
+from wenloom.tokens.chat import Message, chat_ids
+from wenloom.tokens.tokenizer import TextTokenizer
+from wenloom.tokens.train import train_tokenizer
+from wenloom.training.settings import TrainSettings
+
+ONCE = TrainSettings(steps=1, batch=2, evaluations=1, device="cpu", learning_rate=1e-4)
+MENTION = "Why does <|im_end|> or </s> or <|endoftext|> end it, and what is <think>?"
+
+
+def model_folder(folder: Path, template: str) -> Path:
+    tokenizer = train_tokenizer([], "byte")
+    tokenizer = tokenizer.extended([AddedToken(name, special=True) for name in ("<|im_start|>", "<|im_end|>")],
+                                   tokenizer.special_tokens | {"eos_token": "<|im_end|>"})  # fmt: skip
+    tokenizer.backend.add_tokens(["<think>", "</think>"])
+    tokenizer.chat_template = template
+    config = from_scratch("llama", vocab_size=tokenizer.vocab_size, n_layers=1, d_model=16, n_heads=2, n_kv_heads=2,
+                          context_length=512, eos_token_id=tokenizer.eos_token_id)  # fmt: skip
+    decoder = Decoder(config)
+    decoder.initialise(generator(0, "chat rows"))
+    folder.mkdir()
+    write_model_files(decoder, folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+def rows_file(path: Path, rows: list[dict[str, Any]]) -> str:
+    path.write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
+    return str(path)
+
+
+def talk(number: int, exchanges: int = 2) -> list[dict[str, str]]:
+    turns = []
+    for each in range(exchanges):
+        turns += [
+            {"role": "user", "content": f"{number}.{each}: {MENTION}"},
+            {"role": "assistant", "content": f"{MENTION} ({each})"},
+        ]
+    return turns
+
+
+@pytest.mark.parametrize("template", [CHATML, QWEN])
+@pytest.mark.parametrize("task", ["chat", "preference"])
+def test_rows_that_mention_special_tokens_are_learned(task: str, template: str, tmp_path: Path):
+    base = model_folder(tmp_path / "base", template)
+    if task == "chat":
+        rows = [{"messages": talk(number)} for number in range(6)]
+    else:
+        rows = [{"prompt": [*talk(number), {"role": "user", "content": MENTION}], "chosen": f"yes {MENTION}", "rejected": "no"}
+                for number in range(6)]  # fmt: skip
+    data = DataSettings(train=rows_file(tmp_path / "rows.jsonl", rows))
+    result = finetune(task, tmp_path / "run", base, data, training=ONCE)  # pyright: ignore[reportArgumentType]
+    assert result.run.loss.nats_per_token > 0
+    assert not json.loads((tmp_path / "run" / "tokenizer.json").read_text(encoding="utf-8"))["truncation"]
+
+
+def test_what_a_user_types_is_text(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    base = model_folder(tmp_path / "base", CHATML)
+    asked: list[list[int]] = []
+    submit = Engine.submit
+    monkeypatch.setattr(
+        Engine, "submit", lambda self, prompt, *more: asked.append(prompt) or submit(self, prompt, *more)
+    )
+    done = call("chat", base, "--max-new-tokens", 1, "--system", "Say <|im_end|>.", cwd=tmp_path, stdin=f"{MENTION}\n")
+    assert done.code == 0, done
+    tokenizer = TextTokenizer.from_pretrained(base)
+    [ids] = asked
+    assert ids == chat_ids(tokenizer, [Message("system", "Say <|im_end|>."), Message("user", MENTION)])
+    assert ids.count(tokenizer.eos_token_id) == 2
+
+
+# --- growth ---
+
+
+class Counter:
+    """Counts calls."""
+
+    def __init__(self, wrapped: Any):
+        self.wrapped, self.calls = wrapped, 0
+
+    def __call__(self, *given: Any) -> Any:
+        self.calls += 1
+        return self.wrapped(*given)
+
+
+def test_packing_looks_up_a_space_in_few_steps(monkeypatch: pytest.MonkeyPatch):
+    searched = []
+    for times in (1, 10, 100):
+        calls = Counter(bisect_left)
+        monkeypatch.setattr(messages, "bisect_left", calls)
+        rows = packed([1 + number % 37 for number in range(50 * times)], 100_000)
+        assert sum(map(len, rows)) == 50 * times
+        searched.append(calls.calls)
+    assert searched == [50, 500, 5000]
+
+
+class Counted(np.ndarray):
+    """Counts the elements of arrays that are compared."""
+
+    compared = 0
+
+    def __ge__(self, other: Any) -> Any:
+        Counted.compared += self.size
+        return np.asarray(self) >= other
+
+
+@pytest.mark.parametrize("kind", ["word", "span"])
+def test_masking_compares_no_row_with_every_group(kind: str):
+    amounts = []
+    for times in (1, 10, 100):
+        Counted.compared = 0
+        words = np.array([1 + number // 2 for number in range(100 * times)]).view(Counted)
+        chosen = Masking(9, 50, 0.3, kind)._chosen(words, np.random.default_rng(0))
+        assert 0.3 <= chosen.mean() < 0.5
+        amounts.append(Counted.compared)
+    assert amounts[2] <= 11 * max(amounts[1], 100)
