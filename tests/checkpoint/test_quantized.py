@@ -16,25 +16,38 @@ from transformers.quantizers.auto import AUTO_QUANTIZATION_CONFIG_MAPPING
 
 from wenloom.checkpoint.folder import load_decoder, stored_dtype, write_model_files
 from wenloom.core.errors import CheckpointError, InputError, printable
+from wenloom.model.decoder import Decoder
 from wenloom.model.quantize import Bits, QuantizedLinear, quantize
 
 from ..conftest import random_decoder, tiny_config
 
 
 @pytest.mark.parametrize("bits", [8, 4])
+@pytest.mark.parametrize("n_layers", [2, 9])
 @pytest.mark.parametrize("architecture", ["llama", "qwen3"])
-def test_a_rounded_folder_is_read_by_both(architecture: str, bits: Bits, tmp_path: Path):
+def test_a_rounded_folder_is_read_by_both(architecture: str, n_layers: int, bits: Bits, tmp_path: Path):
     pytest.importorskip("compressed_tensors")
-    decoder = random_decoder(tiny_config(architecture=architecture))
+    config = replace(tiny_config(architecture=architecture), n_layers=n_layers)
+    decoder = random_decoder(config)
     write_model_files(decoder, tmp_path, bits=bits)
     again = load_decoder(tmp_path)
     ids = torch.tensor([[5, 6, 7, 8, 9]])
-    expected = quantize(random_decoder(tiny_config(architecture=architecture)), bits)
+    expected = quantize(random_decoder(config), bits)
+    assert (
+        bits_of(again) == bits_of(expected) == [8 if n_layers == 9 and i in (0, 8) else bits for i in range(n_layers)]
+    )
     theirs = transformers.AutoModelForCausalLM.from_pretrained(tmp_path, dtype=torch.float32)
     with torch.inference_mode():
         assert again(ids).equal(expected(ids))
         whole_head = again.hidden(ids) @ again.embed.weight.T  # transformers leaves the output matrix whole
         assert theirs(ids).logits.allclose(whole_head, atol=2e-3)
+
+
+def bits_of(decoder: Decoder) -> list[int]:
+    """Of every block, all of whose matrices have as many."""
+    layers = [[each.bits for each in block.modules() if isinstance(each, QuantizedLinear)] for block in decoder.blocks]
+    assert all(len(each) == 7 and len({*each}) == 1 for each in layers)
+    return [each[0] for each in layers]
 
 
 def test_what_has_no_format_is_refused(tmp_path: Path):

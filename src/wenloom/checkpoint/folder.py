@@ -269,7 +269,7 @@ def write_model_files(
         if not isinstance(decoder, Decoder):
             raise InputError(f"rounded weights of a model of the family {config.family} have no format.")
         state = quantized_state(decoder, bits, dtype).items()
-        raw["quantization_config"] = quantization_config(bits)
+        raw["quantization_config"] = quantization_config(config, bits)
     (folder / CONFIG).write_text(json.dumps(raw, indent=2) + "\n", encoding="utf-8")
     names = ("bos_token_id", "eos_token_id", "pad_token_id", "decoder_start_token_id")
     generation = {name: raw[name] for name in names if raw.get(name) is not None}

@@ -6,7 +6,7 @@ as they are; Wenloom rounds its own copy of the latter to 8 bits when it loads t
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,8 +20,9 @@ from wenloom.checkpoint.weights import Stored
 from wenloom.core.console import remark
 from wenloom.core.errors import CheckpointError, InputError, printable
 from wenloom.core.foreign import reading
+from wenloom.model.config import ModelConfig
 from wenloom.model.decoder import Decoder
-from wenloom.model.quantize import GROUP, Bits, QuantizedLinear, rounded
+from wenloom.model.quantize import GROUP, Bits, QuantizedLinear, block_bits, rounded
 
 _FAMILIES = ("llama", "mistral", "qwen2", "qwen3")
 """Families whose matrices transformers keeps in layers of their own, as this format has them."""
@@ -29,13 +30,29 @@ _INNER = re.compile(r"blocks\.\d+\.(attention|mlp)\.(query|key|value|output|gate
 _LINEAR = re.compile(rf"{_INNER.pattern}|head\.weight")
 
 
-def quantization_config(bits: Bits) -> dict[str, Any]:
+def quantization_config(model: ModelConfig, bits: Bits) -> dict[str, Any]:
     """What config.json says about it."""
+    eight = [
+        each.theirs.removesuffix(".weight")
+        for each in FAMILIES[model.family].tensors(model)
+        if _INNER.fullmatch(each.ours[0]) and _bits_of(each, model, bits) != bits
+    ]
+    groups = [_group(["Linear"], bits)] + ([_group(eight, 8)] if eight else [])
+    return _OURS | {"ignore": ["lm_head"], "config_groups": {f"group_{i}": group for i, group in enumerate(groups)}}
+
+
+_OURS = {"quant_method": "compressed-tensors", "format": "pack-quantized", "quantization_status": "compressed",
+         "kv_cache_scheme": None}  # fmt: skip
+
+
+def _group(targets: list[str], bits: Bits) -> dict[str, Any]:
     weights = {"num_bits": bits, "type": "int", "symmetric": True, "dynamic": False,
                "strategy": "channel" if bits == 8 else "group", "group_size": None if bits == 8 else GROUP}  # fmt: skip
-    group = {"targets": ["Linear"], "weights": weights, "input_activations": None, "output_activations": None}
-    return {"quant_method": "compressed-tensors", "format": "pack-quantized", "quantization_status": "compressed",
-            "ignore": ["lm_head"], "config_groups": {"group_0": group}, "kv_cache_scheme": None}  # fmt: skip
+    return {"targets": targets, "weights": weights, "input_activations": None, "output_activations": None}
+
+
+def _bits_of(each: TensorMap, model: ModelConfig, bits: Bits) -> Bits:
+    return block_bits(int(each.ours[0].split(".")[1]), model.n_layers, bits)
 
 
 def quantized_state(decoder: Decoder, bits: Bits, dtype: torch.dtype | None = None) -> dict[str, Tensor]:
@@ -59,10 +76,11 @@ def quantized_state(decoder: Decoder, bits: Bits, dtype: torch.dtype | None = No
         if not _INNER.fullmatch(each.ours[0]):
             found[each.theirs] = each.join([state[name].detach() for name in each.ours]).to(dtype).contiguous()
             continue
-        q, scale = rounded(state[each.ours[0]], bits)
+        its_bits = _bits_of(each, decoder.config, bits)
+        q, scale = rounded(state[each.ours[0]], its_bits)
         name = each.theirs.removesuffix("weight")
-        found[f"{name}weight_packed"] = _pack(q, bits)
-        found[f"{name}weight_scale"] = scale if bits == 4 else scale[:, None].contiguous()
+        found[f"{name}weight_packed"] = _pack(q, its_bits)
+        found[f"{name}weight_scale"] = scale if its_bits == 4 else scale[:, None].contiguous()
         found[f"{name}weight_shape"] = torch.tensor(q.shape)
     return found
 
@@ -73,8 +91,10 @@ class Rounding:
 
     bits: Bits
     """Of every linear layer,"""
+    others: Mapping[str, Bits]
+    """but of these, by the names that they have in the file,"""
     ignored: frozenset[str]
-    """but of these, by the names that they have in the file."""
+    """and of these, which are whole."""
 
 
 def read_rounding(config: Mapping[str, Any], where: str) -> Rounding | None:
@@ -94,36 +114,53 @@ def read_rounding(config: Mapping[str, Any], where: str) -> Rounding | None:
     if (method := found.get("quant_method")) != "compressed-tensors":
         named = method if method is not None else next((key for key in _LOADERS if found.get(key)), None)
         raise _refusal(where, "quant_method", named)
-    groups, ignored = found.get("config_groups"), found.get("ignore") or []
-    if not isinstance(groups, Mapping) or len(groups) != 1:
-        raise _refusal(where, "config_groups", groups)
-    (group,) = groups.values()
-    if not isinstance(group, Mapping) or not isinstance(weights := group.get("weights"), Mapping):
-        raise _refusal(where, "config_groups", groups)
-    if not isinstance(ignored, list) or not all(isinstance(name, str) and name[:3] != "re:" for name in ignored):
-        raise _refusal(where, "ignore", ignored)
-    if (bits := weights.get("num_bits")) not in (8, 4) or isinstance(bits, float):
-        raise _refusal(where, "num_bits", bits)
     if (family := config.get("model_type")) not in _FAMILIES:
         raise _refusal(where, "model_type", family)
-    ours = quantization_config(bits)
-    our_group = ours["config_groups"]["group_0"]
-    levels = (
-        (found, ours, {"config_groups", "ignore"}),
-        (group, our_group, {"weights"}),
-        (weights, our_group["weights"], set()),
-    )
-    for theirs, expected, seen_to in levels:
-        for field, value in theirs.items():
-            if field in seen_to or field in _NOTES or value is None or value == expected.get(field):
-                continue
-            if field in expected or field in _READ_ELSEWHERE:
-                raise _refusal(where, field, value)
-            remark(f"{where}: quantization_config has a field that nothing reads, {printable(field, 60)}.")
-        for field, value in expected.items():
-            if value is not None and theirs.get(field) is None and field not in (*seen_to, *_DEFAULTS):
-                raise _refusal(where, field, None)
-    return Rounding(bits, frozenset(ignored))
+    groups, ignored = found.get("config_groups"), found.get("ignore") or []
+    if not isinstance(groups, Mapping) or not groups:
+        raise _refusal(where, "config_groups", groups)
+    if not _are_names(ignored):
+        raise _refusal(where, "ignore", ignored)
+    _compare(found, _OURS, ("config_groups", "ignore"), where)
+    bits, others = None, {}
+    for group in groups.values():
+        if not isinstance(group, Mapping) or not isinstance(weights := group.get("weights"), Mapping):
+            raise _refusal(where, "config_groups", groups)
+        if (its_bits := weights.get("num_bits")) not in (8, 4) or isinstance(its_bits, float):
+            raise _refusal(where, "num_bits", its_bits)
+        expected, targets = _group([], its_bits), group.get("targets")
+        _compare(group, expected, ("targets", "weights"), where)
+        _compare(weights, expected["weights"], (), where)
+        if targets == ["Linear"] and bits is None:
+            bits = its_bits
+        elif _are_names(targets) and targets and all("." in name for name in targets):
+            others |= dict.fromkeys(targets, its_bits)
+        else:
+            raise _refusal(where, "targets", targets)
+    if bits is None:
+        raise _refusal(where, "targets", [*others])
+    return Rounding(bits, others, frozenset(ignored))
+
+
+def _are_names(value: object) -> bool:
+    """Whether it is a list of layers' names, without patterns."""
+    return isinstance(value, list) and all(isinstance(name, str) and name[:3] != "re:" for name in value)
+
+
+def _compare(theirs: Mapping[str, Any], ours: Mapping[str, Any], seen_to: Sequence[str], where: str) -> None:
+    """
+    Raises:
+        CheckpointError: a field is missing, or has another value than we would write.
+    """
+    for field, value in theirs.items():
+        if field in seen_to or field in _NOTES or value is None or value == ours.get(field):
+            continue
+        if field in ours or field in _READ_ELSEWHERE:
+            raise _refusal(where, field, value)
+        remark(f"{where}: quantization_config has a field that nothing reads, {printable(field, 60)}.")
+    for field, value in ours.items():
+        if value is not None and theirs.get(field) is None and field not in (*seen_to, *_DEFAULTS):
+            raise _refusal(where, field, None)
 
 
 _LOADERS = ("load_in_8bit", "load_in_4bit")
@@ -159,7 +196,8 @@ def take_layer(
     Raises:
         CheckpointError: a part is missing, damaged, or there against `ignored`.
     """
-    bits, layer = rounding.bits, each.theirs.removesuffix(".weight")
+    layer = each.theirs.removesuffix(".weight")
+    bits = rounding.others.get(layer, rounding.bits)
     if not _LINEAR.fullmatch(each.ours[0]):
         return None
     names = [f"{layer}.{part}" for part in ("weight_packed", "weight_scale", "weight_shape")]
