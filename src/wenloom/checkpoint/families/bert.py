@@ -45,7 +45,7 @@ def read_common(
         post_norm=True,
         final_norm=False,
         embedding_norm=True,
-        token_types=fields.integer("type_vocab_size", 2, 0),
+        token_types=fields.integer("type_vocab_size", 2),
         causal=False,
         activation=activation,
         gated_mlp=False,

@@ -212,6 +212,10 @@ class ConfigFields:
         Raises:
             CheckpointError: names every field that is not understood.
         """
+        if encoder_decoder and self.architecture.endswith("EncoderModel"):
+            raise CheckpointError(
+                f"{self._where}: holds an encoder only ({self.architecture}); Wenloom reads this family with its decoder."
+            )
         self.only("is_encoder_decoder", *((True, None) if encoder_decoder else (False, None)))
         for field in ("add_cross_attention", "tie_encoder_decoder", "rope_interleaved"):
             self.only(field, False, None)
