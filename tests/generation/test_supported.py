@@ -62,6 +62,7 @@ OTHER: dict[str, list[object]] = {
     "parallel_residual": [True],
     "tie_embeddings": [True, False],
     "head_activation": ["gelu"],
+    "has_head": [False],
     "output_bias": [True],
     "scale_output": [True],
     "labels": [("yes", "no")],

@@ -50,7 +50,7 @@ _MODEL_FIELDS: Mapping[str, _Check] = {
     **dict.fromkeys(("post_norm", "embedding_norm", "scale_embedding", "output_bias", "scale_output"), _one_of(False)),
     **dict.fromkeys(("position_offset", "token_types"), _one_of(0)),
     **dict.fromkeys(("head_activation", "pooler", "encoder"), _one_of(None)),
-    **dict.fromkeys(("final_norm", "causal"), _one_of(True)),
+    **dict.fromkeys(("final_norm", "causal", "has_head"), _one_of(True)),
     "labels": _one_of(()),
 }
 _ROPE_FIELDS: Mapping[str, _Check] = {
