@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from wenloom.core.errors import InputError
+from wenloom.evaluation import exchange
 from wenloom.evaluation.evaluate import METRICS, compare, task_of_file
 from wenloom.evaluation.options import OverlapOptions
 from wenloom.evaluation.overlap import LOWER_IS_BETTER
@@ -142,3 +143,21 @@ def test_loops_are_found_with_linear_work():
 def test_spaces_around_marks_are_undone_with_linear_work(mark: str):
     small, large = (steps(detokenized, mark * n) for n in (300, 3000))
     assert large <= 11 * small + 100
+
+
+# --- results of others ---
+
+
+@pytest.mark.parametrize("name, content", [
+    ("a.yaml", "a: &a [x, x]\nb: &b [*a, *a]\nc: [*b, *b]"), ("a.yaml", "a: &a {x: 1}\nb: {<<: *a}"), ("a.yaml", "[" * 5000),
+    ("a.yaml", "- value: " + "9" * 5000 + "\n  dataset: {id: x}"), ("a.yaml", '- value: 1\n  dataset: {id: "\\ud83d"}'),
+    ("a.yaml", "x" * 2**23), ("a.yaml", "!!python/object/apply:os.system [ls]"), ("a.json", "[" * 100_000),
+    ("a.json", '{"evaluation_results": [' + "9" * 5000 + "]}"), ("a.json", '[{"task": "\\ud83d", "datasets": [], "subtasks": [{}]}]'),
+    ("a.json", '{"model-index": [{"name": "x", "results": 3}]}'), ("a.json", '{"evaluation_results": [], "model_info": []}'),
+    ("a.json", '[{"value": ' + "1" + "0" * 400 + ', "dataset": {"id": "x"}}]'),
+], ids=["aliases of aliases", "merged", "nested", "digits", "half a character", "long", "objects", "nested JSON", "JSON digits",
+        "JSON half a character", "a number for a list", "a list for an object", "beyond numbers"])  # fmt: skip
+def test_imports_of_any_content_end_in_a_sentence(name: str, content: str, tmp_path: Path):
+    (tmp_path / name).write_text(content)
+    with pytest.raises(InputError, match=rf"{name}: "):
+        exchange.read(tmp_path / name)

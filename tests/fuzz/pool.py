@@ -13,7 +13,7 @@ import torch
 
 from .runner import Failure, Fuzzer, bound_memory
 
-HANGS = 30.0
+HANGS = 180.0
 """Seconds after which a worker that says nothing is ended: the alarm did not reach it."""
 
 

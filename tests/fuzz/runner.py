@@ -17,7 +17,7 @@ from .mutations import spoiled
 from .targets import TARGETS, Target
 
 SECONDS = 10.0
-"""What an input may take."""
+"""What an input may take of a core (other programs may be using it, too)."""
 BYTES = 2**30
 """What it may take of memory, beyond what the process has when it begins."""
 
@@ -107,8 +107,8 @@ class Fuzzer:
             return Failure(number, target.name, file.name, what, _innermost(error))
 
         before = peak()
-        signal.signal(signal.SIGALRM, ring)
-        signal.setitimer(signal.ITIMER_REAL, SECONDS)
+        signal.signal(signal.SIGPROF, ring)
+        signal.setitimer(signal.ITIMER_PROF, SECONDS)
         found = None
         try:
             with contextlib.redirect_stderr(io.StringIO()), contextlib.redirect_stdout(io.StringIO()):
@@ -126,7 +126,7 @@ class Fuzzer:
                 "time" if isinstance(error, Interrupted) else f"{type(error).__name__}: {error}"[:300], error
             )
         finally:
-            signal.setitimer(signal.ITIMER_REAL, 0)
+            signal.setitimer(signal.ITIMER_PROF, 0)
         if fired:
             return found if found and found.what == "time" else failure("time")
         if found is None and peak() - before > BYTES:

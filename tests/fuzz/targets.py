@@ -271,7 +271,7 @@ def _llama2c(folder: Path, file: Path) -> None:
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json")
 TARGETS = [
     Target("documents", "texts", ("a.txt", "a.md", "a.html", "a.jsonl", "a.csv", "a.tsv", "a.jsonl.gz", "a.txt.gz",
-                                  "a.csv.gz", "a.jsonl.zst", "a.txt.zst", "a.csv.zst"), _documents, 24),
+                                  "a.csv.gz", "a.jsonl.zst", "a.txt.zst", "a.csv.zst"), _documents, 16),
     Target("lines", "texts", ("a.txt", "a.txt.gz", "a.txt.zst"), _lines, 2),
     Target("config", "model", ("config.json",), _model, 12),
     Target("safetensors", "model", ("model.safetensors",), _model, 8),

@@ -12,11 +12,18 @@ import yaml
 
 from wenloom.core.errors import InputError
 from wenloom.core.files import write_atomically
+from wenloom.core.foreign import parsed_json, reading
 from wenloom.core.version import __version__
 from wenloom.evaluation.results import Result, result_of
 from wenloom.evaluation.rows import read_text
 
 _LOWER = re.compile(r"perplex|ppl|bits|loss|\bwer\b|\bcer\b|\bter\b|error", re.IGNORECASE)
+
+
+YAML_BYTES = 4 * 2**20
+"""Read at about 4 MB a second; the longest model cards that are published have a tenth of it."""
+MOST_RESULTS = 100_000
+"""Of one file."""
 
 
 def read(path: Path) -> list[Result]:
@@ -26,36 +33,53 @@ def read(path: Path) -> list[Result]:
         InputError: none of the known forms, or a value that is no number.
     """
     text = read_text(path)
-    try:
-        if path.suffix == ".json":
-            data: Any = json.loads(text)
-        else:
-            matter = re.match(r"---\n(.*?)\n---\n", text, re.DOTALL)
-            data = yaml.safe_load(matter[1] if matter else text)
-    except (json.JSONDecodeError, yaml.YAMLError, RecursionError) as error:
-        raise InputError(
-            f"{path}: cannot be read as {'JSON' if path.suffix == '.json' else 'YAML'} ({error})."
-        ) from None
-    try:
-        if isinstance(data, dict) and "evaluation_results" in data:
-            rows = _from_eee(data)
-        elif isinstance(data, dict) and "model-index" in data:
-            rows = _from_model_index(data)
-        elif isinstance(data, list) and data and all(isinstance(each, dict) for each in data):
-            rows = _from_eval_results(data, path.stem) if "value" in data[0] else _from_sota(data)
-        else:
-            rows = []
-        made = [result_of({"source": "imported", **row}) for row in rows]
-    except (KeyError, TypeError, AttributeError) as error:
-        raise InputError(f"{path}: a field is missing or not what it should be ({error}).") from None
-    except InputError as error:
-        raise InputError(f"{path}: {error}") from None
+    form = "JSON" if path.suffix == ".json" else "YAML"
+    with reading(path, what=f"cannot be read as {form}"):
+        data: Any = parsed_json(text) if form == "JSON" else _yaml(text)
+        json.dumps(data, ensure_ascii=False, default=str).encode()  # half surrogates could not be stored
+    with reading(path, what="a field is missing or not what it should be"):
+        try:
+            if isinstance(data, dict) and "evaluation_results" in data:
+                rows = _from_eee(data)
+            elif isinstance(data, dict) and "model-index" in data:
+                rows = _from_model_index(data)
+            elif isinstance(data, list) and data and all(isinstance(each, dict) for each in data):
+                rows = _from_eval_results(data, path.stem) if "value" in data[0] else _from_sota(data)
+            else:
+                rows = []
+            made = [result_of({"source": "imported", **row}) for row in rows]
+        except InputError as error:
+            raise InputError(f"{path}: {error}") from None
     if not made:
         raise InputError(
             f"{path}: no results found. Known are sota-extractor JSON, .eval_results YAML, a model card with a "
             "model-index, and Every Eval Ever JSON."
         )
+    if len(made) > MOST_RESULTS:
+        raise InputError(f"{path}: holds {len(made):,} results; more than {MOST_RESULTS:,} are not read.")
     return made
+
+
+class _Loader(yaml.SafeLoader):
+    """Without aliases, by which a short file can stand for more than any memory holds."""
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        if self.check_event(yaml.AliasEvent):
+            raise ValueError("aliases (*name) are not read")
+        return super().compose_node(parent, index)
+
+
+def _yaml(text: str) -> Any:
+    """
+    Raises:
+        ValueError: too long, or with aliases.
+        yaml.YAMLError: no YAML.
+    """
+    matter = re.match(r"---\n(.*?)\n---\n", text, re.DOTALL)
+    inside = matter[1] if matter else text
+    if len(inside) > YAML_BYTES:
+        raise ValueError(f"{len(inside):,} characters of YAML; more than {YAML_BYTES:,} are not read")
+    return yaml.load(inside, _Loader)
 
 
 def write(results: Sequence[Result], form: str, folder: Path) -> list[Path]:
