@@ -151,6 +151,10 @@ _FACTS = {"key": str, "split_rule": str, "duplicates_removed": int, "empty_docum
 _COUNTS = ("documents", "bytes", "characters", "tokens", "unknown")
 
 
+def _is_count(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+
+
 def _check(manifest: dict[str, Any]) -> None:
     """
     Raises:
@@ -159,7 +163,8 @@ def _check(manifest: dict[str, Any]) -> None:
     for name, kind in _FACTS.items():
         if not isinstance(manifest.get(name), kind):
             raise ValueError(f'{MANIFEST} has no "{name}", or a strange one')
-    if not isinstance(manifest["tokenizer"].get("vocab_size"), int) or "kind" not in manifest["tokenizer"]:
+    vocab_size = manifest["tokenizer"].get("vocab_size")
+    if not _is_count(vocab_size) or vocab_size < 1 or "kind" not in manifest["tokenizer"]:
         raise ValueError(f'{MANIFEST} does not tell the "kind" and "vocab_size" of the tokenizer')
     if not all(isinstance(each, dict) and isinstance(each.get("file"), str) for each in manifest["sources"]):
         raise ValueError(f'{MANIFEST} has strange "sources"')
@@ -167,7 +172,7 @@ def _check(manifest: dict[str, Any]) -> None:
         raise ValueError(f'{MANIFEST} has no "train" or no "validation" in its "splits"')
     for name, split in manifest["splits"].items():
         counts = [split[each] for each in _COUNTS if each in split]
-        if not all(isinstance(each, int) and each >= 0 for each in counts):
+        if not all(map(_is_count, counts)):
             raise ValueError(f'{MANIFEST}: the split "{name}" holds a count that is none')
         shards = split.get("shards", [])
         if not isinstance(shards, list) or not all(
