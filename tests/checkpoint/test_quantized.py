@@ -1,5 +1,6 @@
 """Folders of rounded weights: read again as written, and by transformers alike."""
 
+import gzip
 import json
 import shutil
 from collections.abc import Callable, Iterator
@@ -18,6 +19,7 @@ from wenloom.checkpoint.folder import load_decoder, stored_dtype, write_model_fi
 from wenloom.core.errors import CheckpointError, InputError, printable
 from wenloom.model.decoder import Decoder
 from wenloom.model.quantize import Bits, QuantizedLinear, quantize
+from wenloom.tokens.tokenizer import TextTokenizer
 
 from ..conftest import random_decoder, tiny_config
 
@@ -224,3 +226,27 @@ def test_damaged_rounded_tensors_are_named(rounded_folder: Path, tmp_path: Path)
         with pytest.raises(CheckpointError, match="up_proj") as error:
             load_decoder(tmp_path)
         assert "\n" not in str(error.value)
+
+
+@pytest.mark.slow
+@pytest.mark.real_models
+@pytest.mark.shared_data
+@pytest.mark.parametrize(("bits", "most"), [(4, 16.0), (8, 14.15)])
+def test_a_real_model_keeps_its_perplexity_in_both_libraries(
+    bits: Bits, most: float, real_models: Path, shared_data: Path, tmp_path: Path
+):
+    pytest.importorskip("compressed_tensors")
+    source = real_models / "smollm2"
+    tokenizer = TextTokenizer.from_pretrained(source)
+    text = gzip.decompress((shared_data / "wikitext2" / "test.txt.gz").read_bytes()).decode()[:20_000]
+    ids = torch.tensor([tokenizer.backend.encode(text, add_special_tokens=False).ids[:2292]])
+
+    def perplexity(logits_BTV: torch.Tensor) -> float:
+        return float(torch.nn.functional.cross_entropy(logits_BTV[0, :-1], ids[0, 1:]).exp())
+
+    write_model_files(load_decoder(source), tmp_path, bits=bits, dtype=stored_dtype(source))
+    with torch.inference_mode():
+        ours = perplexity(load_decoder(tmp_path)(ids))
+        theirs = transformers.AutoModelForCausalLM.from_pretrained(tmp_path)(ids).logits
+        assert ours < most and abs(perplexity(theirs) / ours - 1) < 0.01
+        assert perplexity(quantize(load_decoder(source), bits)(ids)) == pytest.approx(ours, rel=1e-4)

@@ -60,3 +60,11 @@ def test_a_block_is_given_back_with_its_last_tensor():
     del kept[:3]
     after = memory_used("cpu")
     assert before is not None and after is not None and before - after > 80 * 2**20
+
+
+@pytest.mark.parametrize("count", [2**58, 2**62])
+def test_more_than_there_can_be_is_a_lack_of_memory(count: int):
+    if not hasattr(mmap, "MADV_HUGEPAGE"):
+        pytest.skip("no large pages")
+    with pytest.raises(MemoryError):
+        LargePages().zeros((count,), torch.float32, CPU)

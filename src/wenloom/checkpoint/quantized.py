@@ -37,7 +37,9 @@ def quantization_config(model: ModelConfig, bits: Bits) -> dict[str, Any]:
         for each in FAMILIES[model.family].tensors(model)
         if _INNER.fullmatch(each.ours[0]) and _bits_of(each, model, bits) != bits
     ]
-    groups = [_group(["Linear"], bits)] + ([_group(eight, 8)] if eight else [])
+    groups = ([_group(eight, 8)] if eight else []) + [
+        _group(["Linear"], bits)
+    ]  # the library takes the first that matches
     return _OURS | {"ignore": ["lm_head"], "config_groups": {f"group_{i}": group for i, group in enumerate(groups)}}
 
 

@@ -29,13 +29,20 @@ class LargePages:
         self._used = 0
 
     def zeros(self, shape: Sequence[int], dtype: torch.dtype, device: torch.device) -> Tensor:
-        """A tensor of zeros; elsewhere than on the CPU of a Linux machine an ordinary one."""
+        """A tensor of zeros; elsewhere than on the CPU of a Linux machine an ordinary one.
+
+        Raises:
+            MemoryError: the system has no room for it.
+        """
         count = torch.Size(shape).numel()
         if count == 0 or device.type != "cpu" or not hasattr(mmap, "MADV_HUGEPAGE"):
             return torch.zeros(tuple(shape), dtype=dtype, device=device)
         size = -(-count * dtype.itemsize // _ALIGNMENT) * _ALIGNMENT
         if self._block is None or self._used + size > len(self._block):
-            self._block = mmap.mmap(-1, max(size, _BLOCK) + _PAGE, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+            try:
+                self._block = mmap.mmap(-1, max(size, _BLOCK) + _PAGE, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+            except (OSError, OverflowError):
+                raise MemoryError(f"no room for a tensor of {size:,} bytes") from None
             self._used = -torch.frombuffer(self._block, dtype=torch.uint8).data_ptr() % _PAGE
             self._block.madvise(mmap.MADV_HUGEPAGE)
         tensor = torch.frombuffer(self._block, dtype=dtype, count=count, offset=self._used).view(tuple(shape))
