@@ -1,5 +1,6 @@
 """Damaged and odd tokenizer files: a sentence that names the file, whatever is wrong; no traceback, no noise."""
 
+import base64
 import copy
 import json
 import os
@@ -12,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.tokens.test_folders import BASES, CHATML, NAMES, token
-from wenloom.core.errors import WenloomError
+from wenloom.core.errors import CheckpointError, InputError, WenloomError
 from wenloom.tokens.chat import Message, chat_ids
 from wenloom.tokens.tokenizer import TextTokenizer
 
@@ -105,3 +106,96 @@ def test_spoilt_files_end_in_a_sentence(
         use(folder)
     except WenloomError as error:
         assert len(str(error)) < 1200 and str(error).isprintable()
+
+
+def charsmap(data: bytes) -> dict[str, Any]:
+    return {"normalizer": {"type": "Precompiled", "precompiled_charsmap": base64.b64encode(data).decode()}}
+
+
+ANY = {"pattern": {"Regex": ""}, "content": "x"}
+BROKEN: list[tuple[str, str, dict[str, Any]]] = [
+    ("byte-level", "no charsmap", charsmap(b"")), ("byte-level", "a charsmap cut short", charsmap(b"\0\0\0\0")),
+    ("byte-level", "a charsmap that lies", charsmap(b"\xff\xff\xff\x7f" + b"x" * 50)),
+    ("byte-level", "a replacement of nothing", {"normalizer": {"type": "Replace", **ANY}}),
+    ("byte-level", "an empty prefix", {"normalizer": {"type": "Prepend", "prepend": ""}}),
+    ("byte-level", "pieces of no length", {"pre_tokenizer": {"type": "FixedLength", "length": 0}}),
+    ("byte-level", "a wrong pattern", {"pre_tokenizer": {"type": "Split", "pattern": {"Regex": "("}, "behavior": "Isolated", "invert": False}}),
+    ("byte-level", "a token that is none", {"post_processor": {"type": "TemplateProcessing", "single": [{"SpecialToken": {"id": "<q>", "type_id": 0}}],
+                                                             "pair": [], "special_tokens": {}}}),
+    ("unigram", "no vocabulary", {"model": {"type": "Unigram", "vocab": [], "unk_id": None, "byte_fallback": False}}),
+    ("unigram", "an unknown token beyond it", {"model": {"type": "Unigram", "vocab": [["a", 0.0]], "unk_id": 9, "byte_fallback": False}}),
+    ("word-piece", "an unknown token that is not there",
+     {"model": {"type": "WordPiece", "unk_token": "?", "vocab": {"a": 0}, "continuing_subword_prefix": "##", "max_input_chars_per_word": 100}}),
+    ("byte-level", "a number beyond all vocabularies",
+     {"model": {"type": "BPE", "vocab": {"a": 0, "zz": 4294967295}, "merges": []}, "post_processor": None, "added_tokens": []}),
+    ("byte-level", "no vocabulary at all", {"model": {"type": "BPE", "vocab": {}, "merges": []}, "post_processor": None, "added_tokens": []}),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("base, edit", [pytest.param(base, edit, id=name) for base, name, edit in BROKEN])
+def test_what_makes_the_library_panic_is_one_sentence_without_noise(
+    base: str, edit: dict[str, Any], tmp_path: Path, capfd: pytest.CaptureFixture[str]
+):
+    spec = json.loads(BASES[base].to_str()) | edit
+    (tmp_path / "tokenizer.json").write_text(json.dumps(spec), encoding="utf-8")
+    with pytest.raises(CheckpointError, match=r"tokenizer\.json: "):
+        TextTokenizer.from_pretrained(tmp_path)
+    heard = capfd.readouterr()
+    assert not heard.err and not heard.out
+
+
+def test_absurd_padding_and_cutting_cost_nothing(tmp_path: Path):
+    spec = json.loads(BASES["byte-level"].to_str())
+    fill = {"direction": "Left", "pad_to_multiple_of": 0, "pad_id": 3, "pad_type_id": 0, "pad_token": "<pad>"}
+    for padding in (
+        fill | {"strategy": {"Fixed": 10**12}},
+        fill | {"strategy": "BatchLongest", "pad_to_multiple_of": 10**12},
+    ):
+        (tmp_path / "tokenizer.json").write_text(json.dumps(spec | {"padding": padding}), encoding="utf-8")
+        assert TextTokenizer.from_pretrained(tmp_path).encode("a", add_special_tokens=False)
+
+
+def test_files_of_absurd_size_and_what_is_no_file_are_not_read(tmp_path: Path):
+    for name in ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja", "vocab.txt"):
+        folder = tmp_path / name.replace(".", "-")
+        folder.mkdir()
+        BASES["byte-level"].save(str(folder / "tokenizer.json"))
+        path = folder / name
+        if name == "vocab.txt":
+            (folder / "tokenizer.json").unlink()
+        with path.open("ab") as file:
+            file.truncate(2**40)
+        with pytest.raises(CheckpointError, match=rf"{name}: .*bytes"):
+            TextTokenizer.from_pretrained(folder)
+        path.unlink()
+        os.mkfifo(path)
+        with pytest.raises(CheckpointError, match=rf"{name}: is a pipe"):
+            TextTokenizer.from_pretrained(folder)
+
+
+@pytest.mark.parametrize(
+    "text", ["[" * 100_000, '{"a":' * 50_000, "{", "", "\ufeff{", '{"added_tokens": ' + "9" * 6000 + "}"]
+)
+def test_files_that_are_no_json_are_named(text: str, tmp_path: Path):
+    BASES["byte-level"].save(str(tmp_path / "tokenizer.json"))
+    for name in ("tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "tokenizer.json"):
+        (tmp_path / name).write_text(text, encoding="utf-8")
+        with pytest.raises(CheckpointError, match=name):
+            TextTokenizer.from_pretrained(tmp_path)
+        (tmp_path / name).unlink()
+        BASES["byte-level"].save(str(tmp_path / "tokenizer.json"))
+
+
+TEMPLATES = ["{{", "{% if %}", "{{ messages[9].content }}", "{{ 1 / 0 }}", "{{ " + "(" * 3000, "{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}",
+             "{{ raise_exception(5) }}", "{{ raise_exception() }}", "{% include 'x' %}", "{{ '\\ud800' }}", "{{ [0] * 10**9 }}",
+             "{{ cycler.__init__.__globals__ }}", "{{ strftime_now(5) }}", "{{ 10 ** 5000 }}", "{% generation %}", "{{ messages | tojson(indent=10**9) }}"]  # fmt: skip
+
+
+@pytest.mark.parametrize("template", TEMPLATES)
+def test_templates_that_fail_end_in_a_sentence(template: str, tmp_path: Path):
+    BASES["byte-level"].save(str(tmp_path / "tokenizer.json"))
+    (tmp_path / "chat_template.jinja").write_text(template, encoding="utf-8")
+    tokenizer = TextTokenizer.from_pretrained(tmp_path)
+    with pytest.raises(InputError) as found:
+        chat_ids(tokenizer, [Message("user", "a")])
+    assert str(found.value).isprintable()

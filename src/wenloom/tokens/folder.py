@@ -34,7 +34,14 @@ _OTHERS = {
 }  # fmt: skip
 _MOST_TOKENS = 2**22
 """Sixteen times the largest vocabulary that is published (Gemma's 262,144)."""
-_PROBE = "Probe 1: a b, c.\n\t你好 <s> \u00e9"
+_PROBES = (
+    "",
+    " ",
+    "\n",
+    "Probe 1: a b, c.\n\t你好 <s> \u00e9 \U0001f469\u200d\U0001f467",
+    "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa!",
+)
+"""Texts on which a damaged tokenizer fails, if not on reading."""
 
 
 class TokenizerParts(NamedTuple):
@@ -74,7 +81,8 @@ def read_folder(folder: Path) -> TokenizerParts:
         for name, token in special.items():
             if backend.token_to_id(token) is None:
                 raise CheckpointError(f'{path}: {name} "{printable(token, 60)}" is not in the vocabulary.')
-        backend.decode(backend.encode(_PROBE).ids)
+        for text in _PROBES:
+            backend.decode(backend.encode(text).ids)
     _say_what_is_overruled(folder, backend, config, special)
     limit = _models_tokens(folder)
     if limit is not None and max(ids) >= limit:
