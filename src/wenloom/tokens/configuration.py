@@ -12,6 +12,7 @@ from tokenizers import AddedToken
 from wenloom.core.console import remark
 from wenloom.core.errors import CheckpointError, printable
 from wenloom.core.foreign import read_json_object, reading, regular_file
+from wenloom.tokens.switches import SWITCHES
 
 TOKENIZER, TOKENIZER_CONFIG = "tokenizer.json", "tokenizer_config.json"
 CHAT_TEMPLATE, CHAT_TEMPLATES = "chat_template.jinja", "additional_chat_templates"
@@ -25,7 +26,7 @@ _TEMPLATE_BYTES = 4 * 2**20
 
 _KEPT = """
 name_or_path tokenizer_class processor_class backend is_local local_files_only files_loaded tokenizer_file
-vocab_file merges_file errors legacy legacy_behaviour add_bos_token add_eos_token sp_model_kwargs
+vocab_file merges_file errors legacy_behaviour add_bos_token add_eos_token sp_model_kwargs
 use_default_system_prompt spaces_between_special_tokens special_tokens_map_file vocab_size trust_remote_code
 use_fast from_slow device_map dtype max_length max_len stride truncation truncation_strategy padding
 pad_to_multiple_of pad_token_type_id pad_token_segment_id model_input_names do_basic_tokenize never_split
@@ -44,7 +45,7 @@ _WITHOUT_EFFECT = frozenset(_KEPT.split())
 _UNDERSTOOD = frozenset(
     (*SPECIAL, "added_tokens_decoder", "additional_special_tokens", "extra_special_tokens", "chat_template", "padding_side",
      "model_specific_special_tokens", "model_max_length", "truncation_side", "clean_up_tokenization_spaces",
-     "split_special_tokens", "add_prefix_space", "do_lower_case", "strip_accents", "tokenize_chinese_chars")
+     "split_special_tokens", *SWITCHES)
 )  # fmt: skip
 _REFUSED = {
     "src_lang": "puts the token of a language around every text",
@@ -76,7 +77,7 @@ class TokenizerConfig:
     splits_special: bool = False
     """Whether the names of special tokens in a text are text."""
     pipeline: dict[str, bool] = field(default_factory=dict)
-    """add_prefix_space, do_lower_case, strip_accents and tokenize_chinese_chars where a class obeys them."""
+    """Those of `switches.SWITCHES` that are set, where a class obeys them."""
     class_name: str | None = None
     """transformers' class without "Tokenizer" and "Fast"; None for the general ones."""
     adds: dict[str, bool] = field(default_factory=dict)
@@ -116,8 +117,7 @@ class _Reader:
                 raise CheckpointError(f"{self.path}: {name} {value} {what}, which is not supported. Take it out.")
         special, extra, added = self._tokens()
         self._say_what_is_unknown()
-        switches = ("add_prefix_space", "do_lower_case", "strip_accents", "tokenize_chinese_chars")
-        pipeline = {name: found for name in switches if (found := self._flag(name)) is not None}
+        pipeline = {name: found for name in SWITCHES if (found := self._flag(name)) is not None}
         adds = {name: found for name in ("add_bos_token", "add_eos_token") if (found := self._flag(name)) is not None}
         return TokenizerConfig(
             special, tuple(extra), tuple(added), self._templates(), self._length(), self._side("padding_side"),

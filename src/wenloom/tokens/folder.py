@@ -24,6 +24,7 @@ from wenloom.tokens.configuration import (
     read_config,
 )
 from wenloom.tokens.gpt2 import END_OF_TEXT, gpt2_backend
+from wenloom.tokens.switches import switch
 
 _PAIRS = (("vocab.json", "merges.txt"), ("encoder.json", "vocab.bpe"))
 _WORDPIECE = "vocab.txt"
@@ -222,32 +223,10 @@ def _configured(backend: Tokenizer, config: TokenizerConfig) -> Tokenizer:
     if not config.pipeline:
         return backend
     spec = json.loads(backend.to_str())
-    before = json.dumps([spec["normalizer"], spec["pre_tokenizer"]])
-    switches = config.pipeline
-    for part in _parts(spec["normalizer"], "normalizers"):
-        if part["type"] == "BertNormalizer":
-            names = {"do_lower_case": "lowercase", "strip_accents": "strip_accents",
-                     "tokenize_chinese_chars": "handle_chinese_chars"}  # fmt: skip
-            part |= {name: switches[switch] for switch, name in names.items() if switch in switches}
-    if (leading := switches.get("add_prefix_space")) is not None:
-        for part in _parts(spec["pre_tokenizer"], "pretokenizers"):
-            if part["type"] == "ByteLevel":
-                part["add_prefix_space"] = leading
-            elif part["type"] == "Metaspace":
-                was_off = part["prepend_scheme"] == "never"
-                part["prepend_scheme"] = ("first" if was_off else part["prepend_scheme"]) if leading else "never"
-    if json.dumps([spec["normalizer"], spec["pre_tokenizer"]]) == before:
-        return backend
-    return Tokenizer.from_str(json.dumps(spec))
-
-
-def _parts(spec: dict[str, Any] | None, inner: str) -> list[dict[str, Any]]:
-    """A step, or the steps of a sequence of them."""
-    if spec is None:
-        return []
-    if spec["type"] == "Sequence":
-        return [part for each in spec[inner] for part in _parts(each, inner)]
-    return [spec]
+    steps = ("normalizer", "pre_tokenizer", "decoder")
+    before = json.dumps([spec[name] for name in steps])
+    switch(spec, config.pipeline, config.class_name)
+    return backend if json.dumps([spec[name] for name in steps]) == before else Tokenizer.from_str(json.dumps(spec))
 
 
 def _add_tokens(backend: Tokenizer, config: TokenizerConfig, special: dict[str, str]) -> None:

@@ -1,0 +1,64 @@
+"""Switches of tokenizer_config.json that transformers' classes obey against what tokenizer.json says."""
+
+from typing import Any
+
+_OF_BERT = {
+    "do_lower_case": "lowercase",
+    "strip_accents": "strip_accents",
+    "tokenize_chinese_chars": "handle_chinese_chars",
+}
+SWITCHES = (*_OF_BERT, "add_prefix_space", "legacy")
+_NOTHING = {"type": "Sequence", "normalizers": []}
+
+
+def switch(spec: dict[str, Any], switches: dict[str, bool], class_name: str | None) -> None:
+    """Change a tokenizer.json as its class would.
+
+    Args:
+        spec: its content.
+        switches: those of `SWITCHES` that are set.
+        class_name: transformers' class without "Tokenizer"; None if it is not named.
+    """
+    for part in _parts(spec["normalizer"], "normalizers"):
+        if part["type"] == "BertNormalizer":
+            part |= {name: switches[each] for each, name in _OF_BERT.items() if each in switches}
+        elif part["type"] == "Lowercase" and switches.get("do_lower_case") is False:
+            part.clear()
+            part |= _NOTHING
+    leading = switches.get("add_prefix_space")
+    for part in _parts(spec["pre_tokenizer"], "pretokenizers"):
+        if part["type"] == "ByteLevel" and leading is not None:
+            part["add_prefix_space"] = leading
+        elif part["type"] == "Metaspace" and class_name not in ("T5", "MT5"):  # which take no notice of them
+            part["prepend_scheme"] = _scheme(part["prepend_scheme"], leading, switches.get("legacy"), class_name)
+            if leading is False:
+                _keep_leading_blank(spec)
+
+
+def _scheme(scheme: str, leading: bool | None, legacy: bool | None, class_name: str | None) -> str:
+    if leading is False:
+        return "never"
+    if legacy is not None and class_name == "Llama":
+        return "always" if legacy else "first"
+    return "first" if leading and scheme == "never" else scheme
+
+
+def _keep_leading_blank(spec: dict[str, Any]) -> None:
+    """Text that got no blank in front loses none in decoding."""
+    decoder = spec["decoder"]
+    for part in _parts(decoder, "decoders"):
+        if part["type"] == "Metaspace":
+            part["prepend_scheme"] = "never"
+    if decoder is not None and decoder["type"] == "Sequence":
+        decoder["decoders"] = [
+            each for each in decoder["decoders"] if (each["type"], each.get("content")) != ("Strip", " ")
+        ]
+
+
+def _parts(spec: dict[str, Any] | None, inner: str) -> list[dict[str, Any]]:
+    """A step, or the steps of a sequence of them."""
+    if spec is None:
+        return []
+    if spec["type"] == "Sequence":
+        return [part for each in spec[inner] for part in _parts(each, inner)]
+    return [spec]

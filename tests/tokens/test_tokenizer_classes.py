@@ -1,0 +1,70 @@
+"""Folders that transformers' own classes write, with the switches that each obeys or does not."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import transformers
+from tokenizers import Tokenizer, models, pre_tokenizers, trainers
+
+from tests.tokens.test_folders import BASES, LEARNED, SAMPLES, config
+from wenloom.tokens.tokenizer import TextTokenizer
+
+
+def model(base: str) -> dict[str, Any]:
+    return json.loads(BASES[base].to_str())["model"]
+
+
+def sentence_piece() -> dict[str, Any]:
+    backend = Tokenizer(models.BPE(unk_token="<unk>", byte_fallback=True, fuse_unk=True))
+    backend.pre_tokenizer = pre_tokenizers.Metaspace(split=False)
+    special = ["<unk>", "<s>", "</s>", "<pad>", "<bos>", "<eos>"]
+    backend.train_from_iterator(
+        LEARNED, trainers.BpeTrainer(vocab_size=250, special_tokens=special, show_progress=False)
+    )
+    return json.loads(backend.to_str())["model"]
+
+
+def of_pairs(spec: dict[str, Any], *more: str) -> Callable[[Any], Any]:
+    vocab = spec["vocab"] | {name: len(spec["vocab"]) + number for number, name in enumerate(more)}
+    return lambda kind: kind(vocab=vocab, merges=[tuple(pair) for pair in spec["merges"]])
+
+
+def of_scores(*more: str) -> Callable[[Any], Any]:
+    vocab = [tuple(pair) for pair in model("unigram")["vocab"]] + [(name, 0.0) for name in more]
+    return lambda kind: kind(vocab=vocab)
+
+
+BYTES, PIECES = model("byte-level"), sentence_piece()
+MAKERS: dict[str, Callable[[Any], Any]] = {
+    "GPT2": of_pairs(BYTES, "<|endoftext|>"), "Roberta": of_pairs(BYTES, "<mask>"), "Bart": of_pairs(BYTES, "<mask>"),
+    "Qwen2": of_pairs(BYTES, "<|endoftext|>"), "GPTNeoX": of_pairs(BYTES, "<|endoftext|>"),
+    "Whisper": of_pairs(BYTES, "<|endoftext|>", "<|startoftranscript|>"), "Llama": of_pairs(PIECES), "Gemma": of_pairs(PIECES),
+    "Bert": lambda kind: kind(vocab=model("word-piece")["vocab"]), "T5": of_scores(), "XLMRoberta": of_scores("<mask>"),
+    "Albert": of_scores("[CLS]", "[SEP]", "[MASK]"), "Camembert": of_scores(),
+}  # fmt: skip
+EDITS: list[dict[str, bool]] = [
+    {}, {"add_prefix_space": True}, {"add_prefix_space": False}, {"do_lower_case": False}, {"do_lower_case": True},
+    {"strip_accents": True}, {"tokenize_chinese_chars": False}, {"clean_up_tokenization_spaces": True}, {"legacy": True},
+    {"legacy": False}, {"add_bos_token": True}, {"add_eos_token": True},
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "edit", EDITS, ids=lambda edit: " ".join(f"{name} {on}" for name, on in edit.items()) or "as saved"
+)
+@pytest.mark.parametrize("name", MAKERS)
+def test_switches_of_a_class_count_as_in_transformers(name: str, edit: dict[str, bool], tmp_path: Path):
+    MAKERS[name](getattr(transformers, f"{name}Tokenizer")).save_pretrained(tmp_path)
+    config(**edit)(tmp_path)
+    theirs, ours = transformers.AutoTokenizer.from_pretrained(tmp_path), TextTokenizer.from_pretrained(tmp_path)
+    for text in SAMPLES:
+        for special in (True, False):
+            ids = theirs.encode(text, add_special_tokens=special)
+            assert ours.encode(text, add_special_tokens=special) == ids, text
+        assert ours.decode(ids, skip_special_tokens=True) == theirs.decode(ids, skip_special_tokens=True), text
+    assert ours.special_tokens == {
+        part: token for part, token in theirs.special_tokens_map.items() if isinstance(token, str)
+    }
