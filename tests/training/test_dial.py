@@ -13,7 +13,7 @@ from wenloom.model.decoder import Decoder
 from wenloom.tokens.shards import Dataset
 from wenloom.training.dial import turn
 from wenloom.training.learner import autocast
-from wenloom.training.measure import activation_bytes, flops_per_token
+from wenloom.training.measure import StepMemory, flops_per_token, step_memory
 from wenloom.training.objectives import CausalObjective
 from wenloom.training.parallel import World
 from wenloom.training.plan import expected_bits_per_byte, fitted_micro_batch
@@ -73,7 +73,14 @@ def test_size_and_shape_at_once():
 
 @pytest.mark.parametrize("rows, available, expected", [(64, None, 64), (64, 1000, 16), (64, 10, 1), (6, 600, 3)])
 def test_rows_are_halved_until_they_fit(rows: int, available: int | None, expected: int):
-    assert fitted_micro_batch(rows, row_bytes=20.0, fixed=400.0, available=available, row_tokens=64) == expected
+    step = StepMemory(0.0, 20.0, 20.0)
+    assert fitted_micro_batch(rows, step, fixed=400.0, available=available, row_tokens=64) == expected
+
+
+def test_on_a_cpu_rows_are_fewer_where_more_would_only_take_memory():
+    step = StepMemory(0.0, 6e8, 5e8)
+    assert fitted_micro_batch(16, step, fixed=1e9, available=100 * 10**9, row_tokens=1024) == 2
+    assert fitted_micro_batch(16, step, fixed=1e9, available=100 * 10**9, row_tokens=1024, on_cpu=False) == 16
 
 
 @pytest.mark.parametrize("architecture", ["llama", "gpt2"])
@@ -108,11 +115,10 @@ def test_activations_grow_with_rows_as_measured():
         assert loss.requires_grad
         return sum(storages.values())
 
-    from wenloom.training.feed import Batch
-
-    batch = Batch(0, {"inputs_BT": tokens[:, :-1], "targets_BT": tokens[:, 1:]})
-    row = activation_bytes(objective, batch, autocast("cpu", False))
-    assert kept(8) - kept(4) == pytest.approx(4 * row, rel=0.02)
+    row = {"inputs_BT": tokens[:1, :-1], "targets_BT": tokens[:1, 1:]}
+    measured = step_memory(objective, row, lambda: autocast("cpu", False), "cpu", whole=True)
+    assert kept(8) - kept(4) == pytest.approx(4 * measured.kept, rel=0.02)
+    assert measured.row >= measured.kept
 
 
 def test_the_expected_loss_falls_with_size_and_text_but_not_with_repetition():

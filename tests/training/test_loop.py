@@ -21,6 +21,7 @@ from wenloom.training import learner as learner_module
 from wenloom.training.checkpoints import latest_checkpoint
 from wenloom.training.history import read_metrics
 from wenloom.training.loop import Result
+from wenloom.training.measure import StepMemory
 from wenloom.training.objectives import CausalObjective
 from wenloom.training.pretrain import pretrain, resume
 from wenloom.training.report import Sample, Showcase
@@ -131,13 +132,13 @@ def test_out_of_memory_halves_the_rows_and_changes_nothing(
             raise RuntimeError("[enforce fail at alloc_cpu.cpp:127] . DefaultCPUAllocator: can't allocate memory")
         return forward(self, inputs_BT, *others, **more)
 
-    monkeypatch.setattr("wenloom.training.setup.activation_bytes", lambda *_: 1)
+    monkeypatch.setattr("wenloom.training.setup.step_memory", lambda *_: StepMemory(0.0, 1.0, 1.0))
     monkeypatch.setattr(CausalObjective, "forward", small)
     squeezed = pretrain(dataset.folder, tmp_path / "run", MODEL, TRAINING)
     assert "going on with 1 sequences at a time" in capsys.readouterr().err
     for name, tensor in weights(run.folder).items():
         assert tensor.allclose(weights(squeezed.folder)[name], atol=2e-4), name
-    monkeypatch.setattr(learner_module, "_is_out_of_memory", lambda error: True)
+    monkeypatch.setattr(learner_module, "is_out_of_memory", lambda error: True)
     monkeypatch.setattr(CausalObjective, "forward", lambda *_, **__: (_ for _ in ()).throw(MemoryError()))
     with pytest.raises(WenloomError, match="One sequence alone does not fit"):
         pretrain(dataset.folder, tmp_path / "none", MODEL, TRAINING)

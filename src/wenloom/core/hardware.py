@@ -3,9 +3,11 @@
 import functools
 import os
 import platform
+import re
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import torch
 
@@ -14,6 +16,9 @@ from wenloom.core.errors import InputError
 _CPUINFO = Path("/proc/cpuinfo")
 _MEMINFO = Path("/proc/meminfo")
 _STATM = Path("/proc/self/statm")
+_STATUS = Path("/proc/self/status")
+_CGROUP = Path("/proc/self/cgroup")
+_CGROUPS = Path("/sys/fs/cgroup")
 
 
 @dataclass(frozen=True)
@@ -87,6 +92,11 @@ def memory_available(device: str) -> int | None:
     """Bytes that a program may still take on a device; None where nobody tells."""
     if device == "cuda":
         return torch.cuda.mem_get_info()[0]
+    bounds = [_free_of_machine(), *_free_of_groups(), *_free_of_process()]
+    return min((each for each in bounds if each is not None), default=None)
+
+
+def _free_of_machine() -> int | None:
     try:
         for line in _MEMINFO.read_text().splitlines():
             if line.startswith("MemAvailable:"):
@@ -94,6 +104,45 @@ def memory_available(device: str) -> int | None:
     except OSError:
         pass
     return None
+
+
+def _free_of_groups() -> Iterator[int]:
+    """What the control groups of this process leave it (containers, systemd, Slurm), of version 1 and 2."""
+    try:
+        lines = _CGROUP.read_text().splitlines()
+    except OSError:
+        return
+    for line in lines:
+        _, controllers, path = line.split(":", 2)
+        if controllers not in ("", "memory"):
+            continue
+        root = _CGROUPS / controllers
+        limit, used = (
+            ("memory.limit_in_bytes", "memory.usage_in_bytes") if controllers else ("memory.max", "memory.current")
+        )
+        inside = PurePosixPath(path.lstrip("/"))
+        for folder in (root / each for each in (inside, *inside.parents)):
+            try:
+                most, taken = (int((folder / name).read_text()) for name in (limit, used))
+                cached = re.search(r"^(?:total_)?inactive_file (\d+)$", (folder / "memory.stat").read_text(), re.MULTILINE)
+            except (OSError, ValueError):  # no such file, or "max"
+                continue
+            yield max(0, most - taken + (int(cached[1]) if cached else 0))
+
+
+def _free_of_process() -> Iterator[int]:
+    """What `ulimit -v` and `ulimit -d` leave this process."""
+    try:
+        import resource
+
+        status = _STATUS.read_text()
+    except (ImportError, OSError):
+        return
+    for kind, name in ((resource.RLIMIT_AS, "VmSize"), (resource.RLIMIT_DATA, "VmData")):
+        most, _ = resource.getrlimit(kind)
+        taken = re.search(rf"^{name}:\s*(\d+) kB$", status, re.MULTILINE)
+        if most != resource.RLIM_INFINITY and taken:
+            yield max(0, most - 1024 * int(taken[1]))
 
 
 def memory_used(device: str) -> int | None:

@@ -2,6 +2,7 @@
 
 import ctypes
 import functools
+import gc
 import mmap
 import platform
 from collections.abc import Sequence
@@ -55,6 +56,14 @@ class LargePages:
         if tensor.numel() * dtype.itemsize < _SMALL:
             return tensor.to(place, dtype, copy=True)
         return self.zeros(tensor.shape, dtype, place).copy_(tensor)
+
+
+def release_freed_memory() -> None:
+    """Give what was freed back to the system, where the C library can (glibc): before something else needs the room."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if platform.system() == "Linux" else None
+    if trim is not None:
+        gc.collect()
+        trim(0)
 
 
 @functools.cache

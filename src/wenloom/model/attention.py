@@ -91,7 +91,10 @@ class Attention(nn.Module):
                                   for x in (k_BGTK, v_BGTK))  # fmt: skip
                 if mask is None and self.causal:
                     mask = torch.ones(T, T, dtype=torch.bool, device=q_BHTK.device).tril()
-                return _WrittenOutAttention.apply(q_BHTK.to(dtype), k_BHTK, v_BHTK, mask, self.scale)
+                q_BHTK = q_BHTK.to(dtype)
+                if T <= WEIGHTS_KEPT_UP_TO:
+                    return _WrittenOutAttention.apply(q_BHTK, k_BHTK, v_BHTK, mask, self.scale)
+                return _AttentionInParts.apply(q_BHTK, k_BHTK, v_BHTK, mask, self.scale, self.causal)
             with torch.autocast("cpu", enabled=False):
                 return self._fused(q_BHTK, k_BGTK, v_BGTK, mask)
         return self._fused(q_BHTK, k_BGTK, v_BGTK, mask)
@@ -151,8 +154,12 @@ class CrossAttention(Attention):
 
 
 _WRITTEN_OUT_UP_TO = 1024
-"""Tokens up to which training in bf16 on a CPU writes attention out; beyond, the (tokens x tokens) weights that it
-keeps for the backward pass take too much memory."""
+"""Tokens up to which training in bf16 on a CPU writes attention out; beyond, the fused kernel is as fast."""
+WEIGHTS_KEPT_UP_TO = 256
+"""Tokens up to which the (tokens x tokens) weights are kept for the backward pass: at 1,024 tokens and 9 heads they would
+be half of all that a block keeps."""
+_PART = 2**20
+"""Attention weights that are computed at once, where they are not kept: they stay in a processor's cache."""
 
 
 class _WrittenOutAttention(torch.autograd.Function):
@@ -176,6 +183,52 @@ class _WrittenOutAttention(torch.autograd.Function):
         grad_weights = grad_outputs[0] @ v.mT
         grad_scores = torch.ops.aten._softmax_backward_data(grad_weights, weights, -1, weights.dtype).mul_(ctx.scale)
         return grad_scores @ k, grad_scores.mT @ q, weights.mT @ grad_outputs[0], None, None
+
+
+class _AttentionInParts(torch.autograd.Function):
+    """The same, some queries at a time; the weights are computed again for the backward pass, not kept."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, scale: float, is_causal: bool
+    ) -> Tensor:
+        y = torch.empty_like(q)
+        for queries, keys in _parts(q, k, is_causal):
+            y[:, :, queries] = _weights(q, k, mask, scale, queries, keys) @ v[:, :, keys]
+        ctx.save_for_backward(q, k, v, mask)
+        ctx.scale, ctx.is_causal = scale, is_causal
+        return y
+
+    @staticmethod
+    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor, Tensor, Tensor, None, None, None]:
+        q, k, v, mask = ctx.saved_tensors
+        grad_q = torch.empty_like(q)
+        grad_k, grad_v = (torch.zeros_like(each, dtype=torch.float32) for each in (k, v))
+        for queries, keys in _parts(q, k, ctx.is_causal):
+            weights, grad_y = _weights(q, k, mask, ctx.scale, queries, keys), grad_outputs[0][:, :, queries]
+            grad_weights = grad_y @ v[:, :, keys].mT
+            grad_scores = torch.ops.aten._softmax_backward_data(grad_weights, weights, -1, weights.dtype)
+            grad_scores.mul_(ctx.scale)
+            grad_q[:, :, queries] = grad_scores @ k[:, :, keys]
+            grad_k[:, :, keys] += grad_scores.mT @ q[:, :, queries]
+            grad_v[:, :, keys] += weights.mT @ grad_y
+        return grad_q, grad_k.to(k.dtype), grad_v.to(v.dtype), None, None, None
+
+
+def _parts(q: Tensor, k: Tensor, is_causal: bool) -> list[tuple[slice, slice]]:
+    """Queries that are computed together, and the keys that they may see."""
+    n_queries, n_keys = q.shape[2], k.shape[2]
+    length = max(1, _PART // (q.shape[0] * q.shape[1] * n_keys))
+    parts = (slice(start, min(start + length, n_queries)) for start in range(0, n_queries, length))
+    return [(part, slice(0, part.stop + n_keys - n_queries if is_causal else n_keys)) for part in parts]
+
+
+def _weights(q: Tensor, k: Tensor, mask: Tensor | None, scale: float, queries: slice, keys: slice) -> Tensor:
+    scores = (q[:, :, queries] * scale) @ k[:, :, keys].mT
+    if mask is not None:
+        seen = mask[..., keys] if mask.shape[-2] == 1 else mask[..., queries, keys]
+        scores.masked_fill_(~seen, -torch.inf)
+    return scores.softmax(-1)
 
 
 def visible_keys(

@@ -113,6 +113,8 @@ class AdaptedLinear(nn.Module):
             return weight
 
     def forward(self, x: Tensor) -> Tensor:
+        if torch.is_autocast_enabled(x.device.type):
+            x = x.to(torch.get_autocast_dtype(x.device.type))  # once: each product keeps what it reads
         y = self.linear(x)
         if not self.active:
             return y
@@ -159,6 +161,14 @@ def freeze(model: Model) -> None:
     """Let nothing learn but classes, which are learned as a whole."""
     for name, parameter in model.named_parameters():
         parameter.requires_grad_(name.startswith("classifier."))
+
+
+def keep_frozen_in(model: Model, dtype: torch.dtype) -> None:
+    """Keep the frozen matrices beside adapters in the dtype that they are multiplied in, instead of converting them at every
+    step: half of the memory. DoRA's stay, whose lengths are computed from them."""
+    for _, layer in adapted_layers(model):
+        if isinstance(layer.linear, nn.Linear) and layer.magnitude is None:
+            layer.linear.weight.data = layer.linear.weight.data.to(dtype)
 
 
 def adapted_layers(model: nn.Module) -> Iterator[tuple[str, AdaptedLinear]]:

@@ -46,7 +46,7 @@ class ChatWork(Work[Conversation]):
 
     def encode(self, model: Model, tokenizer: TextTokenizer) -> Encoded:
         """Packed, unless asked not to; what is measured by stands alone."""
-        longest = model.config.context_length
+        longest = min(model.config.context_length, 1024)
         encoder = ChatEncoder(tokenizer, longest)
         lessons = [lesson for row in self.train for lesson in encoder.lessons(row)]
         if lessons:
@@ -108,7 +108,7 @@ class PreferenceWork(Work[Preference]):
     def encode(self, model: Model, tokenizer: TextTokenizer) -> Encoded:
         """Pairs, with what the model says of them before it learns."""
         assert isinstance(model, Decoder)
-        longest = model.config.context_length
+        longest = min(model.config.context_length, 1024)
         encoder = ChatEncoder(tokenizer, longest)
         n_dropped = 0
         made: list[list[Example]] = []

@@ -33,6 +33,9 @@ def recompute_blocks(model: Model) -> None:
         block.forward = partial(checkpoint, block.forward, use_reentrant=False, preserve_rng_state=False)
 
 
+SMALLER = "choose a smaller --size or --context, or --recompute"
+
+
 class Gradients(NamedTuple):
     """What a batch gave."""
 
@@ -56,6 +59,7 @@ class Learner:
         bf16: whether products are taken in bfloat16 (weights and optimizer state stay in float32).
         micro_batch: rows computed at a time.
         layer_decay: see `make_optimizers`.
+        smaller: what to do where a single row does not fit in memory, for people.
     """
 
     def __init__(
@@ -68,10 +72,11 @@ class Learner:
         bf16: bool,
         micro_batch: int,
         layer_decay: float = 1.0,
+        smaller: str = SMALLER,
     ):
         self.objective, self.model = objective, objective.model
-        self.micro_batch, self.world = micro_batch, world
-        self._settings, self._device, self._bf16 = settings, device, bf16
+        self.micro_batch, self.world, self.smaller = micro_batch, world, smaller
+        self.settings, self._device, self._bf16 = settings, device, bf16
         dtype = torch.bfloat16 if bf16 else torch.float32
         self.replica = Replica(objective, self.model.blocks, world, device, strategy, dtype)
         betas = (settings.beta1, settings.beta2)
@@ -102,14 +107,14 @@ class Learner:
             try:
                 return self._gradients(batch)
             except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
-                if self.world.size > 1 or not _is_out_of_memory(error):
+                if self.world.size > 1 or not is_out_of_memory(error):
                     raise  # several processes cannot tell alone which parts the others have exchanged
             self.zero_grad()
             if self._device == "cuda":
                 torch.cuda.empty_cache()
             if self.micro_batch == 1:
                 raise WenloomError(
-                    "One sequence alone does not fit in memory: choose a smaller --size or --context, or --recompute."
+                    f"One sequence alone does not fit in memory: {self.smaller}."
                 )
             self.micro_batch = -(-self.micro_batch // 2)
             remark(f"Out of memory: going on with {self.micro_batch} sequences at a time; the batch stays the same.")
@@ -124,7 +129,7 @@ class Learner:
                     loss = self.replica.module(**batch.part(slice(start, start + self.micro_batch))) / n_valid
                 loss.backward()
             total += loss.detach()
-        limit = self._settings.clip or math.inf
+        limit = self.settings.clip or math.inf
         norm = whole(torch.nn.utils.clip_grad_norm_(self.model.parameters(), limit, foreach=True))
         return Gradients(self.world.total(total).item(), norm.item())
 
@@ -132,12 +137,16 @@ class Learner:
         """Learn from a batch; if its loss or gradient is not finite, leave everything as it was."""
         gradients = self.gradients(batch)
         if gradients.finite:
-            for optimizer in self.optimizers:
-                for group in optimizer.param_groups:
-                    group["lr"] = learning_rate * group.get("scale", 1.0)
-                optimizer.step()
+            self.apply(learning_rate)
         self.zero_grad()
         return gradients
+
+    def apply(self, learning_rate: float) -> None:
+        """Change the weights by the gradients that are in place."""
+        for optimizer in self.optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = learning_rate * group.get("scale", 1.0)
+            optimizer.step()
 
     def zero_grad(self) -> None:
         """Forget gradients."""
@@ -145,5 +154,6 @@ class Learner:
             optimizer.zero_grad(set_to_none=True)
 
 
-def _is_out_of_memory(error: BaseException) -> bool:
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether this is how PyTorch, or Python, says that there is no memory left."""
     return isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error)

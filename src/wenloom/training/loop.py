@@ -16,6 +16,7 @@ from wenloom.checkpoint.folder import load_model
 from wenloom.core.console import ProgressBar, progress, remark
 from wenloom.core.errors import InputError
 from wenloom.core.hardware import memory_used
+from wenloom.core.memory import release_freed_memory
 from wenloom.core.quantities import show_bytes
 from wenloom.model.build import Model
 from wenloom.tokens.tokenizer import TextTokenizer
@@ -264,6 +265,7 @@ class Run:
         self.saver.wait()
         checkpoint = latest_checkpoint(self.out)
         if self.show is not None and checkpoint:  # what was saved: a sharded model cannot be computed by one process
+            release_freed_memory()  # the model that is read back may have it
             self.showcase = self.show(load_model(checkpoint, self.setup.hardware.device), self.tokenizer)
         step = self.progress.step
         self.history.add_evaluation(

@@ -4,13 +4,17 @@ import statistics
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from wenloom.core.console import remark
+from wenloom.core.hardware import memory_used
+from wenloom.core.memory import release_freed_memory
+from wenloom.model.attention import WEIGHTS_KEPT_UP_TO
 from wenloom.model.config import ModelConfig
-from wenloom.training.feed import Batch
+from wenloom.training.feed import Batch, Rows
 from wenloom.training.learner import Learner
 from wenloom.training.objectives import Objective
 
@@ -29,45 +33,112 @@ def flops_per_token(config: ModelConfig) -> float:
     return flops if config.encoder is None else (flops + flops_per_token(config.encoder)) / 2  # half read, half write
 
 
-def activation_bytes(objective: Objective, batch: Batch, autocast: AbstractContextManager[object]) -> int:
-    """What one row keeps for the backward pass, by asking autograd: two rows less one, so that what does not grow
-    with rows (gradients of the output layer, weights in bf16) drops out."""
-    kept: dict[int, int] = {}
+class StepMemory(NamedTuple):
+    """What a training step takes beside weights and gradients."""
 
-    def pack(tensor: Tensor) -> Tensor:
-        storage = tensor.untyped_storage()
-        kept[storage.data_ptr()] = storage.nbytes()
-        return tensor
-
-    totals = []
-    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor), autocast:
-        for rows in (1, 2):
-            kept.clear()
-            loss = objective(**{name: each.expand(rows, *each.shape[1:]).contiguous()
-                                for name, each in batch.part(slice(1)).items()})  # fmt: skip
-            totals.append(sum(kept.values()))
-            del loss
-    return max(1, totals[1] - totals[0])
+    fixed: float
+    """Bytes that do not grow with the rows: pieces of the output layer, scratch of matrix products."""
+    row: float
+    """Bytes of each row that is computed at a time, with what lies unused between them."""
+    kept: float
+    """Bytes of them that the row's tensors for the backward pass have: counted, so that it is the same in every run."""
 
 
-def time_steps(learner: Learner, read: Callable[[int], Batch], rounds: int = 5, limit: float = 20.0) -> float:
-    """Seconds of one optimizer step, from a few that leave nothing behind; the first one warms up.
+def step_memory(
+    objective: Objective, row: Rows, autocast: Callable[[], AbstractContextManager[object]], device: str, whole: bool
+) -> StepMemory:
+    """Measured with pieces of one row, before a whole one is tried.
 
-    The learning rate is 0 and the optimizers' memory is cleared after it; where that is full already (a resumed
-    run), only gradients are timed.
+    What autograd keeps is counted by its own hooks; what the process takes for it (temporary results, the allocator's
+    waste) is how much it has grown after a step forward and back. Both grow in proportion to the tokens, once
+    attention keeps no weights; so two pieces, one twice as long as the other, tell how much a token and how much every
+    step takes.
+
+    Args:
+        row: the widest example of the run, as one row.
+        whole: whether this process may compute gradients here (the parts of a sharded model do not fit in one).
+    """
+    length = max(tensor.shape[1] for tensor in row.values() if tensor.dim() == 2)
+    wanted = _piece_tokens(objective.model.n_parameters())
+    pieces = [_piece(row, length, tokens) for tokens in (wanted, 2 * wanted)]
+    objective.train()
+    release_freed_memory()
+    if device == "cuda":
+        torch.cuda.reset_peak_memory_stats()
+    before = _taken(device)
+    counted, taken = [], []
+    for piece, _ in pieces:
+        kept: dict[int, int] = {}
+
+        def pack(tensor: Tensor, kept: dict[int, int] = kept) -> Tensor:
+            storage = tensor.untyped_storage()
+            kept[storage.data_ptr()] = storage.nbytes()
+            return tensor
+
+        with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor), autocast():
+            loss = objective(**piece)
+        counted.append(sum(kept.values()))
+        kept.clear()
+        if whole and before is not None:
+            loss.backward()
+            taken.append((_taken(device) or before) - before)
+        del loss
+    gradients = sum(each.grad.nbytes for each in objective.parameters() if each.grad is not None)
+    for parameter in objective.parameters():
+        parameter.grad = None
+    first, second = (rows for _, rows in pieces)
+    kept_by_row = max(1.0, (counted[1] - counted[0]) / (second - first))
+    if not taken:
+        return StepMemory(0.0, 1.3 * kept_by_row, kept_by_row)
+    by_row = max(kept_by_row, (taken[1] - taken[0]) / (second - first))
+    return StepMemory(max(0.0, taken[0] - gradients - first * by_row), by_row, kept_by_row)
+
+
+def _piece_tokens(n_parameters: int) -> int:
+    """Enough to stand out from chance, few enough to take no time; more than attention keeps weights of."""
+    return int(min(4096, max(WEIGHTS_KEPT_UP_TO + 64, 2.5e11 / (6 * n_parameters))))
+
+
+def _piece(row: Rows, length: int, tokens: int) -> tuple[Rows, float]:
+    """About so many tokens of a row, or of several like it; and how many rows that is."""
+    if length > tokens:
+        part = tokens / length
+        return {
+            name: each[:, : max(1, round(part * each.shape[1]))] if each.dim() == 2 else each
+            for name, each in row.items()
+        }, part
+    count = tokens // length
+    return {name: each.expand(count, *each.shape[1:]).contiguous() for name, each in row.items()}, count
+
+
+def _taken(device: str) -> int | None:
+    """Bytes that this process has asked for so far; on a GPU the most it needed at once."""
+    return None if device == "mps" else memory_used(device)
+
+
+def time_steps(learner: Learner, read: Callable[[int], Batch], rounds: int = 5, limit: float = 10.0) -> float:
+    """Seconds of one optimizer step, from parts of a few that leave nothing behind; the first one warms up.
+
+    Of every batch only as many rows are computed as are computed at a time; the rest would take as long. The learning
+    rate is 0 and the optimizers' memory is cleared after it; where that is full already (a resumed run), only
+    gradients are timed.
     """
     resumed = any(optimizer.state for optimizer in learner.optimizers)
     seconds: list[float] = []
+    spent = 0.0
     for attempt in range(rounds + 1):
         batch = read(attempt)
+        part = Batch(batch.first, batch.part(slice(learner.micro_batch)))
         started = time.perf_counter()
-        if resumed:
-            learner.gradients(batch)
-            learner.zero_grad()
-        else:
-            learner.step(batch, learning_rate=0.0)
-        seconds.append(time.perf_counter() - started)
-        if sum(seconds) > limit and attempt:
+        learner.gradients(part)
+        computed = time.perf_counter()
+        if not resumed:
+            learner.apply(learning_rate=0.0)
+        learner.zero_grad()
+        ended = time.perf_counter()
+        seconds.append((computed - started) * len(batch.targets) / len(part.targets) + ended - computed)
+        spent += ended - started
+        if spent > limit and attempt:
             break
     if not resumed:
         for optimizer in learner.optimizers:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from wenloom.core.quantities import parse_count, parse_duration, show_bytes, show_count, show_duration
 from wenloom.training.dial import Derived
+from wenloom.training.measure import StepMemory
 from wenloom.training.settings import TrainSettings
 
 _EVALUATION_SHARE = 0.1
@@ -67,53 +68,72 @@ def make_timetable(
 class Memory:
     """Bytes in one process, by part."""
 
+    program: float
+    """Python, its libraries, and the text: what the process held before there was a model."""
     weights: float
     gradients: float
     optimizer: float
-    copies: float
-    """Weights in bf16 while a step is computed, and the snapshot that a checkpoint is written from."""
     activations: float
-    """What the rows computed at a time keep for the backward pass."""
-    logits: float
-    """The largest piece of the output layer."""
+    """What the rows computed at a time take for the backward pass."""
+    working: float
+    """What a step takes however few its rows: pieces of the output layer, weights in the dtype of products."""
+    saving: float
+    """The copy that a checkpoint is written from."""
+    showing: float
+    """The model read back from a checkpoint at an evaluation, and its file while it is read."""
+    saved_while_training: bool
+    """Whether checkpoints are due between evaluations: they are written while steps go on."""
 
     @property
     def total(self) -> float:
-        return self.weights + self.gradients + self.optimizer + self.copies + self.activations + self.logits
+        """The most at once: a step, or an evaluation with what it saves and shows."""
+        step = self.gradients + self.activations + self.working + self.saving * self.saved_while_training
+        return self.program + self.weights + self.optimizer + max(step, self.saving, self.showing)
 
 
 def memory(
+    program: float,
     n_parameters: int,
+    n_learned: int,
     n_by_muon: int,
-    row_bytes: float,
+    weights: float,
+    step: StepMemory,
     micro_batch: int,
-    logits: float,
-    bf16: bool,
-    snapshot: bool,
+    saved_while_training: bool,
     shards: int = 1,
+    on_cpu: bool = True,
 ) -> Memory:
-    """Float32 weights, gradients and optimizer state (Muon keeps one number a weight, AdamW two).
+    """What a process will hold: gradients and optimizer state in float32 (Muon keeps one number a weight, AdamW two) of
+    what is learned.
 
     Args:
+        weights: bytes of all weights.
         n_by_muon: weights that Muon moves.
-        row_bytes: what one row keeps for the backward pass.
         shards: processes that hold the weights together.
+        on_cpu: whether copies take of the same memory.
     """
-    optimizer = 4 * n_by_muon + 8 * (n_parameters - n_by_muon)
-    copies = (2 * n_parameters if bf16 else 0) + (4 * n_parameters + optimizer if snapshot else 0)
-    return Memory(4 * n_parameters / shards, 4 * n_parameters / shards, optimizer / shards, copies / shards,
-                  row_bytes * micro_batch, logits)  # fmt: skip
+    optimizer = 4 * n_by_muon + 8 * (n_learned - n_by_muon)
+    return Memory(
+        program, weights / shards, 4 * n_learned / shards, optimizer / shards, step.row * micro_batch, step.fixed,
+        (4 * n_learned + optimizer) * on_cpu, 8 * n_parameters * on_cpu, saved_while_training,
+    )  # fmt: skip
 
 
-def fitted_micro_batch(batch: int, row_bytes: float, fixed: float, available: int | None, row_tokens: int) -> int:
+_WORTHWHILE = 2**30
+"""Bytes of activations from which a CPU gains nothing by more rows at a time: every operation walks over megabytes."""
+
+
+def fitted_micro_batch(
+    batch: int, step: StepMemory, fixed: float, available: int | None, row_tokens: int, on_cpu: bool = True
+) -> int:
     """Rows at a time: all of them, or half, a quarter ... until they fit into four fifths of the memory.
 
-    A CPU gains nothing by more than about 16k tokens at a time.
+    A CPU gains nothing by more than about 16k tokens, or 1 GB of what they keep, at a time.
     """
     rows = batch
-    while rows > 1 and available is not None and fixed + rows * row_bytes > 0.8 * available:
+    while rows > 1 and available is not None and fixed + rows * step.row > 0.8 * available:
         rows = -(-rows // 2)
-    while rows > 1 and rows * row_tokens > 2**14:
+    while rows > 1 and on_cpu and (rows * row_tokens > 2**14 or rows * step.kept > _WORTHWHILE):
         rows = -(-rows // 2)
     return rows
 
@@ -163,7 +183,8 @@ class Plan:
     @property
     def disk(self) -> float:
         """Bytes of the run folder: the last two checkpoints, the best model, and one checkpoint while it is written."""
-        return 3 * (self.memory.weights + self.memory.optimizer) + self.memory.weights
+        learned = self.memory.gradients  # as many bytes
+        return 3 * (learned + self.memory.optimizer) + learned
 
     def lines(self) -> list[tuple[str, str, str]]:
         """(what, how much, how it comes about) for people."""
@@ -180,12 +201,13 @@ class Plan:
             ("compute", f"{self.flops:.2g} FLOP", "(6 weights + 12 layers x context x width) x tokens"),
             ("speed", f"{per_second:,.0f} tokens/s, {self.utilisation:.0%} of the matmul peak", f"median of a few steps; peak {self.peak / 1e9:,.0f} GFLOP/s"),
             ("time", show_duration(self.timetable.seconds), f"{self.step_seconds * 1e3:,.0f} ms a step, and evaluations"),
-            ("memory", show_bytes(m.total), f"of {show_bytes(self.available)} free" if self.available else ""),
-            ("  weights, gradients", show_bytes(m.weights + m.gradients), "4 bytes each"),
+            ("memory", show_bytes(m.total), f"of {show_bytes(m.program + self.available)} that there are" if self.available else ""),
+            ("  program", show_bytes(m.program), "Python, libraries and text, measured"),
+            ("  weights, gradients", show_bytes(m.weights + m.gradients), "4 bytes each; frozen ones 2 in bf16"),
             ("  optimizer", show_bytes(m.optimizer), "4 bytes a weight for Muon, 8 for AdamW"),
-            ("  copies", show_bytes(m.copies), "bf16 weights, snapshot for saving"),
             ("  activations", show_bytes(m.activations), f"{show_bytes(m.activations / self.micro_batch)} a sequence, measured"),
-            ("  logits", show_bytes(m.logits), "one piece of the output layer"),
+            ("  working", show_bytes(m.working), "output layer, bf16 weights, measured"),
+            ("  saving, showing", show_bytes(max(m.saving, m.showing)), "at evaluations: the copy that is written, the model read back"),
             ("disk", show_bytes(self.disk), "last two checkpoints, the one being written, best model"),
         ]  # fmt: skip
         if self.bits_per_byte is None:

@@ -1,7 +1,7 @@
 """From settings to a learner that is ready for its first step, and the plan of the run."""
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -9,24 +9,23 @@ import torch
 
 from wenloom.core.console import remark
 from wenloom.core.errors import InputError
-from wenloom.core.hardware import Hardware, matmul_peak, memory_available, probe
-from wenloom.core.memory import reuse_freed_memory
+from wenloom.core.hardware import Hardware, matmul_peak, memory_available, memory_used, probe
+from wenloom.core.memory import release_freed_memory, reuse_freed_memory
 from wenloom.core.quantities import show_bytes
 from wenloom.core.randomness import generator
-from wenloom.model.build import build
+from wenloom.model.build import Model, build
 from wenloom.model.config import ModelConfig
 from wenloom.model.decoder import Decoder
 from wenloom.model.presets import from_scratch
 from wenloom.tokens.batches import Samples
 from wenloom.tokens.shards import Dataset, TokenStream
 from wenloom.tokens.tokenizer import TextTokenizer
-from wenloom.training.cross_entropy import PRODUCT_LOGITS
 from wenloom.training.dial import turn
 from wenloom.training.feed import Feed, Rows
 from wenloom.training.guards import check_causality
-from wenloom.training.learner import Learner, autocast, recompute_blocks
-from wenloom.training.measure import activation_bytes, compile_if_it_pays, flops_per_token, time_steps
-from wenloom.training.objectives import CausalObjective
+from wenloom.training.learner import Learner, autocast, is_out_of_memory, recompute_blocks
+from wenloom.training.measure import StepMemory, compile_if_it_pays, flops_per_token, step_memory, time_steps
+from wenloom.training.objectives import CausalObjective, Objective
 from wenloom.training.optimizers import Muon
 from wenloom.training.parallel import Strategy, World, shards
 from wenloom.training.plan import (
@@ -153,7 +152,8 @@ def set_up(
     available = memory_available(hardware.device)
     if available is not None and hardware.device == "cpu":
         available = world.agreed(available // world.size)
-    strategy = _strategy(training, world, parameters_of(config), available, bf16, hardware.device)
+    strategy = _strategy(training, world, parameters_of(config), available, hardware.device)
+    program = program_bytes(hardware.device)
 
     decoder = Decoder(config)
     decoder.initialise(generator(training.seed, "weights"))
@@ -169,16 +169,13 @@ def set_up(
 
     feed = Feed(rows, training.batch, training.seed, hardware.device, world)
     first, end = world.share(training.batch)
-    row_bytes = world.agreed(activation_bytes(objective, feed.batch(0), autocast(hardware.device, bf16)))
+    step = measured_step(objective, feed.batch(0).part(slice(1)), world, strategy, hardware.device, bf16)
     learner = Learner(objective, training, world, strategy, hardware.device, bf16, training.micro_batch or end - first)
     done, n_steps = restore(learner)
     decoder.train()
 
-    parts = memory_of(learner, row_bytes, bf16, hardware.device)
-    if training.micro_batch is None:
-        fixed = parts.total - parts.activations
-        learner.micro_batch = fitted_micro_batch(end - first, row_bytes, fixed, available, model.context)
-        parts = memory_of(learner, row_bytes, bf16, hardware.device)
+    free = None if available is None else int(available + program)
+    parts = fit(learner, step, program, end - first, model.context, free, hardware.device)
 
     def lay_out(step_seconds: float) -> Timetable:
         assert training.batch and model.context
@@ -208,7 +205,7 @@ def set_up(
         flops=flops * tokens,
         utilisation=flops * training.batch * model.context / step_seconds / (peak * world.size),
         peak=peak,
-        memory=parts,
+        memory=replace(parts, saved_while_training=saves_between(training, timetable)),
         available=available,
         micro_batch=learner.micro_batch,
         batch=training.batch,
@@ -224,14 +221,15 @@ def set_up(
 
 
 def _strategy(
-    training: TrainSettings, world: World, n_parameters: int, available: int | None, bf16: bool, device: str
+    training: TrainSettings, world: World, n_parameters: int, available: int | None, device: str
 ) -> Strategy:
     """How processes share the model: each a copy where that fits, else each a part.
 
     Raises:
         InputError: it does not fit at all.
     """
-    fixed = memory(n_parameters, 0, 0.0, 1, 0.0, bf16, snapshot=device == "cpu").total
+    nothing = StepMemory(0.0, 0.0, 0.0)
+    fixed = memory(0.0, n_parameters, n_parameters, 0, 4 * n_parameters, nothing, 1, False, 1, device == "cpu").total
     strategy: Strategy = "ddp" if training.parallel == "auto" or world.size == 1 else training.parallel
     if training.parallel == "auto" and world.size > 1 and available is not None and fixed > 0.6 * available:
         strategy = "fsdp"
@@ -258,17 +256,79 @@ def _document_start(corpus: Corpus, training: TrainSettings, context: int) -> in
     return corpus.document_start if masked else None
 
 
-def memory_of(learner: Learner, row_bytes: float, bf16: bool, device: str) -> Memory:
+def memory_of(
+    learner: Learner, program: float, step: StepMemory, device: str, saved_while_training: bool = False
+) -> Memory:
     """What a process will hold, with as many rows at a time as the learner has now."""
-    config = learner.model.config
+    model = learner.model
     by_muon = [
         p for each in learner.optimizers if isinstance(each, Muon) for g in each.param_groups for p in g["params"]
     ]
-    logits = min(PRODUCT_LOGITS, learner.micro_batch * config.context_length * config.vocab_size)
+    learned = sum(p.numel() for each in learner.optimizers for g in each.param_groups for p in g["params"])
     return memory(
-        parameters_of(config), sum(p.numel() for p in by_muon), row_bytes, learner.micro_batch,
-        logits * (2 if bf16 else 4), bf16, snapshot=device == "cpu", shards=learner.replica.shards,
+        program, model.n_parameters(), learned, sum(p.numel() for p in by_muon), bytes_of(model), step,
+        learner.micro_batch, saved_while_training, learner.replica.shards, on_cpu=device == "cpu",
     )  # fmt: skip
+
+
+def saves_between(training: TrainSettings, timetable: Timetable) -> bool:
+    """Whether a checkpoint is due while steps go on."""
+    return timetable.seconds / len(timetable.evaluate_at) > 60 * training.save_minutes
+
+
+def measured_step(
+    objective: Objective, row: Rows, world: World, strategy: Strategy, device: str, bf16: bool
+) -> StepMemory:
+    """See `measure.step_memory`; before the model is divided among processes.
+
+    Raises:
+        InputError: not even a piece of a row fits.
+    """
+    whole = strategy == "ddp"
+    try:
+        found = step_memory(objective, row, lambda: autocast(device, bf16), device, whole)
+    except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
+        raise InputError("this model's gradients do not fit in memory: choose a smaller one, or --method lora.") from None
+    return world.agreed(found)
+
+
+def bytes_of(model: Model) -> int:
+    """Of all weights, rounded ones included."""
+    return sum(each.nbytes for each in [*model.parameters(), *model.buffers()])
+
+
+def program_bytes(device: str, model: Model | None = None) -> float:
+    """What this process holds beside a model that it has loaded already; 0 where nobody tells, and on a GPU."""
+    if device != "cpu":
+        return 0.0
+    release_freed_memory()
+    return max(0.0, (memory_used("cpu") or 0) - (0 if model is None else bytes_of(model)))
+
+
+def fit(
+    learner: Learner, step: StepMemory, program: float, rows: int, row_tokens: int, free: int | None, device: str
+) -> Memory:
+    """Choose how many rows are computed at a time, unless that was asked for.
+
+    Args:
+        rows: of this process in a batch.
+        free: bytes that the process may take, what it holds already included.
+
+    Raises:
+        InputError: not even one row fits.
+    """
+    parts = memory_of(learner, program, step, device)
+    fixed = parts.total - parts.activations
+    if free is not None and learner.world.size == 1 and fixed + step.row > free:
+        raise InputError(
+            f"a step with a single row of {row_tokens:,} tokens takes about {show_bytes(fixed + step.row)}, and there are "
+            f"{show_bytes(free)}: {learner.smaller}."
+        )
+    if learner.settings.micro_batch is None:
+        learner.micro_batch = fitted_micro_batch(rows, step, fixed, free, row_tokens, device == "cpu")
+    return memory_of(learner, program, step, device)
 
 
 def parameters_of(config: ModelConfig) -> int:

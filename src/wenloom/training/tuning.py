@@ -10,16 +10,17 @@ import torch
 from wenloom.core.errors import InputError
 from wenloom.core.hardware import matmul_peak, memory_available, probe
 from wenloom.core.memory import reuse_freed_memory
+from wenloom.model.lora import keep_frozen_in
 from wenloom.training.dial import Derived
-from wenloom.training.examples import Example, Examples, targets_of, tokens_of
+from wenloom.training.examples import Example, Examples, collated, targets_of, tokens_of
 from wenloom.training.feed import Feed
-from wenloom.training.learner import Learner, autocast, recompute_blocks
-from wenloom.training.measure import activation_bytes, flops_per_token, time_steps
+from wenloom.training.learner import SMALLER, Learner, recompute_blocks
+from wenloom.training.measure import flops_per_token, time_steps
 from wenloom.training.objectives import Objective
 from wenloom.training.parallel import World
-from wenloom.training.plan import Plan, fitted_micro_batch, make_timetable
+from wenloom.training.plan import Plan, make_timetable
 from wenloom.training.settings import TrainSettings
-from wenloom.training.setup import Setup, memory_of
+from wenloom.training.setup import Setup, bytes_of, fit, measured_step, program_bytes, saves_between
 
 
 def set_up_tuning(
@@ -32,6 +33,7 @@ def set_up_tuning(
     world: World,
     restore: Callable[[Learner], tuple[int, int]],
     change: Callable[[Example, int], Example] | None = None,
+    smaller: str = SMALLER,
 ) -> Setup:
     """Place the model, fit it to memory, time it and plan the run.
 
@@ -42,6 +44,7 @@ def set_up_tuning(
         derived: what of them follows from others.
         restore: see `setup.set_up`.
         change: see `Examples`.
+        smaller: see `Learner`.
 
     Raises:
         InputError: no target counts: the run would learn nothing.
@@ -63,18 +66,23 @@ def set_up_tuning(
     feed = Feed(examples.rows, training.batch, training.seed, device, world)
     first, end = world.share(training.batch)
     mean_length = max(1, round(statistics.fmean(map(tokens_of, train))))
-    row_bytes = world.agreed(activation_bytes(objective, feed.batch(0), autocast(device, bf16)))
+    if bf16:
+        keep_frozen_in(model, torch.bfloat16)
+    program = program_bytes(device, model)
     available = memory_available(device)
+    if available is not None and device == "cpu":
+        available = world.agreed(available // world.size)
+    longest = max(train, key=tokens_of)
+    widest = collated([longest if change is None else change(longest, 0)])
+    widest = {name: each.to(device) for name, each in (widest | {"dropout_keys_B": torch.zeros(1).long()}).items()}
     strategy = "ddp" if training.parallel == "auto" or world.size == 1 else training.parallel
+    step = measured_step(objective, widest, world, strategy, device, bf16)
     learner = Learner(objective, training, world, strategy, device, bf16, training.micro_batch or end - first,
-                      settings.get("layer_decay", 1.0))  # fmt: skip
+                      settings.get("layer_decay", 1.0), smaller)  # fmt: skip
     done, n_steps = restore(learner)
     model.train()
-    parts = memory_of(learner, row_bytes, bf16, device)
-    if training.micro_batch is None:
-        fixed = parts.total - parts.activations
-        learner.micro_batch = fitted_micro_batch(end - first, row_bytes, fixed, available, mean_length)
-        parts = memory_of(learner, row_bytes, bf16, device)
+    free = None if available is None else int(available + program + bytes_of(model))
+    parts = fit(learner, step, program, end - first, max(map(tokens_of, train)), free, device)
     size = training.batch
     step_seconds = world.agreed(time_steps(learner, lambda attempt: feed.batch(attempt * size)))
     timetable = make_timetable(
@@ -95,7 +103,7 @@ def set_up_tuning(
         flops=flops * tokens,
         utilisation=flops * size * mean_length / step_seconds / (peak * world.size),
         peak=peak,
-        memory=parts,
+        memory=replace(parts, saved_while_training=saves_between(training, timetable)),
         available=available,
         micro_batch=learner.micro_batch,
         batch=size,
