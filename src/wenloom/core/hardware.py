@@ -124,7 +124,9 @@ def _free_of_groups() -> Iterator[int]:
         for folder in (root / each for each in (inside, *inside.parents)):
             try:
                 most, taken = (int((folder / name).read_text()) for name in (limit, used))
-                cached = re.search(r"^(?:total_)?inactive_file (\d+)$", (folder / "memory.stat").read_text(), re.MULTILINE)
+                cached = re.search(
+                    r"^(?:total_)?inactive_file (\d+)$", (folder / "memory.stat").read_text(), re.MULTILINE
+                )
             except (OSError, ValueError):  # no such file, or "max"
                 continue
             yield max(0, most - taken + (int(cached[1]) if cached else 0))

@@ -25,6 +25,8 @@ from wenloom.training.objectives import CausalObjective, Objective, PreferenceOb
 from wenloom.training.report import Sample, Showcase
 
 _SAMPLE_TOKENS = 200
+_MAX_LENGTH = 1024
+"""As TRL has it: memory grows with the length of a row, and models that read 8,192 tokens or more would fill a machine."""
 _MEASURED, _LONGEST_REPLY, _LEAST_ROOM = 200, 1024, 32
 """Conversations whose reply is measured at the end, its most tokens, and the room below which there is none."""
 
@@ -46,19 +48,18 @@ class ChatWork(Work[Conversation]):
 
     def encode(self, model: Model, tokenizer: TextTokenizer) -> Encoded:
         """Packed, unless asked not to; what is measured by stands alone."""
-        longest = min(model.config.context_length, 1024)
+        longest = longest_row(self.settings.data, model)
         encoder = ChatEncoder(tokenizer, longest)
         lessons = [lesson for row in self.train for lesson in encoder.lessons(row)]
         if lessons:
             remarks.print(coloured(tokenizer, lessons[0]))
         train = encoder.rows(lessons, self.settings.learning.pack)
         held_out = encoder.examples(self.held_out, pack=False)
-        texts = [_learned_text(tokenizer, each) for each in held_out]
         notes = {
             f"conversations have more than {longest} tokens: they lost their last turns": encoder.n_cut,
             f"conversations have more than {longest} tokens in their first exchange: left out": encoder.n_dropped,
         }
-        return Encoded(train, held_out, texts, notes)
+        return Encoded(train, held_out, notes)
 
     def objective(self, model: Model) -> Objective:
         """Next tokens of the replies."""
@@ -108,7 +109,7 @@ class PreferenceWork(Work[Preference]):
     def encode(self, model: Model, tokenizer: TextTokenizer) -> Encoded:
         """Pairs, with what the model says of them before it learns."""
         assert isinstance(model, Decoder)
-        longest = min(model.config.context_length, 1024)
+        longest = longest_row(self.settings.data, model)
         encoder = ChatEncoder(tokenizer, longest)
         n_dropped = 0
         made: list[list[Example]] = []
@@ -118,7 +119,7 @@ class PreferenceWork(Work[Preference]):
             made.append(examples)
         _add_references(PreferenceObjective(model), [*made[0], *made[1]])
         notes = {f"pairs have more than {longest} tokens, or differ only beyond them: left out": n_dropped}
-        return Encoded(made[0], made[1], [row.chosen[-1].content for row in self.held_out], notes)
+        return Encoded(made[0], made[1], notes)
 
     def objective(self, model: Model) -> Objective:
         """DPO."""
@@ -134,7 +135,8 @@ class PreferenceWork(Work[Preference]):
     def measure(self, model: Model, tokenizer: TextTokenizer) -> Figures:
         """Part of the pairs of which the model finds the preferred answer more probable, against where it began."""
         assert isinstance(model, Decoder)
-        objective, encoder = PreferenceObjective(model), ChatEncoder(tokenizer, model.config.context_length)
+        objective = PreferenceObjective(model)
+        encoder = ChatEncoder(tokenizer, longest_row(self.settings.data, model))
         examples = [each for each in (_pair(encoder, row) for row in self.held_out) if each is not None]
         margins = _margins(objective, examples)
         assert self.settings.base is not None
@@ -145,6 +147,18 @@ class PreferenceWork(Work[Preference]):
         return {"preferred": share(better)}
 
 
+def longest_row(data: DataSettings, model: Model) -> int:
+    """Most tokens of a row, where --max-length says nothing: the model's context, 1,024 at most.
+
+    Raises:
+        InputError: more than the model reads.
+    """
+    context = model.config.context_length
+    if data.max_length is not None and data.max_length > context:
+        raise InputError(f"--max-length {data.max_length}: this model reads {context:,} tokens at once.")
+    return data.max_length or min(context, _MAX_LENGTH)
+
+
 def _with_template(model: Model, tokenizer: TextTokenizer, base: object) -> Model:
     if not isinstance(model, Decoder):
         raise InputError(f"{base}: chat needs a model that goes on with a text (a decoder).")
@@ -153,13 +167,6 @@ def _with_template(model: Model, tokenizer: TextTokenizer, base: object) -> Mode
             raise InputError(f"{base}: has neither a chat template nor an end token to make one with.")
         tokenizer.chat_template = PLAIN_TEMPLATE
     return model
-
-
-def _learned_text(tokenizer: TextTokenizer, example: Example) -> str:
-    """What is to be predicted, without what only ends it."""
-    targets = example["targets_BT"]
-    assert isinstance(targets, list)
-    return tokenizer.decode([token for token in targets if token != IGNORED], skip_special_tokens=True)
 
 
 def coloured(tokenizer: TextTokenizer, lesson: Lesson) -> Text:

@@ -9,7 +9,7 @@ from wenloom.core.errors import InputError
 from wenloom.model.build import Model
 from wenloom.model.encoder_decoder import EncoderDecoder
 from wenloom.tasks.pair_work import fresh_pair_model, pair_tokenizer
-from wenloom.tasks.plain_text import read_stretches, target_text
+from wenloom.tasks.plain_text import read_stretches
 from wenloom.tasks.rows import Intake
 from wenloom.tasks.settings import DataSettings
 from wenloom.tasks.work import Encoded, Work
@@ -130,7 +130,7 @@ class DenoisingWork(Work[str]):
 
         held_out = [hide(example, seed) for seed, example in enumerate(rows(self.held_out))]
         train = [example | {"targets_BT": hide(example, 0)["targets_BT"]} for example in rows(self.train)]  # for now
-        return Encoded(train, held_out, [target_text(tokenizer, each) for each in held_out], {})
+        return Encoded(train, held_out, {})
 
     def objective(self, model: Model) -> Objective:
         """Next tokens of what is missing."""

@@ -131,7 +131,7 @@ class ClassificationWork(Work[Labelled]):
             ])  # fmt: skip
         self.change = self.noise(model, tokenizer)
         notes = {f"texts fill {longest} tokens or were cut there": n_cut}
-        return Encoded(made[0], made[1], [row.label for row in self.held_out], notes)
+        return Encoded(made[0], made[1], notes)
 
     def objective(self, model: Model) -> Objective:
         """Cross-entropy over classes."""

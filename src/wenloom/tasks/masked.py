@@ -12,7 +12,7 @@ from wenloom.core.randomness import generator
 from wenloom.model.build import Model, build
 from wenloom.model.encoder import Encoder
 from wenloom.model.presets import EncoderArchitecture, encoder_from_scratch
-from wenloom.tasks.plain_text import fresh_tokenizer, read_stretches, target_text
+from wenloom.tasks.plain_text import fresh_tokenizer, read_stretches
 from wenloom.tasks.rows import Intake
 from wenloom.tasks.settings import DataSettings
 from wenloom.tasks.work import SHOWN, Encoded, Figures, Work
@@ -102,7 +102,7 @@ class MaskedWork(Work[str]):
         held_out = [example for text in self.held_out for example in _rows(tokenizer, text, room)]
         held_out = [hide(example, seed) for seed, example in enumerate(held_out)]
         train = [example | {"targets_BT": example["inputs_BT"]} for example in train]  # which of them, is drawn later
-        return Encoded(train, held_out, [target_text(tokenizer, each) for each in held_out], {})
+        return Encoded(train, held_out, {})
 
     def objective(self, model: Model) -> Objective:
         """-log P(hidden | the rest)."""

@@ -53,15 +53,15 @@ class PairWork(Work[Pair]):
         """Every target of a pair is learned; it is measured by the first."""
         longest_source, longest_target = self.bounds(model)
         encoder = PairEncoder(model.config, tokenizer, PAIR_TASKS[self.settings.task], longest_source, longest_target)
-        train, _ = encoder.examples([(pair.source, target) for pair in self.train for target in pair.targets])
-        held_out, texts = encoder.examples([(pair.source, pair.targets[0]) for pair in self.held_out])
+        train = encoder.examples([(pair.source, target) for pair in self.train for target in pair.targets])
+        held_out = encoder.examples([(pair.source, pair.targets[0]) for pair in self.held_out])
         if model.config.encoder is not None:
             self.change = self.noise(model, tokenizer)
         notes = {
             f"sources have more than {longest_source} tokens: they lost their end": encoder.n_cut,
             f"targets have more than {longest_target} tokens: left out": encoder.n_dropped,
         }
-        return Encoded(train, held_out, texts, notes)
+        return Encoded(train, held_out, notes)
 
     def objective(self, model: Model) -> Objective:
         """Next tokens of the target."""

@@ -163,18 +163,16 @@ class PairEncoder:
         self.n_cut += 1
         return row[: self.longest_source - len(end)] + end
 
-    def examples(self, pairs: Sequence[tuple[str, str]]) -> tuple[list[Example], list[str]]:
-        """Examples to learn from, and the texts of their targets."""
+    def examples(self, pairs: Sequence[tuple[str, str]]) -> list[Example]:
+        """Examples to learn from; those whose target is too long are left out."""
         space = "" if self.config.encoder is not None or self.task.cue.endswith("\n") else " "
         targets = self.tokenizer.encode_documents([space + target for _, target in pairs])
         sources = self.sources([source for source, _ in pairs])
         examples: list[Example] = []
-        texts = []
-        for (_, text), source, target in zip(pairs, sources, targets, strict=True):
+        for source, target in zip(sources, targets, strict=True):
             if len(target) + 1 > self.longest_target:
                 self.n_dropped += 1
                 continue
-            texts.append(text)
             answer = [*target, self.eos]
             if self.config.encoder is not None:
                 assert self.config.decoder_start_token_id is not None
@@ -184,4 +182,4 @@ class PairEncoder:
             else:
                 hidden = [IGNORED] * (len(source) - 1)
                 examples.append({"inputs_BT": [*source, *target], "targets_BT": [*hidden, *answer]})
-        return examples, texts
+        return examples

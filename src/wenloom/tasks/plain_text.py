@@ -7,8 +7,6 @@ from wenloom.text.clean import normalize
 from wenloom.text.documents import ReadOptions, find_files, read_documents
 from wenloom.tokens.tokenizer import TextTokenizer
 from wenloom.tokens.train import train_tokenizer
-from wenloom.training.cross_entropy import IGNORED
-from wenloom.training.examples import Example
 
 _PIECE = 2000
 """Characters of text that are divided between training and measuring together."""
@@ -47,10 +45,3 @@ def fresh_tokenizer(fresh: FreshSettings, texts: list[str], size: int) -> TextTo
     if fresh.tokenizer is not None:
         return TextTokenizer.from_pretrained(resolve(fresh.tokenizer))
     return train_tokenizer([texts], "bpe", size, exact=fresh.vocab_size is not None)
-
-
-def target_text(tokenizer: TextTokenizer, example: Example) -> str:
-    """What is to be predicted."""
-    targets = example["targets_BT"]
-    assert isinstance(targets, list)
-    return tokenizer.decode([token for token in targets if token != IGNORED])

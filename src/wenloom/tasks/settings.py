@@ -35,9 +35,13 @@ class DataSettings:
     longest_target: int = 256
     """Most tokens of a target; a longer one is left out."""
 
+    max_length: int | None = None
+    """chat, preference: most tokens of a row, which several conversations share; default: what the model reads at once,
+    1,024 at most. A longer conversation loses its last turns; one whose first exchange is longer is left out."""
+
     def __post_init__(self):
-        for name in ("longest_source", "longest_target"):
-            if getattr(self, name) < 2:
+        for name in ("longest_source", "longest_target", "max_length"):
+            if getattr(self, name) is not None and getattr(self, name) < 2:
                 raise InputError(f"--{name.replace('_', '-')} must be at least 2, got {getattr(self, name)}.")
 
 

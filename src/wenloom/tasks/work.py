@@ -68,8 +68,6 @@ class Encoded:
 
     train: list[Example]
     held_out: list[Example]
-    texts: list[str]
-    """What is to be predicted of those that are held out."""
     notes: dict[str, int]
     """What happened to examples that do not fit, by what is said of them."""
 
@@ -275,7 +273,7 @@ class Work(ABC, Generic[Row]):
             objective, encoded.train, encoded.held_out, training, self.settings.table(), self.derived, world, restore,
             self.change,
         )  # fmt: skip
-        return setup, ExampleMaterial(tokenizer, encoded.held_out, encoded.texts, table)
+        return setup, ExampleMaterial(tokenizer, encoded.train, encoded.held_out, table)
 
     def _tuned_by_method(self, model: Model) -> Model:
         learning = self.settings.learning

@@ -20,19 +20,24 @@ def compare(folders: list[Path]) -> str:
         InputError: a folder holds no run.
     """
     runs = [_run(folder, COLOURS[number % len(COLOURS)]) for number, folder in enumerate(folders)]
-    measured = [run["best"]["bits_per_byte"] for run in runs if run["best"]]
+    evaluated = [run["best"] for run in runs if run["best"]]
+    of_text = all("bits_per_byte" in each for each in evaluated)
+    unit, validation, training_loss = (
+        ("bits per byte", "bits_per_byte", "bits_per_byte")
+        if of_text
+        else ("nats per target", "nats_per_token", "loss")
+    )
+    measured = [each[validation] for each in evaluated]
     for run in runs:
-        run["is_best"] = len(measured) > 1 and run["best"] and run["best"]["bits_per_byte"] == min(measured)
+        run["is_best"] = len(measured) > 1 and run["best"] and run["best"][validation] == min(measured)
 
     def lines(x: str, training: bool) -> list[Line]:
         drawn = []
         for number, run in enumerate(runs):
             css = f"run{number % len(COLOURS)}"
             if training:
-                drawn.append(
-                    Line(run["name"], f"thin {css}", thinned(smoothed(curve(run["steps"], x, "bits_per_byte"))))
-                )
-            points = [(line[x], line["validation"]["bits_per_byte"]) for line in run["evaluations"]]
+                drawn.append(Line(run["name"], f"thin {css}", thinned(smoothed(curve(run["steps"], x, training_loss)))))
+            points = [(line[x], line["validation"][validation]) for line in run["evaluations"]]
             drawn.append(Line(run["name"], css, points))
         return drawn
 
@@ -48,9 +53,11 @@ def compare(folders: list[Path]) -> str:
         is_running=False,
         version=__version__,
         runs=runs,
+        unit=unit,
+        validation=validation,
         mixed_data=len({run["tables"]["data"]["key"] for run in runs}) > 1,
-        by_tokens=chart(lines("tokens", training=True), "bits per byte"),
-        by_time=chart(lines("seconds", training=False), "bits per byte"),
+        by_tokens=chart(lines("tokens", training=True), unit),
+        by_time=chart(lines("seconds", training=False), unit),
         speed=chart(figures("tokens_per_second"), "tokens per second"),
         norm=chart(figures("gradient_norm"), "gradient norm"),
         differences=_differences([run["tables"] for run in runs]),
@@ -61,7 +68,7 @@ def _run(folder: Path, colour: str) -> dict[str, Any]:
     tables, lines = read_run(folder), read_metrics(folder)
     evaluations = [line for line in lines if "validation" in line]
     steps = [line for line in lines if "loss" in line]
-    best = min((line["validation"] for line in evaluations), key=lambda each: each["bits_per_byte"], default=None)
+    best = min((line["validation"] for line in evaluations), key=lambda each: each["nats_per_token"], default=None)
     last = lines[-1] if lines else {"tokens": 0, "seconds": 0.0, "step": 0}
     samples = next((line["samples"] for line in reversed(evaluations) if line.get("samples")), [""])
     result = tables["result"] | {"steps": last["step"]}

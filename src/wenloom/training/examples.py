@@ -1,6 +1,7 @@
 """The examples of a task as a run learns from them: encoded, in batches of like length."""
 
 import functools
+import itertools
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from torch import Tensor, nn
 
 from wenloom.checkpoint.card import write_task_card
 from wenloom.core.randomness import derive_seed
+from wenloom.tokens.sizes import TextSizes
 from wenloom.tokens.tokenizer import TextTokenizer
 from wenloom.training.cross_entropy import IGNORED
 from wenloom.training.feed import Rows
@@ -97,41 +99,69 @@ def targets_of(example: Example) -> int:
     return sum(token != IGNORED for token in value) if isinstance(value, list) else 1
 
 
+def runs_of_targets(example: Example) -> list[list[int]] | None:
+    """The tokens that are to be predicted, those side by side together; None where no tokens are (classes, pairs)."""
+    value = next(value for name, value in example.items() if name.startswith("targets"))
+    if not isinstance(value, list):
+        return None
+    groups = itertools.groupby(value, key=lambda token: token != IGNORED)
+    return [list(run) for counts, run in groups if counts]
+
+
+_SAMPLED = 1000
+"""Examples from which the bytes of an average target are taken."""
+
+
 class ExampleMaterial:
     """Examples to learn from and others to measure by.
 
+    Every example that is held out has a size of its own: targets, and the bytes and characters of the text that they
+    are. What is summed over examples, nats or sizes, is summed over the same ones.
+
     Args:
-        held_out_text: the texts of the targets that are held out, for figures per byte and character.
+        train: what is learned.
         table: what run.toml says of the data.
     """
 
     command = "finetune"
 
     def __init__(
-        self, tokenizer: TextTokenizer, held_out: Sequence[Example], held_out_text: Sequence[str], table: dict[str, Any]
+        self, tokenizer: TextTokenizer, train: Sequence[Example], held_out: Sequence[Example], table: dict[str, Any]
     ):
         self.tokenizer, self._table = tokenizer, table
+        self._sizes = TextSizes(tokenizer)
         self._held_out = sorted(held_out, key=tokens_of, reverse=True)
-        n_bytes = sum(len(text.encode()) for text in held_out_text)
-        n_targets = sum(map(targets_of, held_out))
-        self.held_out = Loss(0.0, n_targets, n_bytes, sum(map(len, held_out_text)))
-        self.bytes_per_token = n_bytes / max(1, n_targets)
+        self.held_out = self._size(self._held_out)
+        learned = self._size(train[:: -(-len(train) // _SAMPLED) or 1])
+        self.bytes_per_token = learned.bytes / max(1, learned.tokens) or None
+
+    def _size(self, examples: Sequence[Example]) -> Loss:
+        """Targets, bytes and characters; no nats yet."""
+        tokens = n_bytes = characters = 0
+        for each in examples:
+            runs = runs_of_targets(each)
+            size = self._sizes.of(runs or [])
+            tokens += 1 if runs is None else sum(map(len, runs))
+            n_bytes, characters = n_bytes + size.bytes, characters + size.characters
+        return Loss(0.0, tokens, n_bytes, characters)
 
     @torch.no_grad()
     def evaluate(self, objective: nn.Module, device: str, world: World, on_tokens: Callable[[int], None]) -> Loss:
         """The loss over the examples that are held out, without dropout or smoothing."""
-        total = torch.zeros((), dtype=torch.float64)
+        totals = torch.zeros(4, dtype=torch.float64)
         batches = _of_like_length(self._held_out)
         for turn in range(-(-len(batches) // world.size)):
             number = turn * world.size + world.rank
-            rows = collated(batches[number % len(batches)])  # sharded models need every process at every turn
-            loss: Tensor = objective(**{name: each.to(device) for name, each in rows.items()})
+            examples = batches[number % len(batches)]  # sharded models need every process at every turn
+            loss: Tensor = objective(**{name: each.to(device) for name, each in collated(examples).items()})
+            size = self._size(examples)
             if number < len(batches):
-                total += loss.item()
-            on_tokens(sum(map(targets_of, batches[number % len(batches)])) * world.size)
+                totals += torch.tensor([loss.item(), size.tokens, size.bytes, size.characters], dtype=torch.float64)
+            on_tokens(size.tokens * world.size)
         if world.size > 1:
-            total = world.total(total.to(device)).cpu()
-        return Loss(total.item(), self.held_out.tokens, self.held_out.bytes, self.held_out.characters)
+            totals = world.total(totals.to(device)).cpu()
+        nats, *counts = totals.tolist()
+        return Loss(nats, *map(int, counts))
 
     def table(self) -> dict[str, Any]:
         """Files, fields and counts."""

@@ -113,9 +113,7 @@ class Learner:
             if self._device == "cuda":
                 torch.cuda.empty_cache()
             if self.micro_batch == 1:
-                raise WenloomError(
-                    f"One sequence alone does not fit in memory: {self.smaller}."
-                )
+                raise WenloomError(f"One sequence alone does not fit in memory: {self.smaller}.")
             self.micro_batch = -(-self.micro_batch // 2)
             remark(f"Out of memory: going on with {self.micro_batch} sequences at a time; the batch stays the same.")
 

@@ -278,7 +278,9 @@ class Run:
             publish_model(self.out, checkpoint)
         sample = f"  {self.showcase.samples[0].excerpt()!r}" if self.showcase.samples else ""
         bar.print(
-            f"step {step:,}: validation {loss.nats_per_token:.3f} nats/token, {loss.bits_per_byte:.3f} bits/byte{sample}"
+            f"step {step:,}: validation {loss.nats_per_token:.3f} nats/token"
+            + f", {loss.bits_per_byte:.3f} bits/byte" * bool(loss.bytes)
+            + sample
         )
         if self.history.turned_up():
             bar.print(
@@ -316,9 +318,12 @@ class Run:
         """Record a step; returns the line for the terminal."""
         used, peak = memory_used(self.setup.hardware.device), self.setup.plan.peak * self.world.size
         utilisation = speed * self.setup.flops / peak
-        bits = gradients.loss / math.log(2) / self.material.bytes_per_token
+        of_text, shown = {}, ""
+        if self.material.bytes_per_token is not None:
+            bits = gradients.loss / math.log(2) / self.material.bytes_per_token
+            of_text, shown = {"bits_per_byte": round(bits, 4)}, f"{bits:.2f} bits/byte  "
         figures = {
-            "loss": gradients.loss, "bits_per_byte": round(bits, 4), "learning_rate": rate,
+            "loss": gradients.loss, **of_text, "learning_rate": rate,
             "gradient_norm": gradients.norm, "tokens_per_second": round(speed, 1),
             "utilisation": round(utilisation, 4), "memory_bytes": used or 0,
         }  # fmt: skip
@@ -329,7 +334,7 @@ class Run:
         for sink in self.sinks:
             sink.log(step, {f"train/{name}": value for name, value in figures.items()})
         return (
-            f"loss {gradients.loss:.3f}  {bits:.2f} bits/byte  {speed:,.0f} tokens/s, {utilisation:.0%} of peak  "
+            f"loss {gradients.loss:.3f}  {shown}{speed:,.0f} tokens/s, {utilisation:.0%} of peak  "
             f"{show_bytes(used or 0)}  gradient {gradients.norm:.2f}"
         )
 

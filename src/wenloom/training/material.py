@@ -8,6 +8,7 @@ from torch import nn
 
 from wenloom.checkpoint.card import write_card
 from wenloom.tokens.shards import Dataset
+from wenloom.tokens.sizes import TextSizes
 from wenloom.tokens.tokenizer import TextTokenizer
 from wenloom.training.memorization import Overlap, longest_overlap
 from wenloom.training.objectives import Loss, evaluate
@@ -18,8 +19,8 @@ class Material(Protocol):
     """A prepared corpus, or the examples of a task."""
 
     tokenizer: TextTokenizer
-    bytes_per_token: float
-    """UTF-8 bytes of a target token, on average."""
+    bytes_per_token: float | None
+    """UTF-8 bytes of a token that is learned, on average; None where targets are no text."""
     command: str
     """The command that goes on with a run."""
     held_out: Loss
@@ -51,12 +52,17 @@ class CorpusMaterial:
         self._dataset, self.tokenizer, self._context = dataset, tokenizer, context
         train, split = dataset.splits["train"], dataset.splits["validation"]
         self.bytes_per_token = train.bytes / max(1, train.tokens)
-        self.held_out = Loss(0.0, split.tokens - 1, split.bytes, split.characters)
+        first = dataset.stream("validation").window(0, 1)
+        unpredicted = TextSizes(tokenizer).of([first])
+        self.held_out = Loss(0.0, split.tokens - 1, split.bytes - unpredicted.bytes,
+                             split.characters - unpredicted.characters)  # fmt: skip
 
     def evaluate(self, objective: nn.Module, device: str, world: World, on_tokens: Callable[[int], None]) -> Loss:
         """See `objectives.evaluate`."""
-        stream, split = self._dataset.stream("validation"), self._dataset.splits["validation"]
-        return evaluate(objective, stream, split, self._context, device=device, on_tokens=on_tokens, world=world)
+        stream = self._dataset.stream("validation")
+        return evaluate(
+            objective, stream, self.held_out, self._context, device=device, on_tokens=on_tokens, world=world
+        )
 
     def table(self) -> dict[str, Any]:
         """Where the text comes from, and how much of it there is."""

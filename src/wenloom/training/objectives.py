@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -12,7 +12,7 @@ from wenloom.model.build import Model
 from wenloom.model.decoder import Decoder
 from wenloom.model.encoder import Encoder
 from wenloom.model.encoder_decoder import EncoderDecoder
-from wenloom.tokens.shards import Split, TokenStream
+from wenloom.tokens.shards import TokenStream
 from wenloom.training.cross_entropy import IGNORED, cross_entropy
 from wenloom.training.parallel import World
 
@@ -226,7 +226,7 @@ class Loss:
     """-log P of all tokens."""
     tokens: int
     bytes: int
-    """UTF-8 bytes of the text."""
+    """UTF-8 bytes of the text that these tokens are; special tokens are none."""
     characters: int
 
     @property
@@ -245,19 +245,16 @@ class Loss:
         return self.nats / max(1, self.characters)
 
     def figures(self) -> dict[str, float]:
-        """All three, for logs."""
-        return {
-            "nats_per_token": self.nats_per_token,
-            "bits_per_byte": self.bits_per_byte,
-            "nats_per_character": self.nats_per_character,
-        }
+        """All three, for logs; only the first where targets are no text (classes, preferences)."""
+        of_text = {"bits_per_byte": self.bits_per_byte, "nats_per_character": self.nats_per_character}
+        return {"nats_per_token": self.nats_per_token} | (of_text if self.bytes else {})
 
 
 @torch.no_grad()
 def evaluate(
     objective: nn.Module,
     stream: TokenStream,
-    split: Split,
+    held_out: Loss,
     context_length: int,
     batch_tokens: int = 2048,
     device: str = "cpu",
@@ -271,6 +268,7 @@ def evaluate(
 
     Args:
         objective: a `CausalObjective`, wrapped or not.
+        held_out: the size of the text without its first token, which nothing stands before.
         on_tokens: told how many tokens are done, for progress.
         world: the processes that share the work; all get the result.
     """
@@ -292,4 +290,4 @@ def evaluate(
         on_tokens(min(count * world.size, n_targets - turn * world.size * chunk))
     if world.size > 1:
         nats = world.total(nats.to(device)).cpu()
-    return Loss(nats.item(), n_targets, split.bytes, split.characters)
+    return replace(held_out, nats=nats.item())

@@ -220,9 +220,7 @@ def set_up(
     return Setup(training, settings, config, hardware, bf16, compiled, strategy, learner, feed, plan, flops)
 
 
-def _strategy(
-    training: TrainSettings, world: World, n_parameters: int, available: int | None, device: str
-) -> Strategy:
+def _strategy(training: TrainSettings, world: World, n_parameters: int, available: int | None, device: str) -> Strategy:
     """How processes share the model: each a copy where that fits, else each a part.
 
     Raises:
@@ -290,7 +288,9 @@ def measured_step(
     except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
         if not is_out_of_memory(error):
             raise
-        raise InputError("this model's gradients do not fit in memory: choose a smaller one, or --method lora.") from None
+        raise InputError(
+            "this model's gradients do not fit in memory: choose a smaller one, or --method lora."
+        ) from None
     return world.agreed(found)
 
 
