@@ -67,8 +67,6 @@ def finetune(
         if task is None or out is None:
             raise InputError("name the task, the examples and --out, as in: wenloom finetune --task translation "
                              "--train pairs.jsonl --out runs/mine")  # fmt: skip
-        if model is not None and fresh != FreshSettings():
-            raise InputError("the shape of a new model has no meaning where one is given to begin with: leave it out.")
         result = work.finetune(task, out, None if model is None else resolve(model), data, fresh, learning, training)
     print_json(as_json(result)) if json else say(summary(result))
 

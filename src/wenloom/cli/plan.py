@@ -8,6 +8,7 @@ from cyclopts import Parameter
 
 from wenloom.cli.options import Json, flags
 from wenloom.core.console import print_json, say
+from wenloom.core.errors import InputError
 from wenloom.tokens.shards import Dataset
 from wenloom.training.settings import ModelSettings, TrainSettings
 
@@ -21,7 +22,9 @@ def plan(
     *,
     model: Annotated[ModelSettings, flags("Model", 2)] = ModelSettings(),
     training: Annotated[TrainSettings, flags("Training", 3)] = TrainSettings(),
-    vocab_size: Annotated[int, Parameter(help="Tokens in the vocabulary, where no corpus says it.")] = 8192,
+    vocab_size: Annotated[
+        int | None, Parameter(help="Tokens in the vocabulary, where no corpus says it; default: 8,192.")
+    ] = None,
     json: Json = False,
 ) -> None:
     """Tell what a training run would take on this machine: time, memory, disk, and the loss to expect.
@@ -40,7 +43,9 @@ def plan(
     from wenloom.training.parallel import World
     from wenloom.training.setup import Corpus, set_up
 
-    corpus = Corpus.of(Dataset.open(data)) if data else Corpus.imagined(vocab_size)
+    if data is not None and vocab_size is not None:
+        raise InputError(f"--vocab-size has no effect here: {data} has a vocabulary of its own.")
+    corpus = Corpus.of(Dataset.open(data)) if data else Corpus.imagined(vocab_size or 8192)
     setup = set_up(corpus, model, training, World())
     setup.feed.close()
     print_json(as_json(setup.plan)) if json else say(as_text(setup.plan))

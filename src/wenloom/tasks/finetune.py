@@ -1,8 +1,10 @@
 """Training for a task: from files of examples to a model folder, in the one training loop."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from wenloom.checkpoint.folder import read_config
 from wenloom.core.errors import InputError
 from wenloom.tasks.chat_work import ChatWork, PreferenceWork
 from wenloom.tasks.denoising import DenoisingWork
@@ -10,13 +12,16 @@ from wenloom.tasks.labels import ClassificationWork
 from wenloom.tasks.masked import MaskedWork
 from wenloom.tasks.pair_work import PairWork
 from wenloom.tasks.settings import DataSettings, FreshSettings, LearningSettings
+from wenloom.tasks.unread import UNREAD, Case
 from wenloom.tasks.work import Settings, TaskResult, Work
 from wenloom.tasks.writing import WritingWork
 from wenloom.training.checkpoints import sound_checkpoint
 from wenloom.training.lock import refuse_if_taken
 from wenloom.training.loop import check_output
+from wenloom.training.parallel import refuse_alone
 from wenloom.training.run_file import RUN, read_run, settings_of
 from wenloom.training.settings import TrainSettings
+from wenloom.training.unread import TRAINING, refuse
 
 WORKS: dict[str, type[Work[Any]]] = {
     "translation": PairWork, "summarization": PairWork, "chat": ChatWork, "preference": PreferenceWork,
@@ -52,7 +57,19 @@ def finetune(
     check_output(out)
     settings = Settings(task, base, data or DataSettings(), fresh or FreshSettings(),
                         learning or LearningSettings(), training or TrainSettings())  # fmt: skip
+    _refuse_unread(settings)
     return WORKS[task](settings).run(out)
+
+
+def _refuse_unread(settings: Settings) -> None:
+    """Raise for settings that this task would not read, see `tasks.unread`."""
+    base, training = settings.base, settings.training
+    kind = None if base is None else read_config(base).kind
+    training = replace(training, optimizer=training.optimizer or ("muon" if base is None else "adamw"))
+    case = Case(settings.task, settings.learning.method, kind, training)
+    refuse((settings.data, settings.fresh, settings.learning, training), UNREAD, case)
+    refuse((training,), TRAINING, training)
+    refuse_alone(training.parallel)
 
 
 def resume(out: Path) -> TaskResult:

@@ -99,8 +99,6 @@ def classify(model: Model, tokenizer: TextTokenizer, texts: Sequence[str]) -> It
 class ClassificationWork(Work[Labelled]):
     """Learn the classes of texts, by an encoder or a decoder."""
 
-    takes_noise = True
-
     def read(self, where: str, intake: Intake, data: DataSettings) -> list[Labelled]:
         """Texts with classes."""
         return read_labelled(where, intake, data.source, data.target)

@@ -28,7 +28,7 @@ _MEASURED = 200
 class PairWork(Work[Pair]):
     """Translation and summarization: from scratch (with an encoder) or from a model of either kind."""
 
-    needs_base, takes_noise = False, True
+    needs_base = False
 
     def read(self, where: str, intake: Intake, data: DataSettings) -> list[Pair]:
         """Pairs, turned round with --reverse."""

@@ -94,8 +94,6 @@ class Work(ABC, Generic[Row]):
 
     needs_base = True
     """Whether there must be a model to begin with."""
-    takes_noise = False
-    """Whether what is read can be changed a little, see `tasks.augment`."""
 
     def __init__(self, settings: Settings):
         if settings.data.train is None:
@@ -104,11 +102,8 @@ class Work(ABC, Generic[Row]):
             raise _base_missing(settings)
         if settings.base is None and settings.learning.method != "full":
             raise InputError(f"--method {settings.learning.method} begins with a model: there is nothing to freeze.")
-        if not self.takes_noise and (settings.learning.noise or settings.learning.deletion):
-            raise InputError(
-                f"--noise and --deletion change sources and texts to classify, which {settings.task} has not."
-            )
-        self.settings = settings
+        self.derived: list[Derived] = []
+        self.settings = replace(settings, training=self._without_gaps(settings))
         data, intake = settings.data, Intake(settings.data.strict)
         self.train = self.read(settings.data.train, intake, data)
         measured, extra = (
@@ -124,8 +119,6 @@ class Work(ABC, Generic[Row]):
         self.n_refused = intake.count
         rows = json.dumps([self.train, self.held_out], ensure_ascii=False)
         self.key = hashlib.sha256(rows.encode()).hexdigest()[:16]
-        self.derived: list[Derived] = []
-        self.settings = replace(settings, training=self._without_gaps(settings))
 
     # --- what a task says ---
 
@@ -222,9 +215,11 @@ class Work(ABC, Generic[Row]):
             epochs = 3.0 if has_base else 20.0
             training = replace(training, epochs=epochs)
             self.derived.append(Derived("epochs", f"{epochs:.0f}", "3 from a trained model, 20 from scratch"))
-        if has_base and training == replace(training, optimizer="muon"):
-            training = replace(training, optimizer="adamw")
-            self.derived.append(Derived("optimizer", "adamw", "small steps from a trained model"))
+        if training.optimizer is None:
+            training = replace(training, optimizer="adamw" if has_base else "muon")
+            self.derived.append(
+                Derived("optimizer", str(training.optimizer), "adamw from a trained model, muon from scratch")
+            )
         if training.learning_rate is None:
             if not has_base:
                 rate, formula = float(f"{0.005 * (128 / settings.fresh.width) ** 0.5:.3g}"), "0.005 sqrt(128 / width)"

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from wenloom.core.console import progress
-from wenloom.core.errors import InputError
 from wenloom.evaluation.programs import cut_to_program
 from wenloom.evaluation.quality import distinct_n, repetition
 from wenloom.evaluation.sandbox import run_program
@@ -105,8 +104,6 @@ class WritingWork(PairWork):
 
     def read(self, where: str, intake: Intake, data: DataSettings) -> list[Pair]:
         """Prompts and texts."""
-        if data.reverse:
-            raise InputError(f"--reverse is for translation and summarization, not {self.settings.task}.")
         return intake.objects(where, lambda row: piece_of(row, self.settings.task, data.source, data.target))
 
     def measure(self, model: Model, tokenizer: TextTokenizer) -> Figures:

@@ -122,6 +122,8 @@ def turn(
         batch = max(1, 2 ** round(math.log2(max(1.0, wanted))))
         training = replace(training, batch=batch)
         derive("batch", f"{batch} x {model.context} tokens", "1,024 sqrt(tokens/2m), a power of two of sequences")
+    if training.optimizer is None:
+        training = replace(training, optimizer="muon")
     if training.learning_rate is None:
         muon = training.optimizer == "muon"
         base = 0.005 if muon else 0.003

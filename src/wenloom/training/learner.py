@@ -82,7 +82,7 @@ class Learner:
         betas = (settings.beta1, settings.beta2)
         self.optimizers = make_optimizers(
             self.model,
-            settings.optimizer,
+            settings.optimizer or "muon",
             settings.weight_decay,
             betas,
             settings.momentum,

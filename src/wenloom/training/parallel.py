@@ -115,6 +115,18 @@ def joined_processes(device: str) -> Iterator[World]:
         dist.destroy_process_group()
 
 
+def refuse_alone(parallel: str) -> None:
+    """A way to share a model needs others to share it with.
+
+    Raises:
+        InputError: there is one process only.
+    """
+    if parallel != "auto" and os.environ.get("WORLD_SIZE", "1") == "1":
+        raise InputError(
+            f"--parallel {parallel} has no effect here: one process has nothing to share; begin with torchrun."
+        )
+
+
 def shards(strategy: Strategy, world: World) -> int:
     """How many processes hold the weights together: one, all, or those of one machine."""
     return {"ddp": 1, "fsdp": world.size, "hsdp": int(os.environ.get("LOCAL_WORLD_SIZE", world.size))}[strategy]

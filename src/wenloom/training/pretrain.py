@@ -9,7 +9,7 @@ from wenloom.training.checkpoints import sound_checkpoint
 from wenloom.training.lock import refuse_if_taken
 from wenloom.training.loop import Restore, Result, Run, Show, check_output
 from wenloom.training.material import CorpusMaterial, Material
-from wenloom.training.parallel import World, joined_processes
+from wenloom.training.parallel import World, joined_processes, refuse_alone
 from wenloom.training.run_file import read_run, settings_of
 from wenloom.training.settings import ModelSettings, TrainSettings
 from wenloom.training.setup import Corpus, Setup, set_up
@@ -39,6 +39,7 @@ def pretrain(
     """
     check_output(out)
     training = training or TrainSettings()
+    refuse_alone(training.parallel)
     with joined_processes(probe(training.device).device) as world:
         return _pretraining(Dataset.open(data), out, model or ModelSettings(), training, show, world).go()
 

@@ -60,8 +60,9 @@ class TrainSettings:
     """Sequences per optimizer step, over all processes."""
     micro_batch: int | None = None
     """Sequences at a time in one process; default: as many as fit in memory. The result is the same."""
-    optimizer: OptimizerName = "muon"
-    """muon (matrices by Muon, the rest by AdamW) or adamw (everything)."""
+    optimizer: OptimizerName | None = None
+    """muon (matrices by Muon, the rest by AdamW) or adamw (everything); default: muon from scratch, adamw from a trained
+    model."""
     learning_rate: float | None = None
     """Peak learning rate."""
     schedule: Schedule = "linear"

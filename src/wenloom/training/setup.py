@@ -38,6 +38,7 @@ from wenloom.training.plan import (
     memory,
 )
 from wenloom.training.settings import ModelSettings, TrainSettings
+from wenloom.training.unread import TRAINING, refuse
 
 _GUESSED_UTILISATION = 0.3
 """Of the matmul peak, before anything is timed; between 0.2 (1m parameters) and 0.6 (10m) on 2 CPU cores."""
@@ -140,6 +141,7 @@ def set_up(
     peak = world.agreed(matmul_peak(hardware.device, torch.bfloat16 if bf16 else torch.float32))
     dial = turn(model, training, corpus.vocab_size, corpus.tokens, lambda: _GUESSED_UTILISATION * peak * world.size)
     model, training = dial.model, dial.training
+    refuse((training,), TRAINING, training)
     assert model.context and training.batch
     if training.batch < world.size:
         raise InputError(
