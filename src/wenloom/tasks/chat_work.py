@@ -34,6 +34,8 @@ _MEASURED, _LONGEST_REPLY, _LEAST_ROOM = 200, 1024, 32
 class ChatWork(Work[Conversation]):
     """Learn the assistant's turns of conversations."""
 
+    smaller = "choose a smaller --max-length, --method lora, or --recompute"
+
     def read(self, where: str, intake: Intake, data: DataSettings) -> list[Conversation]:
         """Conversations in any known shape."""
         return read_conversations(where, intake)
@@ -93,6 +95,8 @@ class ChatWork(Work[Conversation]):
 
 class PreferenceWork(Work[Preference]):
     """Learn which of two replies people prefer."""
+
+    smaller = "choose a smaller --max-length, --method lora, or --recompute"
 
     def read(self, where: str, intake: Intake, data: DataSettings) -> list[Preference]:
         """Conversations with two endings."""

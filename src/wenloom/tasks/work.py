@@ -95,6 +95,9 @@ class Work(ABC, Generic[Row]):
     needs_base = True
     """Whether there must be a model to begin with."""
 
+    smaller = "choose a smaller --longest-source, --method lora, or --recompute"
+    """What to do where one example does not fit in memory."""
+
     def __init__(self, settings: Settings):
         if settings.data.train is None:
             raise InputError("name the examples: --train FILE")
@@ -266,7 +269,7 @@ class Work(ABC, Generic[Row]):
         objective = self.objective(model)
         setup = set_up_tuning(
             objective, encoded.train, encoded.held_out, training, self.settings.table(), self.derived, world, restore,
-            self.change,
+            self.change, self.smaller,
         )  # fmt: skip
         return setup, ExampleMaterial(tokenizer, encoded.train, encoded.held_out, table)
 

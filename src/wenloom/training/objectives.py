@@ -7,13 +7,14 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.utils.checkpoint import checkpoint
 
 from wenloom.model.build import Model
 from wenloom.model.decoder import Decoder
 from wenloom.model.encoder import Encoder
 from wenloom.model.encoder_decoder import EncoderDecoder
 from wenloom.tokens.shards import TokenStream
-from wenloom.training.cross_entropy import IGNORED, cross_entropy
+from wenloom.training.cross_entropy import IGNORED, PRODUCT_LOGITS, cross_entropy
 from wenloom.training.parallel import World
 
 
@@ -183,9 +184,16 @@ class PreferenceObjective(Objective):
         assert isinstance(self.model, Decoder)
         hidden_BTD = self.model.hidden(inputs_BT, dropout_keys_B=dropout_keys_B)
         counts_BT = labels_BT != IGNORED
-        logits_NV = self.model.unembed(hidden_BTD[counts_BT]).float()
-        chosen_N = logits_NV.log_softmax(-1).gather(1, labels_BT[counts_BT][:, None])[:, 0]
+        length = max(64, PRODUCT_LOGITS // self.model.config.vocab_size)
+        parts = zip(hidden_BTD[counts_BT].split(length), labels_BT[counts_BT].split(length), strict=True)
+        # logits of a few tokens at a time, made again for the backward pass: of all they would take gigabytes
+        chosen_N = torch.cat([checkpoint(self._of_tokens, *part, use_reentrant=False) for part in parts])
         return torch.zeros(counts_BT.shape, device=inputs_BT.device).masked_scatter(counts_BT, chosen_N).sum(1)
+
+    def _of_tokens(self, hidden_ND: Tensor, labels_N: Tensor) -> Tensor:
+        assert isinstance(self.model, Decoder)
+        logits_NV = self.model.unembed(hidden_ND).float()
+        return logits_NV.gather(1, labels_N[:, None])[:, 0] - logits_NV.logsumexp(-1)
 
 
 def causal_loss(
