@@ -14,13 +14,14 @@ from wenloom.model.build import build
 from wenloom.model.decoder import Decoder
 from wenloom.model.encoder_decoder import EncoderDecoder
 from wenloom.model.presets import encoder_decoder_from_scratch, encoder_from_scratch
-from wenloom.tokens.shards import Split, TokenStream
+from wenloom.tokens.shards import TokenStream
 from wenloom.training.cross_entropy import IGNORED, cross_entropy
 from wenloom.training.examples import Example, collated
 from wenloom.training.objectives import (
     CausalObjective,
     ClassificationObjective,
     EncoderDecoderObjective,
+    Loss,
     MaskedObjective,
     Objective,
     PreferenceObjective,
@@ -154,7 +155,9 @@ def test_evaluation_counts_every_token_once(context: int):
     decoder, n_tokens = random_decoder(tiny_config(context_length=64)), 50
     tokens = torch.randint(0, 400, (n_tokens,), generator=torch.Generator().manual_seed(context))
     stream = TokenStream([tokens.numpy().astype("uint16")])
-    loss = evaluate(CausalObjective(decoder), stream, Split(1, 200, 100, n_tokens), context, batch_tokens=2 * context)
+    loss = evaluate(
+        CausalObjective(decoder), stream, Loss(0.0, n_tokens - 1, 200, 100), context, batch_tokens=2 * context
+    )
     expected = 0.0
     for place in range(1, n_tokens):
         begin = (place - 1) // context * context

@@ -18,7 +18,8 @@ from wenloom.text.documents import Document, ReadOptions, find_files, read_docum
 from wenloom.tokens.corpus import Corpus
 from wenloom.tokens.prepare import learn
 from wenloom.tokens.report import Fit, measure, measure_passage
-from wenloom.tokens.tokenizer import TOKENIZER, TextTokenizer
+from wenloom.tokens.configuration import TOKENIZER
+from wenloom.tokens.tokenizer import TextTokenizer
 from wenloom.tokens.train import Kind
 
 
