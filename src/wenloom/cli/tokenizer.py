@@ -15,10 +15,10 @@ from wenloom.core.console import print_json, progress, say
 from wenloom.core.errors import InputError
 from wenloom.core.files import folder_aside
 from wenloom.text.documents import Document, ReadOptions, find_files, read_documents
+from wenloom.tokens.configuration import TOKENIZER
 from wenloom.tokens.corpus import Corpus
 from wenloom.tokens.prepare import learn
 from wenloom.tokens.report import Fit, measure, measure_passage
-from wenloom.tokens.configuration import TOKENIZER
 from wenloom.tokens.tokenizer import TextTokenizer
 from wenloom.tokens.train import Kind
 

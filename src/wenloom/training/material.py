@@ -51,7 +51,7 @@ class CorpusMaterial:
     def __init__(self, dataset: Dataset, tokenizer: TextTokenizer, context: int):
         self._dataset, self.tokenizer, self._context = dataset, tokenizer, context
         train, split = dataset.splits["train"], dataset.splits["validation"]
-        self.bytes_per_token = train.bytes / max(1, train.tokens)
+        self.bytes_per_token: float | None = train.bytes / max(1, train.tokens)
         first = dataset.stream("validation").window(0, 1)
         unpredicted = TextSizes(tokenizer).of([first])
         self.held_out = Loss(0.0, split.tokens - 1, split.bytes - unpredicted.bytes,
