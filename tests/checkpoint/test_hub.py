@@ -17,7 +17,7 @@ from wenloom.model.decoder import Decoder
 from wenloom.tokens.tokenizer import TextTokenizer
 
 
-@pytest.mark.parametrize("name", ["nowhere/at/all", "./gone", "/gone", "~/gone-too", "a b/c", ""])
+@pytest.mark.parametrize("name", ["nowhere/at/all", "./gone", "/gone", "~/gone-too", "a b/c", "", "é" * 3 + "/../x"])
 def test_what_cannot_be_a_hub_name_never_asks_the_network(name: str, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("huggingface_hub.snapshot_download", lambda *a, **k: pytest.fail("asked the hub"))
     with pytest.raises(CheckpointError, match="no such folder"):
@@ -30,6 +30,37 @@ def test_a_mistyped_path_below_a_real_folder_never_asks_the_network(tmp_path: Pa
     (tmp_path / "runs").mkdir()
     with pytest.raises(CheckpointError, match="runs/typo: no such folder"):
         resolve("runs/typo")
+
+
+@pytest.mark.parametrize(
+    "name", ["a\0b", "x" * 5000, "~nobody-of-that-name/x", "\x1b[31m/x", "a/" * 3000, "\udcff/\udcff"]
+)
+def test_odd_names_end_in_one_sentence(name: str):
+    with pytest.raises(CheckpointError, match=r"no such folder|is no name of a folder") as caught:
+        resolve(name)
+    assert str(caught.value).isprintable() and len(str(caught.value)) < 700
+
+
+@pytest.mark.parametrize(
+    "error", [RuntimeError("a\nb"), ValueError(), OSError(28, "no space"), KeyError("x"), TimeoutError()]
+)
+def test_whatever_the_network_or_the_cache_raises_ends_in_one_sentence(
+    error: Exception, monkeypatch: pytest.MonkeyPatch
+):
+    def fails(*rest: object, **more: object) -> None:
+        raise error
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", fails)
+    with pytest.raises(CheckpointError, match="the hub could not be asked") as caught:
+        resolve("owner/model-that-is-not-here")
+    assert "\n" not in str(caught.value)
+
+
+def test_half_of_a_download_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    (tmp_path / "model.safetensors.incomplete").write_bytes(b"x")
+    monkeypatch.setattr("huggingface_hub.snapshot_download", lambda *rest, **more: str(tmp_path))
+    with pytest.raises(CheckpointError, match="not complete"):
+        resolve("owner/model-that-is-not-here")
 
 
 class _Hub(BaseHTTPRequestHandler):

@@ -19,7 +19,7 @@ from wenloom.checkpoint.generation import GENERATION, with_token_ids
 from wenloom.checkpoint.hub import resolve
 from wenloom.checkpoint.layout import as_stored, by_full_name, check_left, is_same, missing
 from wenloom.checkpoint.quantized import quantization_config, quantized_state, read_rounding, take_layer
-from wenloom.checkpoint.weights import INDEX, SHARD_BYTES, stored_tensors, weight_files, write_weights
+from wenloom.checkpoint.weights import FLOATING, INDEX, SHARD_BYTES, stored_tensors, weight_files, write_weights
 from wenloom.core.console import remark
 from wenloom.core.errors import CheckpointError, InputError, printable
 from wenloom.core.files import folder_aside, publish
@@ -75,6 +75,40 @@ def _say_ignored(path: Path, names: tuple[str, ...]) -> None:
     more = f" and {len(names) - 8} more" if len(names) > 8 else ""
     listed = ", ".join(printable(name, 60) for name in names[:8])
     remark(f"{path}: ignored, as transformers does: {listed}{more}.")
+
+
+def shape_of(folder: Path) -> tuple[ModelConfig, str | None]:
+    """The shape of a model as its weights have it, and what is wrong with these, if anything.
+
+    Raises:
+        CheckpointError: see `read_config`.
+    """
+    config = read_config(folder)
+    try:
+        with ExitStack() as stack:
+            family = FAMILIES[config.family]
+            stored = by_full_name(stored_tensors(weight_files(_place(folder)), stack), family, folder)
+            return as_stored(config, family, stored, folder), None
+    except CheckpointError as error:
+        return config, str(error)
+
+
+def weights_of(folder: Path) -> tuple[list[Path], list[str], str | None]:
+    """A folder's files of weights, the kinds of floating-point numbers in them, and what they are rounded to.
+
+    Raises:
+        CheckpointError: they cannot be opened.
+    """
+    place = _place(folder)
+    files, rounding = weight_files(place), read_rounding(read_json(place / CONFIG), str(place / CONFIG))
+    with ExitStack() as stack:
+        kinds = sorted({tensor.dtype for tensor in stored_tensors(files, stack).values()} & {*FLOATING})
+    return files, kinds, None if rounding is None else f"int{rounding.bits}"
+
+
+def is_model(folder: Path) -> bool:
+    """Whether a folder holds a model of its own."""
+    return (_place(folder) / CONFIG).exists()
 
 
 def is_adapter(folder: Path) -> bool:

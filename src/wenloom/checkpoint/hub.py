@@ -3,7 +3,8 @@
 import re
 from pathlib import Path
 
-from wenloom.core.errors import CheckpointError
+from wenloom.core.errors import CheckpointError, printable
+from wenloom.core.foreign import reading
 
 _FILES = (
     "config.json",
@@ -33,29 +34,31 @@ def resolve(name: str | Path) -> Path:
     Raises:
         CheckpointError: no such folder, or the hub cannot be reached or has no such model.
     """
-    path = Path(name).expanduser()
-    if path.exists():
-        return path
     text = str(name)
+    said = printable(text, 200)
+    with reading(said, CheckpointError, "is no name of a folder"):
+        path = Path(name).expanduser()
+        if path.exists():
+            return path
     begins_here = "/" in text and Path(text.partition("/")[0] or "/").exists()
     if isinstance(name, Path) or begins_here or not _HUB_NAME.fullmatch(text) or text.startswith("."):
-        raise CheckpointError(f"{name}: no such folder.")
+        raise CheckpointError(f"{said}: no such folder.")
 
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import (
-        GatedRepoError,
-        HfHubHTTPError,
-        HFValidationError,
-        LocalEntryNotFoundError,
-        RepositoryNotFoundError,
-    )
+    from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
 
     try:
-        return Path(snapshot_download(text, allow_patterns=list(_FILES)))
+        folder = Path(snapshot_download(text, allow_patterns=list(_FILES)))
     except GatedRepoError:
         raise CheckpointError(f"{name}: the hub asks for a login with access to it (run `hf auth login`).") from None
     except RepositoryNotFoundError:
         raise CheckpointError(f"{name}: no such folder here and no such model on the hub.") from None
-    except (LocalEntryNotFoundError, HfHubHTTPError, HFValidationError, OSError) as error:
-        first_line = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    except Exception as error:  # of the network, of the cache, of the hub's answers: libraries raise what they like
+        first_line = printable((str(error).strip().splitlines() or [type(error).__name__])[0], 300)
         raise CheckpointError(f"{name}: no such folder here, and the hub could not be asked ({first_line}).") from None
+    if not any((folder / name).exists() for name in ("config.json", "adapter_config.json", "tokenizer.json")):
+        raise CheckpointError(
+            f"{text}: the copy in the hub's cache is not complete ({folder} has no config.json): remove that folder and "
+            "try again with the network."
+        )
+    return folder

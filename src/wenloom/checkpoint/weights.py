@@ -27,7 +27,7 @@ SHARD_BYTES = 5 * 2**30
 
 _DTYPES = {torch.float64: "F64", torch.float32: "F32", torch.bfloat16: "BF16", torch.float16: "F16", torch.int64: "I64",
            torch.int32: "I32", torch.int16: "I16", torch.int8: "I8", torch.uint8: "U8", torch.bool: "BOOL"}  # fmt: skip
-_FLOATING = ("F64", "F32", "BF16", "F16")
+FLOATING = ("F64", "F32", "BF16", "F16")
 _SUMS = "wenloom.checksums"
 _BLANKS = b" " * 64
 """More than any writer pads a header with (to a multiple of 8 bytes)."""
@@ -68,10 +68,10 @@ class Stored:
         Raises:
             CheckpointError: they are of another kind.
         """
-        if self.dtype not in _FLOATING:
+        if self.dtype not in FLOATING:
             raise CheckpointError(
                 f'{self.path}: tensor "{printable(self.name, 100)}" holds numbers of the kind {self.dtype}, but weights '
-                f"are floating-point numbers ({', '.join(_FLOATING)})."
+                f"are floating-point numbers ({', '.join(FLOATING)})."
             )
         return self.read()
 

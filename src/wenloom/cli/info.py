@@ -1,5 +1,6 @@
 """`wenloom info`. torch is loaded when there is work, so that --help answers at once."""
 
+import shlex
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,8 @@ from wenloom.checkpoint.hub import resolve
 from wenloom.cli.options import Json
 from wenloom.core.console import out as console
 from wenloom.core.console import print_json
-from wenloom.core.errors import InputError, WenloomError
+from wenloom.core.errors import InputError, WenloomError, printable
+from wenloom.model.config import ModelConfig
 from wenloom.tokens.shards import MANIFEST, Dataset
 from wenloom.tokens.tokenizer import TextTokenizer
 
@@ -26,36 +28,29 @@ def info(folder: str, /, *, json: Json = False) -> None:
     folder
         A model, run, corpus or tokenizer folder, or a hub model.
     """
-    from wenloom.checkpoint.folder import CONFIG
-    from wenloom.training.checkpoints import latest_checkpoint
-    from wenloom.training.run_file import RUN, read_run
+    from wenloom.checkpoint.folder import is_adapter, is_model
+    from wenloom.training.run_file import RUN
 
     path = resolve(folder)
     if not path.is_dir():
         raise InputError(f"{path}: is no folder.")
     sections: dict[str, dict[str, Any]] = {}
-    if (path / CONFIG).exists():
+    if is_model(path):
         sections["model"] = _model(path)
+    elif is_adapter(path):
+        sections["adapter"] = _adapter(path)
     if (path / MANIFEST).exists():
         sections |= _corpus(path)
     try:
         tokenizer = TextTokenizer.from_pretrained(path)
         sections["tokenizer"] = {"kind": tokenizer.kind, "vocab_size": tokenizer.vocab_size, **tokenizer.special_tokens}
     except WenloomError as error:
-        if (path / CONFIG).exists():
+        if sections:
             sections["tokenizer"] = {"problem": str(error)}
     if (path / RUN).exists():
-        tables = read_run(path)
-        sections |= {
-            f"training {name}" if name != "result" else "result": table
-            for name, table in tables.items()
-            if name != "model"
-        }
-        checkpoint, result = latest_checkpoint(path), tables.get("result", {})
-        if checkpoint and result.get("steps", 0) < result.get("of_steps", 0):
-            sections["result"] = {"unfinished": f"go on with: wenloom pretrain --resume {folder}", **result}
+        sections |= _run(path, folder)
     if not sections:
-        raise InputError(f"{path}: holds neither a model nor a corpus nor a tokenizer.")
+        raise InputError(f"{path}: holds neither a model nor an adapter, corpus or tokenizer.")
     if json:
         print_json({"folder": str(path), **sections})
         return
@@ -72,15 +67,87 @@ def info(folder: str, /, *, json: Json = False) -> None:
 def _model(path: Path) -> dict[str, Any]:
     import torch
 
-    from wenloom.checkpoint.folder import read_config
-    from wenloom.model.decoder import Decoder
+    from wenloom.checkpoint.folder import shape_of, weights_of
+    from wenloom.model.build import build
 
-    config = read_config(path)
+    config, problem = shape_of(path)
     with torch.device("meta"):
-        parameters = Decoder(config).n_parameters()
-    files = sorted(path.glob("*.safetensors"))
-    stored = {"files": len(files), "bytes": sum(file.stat().st_size for file in files)}
-    return {"family": config.family, "parameters": parameters, **stored} | asdict(config)
+        parameters = build(config).n_parameters()
+    facts: dict[str, Any] = {"family": config.family, "kind": config.kind, "gives": _gives(config)}
+    if problem is None:
+        files, kinds, rounded = weights_of(path)
+        facts |= {"parameters": parameters, "files": len(files), "bytes": sum(file.stat().st_size for file in files)}
+        facts |= {"stored_as": ", ".join(kinds), "rounded_to": rounded}
+    else:
+        facts |= {"parameters": parameters, "problem": problem}
+    shape = {name: value for name, value in asdict(config).items() if name not in _beside_the_point(config)}
+    if config.rope is not None and config.rope.kind != "yarn":
+        shape["rope"] = {name: value for name, value in shape["rope"].items() if name not in _OF_YARN}
+    if config.encoder is not None:
+        encoder = asdict(config.encoder)
+        shape["encoder"] = {
+            name: encoder[name] for name in ("n_layers", "n_heads", "d_head", "d_mlp", "context_length")
+        }
+    return facts | shape
+
+
+_OF_YARN = ("beta_fast", "beta_slow", "mscale", "mscale_all_dim", "truncate")
+
+
+def _gives(config: ModelConfig) -> str:
+    if config.labels:
+        return "classes of a text"
+    if config.kind == "encoder":
+        return "tokens for hidden places" if config.has_head else "hidden states; it has no head"
+    return "texts" if config.kind == "decoder" else "texts from texts"
+
+
+def _beside_the_point(config: ModelConfig) -> set[str]:
+    """Fields that say nothing about a model of this shape."""
+    fields = {"encoder", "family", "has_head"}
+    if config.rope is not None:
+        fields |= {"positions", "position_offset", "skip_padding"}
+    if config.rope is not None or config.positions != "relative":
+        fields |= {"relative_buckets", "relative_distance"}
+    if config.kind != "encoder-decoder":
+        fields |= {"share_embedding", "decoder_start_token_id"}
+    if config.kind != "encoder":
+        fields |= {"token_types", "head_activation"}
+    if config.labels or not config.has_head:
+        fields |= {"tie_embeddings", "output_bias", "head_activation"}
+    return fields
+
+
+def _adapter(path: Path) -> dict[str, Any]:
+    from wenloom.checkpoint.folder import ADAPTER_CONFIG, read_json
+
+    raw = read_json(path / ADAPTER_CONFIG)
+    files = sorted(path.glob("adapter_model.safetensors"))
+    facts: dict[str, Any] = {"of": raw.get("base_model_name_or_path"), "kind": raw.get("peft_type")}
+    facts |= {"rank": raw.get("r"), "alpha": raw.get("lora_alpha"), "targets": raw.get("target_modules")}
+    try:
+        from wenloom.checkpoint.adapter_config import read_adapter_config
+
+        read_adapter_config(path / ADAPTER_CONFIG)
+    except WenloomError as error:
+        facts["problem"] = str(error)
+    return facts | {"files": len(files), "bytes": sum(file.stat().st_size for file in files)}
+
+
+def _run(path: Path, folder: str) -> dict[str, dict[str, Any]]:
+    from wenloom.training.checkpoints import latest_checkpoint
+    from wenloom.training.run_file import RUN, read_run, task_of
+
+    try:
+        tables, task = read_run(path), task_of(path)
+    except WenloomError as error:
+        return {"result": {"problem": str(error), "file": RUN}}
+    sections = {f"training {name}": table for name, table in tables.items() if name not in ("model", "result")}
+    result = tables["result"]
+    if latest_checkpoint(path) and result["steps"] < result["of_steps"]:
+        command = "pretrain" if task is None else "finetune"
+        result = {"unfinished": f"go on with: wenloom {command} --resume {shlex.quote(folder)}", **result}
+    return sections | {"result": result}
 
 
 def _corpus(path: Path) -> dict[str, dict[str, Any]]:
@@ -99,4 +166,4 @@ def _shown(value: Any) -> str:
         return ", ".join(map(str, value[:8])) + more
     if isinstance(value, dict):
         return ", ".join(f"{name} {each}" for name, each in value.items() if each is not None)
-    return str(value)
+    return printable(str(value))
