@@ -270,7 +270,7 @@ class CausalLM(nn.Module):
         jobs = [engine.submit(prompt, request, index) for index, prompt in enumerate(prompts)]
         engine.run(jobs)
         written = [each.tokens for job in jobs for each in job.result()]
-        filler = pad if pad is not None else next(iter(engine.endings(request)), 0)
+        filler = pad if pad is not None else next(iter(engine.vocabulary.endings(request)), 0)
         longest = max(map(len, written))
         filled = [row + [filler] * (longest - len(row)) for row in written]
         repeated = input_ids.repeat_interleave(request.num_return_sequences, 0)

@@ -1,6 +1,11 @@
 """Requests: what cannot apply is refused, with the option's name; what can is never ignored."""
 
+import dataclasses
+from typing import Any
+
+import numpy as np
 import pytest
+import torch
 
 from wenloom.core.errors import InputError
 from wenloom.generation.request import GenerationRequest, request_from
@@ -66,3 +71,52 @@ def test_lists_and_single_values_are_taken_as_users_write_them():
 def test_a_misspelt_option_is_named_with_its_neighbour():
     with pytest.raises(InputError, match=r"top_kk.*top_k"):
         request_from({"top_kk": 3})
+
+
+NAN, INF = float("nan"), float("inf")
+LOOP: list[Any] = []
+LOOP.append(LOOP)
+ODD: list[Any] = [
+    None, NAN, INF, -INF, "text", "", "\ud800", "5", b"bytes", b"", 10**5000, -(10**5000), 10**30, -1, 0, 1, 2.5, 1e300, -1e300,
+    5e-324, True, False, [], [[]], [[[1]]], [None], [5], ["x"], [-1], [10**30], [NAN], [True], [b"x"], ["\ud800"], [{}], {},
+    {"a": 1}, {1: "a"}, {"5": 1}, {5: NAN}, {5: 10**400}, {None: 1}, {-1: 1.0}, (), (1, 2), (1, (2,)), ((1,), (2,)), {1, 2}, {"a"}, range(3),
+    range(10**12), object(), int, len, 1j, np.int64(3), np.float32(0.5), np.float64(NAN), np.bool_(True), np.str_("x"),
+    np.complex128(1), np.array(3), np.array([1, 2]), np.array([]), np.array([["a"]]), np.array([[1]]), np.zeros((2, 2, 2)),
+    np.datetime64("2020-01-01"), torch.tensor(3), torch.tensor(0.5), torch.tensor([1, 2]), torch.tensor([[1]]),
+    torch.tensor([]), torch.tensor(True), torch.tensor(NAN), torch.empty(2, device="meta"), torch.empty((), device="meta"),
+    LOOP, iter([1]), (x for x in [1]), ["x"] * 5000, "x" * 200_000, ["x" * 200_000], {"a": LOOP}, {"a": {1, 2}},
+]  # fmt: skip
+"""Values of every kind that a JSON row, a notebook or an enemy may put into a field."""
+
+
+@pytest.mark.parametrize("field", [each.name for each in dataclasses.fields(GenerationRequest)])
+def test_every_field_takes_a_value_or_refuses_it_by_name(field: str):
+    """Whatever is taken has the field's own type afterwards, so that nothing fails later."""
+    kinds = (int, float, str, bool, tuple, type(None))
+    for value in ODD:
+        try:
+            found = getattr(request_from({field: value}), field)
+        except InputError as error:
+            assert field in str(error) and len(str(error)) < 2000, (value, error)
+        else:
+            assert type(found) in kinds, (value, found)
+            plain = found if isinstance(found, tuple) else (found,)
+            assert all(type(each) in kinds for each in plain) and hash(found) is not None
+            assert not isinstance(found, float) or abs(found) < 1e300
+            again = dataclasses.replace(GenerationRequest(), **{field: found}) if field != "do_sample" else None
+            assert again is None or getattr(again, field) == found
+
+
+@pytest.mark.parametrize("value", [np.int64(3), np.array(3), torch.tensor(3), 3])
+def test_numbers_of_numpy_and_torch_are_numbers(value: Any):
+    request = GenerationRequest(top_k=value, max_new_tokens=value, eos_token_id=value, temperature=value, seed=value)
+    assert request == GenerationRequest(top_k=3, max_new_tokens=3, eos_token_id=(3,), temperature=3, seed=3)
+    many = GenerationRequest(suppress_tokens=np.array([1, 2]), bad_words_ids=torch.tensor([[1, 2]]))  # pyright: ignore
+    assert (many.suppress_tokens, many.bad_words_ids) == ((1, 2), ((1, 2),))
+
+
+def test_a_form_may_be_an_object():
+    schema = {"type": "object", "properties": {"ä": {"type": "integer"}}}
+    for name in ("json_schema", "grammar"):
+        request = request_from({name: schema})
+        assert request.form is not None and request.form[0] == name and "ä" in request.form[1]

@@ -16,6 +16,7 @@ from wenloom.generation.choosing import Chooser, begin, token_score
 from wenloom.generation.jobs import Continuation, Read, Strategy, Text, TokenScore
 from wenloom.generation.lanes import Lane
 from wenloom.generation.sampling import candidates, gumbel
+from wenloom.generation.stream import TextStream
 
 Words = Sequence[Sequence[list[int]]]
 """For every word that must be written, its spellings as tokens."""
@@ -30,6 +31,8 @@ class Beam:
     score: float = 0.0
     """Sum of its tokens' processed log-probabilities."""
     scores: tuple[TokenScore, ...] = ()
+    stream: TextStream | None = None
+    """Looks for stop texts, where there are any."""
 
 
 @dataclass
@@ -40,6 +43,7 @@ class Extension:
     token: int
     score: float
     logits_V: Tensor
+    stream: TextStream | None = None
 
 
 @dataclass
@@ -75,9 +79,13 @@ def beam_search(lane: Lane, chooser: Chooser, endings: frozenset[int], words: Wo
     text = yield from begin(lane, lane.job.prompt)
     (reading,) = yield [Read(text)]
     size = r.num_beams // r.num_beam_groups
-    first = Beam(text, chooser)
+    stream = lane.job.continuations[0].stream
+    stream = stream.fork() if stream is not None and r.stop_strings else None
+    first = Beam(text, chooser, stream=stream)
     groups = [Group(size, [first])]
-    groups += [Group(size, [Beam(lane.fork(text), chooser.fork())]) for _ in range(r.num_beam_groups - 1)]
+    groups += [
+        Group(size, [Beam(lane.fork(text), chooser.fork(), stream=stream)]) for _ in range(r.num_beam_groups - 1)
+    ]
     logits = [reading.logits[-1]] * len(groups)
     for length in range(1, chooser.room + 1):
         chosen_before: list[int] = []
@@ -97,7 +105,7 @@ def beam_search(lane: Lane, chooser: Chooser, endings: frozenset[int], words: Wo
     for out, each in zip(lane.job.continuations, ended, strict=False):
         _hand_over(out, each)
     for out in lane.job.continuations[len(ended) :]:
-        out.finish_reason = "dead end"
+        out.end("dead end")
 
 
 def _extensions(
@@ -156,7 +164,7 @@ def _step(group: Group, extensions: list[Extension], lane: Lane, length: int, wo
     running: list[Extension] = []
     new: list[Ended] = []
     for rank, each in enumerate(extensions):
-        reason = _end(each, lane, length, n_prompt)
+        reason = _end(each, length)
         if reason is None:
             running.append(each)
         elif (words or rank < group.size) and not _unmet([*each.beam.text.tokens[n_prompt:], each.token], words):
@@ -180,15 +188,14 @@ def _step(group: Group, extensions: list[Extension], lane: Lane, length: int, wo
         group.beams = _grown(group.beams, chosen, lane, r.logprobs)
 
 
-def _end(extension: Extension, lane: Lane, length: int, n_prompt: int) -> str | None:
+def _end(extension: Extension, length: int) -> str | None:
     chooser, token = extension.beam.chooser, extension.token
     if token in chooser.endings:
         return "end"
-    stops = lane.job.request.stop_strings
-    if stops:
-        tokens = [*extension.beam.text.tokens[n_prompt:], token]
-        written = lane.engine.needed_tokenizer("stop_strings").decode(tokens, skip_special_tokens=True)
-        if any(stop in written for stop in stops):
+    if extension.beam.stream is not None:
+        extension.stream = extension.beam.stream.fork()
+        extension.stream.push(token)
+        if extension.stream.stopped:
             return "stop"
     return "length" if length == chooser.room else None
 
@@ -208,7 +215,7 @@ def _grown(beams: list[Beam], chosen: list[Extension], lane: Lane, n_top: int | 
             lane.assign(text := spare.pop(), each.beam.text)
         else:
             text = lane.fork(each.beam.text)
-        grown.append(Beam(text, chooser, each.score, _scores_of(each, n_top)))
+        grown.append(Beam(text, chooser, each.score, _scores_of(each, n_top), each.stream))
     for beam, each in zip(grown, chosen, strict=True):  # only now, as several copy from one
         beam.text.tokens.append(each.token)
     for text in spare:
@@ -223,12 +230,10 @@ def _scores_of(extension: Extension, n_top: int | None) -> tuple[TokenScore, ...
 
 
 def _hand_over(out: Continuation, ended: Ended) -> None:
-    out.tokens, out.finish_reason, out.sum_logprobs = ended.tokens, ended.finish_reason, ended.sum_logprobs
-    out.scores = list(ended.scores)
+    out.tokens, out.sum_logprobs, out.scores = ended.tokens, ended.sum_logprobs, list(ended.scores)
     if out.stream is not None:
-        out.text = "".join(out.stream.push(token) for token in ended.tokens)
-        if not out.stream.stopped:
-            out.text += out.stream.finish()
+        out.text += "".join(out.stream.push(token) for token in ended.tokens)
+    out.end(ended.finish_reason)
 
 
 # --- words that must be written ---

@@ -26,14 +26,18 @@ class Chooser:
 
     def __init__(self, engine: "Engine", job: Job, room: int, key: int):
         r = self.request = job.request
-        self.endings = engine.endings(r)
+        self.endings = engine.vocabulary.endings(r)
         self.room, self.n_prompt, self._key = room, len(job.prompt), key
         words = [*r.bad_words_ids]
         if r.bad_words:
-            words += [ids for word in r.bad_words for ids in engine.needed_tokenizer("bad_words").spellings(word)]
-        breakers = engine.breakers(r.dry_sequence_breakers) if r.dry_multiplier and engine.tokenizer else frozenset()
+            words += [
+                ids for word in r.bad_words for ids in engine.vocabulary.tokenizer_for("bad_words").spellings(word)
+            ]
+        breakers = frozenset()
+        if r.dry_multiplier and engine.vocabulary.tokenizer:
+            breakers = engine.vocabulary.breakers(r.dry_sequence_breakers)
         self.processors = Processors(r, engine.decoder.config.vocab_size, self.endings, words, breakers)
-        self.matcher = engine.forms(self.endings).matcher(*r.form) if r.form else None
+        self.matcher = engine.vocabulary.forms(self.endings).matcher(*r.form) if r.form else None
         self.mirostat = None if r.mirostat_tau is None else Mirostat(2 * r.mirostat_tau)
 
     def fork(self) -> "Chooser":
@@ -96,20 +100,18 @@ def token_score(logits_V: Tensor, token: int, n_top: int) -> TokenScore:
 def add(lane: Lane, chooser: Chooser, token: int | None, logits_V: Tensor) -> bool:
     """Write a token to the lane's continuation; True when that was its last."""
     out = lane.job.continuations[lane.index]
-    if token is None:
-        out.finish_reason = "dead end"
-    else:
+    reason: str | None = "dead end"
+    if token is not None:
         out.tokens.append(token)
         if lane.job.request.logprobs is not None:
             out.scores.append(token_score(logits_V, token, lane.job.request.logprobs))
         chooser.advance(token)
         if out.stream is not None:
             out.text += out.stream.push(token)
-        out.finish_reason = end_of(out, chooser, token)
-    if out.finish_reason is None:
+        reason = end_of(out, chooser, token)
+    if reason is None:
         return False
-    if out.stream is not None and not out.stream.stopped:
-        out.text += out.stream.finish()
+    out.end(reason)
     return True
 
 

@@ -13,7 +13,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from wenloom.core.errors import InputError
+from wenloom.core.errors import InputError, printable
+from wenloom.core.foreign import reading
 from wenloom.tokens.tokenizer import TextTokenizer
 
 MAX_DEPTH = 64
@@ -66,22 +67,28 @@ class Forms:
         """A fresh matcher.
 
         Args:
-            kind: json_schema, regex, choices (a JSON list) or grammar (Lark's notation).
+            kind: json_schema, regex, choices (a JSON list) or grammar (Lark's notation, or a JSON object: a schema,
+                or llguidance's own notation with its key "grammars").
 
         Raises:
             InputError: the form is not valid or too large.
         """
         key = (kind, source)
         if key not in self._kept:
-            self._kept[key] = self._compile(kind, source)
+            with reading(kind, what="cannot be compiled"):
+                self._kept[key] = self._compile(kind, source)
             if len(self._kept) > _KEPT:
                 self._kept.popitem(last=False)
         self._kept.move_to_end(key)
         return Matcher(self._kept[key].deep_copy())
 
     def _compile(self, kind: str, source: str) -> llguidance.LLMatcher:
-        if kind == "json_schema":
-            grammar = llguidance.LLMatcher.grammar_from_json_schema(_checked_schema(source), overrides=_JSON)
+        if kind == "json_schema" or (kind == "grammar" and source.lstrip().startswith("{")):
+            schema = _checked_schema(kind, source)
+            if kind == "json_schema" or "grammars" not in schema:
+                grammar = llguidance.LLMatcher.grammar_from_json_schema(schema, overrides=_JSON)
+            else:
+                grammar = source
         elif kind == "regex":
             grammar = llguidance.LLMatcher.grammar_from_regex(source)
         elif kind == "choices":
@@ -95,26 +102,24 @@ class Forms:
         return matcher
 
 
-def _checked_schema(source: str) -> dict[str, Any]:
-    try:
+def _checked_schema(kind: str, source: str) -> dict[str, Any]:
+    with reading(kind, what="is not valid JSON"):
         schema = json.loads(source)
-    except (json.JSONDecodeError, RecursionError) as error:
-        raise InputError(f"json_schema: is not valid JSON ({error}).") from None
     if not isinstance(schema, dict):
-        raise InputError(f"json_schema: must be an object such as {{}}, got {type(schema).__name__}.")
+        raise InputError(f"{kind}: must be an object such as {{}}, got {type(schema).__name__}.")
     level: list[Any] = [schema]
     for _ in range(MAX_DEPTH):
         level = [inner for each in level if isinstance(each, dict | list)
                  for inner in (each.values() if isinstance(each, dict) else each)]  # fmt: skip
     if level:
-        raise InputError(f"json_schema: is nested deeper than {MAX_DEPTH} levels.")
+        raise InputError(f"{kind}: is nested deeper than {MAX_DEPTH} levels.")
     return schema
 
 
 def _reason(message: str) -> str:
     """The first line of llguidance's message, without its own hints."""
     lines = message.strip().splitlines() or ["unknown reason"]
-    return lines[0].removeprefix("Error: ").rstrip(".")[:300]
+    return printable(lines[0].removeprefix("Error: ").rstrip("."), 300)
 
 
 def _for_llguidance(tokenizer: TextTokenizer, vocab_size: int, endings: frozenset[int]) -> llguidance.LLTokenizer:

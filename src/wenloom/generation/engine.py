@@ -7,32 +7,32 @@ in chunks, a prompt whose beginning is known, a guess of several tokens and plai
 strategy gets does not depend on what else is read.
 """
 
-import time
 from collections import deque
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
+from typing import Any
 
 import torch
-from torch import Tensor
 
 from wenloom.core.errors import InputError, WenloomError
 from wenloom.core.memory import reuse_freed_memory
-from wenloom.generation.constraints import Forms
-from wenloom.generation.jobs import Continuation, Job, Read, Reading
-from wenloom.generation.lanes import Lane, Wanted
-from wenloom.generation.prefixes import BLOCK
+from wenloom.generation.events import Event, News
+from wenloom.generation.jobs import Continuation, Job, Read, as_failure
+from wenloom.generation.lanes import Lane
 from wenloom.generation.reader import Reader
-from wenloom.generation.request import GenerationRequest
+from wenloom.generation.request import GenerationRequest, request_from
+from wenloom.generation.steps import NOT_OURS, read, work_for
 from wenloom.generation.strategies import lanes_for
-from wenloom.generation.stream import TextStream
-from wenloom.generation.window import view_of
-from wenloom.model.cache import Memory, Segment
+from wenloom.generation.turns import Turns
+from wenloom.generation.vocabulary import Vocabulary
+from wenloom.generation.window import context_of, view_of
+from wenloom.model.cache import Memory
 from wenloom.model.decoder import Decoder
 from wenloom.model.encoder_decoder import EncoderDecoder
 from wenloom.tokens.tokenizer import TextTokenizer
 
 
 class Engine:
-    """Runs requests, many at once.
+    """Runs requests, many at once; one that fails does so alone, whatever it fails of.
 
     ```python
     engine = Engine(decoder, tokenizer)
@@ -40,6 +40,8 @@ class Engine:
     for index, token, text in engine.stream(job):
         print(text, end="")
     ```
+
+    Several threads may submit, step, stream and cancel; they take turns.
 
     Args:
         model: in evaluation mode; one with an encoder writes from what that reads.
@@ -72,16 +74,18 @@ class Engine:
             sizes = f"{companion.config.vocab_size:,} and {model.config.vocab_size:,}"
             raise InputError(f"the second model must have the vocabulary of the first, not another ({sizes} tokens).")
         reuse_freed_memory()
-        self.tokenizer, self.chunk = tokenizer, chunk
+        self.vocabulary, self.chunk = Vocabulary(model.config, tokenizer), chunk
         both = [each for each in (model, companion) if each is not None]
         self.models = [Reader(each, max_slots, prefix_bytes, cache_dtype) for each in both]
         self._adapters = {
             name: Reader(each, max_slots, prefix_bytes, cache_dtype) for name, each in (adapters or {}).items()
         }
-        self._forms: dict[frozenset[int], Forms] = {}
-        self._breakers: dict[tuple[str, ...], frozenset[int]] = {}
         self._waiting: deque[Lane] = deque()
         self._running: list[Lane] = []
+        self._turns = Turns()
+        self._left: list[Job] = []
+        """Cancelled in the midst of a step, as an abandoned stream is wherever Python collects it."""
+        self._stepping = False
 
     @property
     def decoder(self) -> Decoder:
@@ -90,23 +94,60 @@ class Engine:
 
     # --- for those who ask ---
 
-    def submit(self, prompt: str | Sequence[int], request: GenerationRequest, seed_index: int = 0) -> Job:
+    def submit(
+        self, prompt: str | Sequence[int], request: GenerationRequest | Mapping[str, Any], seed_index: int = 0
+    ) -> Job:
         """Put a request in line.
 
         Args:
             prompt: text, or token ids; for a model with an encoder, what that reads.
+            request: or its options as a mapping.
             seed_index: tells requests of one seed apart: two with the same seed and index write the same.
 
         Raises:
-            InputError: the request cannot be run by this engine, or its prompt is empty or not of the vocabulary.
+            InputError: the request cannot be run by this engine, or its prompt is empty, not of the vocabulary, or too
+                long for `on_overflow="error"`.
+            WenloomError: the tokenizer or the form's compiler failed; the cause is kept.
         """
-        ids, source = self._prompt_ids(prompt), None
+        if isinstance(request, Mapping):
+            request = request_from(request)
+        if not isinstance(request, GenerationRequest):
+            raise InputError(f"a request must be a GenerationRequest or a mapping, got a {type(request).__name__}.")
+        try:
+            ids = self.vocabulary.prompt_ids(prompt)
+            with self._turns:
+                return self._submit(prompt, ids, request, seed_index)
+        except NOT_OURS:
+            raise
+        except BaseException as error:
+            raise as_failure(error) from error
+
+    def attempt(
+        self, prompt: str | Sequence[int], request: GenerationRequest | Mapping[str, Any], seed_index: int = 0
+    ) -> Job:
+        """The same for one of many: a request that `submit` would refuse comes back failed, with the reason in it."""
+        try:
+            return self.submit(prompt, request, seed_index)
+        except WenloomError as error:
+            n = request.num_return_sequences if isinstance(request, GenerationRequest) else 1
+            job = Job([], GenerationRequest(), [Continuation() for _ in range(n)])
+            job.fail(error)
+            return job
+
+    def _submit(self, prompt: str | Sequence[int], ids: list[int], request: GenerationRequest, seed_index: int) -> Job:
+        source = None
         if self.models[0].encode is not None:
             source, ids = ids, self._first_of_decoder(len(ids), request)
-        room = request.room(len(ids))
-        n = request.num_return_sequences
-        continuations = [Continuation(stream=self._text_stream(ids, request)) for _ in range(n)]
-        job = Job(ids, request, continuations, source=source)
+        room, context = request.room(len(ids)), context_of(self.decoder.config)
+        if context is not None and request.on_overflow == "error":
+            if len(ids) > context:
+                raise InputError(f"the prompt has {len(ids):,} tokens, more than this model's context of {context:,}: "
+                                 'shorten it, or let on_overflow="left" go on without its beginning.')  # fmt: skip
+            room = min(room, context - len(ids) + 1)
+        continuations = [
+            Continuation(stream=self.vocabulary.stream(ids, request)) for _ in range(request.num_return_sequences)
+        ]
+        job = Job(ids, request, continuations, source=source, unseen=view_of(self.decoder.config, len(ids)).first)
         lanes = lanes_for(self, job, room, seed_index)
         for lane in lanes:
             for reader, width in lane.width.items():
@@ -114,9 +155,35 @@ class Engine:
                     raise InputError(
                         f"{width} texts at a time are more than this engine has room for ({reader.max_slots})."
                     )
+                if reader.weights_changed():
+                    self._forget(reader)
+        if request.echo:
+            echoed = prompt if isinstance(prompt, str) else self.vocabulary.tokenizer_for("echo").decode(ids)
+            for each in continuations:
+                each.begin_with(echoed)
         job.lanes = len(lanes)
         self._waiting += lanes
         return job
+
+    def forget(self) -> None:
+        """Read everything anew, also the texts under way: the weights have changed.
+
+        Changes that PyTorch counts (optimizers, `load_state_dict`, replaced layers and tensors) are noticed when the
+        next request comes. Those behind its back need this call: through `.data`, or NumPy's view of the memory.
+        """
+        with self._turns:
+            for reader in self._readers:
+                self._forget(reader)
+
+    def _forget(self, reader: Reader) -> None:
+        reader.forget()
+        for lane in self._running:
+            for text in lane.texts:
+                if text.reader is reader:
+                    text.known, lane.readings = 0, [None] * len(lane.reads)
+                    if text.memory is not None:
+                        lane.job.memory = None
+                        text.memory = self.encoded(lane.job)
 
     def encoded(self, job: Job) -> Memory | None:
         """What a job's source is to the decoder, read when its first text begins; None without an encoder."""
@@ -155,21 +222,24 @@ class Engine:
 
     def cancel(self, job: Job) -> None:
         """Stop a request now and free its slots; what was written stays."""
-        for lane in [each for each in self._running if each.job is job]:
-            self._finish(lane)
-        for lane in [each for each in self._waiting if each.job is job]:
-            self._waiting.remove(lane)
-            job.lanes -= 1
-        for each in job.continuations:
-            each.finish_reason = each.finish_reason or "cancelled"
+        if self._stepping and self._turns.mine:
+            self._left.append(job)
+            return
+        with self._turns:
+            self._end(job)
 
     def run(self, jobs: Sequence[Job]) -> None:
-        """Step until these are done."""
-        while not all(job.done for job in jobs):
-            self.step()
+        """Step until these are done.
 
-    def stream(self, job: Job) -> Generator[tuple[int, int, str], None, None]:
-        """(continuation, token, new text) as they come; stopping early cancels the request.
+        Raises:
+            InputError: one of them is another engine's.
+        """
+        while not all(job.done for job in jobs):
+            if not self.step() and not all(job.done for job in jobs):
+                raise InputError("a request can only be run by the engine that it was submitted to.")
+
+    def stream(self, job: Job) -> Generator[Event, None, None]:
+        """What comes of a request, as it comes; stopping early cancels it.
 
         Raises:
             WenloomError: the request failed.
@@ -181,22 +251,20 @@ class Engine:
                 if job.done:
                     break
                 self.step()
+            yield from news()
             job.result()
         finally:
             self.cancel(job)
 
-    def events(self, job: Job) -> Callable[[], Iterator[tuple[int, int, str]]]:
-        """What tells, each time it is called, what has come since: (continuation, token, new text)."""
-        told = [0] * len(job.continuations)
+    def events(self, job: Job) -> Callable[[], list[Event]]:
+        """What tells, each time it is called, what has come since."""
+        since = News(job)
 
-        def since() -> Iterator[tuple[int, int, str]]:
-            for index, each in enumerate(job.continuations):
-                while told[index] < len(each.tokens):
-                    told[index] += 1
-                    piece = each.stream.take() if each.stream and told[index] == len(each.tokens) else ""
-                    yield index, each.tokens[told[index] - 1], piece
+        def news() -> list[Event]:
+            with self._turns:
+                return since()
 
-        return since
+        return news
 
     @property
     def slots_in_use(self) -> int:
@@ -208,14 +276,21 @@ class Engine:
     @torch.inference_mode()
     def step(self) -> bool:
         """Let every request that is under way take its next step; False if there is none."""
-        self._admit()
-        for reader in self._readers:
-            if work := self._work_for(reader):
-                self._read(reader, work)
-        for lane in list(self._running):
-            if len(lane.arrived) == len(lane.reads):
-                self._advance(lane)
-        return bool(self._running or self._waiting)
+        with self._turns:
+            self._stepping = True
+            try:
+                self._admit()
+                for reader in self._readers:
+                    if work := work_for(reader, self._running, self.chunk):
+                        read(reader, work, self._fail)
+                for lane in list(self._running):
+                    if len(lane.arrived) == len(lane.reads):
+                        self._advance(lane)
+            finally:
+                self._stepping = False
+                while self._left:
+                    self._end(self._left.pop())
+            return bool(self._running or self._waiting)
 
     def _admit(self) -> None:
         while self._waiting:
@@ -245,15 +320,34 @@ class Engine:
                 self._look_up(read, lane.job.request.use_cache)
         except StopIteration:
             self._finish(lane)
-        except WenloomError as error:  # this request alone fails
-            lane.job.error = error
-            self.cancel(lane.job)
+        except NOT_OURS:
+            raise
+        except BaseException as error:
+            self._fail(lane.job, error)
+
+    def _fail(self, job: Job, error: BaseException) -> None:
+        """This request alone fails."""
+        job.fail(error)
+        self._end(job)
+
+    def _end(self, job: Job) -> None:
+        """Take a request out, with all that it holds."""
+        for lane in [each for each in self._running if each.job is job]:
+            self._finish(lane)
+        for lane in [each for each in self._waiting if each.job is job]:
+            self._waiting.remove(lane)
+            job.lanes -= 1
+        for each in job.continuations:
+            if each.finish_reason is None:
+                each.break_off("cancelled")
 
     def _finish(self, lane: Lane) -> None:
         for text in list(lane.texts):
             lane.close(text)
         self._running.remove(lane)
         lane.job.lanes -= 1
+        if lane.strategy is not None:
+            lane.strategy.close()  # it holds the lane that holds it
 
     def _look_up(self, read: Read, use_cache: bool) -> None:
         """Bring a text's view up to date and take what is known of its beginning from the cache."""
@@ -266,125 +360,3 @@ class Engine:
         if use_cache and text.known == 0 and read.logits == 1 and text.memory is None:
             text.known = reader.prefixes.restore(text.tokens, view, reader.slots, text.slot, visible - 1)
         text.known = min(text.known, visible - read.logits)
-
-    def _work_for(self, reader: Reader) -> list[tuple[Lane, int, Segment]]:
-        """What to read in one step: (lane, which of its reads, segment); short reads first, then chunks of prompts."""
-        waiting = [
-            (lane, index, len(read.text.tokens) - read.text.view.first - read.text.known)
-            for lane in self._running
-            for index, read in enumerate(lane.reads)
-            if read.text.reader is reader and index not in lane.arrived
-        ]
-        waiting.sort(key=lambda each: each[2] > _SHORT)
-        budget, work = self.chunk, []
-        for lane, index, count in waiting:
-            if count > _SHORT:
-                count = min(count, budget)
-                budget -= count
-            if count > 0:
-                text = lane.reads[index].text
-                visible = len(text.tokens) - text.view.first
-                work.append((lane, index, Segment(text.slot, text.known, count, visible, text.memory)))
-        return work
-
-    def _read(self, reader: Reader, work: list[tuple[Lane, int, Segment]]) -> None:
-        started = time.perf_counter()
-        tokens: list[int] = []
-        wanted: list[Wanted] = []
-        layers = sorted({layer for lane, index, _ in work for layer in lane.reads[index].layers})
-        for lane, index, segment in work:
-            text, read = lane.reads[index].text, lane.reads[index]
-            begin = text.view.first + segment.start
-            tokens += text.tokens[begin : begin + segment.count]
-            text.known += segment.count
-            missing = segment.length - text.known  # read in later steps
-            rows = min(segment.count, read.logits - missing)
-            if rows > 0:
-                wanted.append(Wanted(lane, index, len(tokens) - rows, len(tokens), segment.count > 1))
-        rows = [row for each in wanted for row in range(each.begin, each.end)]
-        self._deliver(wanted, *reader.read(tokens, [segment for _, _, segment in work], rows, layers))
-        reader.timed(len(tokens), time.perf_counter() - started)
-
-    def _deliver(self, wanted: list[Wanted], logits: Tensor, hidden_ND: Tensor, early: dict[int, Tensor]) -> None:
-        """Scores to those who asked; kept until a read is complete."""
-        done = 0
-        for lane, index, begin, end, is_prompt in wanted:
-            read, here = lane.reads[index], slice(done, done + end - begin)
-            done += end - begin
-            parts = [
-                logits[here],
-                *([hidden_ND[begin:end]] if read.hidden else []),
-                *(early[n][here] for n in read.layers),
-            ]
-            before = lane.readings[index]
-            whole = parts if before is None else [torch.cat(pair) for pair in zip(before, parts, strict=True)]
-            if len(whole[0]) < read.logits:
-                lane.readings[index] = whole
-                continue
-            at_block = (len(read.text.tokens) - read.text.view.first) % BLOCK == 0
-            is_kept = read.text.memory is None and lane.job.request.use_cache
-            if read.logits == 1 and is_kept and (at_block or is_prompt):
-                reader = read.text.reader
-                reader.prefixes.remember(read.text.tokens, read.text.view, reader.slots, read.text.slot)
-            scores, *others = whole
-            hidden = others.pop(0) if read.hidden else None
-            lane.arrived[index] = Reading(scores, hidden, dict(zip(read.layers, others, strict=True)))
-
-    # --- what strategies need of the vocabulary ---
-
-    def endings(self, request: GenerationRequest) -> frozenset[int]:
-        """Tokens that end a continuation."""
-        return frozenset(self.decoder.config.eos_token_ids if request.eos_token_id is None else request.eos_token_id)
-
-    def forms(self, endings: frozenset[int]) -> Forms:
-        """The compiler of forms for these end tokens."""
-        if endings not in self._forms:
-            self._forms[endings] = Forms(self.needed_tokenizer("a form"), self.decoder.config.vocab_size, endings)
-        return self._forms[endings]
-
-    def breakers(self, texts: tuple[str, ...]) -> frozenset[int]:
-        """Tokens that hold one of these texts."""
-        if texts not in self._breakers:
-            wanted = [text.encode() for text in texts]
-            vocabulary = self.needed_tokenizer("dry_sequence_breakers").token_bytes(self.decoder.config.vocab_size)
-            found = (token for token, data in enumerate(vocabulary) if any(each in data for each in wanted))
-            self._breakers[texts] = frozenset(found)
-        return self._breakers[texts]
-
-    def needed_tokenizer(self, what: str) -> TextTokenizer:
-        """The tokenizer.
-
-        Raises:
-            InputError: there is none; says what needs it.
-        """
-        if self.tokenizer is None:
-            raise InputError(f"{what} needs tokenizer=, to know the text of the tokens.")
-        return self.tokenizer
-
-    def _text_stream(self, prompt: list[int], request: GenerationRequest) -> TextStream | None:
-        if self.tokenizer is None:
-            if request.stop_strings:
-                self.needed_tokenizer("stop_strings")
-            return None
-        return TextStream(self.tokenizer, prompt, request.stop_strings)
-
-    def _prompt_ids(self, prompt: str | Sequence[int]) -> list[int]:
-        config = self.decoder.config
-        if not isinstance(prompt, str):
-            ids = list(prompt)
-        elif self.models[0].encode is None:
-            ids = self.needed_tokenizer("a text").prompt_ids(prompt)
-        else:
-            ids = self.needed_tokenizer("a text").encode(prompt)
-        vocab_size = config.vocab_size if config.encoder is None else config.encoder.vocab_size
-        if not ids:
-            raise InputError(
-                "a prompt needs at least one token; begin with the model's BOS token to write from nothing."
-            )
-        if not all(0 <= token < vocab_size for token in ids):
-            raise InputError(f"token {max(ids, key=abs)} is not in the model's vocabulary of {vocab_size:,}.")
-        return ids
-
-
-_SHORT = 16
-"""Reads up to this many tokens (decoding, guesses) go before chunks of prompts."""

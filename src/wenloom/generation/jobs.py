@@ -1,11 +1,13 @@
 """What passes between the engine, its strategies and those who ask: texts, reads, jobs and what comes of them."""
 
+import contextlib
 from collections.abc import Generator
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from torch import Tensor
 
+from wenloom.core.errors import WenloomError, printable
 from wenloom.generation.reader import Reader
 from wenloom.generation.request import GenerationRequest
 from wenloom.generation.stream import TextStream
@@ -54,6 +56,16 @@ class Reading(NamedTuple):
 Strategy = Generator[list[Read], list[Reading], None]
 
 
+def as_failure(error: BaseException) -> WenloomError:
+    """The error of one request as a sentence; what is no error of ours is kept as its cause."""
+    if isinstance(error, WenloomError):
+        return error
+    reason = "there is not enough memory" if isinstance(error, MemoryError) else printable(str(error), 300).rstrip(".")
+    failure = WenloomError(f"the request failed: {reason or 'no reason given'} ({type(error).__name__}).")
+    failure.__cause__ = error
+    return failure
+
+
 @dataclass(frozen=True)
 class TokenScore:
     """How probable a token was, by the model's own distribution (before any processor)."""
@@ -71,14 +83,36 @@ class Continuation:
     tokens: list[int] = field(default_factory=list)
     """What was written, an end token included."""
     text: str = ""
-    """The same as text, without special tokens and from a stop string on; empty where the engine has no tokenizer."""
+    """The same as text (behind the prompt, where `echo` asks for it), without special tokens and from a stop string on;
+    empty where the engine has no tokenizer."""
     finish_reason: str | None = None
-    """end (an end token), stop (a stop string), form (complete), length, dead end (nothing was allowed), cancelled."""
+    """end (an end token), stop (a stop string), form (complete), length, dead end (nothing was allowed), cancelled,
+    error (the request failed)."""
+    error: str | None = None
+    """Why the request failed."""
     scores: list[TokenScore] = field(default_factory=list)
     """One per token, if asked for."""
     sum_logprobs: float | None = None
     """Of a beam: the score it won by, before the length penalty."""
-    stream: TextStream | None = None
+    stream: TextStream | None = field(default=None, repr=False)
+
+    def begin_with(self, prompt: str) -> None:
+        """Repeat the prompt before all that comes."""
+        self.text = prompt
+        if self.stream is not None:
+            self.stream.repeat(prompt)
+
+    def end(self, reason: str) -> None:
+        """Nothing more will come: text that was held back is certain now."""
+        if self.stream is not None:
+            self.text += self.stream.finish()
+        self.finish_reason = reason
+
+    def break_off(self, reason: str) -> None:
+        """The same in the midst of it, also where the tokenizer has failed."""
+        self.finish_reason = reason
+        with contextlib.suppress(Exception):
+            self.end(reason)
 
 
 @dataclass(eq=False)
@@ -95,7 +129,10 @@ class Job:
     """What the encoder reads, in a model that has one."""
     memory: Memory | None = None
     """The source as the decoder sees it, once it was read."""
-    error: Exception | None = None
+    unseen: int = 0
+    """Tokens of the prompt that lie outside the model's context: it goes on without them."""
+    error: WenloomError | None = None
+    """Why it failed."""
     lanes: int = 0
     """Strategies that are not finished."""
 
@@ -103,6 +140,14 @@ class Job:
     def done(self) -> bool:
         """Whether nothing more will come."""
         return self.lanes == 0
+
+    def fail(self, error: BaseException) -> None:
+        """Note why the request failed."""
+        self.error = as_failure(error)
+        for each in self.continuations:
+            if each.finish_reason is None:
+                each.error = str(self.error)
+                each.break_off("error")
 
     def result(self) -> list[Continuation]:
         """The continuations.

@@ -35,7 +35,8 @@ class Lane:
         return self._open(self.readers[model], tokens)
 
     def _open(self, reader: Reader, tokens: Sequence[int]) -> Text:
-        text = Text(reader, list(tokens), reader.take(), self.engine.encoded(self.job))
+        memory = self.engine.encoded(self.job)  # may fail: a slot is taken only then
+        text = Text(reader, list(tokens), reader.take(), memory)
         self.texts.append(text)
         return text
 

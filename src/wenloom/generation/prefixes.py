@@ -52,6 +52,11 @@ class PrefixCache:
         while self.n_bytes > self._max_bytes:
             self.n_bytes -= self._blocks.popitem(last=False)[1].nbytes
 
+    def clear(self) -> None:
+        """Forget everything."""
+        self._blocks.clear()
+        self.n_bytes = 0
+
     def _keys(self, tokens: Sequence[int], view: View) -> Iterator[bytes]:
         """A chain of SHA-256: each block's key covers all that stands before it, and the view."""
         key = repr(view).encode()

@@ -49,6 +49,7 @@ class Processors:
             "begin_suppress_tokens": r.begin_suppress_tokens, "allowed_token_ids": r.allowed_token_ids or (),
             "forced tokens": forced, "bad_words_ids": [token for word in self._bad_words for token in word],
             "force_words_ids": [token for word in r.force_words_ids for token in word],
+            "eos_token_id": r.eos_token_id or (),
         }  # fmt: skip
         for name, tokens in named.items():
             if outside := [token for token in tokens if not 0 <= token < vocab_size]:

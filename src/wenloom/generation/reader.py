@@ -29,6 +29,7 @@ class Reader:
         prefix_bytes: int,
         cache_dtype: torch.dtype | None = None,
     ):
+        self._model = model
         self.decoder = decoder = model.decoder if isinstance(model, EncoderDecoder) else model
         self.encode = model.encode if isinstance(model, EncoderDecoder) else None
         weight = decoder.embed.weight
@@ -37,16 +38,29 @@ class Reader:
         self.prefixes = PrefixCache(prefix_bytes)
         self.max_slots = max_slots
         self._free = list(range(max_slots))[::-1]
-        self._fits = fits(decoder, self.slots.keys[0].dtype)
         # weights that are rounded to 8 or 4 bits lose nothing more by products in bf16
         self._mixed = isinstance(decoder.head, QuantizedLinear) and probe(weight.device.type).bf16
-        self._step: NativeStep | None = None
+        self._weights: list[tuple[int, int]] = []
+        """Where they lie and which version they are, see `weights_changed`."""
+        self.weights_changed()
+        self.forget()
         if self._fits:
             compiler.library()  # begins to build
         self._threads = ThreadChoices(torch.get_num_threads(), trial=1, first=4)  # a prompt is a few long steps
         """Of steps by PyTorch."""
         self.seconds: dict[int, float] = {}
         """Running mean of a step's time by number of tokens (a power of two)."""
+
+    def weights_changed(self) -> bool:
+        """Whether other weights stand here than at the last call: replaced ones, or changed in place by PyTorch."""
+        before, self._weights = self._weights, [*map(_version, (*self._model.parameters(), *self._model.buffers()))]
+        return self._weights != before
+
+    def forget(self) -> None:
+        """Drop whatever was made of the weights: what is known of prompts, and the compiled step."""
+        self.prefixes.clear()
+        self._fits = fits(self.decoder, self.slots.keys[0].dtype)
+        self._step: NativeStep | None = None
 
     @property
     def in_use(self) -> int:
@@ -126,3 +140,8 @@ class Reader:
         size = (n_tokens - 1).bit_length()
         before = self.seconds.get(size)
         self.seconds[size] = seconds if before is None else 0.9 * before + 0.1 * seconds
+
+
+def _version(tensor: Tensor) -> tuple[int, int]:
+    """Where a tensor's numbers lie, and how often PyTorch has changed them."""
+    return tensor.data_ptr(), 0 if tensor.is_inference() else tensor._version

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from wenloom.core.errors import InputError
+from wenloom.core.errors import InputError, printable
 from wenloom.generation.request_checks import at_odds, normalise, out_of_range
 
 
@@ -29,14 +29,17 @@ class Length:
     """The first new token, whatever the model thinks."""
     forced_eos_token_id: int | None = None
     """The last token, where the length limit is reached."""
+    on_overflow: Literal["left", "error"] = "left"
+    """A text longer than the model's context: "left" goes on without its beginning, "error" refuses such a prompt
+    and ends the continuation where the context is full."""
 
 
 @dataclass(frozen=True)
 class Sampling:
     """How a token is drawn. The options apply in the order in which they stand here."""
 
-    do_sample: bool = True
-    """Draw tokens at random; False takes the most probable one each time (greedy)."""
+    do_sample: bool | None = None
+    """Draw tokens at random (default); False takes the most probable one each time (greedy)."""
     temperature: float | None = None
     """Divides the logits before drawing: below 1 is safer, above 1 is wilder. Default 0.8."""
     top_n_sigma: float | None = None
@@ -140,13 +143,13 @@ class Form:
     """The form that a continuation must have; at most one of these."""
 
     json_schema: str | None = None
-    """A JSON document that obeys this schema (JSON text); {} is any JSON."""
+    """A JSON document that obeys this schema (JSON text, or an object); {} is any JSON."""
     regex: str | None = None
     """A text that matches this regular expression."""
     choices: tuple[str, ...] = ()
     """One of these texts."""
     grammar: str | None = None
-    """A text of this grammar, in Lark's notation."""
+    """A text of this grammar, in Lark's notation; or an object: a JSON schema, or llguidance's {"grammars": [...]}."""
 
 
 @dataclass(frozen=True)
@@ -159,8 +162,8 @@ class Output:
     """The log-probability of every new token, and of this many most probable ones (0: of the token alone)."""
     prompt_logprobs: int | None = None
     """The same for the prompt."""
-    echo: bool = False
-    """Repeat the prompt before the continuation."""
+    echo: bool | None = None
+    """Repeat the prompt before the continuation (default: only where `wenloom generate` prints text)."""
 
 
 @dataclass(frozen=True)
@@ -201,8 +204,7 @@ class GenerationRequest(Watermark, Speed, Output, Form, Search, Penalties, Sampl
     """
 
     def __post_init__(self):
-        normalise(self)
-        if wrong := [*out_of_range(self), *at_odds(self)]:
+        if wrong := normalise(self) or [*out_of_range(self), *at_odds(self)]:
             raise InputError("; ".join(wrong) + ".")
 
     @property
@@ -218,7 +220,7 @@ class GenerationRequest(Watermark, Speed, Output, Form, Search, Penalties, Sampl
         return next(((k, v) for k in ("json_schema", "regex", "grammar") if (v := getattr(self, k)) is not None), None)
 
     def room(self, n_prompt: int) -> int:
-        """How many tokens may follow a prompt of so many.
+        """How many tokens may follow a prompt of so many, as far as the request says.
 
         Raises:
             InputError: the prompt fills max_length already.
@@ -238,8 +240,11 @@ def request_from(options: Mapping[str, Any], **defaults: Any) -> GenerationReque
         InputError: there is no such option.
     """
     known = GenerationRequest.__dataclass_fields__
-    if unknown := sorted(options.keys() - known.keys()):
+    if unknown := sorted(map(str, options.keys() - known.keys())):
         close = {name: [each for each in known if name in each or each in name] for name in unknown}
-        hint = "; ".join(f"{name} (like {', '.join(some[:3])}?)" if some else name for name, some in close.items())
+        hint = "; ".join(
+            f"{printable(name, 60)} (like {', '.join(some[:3])}?)" if some else printable(name, 60)
+            for name, some in close.items()
+        )
         raise InputError(f"generation has no option {hint}.")
     return GenerationRequest(**{**defaults, **options})

@@ -1,9 +1,9 @@
 """What is wrong with a request: every option out of range, and those at odds with each other."""
 
 import dataclasses
-import math
-from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
+
+from wenloom.generation.request_types import convert, shown
 
 if TYPE_CHECKING:
     from wenloom.generation.request import GenerationRequest
@@ -14,35 +14,26 @@ MAX_SEQUENCES = 1024
 """Most sequences or beams of one request."""
 MAX_WORDS = 1024
 """Most entries of any list in a request."""
+MAX_WORD = 10_000
+"""Most characters of a text in a list."""
 MAX_CONSTRAINT = 100_000
 """Most characters of a schema, pattern or grammar."""
 
 
-def normalise(request: "GenerationRequest") -> None:
-    """Lists become tuples and single entries become tuples of one, as JSON and transformers' users write them."""
+def normalise(request: "GenerationRequest") -> list[str]:
+    """Bring every field into one form, see `request_types`; returns what is wrong with those of another type."""
+    if wrong := convert(request):
+        return wrong
 
     def change(name: str, value: Any) -> None:
         object.__setattr__(request, name, value)
 
-    for name in ("stop_strings", "bad_words", "force_words", "choices", "dry_sequence_breakers"):
-        value = getattr(request, name)
-        change(name, (value,) if isinstance(value, str) else tuple(value or ()))
-    for name in ("eos_token_id", "suppress_tokens", "begin_suppress_tokens", "allowed_token_ids"):
-        value = getattr(request, name)
-        if isinstance(value, Iterable):
-            change(name, tuple(value))
-        elif value is not None:
-            change(name, (value,))
-    for name in ("bad_words_ids", "force_words_ids"):
-        change(name, tuple(tuple(each) if isinstance(each, Iterable) else (each,) for each in getattr(request, name)))
-    bias = request.logit_bias
-    pairs = bias.items() if isinstance(bias, Mapping) else bias
-    change("logit_bias", tuple((int(token), float(value)) for token, value in pairs))
-    if isinstance(request.dola_layers, list):
-        change("dola_layers", tuple(request.dola_layers))
+    if request.do_sample is None:
+        change("do_sample", True)
     for name in ("top_k", "min_p", "epsilon_cutoff", "eta_cutoff", "top_n_sigma"):
         if getattr(request, name) == 0:  # how other libraries say "off"
             change(name, None)
+    return []
 
 
 _AT_LEAST = {
@@ -56,46 +47,39 @@ _AT_MOST = {
     "logprobs": 1000, "prompt_logprobs": 1000, "prompt_lookup_num_tokens": 64, "num_assistant_tokens": 64,
     "seed": 2**63 - 1, "watermark_key": 2**63 - 1,
 }  # fmt: skip
-_BETWEEN = {  # above the first, at most the second
-    "temperature": (0, 1e4), "top_n_sigma": (0, 1e4), "top_p": (0, 1), "min_p": (0, 1), "typical_p": (0, 1),
+_AT_MOST_ELSE = 10**9
+_BETWEEN = {  # above the first, at most the second: beyond, scores leave the range of float32
+    "temperature": (1e-6, 1e4), "top_n_sigma": (0, 1e4), "top_p": (0, 1), "min_p": (0, 1), "typical_p": (0, 1),
     "epsilon_cutoff": (0, 1), "eta_cutoff": (0, 1), "xtc_threshold": (0, 1), "mirostat_tau": (0, 1e3),
-    "mirostat_eta": (0, 1), "repetition_penalty": (0, 1e4), "dry_base": (1, 1e3), "watermark_greenlist_ratio": (0, 1),
+    "mirostat_eta": (0, 1), "repetition_penalty": (1e-4, 1e4), "dry_base": (1, 1e3), "watermark_greenlist_ratio": (0, 1),
     "contrastive_alpha": (0, 1),
 }  # fmt: skip
-_FINITE = ("presence_penalty", "frequency_penalty", "length_penalty", "guidance_scale", "watermark_bias")
-_NOT_NEGATIVE = ("dry_multiplier", "diversity_penalty", "xtc_probability", "penalty_alpha", "contrastive_beta")
+_FROM_TO = {
+    "presence_penalty": (-1e6, 1e6), "frequency_penalty": (-1e6, 1e6), "length_penalty": (-50, 50),
+    "guidance_scale": (-1e4, 1e4), "watermark_bias": (-1e6, 1e6), "dry_multiplier": (0, 1e6),
+    "diversity_penalty": (0, 1e6), "xtc_probability": (0, 1), "penalty_alpha": (0, 1), "contrastive_beta": (0, 1e4),
+}  # fmt: skip
+_LARGEST_BIAS = 1e30
 
 
 def out_of_range(request: "GenerationRequest") -> list[str]:
+    """Every option that is too small, too large, too long or empty."""
     wrong = []
     for name, least in _AT_LEAST.items():
+        value, most = getattr(request, name), _AT_MOST.get(name, _AT_MOST_ELSE)
+        if value is not None and value < least:
+            wrong.append(f"{name} must be at least {least}, got {shown(value)}")
+        elif value is not None and value > most:
+            wrong.append(f"{name} must be at most {most:,}, got {shown(value)}")
+    for name, (low, high) in _BETWEEN.items():
         value = getattr(request, name)
-        if value is None:
-            continue
-        if not isinstance(value, int) or isinstance(value, bool):
-            wrong.append(f"{name} must be a whole number, got {value!r}")
-        elif value < least:
-            wrong.append(f"{name} must be at least {least}, got {value}")
-        elif value > _AT_MOST.get(name, value):
-            wrong.append(f"{name} must be at most {_AT_MOST[name]:,}, got {value:,}")
-    for name in (*_BETWEEN, *_FINITE, *_NOT_NEGATIVE):
-        value = getattr(request, name)
-        if value is None:
-            continue
-        if not isinstance(value, int | float) or not math.isfinite(value):
-            wrong.append(f"{name} must be a finite number, got {value!r}")
-        elif name in _BETWEEN and not _BETWEEN[name][0] < value <= _BETWEEN[name][1]:
+        if value is not None and not low < value <= high:
             advice = " (for greedy choice do not sample)" if name == "temperature" else ""
-            low, high = _BETWEEN[name]
-            wrong.append(f"{name} must be above {low} and at most {high:g}, got {value}{advice}")
-        elif name in _NOT_NEGATIVE and value < 0:
-            wrong.append(f"{name} must not be below 0, got {value}")
-    if request.xtc_probability > 1:
-        wrong.append(f"xtc_probability must be at most 1, got {request.xtc_probability}")
-    if request.penalty_alpha is not None and request.penalty_alpha > 1:
-        wrong.append(f"penalty_alpha must be at most 1, got {request.penalty_alpha}")
-    if request.early_stopping not in (True, False, "never"):
-        wrong.append(f'early_stopping must be true, false or "never", got {request.early_stopping!r}')
+            wrong.append(f"{name} must be above {low:g} and at most {high:g}, got {shown(value)}{advice}")
+    for name, (low, high) in _FROM_TO.items():
+        value = getattr(request, name)
+        if value is not None and not low <= value <= high:
+            wrong.append(f"{name} must be from {low:g} to {high:g}, got {shown(value)}")
     for field in dataclasses.fields(request):
         value = getattr(request, field.name)
         if isinstance(value, tuple):
@@ -103,8 +87,12 @@ def out_of_range(request: "GenerationRequest") -> list[str]:
                 wrong.append(f"{field.name} holds {len(value):,} entries, at most {MAX_WORDS:,} are allowed")
             if any(each in ("", ()) for each in value):
                 wrong.append(f"{field.name} must not hold an empty entry")
-    if any(not math.isfinite(value) for _, value in request.logit_bias):
-        wrong.append("logit_bias must be finite (suppress_tokens forbids a token)")
+            if any(isinstance(each, str) and len(each) > MAX_WORD for each in value):
+                wrong.append(f"{field.name} must not hold a text of more than {MAX_WORD:,} characters")
+    if any(abs(value) > _LARGEST_BIAS for _, value in request.logit_bias):
+        wrong.append(
+            f"logit_bias must be from -{_LARGEST_BIAS:g} to {_LARGEST_BIAS:g} (suppress_tokens forbids a token)"
+        )
     return wrong
 
 
@@ -118,7 +106,7 @@ def at_odds(request: "GenerationRequest") -> list[str]:
         wrong.append(f"{r.form[0]} is {len(r.form[1]):,} characters long, at most {MAX_CONSTRAINT:,} are allowed")
     beams, contrastive = r.num_beams > 1, r.penalty_alpha is not None
     total = r.max_new_tokens * max(r.num_beams, r.num_return_sequences)
-    if isinstance(total, int) and r.max_new_tokens <= MAX_TOKENS < total:
+    if r.max_new_tokens <= MAX_TOKENS < total:
         wrong.append(f"{total:,} tokens over all sequences are too many, at most {MAX_TOKENS:,} are allowed")
     if r.num_return_sequences > 1 and not r.do_sample and not beams:
         wrong.append("several greedy continuations would all be the same: sample, or give num_beams")
@@ -167,7 +155,7 @@ def at_odds(request: "GenerationRequest") -> list[str]:
         wrong.append("guessing ahead (prompt_lookup_num_tokens, num_assistant_tokens) follows one text at a time: "
                      "leave it out beside beams, contrastive search, guidance or DoLa")  # fmt: skip
     if r.form is not None and (r.forced_bos_token_id is not None or r.forced_eos_token_id is not None):
-        wrong.append(f"forced tokens would break the form ({forms[0]})")
+        wrong.append(f"forced tokens would break the form ({r.form[0]})")
     if r.min_new_tokens > r.max_new_tokens:
         wrong.append(f"min_new_tokens ({r.min_new_tokens}) is above max_new_tokens ({r.max_new_tokens})")
     if r.max_length is not None and r.min_length > r.max_length:

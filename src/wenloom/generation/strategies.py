@@ -43,7 +43,7 @@ def lanes_for(engine: "Engine", job: Job, room: int, seed_index: int) -> list[La
     if r.num_beams > 1:
         lane = Lane(engine, job, 0, (r.num_beams, 0))
         words = [[list(ids)] for ids in r.force_words_ids]
-        words += [engine.needed_tokenizer("force_words").spellings(word) for word in r.force_words]
+        words += [engine.vocabulary.tokenizer_for("force_words").spellings(word) for word in r.force_words]
         chooser = Chooser(engine, job, room, keys[0])
         lane.strategy = beam_search(lane, chooser, chooser.endings, words, keys[0])
         return [lane]
@@ -97,7 +97,7 @@ def _negative_prompt(lane: Lane) -> list[int]:
     negative = lane.job.request.negative_prompt
     if negative is None:
         return lane.job.prompt[-1:]
-    return lane.engine.needed_tokenizer("negative_prompt").prompt_ids(negative)
+    return lane.engine.vocabulary.tokenizer_for("negative_prompt").prompt_ids(negative)
 
 
 def guided(with_V: Tensor, without_V: Tensor, scale: float) -> Tensor:

@@ -40,3 +40,8 @@ def view_of(config: ModelConfig, n_tokens: int) -> View:
     if config.rope is not None and config.rope.depends_on_length:  # made to run past the context it was trained on
         return View(0, frequency_epoch(config.rope, n_tokens, config.context_length))
     return View(window_start(n_tokens, config.context_length), 0)
+
+
+def context_of(config: ModelConfig) -> int | None:
+    """The longest text that is seen whole; None where there is no such bound."""
+    return None if view_of(config, config.context_length + 1).first == 0 else config.context_length

@@ -116,10 +116,14 @@ class Slots:
         wider = max(slots, n_slots if n_slots <= 1 else 1 << (n_slots - 1).bit_length())
         longer = max(room, 64, 1 << (n_tokens - 1).bit_length())
         pages, shape = LargePages(), (wider, heads, longer, d_head)
-        for stores in (self.keys, self.values):
-            for layer, store in enumerate(stores):
-                stores[layer] = pages.zeros(shape, store.dtype, store.device)
-                stores[layer][:slots, :, :room] = store
+
+        def grown(store: Tensor) -> Tensor:
+            larger = pages.zeros(shape, store.dtype, store.device)
+            larger[:slots, :, :room] = store
+            return larger
+
+        keys, values = [[grown(store) for store in stores] for stores in (self.keys, self.values)]
+        self.keys, self.values = keys, values  # all or, where memory does not suffice, none
 
     def write(self, layer: int, slot_N: Tensor, position_N: Tensor, k_GNK: Tensor, v_GNK: Tensor) -> None:
         """Remember one layer's new keys and values."""

@@ -1,0 +1,103 @@
+"""What an engine needs of the vocabulary: prompts as tokens, end tokens, forms, and tokens as text."""
+
+import functools
+from collections.abc import Sequence
+
+from wenloom.core.errors import InputError
+from wenloom.generation.constraints import Forms
+from wenloom.generation.request import GenerationRequest
+from wenloom.generation.request_types import WrongTypeError, entries, shown, whole
+from wenloom.generation.stream import Spelling, TextStream
+from wenloom.model.config import ModelConfig
+from wenloom.tokens.tokenizer import TextTokenizer
+
+
+class Vocabulary:
+    """A model's tokens, and the tokenizer that tells their text, if there is one."""
+
+    def __init__(self, config: ModelConfig, tokenizer: TextTokenizer | None):
+        self.config, self.tokenizer = config, tokenizer
+        self._forms: dict[frozenset[int], Forms] = {}
+        self._breakers: dict[tuple[str, ...], frozenset[int]] = {}
+
+    def tokenizer_for(self, what: str) -> TextTokenizer:
+        """The tokenizer.
+
+        Raises:
+            InputError: there is none; says what needs it.
+        """
+        if self.tokenizer is None:
+            raise InputError(f"{what} needs tokenizer=, to know the text of the tokens.")
+        return self.tokenizer
+
+    def prompt_ids(self, prompt: str | Sequence[int]) -> list[int]:
+        """The tokens of a prompt.
+
+        Raises:
+            InputError: it is neither text nor tokens of the vocabulary, or empty.
+        """
+        config = self.config
+        if not isinstance(prompt, str):
+            try:
+                ids = [whole(token) for token in entries(prompt)]
+            except WrongTypeError as error:
+                raise InputError(f"a prompt must be text or a list of tokens ({error}), got {shown(prompt)}.") from None
+        elif config.encoder is None:
+            ids = self.tokenizer_for("a text").prompt_ids(prompt)
+        else:
+            ids = self.tokenizer_for("a text").encode(prompt)
+        vocab_size = config.vocab_size if config.encoder is None else config.encoder.vocab_size
+        if not ids:
+            raise InputError(
+                "a prompt needs at least one token; begin with the model's BOS token to write from nothing."
+            )
+        if min(ids) < 0 or max(ids) >= vocab_size:
+            outside = shown(max(ids, key=abs))
+            raise InputError(f"token {outside} is not in the model's vocabulary of {vocab_size:,}.")
+        return ids
+
+    def endings(self, request: GenerationRequest) -> frozenset[int]:
+        """Tokens that end a continuation; of the model's own, those that it can write."""
+        if request.eos_token_id is not None:
+            return frozenset(request.eos_token_id)
+        return frozenset(token for token in self.config.eos_token_ids if 0 <= token < self.config.vocab_size)
+
+    def forms(self, endings: frozenset[int]) -> Forms:
+        """The compiler of forms for these end tokens."""
+        if endings not in self._forms:
+            if len(self._forms) >= _KEPT:
+                self._forms.pop(next(iter(self._forms)))
+            self._forms[endings] = Forms(self.tokenizer_for("a form"), self.config.vocab_size, endings)
+        return self._forms[endings]
+
+    def breakers(self, texts: tuple[str, ...]) -> frozenset[int]:
+        """Tokens that hold one of these texts."""
+        if texts not in self._breakers:
+            if len(self._breakers) >= _KEPT:
+                self._breakers.pop(next(iter(self._breakers)))
+            wanted = [text.encode() for text in texts]
+            vocabulary = self.tokenizer_for("dry_sequence_breakers").token_bytes(self.config.vocab_size)
+            found = (token for token, data in enumerate(vocabulary) if any(each in data for each in wanted))
+            self._breakers[texts] = frozenset(found)
+        return self._breakers[texts]
+
+    @functools.cached_property
+    def _spelling(self) -> Spelling:
+        return Spelling(self.tokenizer_for("a text"))
+
+    def stream(self, prompt: list[int], request: GenerationRequest) -> TextStream | None:
+        """The text that follows a prompt; None where there is no tokenizer.
+
+        Raises:
+            InputError: there is none, and the request needs the text.
+        """
+        if self.tokenizer is None:
+            for name in ("stop_strings", "echo"):
+                if getattr(request, name):
+                    self.tokenizer_for(name)
+            return None
+        return TextStream(self._spelling, prompt, request.stop_strings)
+
+
+_KEPT = 32
+"""Sets of end tokens, and of texts, that stay ready for the next request."""
