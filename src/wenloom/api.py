@@ -1,7 +1,6 @@
 """Wenloom from Python: a small interface of its own, and the one transformers users know."""
 
 import functools
-import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,9 +19,10 @@ from wenloom.core.errors import InputError
 from wenloom.core.hardware import probe
 from wenloom.evaluation.perplexity import Score, score
 from wenloom.generation.engine import Engine
-from wenloom.generation.jobs import Continuation
+from wenloom.generation.jobs import Continuation, Job
 from wenloom.generation.next_tokens import most_probable
 from wenloom.generation.request import GenerationRequest, Sampling, request_from
+from wenloom.generation.request_types import WrongTypeError, shown, whole
 from wenloom.model.cache import KVCache
 from wenloom.model.config import ModelConfig
 from wenloom.model.decoder import Decoder
@@ -68,18 +68,39 @@ class LanguageModel:
         if request.num_return_sequences != 1:
             raise InputError("one call writes one continuation; `complete` gives several.")
         job = self.engine.submit(prompt, request)
-        return itertools.chain([prompt] * request.echo, (text for _, _, text in self.engine.stream(job) if text))
+        self.say_unseen([job])
+        return (event.text for event in self.engine.stream(job) if event.text)
 
     def complete(self, prompts: str | Sequence[str], **options: Any) -> list[list[Continuation]]:
         """Continuations of many prompts, read and written side by side; per prompt `num_return_sequences` of them.
 
-        With a seed, a prompt's continuations depend on its place in the list, not on the other prompts.
+        With a seed, a prompt's continuations depend on its place in the list, not on the other prompts. One of
+        several prompts that fails does so alone: its continuations have the finish reason "error" and say why.
+
+        Raises:
+            InputError: the options are wrong, or no prompt can be answered.
         """
         request = request_from(options)
-        many = [prompts] if isinstance(prompts, str) else prompts
-        jobs = [self.engine.submit(prompt, request, index) for index, prompt in enumerate(many)]
-        self.engine.run(jobs)
-        return [job.result() for job in jobs]
+        many = [prompts] if isinstance(prompts, str) else list(prompts)
+        jobs = [self.engine.attempt(prompt, request, index) for index, prompt in enumerate(many)]
+        try:
+            self.say_unseen(jobs)
+            self.engine.run(jobs)
+        finally:
+            for job in jobs:
+                if not job.done:
+                    self.engine.cancel(job)
+        if jobs and all(job.error is not None for job in jobs):
+            jobs[0].result()
+        return [job.continuations for job in jobs]
+
+    def say_unseen(self, jobs: Sequence[Job]) -> None:
+        """Tell of prompts that are longer than the model's context."""
+        if some := [job for job in jobs if job.unseen]:
+            longest = max(len(job.prompt) for job in some)
+            which = "the prompt has" if len(some) == 1 else f"{len(some):,} prompts are too long: up to"
+            remark(f"({which} {longest:,} tokens, the model sees {self.decoder.config.context_length:,}: it goes on "
+                   'without the beginning; on_overflow "error" refuses this)')  # fmt: skip
 
     def next(self, prompt: str = "", count: int = 10) -> list[tuple[str, float]]:
         """The most probable next tokens and their probabilities, best first."""
@@ -124,6 +145,8 @@ def load(
         CheckpointError: see `checkpoint.folder.load_decoder`, `checkpoint.adapter.load_adapter` and
             `checkpoint.hub.resolve`.
     """
+    if isinstance(adapters, str | Path):
+        adapters = [adapters]
     folder = resolve(name)
     where, kind = probe(device).device, _dtype(dtype)
     second = None if companion is None else load_decoder(resolve(companion), where, kind)
@@ -142,7 +165,7 @@ def _dtype(name: str | torch.dtype, option: str = "dtype") -> torch.dtype:
     if isinstance(name, torch.dtype):
         return name
     known = {"float64": torch.float64, "float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
-    if name not in known:
+    if not isinstance(name, str) or name not in known:
         more = " and int8" if option == "kv_cache" else ""
         raise InputError(f"{option} {name!r}: known are {', '.join(known)}{more}.")
     return known[name]
@@ -258,8 +281,8 @@ class CausalLM(nn.Module):
             is_padding = pad is not None and pad not in config.eos_token_ids and pad != config.bos_token_id
             attention_mask = (input_ids != pad).long() if is_padding else torch.ones_like(input_ids)
         if max_new_tokens is None:
-            total, width = max_length or defaults.get("max_length"), input_ids.shape[1]
-            max_new_tokens = int(total - width if total else defaults.get("max_new_tokens", 20))
+            total, width = _number("max_length", max_length or defaults.get("max_length") or 0), input_ids.shape[1]
+            max_new_tokens = total - width if total else _number("max_new_tokens", defaults.get("max_new_tokens", 20))
             if max_new_tokens < 1:
                 raise InputError(f"the prompt has {width} tokens already: give a larger max_length, or max_new_tokens.")
         request = _as_transformers(options, defaults, max_new_tokens, assistant_model is not None)
@@ -279,6 +302,13 @@ class CausalLM(nn.Module):
     def save_pretrained(self, folder: str | Path) -> None:
         """Write config.json, generation_config.json and the weights into a folder, each in one piece."""
         save_model(self.decoder, Path(folder))
+
+
+def _number(name: str, value: Any) -> int:
+    try:
+        return whole(value)
+    except WrongTypeError as error:
+        raise InputError(f"{name} {error}, got {shown(value)}.") from None
 
 
 def _as_transformers(

@@ -34,6 +34,11 @@ def answer(task: str, model: str, text: str | None, how: AnswerOptions, device: 
     Raises:
         InputError: nothing, or two things, to work on; the file is not UTF-8.
     """
+    for name, value, least in (("beams", how.beams, 1), ("longest", how.longest, 1), ("no-repeat", how.no_repeat, 0)):
+        if value is not None and value < least:
+            raise InputError(f"--{name} {value}: must be at least {least}.")
+    if how.beams == 1 and how.length_penalty != 1:
+        raise InputError("--length-penalty compares beams: give --beams of 2 or more.")
     if how.out is not None and how.file is None:
         raise InputError("--out needs --file FILE (one text goes to standard output: use > FILE).")
     from wenloom.tasks.pairs import PAIR_TASKS
@@ -58,12 +63,13 @@ def answer(task: str, model: str, text: str | None, how: AnswerOptions, device: 
         for index, each in zip(filled, found, strict=True):
             answers[index] = each.text.strip().replace("\n", " ") if how.file is not None else each.text.strip()
             bar.advance()
+    if how.out is not None:
+        write_atomically(how.out, "".join(f"{each}\n" for each in answers))
     if json:
         print_json(
             {"model": model, "answers": [{"source": s, "text": t} for s, t in zip(sources, answers, strict=True)]}
         )
     elif how.out is not None:
-        write_atomically(how.out, "".join(f"{each}\n" for each in answers))
         say(f"{how.out}: {len(answers):,} lines.")
     else:
         say("\n".join(answers))

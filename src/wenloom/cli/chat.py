@@ -2,12 +2,17 @@
 
 import dataclasses
 import sys
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from wenloom.cli.options import Device, Dtype, KVCache, Quantize, flags
+from wenloom.cli.prompts import zero_is_greedy
 from wenloom.core.console import remark, remarks
-from wenloom.core.errors import InputError
+from wenloom.core.errors import InputError, WenloomError, printable
 from wenloom.generation.request import GenerationRequest, Length, Penalties, Sampling
+
+if TYPE_CHECKING:
+    from wenloom.api import LanguageModel
+    from wenloom.tokens.chat import Message
 
 
 def chat(
@@ -40,10 +45,12 @@ def chat(
     draft
         A smaller model with the same vocabulary that drafts, five tokens at a time.
     """
-    options = {**dataclasses.asdict(length), **dataclasses.asdict(sampling), **dataclasses.asdict(penalties)}
+    options = zero_is_greedy(
+        {**dataclasses.asdict(length), **dataclasses.asdict(sampling), **dataclasses.asdict(penalties)}
+    )
     GenerationRequest(**options)
     from wenloom.api import load
-    from wenloom.tokens.chat import STOP_OF_PLAIN, Message, chat_ids
+    from wenloom.tokens.chat import STOP_OF_PLAIN, Message
 
     loaded = load(model, device, dtype, companion=draft, quantize=quantize, kv_cache=kv_cache)
     if loaded.tokenizer.chat_template is None and not loaded.tokenizer.other_templates:
@@ -54,30 +61,51 @@ def chat(
     request = GenerationRequest(**options)
     opening = [Message("system", system)] if system else []
     turns: list[Message] = [*opening]
-    limit = loaded.decoder.config.context_length
+    failed = 0
     while (line := _asked()) is not None:
         if line == "/reset":
             turns = [*opening]
             remark("(a new conversation)")
             continue
         turns.append(Message("user", line))
-        ids = chat_ids(loaded.tokenizer, turns)
-        if len(ids) > limit:
-            remark(f"(the conversation has {len(ids):,} tokens: its beginning is out of the model's sight, {limit:,})")
-        job = loaded.engine.submit(ids, request)
-        pieces = []
-        stream = loaded.engine.stream(job)
         try:
-            for _, _, piece in stream:
-                piece = piece.lstrip() if not "".join(pieces) else piece
-                pieces.append(piece)
-                sys.stdout.write(piece)
-                sys.stdout.flush()
-        except KeyboardInterrupt:
-            stream.close()
-            remark(" (stopped)")
-        sys.stdout.write("\n")
-        turns.append(Message("assistant", "".join(pieces).strip()))
+            reply = _reply(loaded, turns, request)
+        except WenloomError as error:  # of this turn alone
+            remark(f"(no reply: {printable(str(error))})")
+            turns.pop()
+            failed += 1
+            continue
+        turns.append(Message("assistant", reply))
+    if failed and not sys.stdin.isatty():
+        raise InputError(f"{failed:,} turns could not be answered.")
+
+
+def _reply(loaded: "LanguageModel", turns: "list[Message]", request: GenerationRequest) -> str:
+    """Write the next turn as it comes; returns its text.
+
+    Raises:
+        WenloomError: this conversation cannot be gone on with.
+    """
+    from wenloom.tokens.chat import chat_ids
+
+    ids = chat_ids(loaded.tokenizer, turns)
+    job = loaded.engine.submit(ids, request)
+    if job.unseen:
+        limit = loaded.decoder.config.context_length
+        remark(f"(the conversation has {len(ids):,} tokens: its beginning is out of the model's sight, {limit:,})")
+    pieces: list[str] = []
+    stream = loaded.engine.stream(job)
+    try:
+        for event in stream:
+            piece = event.text if any(pieces) else event.text.lstrip()
+            pieces.append(piece)
+            sys.stdout.write(piece)
+            sys.stdout.flush()
+    except KeyboardInterrupt:
+        stream.close()
+        remark(" (stopped)")
+    sys.stdout.write("\n")
+    return "".join(pieces).strip()
 
 
 def _asked() -> str | None:

@@ -7,6 +7,7 @@ from pathlib import Path
 from wenloom.cli.options import Json
 from wenloom.core.console import print_json, say
 from wenloom.core.errors import InputError
+from wenloom.generation.request import GenerationRequest
 
 
 def detect(
@@ -34,6 +35,9 @@ def detect(
     watermark_greenlist_ratio
         The share of the vocabulary that was favoured.
     """
+    GenerationRequest(watermark_key=watermark_key, watermark_greenlist_ratio=watermark_greenlist_ratio)
+    if watermark_greenlist_ratio == 1:
+        raise InputError("--watermark-greenlist-ratio 1 favours every token: there is nothing to detect.")
     from wenloom.checkpoint.hub import resolve
     from wenloom.generation.watermark import detect as look
     from wenloom.tokens.tokenizer import TextTokenizer

@@ -3,6 +3,7 @@
 from wenloom.cli.answers import texts_to_work_on
 from wenloom.cli.options import Device, Json
 from wenloom.core.console import print_json, say
+from wenloom.core.errors import InputError
 
 
 def fill(
@@ -23,6 +24,8 @@ def fill(
     count
         How many tokens to show for every mask.
     """
+    if count < 1:
+        raise InputError(f"--count {count}: must be at least 1.")
     (shown,) = texts_to_work_on(text, None)
     from wenloom.checkpoint.folder import load_model
     from wenloom.checkpoint.hub import resolve

@@ -1,17 +1,16 @@
 """`wenloom generate`. torch is loaded when there is work, so that --help answers at once."""
 
 import dataclasses
-import json as json_text
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
 from wenloom.cli.options import Device, Dtype, Json, KVCache, Quantize, flags
-from wenloom.core.console import print_json, progress, remark
+from wenloom.cli.prompts import answer, job_as_json, rows_of, unanswered, zero_is_greedy
+from wenloom.core.console import print_json, remark
 from wenloom.core.errors import InputError
 from wenloom.generation.request import (
     Form,
@@ -23,12 +22,11 @@ from wenloom.generation.request import (
     Search,
     Speed,
     Watermark,
-    request_from,
 )
 
 if TYPE_CHECKING:
     from wenloom.api import LanguageModel
-    from wenloom.generation.jobs import Continuation, Job
+    from wenloom.generation.jobs import Job
 
 
 def generate(
@@ -82,10 +80,11 @@ def generate(
         Write this many continuations; short for --num-return-sequences.
     prompts
         A file of prompts, continued side by side: jsonl with "prompt" and options of this list per line (such as
-        {"prompt": "...", "seed": 3}), or text with a prompt per line.
+        {"prompt": "...", "seed": 3}), or text with a prompt per line. A line that cannot be answered is named, and
+        the others are.
     out
         With --prompts: the jsonl file of results, one line per prompt in the order in which they finish. Called
-        again, it goes on where it stopped.
+        again, it goes on where it stopped, with the failed ones anew.
     draft
         A smaller model with the same vocabulary, for --num-assistant-tokens and --contrastive-beta.
     adapters
@@ -99,19 +98,30 @@ def generate(
         for field in dataclasses.fields(group)
         if (value := getattr(group, field.name)) != field.default
     }
-    if greedy or sampling.temperature == 0:
-        options = {**options, "do_sample": False, "temperature": None}
+    if greedy:
+        options = {**options, **_greedy(sampling, keeps_top_k=search.penalty_alpha is not None)}
+    options = zero_is_greedy(options)
     if stop:
         options["stop_strings"] = (*length.stop_strings, *stop)
     if n is not None:
+        if output.num_return_sequences not in (1, n):
+            raise InputError(f"--n {n} and --num-return-sequences {output.num_return_sequences}: give one of them.")
         options["num_return_sequences"] = n
+    is_shown = prompts is None and not json
+    if is_shown and output.echo is None:
+        options["echo"] = True
     request = GenerationRequest(**options)
+    if prompts is None:
+        _refuse_idle(request, draft, adapters, is_shown)
+    rows = []
     if prompts is not None:
         if prompt is not None:
             raise InputError("give a prompt or --prompts FILE, not both.")
-        if out is None:
-            raise InputError("--prompts needs --out FILE for the results.")
-        waiting = _unanswered(prompts, out, options)
+        if out is None and not json:
+            raise InputError("--prompts needs --out FILE for the results, or --json to print them.")
+        rows = rows_of(prompts, options)
+        if out is not None:
+            rows = unanswered(rows, prompts, out)
     elif out is not None:
         raise InputError("--out needs --prompts FILE (one text goes to standard output: use > FILE).")
     elif prompt is None:
@@ -119,32 +129,68 @@ def generate(
     from wenloom.api import load
 
     loaded = load(model, device, dtype, companion=draft, quantize=quantize, kv_cache=kv_cache, adapters=adapters or ())
-    if prompts is not None and out is not None:
-        _answer(loaded, waiting, out)
+    if prompts is not None:
+        answer(loaded, rows, prompts, out, json)
         return
     assert prompt is not None
     job = loaded.engine.submit(prompt, request)
+    loaded.say_unseen([job])
     if json:
         loaded.engine.run([job])
-        found = [_as_json(each) for each in job.result()]
-        extra = {"prompt_scores": [s and dataclasses.asdict(s) for s in job.prompt_scores]} if job.prompt_scores else {}
-        print_json({"model": model, "prompt": prompt, "continuations": found, **extra})
+        job.result()
+        print_json({"model": model, "prompt": prompt, **job_as_json(job)})
         return
-    _show(loaded, job, prompt)
+    _show(loaded, job)
 
 
-def _show(loaded: "LanguageModel", job: "Job", prompt: str) -> None:
+def _greedy(sampling: Sampling, keeps_top_k: bool) -> dict[str, Any]:
+    """Options of --greedy.
+
+    Raises:
+        InputError: another option draws.
+    """
+    drawing = [
+        f"--{field.name.replace('_', '-')} {value}"
+        for field in dataclasses.fields(sampling)
+        if (value := getattr(sampling, field.name)) != field.default
+        and field.name not in ("do_sample", "seed")
+        and not (field.name == "temperature" and value == 0)
+        and not (field.name == "top_k" and keeps_top_k)
+    ]
+    if sampling.do_sample:
+        drawing.append("--do-sample")
+    if drawing:
+        raise InputError(f"--greedy takes the most probable token each time, {' and '.join(drawing)} "
+                         f"{'is' if len(drawing) == 1 else 'are'} for drawing: give one or the other.")  # fmt: skip
+    return {"do_sample": False}
+
+
+def _refuse_idle(request: GenerationRequest, draft: str | None, adapters: list[str] | None, is_shown: bool) -> None:
+    """
+    Raises:
+        InputError: an option that would change nothing.
+    """
+    if draft is not None and not request.num_assistant_tokens and request.contrastive_beta is None:
+        raise InputError("--draft helps with --num-assistant-tokens or --contrastive-beta: give one of them.")
+    if adapters and request.adapter is None:
+        raise InputError("--adapters only makes them ready: --adapter NAME chooses one (the name of its folder).")
+    scores = [name for name in ("logprobs", "prompt_logprobs") if getattr(request, name) is not None]
+    if is_shown and scores:
+        flags_given = " and ".join(f"--{name.replace('_', '-')}" for name in scores)
+        raise InputError(f"{flags_given}: the text does not show log-probabilities; add --json.")
+
+
+def _show(loaded: "LanguageModel", job: "Job") -> None:
     """One text as it is written; several one after the other as they are done."""
     started = time.monotonic()
     if len(job.continuations) == 1:
-        _write(prompt)
-        for _, _, piece in loaded.engine.stream(job):
-            _write(piece)
+        for event in loaded.engine.stream(job):
+            _write(event.text)
         _write("\n")
     else:
         loaded.engine.run([job])
         for number, each in enumerate(job.result(), 1):
-            _write(f"{'' if number == 1 else chr(10)}--- {number} ---\n{prompt}{each.text}\n")
+            _write(f"{'' if number == 1 else chr(10)}--- {number} ---\n{each.text}\n")
     for each in job.result():
         if each.finish_reason == "dead end":
             remark("The text ends here because the options leave no token that is allowed.")
@@ -156,101 +202,6 @@ def _show(loaded: "LanguageModel", job: "Job", prompt: str) -> None:
 def _write(text: str) -> None:
     sys.stdout.write(text)
     sys.stdout.flush()
-
-
-def _as_json(each: "Continuation") -> dict[str, Any]:
-    found: dict[str, Any] = {"text": each.text, "tokens": each.tokens, "finish_reason": each.finish_reason}
-    if each.scores:
-        found["scores"] = [dataclasses.asdict(score) for score in each.scores]
-    if each.sum_logprobs is not None:
-        found["sum_logprobs"] = each.sum_logprobs
-    return found
-
-
-# --- many prompts ---
-
-
-def _unanswered(prompts: Path, out: Path, options: dict[str, Any]) -> list[tuple[int, str, GenerationRequest]]:
-    """(line, prompt, request) of the prompts that have no result yet; all are checked before anything is written."""
-    answered = {line for line, _ in _lines(out, "line")} if out.exists() else set()
-    found = []
-    for line, row in _lines(prompts, "prompt"):
-        if not isinstance(row["prompt"], str):
-            raise InputError(
-                f'{prompts}, line {line}: "prompt" must be text, got {json_text.dumps(row["prompt"])[:60]}.'
-            )
-        own = {name: value for name, value in row.items() if name not in ("prompt", "id")}
-        try:
-            found.append((line, row["prompt"], request_from({**options, **own})))
-        except InputError as error:
-            raise InputError(f"{prompts}, line {line}: {error}") from None
-    if not found:
-        raise InputError(f"{prompts}: holds no prompt.")
-    waiting = [each for each in found if each[0] not in answered]
-    if answered:
-        remark(f"{out} holds {len(found) - len(waiting):,} of {len(found):,} results already.")
-    return waiting
-
-
-def _lines(path: Path, needed: str) -> Iterator[tuple[int, dict[str, Any]]]:
-    """(number, object) of the lines of a jsonl file; of a text file's lines, as prompts."""
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such file.") from None
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path}: byte {error.start} is not valid UTF-8.") from None
-    for number, line in enumerate(lines, 1):
-        if not line.strip():
-            continue
-        if path.suffix != ".jsonl":
-            yield number, {"prompt": line}
-            continue
-        try:
-            row = json_text.loads(line)
-        except json_text.JSONDecodeError as error:
-            if needed == "line" and number == len(lines):
-                continue  # cut off in the middle: written again
-            raise InputError(f"{path}, line {number}: not valid JSON ({error.msg}).") from None
-        if not isinstance(row, dict) or needed not in row:
-            raise InputError(f'{path}, line {number}: no field "{needed}".')
-        yield (row["line"] if needed == "line" else number), row
-
-
-def _answer(loaded: "LanguageModel", waiting: list[tuple[int, str, GenerationRequest]], out: Path) -> None:
-    """Write a line per prompt as soon as it is done."""
-    engine, running = loaded.engine, {}
-    upcoming = iter(waiting)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    if out.exists():
-        _drop_cut_line(out)
-    with out.open("a", encoding="utf-8") as file, progress("Writing", len(waiting), "prompts") as bar:
-        while True:
-            while len(running) < _AT_ONCE and (each := next(upcoming, None)) is not None:
-                line, prompt, request = each
-                running[line] = (prompt, engine.submit(prompt, request, seed_index=line))
-            if not running:
-                return
-            engine.step()
-            for line, (prompt, job) in list(running.items()):
-                if job.done:
-                    del running[line]
-                    texts = [_as_json(continuation) for continuation in job.result()]
-                    row = {"line": line, "prompt": prompt, "continuations": texts}
-                    file.write(json_text.dumps(row, ensure_ascii=False) + "\n")
-                    file.flush()
-                    bar.advance()
-
-
-_AT_ONCE = 32
-"""Prompts that are under way at a time."""
-
-
-def _drop_cut_line(path: Path) -> None:
-    """Remove a last line that was cut off."""
-    data = path.read_bytes()
-    if data and not data.endswith(b"\n"):
-        path.write_bytes(data[: data.rfind(b"\n") + 1])
 
 
 def _piped() -> str:

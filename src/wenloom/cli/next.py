@@ -5,7 +5,7 @@ from rich.table import Table
 
 from wenloom.cli.options import Device, Json
 from wenloom.core.console import out as console
-from wenloom.core.console import print_json
+from wenloom.core.console import print_json, remark
 from wenloom.core.errors import InputError
 
 _BAR_WIDTH = 40
@@ -31,9 +31,14 @@ def next(  # noqa: A001 - named after its command
         raise InputError(f"--top {top}: must be at least 1.")
     from wenloom.api import load
     from wenloom.generation.next_tokens import most_probable
+    from wenloom.generation.window import view_of
 
     loaded = load(model, device)
-    candidates = most_probable(loaded.decoder, loaded.tokenizer.prompt_ids(prompt), top)
+    ids = loaded.tokenizer.prompt_ids(prompt)
+    if view_of(loaded.decoder.config, len(ids)).first:
+        remark(f"(the prompt has {len(ids):,} tokens, the model sees {loaded.decoder.config.context_length:,}: its "
+               "beginning is left out)")  # fmt: skip
+    candidates = most_probable(loaded.decoder, ids, top)
     if json:
         rows = [
             {"token": each.token, "text": loaded.tokenizer.decode([each.token]), "probability": each.probability}

@@ -1,5 +1,6 @@
 """`wenloom rescore`. torch is loaded when there is work, so that --help answers at once."""
 
+import math
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -59,6 +60,8 @@ def rescore(
     """
     if weight is None and (bonus or mix):
         raise InputError("--bonus and --mix go with --weight; without it all three are tuned.")
+    if not math.isfinite(bonus) or (weight is not None and not math.isfinite(weight)):
+        raise InputError("--weight and --bonus must be finite numbers.")
     if (mix and second is None) or not 0 <= mix <= 1:
         raise InputError(f"--mix {mix:g}: the part of the --second model, from 0 to 1.")
     from wenloom.checkpoint.folder import load_model

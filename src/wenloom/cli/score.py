@@ -82,6 +82,8 @@ def score(
         if isinstance(loaded, Encoder):
             if stride is not None:
                 raise InputError("--stride is for models that read from left to right; this one is an encoder.")
+            if not bos:
+                raise InputError("--no-bos is for models that read from left to right; this one is an encoder.")
             result = pseudo_score(loaded, tokenizer, text, on_tokens=bar.advance)
         elif isinstance(loaded, Decoder):
             result = score_text(loaded, tokenizer, text, stride, bos, on_tokens=bar.advance)

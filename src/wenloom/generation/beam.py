@@ -5,6 +5,7 @@ token. Diverse beams keep groups apart (Vijayakumar et al. 2018); forced words f
 progress (Post & Vilar 2018, after Hokamp & Liu 2017).
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -168,7 +169,7 @@ def _step(group: Group, extensions: list[Extension], lane: Lane, length: int, wo
         if reason is None:
             running.append(each)
         elif (words or rank < group.size) and not _unmet([*each.beam.text.tokens[n_prompt:], each.token], words):
-            new.append(Ended(each.score / length**r.length_penalty, each.score,
+            new.append(Ended(each.score / _weight(length, r.length_penalty), each.score,
                              [*each.beam.text.tokens[n_prompt:], each.token], reason, _scores_of(each, r.logprobs)))  # fmt: skip
     full = len(group.ended) == group.size
     if group.improvable and not (full and r.early_stopping is True):
@@ -177,7 +178,7 @@ def _step(group: Group, extensions: list[Extension], lane: Lane, length: int, wo
     chosen = _by_banks(running, group.size, words, n_prompt) if words else running[: group.size]
     if chosen:
         reach = room if r.early_stopping == "never" and r.length_penalty > 0 else length
-        best = max(each.score for each in chosen) / reach**r.length_penalty
+        best = max(each.score for each in chosen) / _weight(reach, r.length_penalty)
         group.improvable = group.improvable and not (full and best <= group.ended[-1].score)
     group.open = bool(chosen) and group.improvable and not (full and r.early_stopping is True)
     if not group.open:
@@ -186,6 +187,18 @@ def _step(group: Group, extensions: list[Extension], lane: Lane, length: int, wo
         group.beams = []
     else:
         group.beams = _grown(group.beams, chosen, lane, r.logprobs)
+
+
+def _weight(length: int, penalty: float) -> float:
+    """length^penalty, within the range of float64."""
+    exponent = penalty * math.log(length)
+    return (
+        length**penalty if abs(exponent) < _LARGEST_EXPONENT else math.exp(math.copysign(_LARGEST_EXPONENT, exponent))
+    )
+
+
+_LARGEST_EXPONENT = 700
+"""e^700 is 1e304."""
 
 
 def _end(extension: Extension, length: int) -> str | None:

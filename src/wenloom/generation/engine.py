@@ -215,8 +215,8 @@ class Engine:
         assert encoder is not None and config.decoder_start_token_id is not None
         if encoder.positions != "relative" and n_source > encoder.context_length:
             raise InputError(f"{n_source:,} tokens do not fit: this model's encoder reads {encoder.context_length:,}.")
-        for name, neutral in (("guidance_scale", 1), ("prompt_logprobs", None), ("echo", False)):
-            if getattr(request, name) != neutral:
+        for name, neutral in (("guidance_scale", 1), ("prompt_logprobs", None), ("echo", None)):
+            if getattr(request, name) not in (neutral, False):
                 raise InputError(f"{name} is for models that go on with their prompt; this one has an encoder.")
         return [config.decoder_start_token_id]
 
@@ -244,12 +244,16 @@ class Engine:
         Raises:
             WenloomError: the request failed.
         """
+        events = self._stream(job)
+        next(events)  # begun: from here on, Python tells when nobody wants it any more
+        return events  # pyright: ignore[reportReturnType]
+
+    def _stream(self, job: Job) -> Generator[Event | None, None, None]:
         news = self.events(job)
         try:
-            while True:
+            yield None
+            while not job.done:
                 yield from news()
-                if job.done:
-                    break
                 self.step()
             yield from news()
             job.result()
@@ -284,7 +288,7 @@ class Engine:
                     if work := work_for(reader, self._running, self.chunk):
                         read(reader, work, self._fail)
                 for lane in list(self._running):
-                    if len(lane.arrived) == len(lane.reads):
+                    if len(lane.arrived) == len(lane.reads) and lane.job.error is None:
                         self._advance(lane)
             finally:
                 self._stepping = False

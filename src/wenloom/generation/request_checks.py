@@ -55,7 +55,7 @@ _BETWEEN = {  # above the first, at most the second: beyond, scores leave the ra
     "contrastive_alpha": (0, 1),
 }  # fmt: skip
 _FROM_TO = {
-    "presence_penalty": (-1e6, 1e6), "frequency_penalty": (-1e6, 1e6), "length_penalty": (-50, 50),
+    "presence_penalty": (-1e6, 1e6), "frequency_penalty": (-1e6, 1e6), "length_penalty": (-100, 100),
     "guidance_scale": (-1e4, 1e4), "watermark_bias": (-1e6, 1e6), "dry_multiplier": (0, 1e6),
     "diversity_penalty": (0, 1e6), "xtc_probability": (0, 1), "penalty_alpha": (0, 1), "contrastive_beta": (0, 1e4),
 }  # fmt: skip

@@ -46,9 +46,13 @@ class TextStream:
     Args:
         prompt: what the continuation follows; its last tokens decide about a leading blank.
         stop: texts that end the continuation.
+        spelling: of the tokenizer, where there is one already.
     """
 
-    def __init__(self, spelling: Spelling, prompt: list[int], stop: tuple[str, ...]):
+    def __init__(
+        self, tokenizer: TextTokenizer, prompt: list[int], stop: tuple[str, ...], spelling: Spelling | None = None
+    ):
+        spelling = spelling or Spelling(tokenizer)
         self._decode, self._special, self._stop = spelling, spelling.special, stop
         self._before = [token for token in prompt[-_CONTEXT:] if token not in self._special]
         """Tokens whose text is out already; they decide how the next ones are spelled."""
@@ -75,11 +79,7 @@ class TextStream:
         self._pending.append(token)
         new = self._after(len(self._pending))
         if new.endswith(_BROKEN) and len(self._pending) > _LONGEST_CHARACTER:
-            # bytes that are no character: all but those that a character may still begin with are certain
-            cuts = [
-                (n, self._after(n)) for n in range(len(self._pending) - 1, len(self._pending) - _LONGEST_CHARACTER, -1)
-            ]
-            n, new = next((cut for cut in cuts if not cut[1].endswith(_BROKEN)), cuts[-1])
+            n, new = self._certain(new)
         elif new.endswith(_BROKEN):
             return ""
         else:
@@ -118,6 +118,14 @@ class TextStream:
                 return whole[len(known) :]
         # together, the bytes before these would be read in another way
         return self._decode(self._pending[:n]) if self._before_text else whole
+
+    def _certain(self, whole: str) -> tuple[int, str]:
+        """Of bytes that are no character, all but the last, with which one may still begin; cut between characters."""
+        last = len(self._pending) - _LONGEST_CHARACTER + 1
+        for n in range(len(self._pending) - 1, last, -1):
+            if (text := self._after(n)) + self._decode(self._pending[n:]) == whole:
+                return n, text
+        return last, self._after(last)
 
     def _release(self, piece: Piece) -> str:
         """Add text, look for stop texts, and give out what cannot belong to one."""

@@ -96,7 +96,7 @@ class Vocabulary:
                 if getattr(request, name):
                     self.tokenizer_for(name)
             return None
-        return TextStream(self._spelling, prompt, request.stop_strings)
+        return TextStream(self.tokenizer, prompt, request.stop_strings, self._spelling)
 
 
 _KEPT = 32

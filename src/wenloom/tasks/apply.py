@@ -63,6 +63,11 @@ class PairWriter:
         for start in range(0, len(ids), stretch):
             indices = sorted(range(start, min(start + stretch, len(ids))), key=lambda index: -len(ids[index]))
             jobs = {index: self.engine.submit(ids[index], request, index) for index in indices}
-            for index in range(start, start + len(indices)):
-                self.engine.run([jobs[index]])
-                yield jobs[index].result()[0]
+            try:
+                for index in range(start, start + len(indices)):
+                    self.engine.run([jobs[index]])
+                    yield jobs[index].result()[0]
+            finally:  # who does not want the rest leaves nothing under way
+                for job in jobs.values():
+                    if not job.done:
+                        self.engine.cancel(job)
