@@ -11,6 +11,7 @@ from wenloom.core.errors import InputError
 from wenloom.core.files import write_atomically
 from wenloom.core.foreign import json_text, parsed_json
 from wenloom.generation.request import GenerationRequest, request_from
+from wenloom.generation.request_types import shown
 from wenloom.text.lines import Line, lines_of, utf8
 
 if TYPE_CHECKING:
@@ -70,7 +71,7 @@ def rows_of(path: Path, options: Mapping[str, Any]) -> list[Row]:
     """The prompts of a file.
 
     Raises:
-        InputError: it cannot be read or holds none.
+        InputError: it cannot be read or holds none that can be run.
     """
     found = []
     for line in lines_of(path):
@@ -80,6 +81,8 @@ def rows_of(path: Path, options: Mapping[str, Any]) -> list[Row]:
             own |= {name: row[name] for name in ("id", "prompt") if name in row}
             if "prompt" not in row:
                 raise ValueError('no field "prompt"')
+            if not isinstance(row["prompt"], str | list):
+                raise ValueError(f'"prompt" must be text or a list of tokens, got {shown(row["prompt"])}')
             mine = {name: value for name, value in row.items() if name not in ("prompt", "id")}
             request = request_from(zero_is_greedy({**options, **mine}))
             found.append(Row(line.number, row["prompt"], request, None, own))
@@ -87,6 +90,9 @@ def rows_of(path: Path, options: Mapping[str, Any]) -> list[Row]:
             found.append(Row(line.number, None, None, str(error).rstrip(".") + ".", own))
     if not found:
         raise InputError(f"{path}: holds no prompt.")
+    if all(row.error for row in found):
+        more = f" (and so on: none of {len(found):,} lines can be used)" if len(found) > 1 else ""
+        raise InputError(f"{path}, line {found[0].line}: {found[0].error}{more}")
     return found
 
 

@@ -133,7 +133,7 @@ class BackgroundEngine:
             if self._listeners:
                 try:
                     self._engine.step()
-                except Exception as error:  # no request's own: those who wait are told, the thread goes on
+                except BaseException as error:  # no request's own: those who wait are told, the thread goes on
                     for job in self._listeners:
                         job.fail(error)
                         self._engine.cancel(job)
@@ -144,7 +144,7 @@ class BackgroundEngine:
         """Pass on what has come; who cannot be told is given up."""
         try:
             self._listeners[job]()
-        except Exception as error:
+        except BaseException as error:
             self._listeners.pop(job, None)
             job.fail(error)
             self._engine.cancel(job)

@@ -16,11 +16,11 @@ import torch
 from wenloom.core.errors import InputError, WenloomError
 from wenloom.core.memory import reuse_freed_memory
 from wenloom.generation.events import Event, News
-from wenloom.generation.jobs import Continuation, Job, Read, as_failure
+from wenloom.generation.jobs import NOT_OURS, Continuation, Job, Read, as_failure
 from wenloom.generation.lanes import Lane
 from wenloom.generation.reader import Reader
 from wenloom.generation.request import GenerationRequest, request_from
-from wenloom.generation.steps import NOT_OURS, read, work_for
+from wenloom.generation.steps import read, work_for
 from wenloom.generation.strategies import lanes_for
 from wenloom.generation.turns import Turns
 from wenloom.generation.vocabulary import Vocabulary

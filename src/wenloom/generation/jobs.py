@@ -1,6 +1,5 @@
 """What passes between the engine, its strategies and those who ask: texts, reads, jobs and what comes of them."""
 
-import contextlib
 from collections.abc import Generator
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -53,6 +52,8 @@ class Reading(NamedTuple):
     """Per layer logits, shape (n, V)."""
 
 
+NOT_OURS = (KeyboardInterrupt, SystemExit, GeneratorExit)
+"""What is no request's failure; all else that is raised is, panics of Rust code included, which are no Exception."""
 Strategy = Generator[list[Read], list[Reading], None]
 
 
@@ -111,8 +112,12 @@ class Continuation:
     def break_off(self, reason: str) -> None:
         """The same in the midst of it, also where the tokenizer has failed."""
         self.finish_reason = reason
-        with contextlib.suppress(Exception):
+        try:
             self.end(reason)
+        except NOT_OURS:
+            raise
+        except BaseException:  # what was held back is lost
+            return
 
 
 @dataclass(eq=False)

@@ -5,6 +5,7 @@ false are no numbers, and text is no number.
 """
 
 import dataclasses
+import functools
 import json
 import math
 from collections.abc import Callable, Mapping, Set
@@ -166,6 +167,8 @@ def convert(request: "GenerationRequest") -> list[str]:
     wrong = []
     for field in dataclasses.fields(request):
         value = getattr(request, field.name)
+        if value is field.default:
+            continue
         optional, converter = _converter(field.type)
         if field.name in _OBJECTS:
             converter = schema
@@ -178,6 +181,7 @@ def convert(request: "GenerationRequest") -> list[str]:
     return wrong
 
 
+@functools.cache
 def _converter(annotation: Any) -> tuple[bool, Callable[[Any], Any]]:
     """(whether None is allowed, the converter of the rest)."""
     if annotation in _CONVERTERS:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from wenloom.generation.jobs import Job, Reading
+from wenloom.generation.jobs import NOT_OURS, Job, Reading
 from wenloom.generation.lanes import Lane, Wanted
 from wenloom.generation.prefixes import BLOCK
 from wenloom.generation.reader import Reader
@@ -15,8 +15,6 @@ from wenloom.model.cache import Segment
 Work = list[tuple[Lane, int, Segment]]
 """(lane, which of its reads, what of its text)."""
 Fail = Callable[[Job, BaseException], None]
-NOT_OURS = (KeyboardInterrupt, SystemExit, GeneratorExit)
-"""What is no request's failure."""
 _SHORT = 16
 """Reads up to this many tokens (decoding, guesses) go before chunks of prompts."""
 

@@ -1,5 +1,6 @@
 """From tokens to text while they arrive: whole characters only, and nothing after a stop text."""
 
+import json
 from typing import NamedTuple
 
 from wenloom.tokens.tokenizer import TextTokenizer
@@ -24,6 +25,9 @@ class Spelling:
         added = tokenizer.backend.get_added_tokens_decoder()
         self.special = {token: content.content for token, content in added.items() if content.special}
         self._decode = tokenizer.backend.decode
+        decoder = tokenizer.backend.decoder
+        self.is_joined = decoder is not None and json.loads(decoder.__getstate__())["type"] == "ByteLevel"
+        """Whether whole characters are spelled alike wherever they stand."""
         self._alone: dict[int, str] = {}
 
     def __call__(self, tokens: list[int]) -> str:
@@ -53,12 +57,14 @@ class TextStream:
         self, tokenizer: TextTokenizer, prompt: list[int], stop: tuple[str, ...], spelling: Spelling | None = None
     ):
         spelling = spelling or Spelling(tokenizer)
-        self._decode, self._special, self._stop = spelling, spelling.special, stop
-        self._before = [token for token in prompt[-_CONTEXT:] if token not in self._special]
-        """Tokens whose text is out already; they decide how the next ones are spelled."""
-        self._before_text = self._decode(self._before)
-        self._pending: list[int] = []
-        """Tokens that may end inside a character."""
+        self._decode, self._special, self._is_joined = spelling, spelling.special, spelling.is_joined
+        self._stop = stop
+        self._window = [token for token in prompt[-_CONTEXT:] if token not in self._special]
+        """The last tokens; what stands before decides how the next ones are spelled."""
+        self._new = 0
+        """How many of them have come since the text last ended with a whole character."""
+        self._given = self._decode(self._window)
+        """The beginning of the window's text that has been given out."""
         self._held: list[Piece] = []
         """Text that may begin a stop text."""
         self._ready: list[str] = []
@@ -69,36 +75,42 @@ class TextStream:
         """Another one that has read the same tokens, with nothing to take."""
         twin = object.__new__(TextStream)
         twin.__dict__.update(self.__dict__)
-        twin._pending, twin._held, twin._ready = self._pending.copy(), self._held.copy(), []
+        twin._window, twin._held, twin._ready = self._window.copy(), self._held.copy(), []
         return twin
 
     def push(self, token: int) -> str:
         """Take one more token; returns the text that is certain by it."""
         if token in self._special:
             return self._release(Piece(self._special[token], False)) if self._stop else ""
-        self._pending.append(token)
-        new = self._after(len(self._pending))
-        if new.endswith(_BROKEN) and len(self._pending) > _LONGEST_CHARACTER:
-            n, new = self._certain(new)
-        elif new.endswith(_BROKEN):
-            return ""
+        if self._is_joined and not self._new and (new := self._decode([token])) and _BROKEN not in new:
+            self._window, self._given = [token], new
+            return self._release(Piece(new, True)) if self._stop else self._give(new)
+        self._window.append(token)
+        self._new += 1
+        whole = self._decode(self._window)
+        if not whole.endswith(_BROKEN):
+            new = self._behind(whole)
+            if new or self._new > _CONTEXT:  # tokens without text leave the window as it is
+                self._window, self._new = self._window[-self._new :], 0
+                self._given = self._decode(self._window)
+        elif self._new <= _LONGEST_BROKEN:
+            return ""  # the beginning of a character
         else:
-            n = len(self._pending)
-        if not new:
-            if n > _CONTEXT:  # tokens without text
-                self._pending = []
-            return ""
-        self._before, self._pending = self._pending[:n], self._pending[n:]
-        self._before_text = self._decode(self._before)
-        return self._release(Piece(new, True))
+            certain = _certain(whole)
+            new = certain[len(self._given) :] if certain.startswith(self._given) else ""
+            self._given += new
+            if len(self._window) > _LONGEST_WINDOW:
+                self._window, self._new = self._window[-_CONTEXT:], min(self._new, _CONTEXT)
+                self._given = _certain(self._decode(self._window))
+        return self._release(Piece(new, True)) if new else ""
 
     def finish(self) -> str:
         """What was held back and is now certain, as nothing follows."""
         if self.stopped:
             return ""
-        if self._pending:
-            self._held.append(Piece(self._after(len(self._pending)), True))
-            self._pending = []
+        if self._new:
+            self._held.append(Piece(self._behind(self._decode(self._window)), True))
+            self._new = 0
         return self._hand_out(len(self._held), "")
 
     def take(self) -> str:
@@ -110,28 +122,17 @@ class TextStream:
         """Text that comes before all other."""
         self._ready.insert(0, prompt)
 
-    def _after(self, n: int) -> str:
-        """The text of the first n pending tokens as it follows what stands before."""
-        whole = self._decode(self._before + self._pending[:n])
-        for known in (self._before_text, self._before_text.rstrip(_BROKEN)):  # a prompt may end inside a character
-            if known and whole.startswith(known):
-                return whole[len(known) :]
-        # together, the bytes before these would be read in another way
-        return self._decode(self._pending[:n]) if self._before_text else whole
-
-    def _certain(self, whole: str) -> tuple[int, str]:
-        """Of bytes that are no character, all but the last, with which one may still begin; cut between characters."""
-        last = len(self._pending) - _LONGEST_CHARACTER + 1
-        for n in range(len(self._pending) - 1, last, -1):
-            if (text := self._after(n)) + self._decode(self._pending[n:]) == whole:
-                return n, text
-        return last, self._after(last)
+    def _behind(self, whole: str) -> str:
+        """What the window's text adds to that which has been given out."""
+        for given in (self._given, self._given.rstrip(_BROKEN)):  # a prompt may end inside a character
+            if whole.startswith(given) and (given or not self._given):
+                return whole[len(given) :]
+        return self._decode(self._window[-self._new :])  # bytes that are read in another way before these
 
     def _release(self, piece: Piece) -> str:
         """Add text, look for stop texts, and give out what cannot belong to one."""
         if not self._stop:
-            self._ready.append(piece.text)
-            return piece.text
+            return self._give(piece.text)
         self._held.append(piece)
         rendered = "".join(each.text for each in self._held)
         found = min((at for at in map(rendered.find, self._stop) if at >= 0), default=None)
@@ -149,24 +150,34 @@ class TextStream:
             self._held[count] = Piece(cut.text[safe - length :], cut.visible)
         text = self._hand_out(count, rest)
         if self.stopped:
-            self._held, self._pending = [], []
+            self._held, self._new = [], 0
         return text
 
     def _hand_out(self, count: int, rest: str) -> str:
         """Give out the visible text of the first pieces, and of the rest."""
         text = "".join(each.text for each in self._held[:count] if each.visible) + rest
         del self._held[:count]
-        if text:
-            self._ready.append(text)
+        return self._give(text) if text else ""
+
+    def _give(self, text: str) -> str:
+        self._ready.append(text)
         return text
 
 
 _BROKEN = "\ufffd"
 """Stands for bytes that are no character."""
-_LONGEST_CHARACTER = 4
-"""Bytes, and so tokens, of a character."""
+_LONGEST_BROKEN = 3
+"""Bytes of a character that may lack its last."""
+_LONGEST_WINDOW = 32
+"""Tokens that are spelled at a time, where none ends with a whole character."""
 _CONTEXT = 8
 """Tokens of the prompt that may decide how the first ones after it are spelled."""
+
+
+def _certain(text: str) -> str:
+    """Text that ends in broken bytes without those with which a character may still begin."""
+    broken = len(text) - len(text.rstrip(_BROKEN))
+    return text[: len(text) - min(_LONGEST_BROKEN, broken)]
 
 
 def _overlap(text: str, stop: str) -> int:
