@@ -140,7 +140,7 @@ def soak(
     watch: Callable[[int], None] = lambda _: None,
 ) -> dict[str, int]:
     """Run so many requests, about a third of them sick, with consumers that break off and cancels at random."""
-    draw = random.Random(0)
+    draw = random.Random(seed)
     plain = Engine(DECODER, tokenizer, prefix_bytes=0)
     expected: dict[str, Any] = {}
     engine = faulty_engine(tokenizer, draw, monkeypatch, max_slots=12, chunk=24, prefix_bytes=2**20)
