@@ -138,6 +138,7 @@ def soak(
     tokenizer: TextTokenizer,
     monkeypatch: pytest.MonkeyPatch,
     watch: Callable[[int], None] = lambda _: None,
+    seed: int = 0,
 ) -> dict[str, int]:
     """Run so many requests, about a third of them sick, with consumers that break off and cancels at random."""
     draw = random.Random(seed)
