@@ -143,6 +143,8 @@ def progress_chart(board: Board) -> dict[str, object] | None:
     margin = 0.08 * (high - low or abs(high) or 1)
     low, high = low - margin, high + margin
     begin, end = min(times), max(times)
+    if begin == end:  # 2020 and 2020-01
+        return None
 
     def place(time: float, value: float) -> tuple[float, float]:
         return round(50 + 575 * (time - begin) / (end - begin), 1), round(175 - 160 * (value - low) / (high - low), 1)
@@ -164,7 +166,7 @@ def progress_chart(board: Board) -> dict[str, object] | None:
 
 
 def _year(date: str) -> float:
-    numbers = [int(part) for part in re.findall(r"\d+", date)[:3]]
+    numbers = [int(part) for part in re.findall(r"[0-9]{1,4}", date)[:3]]
     year, month, day = (*numbers, 1, 1)[:3] if numbers else (1970, 1, 1)
     return year + (month - 1) / 12 + (day - 1) / 365
 
@@ -173,25 +175,39 @@ def as_csv(results: Sequence[Result]) -> str:
     """One line per result, for spreadsheets; a cell that would begin a formula is led by an apostrophe."""
     names = [each.name for each in fields(Result) if each.name != "details"]
     file = io.StringIO()
-    writer = csv.writer(file, lineterminator="\n")
+    writer = csv.writer(file, lineterminator="\r\n")  # RFC 4180; a cell with either of them is quoted only then
     writer.writerow(["id", *names])
     for result in results:
         cells = [getattr(result, name) for name in names]
-        writer.writerow([result.id, *(f"'{each}" if isinstance(each, str) and each[:1] in "=+-@\t" and each else each for each in cells)])  # fmt: skip
+        writer.writerow([result.id, *(_harmless(each) if isinstance(each, str) else each for each in cells)])
     return file.getvalue()
+
+
+_FORMULA = re.compile(r"'*[\s\x00-\x20\ufeff\u200b]*[=+\-@\uff1d\uff0b\uff0d\uff20]|'*[\t\r\n]")
+
+
+def _harmless(cell: str) -> str:
+    """Text that no spreadsheet computes: it leaves blanks out before it looks for a formula.
+
+    One apostrophe taken off a cell that matches gives back what it was.
+
+    >>> [_harmless(cell) for cell in ("a=b", "=1", "  =1", "'=1", "-5", "")]
+    ['a=b', "'=1", "'  =1", "''=1", "'-5", '']
+    """
+    return f"'{cell}" if _FORMULA.match(cell) else cell
 
 
 def as_bibtex(results: Sequence[Result]) -> str:
     """An entry per publication."""
     entries: dict[str, str] = {}
     for result in results:
-        if not result.paper_title:
+        words = result.paper_title.split()
+        if not words:
             continue
-        first = re.sub(r"\W", "", result.paper_title.split()[0].lower())
+        first = re.sub(r"\W", "", words[0].lower())
         name = f"{first}{result.date[:4]}-{zlib.crc32(result.paper_title.encode()) % 10_000:04d}"
-        title = re.sub(r"([&%$#_{}])", r"\\\1", result.paper_title)
+        title = re.sub(r"([&%$#_{}])", r"\\\1", " ".join(words).replace("\\", ""))
+        url = "".join(f"%{ord(char):02X}" if char in "{}\\" or char.isspace() else char for char in result.paper_url)
         year = f"  year = {{{result.date[:4]}}},\n" if result.date else ""
-        entries[name] = (
-            f"@misc{{{name},\n  title = {{{{{title}}}}},\n{year}  howpublished = {{\\url{{{result.paper_url}}}}},\n}}\n"
-        )
+        entries[name] = f"@misc{{{name},\n  title = {{{{{title}}}}},\n{year}  howpublished = {{\\url{{{url}}}}},\n}}\n"
     return "\n".join(entries[name] for name in sorted(entries))

@@ -6,14 +6,17 @@ import os
 import sqlite3
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import MISSING, asdict, dataclass, field, fields, replace
 from datetime import UTC, datetime
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, Literal
+from types import NoneType
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
-from wenloom.core.errors import InputError
+from wenloom.core.console import remark
+from wenloom.core.errors import InputError, printable
 from wenloom.core.files import write_atomically
+from wenloom.core.foreign import reading
 from wenloom.core.version import FORMER_NAME
 from wenloom.evaluation.signature import Signature
 from wenloom.evaluation.significance import Interval
@@ -66,8 +69,9 @@ class Result:
     def id(self) -> str:
         """A hash of the content: the same figure is stored once."""
         content = {
-            name: value for name, value in asdict(self).items() if name not in ("seconds", "details", "hardware")
-        }
+            name: value for name, value in asdict(self).items()
+            if name not in ("seconds", "details", "hardware") and (name in _FIRST or value != _DEFAULTS.get(name))
+        }  # fmt: skip
         return hashlib.sha256(json.dumps(content, sort_keys=True, ensure_ascii=False).encode()).hexdigest()[:16]
 
     @property
@@ -85,6 +89,18 @@ class Result:
 
 
 _NAMES = [each.name for each in fields(Result)]
+_HINTS = get_type_hints(Result)
+_DEFAULTS = {each.name: each.default for each in fields(Result) if each.default is not MISSING}
+_FIRST = (
+    "task", "dataset", "metric", "value", "model", "signature", "low", "high", "n", "higher_is_better", "is_headline",
+    "source", "reproduced", "date", "parameters", "model_hash", "code_version", "command", "hardware", "seconds",
+    "samples", "paper_title", "paper_url", "code_url", "place", "notes", "details",
+)  # fmt: skip
+"""Columns of the first schema, which stores without a version have too."""
+MIGRATIONS: tuple[str, ...] = ()
+"""What makes a store of one version one of the next, from version 1 on: a new field of `Result` adds a line such as
+`ALTER TABLE results ADD COLUMN tokens`. Rows of before have NULL there, which is read as the field's default."""
+_LARGEST, _LONGEST_TEXT, _LONGEST_CELL = 1e100, 10**6, 2**24
 
 
 def default_store() -> Path:
@@ -102,41 +118,115 @@ def default_store() -> Path:
 
 
 class ResultsStore:
-    """Results in an SQLite file; adding is append-only and safe from several processes."""
+    """Results in an SQLite file; adding is append-only and safe from several processes.
+
+    The file's `user_version` is that of its schema. A store of an earlier version is read as it is, and brought to this
+    one when something is added; one of a later version is refused.
+    """
 
     def __init__(self, path: Path | None = None):
         self.path = path or default_store()
 
     @contextmanager
-    def _open(self) -> Iterator[sqlite3.Connection]:
+    def _open(self, to_write: bool) -> Iterator[sqlite3.Connection]:
+        connection = None
         try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            connection = sqlite3.connect(self.path, timeout=30)
-        except (OSError, sqlite3.OperationalError) as error:
-            raise InputError(f"{self.path}: the results store cannot be opened ({error}).") from None
-        try:
-            columns = ", ".join(name for name in _NAMES)
-            connection.execute(f"CREATE TABLE IF NOT EXISTS results (id TEXT PRIMARY KEY, {columns})")
-            with connection:
-                yield connection
-        except sqlite3.DatabaseError as error:
+            if self.path.exists() and not self.path.is_file():
+                raise InputError(f"{self.path}: the results store cannot be opened (it is no file).")
+            if to_write:
+                self.path.parent.mkdir(parents=True, exist_ok=True)
+            mode = "rwc" if to_write else "ro"
+            connection = sqlite3.connect(
+                f"{self.path.absolute().as_uri()}?mode={mode}", timeout=10, isolation_level=None, uri=True
+            )
+            connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, _LONGEST_CELL)
+            connection.text_factory = lambda data: data.decode("utf-8", "replace")
+            connection.execute("PRAGMA trusted_schema = OFF")
+            connection.execute("BEGIN IMMEDIATE" if to_write else "BEGIN")
+            yield connection
+            connection.execute("COMMIT")
+        except sqlite3.OperationalError as error:
+            raise InputError(f"{self.path}: the results store cannot be opened or written ({error}).") from None
+        except (sqlite3.Error, sqlite3.Warning) as error:
             raise InputError(f"{self.path}: not a results store, or damaged ({error}).") from None
+        except (OSError, ValueError) as error:
+            if isinstance(error, InputError):
+                raise
+            raise InputError(f"{self.path}: the results store cannot be opened ({error}).") from None
         finally:
-            connection.close()
+            if connection is not None:
+                connection.close()  # what was not committed is undone
+
+    def _columns(self, connection: sqlite3.Connection) -> list[str]:
+        """The columns that the store has, none where it is new.
+
+        Raises:
+            InputError: it was made by a later version, or by another program.
+        """
+        version = connection.execute("PRAGMA user_version").fetchone()[0]
+        if version > 1 + len(MIGRATIONS):
+            raise InputError(
+                f"{self.path}: was written by a later version of Wenloom (schema {version}; this one knows "
+                f"{1 + len(MIGRATIONS)}): update Wenloom, or name another store."
+            )
+        found = connection.execute("SELECT type, name FROM sqlite_master WHERE name NOT LIKE 'sqlite_%'").fetchall()
+        if not found:
+            return []
+        if strange := [
+            f"{kind} {printable(str(name), 40)}" for kind, name in found if (kind, name) != ("table", "results")
+        ]:
+            raise InputError(f"{self.path}: is no results store: it holds the {strange[0]}.")
+        columns = connection.execute("PRAGMA table_xinfo(results)").fetchall()
+        names = [name for _, name, *_, hidden in columns if not hidden]
+        if len(names) != len(columns) or not {"id", *_FIRST} <= {*names} or {*names} - {"id", *_NAMES}:
+            raise InputError(f"{self.path}: is no results store: its table has other columns.")
+        return names
 
     def add(self, results: Iterable[Result]) -> int:
-        """Store results; those that are there already are left. Returns how many were new."""
+        """Store results; those that are there already are left. Returns how many were new.
+
+        Raises:
+            InputError: one of them is no result, or the store cannot be written.
+        """
+        rows = [_row(result_of({name: getattr(result, name) for name in _NAMES})) for result in results]
+        columns = ", ".join(["id", *_NAMES])
         marks = ", ".join("?" * (len(_NAMES) + 1))
-        with self._open() as connection:
+        with self._open(to_write=True) as connection:
+            if not self._columns(connection):
+                connection.execute(f"CREATE TABLE results (id TEXT PRIMARY KEY, {', '.join(_FIRST)})")
+            version = connection.execute("PRAGMA user_version").fetchone()[0]
+            for migration in MIGRATIONS[max(0, version - 1) :]:
+                connection.execute(migration)
+            connection.execute(f"PRAGMA user_version = {1 + len(MIGRATIONS)}")
             before = connection.total_changes
-            connection.executemany(f"INSERT OR IGNORE INTO results VALUES ({marks})", map(_row, results))
+            connection.executemany(f"INSERT OR IGNORE INTO results ({columns}) VALUES ({marks})", rows)
             return connection.total_changes - before
 
     def all(self) -> list[Result]:
-        """Everything, in order of date."""
-        with self._open() as connection:
-            rows = connection.execute(f"SELECT {', '.join(_NAMES)} FROM results ORDER BY date, rowid").fetchall()
-        return [_result(dict(zip(_NAMES, row, strict=True))) for row in rows]
+        """Everything, in order of date; rows that are no results are left out and named in a remark.
+
+        Raises:
+            InputError: it cannot be read, or is no store of this version or an earlier one.
+        """
+        if not self.path.exists():
+            return []
+        found, wrong = [], []
+        with self._open(to_write=False) as connection:
+            names = [name for name in self._columns(connection) if name != "id"]
+            rows = (
+                connection.execute(f"SELECT rowid, {', '.join(names)} FROM results ORDER BY date, rowid")
+                if names
+                else ()
+            )
+            for number, *row in rows:
+                try:
+                    found.append(_result(dict(zip(names, row, strict=True))))
+                except (InputError, RecursionError) as error:
+                    wrong.append(f"row {number}: {error}")
+        if wrong:
+            more = f" {len(wrong) - 1:,} more rows are no results either." if len(wrong) > 1 else ""
+            remark(f"{self.path}, {wrong[0]} It is left out.{more}")
+        return found
 
 
 def _row(result: Result) -> tuple[Any, ...]:
@@ -145,10 +235,18 @@ def _row(result: Result) -> tuple[Any, ...]:
 
 
 def _result(values: dict[str, Any]) -> Result:
-    for name in ("higher_is_better", "is_headline"):
-        values[name] = bool(values[name])
-    values["reproduced"] = None if values["reproduced"] is None else bool(values["reproduced"])
-    return Result(**{**values, "details": json.loads(values["details"] or "{}")})
+    """From a row.
+
+    Raises:
+        InputError: it is no result; names the field.
+    """
+    given = {name: value for name, value in values.items() if value is not None}
+    for name in ("higher_is_better", "is_headline", "reproduced"):
+        if name in given and given[name] in (0, 1):
+            given[name] = bool(given[name])
+    with reading("details", what="is no JSON"):
+        given["details"] = json.loads(given.get("details") or "{}")
+    return result_of(given)
 
 
 def published() -> list[Result]:
@@ -166,19 +264,51 @@ def result_of(values: dict[str, Any]) -> Result:
     """From JSON, checked.
 
     Raises:
-        InputError: a field is missing, unknown or of the wrong kind.
+        InputError: a field is missing, unknown or of the wrong kind; names it.
     """
-    if unknown := set(values) - set(_NAMES):
-        raise InputError(f"a result has no field {', '.join(sorted(unknown))}.")
+    if unknown := sorted(printable(str(name), 40) for name in set(values) - set(_NAMES)):
+        raise InputError(f"a result has no field {', '.join(unknown[:5])}.")
     missing = [name for name in ("task", "dataset", "metric", "value", "model") if values.get(name) in (None, "")]
     if missing:
         raise InputError(f"a result without {', '.join(missing)}.")
-    value = values["value"]
-    if not isinstance(value, (int, float)) or isinstance(value, bool) or value != value or abs(value) == float("inf"):
-        raise InputError(f"the value of {values['model']} on {values['dataset']} is {value!r}, not a number.")
+    for name, value in values.items():
+        if not _fits(value, _HINTS[name]):
+            raise InputError(
+                f'field "{name}" of a result cannot be {printable(repr(value), 60)}{_NUMBER.get(name, "")}.'
+            )
     if values.get("signature"):
         Signature.parse(values["signature"])
-    return replace(Result(**values), value=float(value))
+    return replace(Result(**values), value=float(values["value"]))
+
+
+_NUMBER = dict.fromkeys(("value", "low", "high", "seconds", "n", "parameters"), ", which is not a number")
+
+
+def _fits(value: Any, hint: Any) -> bool:
+    """Whether a value is of a field's kind, and one that a store can hold."""
+    kinds = get_args(hint)
+    if get_origin(hint) is Literal:
+        return isinstance(value, str) and value in kinds
+    if NoneType in kinds:
+        return value is None or any(_fits(value, each) for each in kinds if each is not NoneType)
+    if get_origin(hint) is dict:
+        return isinstance(value, dict) and _is_plain(value)
+    if hint is str:
+        return isinstance(value, str) and _is_plain(value)
+    if isinstance(value, bool):
+        return hint is bool
+    if hint is int:
+        return isinstance(value, int) and abs(value) < 2**63
+    return hint is float and isinstance(value, (int, float)) and abs(value) <= _LARGEST
+
+
+def _is_plain(value: Any) -> bool:
+    """Whether it is text (or JSON) of a length and of characters that a file can hold."""
+    try:
+        text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+        return len(text) <= _LONGEST_TEXT and bool(text.encode() or True)
+    except (ValueError, TypeError, RecursionError):
+        return False
 
 
 def today() -> str:
