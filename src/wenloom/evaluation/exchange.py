@@ -22,7 +22,7 @@ from wenloom.evaluation.rows import read_text
 _LOWER = re.compile(r"perplex|ppl|bits|loss|\bwer\b|\bcer\b|\bter\b|error", re.IGNORECASE)
 _LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 YAML_CHARACTERS = 2**20
-"""A second by libyaml, half a minute without it; the longest model cards that are published have less than half of it."""
+"""Two seconds by libyaml, eight without it; the longest model cards that are published have less than half of it."""
 MOST_RESULTS = 100_000
 """Of one file."""
 
