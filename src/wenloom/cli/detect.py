@@ -39,15 +39,16 @@ def detect(
     if watermark_greenlist_ratio == 1:
         raise InputError("--watermark-greenlist-ratio 1 favours every token: there is nothing to detect.")
     from wenloom.checkpoint.hub import resolve
+    from wenloom.core.foreign import reading
+    from wenloom.evaluation.rows import read_text
     from wenloom.generation.watermark import detect as look
     from wenloom.tokens.tokenizer import TextTokenizer
 
-    try:
-        text = sys.stdin.buffer.read().decode() if file is None else file.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        raise InputError(f"{file}: no such file.") from None
-    except UnicodeDecodeError as error:
-        raise InputError(f"{file or 'standard input'}: byte {error.start} is not valid UTF-8.") from None
+    if file is not None:
+        text = read_text(file)
+    else:
+        with reading("standard input", what="is not valid UTF-8"):
+            text = sys.stdin.buffer.read().decode()
     ids = TextTokenizer.from_pretrained(resolve(model)).encode(text, add_special_tokens=False)
     found = look(ids, watermark_key, watermark_greenlist_ratio)
     if json:

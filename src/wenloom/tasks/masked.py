@@ -79,7 +79,7 @@ class MaskedWork(Work[str]):
 
     def read(self, where: str, intake: Intake, data: DataSettings) -> list[str]:
         """Stretches of the documents of files or folders."""
-        return read_stretches(where)
+        return read_stretches(where, intake)
 
     def question(self, row: str) -> str:
         """The text."""

@@ -4,7 +4,8 @@ from wenloom.checkpoint.hub import resolve
 from wenloom.core.errors import InputError
 from wenloom.tasks.settings import FreshSettings
 from wenloom.text.clean import normalize
-from wenloom.text.documents import ReadOptions, find_files, read_documents
+from wenloom.text.documents import find_files, read_documents
+from wenloom.text.refusals import Refusals
 from wenloom.tokens.tokenizer import TextTokenizer
 from wenloom.tokens.train import train_tokenizer
 
@@ -12,17 +13,18 @@ _PIECE = 2000
 """Characters of text that are divided between training and measuring together."""
 
 
-def read_stretches(where: str) -> list[str]:
+def read_stretches(where: str, refusals: Refusals) -> list[str]:
     """Stretches of about 2,000 characters, cut between paragraphs.
 
     Args:
         where: files, folders and globs, parted by commas.
+        refusals: told what is left out.
 
     Raises:
         InputError: a file cannot be read, or there is too little text to divide.
     """
     pieces = []
-    for document in read_documents(find_files(where.split(",")), ReadOptions()):
+    for document in read_documents(find_files(where.split(",")), refusals=refusals):
         piece = ""
         for paragraph in normalize(document.text).split("\n"):
             if piece and len(piece) + len(paragraph) > _PIECE:
@@ -32,7 +34,8 @@ def read_stretches(where: str) -> list[str]:
         if piece.strip():
             pieces.append(piece)
     if len(pieces) < 2:
-        raise InputError(f"{where}: has too little text: some must be held out to measure by.")
+        first = f" Left out: {refusals.refused[0]}." if refusals.refused else ""
+        raise InputError(f"{where}: has too little text: some must be held out to measure by.{first}")
     return pieces
 
 

@@ -151,12 +151,14 @@ def smoothed(points: list[tuple[float, float]], weight: float = 0.8) -> list[tup
 
 
 def ticks(low: float, high: float, count: int = 5) -> list[float]:
-    """Round numbers that divide a range.
+    """Round numbers that divide a range; the lower end alone where there is none.
 
     >>> ticks(0.0, 10.0)
     [0, 2, 4, 6, 8, 10]
     """
-    rough = (high - low) / count or 1.0
+    if not 0 < high - low < math.inf:
+        return [low]
+    rough = (high - low) / count
     magnitude = 10 ** math.floor(math.log10(rough))
     step = next(multiple * magnitude for multiple in (1, 2, 2.5, 5, 10) if rough <= multiple * magnitude * 1.0001)
     first = math.ceil(low / step - 1e-9)
