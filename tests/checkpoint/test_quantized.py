@@ -15,8 +15,9 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from transformers.quantizers.auto import AUTO_QUANTIZATION_CONFIG_MAPPING
 
-from wenloom.checkpoint.folder import load_decoder, stored_dtype, write_model_files
+from wenloom.checkpoint.folder import load_decoder, save_model, stored_dtype, write_model_files
 from wenloom.core.errors import CheckpointError, InputError, printable
+from wenloom.model.build import with_classes
 from wenloom.model.decoder import Decoder
 from wenloom.model.quantize import Bits, QuantizedLinear, quantize
 from wenloom.tokens.tokenizer import TextTokenizer
@@ -226,6 +227,21 @@ def test_damaged_rounded_tensors_are_named(rounded_folder: Path, tmp_path: Path)
         with pytest.raises(CheckpointError, match="up_proj") as error:
             load_decoder(tmp_path)
         assert "\n" not in str(error.value)
+
+
+ACTS: list[Callable[[Decoder, Path], object]] = [
+    lambda model, folder: write_model_files(model, folder),
+    lambda model, folder: save_model(model, folder / "saved"),
+    lambda model, folder: write_model_files(model, folder, bits=8),
+    lambda model, _: with_classes(model, ("yes", "no"), torch.Generator()),
+]
+
+
+@pytest.mark.parametrize("bits", [8, 4])
+def test_rounded_weights_are_not_learned_or_saved_as_if_they_were_whole(bits: Bits, tmp_path: Path):
+    for act in ACTS:
+        with pytest.raises(InputError, match="rounded"):
+            act(quantize(random_decoder(tiny_config()), bits), tmp_path)
 
 
 @pytest.mark.slow

@@ -29,7 +29,7 @@ from wenloom.model.build import Model, build
 from wenloom.model.config import ModelConfig
 from wenloom.model.decoder import Decoder
 from wenloom.model.lora import merge
-from wenloom.model.quantize import Bits, QuantizedLinear, round_head
+from wenloom.model.quantize import Bits, QuantizedLinear, require_whole, round_head
 
 CONFIG, ADAPTER_CONFIG, SAVED = "config.json", "adapter_config.json", ".saved"
 WEIGHT_FILE = re.compile(r"model(-\d+-of-\d+)?\.safetensors")
@@ -258,7 +258,12 @@ def _split(each: TensorMap, tensor: Tensor, expected: dict[str, tuple[int, ...]]
 
 
 def hf_state(decoder: Model) -> Iterator[tuple[str, Tensor]]:
-    """The model's weights under the names and in the layout of its family, one at a time."""
+    """The model's weights under the names and in the layout of its family, one at a time.
+
+    Raises:
+        InputError: they are rounded.
+    """
+    require_whole(decoder, "saving writes whole weights")
     state = decoder.state_dict()
     for each in FAMILIES[decoder.config.family].tensors(decoder.config):
         yield each.theirs, each.join([state[name].detach() for name in each.ours]).contiguous().cpu()

@@ -22,7 +22,7 @@ from wenloom.core.errors import CheckpointError, InputError, printable
 from wenloom.core.foreign import reading
 from wenloom.model.config import ModelConfig
 from wenloom.model.decoder import Decoder
-from wenloom.model.quantize import GROUP, Bits, QuantizedLinear, block_bits, rounded
+from wenloom.model.quantize import GROUP, Bits, QuantizedLinear, block_bits, require_whole, rounded
 
 _FAMILIES = ("llama", "mistral", "qwen2", "qwen3")
 """Families whose matrices transformers keeps in layers of their own, as this format has them."""
@@ -64,7 +64,7 @@ def quantized_state(decoder: Decoder, bits: Bits, dtype: torch.dtype | None = No
         dtype: number type of what is not rounded; None: as it is.
 
     Raises:
-        InputError: the family's format keeps its matrices in another way.
+        InputError: the family's format keeps its matrices in another way, or the model is rounded already.
     """
     family = decoder.config.family
     if family not in _FAMILIES:
@@ -73,6 +73,7 @@ def quantized_state(decoder: Decoder, bits: Bits, dtype: torch.dtype | None = No
             f"weights does not know (it does {', '.join(_FAMILIES)}). Generate with --quantize int{bits} instead, "
             "which rounds while loading."
         )
+    require_whole(decoder, "rounding starts from whole weights")
     state, found = decoder.state_dict(), {}
     for each in FAMILIES[family].tensors(decoder.config):
         if not _INNER.fullmatch(each.ours[0]):

@@ -9,6 +9,7 @@ from wenloom.model.config import ModelConfig
 from wenloom.model.decoder import Decoder
 from wenloom.model.encoder import Encoder
 from wenloom.model.encoder_decoder import EncoderDecoder
+from wenloom.model.quantize import require_whole
 
 Model = Decoder | Encoder | EncoderDecoder
 
@@ -23,8 +24,9 @@ def with_classes(model: Model, labels: tuple[str, ...], generator: torch.Generat
     """The same encoder or decoder with a fresh head for these classes in place of the one it has.
 
     Raises:
-        InputError: it has both an encoder and a decoder.
+        InputError: it has both an encoder and a decoder, or rounded weights.
     """
+    require_whole(model, "classes are learned with whole weights")
     if isinstance(model, EncoderDecoder):
         raise InputError("classification takes an encoder or a decoder, not a model that has both.")
     pooler = "relu" if model.config.family == "distilbert" else "tanh" if isinstance(model, Encoder) else None

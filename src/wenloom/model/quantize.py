@@ -168,6 +168,18 @@ def quantize(decoder: Decoder, bits: Bits) -> Decoder:
     return decoder.requires_grad_(False)
 
 
+def require_whole(model: nn.Module, act: str) -> None:
+    """
+    Args:
+        act: what cannot be done with rounded weights.
+
+    Raises:
+        InputError: the model has such.
+    """
+    if any(isinstance(module, QuantizedLinear) for module in model.modules()):
+        raise InputError(f"{act}: this model's weights are rounded to 8 or 4 bits; take the one that it was made from.")
+
+
 def round_head(decoder: Decoder, pages: LargePages) -> None:
     """Give a decoder an output matrix in 8 bits, kept in these pages."""
     decoder.head = _rounded_layer(decoder.output_weight, None, 8, pages)  # pyright: ignore[reportAttributeAccessIssue]

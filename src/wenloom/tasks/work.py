@@ -16,7 +16,7 @@ from wenloom.core.randomness import derive_seed, generator
 from wenloom.model.build import Model
 from wenloom.model.decoder import Decoder
 from wenloom.model.lora import AdapterConfig, adapt
-from wenloom.model.quantize import parse_bits, quantize
+from wenloom.model.quantize import parse_bits, quantize, require_whole
 from wenloom.tasks.augment import Noise
 from wenloom.tasks.rows import Intake
 from wenloom.tasks.settings import DataSettings, FreshSettings, LearningSettings
@@ -275,6 +275,10 @@ class Work(ABC, Generic[Row]):
 
     def _tuned_by_method(self, model: Model) -> Model:
         learning = self.settings.learning
+        if learning.method not in ("lora", "dora"):
+            require_whole(
+                model, f"--method {learning.method} learns whole weights (lora and dora leave them as they are)"
+            )
         if learning.method in ("lora", "dora"):
             if learning.quantize is not None:
                 if not isinstance(model, Decoder):
