@@ -185,9 +185,10 @@ def test_contents_that_hold_the_marks_themselves_are_kept(backends: dict[str, To
 
 def test_several_templates_without_a_usual_one_are_named(backends: dict[str, Tokenizer]):
     ours, _ = ours_and_theirs(backends["byte"], CHATML)
-    ours.chat_template, ours.other_templates = None, {"rag": CHATML, "tool_use": CHATML}
-    with pytest.raises(InputError, match="rag, tool_use"):
+    ours.chat_template, ours.other_templates = None, {"rag": CHATML, "tool_use": CHATML, "x" * 5000: CHATML}
+    with pytest.raises(InputError, match="rag, tool_use") as found:
         render(ours, TALK)
+    assert len(str(found.value)) < 400
 
 
 # --- growth ---

@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
-from wenloom.core.errors import InputError
+from wenloom.core.errors import InputError, printable
 from wenloom.tokens.literal import Placed, Range, names_pattern
 from wenloom.tokens.templates import render_template, template_words
 from wenloom.tokens.tokenizer import TextTokenizer
@@ -63,7 +63,7 @@ class ChatRenderer:
         self.tokenizer = tokenizer
         self.template, self._names = tokenizer.chat_template, dict(tokenizer.special_tokens)
         if self.template is None and tokenizer.other_templates:
-            names = ", ".join(sorted(tokenizer.other_templates))
+            names = printable(", ".join(sorted(tokenizer.other_templates)), 200)
             raise InputError(f"the model has chat templates for {names}, but none that is the usual one (default).")
         if self.template is None:
             self.template = PLAIN_TEMPLATE
