@@ -53,7 +53,7 @@ class CorpusMaterial:
         train, split = dataset.splits["train"], dataset.splits["validation"]
         self.bytes_per_token: float | None = train.bytes / max(1, train.tokens)
         first = dataset.stream("validation").window(0, 1)
-        unpredicted = TextSizes(tokenizer).of([first])
+        unpredicted = TextSizes(tokenizer).of([first.tolist()])
         self.held_out = Loss(0.0, split.tokens - 1, split.bytes - unpredicted.bytes,
                              split.characters - unpredicted.characters)  # fmt: skip
 

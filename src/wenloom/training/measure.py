@@ -86,6 +86,7 @@ def step_memory(
     gradients = sum(each.grad.nbytes for each in objective.parameters() if each.grad is not None)
     for parameter in objective.parameters():
         parameter.grad = None
+    release_freed_memory()  # what was tried here may be more than a step takes
     first, second = (rows for _, rows in pieces)
     kept_by_row = max(1.0, (counted[1] - counted[0]) / (second - first))
     if not taken:
@@ -96,7 +97,7 @@ def step_memory(
 
 def _piece_tokens(n_parameters: int) -> int:
     """Enough to stand out from chance, few enough to take no time; more than attention keeps weights of."""
-    return int(min(4096, max(WEIGHTS_KEPT_UP_TO + 64, 2.5e11 / (6 * n_parameters))))
+    return int(min(1024, max(WEIGHTS_KEPT_UP_TO + 64, 2.5e11 / (6 * n_parameters))))
 
 
 def _piece(row: Rows, length: int, tokens: int) -> tuple[Rows, float]:
