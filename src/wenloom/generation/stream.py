@@ -58,7 +58,7 @@ class TextStream:
     ):
         spelling = spelling or Spelling(tokenizer)
         self._decode, self._special, self._is_joined = spelling, spelling.special, spelling.is_joined
-        self._stop = stop
+        self._stop, self._starts = stop, frozenset(text[:1] for text in stop)
         self._window = [token for token in prompt[-_CONTEXT:] if token not in self._special]
         """The last tokens; what stands before decides how the next ones are spelled."""
         self._new = 0
@@ -84,7 +84,9 @@ class TextStream:
             return self._release(Piece(self._special[token], False)) if self._stop else ""
         if self._is_joined and not self._new and (new := self._decode([token])) and _BROKEN not in new:
             self._window, self._given = [token], new
-            return self._release(Piece(new, True)) if self._stop else self._give(new)
+            if not self._held and self._starts.isdisjoint(new):
+                return self._give(new)
+            return self._release(Piece(new, True))
         self._window.append(token)
         self._new += 1
         whole = self._decode(self._window)
@@ -131,7 +133,7 @@ class TextStream:
 
     def _release(self, piece: Piece) -> str:
         """Add text, look for stop texts, and give out what cannot belong to one."""
-        if not self._stop:
+        if not self._held and piece.visible and self._starts.isdisjoint(piece.text):
             return self._give(piece.text)
         self._held.append(piece)
         rendered = "".join(each.text for each in self._held)

@@ -20,12 +20,13 @@ class Turns:
         return self._owner == threading.get_ident()
 
     def __enter__(self) -> None:
-        if self.mine:
+        me = threading.get_ident()
+        if self._owner == me:
             self._depth += 1
             return
         with self._door:
             self._inside.acquire()
-        self._owner = threading.get_ident()
+        self._owner = me
 
     def __exit__(self, *_: object) -> None:
         if self._depth:
