@@ -208,9 +208,10 @@ def run_line(line: str, folder: Path) -> list[Done]:
         part, joint, words = words[:at], words[at : at + 1], words[at + 1 :]
         target = part[part.index(">") + 1] if ">" in part else None
         part = part[: part.index(">")] if ">" in part else part
-        environment = {}
+        environment: dict[str, str] = {}
         while re.match(r"[A-Z_]+=", part[0]):
-            environment |= [part.pop(0).split("=", 1)]
+            name, _, value = part.pop(0).partition("=")
+            environment[name] = value
         if part[0] == "echo":
             piped = " ".join(part[1:]) + "\n"
             continue

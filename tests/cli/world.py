@@ -65,6 +65,21 @@ ROWS: dict[str, list[dict[str, Any]]] = {
     ],
 }  # fmt: skip
 """Rows of every kind of file that a command reads."""
+ROWS |= {
+    "close nbest": [
+        {"utt_id": f"u{n}", "ref": one, "nbest": [{"text": one, "score": -1.0}, {"text": two.upper(), "score": -1.0}]}
+        for n, (one, two) in enumerate(
+            [("the lamp", "a boat"), ("a boat", "the lamp"), ("the nets", "dusk"), ("dusk", "the nets")]
+        )
+    ],
+    "few pairs": ROWS["pairs"][:3],
+    "languages": [{"title": f"Day {n}", "text": VERSES[n % 8], "language": ("en", "zh")[n % 2]} for n in range(30)],
+    "fields": [{"old": row["source"], "new": row["target"]} for row in ROWS["pairs"]],
+    "adapter prompts": [{"prompt": "The", "adapter": "adapter"}],
+    "programs to write": [
+        {"task_id": "H/0", "prompt": "def f():\n", "test": "def check(g): assert g() == 1", "entry_point": "f"}
+    ],
+}
 ROWS |= {"summaries to measure by": ROWS["summaries"][:3]}
 
 RESULTS = [
@@ -150,21 +165,21 @@ class World:
         write(self.store / f"{name}.jsonl", jsonl(ROWS[rows]))
         given = () if base is None else (self.path(base),)
         shape = SHAPE if base is None else ()
-        succeed("finetune", *given, "--task", task, "--train", f"{name}.jsonl", "--out", name, *shape, "--steps", 2,
-                *arguments, cwd=self.store)  # fmt: skip
+        succeed("finetune", *given, "--task", task, "--train", f"{name}.jsonl", "--out", name, *shape,
+                *("--steps", 2) * ("--steps" not in arguments), *arguments, cwd=self.store)  # fmt: skip
 
     def _corpus(self) -> None:
         self._prepare("corpus")
 
     def _decoder(self) -> None:
-        self._pretrain("decoder", "--steps", 3)
+        self._pretrain("decoder", "--steps", 60)
 
     def _pretrain(self, name: str, *arguments: object) -> None:
         succeed("pretrain", self.path("corpus"), "--out", name, *SHAPE, "--context", 128, "--batch", 2, *arguments,
                 cwd=self.store)  # fmt: skip
 
     def _small_decoder(self) -> None:
-        self._pretrain("small-decoder", "--steps", 2, "--seed", 1)
+        self._pretrain("small-decoder", "--steps", 20, "--seed", 1)
 
     def _interrupted(self) -> None:
         self._cut_short("pretrain", self.path("corpus"), "--out", "interrupted", *SHAPE, "--context", 128, "--batch", 2)
@@ -198,10 +213,23 @@ class World:
         self._tune("classes", "encoder", "classification", "labels")
 
     def _translator(self) -> None:
-        self._tune("translator", None, "translation", "pairs", "--tokenizer", self.path("corpus"))
+        self._tune(
+            "translator", None, "translation", "pairs", "--longest-target", 96, "--tokenizer", self.path("corpus")
+        )
 
     def _summarizer(self) -> None:
-        self._tune("summarizer", None, "summarization", "summaries", "--tokenizer", self.path("corpus"))
+        self._tune(
+            "summarizer",
+            None,
+            "summarization",
+            "summaries",
+            "--longest-target",
+            24,
+            "--steps",
+            20,
+            "--tokenizer",
+            self.path("corpus"),
+        )
 
     def _denoiser(self) -> None:
         succeed("finetune", "--task", "denoising", "--train", self.path("texts"), "--arch", "t5", "--tokenizer", self.path("corpus"),
@@ -252,6 +280,10 @@ class World:
                 write(path, "".join(row[what] + "\n" for row in rows))
             elif how == "gb18030":
                 write(path, (what or story(3)).encode("gb18030"))
+            elif how == "latin":
+                write(path, "café au lait, crème brûlée, garçon, déjà vu\n".encode("latin-1") * 20)
+            elif how == "torn":
+                write(path, jsonl(ROWS[what]) + "{\n")
             elif how == "results-json":
                 write(path, json.dumps(RESULTS))
             elif how == "file":  # a file inside a thing

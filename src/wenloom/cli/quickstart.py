@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from wenloom.cli.options import Json
 from wenloom.cli.pretrain import as_json, summary
 from wenloom.core.console import print_json, remark, say
+from wenloom.core.errors import InputError
 from wenloom.tokens.prepare import prepare
 from wenloom.training.settings import ModelSettings, TrainSettings
 
@@ -15,10 +16,11 @@ if TYPE_CHECKING:
     from wenloom.training.loop import Result
 
 SHAPE = ModelSettings(layers=4, width=128, context=128, dropout=0.0)
+_STEPS = 2000
 PROMPTS = ["ROMEO:\nWhat", "My good lord", "To be or not to"]
 
 
-def quickstart(*, out: Path = Path("runs/quickstart"), steps: int = 2000, json: Json = False) -> None:
+def quickstart(*, out: Path = Path("runs/quickstart"), steps: int | None = None, json: Json = False) -> None:
     """Train a small GPT on Shakespeare in a few minutes and see what it can do.
 
     Everything is in the package: no download, no GPU. A second call shows what is there; a call after an
@@ -32,13 +34,14 @@ def quickstart(*, out: Path = Path("runs/quickstart"), steps: int = 2000, json: 
     out
         Folder for the run; the corpus is made beside it.
     steps
-        Optimizer steps; 2,000 take about a minute and a half on two cores.
+        Optimizer steps; default: 2,000, which take about a minute and a half on two cores.
     """
     from wenloom.cli.show import showing
     from wenloom.training.checkpoints import latest_checkpoint
     from wenloom.training.pretrain import pretrain, resume
 
-    training = TrainSettings(steps=steps, batch=8, evaluations=6)
+    training = TrainSettings(steps=_STEPS if steps is None else steps, batch=8, evaluations=6)
+    _check_steps(out, steps)
     show = showing(PROMPTS)
     finished = _finished(out)
     if finished is not None:
@@ -61,6 +64,21 @@ def quickstart(*, out: Path = Path("runs/quickstart"), steps: int = 2000, json: 
         f"\nTry next:\n  wenloom generate {folder} \"ROMEO:\"\n  wenloom next {folder} \"To be or not to\"\n"
         "  wenloom prepare my-texts/ --out data/mine && wenloom pretrain data/mine --out runs/mine"
     )  # fmt: skip
+
+
+def _check_steps(out: Path, steps: int | None) -> None:
+    """
+    Raises:
+        InputError: the folder holds a run of another number of steps.
+    """
+    from wenloom.training.state import RUN, read_run
+
+    if steps is None or not (out / RUN).exists():
+        return
+    there = read_run(out).get("settings", {}).get("steps")
+    if there != steps:
+        raise InputError(f"--steps {steps}: --out {out} holds a run of {there} steps already. Remove that folder, or "
+                         "choose another --out.")  # fmt: skip
 
 
 def _finished(out: Path) -> "Result | None":

@@ -1,0 +1,432 @@
+"""For every option of every command: it changes something, or it is refused by name and with the reason."""
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+
+from wenloom.api import load
+from wenloom.cli.app import _COMMANDS, build_app
+from wenloom.generation.reader import Reader
+
+from ..conftest import VERSES, story
+from .calling import call
+from .world import World
+
+HERE = {
+    "run": "decoder", "small": "small-decoder", "bert": "encoder", "classes": "classes", "pairs": "translator", "sums": "summarizer",
+    "poet": "poet", "code": "programmer", "chat": "chat", "adapter": "adapter", "corpus": "corpus", "texts": "texts",
+    "cut": "interrupted", "cut-pairs": "interrupted-pairs", "tok": "tokenizer", "llama2c": "llama2c",
+    "runs/quickstart": "decoder", "text.txt": f"text:{story(1)}", "other.txt": f"text:{story(30)}", "parts.txt": f"text:{'<|endoftext|>'.join(map(story, range(6)))}",
+    "lines.txt": "few:source", "answers.txt": "few:target", "more.txt": "few:source", "latin.txt": "latin:", "rows.jsonl": "rows:languages",
+    "pairs.jsonl": "rows:pairs", "labels.jsonl": "rows:labels", "messages.jsonl": "rows:messages", "few.jsonl": "rows:few pairs",
+    "preferences.jsonl": "rows:preferences", "fields.jsonl": "rows:fields", "torn.jsonl": "text:" + '{"source": "a", "target": "b"}\n{\n',
+    "nbest.jsonl": "rows:close nbest", "torn-nbest.jsonl": "torn:nbest", "prompts.jsonl": "rows:prompts", "adapters.jsonl": "rows:adapter prompts",
+    "choices.jsonl": "rows:choices", "references.jsonl": "rows:references", "data/blimp.jsonl": "rows:blimp",
+    "data/HumanEval.jsonl": "rows:programs to write", "theirs.json": "results-json", "results.sqlite": "file:results/results.sqlite",
+    "wiki.txt": "text: = A = \n\n a @-@ b , c . \n\n = B = \n\n d e f . \n",
+}  # fmt: skip
+"""What the calls below find in their folder; see `World.lay_out`."""
+
+
+@dataclass(frozen=True)
+class Changes:
+    """The option given changes what is observed."""
+
+    given: tuple[Any, ...] | Callable[[str], tuple[Any, ...]]
+    """The option with its value, in place of nothing; or what makes it of the output without it."""
+    beside: tuple[Any, ...] = ()
+    """Options given with and without it."""
+    look: str = "out"
+    """What is observed: out, err, or the content of files that match a pattern."""
+    base: tuple[Any, ...] | None = None
+    """The call, where it is not the command's usual one."""
+    stdin: str = ""
+    writes: str | None = None
+    """What a model is made to write."""
+
+
+@dataclass(frozen=True)
+class Refused:
+    """The option given is refused, with these words."""
+
+    given: tuple[Any, ...]
+    words: str
+    base: tuple[Any, ...] | None = None
+
+
+C, R = Changes, Refused
+Entry = Changes | Refused
+
+
+@dataclass(frozen=True)
+class Table:
+    base: tuple[Any, ...]
+    options: dict[str, Entry]
+    positional: dict[str, Entry] = field(default_factory=dict)
+    stdin: str = ""
+
+
+AB = ("--allowed-token-ids", 66, "--allowed-token-ids", 67)
+"""With two tokens to choose from, everything is repeated soon."""
+LACKING = "mps" if torch.cuda.is_available() else "cuda"
+DEVICE = R(("--device", LACKING), f"--device {LACKING}: not on this machine")
+WRITE = {
+    "--max-new-tokens": C(("--max-new-tokens", 3)),
+    "--max-length": C(("--max-length", 7)),
+    "--min-new-tokens": C(("--min-new-tokens", 6), ("--eos-token-id", 66, *AB)),
+    "--min-length": C(("--min-length", 9), ("--eos-token-id", 66, *AB)),
+    "--stop-strings": C(lambda text: ("--stop-strings", text[10:11])),
+    "--eos-token-id": C(("--eos-token-id", 66), AB),
+    "--forced-bos-token-id": C(("--forced-bos-token-id", 68)),
+    "--forced-eos-token-id": C(("--forced-eos-token-id", 68)),
+    "--do-sample": C(("--no-do-sample",)),
+    "--temperature": C(("--temperature", 9)),
+    "--top-n-sigma": C(("--top-n-sigma", 0.01)),
+    "--top-k": C(("--top-k", 1)),
+    "--top-p": C(("--top-p", 0.01)),
+    "--min-p": C(("--min-p", 0.99)),
+    "--typical-p": C(("--typical-p", 0.01)),
+    "--epsilon-cutoff": C(("--epsilon-cutoff", 0.1)),
+    "--eta-cutoff": C(("--eta-cutoff", 0.1)),
+    "--xtc-probability": C(("--xtc-probability", 1), ("--logit-bias", 66, 9, "--logit-bias", 67, 9)),
+    "--xtc-threshold": C(("--xtc-threshold", 0.001), ("--xtc-probability", 1)),
+    "--mirostat-tau": C(("--mirostat-tau", 0.1)),
+    "--mirostat-eta": C(("--mirostat-eta", 1), ("--mirostat-tau", 3)),
+    "--seed": C(("--seed", 2)),
+    "--repetition-penalty": C(("--repetition-penalty", 9999), AB),
+    "--presence-penalty": C(("--presence-penalty", 99), AB),
+    "--frequency-penalty": C(("--frequency-penalty", 99), AB),
+    "--no-repeat-ngram-size": C(("--no-repeat-ngram-size", 3), AB),
+    "--dry-multiplier": C(("--dry-multiplier", 99), AB),
+    "--dry-base": C(("--dry-base", 99), ("--dry-multiplier", 0.5, *AB)),
+    "--dry-allowed-length": C(("--dry-allowed-length", 1), ("--dry-multiplier", 99, *AB)),
+    "--dry-sequence-breakers": C(("--dry-sequence-breakers", "a"), ("--dry-multiplier", 99, *AB)),
+    "--bad-words": C(("--bad-words", "the"), ("--logit-bias", 290, 9)),
+    "--bad-words-ids": C(("--bad-words-ids", 66), AB),
+    "--logit-bias": C(("--logit-bias", 66, 50)),
+    "--suppress-tokens": C(("--suppress-tokens", 66), AB),
+    "--begin-suppress-tokens": C(("--begin-suppress-tokens", 66), ("--no-do-sample", *AB, "--logit-bias", 66, 9)),
+    "--allowed-token-ids": C(("--allowed-token-ids", 66)),
+}  # fmt: skip
+BEAMS = ("--num-beams", 4, "--no-do-sample")
+LONG_CHAT = ("chat", "--seed", 1, "--max-new-tokens", 50)
+SCHEMA = '{"type": "boolean"}'
+TABLES = {
+    "quickstart": Table((), {
+        "--out": R(("--out", "bert"), "bert: was not made by wenloom pretrain"),
+        "--steps": R(("--steps", 7), "--steps 7: --out runs/quickstart holds a run of 60 steps already"),
+        "--json": C(("--json",)),
+    }),
+    "prepare": Table(("texts", "--out", "made"), {
+        "--out": C(("--out", "elsewhere"), look="elsewhere/*", base=("texts", "--out", "made")),
+        "--kind": C(("--kind", "char")),
+        "--vocab-size": C(("--vocab-size", 300)),
+        "--validation": C(("--validation", 0.4)),
+        "--validation-files": C(("--validation-files", "other.txt")),
+        "--text-field": C(("--text-field", "title"), base=("rows.jsonl", "--out", "made")),
+        "--separator": C(("--separator", "<|endoftext|>"), base=("parts.txt", "--out", "made")),
+        "--encoding": C(("--encoding", "latin-1"), ("--repair",), base=("latin.txt", "--out", "made")),
+        "--repair": C(("--repair",), ("--encoding", "ascii"), base=("latin.txt", "--out", "made"), look="code"),
+        "--spoken": C(("--spoken",)),
+        "--tokenizer": C(("--tokenizer", "tok")),
+        "--json": C(("--json",)),
+    }, {"PATHS": C(("other.txt",))}),
+    "translate": Table(("pairs", VERSES[0], "--longest", 8), {
+        "--file": C(("--file", "lines.txt"), base=("pairs", "--longest", 8), stdin=VERSES[0]),
+        "--out": C(("--out", "made.txt"), base=("pairs", "--file", "lines.txt", "--longest", 8), look="made.txt"),
+        "--beams": C(("--beams", 1)),
+        "--length-penalty": C(("--length-penalty", -9), base=("sums", VERSES[0], "--longest", 8)),
+        "--longest": C(("--longest", 2), base=("pairs", VERSES[0])),
+        "--no-repeat": C(("--no-repeat", 1), ("--beams", 1)),
+        "--device": DEVICE,
+        "--json": C(("--json",)),
+    }, {"MODEL": R(("nowhere", "x"), "nowhere", base=()), "TEXT": C((), base=("pairs", "--longest", 8), stdin=VERSES[1])}),
+    "write": Table(("poet", "春", "--seed", 1, "--longest", 12), {
+        "--style": C(("--style", "story"), look="err"),
+        "--form": C(("--form", "五言绝句")),
+        "--run": C(("--run",), base=("code", "a function", "--longest", 5), look="err", writes="print(1)"),
+        "--n": C(("--n", 2)),
+        "--temperature": C(("--temperature", 9)),
+        "--longest": C(("--longest", 3), base=("poet", "春", "--seed", 1)),
+        "--seed": C(("--seed", 2)),
+        "--device": DEVICE,
+        "--json": C(("--json",)),
+    }),
+    "fill": Table(("bert", "The [MASK] was"), {"--count": C(("--count", 2)), "--device": DEVICE, "--json": C(("--json",))}),
+    "classify": Table(("classes", VERSES[0]), {
+        "--file": C(("--file", "lines.txt"), base=("classes",), stdin="a"), "--device": DEVICE, "--json": C(("--json",)),
+    }),
+    "rescore": Table(("run", "nbest.jsonl"), {
+        "--second": C(("--second", "bert")),
+        "--case": C(("--case", "keep"), ("--weight", 1, "--out", "made.txt"), look="made.txt"),
+        "--weight": C(("--weight", 0.1)),
+        "--bonus": C(("--bonus", 99), ("--weight", 0.1)),
+        "--mix": C(("--mix", 0.9), ("--weight", 0.1, "--second", "bert")),
+        "--out": C(("--out", "made.txt"), look="made.txt"),
+        "--strict": C(("--strict",), base=("run", "torn-nbest.jsonl"), look="code"),
+        "--device": DEVICE,
+        "--json": C(("--json",)),
+    }),
+    "report": Table(("run", "small"), {
+        "--out": C(("--out", "made.html"), look="made.html"),
+        "--open": C(("--open",), look="opened"),
+    }),
+    "generate": Table(("run", "The lamp", "--seed", 1, "--max-new-tokens", 12), WRITE | {
+        "--greedy": C(("--greedy",), base=("run", "The lamp", "--max-new-tokens", 12, "--seed", 1)),
+        "--stop": C(lambda text: ("--stop", text[10:11])),
+        "--n": C(("--n", 2)),
+        "--prompts": C(("--prompts", "prompts.jsonl", "--out", "made.jsonl"), base=("run", "--seed", 1, "--max-new-tokens", 3)),
+        "--out": C(("--out", "made.jsonl"), base=("run", "--prompts", "prompts.jsonl", "--max-new-tokens", 3, "--out", "other.jsonl"),
+                   look="made.jsonl"),
+        "--draft": C(("--draft", "small"), ("--contrastive-beta", 0.9), look="code"),
+        "--adapters": C(("--adapters", "adapter"), ("--adapter", "adapter"), look="code"),
+        "--adapter": C(("--adapter", "adapter"), ("--adapters", "adapter", "--logprobs", 0, "--json"), look="code"),
+        "--device": DEVICE,
+        "--dtype": C(("--dtype", "bfloat16"), ("--logprobs", 0, "--json")),
+        "--quantize": C(("--quantize", "int4"), ("--logprobs", 0, "--json")),
+        "--kv-cache": C(("--kv-cache", "int8"), ("--logprobs", 0, "--json")),
+        "--json": C(("--json",)),
+        "--num-beams": C(("--num-beams", 4), ("--no-do-sample",)),
+        "--length-penalty": C(("--length-penalty", -99), (*BEAMS, "--eos-token-id", 222)),
+        "--early-stopping": C(("--early-stopping", "true"), (*BEAMS, "--eos-token-id", 222, "--num-return-sequences", 4)),
+        "--num-beam-groups": C(("--num-beam-groups", 2), (*BEAMS, "--n", 4)),
+        "--diversity-penalty": C(("--diversity-penalty", 99), (*BEAMS, "--num-beam-groups", 4, "--n", 4)),
+        "--force-words": C(("--force-words", "keeper"), BEAMS),
+        "--force-words-ids": C(("--force-words-ids", 150), BEAMS),
+        "--penalty-alpha": C(("--penalty-alpha", 0.9, "--top-k", 9), ("--no-do-sample",)),
+        "--dola-layers": C(("--dola-layers", "low"), look="code"),
+        "--guidance-scale": C(("--guidance-scale", 20)),
+        "--negative-prompt": C(("--negative-prompt", "storm"), ("--guidance-scale", 20)),
+        "--contrastive-beta": C(("--contrastive-beta", 9), ("--draft", "small"), look="code"),
+        "--contrastive-alpha": C(("--contrastive-alpha", 0.99), ("--draft", "small", "--contrastive-beta", 0.5)),
+        "--json-schema": C(("--json-schema", SCHEMA)),
+        "--regex": C(("--regex", "[0-9]{3}")),
+        "--choices": C(("--choices", "yes")),
+        "--grammar": C(("--grammar", 'start: "a" "b"')),
+        "--num-return-sequences": C(("--num-return-sequences", 2)),
+        "--logprobs": C(("--logprobs", 0), ("--json",)),
+        "--prompt-logprobs": C(("--prompt-logprobs", 0), ("--json",)),
+        "--echo": C(("--echo",), ("--json",)),
+        "--prompt-lookup-num-tokens": C(("--prompt-lookup-num-tokens", 4), look="read"),
+        "--num-assistant-tokens": C(("--num-assistant-tokens", 4), ("--draft", "small"), look="read"),
+        "--use-cache": C(("--no-use-cache",), look="read"),
+        "--watermark-key": C(("--watermark-key", 7)),
+        "--watermark-greenlist-ratio": C(("--watermark-greenlist-ratio", 0.01), ("--watermark-key", 7)),
+        "--watermark-bias": C(("--watermark-bias", 50), ("--watermark-key", 7)),
+    }),
+    "chat": Table(("chat", "--seed", 1, "--max-new-tokens", 12), WRITE | {
+        "--system": C(("--system", "You are a ship's cook.")),
+        "--max-length": C(("--max-length", 24)),
+        "--min-length": C(("--min-length", 26), ("--eos-token-id", 66, *AB)),
+        "--draft": C(("--draft", "small"), look="read"),
+        "--device": DEVICE,
+        "--mirostat-eta": C(("--mirostat-eta", 1), ("--mirostat-tau", 3), base=LONG_CHAT),
+        "--dtype": C(("--dtype", "bfloat16"), look="loaded"),
+        "--quantize": C(("--quantize", "int4"), look="loaded"),
+        "--kv-cache": C(("--kv-cache", "int8"), look="loaded"),
+    }, stdin="The lamp\n"),
+    "detect": Table(("run", "text.txt", "--watermark-key", 7), {
+        "--watermark-key": C(("--watermark-key", 8), base=("run", "text.txt", "--watermark-key", 7)),
+        "--watermark-greenlist-ratio": C(("--watermark-greenlist-ratio", 0.5)),
+        "--json": C(("--json",)),
+    }),
+    "quantize": Table(("run", "--out", "made"), {
+        "--out": C(("--out", "elsewhere"), look="elsewhere/*", base=("run", "--out", "made")),
+        "--to": C(("--to", "int4")),
+        "--json": C(("--json",)),
+    }),
+    "next": Table(("run", "The lamp"), {"--top": C(("--top", 3)), "--device": DEVICE, "--json": C(("--json",))}),
+    "score": Table(("run", VERSES[0]), {
+        "--file": C(("--file", "text.txt"), base=("run",), look="code"),
+        "--stride": C(("--stride", 8), base=("run", "--file", "text.txt")),
+        "--bos": C(("--no-bos",)),
+        "--html": C(("--html", "made.html"), look="made.html"),
+        "--device": DEVICE,
+        "--json": C(("--json",)),
+    }),
+    "evaluate": Table(("run", "--on", "text.txt", "--json"), {
+        "--on": C(("--on", "other.txt"), base=("run", "--json"), look="code"),
+        "--data": C(("--data", "data"), base=("run", "--on", "blimp", "--json"), look="code"),
+        "--limit": C(("--limit", 2), base=("run", "--on", "choices.jsonl", "--json")),
+        "--out": C(("--out", "elsewhere"), look="elsewhere/*"),
+        "--store": C(("--store", "made.sqlite"), look="made.sqlite"),
+        "--keep": C(("--no-keep",), look="results.sqlite"),
+        "--device": DEVICE,
+        "--dtype": C(("--dtype", "bfloat16")),
+        "--predictions": C(("--predictions", "lines.txt", "--references", "answers.txt"), base=(), look="code"),
+        "--references": C(("--references", "more.txt"), base=("--predictions", "lines.txt", "--references", "answers.txt")),
+        "--metric": C(("--metric", "chrf"), base=("--predictions", "lines.txt", "--references", "answers.txt")),
+        "--corpus": C(("--corpus", "corpus"), base=("--predictions", "lines.txt", "--metric", "quality")),
+        "--json": C(("--json",), base=("run", "--on", "text.txt")),
+        "--join": C(("--join", "lines")),
+        "--detokenize": C(("--detokenize", "wikitext"), base=("run", "--on", "wiki.txt", "--json")),
+        "--context": C(("--context", 16)),
+        "--stride": C(("--stride", 8)),
+        "--bos": C(("--no-bos",)),
+        "--windows": C(("--windows", "blocks")),
+        "--denominator": C(("--denominator", "harness")),
+        "--tokenize": C(("--tokenize", "char"), base=("--predictions", "lines.txt", "--references", "answers.txt")),
+        "--lowercase": C(("--lowercase",), base=("--predictions", "lines.txt", "--references", "answers.txt")),
+        "--stemming": C(("--no-stemming",), base=("--predictions", "lines.txt", "--references", "answers.txt", "--metric", "rouge")),
+        "--references-by": C(("--references-by", "max"), base=("--predictions", "lines.txt", "--references", "answers.txt", "--references",
+                                                             "more.txt", "--metric", "rouge")),
+        "--run-code": C(("--run-code",), base=("run", "--on", "humaneval", "--data", "data", "--max-new-tokens", 4), look="code"),
+        "--attempts": C(("--attempts", 2), base=("run", "--on", "humaneval", "--data", "data", "--max-new-tokens", 4, "--run-code", "--json")),
+        "--pass-k": C(("--pass-k", 2), base=("run", "--on", "humaneval", "--data", "data", "--max-new-tokens", 4, "--run-code", "--attempts", 2,
+                                             "--json")),
+        "--max-new-tokens": C(("--max-new-tokens", 2), base=("run", "--on", "references.jsonl"), look="evaluation/run/references.jsonl"),
+        "--temperature": C(("--temperature", 9), base=("run", "--on", "humaneval", "--data", "data", "--max-new-tokens", 4, "--run-code",
+                                                       "--attempts", 2), look="evaluation/run/humaneval.jsonl"),
+    }),
+    "leaderboard": Table((), {
+        "--out": C(("--out", "elsewhere"), look="elsewhere/*"),
+        "--store": C(("--store", "other.sqlite")),
+        "--task": C(("--task", "language modelling")),
+        "--published": C(("--no-published",)),
+        "--take": C(("--take", "theirs.json")),
+        "--give": C(("--give", "eee")),
+        "--json": C(("--json",)),
+    }),
+    "diff-signature": Table(("ppl|ctx:8", "ppl|ctx:9"), {"--json": C(("--json",))}),
+    "doctor": Table((), {"--json": C(("--json",))}),
+    "info": Table(("run",), {"--json": C(("--json",))}),
+    "tokenizer train": Table(("texts", "--out", "made"), {
+        "--out": C(("--out", "elsewhere"), look="elsewhere/*", base=("texts", "--out", "made")),
+        "--kind": C(("--kind", "char")),
+        "--vocab-size": C(("--vocab-size", 300)),
+        "--text-field": C(("--text-field", "title"), base=("rows.jsonl", "--out", "made")),
+        "--separator": C(("--separator", "<|endoftext|>"), base=("parts.txt", "--out", "made"), look="made/tokenizer.json"),
+        "--encoding": C(("--encoding", "latin-1"), ("--repair",), base=("latin.txt", "--out", "made"), look="made/tokenizer.json"),
+        "--repair": C(("--repair",), ("--encoding", "ascii"), base=("latin.txt", "--out", "made"), look="code"),
+        "--spoken": C(("--spoken",), look="made/tokenizer.json"),
+        "--json": C(("--json",)),
+    }),
+    "tokenizer report": Table(("tok", "text.txt"), {
+        "--paths": C(("--paths", "text.txt"), base=("tok",)),
+        "--language-field": C(("--language-field", "language"), base=("tok", "rows.jsonl")),
+        "--text-field": C(("--text-field", "title"), base=("tok", "rows.jsonl")),
+        "--separator": C(("--separator", "<|endoftext|>"), base=("tok", "parts.txt")),
+        "--encoding": C(("--encoding", "latin-1"), ("--repair",), base=("tok", "latin.txt")),
+        "--repair": C(("--repair",), ("--encoding", "ascii"), base=("tok", "latin.txt"), look="code"),
+        "--spoken": C(("--spoken",)),
+        "--json": C(("--json",)),
+    }),
+    "import llama2c": Table(("llama2c/model.bin", "--tokenizer", "llama2c/tokenizer.bin", "--out", "made"), {
+        "--tokenizer": R(("--tokenizer", "text.txt"), "text.txt", base=("llama2c/model.bin", "--out", "made")),
+        "--out": C(("--out", "elsewhere"), look="elsewhere/*", base=("llama2c/model.bin", "--tokenizer", "llama2c/tokenizer.bin", "--out", "made")),
+        "--json": C(("--json",)),
+    }),
+}  # fmt: skip
+TABLES["summarize"] = TABLES["translate"]
+
+
+def options_of(command: str) -> list[str]:
+    """The first name of each option, from the command itself."""
+    app = build_app(command.split())
+    for part in command.split():
+        app = app[part]
+    names = [each.names[0] for each in app.assemble_argument_collection() if each.parse and each.show]
+    return [name for name in names if name.startswith("--")]
+
+
+@pytest.mark.parametrize("command", _COMMANDS)
+def test_every_option_has_an_entry(command: str):
+    if command in TABLES:
+        assert set(options_of(command)) == set(TABLES[command].options)
+
+
+def replaced(base: tuple[Any, ...], given: tuple[Any, ...]) -> tuple[Any, ...]:
+    """The call with an option given; one that stood there already makes room."""
+    if given and given[0] in base and str(given[0]).startswith("--"):
+        at = base.index(given[0])
+        base = base[:at] + base[at + 2 :]
+    return base + given
+
+
+def watched(command: str, arguments: tuple[Any, ...], look: str, stdin: str, folder: Path, writes: str | None) -> Any:
+    """What is observed of a call: see `Changes.look`."""
+    opened, read, loaded = [], [], []
+    reading = Reader.read
+
+    def counted(reader: Reader, tokens: Any, *more: Any, **named: Any) -> Any:
+        read.append(len(tokens))
+        return reading(reader, tokens, *more, **named)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Reader, "read", counted)
+        patch.setattr(
+            "wenloom.api.load", lambda *given, **named: loaded.append((given, named)) or load(*given, **named)
+        )
+        if writes is not None:
+            patch.setattr("wenloom.tasks.apply.PairWriter.write", lambda *_, **__: [SimpleNamespace(text=writes)])
+        patch.setattr("webbrowser.open", opened.append)
+        done = call(*command.split(), *arguments, cwd=folder, stdin=stdin,
+                    environment={"WENLOOM_RESULTS": "results.sqlite", "WENLOOM_DATA": "none"})  # fmt: skip
+    assert done.code in (0, 2), done
+    if look == "code":
+        return done.code
+    assert done.code == 0, (command, arguments, done)
+    if look in ("opened", "read", "loaded"):
+        return {"opened": opened, "read": read, "loaded": loaded}[look]
+    if look in ("out", "err"):
+        return untimed(getattr(done, look))
+    return {path.relative_to(folder): path.read_bytes() for path in sorted(folder.glob(look)) if path.is_file()}
+
+
+def untimed(text: str) -> str:
+    """Without what differs from run to run."""
+    return re.sub(r"[\d.,]+ s\b", "", re.sub(r'"(training_)?seconds": [\d.]+', "", text))
+
+
+PENDING = {
+    ("generate", "--adapter"): "--adapters alone is to be refused",
+    ("generate", "--contrastive-beta"): "--draft alone is to be refused",
+    ("generate", "--echo"): "is to repeat the prompt, or not",
+}
+"""Entries that do not hold yet."""
+ENTRIES = [(command, name) for command, table in TABLES.items() for name in table.options]
+
+
+@pytest.mark.parametrize("command, name", ENTRIES, ids=lambda each: each)
+def test_the_option_changes_something_or_is_refused(
+    command: str, name: str, world: World, request: pytest.FixtureRequest
+):
+    if reason := PENDING.get((command, name)):
+        request.applymarker(pytest.mark.xfail(reason=reason))
+    table = TABLES[command]
+    entry = table.options[name]
+    base = table.base if entry.base is None else entry.base
+    if command == "summarize":
+        base = tuple("sums" if each == "pairs" else each for each in base)
+    words = " ".join(map(str, (*base, *entry.given)) if isinstance(entry.given, tuple) else map(str, base))
+    here = {
+        name: kind
+        for name, kind in HERE.items()
+        if name in words
+        or (isinstance(entry, Changes) and name in map(str, entry.beside))
+        or (name.startswith("runs/") and command == "quickstart")
+        or (name.startswith("data/") and "data" in words)
+        or (name == "results.sqlite" and command in ("leaderboard",))
+    }
+    folders = (world.lay_out(here) for _ in range(2))
+    if isinstance(entry, Refused):
+        done = call(*command.split(), *replaced(base, entry.given), cwd=next(folders))
+        assert done.code == 2 and entry.words in " ".join(done.err.split()) and not done.out, done
+        return
+    without = watched(command, base + entry.beside, entry.look, entry.stdin or table.stdin, next(folders), entry.writes)
+    given = entry.given if isinstance(entry.given, tuple) else entry.given(without)
+    changed = watched(
+        command,
+        replaced(base + entry.beside, given),
+        entry.look,
+        entry.stdin or table.stdin,
+        next(folders),
+        entry.writes,
+    )
+    assert changed != without
