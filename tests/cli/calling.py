@@ -10,6 +10,7 @@ from typing import NamedTuple
 from unittest import mock
 
 from wenloom.cli.app import main
+from wenloom.cli.outcome import DEBUG
 
 
 class Done(NamedTuple):
@@ -28,7 +29,7 @@ def call(*arguments: object, cwd: Path, stdin: str | bytes = b"", environment: M
         contextlib.chdir(cwd),
         mock.patch.object(sys, "argv", ["wenloom", *map(str, arguments)]),
         mock.patch.object(sys, "stdin", io.TextIOWrapper(io.BytesIO(data), "utf-8")),
-        mock.patch.dict(os.environ, environment or {}),
+        mock.patch.dict(os.environ, {DEBUG: "1"} | dict(environment or {})),
         contextlib.redirect_stdout(out),
         contextlib.redirect_stderr(err),
     ):

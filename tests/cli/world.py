@@ -282,6 +282,8 @@ class World:
                 write(path, (what or story(3)).encode("gb18030"))
             elif how == "latin":
                 write(path, "café au lait, crème brûlée, garçon, déjà vu\n".encode("latin-1") * 20)
+            elif how == "long":
+                write(path, VERSES[0] * 20_000)
             elif how == "torn":
                 write(path, jsonl(ROWS[what]) + "{\n")
             elif how == "results-json":

@@ -5,10 +5,11 @@ import sys
 from pathlib import Path
 from typing import NoReturn
 
-from cyclopts import App, Parameter
+from cyclopts import App, CycloptsError, Parameter
 from cyclopts.config import Toml
 
-from wenloom.core.errors import InputError, WenloomError, printable
+from wenloom.cli.outcome import DEBUG, discard_output, failed, open_streams, our_fault
+from wenloom.core.errors import InputError, WenloomError
 from wenloom.core.version import __version__
 
 _COMMANDS = {
@@ -88,32 +89,41 @@ def module_of(command: str) -> tuple[str, str]:
 
 
 def main() -> NoReturn:
-    """Run one command. Exit codes: 0 done, 2 bad input, 130 stopped by the user."""
+    """Run one command. Exit codes: 0 done, 1 a fault of Wenloom itself, 2 bad input, 130 stopped by the user."""
     arguments = sys.argv[1:]
+    as_json = "--json" in arguments
+    open_streams()
     try:
         config = _config_file(arguments)
         app = build_app(arguments)
         app.config = config
-        app(arguments)
+        app(arguments, exit_on_error=False, print_error=False)
+        sys.stdout.flush()
         code = 0
     except WenloomError as error:
-        code = _failed(str(error), error.exit_code)
+        code = failed(str(error), error.exit_code, as_json)
+    except CycloptsError as error:
+        code = failed(f"{error} (wenloom {' '.join(_called(arguments))} --help lists what there is)", 2, as_json)
     except BrokenPipeError:  # the reader of our output went away, as `| head` does
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        discard_output()
         code = 0
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
-        code = _failed(f"{where}{(error.strerror or str(error)).lower()}.", 2)
+        code = failed(f"{where}{(error.strerror or str(error)).lower()}.", 2, as_json)
     except MemoryError:
-        code = _failed("this needs more memory than there is: take a smaller model, batch, context or file.", 2)
+        code = failed("this needs more memory than there is: take a smaller model, batch, context or file.", 2, as_json)
     except KeyboardInterrupt:
-        code = _failed("stopped.", 130)
+        code = failed("stopped.", 130, as_json)
+    except Exception as error:
+        if os.environ.get(DEBUG):
+            raise
+        code = failed(our_fault(error), 1, as_json)
     sys.exit(code)
 
 
-def _failed(message: str, code: int) -> int:
-    print("wenloom: " + "\n".join(map(printable, message.split("\n"))), file=sys.stderr)
-    return code
+def _called(arguments: list[str]) -> list[str]:
+    """The command that the arguments call, as far as there is one."""
+    return next((path.split() for path in _COMMANDS if arguments[: len(path.split())] == path.split()), [])
 
 
 def _config_file(arguments: list[str]) -> tuple[Toml, ...]:

@@ -1,11 +1,11 @@
 """`wenloom doctor`."""
 
+import sys
 from dataclasses import asdict
 
 from wenloom.cli.options import Json
 from wenloom.core.console import out as console
-from wenloom.core.console import print_json
-from wenloom.core.errors import WenloomError
+from wenloom.core.console import print_json, remark
 
 _MARKS = {"right": ("ok", "green"), "missing": ("--", "yellow"), "wrong": ("WRONG", "bold red")}
 
@@ -30,4 +30,5 @@ def doctor(*, json: Json = False) -> None:
     if json:
         print_json([asdict(each) for each in found])
     if wrong := [each.name for each in found if each.state == "wrong"]:
-        raise WenloomError(f"{', '.join(wrong)}: wrong. Please report it with the lines above.")
+        remark(f"wenloom: {', '.join(wrong)}: wrong. Please report it with what stands above.")
+        sys.exit(2)

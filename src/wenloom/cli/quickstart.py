@@ -41,7 +41,7 @@ def quickstart(*, out: Path = Path("runs/quickstart"), steps: int | None = None,
     from wenloom.training.pretrain import pretrain, resume
 
     training = TrainSettings(steps=_STEPS if steps is None else steps, batch=8, evaluations=6)
-    _check_steps(out, steps)
+    _check_what_is_there(out, steps)
     show = showing(PROMPTS)
     finished = _finished(out)
     if finished is not None:
@@ -66,17 +66,20 @@ def quickstart(*, out: Path = Path("runs/quickstart"), steps: int | None = None,
     )  # fmt: skip
 
 
-def _check_steps(out: Path, steps: int | None) -> None:
+def _check_what_is_there(out: Path, steps: int | None) -> None:
     """
     Raises:
-        InputError: the folder holds a run of another number of steps.
+        InputError: the folder holds another run than a quickstart of so many steps.
     """
     from wenloom.training.state import RUN, read_run
 
-    if steps is None or not (out / RUN).exists():
+    if not (out / RUN).exists():
         return
-    there = read_run(out).get("settings", {}).get("steps")
-    if there != steps:
+    settings = read_run(out).get("settings", {})
+    if "task" in settings:
+        raise InputError(f"{out}: was not made by wenloom quickstart. Choose another --out.")
+    there = settings.get("steps")
+    if steps is not None and there != steps:
         raise InputError(f"--steps {steps}: --out {out} holds a run of {there} steps already. Remove that folder, or "
                          "choose another --out.")  # fmt: skip
 

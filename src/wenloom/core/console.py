@@ -37,9 +37,10 @@ def _whole(text: str) -> str:
 
 
 def print_json(value: Any) -> None:
-    """Print one JSON document on standard output, Chinese as Chinese."""
+    """Print one JSON document on standard output, Chinese as Chinese (as escapes, where the output takes no UTF-8)."""
     if not out.quiet:
-        sys.stdout.write(_whole(json.dumps(value, ensure_ascii=False, indent=2)) + "\n")
+        escaped = not (sys.stdout.encoding or "").lower().startswith("utf")
+        sys.stdout.write(_whole(json.dumps(value, ensure_ascii=escaped, indent=2)) + "\n")
 
 
 @contextmanager
