@@ -1,0 +1,62 @@
+"""What is shipped: every file of the package and nothing else, under one name."""
+
+import re
+import subprocess
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from wenloom.core.version import FORMER_NAME, __version__
+
+ROOT = Path(__file__).parents[1]
+
+
+def tracked(*below: str) -> list[str]:
+    """Files that belong to the project."""
+    command = ["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z", *below]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, check=False)
+    if done.returncode:
+        pytest.skip("needs a git checkout")
+    return [name for name in done.stdout.decode().split("\0") if name and (ROOT / name).is_file()]
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> zipfile.ZipFile:
+    builders = pytest.importorskip("hatchling.builders.wheel")
+    made = next(iter(builders.WheelBuilder(str(ROOT)).build(directory=str(tmp_path_factory.mktemp("wheel")), versions=["standard"])))
+    return zipfile.ZipFile(made)  # fmt: skip
+
+
+def test_the_wheel_holds_the_package_and_nothing_else(wheel: zipfile.ZipFile):
+    packed = {name for name in wheel.namelist() if ".dist-info/" not in name}
+    assert packed == {name.removeprefix("src/") for name in tracked("src")}
+    for needed in ("text/tinyshakespeare.txt", "generation/step.c", "evaluation/published.json", "py.typed"):
+        assert f"wenloom/{needed}" in packed
+    assert any(name.endswith("report.html.jinja") for name in packed)
+
+
+def test_the_wheel_says_what_it_is(wheel: zipfile.ZipFile):
+    folder = f"wenloom-{__version__}.dist-info"
+    assert "wenloom = wenloom.cli.app:main" in wheel.read(f"{folder}/entry_points.txt").decode()
+    described = wheel.read(f"{folder}/METADATA").decode()
+    assert "Name: wenloom\n" in described and FORMER_NAME not in described.lower()
+
+
+def test_files_that_are_read_at_run_time_are_named_as_they_are():
+    """Templates and data that the code opens by name exist in the package."""
+    names = {Path(name).name for name in tracked("src")}
+    for name in tracked("src"):
+        if name.endswith(".py"):
+            text = (ROOT / name).read_text(encoding="utf-8")
+            for used in re.findall(r'get_template\("([^"]+)"\)|files\("[\w.]+"\) / "([^"]+)"', text):
+                assert set(filter(None, used)) <= names, (name, used)
+
+
+def test_the_former_name_stands_only_where_old_folders_are_read_and_in_the_changes():
+    found = [
+        name
+        for name in tracked()
+        if FORMER_NAME in name.lower() or FORMER_NAME.encode() in (ROOT / name).read_bytes().lower()
+    ]
+    assert found == ["CHANGELOG.md", "src/wenloom/core/version.py"]
