@@ -24,7 +24,13 @@ def tracked(*below: str) -> list[str]:
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> zipfile.ZipFile:
     builders = pytest.importorskip("hatchling.builders.wheel")
-    made = next(iter(builders.WheelBuilder(str(ROOT)).build(directory=str(tmp_path_factory.mktemp("wheel")), versions=["standard"])))
+    made = next(
+        iter(
+            builders.WheelBuilder(str(ROOT)).build(
+                directory=str(tmp_path_factory.mktemp("wheel")), versions=["standard"]
+            )
+        )
+    )
     return zipfile.ZipFile(made)  # fmt: skip
 
 

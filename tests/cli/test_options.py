@@ -1,5 +1,6 @@
 """For every option of every command: it changes something, or it is refused by name and with the reason."""
 
+import json
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -26,7 +27,7 @@ HERE = {
     "lines.txt": "few:source", "answers.txt": "few:target", "more.txt": "few:source", "latin.txt": "latin:", "rows.jsonl": "rows:languages",
     "pairs.jsonl": "rows:pairs", "labels.jsonl": "rows:labels", "messages.jsonl": "rows:messages", "few.jsonl": "rows:few pairs",
     "preferences.jsonl": "rows:preferences", "fields.jsonl": "rows:fields", "torn.jsonl": "torn:languages", "long.txt": "long:",
-    "nbest.jsonl": "rows:close nbest", "torn-nbest.jsonl": "torn:nbest", "prompts.jsonl": "rows:prompts", "adapters.jsonl": "rows:adapter prompts",
+    "nbest.jsonl": "rows:close nbest", "torn-nbest.jsonl": "torn:nbest", "torn-choices.jsonl": "torn:choices", "prompts.jsonl": "rows:prompts", "adapters.jsonl": "rows:adapter prompts",
     "choices.jsonl": "rows:choices", "references.jsonl": "rows:references", "data/blimp.jsonl": "rows:blimp",
     "data/HumanEval.jsonl": "rows:programs to write", "theirs.json": "results-json", "results.sqlite": "file:results/results.sqlite",
     "wiki.txt": "text: = A = \n\n a @-@ b , c . \n\n = B = \n\n d e f . \n",
@@ -255,6 +256,7 @@ TABLES = {
     "evaluate": Table(("run", "--on", "text.txt", "--json"), {
         "--on": C(("--on", "other.txt"), base=("run", "--json"), look="code"),
         "--data": C(("--data", "data"), base=("run", "--on", "blimp", "--json"), look="code"),
+        "--skip-bad": C(("--skip-bad",), base=("run", "--on", "torn-choices.jsonl", "--json"), look="code"),
         "--limit": C(("--limit", 2), base=("run", "--on", "choices.jsonl", "--json")),
         "--out": C(("--out", "elsewhere"), look="elsewhere/*"),
         "--store": C(("--store", "made.sqlite"), look="made.sqlite"),
@@ -436,3 +438,63 @@ def test_the_option_changes_something_or_is_refused(
         entry.writes,
     )
     assert changed != without
+
+
+CONTRADICTIONS = [
+    ("quickstart --steps 7", "--steps 7", "60 steps already"),
+    ("prepare texts --out made --tokenizer tok --vocab-size 300", "--tokenizer", "--vocab-size"),
+    ("prepare texts --out made --validation 0.3 --validation-files other.txt", "--validation:", "--validation-files"),
+    ("tokenizer report tok --language-field x", "--language-field", "files"),
+    ("tokenizer report tok --spoken", "--spoken", "files"),
+    ("plan corpus --vocab-size 300", "--vocab-size", "vocabulary of its own"),
+    ("translate pairs x --beams 1 --length-penalty 2", "--length-penalty", "--beams 1"),
+    ("translate pairs x --out made.txt", "--out", "--file"),
+    ("translate pairs x --file lines.txt", "a text", "--file"),
+    ("write poet x --temperature 0 --seed 3", "--seed", "--temperature 0"),
+    ("write poet x --temperature 0 --n 3", "--n", "temperature 0"),
+    ("write poet x --run", "--run", "--style code"),
+    ("rescore run nbest.jsonl --bonus 1", "--bonus", "--weight"),
+    ("rescore run nbest.jsonl --weight 1 --mix 0.5", "--mix", "--second"),
+    ("score bert x --stride 4", "--stride", "encoder"),
+    ("score bert x --no-bos", "--no-bos", "encoder"),
+    ("score run x --file text.txt", "a text", "--file"),
+    ("generate run x --prompts prompts.jsonl --out made.jsonl", "a prompt", "--prompts"),
+    ("generate run x --out made.jsonl", "--out", "--prompts"),
+    ("evaluate run --predictions lines.txt --references answers.txt", "--predictions", "leave out models"),
+    ("evaluate --predictions lines.txt --references answers.txt --limit 3", "--limit", "--predictions"),
+    ("evaluate --predictions lines.txt --references answers.txt --stride 3", "--stride", "--predictions"),
+    ("evaluate --predictions lines.txt --references answers.txt --dtype bfloat16", "--dtype", "--predictions"),
+    ("evaluate --predictions lines.txt --references answers.txt --corpus corpus", "--corpus", "--metric quality"),
+    ("evaluate --predictions lines.txt --references answers.txt --no-stemming", "--no-stemming", "bleu"),
+    ("evaluate --predictions lines.txt --references answers.txt --metric rouge --tokenize char", "--tokenize", "rouge"),
+    ("evaluate --predictions lines.txt --references answers.txt --metric wer --lowercase", "--lowercase", "wer"),
+    ("evaluate run --on text.txt --corpus corpus", "--corpus", "--metric quality"),
+    ("evaluate run --on text.txt --no-keep --store made.sqlite", "--store", "--no-keep"),
+    ("evaluate run --on text.txt --metric bleu", "--metric", "references"),
+    ("evaluate run --on text.txt --limit 3", "--limit", "text"),
+    ("evaluate run --on text.txt --attempts 3", "--attempts", "writing"),
+    ("evaluate run --on choices.jsonl --stride 3", "--stride", "texts"),
+    ("evaluate run --on references.jsonl --run-code", "--run-code", "humaneval"),
+    ("evaluate run --on references.jsonl --temperature 0.5", "--temperature", "--attempts"),
+]
+"""Calls whose options contradict each other or go with nothing that was asked, and what the refusal names."""
+
+
+@pytest.mark.parametrize("line, first, second", CONTRADICTIONS, ids=lambda each: each)
+def test_options_that_go_with_nothing_are_refused_naming_both(line: str, first: str, second: str, world: World):
+    words = line.split()
+    here = {
+        name: kind
+        for name, kind in HERE.items()
+        if name in words or (name.startswith("runs/") and words[0] == "quickstart")
+    }
+    done = call(*words, cwd=world.lay_out(here), stdin="x\n")
+    said = " ".join(done.err.split())
+    assert done.code == 2 and first in said and second in said and not done.out, done
+
+
+def test_answers_are_written_beside_json(world: World):
+    folder = world.lay_out({"pairs": "translator", "lines.txt": "few:source"})
+    shown = call("translate", "pairs", "--file", "lines.txt", "--out", "made.txt", "--json", "--longest", 4, cwd=folder)
+    answers = [each["text"] for each in json.loads(shown.out)["answers"]]
+    assert (folder / "made.txt").read_text(encoding="utf-8").splitlines() == answers

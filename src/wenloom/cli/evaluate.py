@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from cyclopts import Parameter
 from rich.table import Table
 
-from wenloom.cli.options import Device, Dtype, Json, flags
+from wenloom.cli.options import Device, Dtype, Json, changed, flags, refuse_unused
 from wenloom.core.console import out as console
 from wenloom.core.console import print_json, remark, say
 from wenloom.core.errors import InputError
@@ -18,6 +18,8 @@ from wenloom.evaluation.options import Convention, OverlapOptions, Writing
 if TYPE_CHECKING:
     from wenloom.evaluation.evaluate import Figure, Subject
 
+_OUT = Path("evaluation")
+
 
 def evaluate(
     *models: str,
@@ -25,7 +27,7 @@ def evaluate(
     data: Path | None = None,
     limit: int | None = None,
     skip_bad: bool = False,
-    out: Path = Path("evaluation"),
+    out: Path = _OUT,
     store: Path | None = None,
     keep: Annotated[bool, Parameter(negative="--no-keep")] = True,
     device: Device = "auto",
@@ -85,6 +87,11 @@ def evaluate(
     if predictions is not None:
         if models or names:
             raise InputError("--predictions are compared without a model; leave out models and --on.")
+        refuse_unused("goes with models, which --predictions need not", data=data is not None, limit=limit is not None,
+                      skip_bad=skip_bad, out=out != _OUT, store=store is not None, no_keep=not keep, device=device != "auto",
+                      dtype=dtype != "float32", **changed(scoring), **changed(writing))  # fmt: skip
+        refuse_unused("goes with --metric quality", corpus=corpus is not None and metrics != ["quality"])
+        _refuse_of_other_metrics(comparing, metrics or ["bleu"])
         if metrics == ["quality"]:
             if references:
                 raise InputError("quality needs no references; leave them out or name another metric.")
@@ -94,6 +101,9 @@ def evaluate(
         return
     if references:
         raise InputError("--references needs --predictions FILE.")
+    refuse_unused("goes with --predictions and --metric quality", corpus=corpus is not None)
+    if not keep:
+        refuse_unused("--no-keep leaves the figures out of every store", store=store is not None)
     if not models or not names:
         raise InputError("name a model and what to score it on: wenloom evaluate MODEL --on lambada")
     if limit is not None and limit < 1:
@@ -104,6 +114,22 @@ def evaluate(
     from wenloom.evaluation.results import ResultsStore
 
     plans = [Plan(name, data, out, limit, metrics, scoring, comparing, writing, skip_bad) for name in names]
+    kinds = {plan.kind for plan in plans}
+    if "text" not in kinds:
+        refuse_unused("goes with texts, for perplexity; none is among --on", **changed(scoring))
+    if "rows" not in kinds:
+        given = {"metric": bool(metrics), **changed(comparing)}
+        refuse_unused("goes with your own prompts and references (jsonl); none are among --on", **given)
+    elif metrics or comparing != OverlapOptions():
+        _refuse_of_other_metrics(comparing, metrics or ["rouge"])
+    if "program" not in kinds:
+        given = {"run_code": writing.run_code, "pass_k": writing.pass_k != Writing.pass_k}
+        refuse_unused("goes with suites of programs (humaneval, mbpp); none is among --on", **given)
+    if kinds <= {"text", "choice"}:
+        refuse_unused("goes with what is solved by writing; nothing of that is among --on", **changed(writing))
+    if writing.attempts == 1:
+        refuse_unused("goes with --attempts of 2 or more; one text is written without drawing",
+                      temperature=writing.temperature != Writing.temperature)  # fmt: skip
     found: dict[str, list[Figure]] = {}
     for model in models:
         subject = _subject(model, device, dtype)
@@ -134,6 +160,20 @@ def evaluate(
     for each in comparisons:
         say(_sentence(each))
     say(f"Page: {page}")
+
+
+def _refuse_of_other_metrics(comparing: OverlapOptions, metrics: list[str]) -> None:
+    def has(*names: str) -> bool:
+        return any(each.lower().startswith(names) for each in metrics)
+
+    given, named = changed(comparing), ", ".join(metrics)
+    refuse_unused(f"is BLEU's tokenizer; the metric is {named}", tokenize=given["tokenize"] and not has("bleu"))
+    refuse_unused(f"goes with bleu, chrf and ter; the metric is {named}",
+                  lowercase=given["lowercase"] and not has("bleu", "chrf", "ter"))  # fmt: skip
+    rouge = {name: given[name] and not has("rouge") for name in ("references_by",)} | {
+        "no_stemming": given["stemming"] and not has("rouge")
+    }
+    refuse_unused(f"goes with rouge; the metric is {named}", **rouge)
 
 
 def _subject(model: str, device: str, dtype: str) -> "Subject":

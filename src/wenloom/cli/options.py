@@ -1,9 +1,11 @@
 """Parameters that several commands share."""
 
-from typing import Annotated
+import dataclasses
+from typing import Annotated, Any
 
 from cyclopts import Group, Parameter
 
+from wenloom.core.errors import InputError
 from wenloom.text.documents import ReadOptions
 
 Json = Annotated[bool, Parameter(name="--json", negative="", help="Print one JSON document instead of text.")]
@@ -18,6 +20,24 @@ KVCache = Annotated[
 def flags(title: str, order: int) -> Parameter:
     """Turns a dataclass into flags, under a heading of its own in the help."""
     return Parameter(name="*", group=Group(title, sort_key=order))
+
+
+def changed(options: Any) -> dict[str, bool]:
+    """Which fields of a dataclass of options are not at their default."""
+    return {field.name: getattr(options, field.name) != field.default for field in dataclasses.fields(options)}
+
+
+def refuse_unused(why: str, **given: bool) -> None:
+    """
+    Args:
+        why: what makes these options unused, as in "goes with --beams".
+        given: options by name, and whether they were given.
+
+    Raises:
+        InputError: one was.
+    """
+    if names := ["--" + name.replace("_", "-") for name, is_given in given.items() if is_given]:
+        raise InputError(f"{', '.join(names)}: {why}.")
 
 
 Reading = Annotated[ReadOptions, flags("Reading", 3)]

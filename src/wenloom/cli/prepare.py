@@ -6,7 +6,7 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from wenloom.checkpoint.hub import resolve
-from wenloom.cli.options import Json, Reading, flags
+from wenloom.cli.options import Json, Reading, flags, refuse_unused
 from wenloom.core.console import print_json, say
 from wenloom.core.errors import InputError
 from wenloom.text.documents import ReadOptions
@@ -45,6 +45,9 @@ def prepare(
     out
         Folder for the corpus.
     """
+    if options.validation_files:
+        refuse_unused("--validation-files are the validation text; leave it out",
+                      validation=options.validation != PrepareOptions.validation)  # fmt: skip
     given = None
     if tokenizer is not None:
         if options.kind != PrepareOptions.kind or options.vocab_size is not None:

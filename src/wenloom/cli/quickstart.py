@@ -71,7 +71,7 @@ def _check_what_is_there(out: Path, steps: int | None) -> None:
     Raises:
         InputError: the folder holds another run than a quickstart of so many steps.
     """
-    from wenloom.training.state import RUN, read_run
+    from wenloom.training.run_file import RUN, read_run
 
     if not (out / RUN).exists():
         return

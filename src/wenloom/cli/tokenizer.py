@@ -1,5 +1,6 @@
 """`wenloom tokenizer train` and `wenloom tokenizer report`."""
 
+import shlex
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
@@ -9,7 +10,7 @@ from cyclopts import Parameter
 from rich.table import Table
 
 from wenloom.checkpoint.hub import resolve
-from wenloom.cli.options import Json, Reading
+from wenloom.cli.options import Json, Reading, changed, refuse_unused
 from wenloom.core.console import out as console
 from wenloom.core.console import print_json, progress, say
 from wenloom.core.errors import InputError
@@ -61,7 +62,8 @@ def train(
     if json:
         print_json({"folder": str(out), "kind": tokenizer.kind, "vocab_size": tokenizer.vocab_size})
     else:
-        say(f"{out}: {tokenizer.kind}, {tokenizer.vocab_size:,} tokens. Look at it: wenloom tokenizer report {out}")
+        look = f"wenloom tokenizer report {shlex.quote(str(out))}"
+        say(f"{out}: {tokenizer.kind}, {tokenizer.vocab_size:,} tokens. Look at it: {look}")
 
 
 def _read(files: list[Path], reading: ReadOptions) -> Iterator[Document]:
@@ -95,6 +97,10 @@ def report(
     tokenizer
         A folder with a tokenizer, or a hub model.
     """
+    if not paths:
+        refuse_unused(
+            "goes with files to read; name some", language_field=language_field is not None, **changed(reading)
+        )
     loaded = TextTokenizer.from_pretrained(resolve(tokenizer))
     documents = _read(find_files(paths), reading) if paths else None
     fits = measure(loaded, documents, language_field) if documents else measure_passage(loaded)

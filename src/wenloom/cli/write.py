@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter
 
-from wenloom.cli.options import Device, Json
+from wenloom.cli.options import Device, Json, refuse_unused
 from wenloom.core.console import print_json, remark, say
 from wenloom.core.errors import InputError
 
@@ -56,6 +56,8 @@ def write(
         raise InputError("--n and --longest must be at least 1, --temperature at least 0.")
     if n > 1 and temperature == 0:
         raise InputError("--n: at temperature 0 all texts would be the same.")
+    if temperature == 0:
+        refuse_unused("draws nothing at --temperature 0", seed=seed is not None)
     from wenloom.checkpoint.folder import load_model
     from wenloom.checkpoint.hub import resolve
     from wenloom.core.hardware import probe

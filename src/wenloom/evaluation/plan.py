@@ -47,14 +47,15 @@ class Plan:
         self.name = path.stem if self.suite is None else self.suite.name
         self._out, self._limit, self._metrics = out, limit, metrics
         self._convention, self._comparing, self._writing = convention, comparing, writing
-        self._kind: str = self.suite.kind if self.suite else "rows" if ".jsonl" in self.path.suffixes else "text"
+        self.kind: str = self.suite.kind if self.suite else "rows" if ".jsonl" in self.path.suffixes else "text"
+        """choice, text, answer or program, as of suites; rows: a user's jsonl, which may hold choices or prompts."""
         if unknown := [each for each in metrics if each not in METRICS]:
             raise InputError(f"--metric {unknown[0]}: known are {', '.join(METRICS)}.")
-        if self._kind == "program" and not writing.run_code:
+        if self.kind == "program" and not writing.run_code:
             raise InputError(f"{name} runs programs that the model writes; say --run-code if you want that.")
         if writing.attempts < max(writing.pass_k, default=1):
             raise InputError(f"pass@{max(writing.pass_k)} needs --attempts {max(writing.pass_k)} or more.")
-        if limit is not None and self._kind == "text":
+        if limit is not None and self.kind == "text":
             raise InputError("--limit counts samples; a text for perplexity is one. Cut the file instead.")
         self._skip_bad = skip_bad
         self.refusals: Refusals | None = None
@@ -86,14 +87,14 @@ class Plan:
         ]
 
     def _figures(self, subject: Subject) -> list[Figure]:
-        if self._kind == "text":
+        if self.kind == "text":
             with progress(self.name, None, "tokens") as bar:
                 return work.text_figures(subject, self._task, self._dataset, self.path, self._convention, bar.advance)
         header: dict[str, Any] = {
-            "evaluation": self.name, "model": subject.fingerprint, "data": self._data, "kind": self._kind,
+            "evaluation": self.name, "model": subject.fingerprint, "data": self._data, "kind": self.kind,
             "dtype": str(next(subject.decoder.parameters()).dtype),
         }  # fmt: skip
-        task = self._read(work.task_of_file) if self._kind == "rows" else None
+        task = self._read(work.task_of_file) if self.kind == "rows" else None
         questions = task.questions if task else []
         if self.suite is not None and self.suite.questions is not None:
             questions = self._read(self.suite.questions)
@@ -111,7 +112,7 @@ class Plan:
         sampling: dict[str, Any] = {"do_sample": False}
         if writing.attempts > 1:
             sampling = {"do_sample": True, "temperature": writing.temperature, "seed": 0}
-        stops = {"answer": ("\nQuestion:", "\n\n\n"), "rows": ("\n",)}.get(self._kind, ())
+        stops = {"answer": ("\nQuestion:", "\n\n\n"), "rows": ("\n",)}.get(self.kind, ())
         request = GenerationRequest(max_new_tokens=writing.max_new_tokens, stop_strings=stops, **sampling)
         header = header | {"attempts": writing.attempts, "max_new_tokens": writing.max_new_tokens, **sampling}
         samples = Samples(self.samples(subject.name), header)
@@ -150,7 +151,7 @@ class Plan:
             norm = self.suite.headline if self.suite else "raw"
             right = [row["is_greedy"] if norm == "greedy" else row["chosen"][norm] == row["gold"] for row in rows]
             return f"accuracy ({norm})", 100 * np.array(right, float)
-        if rows and self._kind == "rows":
+        if rows and self.kind == "rows":
             references = [each[: self._limit] for each in self._read(work.task_of_file).references]
             texts = [row["written"][0].strip() for row in rows]
             found = work.compare(self._metrics or ["rouge"], texts, references, self._comparing)[0]
