@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from wenloom.cli.options import refuse_unused
 from wenloom.core.console import print_json, progress, say
 from wenloom.core.errors import InputError
 from wenloom.core.files import write_atomically
@@ -42,10 +41,6 @@ def answer(task: str, model: str, text: str | None, how: AnswerOptions, device: 
         raise InputError("--length-penalty compares beams: give --beams of 2 or more.")
     if how.out is not None and how.file is None:
         raise InputError("--out needs --file FILE (one text goes to standard output: use > FILE).")
-    if how.beams == 1:
-        refuse_unused(
-            "weighs beams against each other; --beams 1 follows one text", length_penalty=how.length_penalty != 1
-        )
     from wenloom.tasks.pairs import PAIR_TASKS
 
     sources = texts_to_work_on(text, how.file, PAIR_TASKS[task].sources)
