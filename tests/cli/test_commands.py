@@ -251,7 +251,7 @@ def test_quickstart_runs_and_runs_again(tmp_path: Path):
         (["score", "run", ""], "empty"),
         (["score", "run", "x", "--stride", "0"], "--stride 0"),
         (["next", "run", "x", "--top", "0"], "--top 0"),
-        (["info", "texts"], "neither a model nor a corpus"),
+        (["info", "texts"], "neither a model"),
         (["tokenizer", "report", "texts"], "has no tokenizer"),
         (["import", "llama2c", "gone.bin", "--tokenizer", "t.bin", "--out", "x"], "gone.bin"),
         (["sing"], "sing"),
