@@ -303,7 +303,7 @@ def _place(
         assert isinstance(linear, nn.Linear | QuantizedLinear)
         linears.append(linear)
     n_in, n_out = linears[0].in_features, sum(linear.out_features for linear in linears)
-    wanted = {"lora_A.weight": (rank, n_in), "lora_B.weight": (n_out, rank)}
+    wanted: dict[str, tuple[int, ...]] = {"lora_A.weight": (rank, n_in), "lora_B.weight": (n_out, rank)}
     if file.dora:
         wanted["lora_magnitude_vector"] = (n_out,)
     tensors = []

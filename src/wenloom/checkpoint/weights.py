@@ -84,7 +84,7 @@ def checksum(tensor: Tensor) -> str:
     data = _bytes_of(tensor)
     whole = len(data) // (8 * _ROW) * (8 * _ROW)
     sums = data[:whole].view(np.uint64).reshape(-1, _ROW).sum(1, dtype=np.uint64)
-    return f"{zlib.crc32(data[whole:], zlib.crc32(sums)):08x}"
+    return f"{zlib.crc32(data[whole:].data, zlib.crc32(sums.data)):08x}"
 
 
 def _bytes_of(tensor: Tensor) -> np.ndarray:
@@ -200,7 +200,7 @@ def write_tensors(tensors: Mapping[str, Tensor], path: Path, metadata: Mapping[s
     with path.open("wb") as file:
         file.write(len(text).to_bytes(8, "little") + text)
         for name in names:
-            file.write(memoryview(_bytes_of(tensors[name])))
+            file.write(_bytes_of(tensors[name]).data)
 
 
 def write_weights(state: Iterable[tuple[str, Tensor]], folder: Path, shard_bytes: int = SHARD_BYTES) -> None:

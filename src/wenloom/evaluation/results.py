@@ -281,7 +281,9 @@ def result_of(values: dict[str, Any]) -> Result:
     return replace(Result(**values), value=float(values["value"]))
 
 
-_NUMBER = dict.fromkeys(("value", "low", "high", "seconds", "n", "parameters"), ", which is not a number")
+_NUMBER: dict[str, str] = dict.fromkeys(
+    ("value", "low", "high", "seconds", "n", "parameters"), ", which is not a number"
+)
 
 
 def _fits(value: Any, hint: Any) -> bool:

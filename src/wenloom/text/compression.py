@@ -100,11 +100,13 @@ class _Zstd(io.RawIOBase):
 class _Gzip(gzip.GzipFile):
     """Closes the file below it too."""
 
+    def __init__(self, below: IO[bytes]):
+        super().__init__(fileobj=below)
+        self._below = below
+
     def close(self) -> None:
-        below = self.fileobj
         super().close()
-        if below is not None:
-            below.close()
+        self._below.close()
 
 
 def open_decompressed(file: Path) -> IO[bytes]:
@@ -124,5 +126,5 @@ def open_decompressed(file: Path) -> IO[bytes]:
             raise InputError(f"{file}: reading .zst needs one more package: pip install 'wenloom[data]'.") from None
     stream = io.BufferedReader(_AsLongAsItWas(file, size), 1 << 16)
     if ending == ".gz":
-        return _Gzip(fileobj=stream)  # pyright: ignore[reportReturnType]
+        return _Gzip(stream)  # pyright: ignore[reportReturnType]
     return io.BufferedReader(_Zstd(stream), 1 << 16) if ending == ".zst" else stream  # pyright: ignore

@@ -15,7 +15,7 @@ FILE = "reference.json"
 
 @functools.cache
 def _content() -> dict[str, Any]:
-    return json.loads(files(__package__).joinpath(FILE).read_text(encoding="utf-8"))
+    return json.loads(files("wenloom.checkpoint.families").joinpath(FILE).read_text(encoding="utf-8"))
 
 
 def is_read(field: str, family: str) -> bool:
