@@ -433,6 +433,22 @@ def test_the_option_changes_something_or_is_refused(command: str, name: str, wor
 
 
 CONTRADICTIONS = [
+    ("generate run x --greedy --temperature 0.5", "greedy", "temperature"),
+    ("generate run x --draft small", "--draft", "--num-assistant-tokens"),
+    ("generate run x --adapters adapter", "--adapters", "--adapter"),
+    ("generate run x --logprobs 1", "--logprobs", "--json"),
+    ("chat chat --draft small --no-do-sample --temperature 0.5", "do_sample", "temperature"),
+    ("finetune run --task chat --train messages.jsonl --out made --method full --rank 4", "--rank", "--method"),
+    ("finetune run --task chat --train messages.jsonl --out made --longest-source 9", "--longest-source", "chat"),
+    ("finetune run --task chat --train messages.jsonl --out made --reverse", "--reverse", "chat"),
+    ("finetune run --task chat --train messages.jsonl --out made --beta 0.5", "--beta", "preference"),
+    ("finetune run --task chat --train messages.jsonl --out made --document-mask", "--document-mask", "chat"),
+    ("finetune run --task chat --train messages.jsonl --out made --decay 0.5", "--decay", "wsd"),
+    ("pretrain corpus --out made --steps 1 --decay 0.5", "--decay", "wsd"),
+    ("pretrain corpus --out made --steps 1 --optimizer adamw --momentum 0.5", "--momentum", "muon"),
+    ("pretrain corpus --out made --steps 1 --epochs 2", "--epochs", "--steps"),
+    ("pretrain corpus --out made --steps 1 --size 1m --layers 2", "--size", "layers"),
+    ("pretrain corpus --resume cut", "--resume", "everything else"),
     ("quickstart --steps 7", "--steps 7", "60 steps already"),
     ("prepare texts --out made --tokenizer tok --vocab-size 300", "--tokenizer", "--vocab-size"),
     ("prepare texts --out made --validation 0.3 --validation-files other.txt", "--validation:", "--validation-files"),

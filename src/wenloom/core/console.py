@@ -12,8 +12,16 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-out = Console(highlight=False)
-remarks = Console(stderr=True, highlight=False)
+
+class _Console(Console):
+    """Leaves it to the command line what a reader that went away means."""
+
+    def on_broken_pipe(self) -> None:
+        raise
+
+
+out = _Console(highlight=False)
+remarks = _Console(stderr=True, highlight=False)
 
 
 def silence() -> None:
