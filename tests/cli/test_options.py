@@ -439,7 +439,11 @@ CONTRADICTIONS = [
     ("generate run x --logprobs 1", "--logprobs", "--json"),
     ("chat chat --draft small --no-do-sample --temperature 0.5", "do_sample", "temperature"),
     ("finetune run --task chat --train messages.jsonl --out made --method full --rank 4", "--rank", "--method"),
-    ("finetune run --task chat --train messages.jsonl --out made --longest-source 9", "--longest-source", "conversations"),
+    (
+        "finetune run --task chat --train messages.jsonl --out made --longest-source 9",
+        "--longest-source",
+        "conversations",
+    ),
     ("finetune run --task chat --train messages.jsonl --out made --reverse", "--reverse", "translation"),
     ("finetune run --task chat --train messages.jsonl --out made --beta 0.5", "--beta", "preference"),
     ("finetune run --task chat --train messages.jsonl --out made --document-mask", "--document-mask", "conversations"),
