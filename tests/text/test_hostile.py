@@ -352,3 +352,19 @@ def test_memory_that_runs_out_is_a_sentence(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.setattr(lines, "parsed_json", fail)
     with pytest.raises(InputError, match=r"a\.jsonl: .*more memory than there is"):
         read(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "name, what", [("a.jsonl", b"{}\n"), ("a.csv", b"{}\n"), ("a.csv", b"\n"), ("a.jsonl", b"\n"), ("a.tsv", b"x\ty\n")]
+)
+def test_a_file_without_end_of_which_nothing_can_be_used_is_left_behind(
+    name: str, what: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("wenloom.text.refusals.MOST_IN_A_ROW", 50)
+    monkeypatch.setattr("wenloom.text.lines.MOST_EMPTY", 50)
+    monkeypatch.setattr("wenloom.text.documents.MOST_EMPTY", 50)
+    (tmp_path / name).write_bytes(what * 10_000)
+    (tmp_path / "b.txt").write_text("good")
+    refusals = Refusals(strict=False)
+    assert read(tmp_path, refusals, skip_bad=True) == ["good"]
+    assert refusals.count <= 52 and refusals.refused[-1].line == 0

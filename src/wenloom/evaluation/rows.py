@@ -84,6 +84,7 @@ def made_of_rows(path: Path, make: Callable[[dict[str, Any]], Made], refusals: R
         try:
             with reading(where):
                 made.append(make(row))
+                refusals.in_a_row = 0
         except InputError as error:
             refusals.refuse(path, row["_line"], str(error).removeprefix(f"{where}: "))
     if not made:

@@ -88,6 +88,7 @@ class Intake(Refusals):
             with reading(f"{path}, line {line}"):
                 try:
                     made.append(make())
+                    self.in_a_row = 0
                 except ValueError as error:
                     self.refuse(path, line, str(error))
         except InputError as error:

@@ -18,7 +18,7 @@ from wenloom.core.foreign import reading, regular_file
 from wenloom.text.compression import COMPRESSIONS
 from wenloom.text.encoding import check_encoding, decoded, encoding_of, pieces_of
 from wenloom.text.html import visible_text
-from wenloom.text.lines import ROW_BYTES, Line, json_lines
+from wenloom.text.lines import MOST_EMPTY, ROW_BYTES, Line, json_lines
 from wenloom.text.refusals import Refusals
 from wenloom.text.spoken import spoken_sentences
 
@@ -159,6 +159,7 @@ def read_documents(
         except InputError as error:
             if refusals.strict:
                 raise
+            refusals.in_a_row = 0
             refusals.refuse(file, 0, str(error).removeprefix(f"{file}: "))
         on_bytes(file.stat().st_size if file.exists() else 0)
 
@@ -281,6 +282,7 @@ def _jsonl(source: _Source) -> Iterator[Document]:
         except ValueError as error:
             source.refusals.refuse(file, number, str(error))
             continue
+        source.refusals.in_a_row = 0
         yield document
 
 
@@ -292,8 +294,8 @@ class _CsvLines:
 
     def __init__(self, source: _Source, most: int):
         self._source, self._most = source, most
-        self.pending = 0
-        """Characters since the last row."""
+        self.pending = self.empty = 0
+        """Characters since the last row, and empty lines."""
 
     def __iter__(self) -> Iterator[str]:
         carry = ""
@@ -311,6 +313,9 @@ class _CsvLines:
 
     def _counted(self, line: str) -> str:
         self.pending += len(line)
+        self.empty = self.empty + 1 if line.isspace() else 0
+        if self.empty > MOST_EMPTY:
+            raise csv.Error(f"more than {MOST_EMPTY:,} empty lines in a row")
         if self.pending > self._most:
             raise csv.Error(f"a row of more than {self._most:,} characters: a quote that is not closed?")
         return line.removeprefix("\ufeff")  # a mark stands where files were joined
@@ -335,6 +340,7 @@ def _csv(source: _Source) -> Iterator[Document]:
             except ValueError as error:
                 source.refusals.refuse(file, rows.line_num, str(error))
                 continue
+            source.refusals.in_a_row = 0
             yield document
     except csv.Error as error:
         raise InputError(f"{file}, line {begin}: not valid CSV ({error}).") from None

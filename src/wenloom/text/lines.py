@@ -11,7 +11,7 @@ from wenloom.text.refusals import Refusals
 
 ROW_BYTES = 16 * 2**20
 """Of a row: the text of several long books. JSON of brackets alone takes 24 times as much memory as it is long."""
-_MOST_EMPTY = 1_000_000
+MOST_EMPTY = 1_000_000
 """Empty lines in a row; a small archive can hold 10^9 of them."""
 
 
@@ -58,8 +58,8 @@ def lines_of(file: Path, most: int = ROW_BYTES, breaks: bytes = b"\r") -> Iterat
                     yield Line(number, offset, part)
                     continue
                 empty += 1
-                if empty > _MOST_EMPTY:
-                    raise InputError(f"{file}, line {number}: more than {_MOST_EMPTY:,} empty lines in a row.")
+                if empty > MOST_EMPTY:
+                    raise InputError(f"{file}, line {number}: more than {MOST_EMPTY:,} empty lines in a row.")
             offset += len(line)
 
 

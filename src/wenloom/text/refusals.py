@@ -10,6 +10,9 @@ from wenloom.core.errors import InputError, printable
 MOST_LISTED = 10_000
 """What is kept of a file of which nothing can be used; the count goes on."""
 
+MOST_IN_A_ROW = 100_000
+"""Rows without one that can be used between them: a file of another kind, and a small archive may hold 10^9 of them."""
+
 
 class Refused(NamedTuple):
     """A row that cannot be used, or a whole file (line 0)."""
@@ -34,17 +37,22 @@ class Refusals:
     refused: list[Refused] = field(default_factory=list)
     """The first `MOST_LISTED`."""
     count: int = 0
+    in_a_row: int = 0
+    """Since the last row that was used; whoever uses one sets it to 0."""
 
     def refuse(self, path: Path, line: int, why: str) -> None:
         """Leave out a row, or a file (line 0).
 
         Raises:
-            InputError: strict.
+            InputError: strict; or far too many in a row.
         """
         refused = Refused(path, line, why.rstrip("."))
         if self.strict:
             raise InputError(f"{refused}.")
         self.count += 1
+        self.in_a_row += 1
+        if self.in_a_row > MOST_IN_A_ROW:
+            raise InputError(f"{path}: {MOST_IN_A_ROW:,} rows in a row cannot be used; the last is {refused}.")
         if len(self.refused) < MOST_LISTED:
             self.refused.append(refused)
 
