@@ -17,7 +17,7 @@ from wenloom.generation.reader import Reader
 
 from ..conftest import VERSES, story
 from .calling import call
-from .world import World
+from .world import SHAPE, World
 
 HERE = {
     "run": "decoder", "small": "small-decoder", "bert": "encoder", "classes": "classes", "pairs": "translator", "sums": "summarizer",
@@ -334,6 +334,55 @@ TABLES = {
     }),
 }  # fmt: skip
 TABLES["summarize"] = TABLES["translate"]
+W = "made/model.safetensors"
+_RUN = ("corpus", "--out", "made", *SHAPE, "--context", 32, "--batch", 2)
+_SHORT = (*_RUN, "--steps", 3)
+TABLES["pretrain"] = Table(_SHORT, {
+    "--out": C(("--out", "elsewhere"), look="elsewhere/config.json"),
+    "--size": C(("--size", "20k"), look="made/config.json", base=("corpus", "--out", "made", "--steps", 1, "--context", 32)),
+    "--arch": C(("--arch", "gpt2"), look=W),
+    "--layers": C(("--layers", 2), look=W),
+    "--width": C(("--width", 64), look=W),
+    "--heads": C(("--heads", 1), look="made/config.json"),
+    "--kv-heads": C(("--kv-heads", 1), look=W),
+    "--context": C(("--context", 64), look=W),
+    "--dropout": C(("--dropout", 0.5), look=W),
+    "--budget": R(("--budget", "never"), "--budget never"),
+    "--tokens": C(("--tokens", "1k"), look=W, base=(*_RUN, "--tokens", "2k")),
+    "--epochs": C(("--epochs", 0.05), look=W, base=(*_RUN, "--epochs", 0.1)),
+    "--steps": C(("--steps", 2), look=W),
+    "--batch": C(("--batch", 3), look=W),
+    "--micro-batch": C(("--micro-batch", 1), look="made/run.toml"),
+    "--optimizer": C(("--optimizer", "adamw"), look=W),
+    "--learning-rate": C(("--learning-rate", 0.5), look=W),
+    "--schedule": C(("--schedule", "cosine"), look=W, base=(*_RUN, "--steps", 9)),
+    "--warmup": C(("--warmup", 0.9), look=W, base=(*_RUN, "--steps", 9)),
+    "--decay": C(("--decay", 0.9), ("--schedule", "wsd"), look=W, base=(*_RUN, "--steps", 9)),
+    "--final-learning-rate": C(("--final-learning-rate", 0.5), look=W),
+    "--weight-decay": C(("--weight-decay", 5), look=W),
+    "--momentum": C(("--momentum", 0.1), look=W),
+    "--beta1": C(("--beta1", 0.1), look=W),
+    "--beta2": C(("--beta2", 0.1), look=W),
+    "--clip": C(("--clip", 0.001), look=W),
+    "--document-mask": C(("--document-mask",), look=W),
+    "--patience": C(("--patience", 1), look="made/metrics.jsonl"),
+    "--precision": C(("--precision", "bf16"), ("--no-document-mask",), look="made/run.toml"),
+    "--compile": C(("--compile", "off"), look="made/run.toml"),
+    "--recompute": C(("--recompute",), look="made/run.toml"),
+    "--parallel": R(("--parallel", "fsdp"), "--parallel fsdp"),
+    "--device": DEVICE,
+    "--seed": C(("--seed", 1), look=W),
+    "--evaluations": C(("--evaluations", 1), look="made/metrics.jsonl"),
+    "--save-minutes": R(("--save-minutes", 0), "--save-minutes"),
+    "--max-skipped": R(("--max-skipped", 0), "--max-skipped"),
+    "--tensorboard": C(("--tensorboard",), look="made/tensorboard/**/*"),
+    "--wandb": R(("--wandb", "x"), "--wandb"),
+    "--prompt": C(("--prompt", "The nets"), look="made/report.html"),
+    "--resume": C(("--resume", "cut"), base=(), look="code"),
+    "--json": C(("--json",)),
+})  # fmt: skip
+SLOW = ("pretrain",)
+"""Commands whose entries take a training each."""
 
 
 def options_of(command: str) -> list[str]:
@@ -394,7 +443,11 @@ def untimed(text: str) -> str:
     return re.sub(r"[\d.,]+ s\b", "", re.sub(r'"(training_)?seconds": [\d.]+', "", text))
 
 
-ENTRIES = [(command, name) for command, table in TABLES.items() for name in table.options]
+ENTRIES = [
+    pytest.param(command, name, marks=[pytest.mark.slow] * (command in SLOW))
+    for command, table in TABLES.items()
+    for name in table.options
+]
 
 
 @pytest.mark.parametrize("command, name", ENTRIES, ids=lambda each: each)
