@@ -364,7 +364,7 @@ TABLES["pretrain"] = Table(_SHORT, {
     "--beta1": C(("--beta1", 0.1), look=W),
     "--beta2": C(("--beta2", 0.1), look=W),
     "--clip": C(("--clip", 0.001), look=W),
-    "--document-mask": C(("--document-mask",), look=W),
+    "--document-mask": C(("--document-mask",), look=W, base=(*_RUN, "--steps", 40)),
     "--patience": C(("--patience", 1), look="made/metrics.jsonl"),
     "--precision": C(("--precision", "bf16"), ("--no-document-mask",), look="made/run.toml"),
     "--compile": C(("--compile", "off"), look="made/run.toml"),
