@@ -17,7 +17,7 @@ from wenloom.api import AutoModelForCausalLM, load
 from wenloom.checkpoint.adapter import write_adapter
 from wenloom.checkpoint.folder import load_model, read_config, save_model
 from wenloom.checkpoint.llama2c import read_decoder, read_tokenizer
-from wenloom.cli import app
+from wenloom.cli import app, prompts
 from wenloom.core.errors import InputError, WenloomError
 from wenloom.core.randomness import generator
 from wenloom.evaluation import exchange
@@ -252,11 +252,7 @@ def _suite(name: str) -> Callable[[Path, Path], object]:
 
 
 def _prompts(folder: Path, file: Path) -> None:
-    from wenloom.cli import generate
-
-    reader = getattr(generate, "_unanswered", None)
-    if reader is not None:
-        reader(file, folder / "out.jsonl", {})
+    prompts.rows_of(file, {})
 
 
 def _lines(folder: Path, file: Path) -> None:

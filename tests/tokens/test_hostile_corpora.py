@@ -8,10 +8,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from wenloom.core.errors import InputError
+from wenloom.core.errors import CheckpointError, InputError
 from wenloom.text.documents import ReadOptions
 from wenloom.tokens.prepare import PrepareOptions, prepare
 from wenloom.tokens.shards import Dataset
+from wenloom.tokens.tokenizer import TextTokenizer
 
 BYTE = PrepareOptions("byte")
 
@@ -111,3 +112,16 @@ def test_a_shard_that_is_a_device_or_elsewhere_is_refused(corpus: Path):
     shard.symlink_to("/dev/zero")
     with pytest.raises(InputError, match="is a device"):
         Dataset.open(corpus)
+
+
+@pytest.mark.parametrize("prefix", ["*", "\0", "[", "##"])
+def test_a_prefix_at_which_the_library_ends_the_process_is_refused(
+    prefix: str, tokenizer: TextTokenizer, tmp_path: Path
+):
+    tokenizer.save_pretrained(tmp_path)
+    path = tmp_path / "tokenizer.json"
+    spec = json.loads(path.read_text())
+    spec["model"]["continuing_subword_prefix"] = prefix
+    path.write_text(json.dumps(spec))
+    with pytest.raises(CheckpointError, match=r"tokenizer\.json: .*continuing_subword_prefix"):
+        TextTokenizer.from_pretrained(tmp_path)

@@ -1,6 +1,7 @@
 """A tokenizer's folder, whoever wrote it: the backend as transformers would set it up, and what belongs to it."""
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -132,6 +133,7 @@ def _backend(folder: Path, config: TokenizerConfig) -> tuple[Path, Tokenizer, di
     if (path := folder / TOKENIZER).exists():
         with reading(path, CheckpointError, "is no tokenizer"), quiet_panics():
             _check_size(path)
+            _check_prefix(path)
             return path, Tokenizer.from_file(str(path)), {}
     for vocab, merges in _PAIRS:
         if (path := folder / vocab).exists() and (folder / merges).exists():
@@ -154,6 +156,30 @@ def _backend(folder: Path, config: TokenizerConfig) -> tuple[Path, Tokenizer, di
     if found := next((name for name in _OTHERS if (folder / name).exists()), None):
         raise _unread(folder, f"{_OTHERS[found]} ({found})")
     raise CheckpointError(f"{folder}: has no tokenizer ({TOKENIZER}, or vocab.json with merges.txt, or vocab.txt).")
+
+
+_PREFIX = re.compile(rb'"continuing_subword_prefix"\s*:\s*"[^"]')
+
+
+def _check_prefix(path: Path) -> None:
+    """
+    Raises:
+        CheckpointError: merges that do not have the prefix of parts inside words, at which the library ends the process.
+    """
+    if not _PREFIX.search(path.read_bytes()):
+        return
+    model = read_json_object(path, CheckpointError).get("model")
+    if not isinstance(model, dict) or model.get("type", "BPE") != "BPE":
+        return
+    prefix, merges = model.get("continuing_subword_prefix"), model.get("merges")
+    if not isinstance(prefix, str) or not prefix or not isinstance(merges, list):
+        return
+    for merge in merges:
+        parts = merge.split(" ") if isinstance(merge, str) else merge
+        if not isinstance(parts, list) or not str(parts[-1] if parts else "").startswith(prefix):
+            raise CheckpointError(
+                f"{path}: is no tokenizer (the merge {str(merge)[:40]!r} lacks the continuing_subword_prefix)."
+            )
 
 
 def _check_size(path: Path) -> None:
