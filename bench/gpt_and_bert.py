@@ -26,8 +26,8 @@ from wenloom.evaluation.significance import interval, paired
 from wenloom.model.build import Model
 from wenloom.model.decoder import Decoder
 from wenloom.model.encoder import Encoder
+from wenloom.tasks.classification import classify
 from wenloom.tasks.finetune import finetune
-from wenloom.tasks.labels import classify
 from wenloom.tasks.settings import DataSettings, FreshSettings, LearningSettings
 from wenloom.tokens.prepare import PrepareOptions, prepare
 from wenloom.tokens.tokenizer import TextTokenizer

@@ -124,10 +124,10 @@ def wenloom_step(shape: Shape, optimizer: str) -> float:
     from wenloom.tokens.shards import TokenStream
     from wenloom.training.parallel import World
     from wenloom.training.settings import ModelSettings, TrainSettings
-    from wenloom.training.setup import Corpus, set_up
+    from wenloom.training.setup import CorpusStatistics, set_up
 
     tokens = np.random.default_rng(0).integers(0, shape.vocab_size, 2**17, dtype=np.uint32)
-    corpus = Corpus(shape.vocab_size, TokenStream([tokens]), None, 0, 4.0, None, math.inf, None)
+    corpus = CorpusStatistics(shape.vocab_size, TokenStream([tokens]), None, 0, 4.0, None, math.inf, None)
     model = ModelSettings(arch="gpt2", layers=shape.layers, width=shape.width, heads=shape.heads, context=shape.context,
                           dropout=0.0)  # fmt: skip
     training = TrainSettings(budget="1h", batch=shape.batch, optimizer=optimizer)  # pyright: ignore[reportArgumentType]
@@ -136,11 +136,11 @@ def wenloom_step(shape: Shape, optimizer: str) -> float:
 
     def step() -> None:
         nonlocal position
-        setup.learner.step(setup.feed.batch(position), 1e-4)
+        setup.train_step.step(setup.prefetcher.batch(position), 1e-4)
         position += shape.batch
 
     seconds = seconds_of_step(step, shape.steps)
-    setup.feed.close()
+    setup.prefetcher.close()
     return seconds
 
 

@@ -43,7 +43,7 @@ class LanguageModel:
 
     decoder: Decoder
     tokenizer: TextTokenizer
-    companion: Decoder | None = None
+    draft_model: Decoder | None = None
     """A smaller model with the same vocabulary, for drafts and contrastive decoding."""
     cache_dtype: torch.dtype | None = None
     """Number type of keys and values, see `Engine`."""
@@ -54,7 +54,7 @@ class LanguageModel:
     def engine(self) -> Engine:
         """What runs requests, many at once."""
         return Engine(
-            self.decoder, self.tokenizer, companion=self.companion, adapters=self.adapters, max_slots=_MAX_SLOTS,
+            self.decoder, self.tokenizer, draft_model=self.draft_model, adapters=self.adapters, max_slots=_MAX_SLOTS,
             cache_dtype=self.cache_dtype,
         )  # fmt: skip
 
@@ -122,7 +122,7 @@ def load(
     name: str | Path,
     device: str = "auto",
     dtype: str | torch.dtype = "float32",
-    companion: str | Path | None = None,
+    draft_model: str | Path | None = None,
     quantize: str | None = None,
     kv_cache: str | torch.dtype | None = None,
     adapters: Sequence[str | Path] = (),
@@ -133,7 +133,7 @@ def load(
         name: a folder, or `owner/model`.
         device: auto, cpu, cuda or mps.
         dtype: float32, bfloat16, float16, or float64 for exact scores.
-        companion: a smaller model with the same vocabulary, see `LanguageModel.companion`.
+        draft_model: a smaller model with the same vocabulary, see `LanguageModel.draft_model`.
         quantize: int8 or int4 rounds the weights while loading, see `model.quantize`.
         kv_cache: number type of keys and values, float32, bfloat16, float16 or int8; None: that of the weights, or
             bfloat16 where these are rounded.
@@ -149,7 +149,7 @@ def load(
         adapters = [adapters]
     folder = resolve(name)
     where, kind = probe(device).device, _dtype(dtype)
-    second = None if companion is None else load_decoder(resolve(companion), where, kind)
+    second = None if draft_model is None else load_decoder(resolve(draft_model), where, kind)
     decoder = load_decoder(folder, where, kind)
     if quantize is not None:
         decoder = rounded_to(decoder, parse_bits(quantize))
@@ -286,9 +286,9 @@ class CausalLM(nn.Module):
             if max_new_tokens < 1:
                 raise InputError(f"the prompt has {width} tokens already: give a larger max_length, or max_new_tokens.")
         request = _as_transformers(options, defaults, max_new_tokens, assistant_model is not None)
-        companion = None if assistant_model is None else assistant_model.decoder
+        draft_model = None if assistant_model is None else assistant_model.decoder
         width = max(_MAX_SLOTS, request.num_beams)
-        engine = Engine(self.decoder, tokenizer, companion=companion, max_slots=width, prefix_bytes=0)
+        engine = Engine(self.decoder, tokenizer, draft_model=draft_model, max_slots=width, prefix_bytes=0)
         prompts = [row[mask.bool()].tolist() for row, mask in zip(input_ids, attention_mask, strict=True)]
         jobs = [engine.submit(prompt, request, index) for index, prompt in enumerate(prompts)]
         engine.run(jobs)

@@ -13,7 +13,7 @@ import torch
 
 from wenloom.api import load
 from wenloom.cli.app import _COMMANDS, build_app
-from wenloom.generation.reader import Reader
+from wenloom.generation.runner import ModelRunner
 
 from ..conftest import VERSES, story
 from .calling import call
@@ -411,14 +411,14 @@ def replaced(base: tuple[Any, ...], given: tuple[Any, ...]) -> tuple[Any, ...]:
 def watched(command: str, arguments: tuple[Any, ...], look: str, stdin: str, folder: Path, writes: str | None) -> Any:
     """What is observed of a call: see `Changes.look`."""
     opened, read, loaded = [], [], []
-    reading = Reader.read
+    reading = ModelRunner.read
 
-    def counted(reader: Reader, tokens: Any, *more: Any, **named: Any) -> Any:
+    def counted(reader: ModelRunner, tokens: Any, *more: Any, **named: Any) -> Any:
         read.append(len(tokens))
         return reading(reader, tokens, *more, **named)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Reader, "read", counted)
+        patch.setattr(ModelRunner, "read", counted)
         patch.setattr(
             "wenloom.api.load", lambda *given, **named: loaded.append((given, named)) or load(*given, **named)
         )

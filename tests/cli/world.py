@@ -192,16 +192,16 @@ class World:
 
     def _cut_short(self, *arguments: object) -> None:
         """A run that gets Ctrl-C in its first step."""
-        from wenloom.training.learner import Learner
+        from wenloom.training.train_step import TrainStep
 
-        step = Learner.step
+        step = TrainStep.step
 
-        def step_and_stop(learner: Learner, *more: Any, **named: Any) -> Any:
+        def step_and_stop(learner: TrainStep, *more: Any, **named: Any) -> Any:
             if signal.getsignal(signal.SIGINT) is not signal.default_int_handler:  # the run has begun
                 os.kill(os.getpid(), signal.SIGINT)
             return step(learner, *more, **named)
 
-        with mock.patch.object(Learner, "step", step_and_stop):
+        with mock.patch.object(TrainStep, "step", step_and_stop):
             done = call(*arguments, "--steps", 3, cwd=self.store)
         assert done.code == 130, done
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from wenloom.core.errors import InputError
-from wenloom.evaluation import exchange
+from wenloom.evaluation import interchange
 from wenloom.evaluation.evaluate import METRICS, compare, task_of_file
 from wenloom.evaluation.options import OverlapOptions
 from wenloom.evaluation.overlap import LOWER_IS_BETTER
@@ -160,4 +160,4 @@ def test_spaces_around_marks_are_undone_with_linear_work(mark: str):
 def test_imports_of_any_content_end_in_a_sentence(name: str, content: str, tmp_path: Path):
     (tmp_path / name).write_text(content)
     with pytest.raises(InputError, match=rf"{name}: "):
-        exchange.read(tmp_path / name)
+        interchange.read(tmp_path / name)

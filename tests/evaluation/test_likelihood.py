@@ -10,14 +10,14 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 
 from wenloom.checkpoint.folder import write_model_files
 from wenloom.evaluation.choice import Question, answer_all
-from wenloom.evaluation.likelihood import Row, continuation_row, likelihoods, tokens_before
+from wenloom.evaluation.likelihood import ScoredRow, continuation_row, likelihoods, tokens_before
 from wenloom.model.config import Rope
 from wenloom.tokens.tokenizer import TextTokenizer
 
 from ..conftest import VERSES, random_decoder, tiny_config
 
 
-def by_transformers(model: transformers.PreTrainedModel, row: Row, limit: int) -> tuple[list[float], bool]:
+def by_transformers(model: transformers.PreTrainedModel, row: ScoredRow, limit: int) -> tuple[list[float], bool]:
     cut = max(0, len(row.tokens) - limit - 1)
     tokens, start = row.tokens[cut:], max(1, row.start - cut)
     with torch.no_grad():
@@ -37,11 +37,11 @@ def test_every_row_equals_transformers(architecture: str, tmp_path: Path):
     for _ in range(60):
         context = [draw.randrange(2, 400) for _ in range(draw.randrange(1, 45))]
         shared = [draw.randrange(2, 400) for _ in range(draw.randrange(0, 4))]
-        rows = [Row([*context, *shared, *(draw.randrange(2, 400) for _ in range(draw.randrange(1, 9)))], len(context))
+        rows = [ScoredRow([*context, *shared, *(draw.randrange(2, 400) for _ in range(draw.randrange(1, 9)))], len(context))
                 for _ in range(draw.randrange(1, 5))]  # fmt: skip
         questions.append(rows)
-    questions.append([Row([0, 5, 6], 1), Row([0, 5, 6], 1)])  # the same twice
-    questions.append([Row([0, 7], 1), Row([9, 7], 1)])  # nothing in common
+    questions.append([ScoredRow([0, 5, 6], 1), ScoredRow([0, 5, 6], 1)])  # the same twice
+    questions.append([ScoredRow([0, 7], 1), ScoredRow([9, 7], 1)])  # nothing in common
     done = []
     found = likelihoods(decoder, questions, done.append)
     assert sum(done) == sum(map(len, questions))
@@ -58,7 +58,7 @@ def test_rotary_positions_that_depend_on_length_are_not_mixed():
 
     rope = Rope(8, kind="dynamic", factor=2.0)
     decoder = random_decoder(replace(tiny_config(), rope=rope))
-    rows = [[Row(list(range(5, 5 + n)), 4), Row(list(range(5, 5 + n + 3)), 4)] for n in (8, 12, 20)]
+    rows = [[ScoredRow(list(range(5, 5 + n)), 4), ScoredRow(list(range(5, 5 + n + 3)), 4)] for n in (8, 12, 20)]
     together = likelihoods(decoder, rows)
     for pair, scores in zip(rows, together, strict=True):
         for row, likelihood in zip(pair, scores, strict=True):

@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from wenloom.core.errors import InputError, WenloomError
-from wenloom.evaluation import exchange
+from wenloom.evaluation import interchange
 from wenloom.evaluation import results as stored
 from wenloom.evaluation.leaderboard import as_bibtex, as_csv, write_leaderboard
 from wenloom.evaluation.results import Result, ResultsStore, result_of
@@ -220,7 +220,7 @@ def test_odd_content_is_named_by_file_entry_and_field(form: str, tmp_path: Path)
         for value in (None, 5, "", "x", [], {}, [5], {"x": 5}, True, [None], "\ud800", 1e300, "9" * 500):
             path.write_text(json.dumps(changed(FORMS[form], at, value)))
             try:
-                assert all(isinstance(each, Result) for each in exchange.read(path))
+                assert all(isinstance(each, Result) for each in interchange.read(path))
             except InputError as refused:
                 message, refusals = str(refused), refusals + 1
                 assert message.startswith(f"{path}: ") and "\n" not in message and len(message) < 400
@@ -245,7 +245,7 @@ def test_bombs_and_broken_files_are_one_sentence(content: str, tmp_path: Path):
     for name in ("x.json", "x.yaml", "x.md"):
         (tmp_path / name).write_text(content)
         try:
-            exchange.read(tmp_path / name)
+            interchange.read(tmp_path / name)
         except InputError as refused:
             assert str(tmp_path / name) in str(refused)
         else:
@@ -255,9 +255,9 @@ def test_bombs_and_broken_files_are_one_sentence(content: str, tmp_path: Path):
 def test_models_of_like_names_get_files_of_their_own(tmp_path: Path):
     names = ["a/b", "a-b", "A-B", "..", "a" * 300, "a" * 301, "模型"]
     for form in ("eval-results", "eee"):
-        files = exchange.write([replace(OWN, model=name) for name in names], form, tmp_path / form)
+        files = interchange.write([replace(OWN, model=name) for name in names], form, tmp_path / form)
         assert len({str(each).lower() for each in files}) == len(names)
-        assert sum(len(exchange.read(file)) for file in files) == len(names)
+        assert sum(len(interchange.read(file)) for file in files) == len(names)
 
 
 # --- what is shown ---
@@ -308,7 +308,7 @@ def test_any_file_of_results_is_read_or_refused_in_a_sentence(
     path = tmp_path / f"x.{suffix}"
     path.write_text(content[:cut] if cut < 300 else content)
     try:
-        ResultsStore(tmp_path / "a.sqlite").add(exchange.read(path))
+        ResultsStore(tmp_path / "a.sqlite").add(interchange.read(path))
     except WenloomError as refused:
         assert str(path) in str(refused)
 

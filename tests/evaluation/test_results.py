@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from scipy.stats import bootstrap
 
 from wenloom.core.errors import InputError
-from wenloom.evaluation import exchange
+from wenloom.evaluation import interchange
 from wenloom.evaluation.leaderboard import as_bibtex, as_csv, boards, write_leaderboard
 from wenloom.evaluation.results import Result, ResultsStore, published, result_of
 from wenloom.evaluation.signature import Signature, differences
@@ -167,8 +167,8 @@ def test_the_page_is_safe_and_needs_no_network(tmp_path: Path):
 @pytest.mark.parametrize("form", ["sota", "eval-results", "model-index", "eee"])
 def test_what_is_given_can_be_taken(form: str, tmp_path: Path):
     chinese = replace(OWN, model="模型 一", dataset="数据", value=12.25)
-    files = exchange.write([OWN, chinese], form, tmp_path)
-    found = [row for file in files for row in exchange.read(file)]
+    files = interchange.write([OWN, chinese], form, tmp_path)
+    found = [row for file in files for row in interchange.read(file)]
     assert sorted(each.value for each in found) == [12.25, 71.5]
     assert all(each.source == "imported" for each in found)
     assert {"BLiMP", "数据"} <= {each.dataset.split(" (")[0] for each in found}
@@ -181,7 +181,7 @@ def test_papers_with_code(tmp_path: Path):
            "code_links": [{"title": "c", "url": "https://code"}], "model_links": [], "metrics": {"Test perplexity": "35.76", "BLEU": "41.2%"}}  # fmt: skip
     task = {"task": "Language Modelling", "description": "", "subtasks": [], "datasets": [{"dataset": "PTB", "sota": {"metrics": [], "rows": [row]}}]}  # fmt: skip
     (tmp_path / "x.json").write_text(json.dumps([{"task": "NLP", "datasets": [], "subtasks": [task]}]))
-    found = {each.metric: each for each in exchange.read(tmp_path / "x.json")}
+    found = {each.metric: each for each in interchange.read(tmp_path / "x.json")}
     assert found["Test perplexity"].value == 35.76 and not found["Test perplexity"].higher_is_better
     assert (
         found["BLEU"].value == 41.2 and found["BLEU"].code_url == "https://code" and found["BLEU"].date == "2020-01-02"
@@ -196,4 +196,4 @@ def test_papers_with_code(tmp_path: Path):
 def test_files_that_hold_no_results(content: str, message: str, tmp_path: Path):
     (tmp_path / "x.json").write_text(content)
     with pytest.raises(InputError, match=message):
-        exchange.read(tmp_path / "x.json")
+        interchange.read(tmp_path / "x.json")

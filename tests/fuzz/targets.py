@@ -20,7 +20,7 @@ from wenloom.checkpoint.llama2c import read_decoder, read_tokenizer
 from wenloom.cli import app, prompts
 from wenloom.core.errors import InputError, WenloomError
 from wenloom.core.randomness import generator
-from wenloom.evaluation import exchange
+from wenloom.evaluation import interchange
 from wenloom.evaluation.evaluate import task_of_file
 from wenloom.evaluation.results import Result, ResultsStore
 from wenloom.evaluation.rows import read_lines, read_text
@@ -28,11 +28,11 @@ from wenloom.evaluation.suites import SUITES
 from wenloom.model.decoder import Decoder
 from wenloom.model.lora import AdapterConfig, adapt
 from wenloom.model.presets import from_scratch
-from wenloom.tasks.labels import read_labelled
+from wenloom.tasks.classification import read_labelled
 from wenloom.tasks.messages import read_conversations, read_preferences
 from wenloom.tasks.pairs import TRANSLATION, read_pairs
 from wenloom.tasks.rescoring import read_utterances
-from wenloom.tasks.rows import Intake
+from wenloom.tasks.rows import RowReader
 from wenloom.text.clean import normalize
 from wenloom.text.documents import ReadOptions, find_files, read_documents
 from wenloom.tokens.prepare import PrepareOptions, prepare
@@ -157,7 +157,7 @@ def _results(folder: Path) -> None:
     )
     ResultsStore(folder / "results.db").add([figure, dataclasses.replace(figure, model="other", value=2.0)])
     for form in ("sota", "eval-results", "model-index", "eee"):
-        exchange.write([figure], form, folder / form)
+        interchange.write([figure], form, folder / form)
     names = {"sota/sota.json": "sota.json", "eval-results/.eval_results/mine.yaml": "eval.yaml",
              "model-index/model-index.md": "card.md", "eee/every-eval-ever/mine.json": "eee.json"}  # fmt: skip
     for written, name in names.items():
@@ -238,12 +238,12 @@ def _store(folder: Path, file: Path) -> None:
 
 
 def _imports(folder: Path, file: Path) -> None:
-    for each in exchange.read(file):
+    for each in interchange.read(file):
         _ = each.key, each.id
 
 
-def _rows(read: Callable[[str, Intake], object]) -> Callable[[Path, Path], object]:
-    return lambda folder, file: read(str(file), Intake())
+def _rows(read: Callable[[str, RowReader], object]) -> Callable[[Path, Path], object]:
+    return lambda folder, file: read(str(file), RowReader())
 
 
 def _suite(name: str) -> Callable[[Path, Path], object]:
@@ -285,7 +285,7 @@ TARGETS = [
     Target("chat", "rows", ("chat.jsonl",), _rows(read_conversations), 4),
     Target("preference", "rows", ("preference.jsonl",), _rows(read_preferences), 4),
     Target("labels", "rows", ("labels.jsonl", "pairs.tsv"), _rows(read_labelled), 2),
-    Target("n-best", "rows", ("nbest.jsonl",), lambda folder, file: read_utterances(file, Intake()), 2),
+    Target("n-best", "rows", ("nbest.jsonl",), lambda folder, file: read_utterances(file, RowReader()), 2),
     Target("own rows", "rows", ("own.jsonl", "choice.jsonl"), lambda folder, file: task_of_file(file), 5),
     Target("prompts", "rows", ("prompts.jsonl",), _prompts, 5),
     *(Target(f"suite {name}", "rows", (f"{name}.jsonl",), _suite(name), 1)

@@ -63,7 +63,7 @@ def test_what_does_not_fit_is_refused(tmp_path: Path):
     with pytest.raises(InputError, match="guidance_scale"):
         engine.submit([5], GenerationRequest(guidance_scale=2.0))
     with pytest.raises(InputError, match="second model"):
-        Engine(ours, companion=ours.decoder)
+        Engine(ours, draft_model=ours.decoder)
 
 
 def test_sampled_texts_do_not_depend_on_their_neighbours(tmp_path: Path):

@@ -33,7 +33,7 @@ def prompt_of(length: int, seed: int) -> list[int]:
 
 
 def alone(decoder: Decoder, prompt: list[int], request: GenerationRequest, **engine: object) -> list[Continuation]:
-    made = Engine(decoder, companion=DRAFT, **engine)  # pyright: ignore[reportArgumentType]
+    made = Engine(decoder, draft_model=DRAFT, **engine)  # pyright: ignore[reportArgumentType]
     job = made.submit(prompt, request)
     made.run([job])
     assert made.slots_in_use == 0
@@ -135,7 +135,7 @@ def test_guessing_ahead_changes_nothing(seed: int, guesses: int, length: int, sa
     decoder, prompt = DECODERS["llama"], prompt_of(length, seed)
     request = GenerationRequest(max_new_tokens=40, do_sample=sample, seed=seed, eos_token_id=(), logprobs=0)
     expected = alone(decoder, prompt, request)
-    engine = Engine(decoder, companion=decoder if own else DRAFT)
+    engine = Engine(decoder, draft_model=decoder if own else DRAFT)
     jobs = [engine.submit(prompt, replace(request, num_assistant_tokens=guesses)) for _ in range(2)]
     engine.run(jobs)
     for job in jobs:
@@ -163,7 +163,7 @@ FORMED = st.fixed_dictionaries(
 @given(
     requests=st.lists(st.tuples(FORMED, st.integers(1, 30)), min_size=2, max_size=4), chunk=st.sampled_from([17, 512])
 )
-def test_forms_guesses_companions_and_beams_in_one_batch(
+def test_forms_guesses_drafts_and_beams_in_one_batch(
     tokenizer: TextTokenizer, requests: list[tuple[dict[str, Any], int]], chunk: int
 ):
     """The same alone as together, also where the beginnings are known; and in the form, wherever there was room for it."""
@@ -175,7 +175,7 @@ def test_forms_guesses_companions_and_beams_in_one_batch(
         if "num_beams" in options:
             options["do_sample"] = False
         asked.append((prompt_of(length, index), GenerationRequest(**options)))
-    engine = Engine(decoder, tokenizer, companion=DRAFT, chunk=chunk, max_slots=8)
+    engine = Engine(decoder, tokenizer, draft_model=DRAFT, chunk=chunk, max_slots=8)
     for _ in range(2):
         jobs = [engine.submit(prompt, request) for prompt, request in asked]
         engine.run(jobs)
@@ -192,7 +192,7 @@ def test_forms_guesses_companions_and_beams_in_one_batch(
 def test_a_draft_that_is_right_saves_steps():
     """A model that drafts for itself is always right: a step then gives all guesses and one more."""
     request = GenerationRequest(max_new_tokens=24, seed=1, eos_token_id=(), num_assistant_tokens=5)
-    engine = Engine(DECODERS["llama"], companion=DECODERS["llama"])
+    engine = Engine(DECODERS["llama"], draft_model=DECODERS["llama"])
     read = counted_reads(engine)
     job = engine.submit([5, 6, 7], request)
     engine.run([job])
@@ -246,7 +246,7 @@ def test_cancelled_requests_leave_nothing_behind():
         dict(), dict(num_beams=3), dict(num_return_sequences=3), dict(do_sample=False, penalty_alpha=0.6, top_k=4),
         dict(guidance_scale=2.0), dict(num_assistant_tokens=3), dict(prompt_lookup_num_tokens=3),
     ]  # fmt: skip
-    engine = Engine(decoder, companion=DRAFT, max_slots=12, chunk=20)
+    engine = Engine(decoder, draft_model=DRAFT, max_slots=12, chunk=20)
     steady = GenerationRequest(max_new_tokens=25, seed=3, eos_token_id=())
     expected = alone(decoder, [9, 8, 7], steady)[0].tokens
     jobs, cancelled, finished = [], 0, 0

@@ -14,9 +14,9 @@ import pytest
 import torch
 
 from wenloom.core.errors import InputError, WenloomError
-from wenloom.generation import choosing
-from wenloom.generation.constraints import Forms, Matcher
+from wenloom.generation import token_selection
 from wenloom.generation.engine import Engine
+from wenloom.generation.grammars import Grammars, Matcher
 from wenloom.generation.jobs import Continuation, Job
 from wenloom.generation.processors import Processors
 from wenloom.generation.request import GenerationRequest
@@ -79,7 +79,7 @@ def faulty_engine(
             return self
 
     class FaultyForms:
-        def __init__(self, good: Forms):
+        def __init__(self, good: Grammars):
             self.good = good
 
         def matcher(self, kind: str, source: str) -> Matcher:
@@ -92,9 +92,9 @@ def faulty_engine(
                 raise breaks(draw)
             return super().apply(*arguments)
 
-    monkeypatch.setattr(choosing, "Processors", FaultyProcessors)
-    forms = engine.vocabulary.forms
-    engine.vocabulary.forms = lambda endings: FaultyForms(forms(endings))  # pyright: ignore
+    monkeypatch.setattr(token_selection, "Processors", FaultyProcessors)
+    forms = engine.vocabulary.grammars
+    engine.vocabulary.grammars = lambda endings: FaultyForms(forms(endings))  # pyright: ignore
     engine.vocabulary._spelling = FaultySpelling(tokenizer)  # pyright: ignore
     read = engine.models[0].read
 

@@ -70,8 +70,10 @@ def test_searches_and_penalties_equal_transformers(
     assert found.equal(expected)
 
 
-def continuation(decoder: Decoder, prompt: list[int], companion: Decoder | None = None, **options: object) -> list[int]:
-    engine = Engine(decoder, companion=companion)
+def continuation(
+    decoder: Decoder, prompt: list[int], draft_model: Decoder | None = None, **options: object
+) -> list[int]:
+    engine = Engine(decoder, draft_model=draft_model)
     job = engine.submit(prompt, request_from({"do_sample": False, "eos_token_id": (), **options}))
     engine.run([job])
     assert engine.slots_in_use == 0

@@ -11,7 +11,7 @@ from torch.nn.utils import parametrize
 from wenloom.core.errors import InputError
 from wenloom.generation import compiler, supported
 from wenloom.generation.native import NativeStep
-from wenloom.generation.reader import Reader
+from wenloom.generation.runner import ModelRunner
 from wenloom.generation.supported import fits
 from wenloom.model.attention import Attention
 from wenloom.model.cache import Segment, Slots
@@ -307,15 +307,15 @@ def test_a_hook_that_comes_later_is_called():
     compiled()
     compiler.library(wait=True)
     decoder = random_decoder(tiny_config())
-    reader = Reader(decoder, 2, 0)
-    reader.slots.reserve(2, 40)
+    runner = ModelRunner(decoder, 2, 0)
+    runner.slots.reserve(2, 40)
 
     def read(start: int) -> torch.Tensor:
-        return reader.read([5], [Segment(0, start, 1, start + 1)], [0], ())[0]
+        return runner.read([5], [Segment(0, start, 1, start + 1)], [0], ())[0]
 
     with torch.inference_mode():
         first = read(0)
-        assert reader._compiled() is not None
+        assert runner._compiled() is not None
         heard: list[int] = []
         handle = decoder.blocks[0].register_forward_hook(lambda *_: heard.append(1))
         assert read(0).allclose(first, atol=1e-4) and heard == [1]

@@ -16,15 +16,15 @@ from wenloom.model.build import Model
 from wenloom.model.decoder import Decoder
 from wenloom.model.presets import from_scratch
 from wenloom.tasks.finetune import WORKS
+from wenloom.tasks.recipe import Settings, TaskRecipe
 from wenloom.tasks.settings import DataSettings, FreshSettings, LearningSettings
-from wenloom.tasks.work import Settings, Work
 from wenloom.tokens.shards import Dataset
 from wenloom.tokens.tokenizer import TextTokenizer
-from wenloom.training.examples import ExampleMaterial
-from wenloom.training.material import CorpusMaterial
+from wenloom.training.examples import ExampleData
 from wenloom.training.objectives import CausalObjective, Loss
 from wenloom.training.parallel import World
 from wenloom.training.settings import TrainSettings
+from wenloom.training.training_data import CorpusData
 
 CONTEXT = 96
 
@@ -54,7 +54,7 @@ def exchanges() -> list[tuple[str, str]]:
 
 def measured(
     task: str, path: Path, base: Path | None, **data: int
-) -> tuple[Work, Model, TextTokenizer, Loss, ExampleMaterial]:
+) -> tuple[TaskRecipe, Model, TextTokenizer, Loss, ExampleData]:
     """What a run would say of the model before its first step."""
     fresh = FreshSettings() if base else FreshSettings(layers=1, width=32, heads=2, vocab_size=300, dropout=0.0)
     asked = DataSettings(train=str(path), validation=str(path), **data)  # pyright: ignore
@@ -65,12 +65,12 @@ def measured(
         tokenizer = TextTokenizer.from_pretrained(base)
         model = work.prepared(load_model(base), tokenizer)
     encoded = work.encode(model, tokenizer)
-    material = ExampleMaterial(tokenizer, encoded.held_out, encoded.held_out, {})
-    loss = material.evaluate(work.objective(model.eval()), "cpu", World(), lambda n: None)
+    training_data = ExampleData(tokenizer, encoded.held_out, encoded.held_out, {})
+    loss = training_data.evaluate(work.objective(model.eval()), "cpu", World(), lambda n: None)
     assert (loss.tokens, loss.bytes, loss.characters) == (
-        material.held_out.tokens, material.held_out.bytes, material.held_out.characters,
+        training_data.held_out.tokens, training_data.held_out.bytes, training_data.held_out.characters,
     )  # fmt: skip
-    return work, model, tokenizer, loss, material
+    return work, model, tokenizer, loss, training_data
 
 
 def nats_of(decoder: Model, read: list[int], targets: list[int]) -> float:
@@ -162,9 +162,9 @@ def bytes_of_tokens(tokenizer: TextTokenizer, tokens: list[int]) -> bytes:
 @pytest.mark.parametrize("task", ["fill-mask", "denoising"])
 def test_hidden_tokens_and_missing_spans(task: str, tmp_path: Path):
     """Of every window of a text, and of tokens that are a part of a character."""
-    _, model, tokenizer, loss, material = measured(task, plain(tmp_path), None, longest_source=24)
+    _, model, tokenizer, loss, training_data = measured(task, plain(tmp_path), None, longest_source=24)
     nats, hidden = 0.0, []
-    for example in material._held_out:
+    for example in training_data._held_out:
         rows = {name: torch.tensor([value]) for name, value in example.items()}
         with torch.no_grad():
             if task == "fill-mask":
@@ -185,8 +185,8 @@ def test_classes_and_preferences_are_no_text(base: Path, tmp_path: Path):
     labels.write_text("\n".join(json.dumps({"text": a, "label": "ab"[len(b) % 2]}) for a, b in exchanges()))
     pairs.write_text("\n".join(json.dumps({"prompt": a, "chosen": b, "rejected": "no"}) for a, b in exchanges()))
     for task, path in (("classification", labels), ("preference", pairs)):
-        _, _, _, loss, material = measured(task, path, base)
-        assert loss.figures().keys() == {"nats_per_token"} and material.bytes_per_token is None
+        _, _, _, loss, training_data = measured(task, path, base)
+        assert loss.figures().keys() == {"nats_per_token"} and training_data.bytes_per_token is None
         assert loss.tokens == (60 if task == "classification" else 6)
 
 
@@ -194,8 +194,8 @@ def test_the_first_token_of_a_corpus_is_in_no_figure(dataset: Dataset, tokenizer
     """Nothing stands before it; here it is a special one, which has no bytes, and there a letter, which has."""
     model = load_model(base).eval()
     stream, split = dataset.stream("validation"), dataset.splits["validation"]
-    material = CorpusMaterial(dataset, dataset.tokenizer(), CONTEXT)
-    loss = material.evaluate(CausalObjective(model), "cpu", World(), lambda n: None)  # pyright: ignore
+    training_data = CorpusData(dataset, dataset.tokenizer(), CONTEXT)
+    loss = training_data.evaluate(CausalObjective(model), "cpu", World(), lambda n: None)  # pyright: ignore
     tokens = stream.window(0, len(stream)).tolist()
     nats = sum(
         nats_of(model, tokens[start : start + 1], tokens[start + 1 : start + CONTEXT + 1])

@@ -17,8 +17,8 @@ from wenloom.generation.engine import Engine
 from wenloom.model.decoder import Decoder
 from wenloom.model.presets import from_scratch
 from wenloom.tasks import messages
+from wenloom.tasks.fill_mask import Masking
 from wenloom.tasks.finetune import finetune
-from wenloom.tasks.masked import Masking
 from wenloom.tasks.messages import packed
 from wenloom.tasks.settings import DataSettings
 from wenloom.tokens.chat import Message, chat_ids

@@ -21,9 +21,9 @@ from wenloom.model.encoder import Encoder
 from wenloom.model.lora import adapted_layers
 from wenloom.model.presets import from_scratch
 from wenloom.tasks.apply import PairWriter
-from wenloom.tasks.chat_work import PreferenceWork
+from wenloom.tasks.classification import classify
+from wenloom.tasks.dialogue import PreferenceRecipe
 from wenloom.tasks.finetune import finetune, resume
-from wenloom.tasks.labels import classify
 from wenloom.tasks.messages import ChatEncoder
 from wenloom.tasks.pairs import TRANSLATION, bounds
 from wenloom.tasks.settings import DataSettings, FreshSettings, LearningSettings
@@ -82,21 +82,21 @@ def test_transformers_writes_the_same(translator: Path):
 @contextmanager
 def interrupted(monkeypatch: pytest.MonkeyPatch, step: int) -> Iterator[None]:
     """A training inside is stopped before this step."""
-    from wenloom.training.learner import Learner
+    from wenloom.training.train_step import TrainStep
 
-    original, done = Learner.step, []
+    original, done = TrainStep.step, []
 
-    def stopping(self: Learner, *arguments: Any) -> Any:
+    def stopping(self: TrainStep, *arguments: Any) -> Any:
         done.append(1)
         if len(done) == step:
             raise Interrupted("stopped")
         return original(self, *arguments)
 
     monkeypatch.setattr("wenloom.training.tuning.time_steps", lambda *_: 0.01)
-    monkeypatch.setattr(Learner, "step", stopping)
+    monkeypatch.setattr(TrainStep, "step", stopping)
     with pytest.raises(Interrupted):
         yield
-    monkeypatch.setattr(Learner, "step", original)
+    monkeypatch.setattr(TrainStep, "step", original)
 
 
 def test_an_interrupted_training_goes_on(pairs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -215,7 +215,7 @@ def test_preferences_are_learned(chat: Path, tmp_path: Path):
         "preference", tmp_path / "lora", chat, data, learning=LearningSettings(method="lora"), training=training
     )
     assert adapter.run.loss.nats_per_token < 0.69
-    assert PreferenceWork.needs_base
+    assert PreferenceRecipe.needs_base
 
 
 def labelled(path: Path) -> Path:

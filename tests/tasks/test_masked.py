@@ -11,8 +11,8 @@ from wenloom.checkpoint.folder import load_model
 from wenloom.core.errors import InputError
 from wenloom.evaluation.pseudo import pseudo_score
 from wenloom.model.encoder import Encoder
+from wenloom.tasks.fill_mask import MASK, Masking, fill, masked_tokenizer
 from wenloom.tasks.finetune import finetune
-from wenloom.tasks.masked import MASK, Masking, fill, masked_tokenizer
 from wenloom.tasks.settings import DataSettings, FreshSettings, LearningSettings
 from wenloom.tokens.tokenizer import TextTokenizer
 from wenloom.tokens.train import train_tokenizer

@@ -13,7 +13,7 @@ from wenloom.core.randomness import generator
 from wenloom.model.decoder import Decoder
 from wenloom.model.presets import from_scratch
 from wenloom.tasks.rescoring import Hypothesis, Utterance, choose, log_probabilities, read_utterances, rescore
-from wenloom.tasks.rows import Intake
+from wenloom.tasks.rows import RowReader
 from wenloom.tokens.train import train_tokenizer
 
 
@@ -71,11 +71,11 @@ def test_bad_rows_are_named_and_counted(tmp_path: Path):
     path = tmp_path / "nbest.jsonl.gz"
     with gzip.open(path, "wt") as file:
         file.write("\n".join(map(json.dumps, [good, *bad])) + '\n{"nbest": [{"text": "x", "score": NaN}]}')
-    intake = Intake()
-    assert read_utterances(path, intake) == [Utterance("1", "A B", (Hypothesis("A B", -1.0),))]
-    assert [each.line for each in intake.refused] == [2, 3, 4, 5, 6, 7]
+    reader = RowReader()
+    assert read_utterances(path, reader) == [Utterance("1", "A B", (Hypothesis("A B", -1.0),))]
+    assert [each.line for each in reader.refused] == [2, 3, 4, 5, 6, 7]
     with pytest.raises(InputError, match="at least two"):
-        rescore(read_utterances(path, Intake()), [[[0.0]]])
+        rescore(read_utterances(path, RowReader()), [[[0.0]]])
 
 
 def test_a_decoder_scores_the_whole_text():

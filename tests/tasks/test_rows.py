@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from wenloom.core.errors import InputError
-from wenloom.tasks.labels import read_labelled
+from wenloom.tasks.classification import read_labelled
 from wenloom.tasks.messages import (
     ChatEncoder,
     conversation_of,
@@ -17,7 +17,7 @@ from wenloom.tasks.messages import (
     read_preferences,
 )
 from wenloom.tasks.pairs import SUMMARIZATION, TRANSLATION, Pair, read_pairs
-from wenloom.tasks.rows import LONGEST_ROW, Intake
+from wenloom.tasks.rows import LONGEST_ROW, RowReader
 from wenloom.tokens.chat import PLAIN_TEMPLATE, Message
 from wenloom.tokens.train import train_tokenizer
 from wenloom.training.cross_entropy import IGNORED
@@ -33,17 +33,19 @@ def test_pairs_in_every_form(tmp_path: Path):
     (tmp_path / "a.en").write_text("".join(f"{p.targets[0]}\n" for p in expected))
     for where, columns in (("a.jsonl", None), ("a.json", None), ("a.tsv.gz", ("2", "3"))):
         source, target = columns or (None, None)
-        assert read_pairs(str(tmp_path / where), TRANSLATION, Intake(), source, target) == expected
-    assert read_pairs(f"{tmp_path}/a.zh,{tmp_path}/a.en", TRANSLATION, Intake()) == expected
+        assert read_pairs(str(tmp_path / where), TRANSLATION, RowReader(), source, target) == expected
+    assert read_pairs(f"{tmp_path}/a.zh,{tmp_path}/a.en", TRANSLATION, RowReader()) == expected
     (tmp_path / "a.en").write_text("one line\n")
     with pytest.raises(InputError, match=r"a.zh has 2, .*a.en has 1"):
-        read_pairs(f"{tmp_path}/a.zh,{tmp_path}/a.en", TRANSLATION, Intake())
+        read_pairs(f"{tmp_path}/a.zh,{tmp_path}/a.en", TRANSLATION, RowReader())
 
 
 def test_several_references_and_lists_of_sentences(tmp_path: Path):
     row = {"source": ["First.", "Second."], "target": ["One.", "Two."]}
     (tmp_path / "a.jsonl").write_text(json.dumps(row))
-    assert read_pairs(str(tmp_path / "a.jsonl"), SUMMARIZATION, Intake()) == [Pair("First. Second.", ("One.", "Two."))]
+    assert read_pairs(str(tmp_path / "a.jsonl"), SUMMARIZATION, RowReader()) == [
+        Pair("First. Second.", ("One.", "Two."))
+    ]
 
 
 def test_bad_rows_are_named_by_line_and_counted(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
@@ -54,10 +56,10 @@ def test_bad_rows_are_named_by_line_and_counted(tmp_path: Path, capsys: pytest.C
     ]  # fmt: skip
     path = tmp_path / "rows.jsonl"
     path.write_text("\n".join(rows))
-    intake = Intake()
-    assert read_pairs(str(path), TRANSLATION, intake) == [Pair("a", ("b",)), Pair("c", ("d",))]
-    assert [each.line for each in intake.refused] == [2, 3, 4, 5, 6, 7, 9]
-    reasons = " / ".join(each.why for each in intake.refused)
+    reader = RowReader()
+    assert read_pairs(str(path), TRANSLATION, reader) == [Pair("a", ("b",)), Pair("c", ("d",))]
+    assert [each.line for each in reader.refused] == [2, 3, 4, 5, 6, 7, 9]
+    reasons = " / ".join(each.why for each in reader.refused)
     for word in (
         "not valid JSON",
         'no field "target"',
@@ -68,14 +70,14 @@ def test_bad_rows_are_named_by_line_and_counted(tmp_path: Path, capsys: pytest.C
         "nested",
     ):
         assert word in reasons
-    intake.report()
+    reader.report()
     said = " ".join(capsys.readouterr().err.split())
     assert "line 2: not valid JSON" in said and "7 rows in all" in said
     with pytest.raises(InputError, match="line 2"):
-        read_pairs(str(path), TRANSLATION, Intake(strict=True))
+        read_pairs(str(path), TRANSLATION, RowReader(strict=True))
     path.write_text("{}\n")
     with pytest.raises(InputError, match="no row that can be used"):
-        read_pairs(str(path), TRANSLATION, Intake())
+        read_pairs(str(path), TRANSLATION, RowReader())
 
 
 OPENAI = {"messages": [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello"}]}
@@ -112,22 +114,22 @@ def test_bad_conversations_are_counted(tmp_path: Path):
     ]  # fmt: skip
     path = tmp_path / "talk.jsonl"
     path.write_text("\n".join(map(json.dumps, [OPENAI, *bad])))
-    intake = Intake()
-    assert len(read_conversations(str(path), intake)) == 1
-    assert [each.line for each in intake.refused] == [2, 3, 4, 5, 6, 7]
+    reader = RowReader()
+    assert len(read_conversations(str(path), reader)) == 1
+    assert [each.line for each in reader.refused] == [2, 3, 4, 5, 6, 7]
     path.write_text(json.dumps({"prompt": "Hi", "chosen": "Hello", "rejected": "No"}) + "\n" + json.dumps(OPENAI))
-    intake = Intake()
-    assert len(read_preferences(str(path), intake)) == 1
-    assert intake.refused[0].line == 2
+    reader = RowReader()
+    assert len(read_preferences(str(path), reader)) == 1
+    assert reader.refused[0].line == 2
 
 
 def test_labels_of_texts(tmp_path: Path):
     (tmp_path / "a.tsv").write_text("good\tA fine film.\nbad\n")
-    intake = Intake()
-    assert read_labelled(str(tmp_path / "a.tsv"), intake) == [("A fine film.", "good")]
-    assert "label, a tab and a text" in intake.refused[0].why
+    reader = RowReader()
+    assert read_labelled(str(tmp_path / "a.tsv"), reader) == [("A fine film.", "good")]
+    assert "label, a tab and a text" in reader.refused[0].why
     (tmp_path / "a.jsonl").write_text('{"sentence": "好", "label": 1}\n{"sentence": "x", "label": [1]}')
-    assert read_labelled(str(tmp_path / "a.jsonl"), intake) == [("好", "1")]
+    assert read_labelled(str(tmp_path / "a.jsonl"), reader) == [("好", "1")]
 
 
 def test_rows_are_packed_tightly():

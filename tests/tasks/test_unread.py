@@ -75,12 +75,12 @@ def test_what_a_task_does_not_read_is_refused_by_name_before_a_row_is_read(
 
 def test_the_optimizer_that_is_asked_for_is_taken(model: Path, tmp_path: Path):
     """Muon, too, from a trained model; without a word AdamW."""
-    from wenloom.tasks.pair_work import PairWork
-    from wenloom.tasks.work import Settings
+    from wenloom.tasks.pair_recipe import PairRecipe
+    from wenloom.tasks.recipe import Settings
 
     path = tmp_path / "pairs.tsv"
     path.write_text("\n".join(f"word {n}\tWort {n}" for n in range(60)), encoding="utf-8")
     for asked, taken in ((None, "adamw"), ("muon", "muon"), ("adamw", "adamw")):
         settings = Settings("translation", model, DataSettings(train=str(path)), FreshSettings(), LearningSettings(),
                             TrainSettings(optimizer=asked))  # fmt: skip
-        assert PairWork(settings).settings.training.optimizer == taken
+        assert PairRecipe(settings).settings.training.optimizer == taken

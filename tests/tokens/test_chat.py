@@ -8,7 +8,7 @@ from tokenizers import AddedToken
 
 from wenloom.core.errors import InputError
 from wenloom.tokens.chat import PLAIN_TEMPLATE, ChatRenderer, Message, render
-from wenloom.tokens.lessons import Lesson, lessons
+from wenloom.tokens.masked_conversation import MaskedConversation, masked_conversations
 from wenloom.tokens.templates import render_template
 from wenloom.tokens.tokenizer import TextTokenizer
 from wenloom.tokens.train import train_tokenizer
@@ -34,15 +34,15 @@ def with_template(tokenizer: TextTokenizer, template: str | None) -> TextTokeniz
     return TextTokenizer(tokenizer.backend, tokenizer.special_tokens, chat_template=template)
 
 
-def lesson(tokenizer: TextTokenizer, messages: list[Message]) -> Lesson:
+def masked(tokenizer: TextTokenizer, messages: list[Message]) -> MaskedConversation:
     """The only one."""
-    [found] = lessons(ChatRenderer(tokenizer), messages)
+    [found] = masked_conversations(ChatRenderer(tokenizer), messages)
     return found
 
 
 def learned_text(tokenizer: TextTokenizer, messages: list[Message]) -> list[str]:
     """The stretches that are learned."""
-    found = lesson(tokenizer, messages)
+    found = masked(tokenizer, messages)
     stretches: list[list[int]] = []
     for index, (token, learns) in enumerate(zip(found.tokens, found.learned, strict=True)):
         if learns:
@@ -58,7 +58,7 @@ def test_only_the_assistants_turns_and_their_ends_are_learned(tokenizer: TextTok
     assert learned_text(plain, TALK) == [" 很好，谢谢！<|endoftext|>", " Fine, thanks.<|endoftext|>"]
     chatml = with_template(tokenizer, CHATML)
     assert learned_text(chatml, TALK) == ["很好，谢谢！<|im_end|>", "Fine, thanks.<|im_end|>"]
-    assert chatml.decode(lesson(chatml, TALK).tokens) == render(chatml, TALK, reply=False)
+    assert chatml.decode(masked(chatml, TALK).tokens) == render(chatml, TALK, reply=False)
 
 
 def test_templates_say_what_transformers_lets_them_say(tokenizer: TextTokenizer):
@@ -97,12 +97,12 @@ def test_hostile_templates_end_in_an_error(template: str, why: str):
 ])  # fmt: skip
 def test_what_is_no_conversation_is_named(tokenizer: TextTokenizer, messages: list[Message], why: str):
     with pytest.raises(ValueError, match=why):
-        lesson(with_template(tokenizer, CHATML), messages)
+        masked(with_template(tokenizer, CHATML), messages)
 
 
 def test_templates_that_cannot_be_learned_from_are_refused(tokenizer: TextTokenizer):
     with pytest.raises(InputError, match="never learn to stop"):
-        lesson(with_template(tokenizer, "{% for m in messages %}{{ m.content }}\n{% endfor %}"), TALK)
+        masked(with_template(tokenizer, "{% for m in messages %}{{ m.content }}\n{% endfor %}"), TALK)
     forgetful = "{{ messages | length }}{% for m in messages %}{{ m.content | length }}<|im_end|>{% endfor %}"
     with pytest.raises(InputError, match="changes what it wrote before a reply"):
-        lesson(with_template(tokenizer, forgetful), TALK)
+        masked(with_template(tokenizer, forgetful), TALK)

@@ -13,7 +13,7 @@ from wenloom.core.errors import InputError
 from wenloom.tasks.messages import ChatEncoder
 from wenloom.tokens import chat, literal
 from wenloom.tokens.chat import ChatRenderer, Message, chat_ids, render
-from wenloom.tokens.lessons import lessons
+from wenloom.tokens.masked_conversation import masked_conversations
 from wenloom.tokens.tokenizer import TextTokenizer
 from wenloom.tokens.train import train_tokenizer
 
@@ -124,7 +124,7 @@ def test_text_with_control_tokens_taken_apart_is_encoded_as_the_backend_encodes_
 def test_what_is_learned_is_what_transformers_masks_for_templates_that_say_it(backends: dict[str, Tokenizer]):
     ours, theirs = ours_and_theirs(backends["byte"], CHATML)
     expected = theirs.apply_chat_template(plain(TALK), return_assistant_tokens_mask=True, return_dict=True)
-    [found] = lessons(ChatRenderer(ours), TALK)
+    [found] = masked_conversations(ChatRenderer(ours), TALK)
     assert found.tokens == expected["input_ids"] and [*map(int, found.learned)] == expected["assistant_masks"]
 
 
@@ -138,7 +138,7 @@ def test_every_turn_is_learned_once_after_what_the_model_sees_before_it(
     if name == "Gemma" and system:
         pytest.skip("refuses system messages")
     talk = [Message("system", system)] * bool(system) + TALK
-    found = lessons(ChatRenderer(ours), talk)
+    found = masked_conversations(ChatRenderer(ours), talk)
     turn_by_turn = name in ("Qwen", "DeepSeek", "Phi") or (name == "Mistral" and system is not None)
     assert len(found) == (3 if turn_by_turn else 1)
     stretches = []
@@ -169,7 +169,7 @@ def test_learned_replies_that_mention_control_tokens_end_where_the_template_ends
         Message("user", "c"),
         Message("assistant", "d"),
     ]
-    [found] = lessons(ChatRenderer(ours), talk)
+    [found] = masked_conversations(ChatRenderer(ours), talk)
     learned = [token for token, learns in zip(found.tokens, found.learned, strict=True) if learns]
     assert ours.decode(learned) == "a<|im_end|>b<|im_end|>d<|im_end|>"
     assert learned.count(ours.backend.token_to_id("<|im_end|>")) == 2
@@ -178,7 +178,7 @@ def test_learned_replies_that_mention_control_tokens_end_where_the_template_ends
 def test_contents_that_hold_the_marks_themselves_are_kept(backends: dict[str, Tokenizer]):
     ours, _ = ours_and_theirs(backends["byte"], CHATML)
     odd = [Message("user", "\U000f0000<s>\U000f0001\U000f0002"), Message("assistant", "\U000f0003"), *TALK]
-    [found] = lessons(ChatRenderer(ours), odd)
+    [found] = masked_conversations(ChatRenderer(ours), odd)
     assert ours.decode(found.tokens) == render(ours, odd, reply=False)
     assert ours.bos_token_id not in found.tokens
 
@@ -219,7 +219,7 @@ def test_the_work_of_a_conversation_grows_with_its_length(
         monkeypatch.setattr(chat, "render_template", rendered)
         monkeypatch.setattr(literal.LiteralEncoder, "encode", lambda *given, encoded=encoded: encoded(*given))
         encoder = ChatEncoder(ours, longest)
-        assert encoder.lessons(tuple(talk))
+        assert encoder.masked_conversations(tuple(talk))
         characters.append(rendered.amount + encoded.amount)
         calls.append(rendered.calls + encoded.calls)
         monkeypatch.undo()
@@ -246,5 +246,5 @@ def test_lists_of_an_encoding_are_built_once(backends: dict[str, Tokenizer], mon
     monkeypatch.setattr(TextTokenizer, "encoding", lambda *given, **named: Encodings(encode(*given, **named)))
     for times in (1, 30):
         Encodings.built = 0
-        lessons(ChatRenderer(ours), TALK[:2] * times)
+        masked_conversations(ChatRenderer(ours), TALK[:2] * times)
         assert Encodings.built <= 2

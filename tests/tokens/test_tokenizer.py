@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from tokenizers import AddedToken
 
 from wenloom.core.errors import CheckpointError, InputError
-from wenloom.tasks.masked import masked_tokenizer
+from wenloom.tasks.fill_mask import masked_tokenizer
 from wenloom.text.documents import Document
 from wenloom.tokens.cutting import stretches
 from wenloom.tokens.report import PASSAGE, measure, measure_passage

@@ -12,13 +12,13 @@ from wenloom.core.errors import InputError
 from wenloom.model.decoder import Decoder
 from wenloom.tokens.shards import Dataset
 from wenloom.training.dial import turn
-from wenloom.training.learner import autocast
 from wenloom.training.measure import StepMemory, flops_per_token, step_memory
 from wenloom.training.objectives import CausalObjective
 from wenloom.training.parallel import World
 from wenloom.training.plan import expected_bits_per_byte, fitted_micro_batch
 from wenloom.training.settings import ModelSettings, TrainSettings
-from wenloom.training.setup import Corpus, model_config, parameters_of, set_up
+from wenloom.training.setup import CorpusStatistics, model_config, parameters_of, set_up
+from wenloom.training.train_step import autocast
 
 from ..conftest import tiny_config
 
@@ -132,12 +132,14 @@ def test_the_expected_loss_falls_with_size_and_text_but_not_with_repetition():
 
 def test_a_model_that_cannot_fit_is_refused_before_it_is_made(dataset: Dataset):
     with pytest.raises(InputError, match=r"takes [\d.]+ TB before its first token.*smaller --size"):
-        set_up(Corpus.of(dataset), ModelSettings(size="900b"), TrainSettings(steps=1), World())
+        set_up(CorpusStatistics.of(dataset), ModelSettings(size="900b"), TrainSettings(steps=1), World())
 
 
 def test_documents_shorter_than_the_context_see_only_themselves(dataset: Dataset):
     training = TrainSettings(steps=1, batch=2, precision="fp32")
     for context, masked in ((32, False), (512, True)):
-        setup = set_up(Corpus.of(dataset), ModelSettings(layers=1, width=32, context=context), training, World())
-        setup.feed.close()
-        assert (setup.learner.objective.document_start is not None) == masked
+        setup = set_up(
+            CorpusStatistics.of(dataset), ModelSettings(layers=1, width=32, context=context), training, World()
+        )
+        setup.prefetcher.close()
+        assert (setup.train_step.objective.document_start is not None) == masked

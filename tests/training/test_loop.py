@@ -17,14 +17,14 @@ from wenloom.model.decoder import Decoder
 from wenloom.tokens.prepare import PrepareOptions, prepare
 from wenloom.tokens.shards import Dataset
 from wenloom.tokens.tokenizer import TextTokenizer
-from wenloom.training import learner as learner_module
+from wenloom.training import train_step as learner_module
 from wenloom.training.checkpoints import latest_checkpoint
 from wenloom.training.history import read_metrics
-from wenloom.training.loop import Result
+from wenloom.training.loop import RunResult
 from wenloom.training.measure import StepMemory
 from wenloom.training.objectives import CausalObjective
 from wenloom.training.pretrain import pretrain, resume
-from wenloom.training.report import Sample, Showcase
+from wenloom.training.report import Sample, SamplePreview
 from wenloom.training.run_file import read_run
 from wenloom.training.settings import TrainSettings
 
@@ -32,11 +32,11 @@ from .runs import MODEL, TRAINING, same_weights, weights
 
 
 @pytest.fixture(scope="module")
-def run(dataset: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Result:
+def run(dataset: Dataset, tmp_path_factory: pytest.TempPathFactory) -> RunResult:
     return pretrain(dataset.folder, tmp_path_factory.mktemp("runs") / "run", MODEL, TRAINING)
 
 
-def test_it_learns_and_writes_everything(run: Result, dataset: Dataset):
+def test_it_learns_and_writes_everything(run: RunResult, dataset: Dataset):
     knowing_nothing = math.log(dataset.tokenizer().vocab_size)
     assert run.loss.nats_per_token < 0.9 * knowing_nothing and run.steps == 12
     for name in (
@@ -57,7 +57,7 @@ def test_it_learns_and_writes_everything(run: Result, dataset: Dataset):
     assert "http" not in page.replace("http://www.w3.org", "") and "polyline" in page
 
 
-def test_the_same_seed_gives_the_same_model(run: Result, dataset: Dataset, tmp_path: Path):
+def test_the_same_seed_gives_the_same_model(run: RunResult, dataset: Dataset, tmp_path: Path):
     again = pretrain(dataset.folder, tmp_path / "again", MODEL, TRAINING)
     assert same_weights(run.folder, again.folder)
     other = pretrain(dataset.folder, tmp_path / "other", MODEL, replace(TRAINING, seed=1))
@@ -65,13 +65,13 @@ def test_the_same_seed_gives_the_same_model(run: Result, dataset: Dataset, tmp_p
 
 
 @pytest.mark.parametrize("micro_batch", [1, 2])
-def test_splitting_a_batch_changes_nothing(micro_batch: int, run: Result, dataset: Dataset, tmp_path: Path):
+def test_splitting_a_batch_changes_nothing(micro_batch: int, run: RunResult, dataset: Dataset, tmp_path: Path):
     split = pretrain(dataset.folder, tmp_path / "split", MODEL, replace(TRAINING, micro_batch=micro_batch))
     for name, tensor in weights(run.folder).items():
         assert tensor.allclose(weights(split.folder)[name], atol=2e-4), name
 
 
-def test_output_that_is_taken(run: Result, dataset: Dataset, tmp_path: Path):
+def test_output_that_is_taken(run: RunResult, dataset: Dataset, tmp_path: Path):
     with pytest.raises(InputError, match="--resume"):
         pretrain(dataset.folder, run.folder, MODEL, TRAINING)
     (tmp_path / "notes.txt").write_text("mine")
@@ -115,14 +115,18 @@ def test_runs_outside_the_main_thread(dataset: Dataset, tmp_path: Path):
     assert (tmp_path / "run" / "model.safetensors").exists()
 
 
-def test_run_settings_survive_the_file(run: Result):
+def test_run_settings_survive_the_file(run: RunResult):
     settings = read_run(run.folder)["settings"]
     assert settings["width"] == 32 and settings["learning_rate"] == 0.01 and "epochs" not in settings
     assert json.loads((run.folder / "config.json").read_text())["model_type"] == "llama"
 
 
 def test_out_of_memory_halves_the_rows_and_changes_nothing(
-    run: Result, dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    run: RunResult,
+    dataset: Dataset,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ):
     """A model that takes one row at a time only, as a full memory would."""
     forward = CausalObjective.forward
@@ -144,7 +148,7 @@ def test_out_of_memory_halves_the_rows_and_changes_nothing(
         pretrain(dataset.folder, tmp_path / "none", MODEL, TRAINING)
 
 
-def test_recomputing_activations_changes_nothing(run: Result, dataset: Dataset, tmp_path: Path):
+def test_recomputing_activations_changes_nothing(run: RunResult, dataset: Dataset, tmp_path: Path):
     dropout = replace(MODEL, dropout=0.2)
     plain = pretrain(dataset.folder, tmp_path / "plain", dropout, TRAINING)
     again = pretrain(dataset.folder, tmp_path / "again", dropout, replace(TRAINING, recompute=True))
@@ -183,8 +187,8 @@ def test_the_best_model_is_kept_and_rising_validation_is_said(
 def test_samples_that_quote_the_training_text_are_told(dataset: Dataset, tmp_path: Path):
     quoted = dataset.tokenizer().decode(dataset.stream("train").window(5, 30).tolist())
 
-    def show(decoder: Decoder, tokenizer: TextTokenizer) -> Showcase:
-        return Showcase([Sample("", quoted)])
+    def show(decoder: Decoder, tokenizer: TextTokenizer) -> SamplePreview:
+        return SamplePreview([Sample("", quoted)])
 
     run = pretrain(dataset.folder, tmp_path / "run", MODEL, replace(TRAINING, steps=2, evaluations=1), show)
     assert read_run(run.folder)["result"]["longest_overlap_with_training_text"].strip() == quoted.strip()
@@ -194,16 +198,16 @@ def test_the_report_is_there_while_the_run_goes_on(dataset: Dataset, tmp_path: P
     monkeypatch.setattr("wenloom.training.loop._REPORT_SECONDS", 0.0)
     pages = []
 
-    def show(decoder: Decoder, tokenizer: TextTokenizer) -> Showcase:
+    def show(decoder: Decoder, tokenizer: TextTokenizer) -> SamplePreview:
         pages.append((tmp_path / "run" / "report.html").read_text())
-        return Showcase()
+        return SamplePreview()
 
     pretrain(dataset.folder, tmp_path / "run", MODEL, TRAINING, show)
     assert all('http-equiv="refresh"' in page and "still running" in page for page in pages) and len(pages) == 2
     assert "refresh" not in (tmp_path / "run" / "report.html").read_text()
 
 
-def test_finished_runs_are_not_resumed_into_something_else(run: Result):
+def test_finished_runs_are_not_resumed_into_something_else(run: RunResult):
     before = weights(run.folder)
     again = resume(run.folder)
     assert again.loss == run.loss and again.steps == run.steps

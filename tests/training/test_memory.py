@@ -21,10 +21,10 @@ from wenloom.model.presets import from_scratch
 from wenloom.tasks.settings import DataSettings, LearningSettings
 from wenloom.tokens.tokenizer import TextTokenizer
 from wenloom.training import setup as setups
-from wenloom.training.learner import autocast
 from wenloom.training.measure import StepMemory, step_memory
 from wenloom.training.objectives import CausalObjective, PreferenceObjective
 from wenloom.training.settings import ModelSettings, TrainSettings
+from wenloom.training.train_step import autocast
 
 
 def a_group(tmp_path: Path, files: dict[str, str], line: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -156,7 +156,7 @@ def test_a_row_that_does_not_fit_is_refused_before_it_runs(
         InputError, match=r"single row of 32 tokens takes about [\d.]+ GB, and there are [\d.]+ GB: choose"
     ):
         setups.set_up(
-            setups.Corpus.of(dataset),
+            setups.CorpusStatistics.of(dataset),
             ModelSettings(layers=1, width=32, context=32),
             TrainSettings(steps=1),
             setups.World(),
@@ -210,24 +210,26 @@ def test_the_first_loss_of_an_adapter_is_that_of_peft(real_models: Path, tmp_pat
     import peft
     import transformers
 
-    from wenloom.tasks.chat_work import ChatWork
+    from wenloom.tasks.dialogue import DialogueRecipe
+    from wenloom.tasks.recipe import Settings
     from wenloom.tasks.settings import FreshSettings
-    from wenloom.tasks.work import Settings
 
     folder = real_models / "smollm2"
     pairs = [(f"What is {a} plus {b}?", f"{a} plus {b} is {a + b}.") for a in range(2, 6) for b in range(3, 6)]
     path = tmp_path / "rows.jsonl"
     path.write_text("\n".join(json.dumps({"prompt": q, "response": r}) for q, r in pairs), encoding="utf-8")
     data = DataSettings(train=str(path), validation=str(path))
-    work = ChatWork(Settings("chat", folder, data, FreshSettings(), LearningSettings(method="lora"), TrainSettings()))
+    work = DialogueRecipe(
+        Settings("chat", folder, data, FreshSettings(), LearningSettings(method="lora"), TrainSettings())
+    )
     tokenizer = TextTokenizer.from_pretrained(folder)
     model = work.prepared(load_model(folder), tokenizer)
     adapt(model, AdapterConfig(), torch.Generator().manual_seed(0))
-    from wenloom.training.examples import ExampleMaterial
+    from wenloom.training.examples import ExampleData
     from wenloom.training.parallel import World
 
     encoded = work.encode(model, tokenizer)
-    ours = ExampleMaterial(tokenizer, encoded.train, encoded.held_out, {}).evaluate(
+    ours = ExampleData(tokenizer, encoded.train, encoded.held_out, {}).evaluate(
         work.objective(model), "cpu", World(), lambda n: None
     )
     theirs = transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)

@@ -21,7 +21,7 @@ from wenloom.training.history import History, read_metrics
 from wenloom.training.interrupt import Interrupted
 from wenloom.training.lock import LOCK
 from wenloom.training.pretrain import pretrain, resume
-from wenloom.training.report import Sample, Showcase
+from wenloom.training.report import Sample, SamplePreview
 from wenloom.training.run_file import read_run
 from wenloom.training.settings import TrainSettings
 
@@ -32,11 +32,11 @@ def stop_at(step: int) -> object:
     """Press Ctrl-C during the evaluation of a step: the loop notices after the step that follows."""
     seen: list[int] = []
 
-    def show(decoder: Decoder, tokenizer: TextTokenizer) -> Showcase:
+    def show(decoder: Decoder, tokenizer: TextTokenizer) -> SamplePreview:
         seen.append(0)
         if len(seen) == step:
             os.kill(os.getpid(), signal.SIGINT)
-        return Showcase([Sample("a", "b")])
+        return SamplePreview([Sample("a", "b")])
 
     return show
 
@@ -137,7 +137,7 @@ def test_an_evaluation_that_was_missed_is_made_up_for(dataset: Dataset, tmp_path
     """Killed after the checkpoint was written and before its evaluation was."""
     whole = pretrain(dataset.folder, tmp_path / "whole", MODEL, TRAINING)
 
-    def fail(decoder: Decoder, tokenizer: TextTokenizer) -> Showcase:
+    def fail(decoder: Decoder, tokenizer: TextTokenizer) -> SamplePreview:
         raise RuntimeError("the lights went out")
 
     with pytest.raises(RuntimeError, match="lights"):

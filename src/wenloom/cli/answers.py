@@ -82,12 +82,12 @@ def texts_to_work_on(text: str | None, file: Path | None, fields: Sequence[str] 
         InputError: both are given, or there is nothing; the file is not UTF-8, or has a row without the field.
     """
     from wenloom.evaluation.rows import read_lines
-    from wenloom.tasks.rows import Intake, content_suffix, text_of
+    from wenloom.tasks.rows import RowReader, content_suffix, text_of
 
     if text is not None and file is not None:
         raise InputError("give a text or --file FILE, not both.")
     if file is not None and content_suffix(file) == ".jsonl":
-        texts = Intake(strict=True).objects(file, lambda row: text_of(row, fields))
+        texts = RowReader(strict=True).objects(file, lambda row: text_of(row, fields))
     else:
         texts = read_lines(file) if file is not None else [text if text is not None else _piped()]
     if not any(each.strip() for each in texts):

@@ -52,7 +52,7 @@ def chat(
     from wenloom.api import load
     from wenloom.tokens.chat import STOP_OF_PLAIN, Message
 
-    loaded = load(model, device, dtype, companion=draft, quantize=quantize, kv_cache=kv_cache)
+    loaded = load(model, device, dtype, draft_model=draft, quantize=quantize, kv_cache=kv_cache)
     if loaded.tokenizer.chat_template is None and not loaded.tokenizer.other_templates:
         options["stop_strings"] = (*length.stop_strings, STOP_OF_PLAIN)
         remark("This model has no chat template: it goes on with a plain transcript.")

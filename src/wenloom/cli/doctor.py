@@ -18,9 +18,9 @@ def doctor(*, json: Json = False) -> None:
 
         wenloom doctor
     """
-    from wenloom.evaluation.doctor import Finding, examine
+    from wenloom.evaluation.doctor import CheckResult, examine
 
-    found: list[Finding] = []
+    found: list[CheckResult] = []
     for each in examine():
         found.append(each)
         if not json:

@@ -16,7 +16,7 @@ from wenloom.core.errors import InputError
 from wenloom.evaluation.options import Convention, OverlapOptions, Writing
 
 if TYPE_CHECKING:
-    from wenloom.evaluation.evaluate import Figure, Subject
+    from wenloom.evaluation.evaluate import EvaluatedModel, MetricResult
 
 _OUT = Path("evaluation")
 
@@ -110,10 +110,10 @@ def evaluate(
         raise InputError(f"--limit {limit}: at least 1.")
     if len(set(models)) < len(models):
         raise InputError("a model is named twice.")
-    from wenloom.evaluation.plan import Plan
+    from wenloom.evaluation.plan import EvaluationPlan
     from wenloom.evaluation.results import ResultsStore
 
-    plans = [Plan(name, data, out, limit, metrics, scoring, comparing, writing, skip_bad) for name in names]
+    plans = [EvaluationPlan(name, data, out, limit, metrics, scoring, comparing, writing, skip_bad) for name in names]
     kinds = {plan.kind for plan in plans}
     if "text" not in kinds:
         refuse_unused("goes with texts, for perplexity; none is among --on", **changed(scoring))
@@ -130,7 +130,7 @@ def evaluate(
     if writing.attempts == 1:
         refuse_unused("goes with --attempts of 2 or more; one text is written without drawing",
                       temperature=writing.temperature != Writing.temperature)  # fmt: skip
-    found: dict[str, list[Figure]] = {}
+    found: dict[str, list[MetricResult]] = {}
     for model in models:
         subject = _subject(model, device, dtype)
         started = time.monotonic()
@@ -176,13 +176,13 @@ def _refuse_of_other_metrics(comparing: OverlapOptions, metrics: list[str]) -> N
     refuse_unused(f"goes with rouge; the metric is {named}", **rouge)
 
 
-def _subject(model: str, device: str, dtype: str) -> "Subject":
+def _subject(model: str, device: str, dtype: str) -> "EvaluatedModel":
     from wenloom.api import load
     from wenloom.checkpoint.hub import resolve
-    from wenloom.evaluation.evaluate import Subject
+    from wenloom.evaluation.evaluate import EvaluatedModel
 
     loaded = load(model, device, dtype)
-    return Subject(model, resolve(model), loaded.decoder, loaded.tokenizer, loaded.engine)
+    return EvaluatedModel(model, resolve(model), loaded.decoder, loaded.tokenizer, loaded.engine)
 
 
 def _predictions(
@@ -230,7 +230,7 @@ def _quality(predictions: Path, corpus: Path | None, json: bool) -> None:
         say(f"{name:<14} {'-' if value is None else f'{value:,}' if isinstance(value, int) else f'{value:.4f}'}")
 
 
-def _results(subject: "Subject", figures: "list[Figure]", samples: Path, seconds: float) -> list[Any]:
+def _results(subject: "EvaluatedModel", figures: "list[MetricResult]", samples: Path, seconds: float) -> list[Any]:
     from wenloom.core.hardware import probe
     from wenloom.core.version import __version__
     from wenloom.evaluation.results import Result, today
@@ -248,7 +248,7 @@ def _results(subject: "Subject", figures: "list[Figure]", samples: Path, seconds
     ]  # fmt: skip
 
 
-def _show(model: str, figures: "list[Figure]") -> None:
+def _show(model: str, figures: "list[MetricResult]") -> None:
     table = Table(title=model, title_justify="left", box=None, pad_edge=False)
     for name, justify in (
         ("dataset", "left"),
@@ -285,7 +285,10 @@ def _sentence(each: dict[str, Any]) -> str:
 
 
 def _page(
-    path: Path, found: "dict[str, list[Figure]]", comparisons: list[dict[str, Any]], examples: list[dict[str, Any]]
+    path: Path,
+    found: "dict[str, list[MetricResult]]",
+    comparisons: list[dict[str, Any]],
+    examples: list[dict[str, Any]],
 ) -> None:
     import jinja2
 

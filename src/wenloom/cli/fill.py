@@ -30,11 +30,13 @@ def fill(
     from wenloom.checkpoint.folder import load_model
     from wenloom.checkpoint.hub import resolve
     from wenloom.core.hardware import probe
-    from wenloom.tasks import masked
+    from wenloom.tasks import fill_mask
     from wenloom.tokens.tokenizer import TextTokenizer
 
     folder = resolve(model)
-    found = masked.fill(load_model(folder, probe(device).device), TextTokenizer.from_pretrained(folder), shown, count)
+    found = fill_mask.fill(
+        load_model(folder, probe(device).device), TextTokenizer.from_pretrained(folder), shown, count
+    )
     if json:
         print_json({"model": model, "text": shown, "masks": [[each._asdict() for each in one] for one in found]})
     else:

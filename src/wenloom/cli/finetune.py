@@ -12,7 +12,7 @@ from wenloom.tasks.settings import DataSettings, FreshSettings, LearningSettings
 from wenloom.training.settings import TrainSettings
 
 if TYPE_CHECKING:
-    from wenloom.tasks.work import TaskResult
+    from wenloom.tasks.recipe import TaskResult
 
 
 def finetune(

@@ -128,7 +128,9 @@ def generate(
         prompt = "" if sys.stdin.isatty() else _piped()
     from wenloom.api import load
 
-    loaded = load(model, device, dtype, companion=draft, quantize=quantize, kv_cache=kv_cache, adapters=adapters or ())
+    loaded = load(
+        model, device, dtype, draft_model=draft, quantize=quantize, kv_cache=kv_cache, adapters=adapters or ()
+    )
     if prompts is not None:
         answer(loaded, rows, prompts, out, json)
         return

@@ -45,12 +45,12 @@ def leaderboard(
     give
         Also write your own results in one of these forms.
     """
-    from wenloom.evaluation import exchange
+    from wenloom.evaluation import interchange
     from wenloom.evaluation import results as stored
     from wenloom.evaluation.leaderboard import write_leaderboard
 
     kept = stored.ResultsStore(store)
-    added = sum(kept.add(exchange.read(path)) for path in take or [])
+    added = sum(kept.add(interchange.read(path)) for path in take or [])
     own = kept.all()
     rows = [*(stored.published() if published else []), *own]
     if task:
@@ -59,7 +59,7 @@ def leaderboard(
             raise InputError(f"--task {missing[0]}: there are results of {', '.join(sorted(known)) or 'none'}.")
         rows = [each for each in rows if each.task in task]
     write_leaderboard(rows, out)
-    written = exchange.write([each for each in own if each.source == "own"], give, out) if give else []
+    written = interchange.write([each for each in own if each.source == "own"], give, out) if give else []
     if json:
         print_json({"page": str(out / "index.html"), "results": len(rows), "own": len(own), "taken": added, "given": [str(each) for each in written]})  # fmt: skip
         return

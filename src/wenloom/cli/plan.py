@@ -13,7 +13,7 @@ from wenloom.tokens.shards import Dataset
 from wenloom.training.settings import ModelSettings, TrainSettings
 
 if TYPE_CHECKING:
-    from wenloom.training.plan import Plan
+    from wenloom.training.plan import TrainingPlan
 
 
 def plan(
@@ -41,17 +41,17 @@ def plan(
         Folder made by `wenloom prepare`; without one the text is imagined.
     """
     from wenloom.training.parallel import World
-    from wenloom.training.setup import Corpus, set_up
+    from wenloom.training.setup import CorpusStatistics, set_up
 
     if data is not None and vocab_size is not None:
         raise InputError(f"--vocab-size has no effect here: {data} has a vocabulary of its own.")
-    corpus = Corpus.of(Dataset.open(data)) if data else Corpus.imagined(vocab_size or 8192)
+    corpus = CorpusStatistics.of(Dataset.open(data)) if data else CorpusStatistics.imagined(vocab_size or 8192)
     setup = set_up(corpus, model, training, World())
-    setup.feed.close()
+    setup.prefetcher.close()
     print_json(as_json(setup.plan)) if json else say(as_text(setup.plan))
 
 
-def as_json(plan: "Plan") -> dict[str, object]:
+def as_json(plan: "TrainingPlan") -> dict[str, object]:
     """The plan for machines."""
     return asdict(plan) | {
         "derived": [each._asdict() for each in plan.derived],
@@ -60,6 +60,6 @@ def as_json(plan: "Plan") -> dict[str, object]:
     }
 
 
-def as_text(plan: "Plan") -> str:
+def as_text(plan: "TrainingPlan") -> str:
     """The plan for people."""
     return "\n".join(f"{what:22}{how_much:42}{why}".rstrip() for what, how_much, why in plan.lines())

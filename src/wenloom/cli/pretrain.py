@@ -14,7 +14,7 @@ from wenloom.tokens.shards import Dataset
 from wenloom.training.settings import ModelSettings, TrainSettings
 
 if TYPE_CHECKING:
-    from wenloom.training.loop import Result
+    from wenloom.training.loop import RunResult
 
 
 def pretrain(
@@ -63,7 +63,7 @@ def pretrain(
     print_json(as_json(result)) if json else say(summary(result))
 
 
-def as_json(result: "Result") -> dict[str, object]:
+def as_json(result: "RunResult") -> dict[str, object]:
     """The result for machines."""
     figures = asdict(result.loss) | result.loss.figures()
     return {
@@ -74,7 +74,7 @@ def as_json(result: "Result") -> dict[str, object]:
     }
 
 
-def summary(result: "Result") -> str:
+def summary(result: "RunResult") -> str:
     """The result, and what to try next."""
     loss, folder = result.loss, shlex.quote(str(result.folder))
     return (

@@ -13,7 +13,7 @@ from wenloom.tokens.prepare import prepare
 from wenloom.training.settings import ModelSettings, TrainSettings
 
 if TYPE_CHECKING:
-    from wenloom.training.loop import Result
+    from wenloom.training.loop import RunResult
 
 SHAPE = ModelSettings(layers=4, width=128, context=128, dropout=0.0)
 _STEPS = 2000
@@ -84,9 +84,9 @@ def _check_what_is_there(out: Path, steps: int | None) -> None:
                          "choose another --out.")  # fmt: skip
 
 
-def _finished(out: Path) -> "Result | None":
+def _finished(out: Path) -> "RunResult | None":
     """The result of an earlier quickstart, if it came to its end."""
-    from wenloom.training.loop import Result
+    from wenloom.training.loop import RunResult
     from wenloom.training.objectives import Loss
     from wenloom.training.run_file import RUN, read_run
 
@@ -100,4 +100,4 @@ def _finished(out: Path) -> "Result | None":
     loss = Loss(
         done["validation_nats_per_token"] * tokens, tokens, data["validation_bytes"], data["validation_characters"]
     )
-    return Result(out, loss, done["best_step"], done["steps"], done["training_seconds"])
+    return RunResult(out, loss, done["best_step"], done["steps"], done["training_seconds"])

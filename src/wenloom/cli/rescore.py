@@ -68,12 +68,12 @@ def rescore(
     from wenloom.checkpoint.hub import resolve
     from wenloom.core.hardware import probe
     from wenloom.tasks import rescoring
-    from wenloom.tasks.rows import Intake
+    from wenloom.tasks.rows import RowReader
     from wenloom.tokens.tokenizer import TextTokenizer
 
-    intake = Intake(strict)
-    utterances = rescoring.read_utterances(nbest, intake)
-    intake.report()
+    reader = RowReader(strict)
+    utterances = rescoring.read_utterances(nbest, reader)
+    reader.report()
     scores = []
     for folder in [resolve(name) for name in (model, second) if name is not None]:
         loaded, tokenizer = load_model(folder, probe(device).device), TextTokenizer.from_pretrained(folder)

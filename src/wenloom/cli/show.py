@@ -8,13 +8,13 @@ from wenloom.model.build import Model
 from wenloom.model.decoder import Decoder
 from wenloom.tokens.shards import Dataset
 from wenloom.tokens.tokenizer import TextTokenizer
-from wenloom.training.report import NextTokens, Sample, Showcase
+from wenloom.training.report import NextTokens, Sample, SamplePreview
 
 
-def showing(prompts: list[str], length: int = 150) -> Callable[[Model, TextTokenizer], Showcase]:
+def showing(prompts: list[str], length: int = 150) -> Callable[[Model, TextTokenizer], SamplePreview]:
     """A function for `training.pretrain.pretrain` that continues prompts and lists next tokens after them."""
 
-    def show(decoder: Model, tokenizer: TextTokenizer) -> Showcase:
+    def show(decoder: Model, tokenizer: TextTokenizer) -> SamplePreview:
         assert isinstance(decoder, Decoder)
         model = LanguageModel(decoder, tokenizer)
         samples, expectations = [], []
@@ -23,7 +23,7 @@ def showing(prompts: list[str], length: int = 150) -> Callable[[Model, TextToken
             candidates = most_probable(decoder, model.tokenizer.prompt_ids(prompt), 8)
             shown = [(tokenizer.show(each.token), each.probability) for each in candidates]
             expectations.append(NextTokens(prompt or "(the beginning)", shown))
-        return Showcase(samples, expectations)
+        return SamplePreview(samples, expectations)
 
     return show
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from wenloom.core.errors import InputError
-from wenloom.evaluation.likelihood import Likelihood, Row, continuation_row, likelihoods, tokens_before
+from wenloom.evaluation.likelihood import Likelihood, ScoredRow, continuation_row, likelihoods, tokens_before
 from wenloom.evaluation.significance import Interval, interval
 from wenloom.model.decoder import Decoder
 from wenloom.tokens.tokenizer import TextTokenizer
@@ -105,7 +105,7 @@ def answer_all(
     if not questions:
         raise InputError("there are no questions.")
     before = {empty: tokens_before(tokenizer, empty) for empty in (False, True)}
-    rows: list[list[Row]] = []
+    rows: list[list[ScoredRow]] = []
     for number, question in enumerate(questions, 1):
         made = [
             continuation_row(tokenizer, context, choice, before[not context]) for context, choice in question.pairs()
@@ -132,7 +132,7 @@ def _has_unconditional(questions: Sequence[Question]) -> bool:
     return all(len(q.contexts) == 1 and q.contexts[0] for q in questions)
 
 
-def _unconditional(tokenizer: TextTokenizer, questions: Sequence[Question], before: list[int]) -> list[list[Row]]:
+def _unconditional(tokenizer: TextTokenizer, questions: Sequence[Question], before: list[int]) -> list[list[ScoredRow]]:
     if not _has_unconditional(questions):
         return []
     return [[continuation_row(tokenizer, "Answer:", each, before) for each in q.choices] for q in questions]

@@ -30,7 +30,7 @@ from wenloom.tokens.train import train_tokenizer
 
 
 @dataclass(frozen=True)
-class Finding:
+class CheckResult:
     """What one check found."""
 
     name: str
@@ -42,7 +42,7 @@ class Finding:
 _TEXT = "The lamp was lit at dusk, and the keeper read aloud. 春眠不觉晓，处处闻啼鸟。"
 
 
-def examine() -> Iterator[Finding]:
+def examine() -> Iterator[CheckResult]:
     """All checks, one after the other; a check that fails does not stop the others."""
     for name, check in _CHECKS.items():
         started = time.perf_counter()
@@ -50,7 +50,7 @@ def examine() -> Iterator[Finding]:
             state, text = check()
         except Exception as error:  # a broken installation may fail in any way
             state, text = "wrong", f"{type(error).__name__}: {error}"
-        yield Finding(name, state, text, time.perf_counter() - started)
+        yield CheckResult(name, state, text, time.perf_counter() - started)
 
 
 Answer = tuple[Literal["right", "missing", "wrong"], str]

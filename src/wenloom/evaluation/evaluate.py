@@ -29,7 +29,7 @@ from wenloom.evaluation.options import Convention, OverlapOptions
 from wenloom.evaluation.overlap import (
     LOWER_IS_BETTER,
     SACREBLEU,
-    Overlap,
+    OverlapScore,
     answers,
     check_pairs,
     error_rate,
@@ -58,7 +58,7 @@ _CHUNK = 2048
 """Questions that are scored between two writes of the samples."""
 
 
-class Subject(NamedTuple):
+class EvaluatedModel(NamedTuple):
     """The model that is scored."""
 
     name: str
@@ -80,7 +80,7 @@ _MODEL_FILES = ("config.json", "tokenizer.json")
 
 
 @dataclass(frozen=True)
-class Figure:
+class MetricResult:
     """One value of one metric on one dataset."""
 
     task: str
@@ -102,7 +102,7 @@ class Figure:
         return {**asdict(self), "signature": str(self.signature)}
 
 
-class Samples:
+class SampleLog:
     """The file of an evaluation's samples, one JSON object a line after a header; see the module."""
 
     def __init__(self, path: Path, header: dict[str, Any]):
@@ -138,7 +138,7 @@ def _parsed(line: str) -> dict[str, Any] | None:
 Advance = Callable[[int], None]
 
 
-def _in_chunks(total: int, samples: Samples, size: int = _CHUNK) -> Iterator[list[int]]:
+def _in_chunks(total: int, samples: SampleLog, size: int = _CHUNK) -> Iterator[list[int]]:
     """Numbers of the samples that are still missing, some at a time."""
     missing = [number for number in range(total) if number not in samples.known]
     for begin in range(0, len(missing), size):
@@ -149,7 +149,7 @@ def _in_chunks(total: int, samples: Samples, size: int = _CHUNK) -> Iterator[lis
 
 
 def evaluate_choice(
-    subject: Subject, questions: Sequence[Question], samples: Samples, on_rows: Advance = lambda n: None
+    subject: EvaluatedModel, questions: Sequence[Question], samples: SampleLog, on_rows: Advance = lambda n: None
 ) -> ChoiceResult:
     """Answer questions, going on where an earlier call stopped."""
     decoder = packed(subject.decoder)
@@ -171,15 +171,15 @@ def evaluate_choice(
 
 def choice_figures(
     task: str, dataset: str, headline: str, result: ChoiceResult, data: str, tokenizer: TextTokenizer
-) -> list[Figure]:
+) -> list[MetricResult]:
     """Accuracy by every norm; greedy accuracy and perplexity where there is but one choice; groups as details."""
     n, cut_off = len(result.answers), sum(each.cut_off > 0 for each in result.answers)
     details: dict[str, Any] = {"questions_cut_off": cut_off} if cut_off else {}
     bos = bool(tokens_before(tokenizer, not result.questions[0].contexts[0]))
 
-    def figure(metric: str, found: Interval, norm: str | None, **more: Any) -> Figure:
+    def figure(metric: str, found: Interval, norm: str | None, **more: Any) -> MetricResult:
         signature = Signature.of(metric, norm=norm, shots=0, bos=bos, n=n, data=data, version=1)
-        return Figure(task, dataset, metric, found.value, found.low, found.high, n, signature,
+        return MetricResult(task, dataset, metric, found.value, found.low, found.high, n, signature,
                       is_headline=norm == headline, details=details | more)  # fmt: skip
 
     if all(len(each.pairs()) == 1 for each in result.questions):
@@ -189,7 +189,7 @@ def choice_figures(
         low, high = (float(np.exp(min(each, 700))) for each in (nats.low, nats.high))
         return [
             figure("acc", greedy_accuracy(result), "greedy"),
-            Figure(
+            MetricResult(
                 task, dataset, "ppl_of_target", value, low, high, n, signature, higher_is_better=False, details=details
             ),
         ]
@@ -205,9 +205,9 @@ def choice_figures(
 
 
 def written(
-    subject: Subject,
+    subject: EvaluatedModel,
     prompts: Sequence[str],
-    samples: Samples,
+    samples: SampleLog,
     request: GenerationRequest,
     attempts: int = 1,
     on_text: Advance = lambda n: None,
@@ -233,7 +233,7 @@ def written(
 def problem_figures(
     suite: Suite, problems: Sequence[Problem], texts: list[list[str]], data: str, ks: Sequence[int],
     on_program: Advance = lambda n: None,
-) -> list[Figure]:  # fmt: skip
+) -> list[MetricResult]:  # fmt: skip
     """Exact answers (GSM8K), or pass@k of programs that are run in the sandbox."""
     counts = []
     for problem, attempts in zip(problems, texts, strict=True):
@@ -249,7 +249,7 @@ def problem_figures(
         metric = "exact_answer" if suite.kind == "answer" else f"pass@{k}"
         signature = Signature.of(metric, k=k, shots=0, n=len(problems), attempts=len(texts[0]), data=data, version=1)
         made.append(
-            Figure(suite.task, suite.dataset, metric, found.value, found.low, found.high, len(problems), signature,
+            MetricResult(suite.task, suite.dataset, metric, found.value, found.low, found.high, len(problems), signature,
                    is_headline=k == ks[0])
         )  # fmt: skip
     return made
@@ -260,14 +260,14 @@ def problem_figures(
 
 def compare(
     metrics: Sequence[str], predictions: Sequence[str], references: Sequence[Sequence[str]], options: OverlapOptions
-) -> list[Overlap]:
+) -> list[OverlapScore]:
     """Compare predictions with sets of references.
 
     Raises:
         InputError: an unknown metric; see `overlap`.
     """
     check_pairs(predictions, references)
-    found: list[Overlap] = []
+    found: list[OverlapScore] = []
     for metric in metrics:
         if metric in SACREBLEU:
             found.append(sacrebleu_score(metric, predictions, references, options.tokenize, options.lowercase))
@@ -285,10 +285,10 @@ def compare(
     return found
 
 
-def overlap_figures(task: str, dataset: str, found: Sequence[Overlap], data: str) -> list[Figure]:
+def overlap_figures(task: str, dataset: str, found: Sequence[OverlapScore], data: str) -> list[MetricResult]:
     """As figures for the results store."""
     return [
-        Figure(task, dataset, each.metric, each.value, each.interval.low, each.interval.high, len(each.per_sample),
+        MetricResult(task, dataset, each.metric, each.value, each.interval.low, each.interval.high, len(each.per_sample),
                Signature(each.signature.metric, (*each.signature.fields, ("data", data))),
                higher_is_better=each.metric not in LOWER_IS_BETTER, is_headline=index == 0,
                details={"line": each.text} if each.text else {})
@@ -338,8 +338,8 @@ def task_of_file(path: Path, refusals: Refusals | None = None) -> Task:
 
 
 def text_figures(
-    subject: Subject, task: str, dataset: str, path: Path, convention: Convention, on_tokens: Advance
-) -> list[Figure]:
+    subject: EvaluatedModel, task: str, dataset: str, path: Path, convention: Convention, on_tokens: Advance
+) -> list[MetricResult]:
     """Perplexity and its kin on a text, by a convention."""
     found = measure(packed(subject.decoder), subject.tokenizer, read_text(path), convention, on_tokens)
     figures = found.figures()
@@ -353,13 +353,13 @@ def text_figures(
         value = figures[metric]
         low, high = (value**part if "perplexity" in metric else value * part for part in spread)
         made.append(
-            Figure(task, dataset, metric, value, low, high, int(figures["tokens"]),
+            MetricResult(task, dataset, metric, value, low, high, int(figures["tokens"]),
                    Signature(metric, found.signature.fields), higher_is_better=False,
                    is_headline=metric == "bits_per_byte", details=dict(figures))
         )  # fmt: skip
     return made
 
 
-def rows_to_score(questions: Sequence[Question], samples: Samples) -> int:
+def rows_to_score(questions: Sequence[Question], samples: SampleLog) -> int:
     """For a progress bar: choices that are not scored yet."""
     return n_rows([each for number, each in enumerate(questions) if number not in samples.known])

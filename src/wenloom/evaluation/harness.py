@@ -16,7 +16,7 @@ from typing import Any
 
 from lm_eval.api.model import TemplateLM  # pyright: ignore[reportMissingImports]
 
-from wenloom.evaluation.likelihood import Row, continuation_row, likelihoods, tokens_before
+from wenloom.evaluation.likelihood import ScoredRow, continuation_row, likelihoods, tokens_before
 from wenloom.evaluation.perplexity import score
 from wenloom.generation.engine import Engine
 from wenloom.generation.request import GenerationRequest
@@ -60,13 +60,13 @@ class HarnessModel(TemplateLM):
         self, requests: list[tuple[tuple[str, str], list[int], list[int]]], **_: Any
     ) -> list[tuple[float, bool]]:
         # neighbours with the same context are the choices of one question
-        questions: list[list[Row]] = []
+        questions: list[list[ScoredRow]] = []
         last: list[int] | None = None
         for _texts, context, continuation in requests:
             if context != last:
                 questions.append([])
                 last = context
-            questions[-1].append(Row([*context, *continuation], len(context)))
+            questions[-1].append(ScoredRow([*context, *continuation], len(context)))
         found = likelihoods(self._decoder, questions)
         return [(each.total, each.is_greedy) for rows in found for each in rows]
 

@@ -17,7 +17,7 @@ _LOGITS = 2**24
 """Most logits that are held at once."""
 
 
-class Row(NamedTuple):
+class ScoredRow(NamedTuple):
     """Tokens, of which those from `start` on are scored, each by all that stand before it."""
 
     tokens: list[int]
@@ -40,7 +40,7 @@ class Likelihood(NamedTuple):
         return sum(self.log_probabilities)
 
 
-def continuation_row(tokenizer: TextTokenizer, context: str, continuation: str, before: list[int]) -> Row:
+def continuation_row(tokenizer: TextTokenizer, context: str, continuation: str, before: list[int]) -> ScoredRow:
     """A continuation after a context, cut at the letter where it begins.
 
     Blanks at the end of the context are counted to the continuation, where most tokenizers put them. The whole text
@@ -54,7 +54,7 @@ def continuation_row(tokenizer: TextTokenizer, context: str, continuation: str, 
     encoding = tokenizer.encoding(context + continuation, add_special_tokens=False)
     inside = sum(1 for begin, end in encoding.offsets if end <= len(stripped) and begin < end)
     tokens = [*before, *encoding.ids]
-    return Row(tokens, max(1, len(before) + inside))
+    return ScoredRow(tokens, max(1, len(before) + inside))
 
 
 def tokens_before(tokenizer: TextTokenizer, is_empty: bool) -> list[int]:
@@ -83,7 +83,7 @@ class _Group(NamedTuple):
 
 
 def likelihoods(
-    decoder: Decoder, questions: Sequence[Sequence[Row]], on_rows: Callable[[int], None] = lambda n: None
+    decoder: Decoder, questions: Sequence[Sequence[ScoredRow]], on_rows: Callable[[int], None] = lambda n: None
 ) -> list[list[Likelihood]]:
     """Score the rows of many questions; rows of one question should begin alike, which is then read once.
 
@@ -111,7 +111,7 @@ def likelihoods(
     return [[each for each in rows if each is not None] for rows in found]
 
 
-def _groups(number: int, rows: Sequence[Row], limit: int, share: bool) -> Iterator[_Group]:
+def _groups(number: int, rows: Sequence[ScoredRow], limit: int, share: bool) -> Iterator[_Group]:
     common = _common(rows) if share and max(len(row.tokens) for row in rows) <= limit + 1 else 0
     if common and len(rows) > 1:
         prefix = rows[0].tokens[:common]
@@ -123,7 +123,7 @@ def _groups(number: int, rows: Sequence[Row], limit: int, share: bool) -> Iterat
         yield _Group(number, place, tokens[:-1], [tokens[-1:]], [max(1, row.start - cut)], cut)
 
 
-def _common(rows: Sequence[Row]) -> int:
+def _common(rows: Sequence[ScoredRow]) -> int:
     """Tokens that all rows begin with, leaving each at least one."""
     shortest = min(len(row.tokens) for row in rows) - 1
     first = rows[0].tokens

@@ -24,7 +24,7 @@ SACREBLEU = ("bleu", "chrf", "ter")
 LOWER_IS_BETTER = {"ter", "wer", "cer"}
 
 
-class Overlap(NamedTuple):
+class OverlapScore(NamedTuple):
     """A metric's value over a corpus."""
 
     metric: str
@@ -62,7 +62,7 @@ def check_pairs(predictions: Sequence[str], references: Sequence[Sequence[str]])
 def sacrebleu_score(
     metric: str, predictions: Sequence[str], references: Sequence[Sequence[str]], tokenize: str | None = None,
     lowercase: bool = False, samples: int = 1000, seed: int = 12345,
-) -> Overlap:  # fmt: skip
+) -> OverlapScore:  # fmt: skip
     """BLEU, chrF or TER as sacrebleu (Post 2018) computes it, with its line and signature.
 
     Args:
@@ -110,7 +110,9 @@ def sacrebleu_score(
             found.score + spread.low - spread.value, found.score, found.score + spread.high - spread.value
         )
     signature = Signature.parse(f"{found.name}|{made.get_signature().format()}")
-    return Overlap(metric, found.score, each, spread, signature, found.format(signature=made.get_signature().format()))
+    return OverlapScore(
+        metric, found.score, each, spread, signature, found.format(signature=made.get_signature().format())
+    )
 
 
 def _bleu_interval(
@@ -144,7 +146,7 @@ def rouge(
     references: Sequence[Sequence[str]],
     options: RougeOptions | None = None,
     variants: Sequence[str] = ROUGE,
-) -> list[Overlap]:
+) -> list[OverlapScore]:
     """ROUGE-1, -2, -L and -Lsum, or some of them (F1 times 100), with a bootstrap interval.
 
     Lsum takes each line as a sentence.
@@ -175,7 +177,7 @@ def rouge(
             tok="latin" if options.latin_only else "words", version=1,
         )  # fmt: skip
         spread = interval(table[:, column])
-        results.append(Overlap(name, spread.value, table[:, column].tolist(), spread, signature))
+        results.append(OverlapScore(name, spread.value, table[:, column].tolist(), spread, signature))
     return results
 
 
@@ -193,7 +195,7 @@ def _refuse_lost_words(texts: Sequence[str]) -> None:
 
 def error_rate(
     predictions: Sequence[str], references: Sequence[str], unit: Literal["word", "character"] = "word"
-) -> Overlap:
+) -> OverlapScore:
     """WER or CER: edits per word or character of the references, in percent; compared as they stand.
 
     CER leaves blanks (U+0020) out on both sides, so that texts of scripts without blanks are judged alike however they
@@ -219,7 +221,7 @@ def error_rate(
     value = float(100 * total[0] / total[1])
     name = "wer" if unit == "word" else "cer"
     each = (100 * pairs[:, 0] / np.maximum(pairs[:, 1], 1)).tolist()
-    return Overlap(name, value, each, Interval(float(low), value, float(high)), Signature.of(name, tok="blanks" if unit == "word" else "characters_without_blanks", case="mixed", version=1))  # fmt: skip
+    return OverlapScore(name, value, each, Interval(float(low), value, float(high)), Signature.of(name, tok="blanks" if unit == "word" else "characters_without_blanks", case="mixed", version=1))  # fmt: skip
 
 
 def normalized_answer(text: str) -> str:
@@ -250,7 +252,7 @@ def _f1(prediction: str, reference: str) -> float:
     return rouge_n(mine, other, 1).f1 if mine or other else float(_is_same(prediction, reference))
 
 
-def answers(predictions: Sequence[str], references: Sequence[Sequence[str]]) -> list[Overlap]:
+def answers(predictions: Sequence[str], references: Sequence[Sequence[str]]) -> list[OverlapScore]:
     """Exact match and F1 over words, against the best of several references, after `normalized_answer`.
 
     An empty prediction scores 0, also where nothing is left of the reference either ("The", "?"): such answers are
@@ -266,7 +268,7 @@ def answers(predictions: Sequence[str], references: Sequence[Sequence[str]]) -> 
     for name, values in (("exact_match", exact), ("f1", f1)):
         spread = interval(np.array(values))
         made.append(
-            Overlap(
+            OverlapScore(
                 name, spread.value, values, spread, Signature.of(name, nrefs=len(references), case="lower", version=1)
             )
         )

@@ -10,7 +10,7 @@ import numpy as np
 from wenloom.core.console import progress
 from wenloom.core.errors import InputError
 from wenloom.evaluation import evaluate as work
-from wenloom.evaluation.evaluate import METRICS, Figure, Samples, Subject
+from wenloom.evaluation.evaluate import METRICS, EvaluatedModel, MetricResult, SampleLog
 from wenloom.evaluation.options import Convention, OverlapOptions, Writing
 from wenloom.evaluation.perplexity import data_hash
 from wenloom.evaluation.rows import read_rows, read_text
@@ -22,7 +22,7 @@ from wenloom.text.refusals import Refusals
 Made = TypeVar("Made")
 
 
-class Plan:
+class EvaluationPlan:
     """What is asked of every model.
 
     Args:
@@ -77,7 +77,7 @@ class Plan:
         parts = [part for part in Path(model).parts[-2:] if part not in ("/", ".", "..")]
         return self._out / "-".join(parts) / f"{self.name}.jsonl"
 
-    def run(self, subject: Subject) -> list[Figure]:
+    def run(self, subject: EvaluatedModel) -> list[MetricResult]:
         """Score a model, going on where an earlier call stopped; shows its progress."""
         figures = self._figures(subject)
         n_left_out = self.refusals.count if self.refusals else 0
@@ -86,7 +86,7 @@ class Plan:
             for each in figures
         ]
 
-    def _figures(self, subject: Subject) -> list[Figure]:
+    def _figures(self, subject: EvaluatedModel) -> list[MetricResult]:
         if self.kind == "text":
             with progress(self.name, None, "tokens") as bar:
                 return work.text_figures(subject, self._task, self._dataset, self.path, self._convention, bar.advance)
@@ -100,14 +100,16 @@ class Plan:
             questions = self._read(self.suite.questions)
         if questions:
             questions = questions[: self._limit]
-            samples = Samples(self.samples(subject.name), header)
+            samples = SampleLog(self.samples(subject.name), header)
             with progress(self.name, work.rows_to_score(questions, samples), "choices") as bar:
                 result = work.evaluate_choice(subject, questions, samples, bar.advance)
             headline = self.suite.headline if self.suite else "raw"
             return work.choice_figures(self._task, self._dataset, headline, result, self._data, subject.tokenizer)
         return self._run_writing(subject, task, header)
 
-    def _run_writing(self, subject: Subject, task: work.Task | None, header: dict[str, Any]) -> list[Figure]:
+    def _run_writing(
+        self, subject: EvaluatedModel, task: work.Task | None, header: dict[str, Any]
+    ) -> list[MetricResult]:
         writing = self._writing
         sampling: dict[str, Any] = {"do_sample": False}
         if writing.attempts > 1:
@@ -115,7 +117,7 @@ class Plan:
         stops = {"answer": ("\nQuestion:", "\n\n\n"), "rows": ("\n",)}.get(self.kind, ())
         request = GenerationRequest(max_new_tokens=writing.max_new_tokens, stop_strings=stops, **sampling)
         header = header | {"attempts": writing.attempts, "max_new_tokens": writing.max_new_tokens, **sampling}
-        samples = Samples(self.samples(subject.name), header)
+        samples = SampleLog(self.samples(subject.name), header)
         problems = []
         if self.suite is not None and self.suite.problems is not None:
             problems = self._read(self.suite.problems)[: self._limit]

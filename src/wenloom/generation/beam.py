@@ -13,11 +13,11 @@ import torch
 from torch import Tensor
 
 from wenloom.core.errors import InputError
-from wenloom.generation.choosing import Chooser, begin, token_score
-from wenloom.generation.jobs import Continuation, Read, Strategy, Text, TokenScore
-from wenloom.generation.lanes import Lane
+from wenloom.generation.jobs import Continuation, ForwardRequest, Strategy, Text, TokenScore
 from wenloom.generation.sampling import candidates, gumbel
+from wenloom.generation.sequence_group import SequenceGroup
 from wenloom.generation.stream import TextStream
+from wenloom.generation.token_selection import TokenSelector, begin, token_score
 
 Words = Sequence[Sequence[list[int]]]
 """For every word that must be written, its spellings as tokens."""
@@ -28,7 +28,7 @@ class Beam:
     """One continuation in the making."""
 
     text: Text
-    chooser: Chooser
+    selector: TokenSelector
     score: float = 0.0
     """Sum of its tokens' processed log-probabilities."""
     scores: tuple[TokenScore, ...] = ()
@@ -72,60 +72,62 @@ class Group:
     """Whether a running beam may still beat the ended ones, as far as the heuristic tells."""
 
 
-def beam_search(lane: Lane, chooser: Chooser, endings: frozenset[int], words: Words, key: int) -> Strategy:
+def beam_search(
+    sequences: SequenceGroup, selector: TokenSelector, endings: frozenset[int], words: Words, key: int
+) -> Strategy:
     """Follow `num_beams` continuations and return the best of those that ended."""
-    r, n_prompt = lane.job.request, len(lane.job.prompt)
-    if sum(min(map(len, spellings)) for spellings in words) > chooser.room:
-        raise InputError(f"the words to be written take more than the {chooser.room} tokens there is room for.")
-    text = yield from begin(lane, lane.job.prompt)
-    (reading,) = yield [Read(text)]
+    r, n_prompt = sequences.job.request, len(sequences.job.prompt)
+    if sum(min(map(len, spellings)) for spellings in words) > selector.room:
+        raise InputError(f"the words to be written take more than the {selector.room} tokens there is room for.")
+    text = yield from begin(sequences, sequences.job.prompt)
+    (reading,) = yield [ForwardRequest(text)]
     size = r.num_beams // r.num_beam_groups
-    stream = lane.job.continuations[0].stream
+    stream = sequences.job.continuations[0].stream
     stream = stream.fork() if stream is not None and r.stop_strings else None
-    first = Beam(text, chooser, stream=stream)
+    first = Beam(text, selector, stream=stream)
     groups = [Group(size, [first])]
     groups += [
-        Group(size, [Beam(lane.fork(text), chooser.fork(), stream=stream)]) for _ in range(r.num_beam_groups - 1)
+        Group(size, [Beam(sequences.fork(text), selector.fork(), stream=stream)]) for _ in range(r.num_beam_groups - 1)
     ]
     logits = [reading.logits[-1]] * len(groups)
-    for length in range(1, chooser.room + 1):
+    for length in range(1, selector.room + 1):
         chosen_before: list[int] = []
         for group in groups:
             mine, logits = logits[: len(group.beams)], logits[len(group.beams) :]
             if not group.open:
                 continue
-            extensions = _extensions(group, mine, lane, chosen_before, words, endings, key)
-            _step(group, extensions, lane, length, words, n_prompt)
+            extensions = _extensions(group, mine, sequences, chosen_before, words, endings, key)
+            _step(group, extensions, sequences, length, words, n_prompt)
             chosen_before += [beam.text.tokens[-1] for beam in group.beams]
         beams = [beam for group in groups for beam in group.beams]
         if not any(group.open for group in groups):
             break
-        readings = yield [Read(beam.text) for beam in beams]
+        readings = yield [ForwardRequest(beam.text) for beam in beams]
         logits = [each.logits[-1] for each in readings]
     ended = sorted((each for group in groups for each in group.ended), key=lambda each: -each.score)
-    for out, each in zip(lane.job.continuations, ended, strict=False):
+    for out, each in zip(sequences.job.continuations, ended, strict=False):
         _hand_over(out, each)
-    for out in lane.job.continuations[len(ended) :]:
+    for out in sequences.job.continuations[len(ended) :]:
         out.end("dead end")
 
 
 def _extensions(
     group: Group,
     logits: Sequence[Tensor],
-    lane: Lane,
+    sequences: SequenceGroup,
     chosen_before: list[int],
     words: Words,
     endings: frozenset[int],
     key: int,
 ) -> list[Extension]:
     """The best continuations of a group by one token, best first: (end tokens + 1) x beams of them, at least two."""
-    r, n_prompt = lane.job.request, len(lane.job.prompt)
+    r, n_prompt = sequences.job.request, len(sequences.job.prompt)
     rows = []
     for beam, logits_V in zip(group.beams, logits, strict=True):
-        scores_V = beam.chooser.process(logits_V.log_softmax(-1), beam.text.tokens)
+        scores_V = beam.selector.process(logits_V.log_softmax(-1), beam.text.tokens)
         if words and endings and _unmet(beam.text.tokens[n_prompt:], words):
             scores_V = scores_V.index_fill(0, torch.tensor(sorted(endings)), -torch.inf)
-        scores_V = beam.chooser.processors.mark(scores_V, beam.text.tokens[-1])
+        scores_V = beam.selector.processors.mark(scores_V, beam.text.tokens[-1])
         if r.do_sample:
             some = candidates(scores_V, r)
             scores_V = torch.full_like(scores_V, -torch.inf)
@@ -159,9 +161,11 @@ def _extensions(
     return found
 
 
-def _step(group: Group, extensions: list[Extension], lane: Lane, length: int, words: Words, n_prompt: int) -> None:
+def _step(
+    group: Group, extensions: list[Extension], sequences: SequenceGroup, length: int, words: Words, n_prompt: int
+) -> None:
     """Sort extensions into ended and running ones, and decide whether the group goes on."""
-    r, room = lane.job.request, group.beams[0].chooser.room
+    r, room = sequences.job.request, group.beams[0].selector.room
     running: list[Extension] = []
     new: list[Ended] = []
     for rank, each in enumerate(extensions):
@@ -183,10 +187,10 @@ def _step(group: Group, extensions: list[Extension], lane: Lane, length: int, wo
     group.open = bool(chosen) and group.improvable and not (full and r.early_stopping is True)
     if not group.open:
         for beam in group.beams:
-            lane.close(beam.text)
+            sequences.close(beam.text)
         group.beams = []
     else:
-        group.beams = _grown(group.beams, chosen, lane, r.logprobs)
+        group.beams = _grown(group.beams, chosen, sequences, r.logprobs)
 
 
 def _weight(length: int, penalty: float) -> float:
@@ -202,37 +206,37 @@ _LARGEST_EXPONENT = 700
 
 
 def _end(extension: Extension, length: int) -> str | None:
-    chooser, token = extension.beam.chooser, extension.token
-    if token in chooser.endings:
+    selector, token = extension.beam.selector, extension.token
+    if token in selector.endings:
         return "end"
     if extension.beam.stream is not None:
         extension.stream = extension.beam.stream.fork()
         extension.stream.push(token)
         if extension.stream.stopped:
             return "stop"
-    return "length" if length == chooser.room else None
+    return "length" if length == selector.room else None
 
 
-def _grown(beams: list[Beam], chosen: list[Extension], lane: Lane, n_top: int | None) -> list[Beam]:
+def _grown(beams: list[Beam], chosen: list[Extension], sequences: SequenceGroup, n_top: int | None) -> list[Beam]:
     """The beams after a step. A beam that goes on once keeps its text; others take over those that do not go on."""
     parents = {id(each.beam) for each in chosen}
     spare = [beam.text for beam in beams if id(beam) not in parents]
     grown, kept = [], set()
     for each in chosen:
-        chooser = each.beam.chooser.fork()
-        chooser.advance(each.token)
+        selector = each.beam.selector.fork()
+        selector.advance(each.token)
         if id(each.beam) not in kept:
             kept.add(id(each.beam))
             text = each.beam.text
         elif spare:
-            lane.assign(text := spare.pop(), each.beam.text)
+            sequences.assign(text := spare.pop(), each.beam.text)
         else:
-            text = lane.fork(each.beam.text)
-        grown.append(Beam(text, chooser, each.score, _scores_of(each, n_top), each.stream))
+            text = sequences.fork(each.beam.text)
+        grown.append(Beam(text, selector, each.score, _scores_of(each, n_top), each.stream))
     for beam, each in zip(grown, chosen, strict=True):  # only now, as several copy from one
         beam.text.tokens.append(each.token)
     for text in spare:
-        lane.close(text)
+        sequences.close(text)
     return grown
 
 

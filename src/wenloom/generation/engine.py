@@ -1,7 +1,7 @@
 """The engine: many requests at once, each step reading what all of them ask for.
 
-A decoding strategy is a generator. It yields what it wants read (`Read`: a text, and after how many of its last
-tokens it wants scores) and is sent the scores (`Reading`). The engine gathers the reads of every strategy that is
+A decoding strategy is a generator. It yields what it wants read (`ForwardRequest`: a text, and after how many of its last
+tokens it wants scores) and is sent the scores (`ForwardResult`). The engine gathers the reads of every strategy that is
 under way and reads them in one pass over the weights: each step is {text: number of tokens}, so that a long prompt
 in chunks, a prompt whose beginning is known, a guess of several tokens and plain decoding are one case. What a
 strategy gets does not depend on what else is read.
@@ -16,16 +16,16 @@ import torch
 from wenloom.core.errors import InputError, WenloomError
 from wenloom.core.memory import reuse_freed_memory
 from wenloom.generation.events import Event, News
-from wenloom.generation.jobs import NOT_OURS, Continuation, Job, Read, as_failure
-from wenloom.generation.lanes import Lane
-from wenloom.generation.reader import Reader
+from wenloom.generation.jobs import NOT_OURS, Continuation, ForwardRequest, Job, as_failure
 from wenloom.generation.request import GenerationRequest, request_from
+from wenloom.generation.runner import ModelRunner
+from wenloom.generation.sequence_group import SequenceGroup
 from wenloom.generation.steps import read, work_for
-from wenloom.generation.strategies import lanes_for
+from wenloom.generation.strategies import sequence_groups_for
 from wenloom.generation.turns import Turns
 from wenloom.generation.vocabulary import Vocabulary
 from wenloom.generation.window import context_of, view_of
-from wenloom.model.cache import Memory
+from wenloom.model.cache import EncoderKV
 from wenloom.model.decoder import Decoder
 from wenloom.model.encoder_decoder import EncoderDecoder
 from wenloom.tokens.tokenizer import TextTokenizer
@@ -46,7 +46,7 @@ class Engine:
     Args:
         model: in evaluation mode; one with an encoder writes from what that reads.
         tokenizer: for stop strings, forms and words; token-level requests do without.
-        companion: a smaller model with the same vocabulary, for drafts and contrastive decoding.
+        draft_model: a smaller model with the same vocabulary, for drafts and contrastive decoding.
         adapters: the model with other adapters, by the names that requests choose them by; see
             `checkpoint.adapter.with_adapter`.
         max_slots: texts that are under way at a time; more wait.
@@ -61,27 +61,27 @@ class Engine:
         model: Decoder | EncoderDecoder,
         tokenizer: TextTokenizer | None = None,
         *,
-        companion: Decoder | None = None,
+        draft_model: Decoder | None = None,
         adapters: Mapping[str, Decoder | EncoderDecoder] | None = None,
         max_slots: int = 16,
         chunk: int = 512,
         prefix_bytes: int = 256 * 2**20,
         cache_dtype: torch.dtype | None = None,
     ):
-        if companion is not None and isinstance(model, EncoderDecoder):
+        if draft_model is not None and isinstance(model, EncoderDecoder):
             raise InputError("a second model cannot help one that has an encoder.")
-        if companion is not None and companion.config.vocab_size != model.config.vocab_size:
-            sizes = f"{companion.config.vocab_size:,} and {model.config.vocab_size:,}"
+        if draft_model is not None and draft_model.config.vocab_size != model.config.vocab_size:
+            sizes = f"{draft_model.config.vocab_size:,} and {model.config.vocab_size:,}"
             raise InputError(f"the second model must have the vocabulary of the first, not another ({sizes} tokens).")
         reuse_freed_memory()
         self.vocabulary, self.chunk = Vocabulary(model.config, tokenizer), chunk
-        both = [each for each in (model, companion) if each is not None]
-        self.models = [Reader(each, max_slots, prefix_bytes, cache_dtype) for each in both]
+        both = [each for each in (model, draft_model) if each is not None]
+        self.models = [ModelRunner(each, max_slots, prefix_bytes, cache_dtype) for each in both]
         self._adapters = {
-            name: Reader(each, max_slots, prefix_bytes, cache_dtype) for name, each in (adapters or {}).items()
+            name: ModelRunner(each, max_slots, prefix_bytes, cache_dtype) for name, each in (adapters or {}).items()
         }
-        self._waiting: deque[Lane] = deque()
-        self._running: list[Lane] = []
+        self._waiting: deque[SequenceGroup] = deque()
+        self._running: list[SequenceGroup] = []
         self._turns = Turns()
         self._left: list[Job] = []
         """Cancelled in the midst of a step, as an abandoned stream is wherever Python collects it."""
@@ -148,21 +148,21 @@ class Engine:
             Continuation(stream=self.vocabulary.stream(ids, request)) for _ in range(request.num_return_sequences)
         ]
         job = Job(ids, request, continuations, source=source, unseen=view_of(self.decoder.config, len(ids)).first)
-        lanes = lanes_for(self, job, room, seed_index)
-        for lane in lanes:
-            for reader, width in lane.width.items():
-                if width > reader.max_slots:
+        sequence_groups = sequence_groups_for(self, job, room, seed_index)
+        for sequences in sequence_groups:
+            for runner, width in sequences.width.items():
+                if width > runner.max_slots:
                     raise InputError(
-                        f"{width} texts at a time are more than this engine has room for ({reader.max_slots})."
+                        f"{width} texts at a time are more than this engine has room for ({runner.max_slots})."
                     )
-                if reader.weights_changed():
-                    self._forget(reader)
+                if runner.weights_changed():
+                    self._forget(runner)
         if request.echo:
             echoed = prompt if isinstance(prompt, str) else self.vocabulary.tokenizer_for("echo").decode(ids)
             for each in continuations:
                 each.begin_with(echoed)
-        job.lanes = len(lanes)
-        self._waiting += lanes
+        job.sequence_groups = len(sequence_groups)
+        self._waiting += sequence_groups
         return job
 
     def forget(self) -> None:
@@ -172,27 +172,27 @@ class Engine:
         next request comes. Those behind its back need this call: through `.data`, or NumPy's view of the memory.
         """
         with self._turns:
-            for reader in self._readers:
-                self._forget(reader)
+            for runner in self._runners:
+                self._forget(runner)
 
-    def _forget(self, reader: Reader) -> None:
-        reader.forget()
-        for lane in self._running:
-            for text in lane.texts:
-                if text.reader is reader:
-                    text.known, lane.readings = 0, [None] * len(lane.reads)
-                    if text.memory is not None:
-                        lane.job.memory = None
-                        text.memory = self.encoded(lane.job)
+    def _forget(self, runner: ModelRunner) -> None:
+        runner.forget()
+        for sequences in self._running:
+            for text in sequences.texts:
+                if text.runner is runner:
+                    text.known, sequences.readings = 0, [None] * len(sequences.reads)
+                    if text.encoder_kv is not None:
+                        sequences.job.encoder_kv = None
+                        text.encoder_kv = self.encoded(sequences.job)
 
-    def encoded(self, job: Job) -> Memory | None:
+    def encoded(self, job: Job) -> EncoderKV | None:
         """What a job's source is to the decoder, read when its first text begins; None without an encoder."""
-        reader = self.reader_for(job.request)
-        if job.memory is None and reader.encode is not None:
-            job.memory = reader.encode(torch.tensor([job.source], device=reader.device))
-        return job.memory
+        runner = self.runner_for(job.request)
+        if job.encoder_kv is None and runner.encode is not None:
+            job.encoder_kv = runner.encode(torch.tensor([job.source], device=runner.device))
+        return job.encoder_kv
 
-    def reader_for(self, request: GenerationRequest) -> Reader:
+    def runner_for(self, request: GenerationRequest) -> ModelRunner:
         """The model, with the adapter that a request asks for.
 
         Raises:
@@ -206,7 +206,7 @@ class Engine:
         return self._adapters[request.adapter]
 
     @property
-    def _readers(self) -> list[Reader]:
+    def _runners(self) -> list[ModelRunner]:
         return [*self.models, *self._adapters.values()]
 
     def _first_of_decoder(self, n_source: int, request: GenerationRequest) -> list[int]:
@@ -273,7 +273,7 @@ class Engine:
     @property
     def slots_in_use(self) -> int:
         """Texts under way, of all models."""
-        return sum(reader.in_use for reader in self._readers)
+        return sum(runner.in_use for runner in self._runners)
 
     # --- one step ---
 
@@ -284,12 +284,12 @@ class Engine:
             self._stepping = True
             try:
                 self._admit()
-                for reader in self._readers:
-                    if work := work_for(reader, self._running, self.chunk):
-                        read(reader, work, self._fail)
-                for lane in list(self._running):
-                    if len(lane.arrived) == len(lane.reads) and lane.job.error is None:
-                        self._advance(lane)
+                for runner in self._runners:
+                    if work := work_for(runner, self._running, self.chunk):
+                        read(runner, work, self._fail)
+                for sequences in list(self._running):
+                    if len(sequences.arrived) == len(sequences.reads) and sequences.job.error is None:
+                        self._advance(sequences)
             finally:
                 self._stepping = False
                 while self._left:
@@ -298,36 +298,36 @@ class Engine:
 
     def _admit(self) -> None:
         while self._waiting:
-            lane = self._waiting[0]
+            sequences = self._waiting[0]
             fits = all(
-                sum(each.width.get(reader, 0) for each in self._running) + wanted <= reader.max_slots
-                for reader, wanted in lane.width.items()
+                sum(each.width.get(runner, 0) for each in self._running) + wanted <= runner.max_slots
+                for runner, wanted in sequences.width.items()
             )
             first_reads = any(
-                each.job is lane.job and not any(text.known for text in each.texts) for each in self._running
+                each.job is sequences.job and not any(text.known for text in each.texts) for each in self._running
             )
-            if not fits or (first_reads and lane.index > 0):  # the first of several reads the prompt for all
+            if not fits or (first_reads and sequences.index > 0):  # the first of several reads the prompt for all
                 return
             self._waiting.popleft()
-            self._running.append(lane)
-            self._advance(lane)
+            self._running.append(sequences)
+            self._advance(sequences)
 
-    def _advance(self, lane: Lane) -> None:
+    def _advance(self, sequences: SequenceGroup) -> None:
         """Hand over what was read, until the strategy asks again or ends."""
-        assert lane.strategy is not None
+        assert sequences.strategy is not None
         try:
-            answers = [lane.arrived[index] for index in range(len(lane.reads))]
-            lane.arrived = {}
-            lane.reads = lane.strategy.send(answers) if lane.reads else next(lane.strategy)
-            lane.readings = [None] * len(lane.reads)
-            for read in lane.reads:
-                self._look_up(read, lane.job.request.use_cache)
+            answers = [sequences.arrived[index] for index in range(len(sequences.reads))]
+            sequences.arrived = {}
+            sequences.reads = sequences.strategy.send(answers) if sequences.reads else next(sequences.strategy)
+            sequences.readings = [None] * len(sequences.reads)
+            for read in sequences.reads:
+                self._look_up(read, sequences.job.request.use_cache)
         except StopIteration:
-            self._finish(lane)
+            self._finish(sequences)
         except NOT_OURS:
             raise
         except BaseException as error:
-            self._fail(lane.job, error)
+            self._fail(sequences.job, error)
 
     def _fail(self, job: Job, error: BaseException) -> None:
         """This request alone fails."""
@@ -336,31 +336,31 @@ class Engine:
 
     def _end(self, job: Job) -> None:
         """Take a request out, with all that it holds."""
-        for lane in [each for each in self._running if each.job is job]:
-            self._finish(lane)
-        for lane in [each for each in self._waiting if each.job is job]:
-            self._waiting.remove(lane)
-            job.lanes -= 1
+        for sequences in [each for each in self._running if each.job is job]:
+            self._finish(sequences)
+        for sequences in [each for each in self._waiting if each.job is job]:
+            self._waiting.remove(sequences)
+            job.sequence_groups -= 1
         for each in job.continuations:
             if each.finish_reason is None:
                 each.break_off("cancelled")
 
-    def _finish(self, lane: Lane) -> None:
-        for text in list(lane.texts):
-            lane.close(text)
-        self._running.remove(lane)
-        lane.job.lanes -= 1
-        if lane.strategy is not None:
-            lane.strategy.close()  # it holds the lane that holds it
+    def _finish(self, sequences: SequenceGroup) -> None:
+        for text in list(sequences.texts):
+            sequences.close(text)
+        self._running.remove(sequences)
+        sequences.job.sequence_groups -= 1
+        if sequences.strategy is not None:
+            sequences.strategy.close()  # it holds the group that holds it
 
-    def _look_up(self, read: Read, use_cache: bool) -> None:
+    def _look_up(self, read: ForwardRequest, use_cache: bool) -> None:
         """Bring a text's view up to date and take what is known of its beginning from the cache."""
-        text, reader = read.text, read.text.reader
-        view = view_of(reader.decoder.config, len(text.tokens))
+        text, runner = read.text, read.text.runner
+        view = view_of(runner.decoder.config, len(text.tokens))
         if view != text.view or not use_cache:
             text.view, text.known = view, 0
         visible = len(text.tokens) - view.first
-        reader.slots.reserve(text.slot + 1, visible)
-        if use_cache and text.known == 0 and read.logits == 1 and text.memory is None:
-            text.known = reader.prefixes.restore(text.tokens, view, reader.slots, text.slot, visible - 1)
+        runner.slots.reserve(text.slot + 1, visible)
+        if use_cache and text.known == 0 and read.logits == 1 and text.encoder_kv is None:
+            text.known = runner.prefixes.restore(text.tokens, view, runner.slots, text.slot, visible - 1)
         text.known = min(text.known, visible - read.logits)

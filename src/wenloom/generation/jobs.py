@@ -7,29 +7,29 @@ from typing import NamedTuple
 from torch import Tensor
 
 from wenloom.core.errors import WenloomError, printable
-from wenloom.generation.reader import Reader
 from wenloom.generation.request import GenerationRequest
+from wenloom.generation.runner import ModelRunner
 from wenloom.generation.stream import TextStream
 from wenloom.generation.window import WHOLE, View
-from wenloom.model.cache import Memory
+from wenloom.model.cache import EncoderKV
 
 
 @dataclass(eq=False)
 class Text:
     """Tokens that a model reads, and how far it has read them."""
 
-    reader: Reader
+    runner: ModelRunner
     """The model that reads them."""
     tokens: list[int]
     slot: int
-    memory: Memory | None = None
+    encoder_kv: EncoderKV | None = None
     """What a decoder with an encoder writes from."""
     view: View = WHOLE
     known: int = 0
     """Tokens of the view whose keys and values are in the slot."""
 
 
-class Read(NamedTuple):
+class ForwardRequest(NamedTuple):
     """Read a text to its end and give the scores after the last tokens."""
 
     text: Text
@@ -41,7 +41,7 @@ class Read(NamedTuple):
     """Blocks from which early scores are wanted."""
 
 
-class Reading(NamedTuple):
+class ForwardResult(NamedTuple):
     """What a read gives."""
 
     logits: Tensor
@@ -54,7 +54,7 @@ class Reading(NamedTuple):
 
 NOT_OURS = (KeyboardInterrupt, SystemExit, GeneratorExit)
 """What is no request's failure; all else that is raised is, panics of Rust code included, which are no Exception."""
-Strategy = Generator[list[Read], list[Reading], None]
+Strategy = Generator[list[ForwardRequest], list[ForwardResult], None]
 
 
 def as_failure(error: BaseException) -> WenloomError:
@@ -132,19 +132,19 @@ class Job:
     """One per token of the prompt, if asked for; None for the first."""
     source: list[int] | None = None
     """What the encoder reads, in a model that has one."""
-    memory: Memory | None = None
+    encoder_kv: EncoderKV | None = None
     """The source as the decoder sees it, once it was read."""
     unseen: int = 0
     """Tokens of the prompt that lie outside the model's context: it goes on without them."""
     error: WenloomError | None = None
     """Why it failed."""
-    lanes: int = 0
+    sequence_groups: int = 0
     """Strategies that are not finished."""
 
     @property
     def done(self) -> bool:
         """Whether nothing more will come."""
-        return self.lanes == 0
+        return self.sequence_groups == 0
 
     def fail(self, error: BaseException) -> None:
         """Note why the request failed."""

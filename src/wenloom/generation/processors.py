@@ -13,7 +13,7 @@ from torch import Tensor
 
 from wenloom.core.errors import InputError
 from wenloom.core.randomness import uniforms
-from wenloom.generation.constraints import Matcher
+from wenloom.generation.grammars import Matcher
 from wenloom.generation.request import GenerationRequest, Penalties, Watermark
 
 Ids = NDArray[np.int64]

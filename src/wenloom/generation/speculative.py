@@ -5,28 +5,28 @@ from collections.abc import Generator, Sequence
 
 import numpy as np
 
-from wenloom.generation.choosing import Chooser, add, begin
-from wenloom.generation.jobs import Read, Reading, Strategy, Text
-from wenloom.generation.lanes import Lane
-from wenloom.generation.reader import Reader
+from wenloom.generation.jobs import ForwardRequest, ForwardResult, Strategy, Text
+from wenloom.generation.runner import ModelRunner
+from wenloom.generation.sequence_group import SequenceGroup
+from wenloom.generation.token_selection import TokenSelector, add, begin
 from wenloom.generation.window import view_of
 
 
-def guess_ahead(lane: Lane, chooser: Chooser) -> Strategy:
+def guess_ahead(sequences: SequenceGroup, selector: TokenSelector) -> Strategy:
     """Speculative decoding (Leviathan et al. 2023) that gives the very tokens it would give without.
 
     Each position's token is chosen by its own scores and its own random numbers, exactly as without guesses; a
     guess only lets several positions be read at once. It holds as far as it agrees. Since the draft model draws
     with the same random numbers (`sampling.gumbel`), it agrees as often as the two distributions overlap.
     """
-    text = yield from begin(lane, lane.job.prompt)
-    draft = lane.open(lane.job.prompt, model=1) if lane.job.request.num_assistant_tokens else None
-    worth = _Worth(*lane.readers[: 1 + (draft is not None)])
-    config = lane.engine.decoder.config
-    out = lane.job.continuations[lane.index]
+    text = yield from begin(sequences, sequences.job.prompt)
+    draft = sequences.open(sequences.job.prompt, model=1) if sequences.job.request.num_assistant_tokens else None
+    worth = _Worth(*sequences.runners[: 1 + (draft is not None)])
+    config = sequences.engine.decoder.config
+    out = sequences.job.continuations[sequences.index]
     while True:
-        r = lane.job.request
-        limit = min(r.num_assistant_tokens or r.prompt_lookup_num_tokens, chooser.room - len(out.tokens) - 1)
+        r = sequences.job.request
+        limit = min(r.num_assistant_tokens or r.prompt_lookup_num_tokens, selector.room - len(out.tokens) - 1)
         view, n = view_of(config, len(text.tokens)), len(text.tokens)
         limit = next((i for i in range(limit) if view_of(config, n + i + 1) != view), limit)
         guess: list[int] = []
@@ -34,14 +34,14 @@ def guess_ahead(lane: Lane, chooser: Chooser) -> Strategy:
             if draft is None:
                 guess = looked_up(text.tokens, limit)
             else:
-                guess = yield from _drafted(lane, chooser, draft, text.tokens, limit)
+                guess = yield from _drafted(sequences, selector, draft, text.tokens, limit)
         text.tokens += guess
-        (reading,) = yield [Read(text, 1 + len(guess))]
+        (reading,) = yield [ForwardRequest(text, 1 + len(guess))]
         del text.tokens[n:]
         agreed = 0
         for index in range(1 + len(guess)):
-            token = chooser.choose(reading.logits[index], text.tokens)
-            if add(lane, chooser, token, reading.logits[index]) or token is None:
+            token = selector.choose(reading.logits[index], text.tokens)
+            if add(sequences, selector, token, reading.logits[index]) or token is None:
                 return
             text.tokens.append(token)
             if index < len(guess) and token != guess[index]:
@@ -70,23 +70,23 @@ def looked_up(tokens: Sequence[int], limit: int, longest: int = 3) -> list[int]:
 
 
 def _drafted(
-    lane: Lane, chooser: Chooser, draft: Text, tokens: Sequence[int], limit: int
-) -> Generator[list[Read], list[Reading], list[int]]:
-    """What the companion model would write."""
+    sequences: SequenceGroup, selector: TokenSelector, draft: Text, tokens: Sequence[int], limit: int
+) -> Generator[list[ForwardRequest], list[ForwardResult], list[int]]:
+    """What the draft model would write."""
     same = next((i for i, (a, b) in enumerate(zip(draft.tokens, tokens, strict=False)) if a != b), len(draft.tokens))
     draft.known = max(0, min(draft.known, same - draft.view.first))
     draft.tokens = list(tokens)
-    twin, guess = chooser.fork(), []
-    twin.mirostat = copy.copy(chooser.mirostat)
+    twin, guess = selector.fork(), []
+    twin.mirostat = copy.copy(selector.mirostat)
     while len(guess) < limit:
-        (reading,) = yield [Read(draft)]
+        (reading,) = yield [ForwardRequest(draft)]
         token = twin.choose(reading.logits[-1], draft.tokens)
         if token is None:
             break
         guess.append(token)
         twin.advance(token)
         draft.tokens.append(token)
-        if token in chooser.endings:
+        if token in selector.endings:
             break
     return guess
 
@@ -98,7 +98,7 @@ class _Worth:
     that loses, guessing rests for ever longer, and is then tried again.
     """
 
-    def __init__(self, main: Reader, draft: Reader | None = None):
+    def __init__(self, main: ModelRunner, draft: ModelRunner | None = None):
         self._main, self._draft = main, draft
         self._agreed, self._rest, self._pause = 0.7, 0, 8
         """Share of guesses agreed on, steps still to rest, and the next rest."""

@@ -6,76 +6,76 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from wenloom.generation.jobs import NOT_OURS, Job, Reading
-from wenloom.generation.lanes import Lane, Wanted
+from wenloom.generation.jobs import NOT_OURS, ForwardResult, Job
 from wenloom.generation.prefixes import BLOCK
-from wenloom.generation.reader import Reader
+from wenloom.generation.runner import ModelRunner
+from wenloom.generation.sequence_group import SequenceGroup, Wanted
 from wenloom.model.cache import Segment
 
-Work = list[tuple[Lane, int, Segment]]
-"""(lane, which of its reads, what of its text)."""
+Work = list[tuple[SequenceGroup, int, Segment]]
+"""(group, which of its reads, what of its text)."""
 Fail = Callable[[Job, BaseException], None]
 _SHORT = 16
 """Reads up to this many tokens (decoding, guesses) go before chunks of prompts."""
 
 
-def work_for(reader: Reader, running: Sequence[Lane], chunk: int) -> Work:
-    """What to read in one step: (lane, which of its reads, segment); short reads first, then chunks of prompts."""
+def work_for(runner: ModelRunner, running: Sequence[SequenceGroup], chunk: int) -> Work:
+    """What to read in one step: (group, which of its reads, segment); short reads first, then chunks of prompts."""
     waiting = [
-        (lane, index, len(read.text.tokens) - read.text.view.first - read.text.known)
-        for lane in running
-        for index, read in enumerate(lane.reads)
-        if read.text.reader is reader and index not in lane.arrived
+        (sequences, index, len(read.text.tokens) - read.text.view.first - read.text.known)
+        for sequences in running
+        for index, read in enumerate(sequences.reads)
+        if read.text.runner is runner and index not in sequences.arrived
     ]
     waiting.sort(key=lambda each: each[2] > _SHORT)
     budget, work = chunk, []
-    for lane, index, count in waiting:
+    for sequences, index, count in waiting:
         if count > _SHORT:
             count = min(count, budget)
             budget -= count
         if count > 0:
-            text = lane.reads[index].text
+            text = sequences.reads[index].text
             visible = len(text.tokens) - text.view.first
-            work.append((lane, index, Segment(text.slot, text.known, count, visible, text.memory)))
+            work.append((sequences, index, Segment(text.slot, text.known, count, visible, text.encoder_kv)))
     return work
 
 
-def read(reader: Reader, work: Work, fail: Fail) -> None:
+def read(runner: ModelRunner, work: Work, fail: Fail) -> None:
     """Read what `work_for` found, and hand the scores to those who asked; who fails of it is told to `fail`."""
     started = time.perf_counter()
     tokens: list[int] = []
     wanted: list[Wanted] = []
-    layers = sorted({layer for lane, index, _ in work for layer in lane.reads[index].layers})
-    for lane, index, segment in work:
-        text, read = lane.reads[index].text, lane.reads[index]
+    layers = sorted({layer for sequences, index, _ in work for layer in sequences.reads[index].layers})
+    for sequences, index, segment in work:
+        text, read = sequences.reads[index].text, sequences.reads[index]
         begin = text.view.first + segment.start
         tokens += text.tokens[begin : begin + segment.count]
         missing = segment.length - segment.start - segment.count  # read in later steps
         rows = min(segment.count, read.logits - missing)
         if rows > 0:
-            wanted.append(Wanted(lane, index, len(tokens) - rows, len(tokens), segment.count > 1))
+            wanted.append(Wanted(sequences, index, len(tokens) - rows, len(tokens), segment.count > 1))
     rows = [row for each in wanted for row in range(each.begin, each.end)]
     try:
-        found = reader.read(tokens, [segment for _, _, segment in work], rows, layers)
+        found = runner.read(tokens, [segment for _, _, segment in work], rows, layers)
     except NOT_OURS:
         raise
     except BaseException as error:
-        _read_apart(reader, work, error, fail)
+        _read_apart(runner, work, error, fail)
         return
-    for lane, index, segment in work:
-        lane.reads[index].text.known += segment.count
+    for sequences, index, segment in work:
+        sequences.reads[index].text.known += segment.count
     _deliver(wanted, *found, fail)
-    reader.timed(len(tokens), time.perf_counter() - started)
+    runner.timed(len(tokens), time.perf_counter() - started)
 
 
-def _read_apart(reader: Reader, work: Work, error: BaseException, fail: Fail) -> None:
+def _read_apart(runner: ModelRunner, work: Work, error: BaseException, fail: Fail) -> None:
     """After a step that failed, such as of a lack of memory: each request by itself, and who fails alone has failed."""
-    jobs = list(dict.fromkeys(lane.job for lane, _, _ in work))
+    jobs = list(dict.fromkeys(sequences.job for sequences, _, _ in work))
     if len(jobs) == 1:
         fail(jobs[0], error)
         return
     for job in jobs:
-        read(reader, [each for each in work if each[0].job is job], fail)
+        read(runner, [each for each in work if each[0].job is job], fail)
 
 
 def _deliver(wanted: list[Wanted], logits: Tensor, hidden_ND: Tensor, early: dict[int, Tensor], fail: Fail) -> None:
@@ -89,24 +89,24 @@ def _deliver(wanted: list[Wanted], logits: Tensor, hidden_ND: Tensor, early: dic
         except NOT_OURS:
             raise
         except BaseException as error:
-            fail(each.lane.job, error)
+            fail(each.sequences.job, error)
 
 
 def _hand_to(wanted: Wanted, here: slice, logits: Tensor, hidden_ND: Tensor, early: dict[int, Tensor]) -> None:
-    lane, index, begin, end, is_prompt = wanted
-    if lane.job.error is not None:  # by another of its reads
+    sequences, index, begin, end, is_prompt = wanted
+    if sequences.job.error is not None:  # by another of its reads
         return
-    read, before = lane.reads[index], lane.readings[index]
+    read, before = sequences.reads[index], sequences.readings[index]
     parts = [logits[here], *([hidden_ND[begin:end]] if read.hidden else []), *(early[n][here] for n in read.layers)]
     whole = parts if before is None else [torch.cat(pair) for pair in zip(before, parts, strict=True)]
     if len(whole[0]) < read.logits:
-        lane.readings[index] = whole
+        sequences.readings[index] = whole
         return
     at_block = (len(read.text.tokens) - read.text.view.first) % BLOCK == 0
-    is_kept = read.text.memory is None and lane.job.request.use_cache
+    is_kept = read.text.encoder_kv is None and sequences.job.request.use_cache
     if read.logits == 1 and is_kept and (at_block or is_prompt):
-        reader = read.text.reader
-        reader.prefixes.remember(read.text.tokens, read.text.view, reader.slots, read.text.slot)
+        runner = read.text.runner
+        runner.prefixes.remember(read.text.tokens, read.text.view, runner.slots, read.text.slot)
     scores, *others = whole
     hidden = others.pop(0) if read.hidden else None
-    lane.arrived[index] = Reading(scores, hidden, dict(zip(read.layers, others, strict=True)))
+    sequences.arrived[index] = ForwardResult(scores, hidden, dict(zip(read.layers, others, strict=True)))

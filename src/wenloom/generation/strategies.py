@@ -15,18 +15,18 @@ from torch.nn import functional as F
 from wenloom.core.errors import InputError
 from wenloom.core.randomness import derive_seed
 from wenloom.generation.beam import beam_search
-from wenloom.generation.choosing import Chooser, add, begin
-from wenloom.generation.jobs import Job, Read, Strategy
-from wenloom.generation.lanes import Lane
+from wenloom.generation.jobs import ForwardRequest, Job, Strategy
 from wenloom.generation.request import GenerationRequest
+from wenloom.generation.sequence_group import SequenceGroup
 from wenloom.generation.speculative import guess_ahead
+from wenloom.generation.token_selection import TokenSelector, add, begin
 from wenloom.generation.window import view_of
 
 if TYPE_CHECKING:
     from wenloom.generation.engine import Engine
 
 
-def lanes_for(engine: "Engine", job: Job, room: int, seed_index: int) -> list[Lane]:
+def sequence_groups_for(engine: "Engine", job: Job, room: int, seed_index: int) -> list[SequenceGroup]:
     """The strategies that a request takes, ready to run.
 
     Raises:
@@ -35,21 +35,21 @@ def lanes_for(engine: "Engine", job: Job, room: int, seed_index: int) -> list[La
     r = job.request
     seed = secrets.randbits(62) if r.seed is None else r.seed
     keys = [derive_seed(seed, "text", seed_index, n) for n in range(r.num_return_sequences)]
-    companions = len(engine.models) - 1
+    draft_models = len(engine.models) - 1
     for name in ("num_assistant_tokens", "contrastive_beta"):
-        if getattr(r, name) and not companions:
+        if getattr(r, name) and not draft_models:
             raise InputError(f"{name} needs a second, smaller model beside this one.")
     layers = _dola_layers(r, engine.decoder.config.n_layers)
     if r.num_beams > 1:
-        lane = Lane(engine, job, 0, (r.num_beams, 0))
+        sequences = SequenceGroup(engine, job, 0, (r.num_beams, 0))
         words = [[list(ids)] for ids in r.force_words_ids]
         words += [engine.vocabulary.tokenizer_for("force_words").spellings(word) for word in r.force_words]
-        chooser = Chooser(engine, job, room, keys[0])
-        lane.strategy = beam_search(lane, chooser, chooser.endings, words, keys[0])
-        return [lane]
-    lanes = []
+        selector = TokenSelector(engine, job, room, keys[0])
+        sequences.strategy = beam_search(sequences, selector, selector.endings, words, keys[0])
+        return [sequences]
+    sequence_groups = []
     for index, key in enumerate(keys):
-        chooser = Chooser(engine, job, room, key)
+        selector = TokenSelector(engine, job, room, key)
         width = (1, 0)
         if r.penalty_alpha is not None:
             width = (r.top_k or 1, 0)
@@ -57,27 +57,27 @@ def lanes_for(engine: "Engine", job: Job, room: int, seed_index: int) -> list[La
             width = (2, 0)
         elif r.num_assistant_tokens or r.contrastive_beta is not None:
             width = (1, 1)
-        lane = Lane(engine, job, index, width)
+        sequences = SequenceGroup(engine, job, index, width)
         if r.penalty_alpha is not None:
-            lane.strategy = _contrastive_search(lane, chooser)
+            sequences.strategy = _contrastive_search(sequences, selector)
         elif r.prompt_lookup_num_tokens or r.num_assistant_tokens:
-            lane.strategy = guess_ahead(lane, chooser)
+            sequences.strategy = guess_ahead(sequences, selector)
         else:
-            lane.strategy = _one_by_one(lane, chooser, layers)
-        lanes.append(lane)
-    return lanes
+            sequences.strategy = _one_by_one(sequences, selector, layers)
+        sequence_groups.append(sequences)
+    return sequence_groups
 
 
-def _one_by_one(lane: Lane, chooser: Chooser, layers: tuple[int, ...]) -> Strategy:
-    r = lane.job.request
-    text = yield from begin(lane, lane.job.prompt)
+def _one_by_one(sequences: SequenceGroup, selector: TokenSelector, layers: tuple[int, ...]) -> Strategy:
+    r = sequences.job.request
+    text = yield from begin(sequences, sequences.job.prompt)
     texts = [text]
     if r.guidance_scale != 1:
-        texts.append(lane.open(_negative_prompt(lane)))
+        texts.append(sequences.open(_negative_prompt(sequences)))
     elif r.contrastive_beta is not None:
-        texts.append(lane.open(lane.job.prompt, model=1))
+        texts.append(sequences.open(sequences.job.prompt, model=1))
     while True:
-        readings = yield [Read(each, layers=layers) for each in texts]
+        readings = yield [ForwardRequest(each, layers=layers) for each in texts]
         logits_V = readings[0].logits[-1]
         scores_V = logits_V
         if r.guidance_scale != 1:
@@ -86,18 +86,18 @@ def _one_by_one(lane: Lane, chooser: Chooser, layers: tuple[int, ...]) -> Strate
             scores_V = contrasted(logits_V, readings[1].logits[-1], r.contrastive_beta, r.contrastive_alpha)
         elif layers:
             scores_V = dola(logits_V, [readings[0].early[layer][-1] for layer in layers])
-        token = chooser.choose(scores_V, text.tokens)
-        if add(lane, chooser, token, logits_V) or token is None:
+        token = selector.choose(scores_V, text.tokens)
+        if add(sequences, selector, token, logits_V) or token is None:
             return
         for each in texts:
             each.tokens.append(token)
 
 
-def _negative_prompt(lane: Lane) -> list[int]:
-    negative = lane.job.request.negative_prompt
+def _negative_prompt(sequences: SequenceGroup) -> list[int]:
+    negative = sequences.job.request.negative_prompt
     if negative is None:
-        return lane.job.prompt[-1:]
-    return lane.engine.vocabulary.tokenizer_for("negative_prompt").prompt_ids(negative)
+        return sequences.job.prompt[-1:]
+    return sequences.engine.vocabulary.tokenizer_for("negative_prompt").prompt_ids(negative)
 
 
 def guided(with_V: Tensor, without_V: Tensor, scale: float) -> Tensor:
@@ -148,38 +148,38 @@ def _dola_layers(request: GenerationRequest, n_layers: int) -> tuple[int, ...]:
     return tuple(dict.fromkeys(wanted))
 
 
-def _contrastive_search(lane: Lane, chooser: Chooser) -> Strategy:
+def _contrastive_search(sequences: SequenceGroup, selector: TokenSelector) -> Strategy:
     """Of the k most probable tokens, the one with the largest (1 - alpha) p - alpha max cos(h, h_j).
 
     Su et al. 2022, eq. 5: h is the last hidden state with the token, h_j those of the text before it.
     """
-    r = lane.job.request
+    r = sequences.job.request
     assert r.penalty_alpha is not None and r.top_k is not None
-    text = lane.open(lane.job.prompt)
-    visible = len(text.tokens) - view_of(lane.engine.decoder.config, len(text.tokens)).first
-    (reading,) = yield [Read(text, visible, hidden=True)]
+    text = sequences.open(sequences.job.prompt)
+    visible = len(text.tokens) - view_of(sequences.engine.decoder.config, len(text.tokens)).first
+    (reading,) = yield [ForwardRequest(text, visible, hidden=True)]
     assert reading.hidden is not None
     past_ND, logits_V = F.normalize(reading.hidden, dim=-1), reading.logits[-1]
     candidates = [text]
     while True:
-        scores_V = chooser.process(logits_V, text.tokens)
+        scores_V = selector.process(logits_V, text.tokens)
         best = scores_V.softmax(-1).topk(min(r.top_k, int(scores_V.isfinite().sum())))
         if not len(best.indices):
-            add(lane, chooser, None, logits_V)
+            add(sequences, selector, None, logits_V)
             return
         tokens = best.indices.tolist()
         while len(candidates) < len(tokens):
-            candidates.append(lane.fork(text))
+            candidates.append(sequences.fork(text))
         for candidate in candidates[: len(tokens)]:
             if candidate is not text:
-                lane.assign(candidate, text)
+                sequences.assign(candidate, text)
         for candidate, token in zip(candidates, tokens, strict=False):
             candidate.tokens.append(token)
-        readings = yield [Read(each, hidden=True) for each in candidates[: len(tokens)]]
+        readings = yield [ForwardRequest(each, hidden=True) for each in candidates[: len(tokens)]]
         hidden_KD = F.normalize(torch.cat([each.hidden for each in readings if each.hidden is not None]), dim=-1)
         likeness_K = (hidden_KD @ past_ND.T).amax(-1).float().cpu()
         winner = int(((1 - r.penalty_alpha) * best.values - r.penalty_alpha * likeness_K).argmax())
-        if add(lane, chooser, tokens[winner], logits_V):
+        if add(sequences, selector, tokens[winner], logits_V):
             return
         text = candidates[winner]
         past_ND, logits_V = torch.cat((past_ND, hidden_KD[winner : winner + 1])), readings[winner].logits[-1]

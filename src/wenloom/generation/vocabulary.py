@@ -4,7 +4,7 @@ import functools
 from collections.abc import Sequence
 
 from wenloom.core.errors import InputError
-from wenloom.generation.constraints import Forms
+from wenloom.generation.grammars import Grammars
 from wenloom.generation.request import GenerationRequest
 from wenloom.generation.request_types import WrongTypeError, entries, shown, whole
 from wenloom.generation.stream import Spelling, TextStream
@@ -17,7 +17,7 @@ class Vocabulary:
 
     def __init__(self, config: ModelConfig, tokenizer: TextTokenizer | None):
         self.config, self.tokenizer = config, tokenizer
-        self._forms: dict[frozenset[int], Forms] = {}
+        self._grammars: dict[frozenset[int], Grammars] = {}
         self._breakers: dict[tuple[str, ...], frozenset[int]] = {}
 
     def tokenizer_for(self, what: str) -> TextTokenizer:
@@ -62,13 +62,13 @@ class Vocabulary:
             return frozenset(request.eos_token_id)
         return frozenset(token for token in self.config.eos_token_ids if 0 <= token < self.config.vocab_size)
 
-    def forms(self, endings: frozenset[int]) -> Forms:
+    def grammars(self, endings: frozenset[int]) -> Grammars:
         """The compiler of forms for these end tokens."""
-        if endings not in self._forms:
-            if len(self._forms) >= _KEPT:
-                self._forms.pop(next(iter(self._forms)))
-            self._forms[endings] = Forms(self.tokenizer_for("a form"), self.config.vocab_size, endings)
-        return self._forms[endings]
+        if endings not in self._grammars:
+            if len(self._grammars) >= _KEPT:
+                self._grammars.pop(next(iter(self._grammars)))
+            self._grammars[endings] = Grammars(self.tokenizer_for("a form"), self.config.vocab_size, endings)
+        return self._grammars[endings]
 
     def breakers(self, texts: tuple[str, ...]) -> frozenset[int]:
         """Tokens that hold one of these texts."""

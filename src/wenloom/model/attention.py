@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from wenloom.model.cache import KVCache, Memory, SlotBatch
+from wenloom.model.cache import EncoderKV, KVCache, SlotBatch
 from wenloom.model.config import ModelConfig
 from wenloom.model.norm import RMSNorm
 from wenloom.model.position import rotate
@@ -133,11 +133,11 @@ class CrossAttention(Attention):
         super().__init__(config, layer)
         self.causal = False
 
-    def of(self, encoded_BSD: Tensor) -> tuple[Tensor, Tensor]:
+    def project(self, encoded_BSD: Tensor) -> tuple[Tensor, Tensor]:
         """Keys and values of an encoded text, made once."""
         return self._heads(self.key(encoded_BSD)), self._heads(self.value(encoded_BSD))
 
-    def look(self, x_BTD: Tensor, memory: Memory | SlotBatch, taps: Taps | None = None) -> Tensor:
+    def forward(self, x_BTD: Tensor, encoder_kv: EncoderKV | SlotBatch, taps: Taps | None = None) -> Tensor:
         """
         Args:
             x_BTD: normalised residual stream.
@@ -145,11 +145,11 @@ class CrossAttention(Attention):
             taps: those of this layer.
         """
         q_BHTK = self._heads(self.query(x_BTD))
-        if isinstance(memory, SlotBatch):
+        if isinstance(encoder_kv, SlotBatch):
             attend = self._attend if taps is None else partial(self._attend, taps=taps)
-            return self._joined(memory.look(self.layer, q_BHTK, attend), taps)
-        mask = None if memory.present_BS is None else memory.present_BS[:, None, None]
-        y_BHTK = self._attend(q_BHTK, memory.keys[self.layer], memory.values[self.layer], mask, taps)
+            return self._joined(encoder_kv.attend_to_source(self.layer, q_BHTK, attend), taps)
+        mask = None if encoder_kv.present_BS is None else encoder_kv.present_BS[:, None, None]
+        y_BHTK = self._attend(q_BHTK, encoder_kv.keys[self.layer], encoder_kv.values[self.layer], mask, taps)
         return self._joined(y_BHTK, taps)
 
 

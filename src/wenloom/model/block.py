@@ -3,7 +3,7 @@
 from torch import Tensor, nn
 
 from wenloom.model.attention import Attention, CrossAttention
-from wenloom.model.cache import KVCache, Memory, SlotBatch
+from wenloom.model.cache import EncoderKV, KVCache, SlotBatch
 from wenloom.model.config import ModelConfig
 from wenloom.model.dropout import Dropout
 from wenloom.model.feedforward import FeedForward
@@ -38,7 +38,7 @@ class Block(nn.Module):
         mask: Tensor | None,
         cache: KVCache | SlotBatch | None,
         keys_B: Tensor | None = None,
-        memory: Memory | SlotBatch | None = None,
+        encoder_kv: EncoderKV | SlotBatch | None = None,
         taps: Taps | None = None,
     ) -> Tensor:
         """
@@ -52,16 +52,16 @@ class Block(nn.Module):
         if self.post_norm:
             looked = self.attention(x_BTD, rotary, mask, cache, within(taps, "attention"))
             mid_BTD = self.attention_norm(x_BTD + self.attention_dropout(looked, keys_B))
-            if memory is not None:
-                looked = self.cross.look(mid_BTD, memory, within(taps, "cross"))
+            if encoder_kv is not None:
+                looked = self.cross(mid_BTD, encoder_kv, within(taps, "cross"))
                 mid_BTD = self.cross_norm(mid_BTD + self.cross_dropout(looked, keys_B))
             mid_BTD = tapped(taps, "resid_mid", mid_BTD)
             moved = self.mlp(mid_BTD, within(taps, "mlp"))
             return tapped(taps, "resid_post", self.mlp_norm(mid_BTD + self.mlp_dropout(moved, keys_B)))
         looked = self.attention(self.attention_norm(x_BTD), rotary, mask, cache, within(taps, "attention"))
         mid_BTD = x_BTD + self.attention_dropout(looked, keys_B)
-        if memory is not None:
-            looked = self.cross.look(self.cross_norm(mid_BTD), memory, within(taps, "cross"))
+        if encoder_kv is not None:
+            looked = self.cross(self.cross_norm(mid_BTD), encoder_kv, within(taps, "cross"))
             mid_BTD = mid_BTD + self.cross_dropout(looked, keys_B)
         mid_BTD = tapped(taps, "resid_mid", mid_BTD)
         moved = self.mlp(self.mlp_norm(x_BTD if self.parallel else mid_BTD), within(taps, "mlp"))

@@ -69,7 +69,7 @@ def _with_room(store: Tensor | None, like: Tensor, used: int, needed: int) -> Te
     return grown
 
 
-class Memory(NamedTuple):
+class EncoderKV(NamedTuple):
     """Keys and values of encoded texts, for a decoder's cross-attention: per layer (B, heads, S, d_head)."""
 
     keys: tuple[Tensor, ...]
@@ -87,7 +87,7 @@ class Segment(NamedTuple):
     count: int
     length: int
     """Tokens of the text once all that wait are read (matters to rotary kinds that depend on length)."""
-    memory: Memory | None = None
+    encoder_kv: EncoderKV | None = None
     """The encoded text that it is written from."""
 
 
@@ -227,17 +227,17 @@ class SlotBatch:
                 y_1HNK[0, :, rows] = y_BH1K[:, :, 0].transpose(0, 1)
         return y_1HNK
 
-    def look(
+    def attend_to_source(
         self, layer: int, q_1HNK: Tensor, attention: Callable[[Tensor, Tensor, Tensor, Tensor | None], Tensor]
     ) -> Tensor:
         """Let every text attend to what it is written from; neighbours with one memory (beams) do so at once."""
         y_1HNK = torch.empty_like(q_1HNK)
         start = 0
-        for _, run in itertools.groupby(range(len(self.segments)), lambda index: id(self.segments[index].memory)):
+        for _, run in itertools.groupby(range(len(self.segments)), lambda index: id(self.segments[index].encoder_kv)):
             *_, last = indices = list(run)
-            memory, rows = self.segments[indices[0]].memory, slice(start, self.ends[last])
-            assert memory is not None
-            keys, values = memory.keys[layer].to(q_1HNK.dtype), memory.values[layer].to(q_1HNK.dtype)
+            encoder_kv, rows = self.segments[indices[0]].encoder_kv, slice(start, self.ends[last])
+            assert encoder_kv is not None
+            keys, values = encoder_kv.keys[layer].to(q_1HNK.dtype), encoder_kv.values[layer].to(q_1HNK.dtype)
             y_1HNK[:, :, rows] = attention(q_1HNK[:, :, rows], keys, values, None)
             start = rows.stop
         return y_1HNK

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from wenloom.model.cache import KVCache, Memory, SlotBatch
+from wenloom.model.cache import EncoderKV, KVCache, SlotBatch
 from wenloom.model.config import ModelConfig
 from wenloom.model.position import frequency_epoch, rotary_table
 from wenloom.model.stack import Classifier, Stack
@@ -30,7 +30,7 @@ class Decoder(Stack):
         attention_mask: Tensor | None = None,
         position_ids: Tensor | None = None,
         cache: KVCache | None = None,
-        memory: Memory | None = None,
+        encoder_kv: EncoderKV | None = None,
         taps: Taps | None = None,
     ) -> Tensor:
         """Logits of the next token after every position.
@@ -41,7 +41,7 @@ class Decoder(Stack):
         Returns:
             logits_BTV.
         """
-        x_BTD = self.hidden(tokens_BT, attention_mask, position_ids, cache, memory=memory, taps=taps)
+        x_BTD = self.hidden(tokens_BT, attention_mask, position_ids, cache, encoder_kv=encoder_kv, taps=taps)
         return tapped(taps, "logits", self.unembed(x_BTD))
 
     @property
@@ -64,11 +64,11 @@ class Decoder(Stack):
         scores_BC = self.classifier(x_BTD[torch.arange(len(x_BTD), device=x_BTD.device), last_B], dropout_keys_B)
         return tapped(taps, "logits", scores_BC)
 
-    def remember(self, encoded_BSD: Tensor, present_BS: Tensor | None = None) -> Memory:
+    def project_source(self, encoded_BSD: Tensor, present_BS: Tensor | None = None) -> EncoderKV:
         """Keys and values of encoded texts for every block's cross-attention."""
-        pairs = [block.cross.of(encoded_BSD) for block in self.blocks]  # pyright: ignore
+        pairs = [block.cross.project(encoded_BSD) for block in self.blocks]  # pyright: ignore
         keys, values = zip(*pairs, strict=True)
-        return Memory(keys, values, present_BS)
+        return EncoderKV(keys, values, present_BS)
 
     def read(self, tokens_N: Tensor, batch: SlotBatch, taps: Taps | None = None) -> Tensor:
         """The normalised last residual stream of the new tokens of several texts.
@@ -84,9 +84,9 @@ class Decoder(Stack):
         x_1ND = tapped(taps, "embed", self.embedded(tokens_N, batch.position_N)[None])
         rotary = self._rotary_of(batch, x_1ND.dtype)
         batch.bias = self.relative
-        memory = None if self.config.encoder is None else batch
+        encoder_kv = None if self.config.encoder is None else batch
         for layer, block in enumerate(self.blocks):
-            x_1ND = block(x_1ND, rotary, None, batch, memory=memory, taps=within(taps, f"blocks.{layer}"))
+            x_1ND = block(x_1ND, rotary, None, batch, encoder_kv=encoder_kv, taps=within(taps, f"blocks.{layer}"))
         return tapped(taps, "final_norm", self.final_norm(x_1ND))[0]
 
     def _rotary_of(self, batch: SlotBatch, dtype: torch.dtype) -> tuple[Tensor, Tensor] | None:

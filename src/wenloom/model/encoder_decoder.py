@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from wenloom.model.cache import Memory
+from wenloom.model.cache import EncoderKV
 from wenloom.model.config import ModelConfig
 from wenloom.model.decoder import Decoder
 from wenloom.model.stack import Stack
@@ -37,8 +37,8 @@ class EncoderDecoder(nn.Module):
         Args:
             source_mask, target_mask: 1 for tokens, 0 for padding.
         """
-        memory = self.encode(source_BS, source_mask, taps=within(taps, "encoder"))
-        return self.decoder(target_BT, target_mask, memory=memory, taps=within(taps, "decoder"))
+        encoder_kv = self.encode(source_BS, source_mask, taps=within(taps, "encoder"))
+        return self.decoder(target_BT, target_mask, encoder_kv=encoder_kv, taps=within(taps, "decoder"))
 
     def encode(
         self,
@@ -46,11 +46,11 @@ class EncoderDecoder(nn.Module):
         source_mask: Tensor | None = None,
         dropout_keys_B: Tensor | None = None,
         taps: Taps | None = None,
-    ) -> Memory:
+    ) -> EncoderKV:
         """What the decoder sees of some texts."""
         encoded_BSD = self.encoder.hidden(source_BS, source_mask, dropout_keys_B=dropout_keys_B, taps=taps)
         present_BS = None if source_mask is None or bool(source_mask.all()) else source_mask.bool()
-        return self.decoder.remember(encoded_BSD, present_BS)
+        return self.decoder.project_source(encoded_BSD, present_BS)
 
     @property
     def embed(self) -> nn.Embedding:

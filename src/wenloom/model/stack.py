@@ -6,7 +6,7 @@ from torch import Tensor, nn
 from wenloom.core.errors import InputError
 from wenloom.model.attention import visible_keys
 from wenloom.model.block import Block
-from wenloom.model.cache import KVCache, Memory
+from wenloom.model.cache import EncoderKV, KVCache
 from wenloom.model.config import ModelConfig
 from wenloom.model.dropout import Dropout
 from wenloom.model.embedding import embedding
@@ -71,7 +71,7 @@ class Stack(nn.Module):
         cache: KVCache | None = None,
         documents_BT: Tensor | None = None,
         dropout_keys_B: Tensor | None = None,
-        memory: Memory | None = None,
+        encoder_kv: EncoderKV | None = None,
         token_types_BT: Tensor | None = None,
         taps: Taps | None = None,
     ) -> Tensor:
@@ -114,7 +114,7 @@ class Stack(nn.Module):
         for layer, block in enumerate(self.blocks):
             mask = windowed if layer in self.config.sliding_layers else full
             keys_B = None if dropout_keys_B is None else dropout_keys_B + (layer + 1) * 0x61C88647
-            x_BTD = block(x_BTD, rotary, mask, cache, keys_B, memory, within(taps, f"blocks.{layer}"))
+            x_BTD = block(x_BTD, rotary, mask, cache, keys_B, encoder_kv, within(taps, f"blocks.{layer}"))
         if cache is not None:
             cache.advance(T)
         return tapped(taps, "final_norm", self.final_norm(x_BTD))

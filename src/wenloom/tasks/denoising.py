@@ -8,11 +8,11 @@ from tokenizers import AddedToken
 from wenloom.core.errors import InputError
 from wenloom.model.build import Model
 from wenloom.model.encoder_decoder import EncoderDecoder
-from wenloom.tasks.pair_work import fresh_pair_model, pair_tokenizer
+from wenloom.tasks.pair_recipe import fresh_pair_model, pair_tokenizer
 from wenloom.tasks.plain_text import read_stretches
-from wenloom.tasks.rows import Intake
+from wenloom.tasks.recipe import EncodedExamples, TaskRecipe
+from wenloom.tasks.rows import RowReader
 from wenloom.tasks.settings import DataSettings
-from wenloom.tasks.work import Encoded, Work
 from wenloom.tokens.tokenizer import TextTokenizer
 from wenloom.training.examples import Example
 from wenloom.training.objectives import EncoderDecoderObjective, Objective
@@ -82,14 +82,14 @@ def _parts(total: int, n: int, drawn: np.random.Generator) -> list[int]:
     return np.diff([0, *cuts, total]).tolist()
 
 
-class DenoisingWork(Work[str]):
+class DenoisingRecipe(TaskRecipe[str]):
     """Learn to write what is missing from plain text; what comes of it can be tuned to translate or summarize."""
 
     needs_base = False
 
-    def read(self, where: str, intake: Intake, data: DataSettings) -> list[str]:
+    def read(self, where: str, reader: RowReader, data: DataSettings) -> list[str]:
         """Stretches of the documents of files or folders."""
-        return read_stretches(where, intake)
+        return read_stretches(where, reader)
 
     def question(self, row: str) -> str:
         """The text."""
@@ -107,7 +107,7 @@ class DenoisingWork(Work[str]):
             raise InputError(f"{self.settings.base}: denoising takes an encoder-decoder with <extra_id_0>, as T5 has.")
         return model
 
-    def encode(self, model: Model, tokenizer: TextTokenizer) -> Encoded:
+    def encode(self, model: Model, tokenizer: TextTokenizer) -> EncodedExamples:
         """Rows of as many tokens as are read at once; of what is measured by, the same spans are missing each time."""
         config = model.config
         assert config.decoder_start_token_id is not None and config.encoder is not None
@@ -130,7 +130,7 @@ class DenoisingWork(Work[str]):
 
         held_out = [hide(example, seed) for seed, example in enumerate(rows(self.held_out))]
         train = [example | {"targets_BT": hide(example, 0)["targets_BT"]} for example in rows(self.train)]  # for now
-        return Encoded(train, held_out, {})
+        return EncodedExamples(train, held_out, {})
 
     def objective(self, model: Model) -> Objective:
         """Next tokens of what is missing."""

@@ -6,15 +6,15 @@ from typing import Any
 
 from wenloom.checkpoint.folder import read_config
 from wenloom.core.errors import InputError
-from wenloom.tasks.chat_work import ChatWork, PreferenceWork
-from wenloom.tasks.denoising import DenoisingWork
-from wenloom.tasks.labels import ClassificationWork
-from wenloom.tasks.masked import MaskedWork
-from wenloom.tasks.pair_work import PairWork
+from wenloom.tasks.classification import ClassificationRecipe
+from wenloom.tasks.denoising import DenoisingRecipe
+from wenloom.tasks.dialogue import DialogueRecipe, PreferenceRecipe
+from wenloom.tasks.fill_mask import FillMaskRecipe
+from wenloom.tasks.pair_recipe import PairRecipe
+from wenloom.tasks.recipe import Settings, TaskRecipe, TaskResult
 from wenloom.tasks.settings import DataSettings, FreshSettings, LearningSettings
 from wenloom.tasks.unread import UNREAD, Case
-from wenloom.tasks.work import Settings, TaskResult, Work
-from wenloom.tasks.writing import WritingWork
+from wenloom.tasks.writing import WritingRecipe
 from wenloom.training.checkpoints import sound_checkpoint
 from wenloom.training.lock import refuse_if_taken
 from wenloom.training.loop import check_output
@@ -23,10 +23,10 @@ from wenloom.training.run_file import RUN, read_run, settings_of
 from wenloom.training.settings import TrainSettings
 from wenloom.training.unread import TRAINING, refuse
 
-WORKS: dict[str, type[Work[Any]]] = {
-    "translation": PairWork, "summarization": PairWork, "chat": ChatWork, "preference": PreferenceWork,
-    "classification": ClassificationWork, "fill-mask": MaskedWork, "denoising": DenoisingWork,
-    "story": WritingWork, "poetry": WritingWork, "code": WritingWork,
+WORKS: dict[str, type[TaskRecipe[Any]]] = {
+    "translation": PairRecipe, "summarization": PairRecipe, "chat": DialogueRecipe, "preference": PreferenceRecipe,
+    "classification": ClassificationRecipe, "fill-mask": FillMaskRecipe, "denoising": DenoisingRecipe,
+    "story": WritingRecipe, "poetry": WritingRecipe, "code": WritingRecipe,
 }  # fmt: skip
 """Trainings by the name of the task."""
 

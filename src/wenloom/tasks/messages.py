@@ -5,9 +5,9 @@ from bisect import bisect_left, insort
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from wenloom.tasks.rows import Intake, text_of, value_of
+from wenloom.tasks.rows import RowReader, text_of, value_of
 from wenloom.tokens.chat import ChatRenderer, Message
-from wenloom.tokens.lessons import Lesson, last_turn, lessons
+from wenloom.tokens.masked_conversation import MaskedConversation, last_turn, masked_conversations
 from wenloom.tokens.tokenizer import TextTokenizer
 from wenloom.training.cross_entropy import IGNORED
 from wenloom.training.examples import Example
@@ -100,19 +100,19 @@ def _transcript(text: Any) -> Conversation:
     return tuple(Message(roles[who], said.strip()) for who, said in zip(parts[1::2], parts[2::2], strict=True))
 
 
-def read_conversations(where: str, intake: Intake) -> list[Conversation]:
+def read_conversations(where: str, reader: RowReader) -> list[Conversation]:
     """Conversations of jsonl files or JSON lists, each checked."""
-    return intake.objects(where, lambda row: _checked(conversation_of(row)))
+    return reader.objects(where, lambda row: _checked(conversation_of(row)))
 
 
-def read_preferences(where: str, intake: Intake) -> list[Preference]:
+def read_preferences(where: str, reader: RowReader) -> list[Preference]:
     """Preferences of jsonl files or JSON lists, each checked."""
 
     def make(row: dict[str, Any]) -> Preference:
         found = preference_of(row)
         return Preference(_checked(found.chosen), _checked(found.rejected))
 
-    return intake.objects(where, make)
+    return reader.objects(where, make)
 
 
 def _checked(messages: Conversation) -> Conversation:
@@ -149,29 +149,29 @@ class ChatEncoder:
         self.n_dropped = 0
         """Conversations whose first exchange is too long."""
 
-    def lessons(self, messages: Conversation) -> list[Lesson]:
-        """The conversation as far as it fits: one lesson, or one of each turn where the template asks for it."""
-        made = lessons(self.renderer, messages, self.longest)
+    def masked_conversations(self, messages: Conversation) -> list[MaskedConversation]:
+        """The conversation as far as it fits: one example, or one of each turn where the template asks for it."""
+        made = masked_conversations(self.renderer, messages, self.longest)
         learned = sum(each.turns for each in made)
         self.n_dropped += not made
         self.n_cut += 0 < learned < sum(each.role == "assistant" for each in messages)
         return made
 
-    def last_turn(self, messages: Conversation) -> Lesson | None:
+    def last_turn(self, messages: Conversation) -> MaskedConversation | None:
         """The conversation with its last reply to learn; None where it does not fit."""
         made = last_turn(self.renderer, messages)
         return made if len(made.tokens) <= self.longest else None
 
     def examples(self, conversations: Sequence[Conversation], pack: bool) -> list[Example]:
-        """Examples to learn from; packed, several lessons share a row, each with a number of its own."""
-        return self.rows([lesson for each in conversations for lesson in self.lessons(each)], pack)
+        """Examples to learn from; packed, several examples share a row, each with a number of its own."""
+        return self.rows([masked for each in conversations for masked in self.masked_conversations(each)], pack)
 
-    def rows(self, lessons: Sequence[Lesson], pack: bool) -> list[Example]:
-        """The same of lessons."""
+    def rows(self, masked_conversations: Sequence[MaskedConversation], pack: bool) -> list[Example]:
+        """The same of examples."""
         rows = (
-            packed([len(each.tokens) - 1 for each in lessons], self.longest)
+            packed([len(each.tokens) - 1 for each in masked_conversations], self.longest)
             if pack
-            else [[n] for n in range(len(lessons))]
+            else [[n] for n in range(len(masked_conversations))]
         )
         examples: list[Example] = []
         for row in rows:
@@ -179,7 +179,7 @@ class ChatEncoder:
             targets: list[int] = []
             documents: list[int] = []
             for number, index in enumerate(row, 1):
-                tokens, learned = lessons[index]
+                tokens, learned = masked_conversations[index]
                 inputs += tokens[:-1]
                 targets += [token if learns else IGNORED for token, learns in zip(tokens[1:], learned[1:], strict=True)]
                 documents += [number] * (len(tokens) - 1)

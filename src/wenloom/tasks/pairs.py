@@ -6,7 +6,7 @@ from typing import Any, Literal, NamedTuple
 
 from wenloom.core.errors import InputError
 from wenloom.model.config import ModelConfig
-from wenloom.tasks.rows import Intake, content_suffix, files_in, text_of, texts_of
+from wenloom.tasks.rows import RowReader, content_suffix, files_in, text_of, texts_of
 from wenloom.tokens.tokenizer import TextTokenizer
 from wenloom.training.cross_entropy import IGNORED
 from wenloom.training.examples import Example
@@ -54,7 +54,7 @@ PAIR_TASKS = {task.name: task for task in (TRANSLATION, SUMMARIZATION, STORY, PO
 
 
 def read_pairs(
-    where: str, task: PairTask, intake: Intake, source: str | None = None, target: str | None = None
+    where: str, task: PairTask, reader: RowReader, source: str | None = None, target: str | None = None
 ) -> list[Pair]:
     """Pairs of a file.
 
@@ -65,14 +65,14 @@ def read_pairs(
             first two columns.
 
     Raises:
-        InputError: see `Intake`; a column number that is none.
+        InputError: see `RowReader`; a column number that is none.
     """
     names = ([source] if source else task.sources, [target] if target else task.targets)
     paths = files_in(where)
     if len(paths) > 1 and content_suffix(paths[0]) not in (".json", ".jsonl"):
         if len(paths) != 2:
             raise InputError(f"{where}: name two files, as in train.en,train.de.")
-        return intake.lines(paths, lambda texts: _pair(texts[0], (texts[1],)))
+        return reader.lines(paths, lambda texts: _pair(texts[0], (texts[1],)))
     if content_suffix(paths[0]) in (".tsv", ".txt"):
         first, second = _column(source, 1), _column(target, 2)
 
@@ -81,12 +81,12 @@ def read_pairs(
                 raise ValueError(f"has {len(columns)} columns between tabs; {max(first, second)} were expected")
             return _pair(columns[first - 1], (columns[second - 1],))
 
-        return intake.columns(paths[0], from_columns)
+        return reader.columns(paths[0], from_columns)
 
     def from_row(row: dict[str, Any]) -> Pair:
         return Pair(text_of(row, names[0]), texts_of(row, names[1]))
 
-    return intake.objects(where, from_row)
+    return reader.objects(where, from_row)
 
 
 def _pair(source: str, targets: tuple[str, ...]) -> Pair:

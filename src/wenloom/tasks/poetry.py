@@ -10,7 +10,7 @@ _PAUSE = re.compile(r"[，。！？；：、,.!?;:\s]+")
 _ASIDE = re.compile(r"[（(][^（）()]*[）)]")
 
 
-class Form(NamedTuple):
+class VerseForm(NamedTuple):
     """So many lines of so many characters."""
 
     name: str
@@ -25,12 +25,12 @@ class Form(NamedTuple):
 
 
 FORMS = {
-    name: Form(name, lines, characters)
+    name: VerseForm(name, lines, characters)
     for name, lines, characters in (("五言绝句", 4, 5), ("七言绝句", 4, 7), ("五言律诗", 8, 5), ("七言律诗", 8, 7))
 }
 
 
-def form_named(name: str) -> Form:
+def form_named(name: str) -> VerseForm:
     """A form by its name.
 
     Raises:
@@ -50,7 +50,7 @@ def verses(poem: str) -> list[str]:
     return [each for each in _PAUSE.split(_ASIDE.sub("", poem)) if each]
 
 
-def form_of(poem: str) -> Form | None:
+def form_of(poem: str) -> VerseForm | None:
     """The form that a poem has; None if it has none of these.
 
     >>> form_of("白日依山尽，黄河入海流。欲穷千里目，更上一层楼。").name
@@ -63,7 +63,7 @@ def form_of(poem: str) -> Form | None:
     return next(found, None)
 
 
-def faults(poem: str, form: Form) -> list[str]:
+def faults(poem: str, form: VerseForm) -> list[str]:
     """What a poem has against a form, line by line; nothing where it keeps to it.
 
     >>> faults("白日依山尽，黄河入海。", FORMS["五言绝句"])

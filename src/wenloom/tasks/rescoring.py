@@ -13,14 +13,14 @@ import numpy as np
 from rapidfuzz.distance import Levenshtein
 
 from wenloom.core.errors import InputError
-from wenloom.evaluation.likelihood import Row, likelihoods, tokens_before
+from wenloom.evaluation.likelihood import ScoredRow, likelihoods, tokens_before
 from wenloom.evaluation.pseudo import pseudo_score
 from wenloom.evaluation.significance import Interval
 from wenloom.model.build import Model
 from wenloom.model.decoder import Decoder
 from wenloom.model.encoder import Encoder
 from wenloom.model.packed import packed
-from wenloom.tasks.rows import Intake, text_of
+from wenloom.tasks.rows import RowReader, text_of
 from wenloom.tokens.tokenizer import TextTokenizer
 
 Case = Literal["lower", "upper", "sentence", "keep"]
@@ -69,9 +69,9 @@ def utterance_of(row: dict[str, Any]) -> Utterance:
     return Utterance(str(row.get("utt_id", row.get("id", ""))), reference, tuple(hypotheses))
 
 
-def read_utterances(path: Path, intake: Intake) -> list[Utterance]:
+def read_utterances(path: Path, reader: RowReader) -> list[Utterance]:
     """The utterances of a jsonl file, also compressed."""
-    return intake.objects(path, utterance_of)
+    return reader.objects(path, utterance_of)
 
 
 def cased(text: str, case: Case) -> str:
@@ -112,7 +112,7 @@ def log_probabilities(
     if not before:
         raise InputError("this model's tokenizer has no token that opens a text: the first word cannot be scored.")
     questions = [
-        [Row([*before, *tokenizer.encode(text, add_special_tokens=False), *end], len(before)) for text in row]
+        [ScoredRow([*before, *tokenizer.encode(text, add_special_tokens=False), *end], len(before)) for text in row]
         for row in texts
     ]
     return [[each.total for each in row] for row in likelihoods(packed(model), questions, on_texts)]

@@ -21,7 +21,7 @@ LONGEST_ROW = 500_000
 
 
 @dataclass
-class Intake(Refusals):
+class RowReader(Refusals):
     """Reads files and remembers what it refused.
 
     Args:

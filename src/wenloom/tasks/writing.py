@@ -12,13 +12,13 @@ from wenloom.evaluation.quality import distinct_n, repetition
 from wenloom.evaluation.sandbox import run_program
 from wenloom.model.build import Model
 from wenloom.tasks.apply import PairWriter
-from wenloom.tasks.labels import share
-from wenloom.tasks.pair_work import PairWork
+from wenloom.tasks.classification import share
+from wenloom.tasks.pair_recipe import PairRecipe
 from wenloom.tasks.pairs import PAIR_TASKS, Pair
 from wenloom.tasks.poetry import FORMS, faults, form_of, rhymes
-from wenloom.tasks.rows import Intake, text_of, value_of
+from wenloom.tasks.recipe import Figures
+from wenloom.tasks.rows import RowReader, text_of, value_of
 from wenloom.tasks.settings import DataSettings
-from wenloom.tasks.work import Figures
 from wenloom.tokens.tokenizer import TextTokenizer
 
 _FIELDS = {
@@ -63,48 +63,48 @@ def piece_of(row: dict[str, Any], style: str, source: str | None = None, target:
     return Pair(prompt_for(style, prompt, form and form.name), (text,))
 
 
-class Finding(NamedTuple):
+class CheckedText(NamedTuple):
     """What a check says of a text."""
 
     passed: bool
     remarks: tuple[str, ...]
 
 
-def check_poem(poem: str, form: str | None) -> Finding:
+def check_poem(poem: str, form: str | None) -> CheckedText:
     """Whether a Chinese poem keeps to a form (any of the known ones, if none is named), and whether it rhymes."""
     found = form_of(poem) if form is None else FORMS[form]
     if found is None:
-        return Finding(False, ("is in none of the forms " + "、".join(FORMS),))
+        return CheckedText(False, ("is in none of the forms " + "、".join(FORMS),))
     wrong, sounds = faults(poem, found), rhymes(poem)
     rhyme = {
         None: "rhyme not looked at (pip install 'wenloom[chinese]')",
         True: "rhymes",
         False: "does not rhyme today",
     }
-    return Finding(not wrong, (*wrong, *([] if wrong else [f"is a {found.name}", rhyme[sounds]])))
+    return CheckedText(not wrong, (*wrong, *([] if wrong else [f"is a {found.name}", rhyme[sounds]])))
 
 
-def check_program(written: str, run: bool) -> Finding:
+def check_program(written: str, run: bool) -> CheckedText:
     """Whether what was written is Python; run, if asked, in a bounded process (time, memory, files, no network)."""
     source = cut_to_program(written)
     try:
         ast.parse(source)
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
-        return Finding(False, (f"is no Python program ({getattr(error, 'msg', error)})",))
+        return CheckedText(False, (f"is no Python program ({getattr(error, 'msg', error)})",))
     if not source.strip():
-        return Finding(False, ("is empty",))
+        return CheckedText(False, ("is empty",))
     if not run:
-        return Finding(True, ("is a Python program (--run executes it within bounds)",))
+        return CheckedText(True, ("is a Python program (--run executes it within bounds)",))
     outcome = run_program(source)
-    return Finding(outcome.passed, (f"ran: {outcome.reason}",))
+    return CheckedText(outcome.passed, (f"ran: {outcome.reason}",))
 
 
-class WritingWork(PairWork):
+class WritingRecipe(PairRecipe):
     """Stories, poetry and code: from prompts, by a model of either kind."""
 
-    def read(self, where: str, intake: Intake, data: DataSettings) -> list[Pair]:
+    def read(self, where: str, reader: RowReader, data: DataSettings) -> list[Pair]:
         """Prompts and texts."""
-        return intake.objects(where, lambda row: piece_of(row, self.settings.task, data.source, data.target))
+        return reader.objects(where, lambda row: piece_of(row, self.settings.task, data.source, data.target))
 
     def measure(self, model: Model, tokenizer: TextTokenizer) -> Figures:
         """Of texts drawn for prompts that were held out, what can be counted."""

@@ -13,8 +13,8 @@ from tokenizers.processors import TemplateProcessing
 
 from wenloom.core.errors import CheckpointError, InputError, printable
 from wenloom.core.foreign import reading
+from wenloom.tokens.batch_encoding import BatchEncoding, checked, tensor_of, without_blanks, without_end
 from wenloom.tokens.cutting import stretches
-from wenloom.tokens.encoded import Encoded, checked, tensor_of, without_blanks, without_end
 from wenloom.tokens.folder import read_folder, write_folder
 from wenloom.tokens.gpt2 import BYTE_OF
 from wenloom.tokens.literal import LiteralEncoder
@@ -201,7 +201,7 @@ class TextTokenizer:
         truncation: bool = False,
         max_length: int | None = None,
         return_tensors: str | None = None,
-    ) -> "Encoded":
+    ) -> "BatchEncoding":
         """Encode one text or several.
 
         Args:
@@ -237,7 +237,7 @@ class TextTokenizer:
             encoded = {name: tensor_of(value, return_tensors) for name, value in encoded.items()}
         elif isinstance(text, str):
             encoded = {name: value[0] for name, value in encoded.items()}
-        return Encoded(encoded)
+        return BatchEncoding(encoded)
 
     def padding_id(self) -> int:
         """The token to pad with: the pad token, or the end token, or token 0 (masked, so any serves)."""

@@ -6,7 +6,7 @@ from typing import Any
 from wenloom.core.quantities import show_duration
 from wenloom.core.version import __version__
 from wenloom.training.history import read_metrics
-from wenloom.training.report import COLOURS, Line, chart, curve, render, smoothed, thinned
+from wenloom.training.report import COLOURS, Curve, chart, curve, render, smoothed, thinned
 from wenloom.training.run_file import read_run
 
 _COMPARED = ("settings", "data", "model", "environment")
@@ -31,19 +31,21 @@ def compare(folders: list[Path]) -> str:
     for run in runs:
         run["is_best"] = len(measured) > 1 and run["best"] and run["best"][validation] == min(measured)
 
-    def lines(x: str, training: bool) -> list[Line]:
+    def lines(x: str, training: bool) -> list[Curve]:
         drawn = []
         for number, run in enumerate(runs):
             css = f"run{number % len(COLOURS)}"
             if training:
-                drawn.append(Line(run["name"], f"thin {css}", thinned(smoothed(curve(run["steps"], x, training_loss)))))
+                drawn.append(
+                    Curve(run["name"], f"thin {css}", thinned(smoothed(curve(run["steps"], x, training_loss))))
+                )
             points = [(line[x], line["validation"][validation]) for line in run["evaluations"]]
-            drawn.append(Line(run["name"], css, points))
+            drawn.append(Curve(run["name"], css, points))
         return drawn
 
-    def figures(y: str) -> list[Line]:
+    def figures(y: str) -> list[Curve]:
         return [
-            Line(run["name"], f"run{number % len(COLOURS)}", thinned(smoothed(curve(run["steps"], "tokens", y))))
+            Curve(run["name"], f"run{number % len(COLOURS)}", thinned(smoothed(curve(run["steps"], "tokens", y))))
             for number, run in enumerate(runs)
         ]
 

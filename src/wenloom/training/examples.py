@@ -15,10 +15,10 @@ from wenloom.core.randomness import derive_seed
 from wenloom.tokens.sizes import TextSizes
 from wenloom.tokens.tokenizer import TextTokenizer
 from wenloom.training.cross_entropy import IGNORED
-from wenloom.training.feed import Rows
-from wenloom.training.memorization import Overlap
+from wenloom.training.memorization import CopiedSpan
 from wenloom.training.objectives import Loss
 from wenloom.training.parallel import World
+from wenloom.training.prefetcher import Rows
 
 Example = dict[str, list[int] | int | float]
 """One row by the names under which an objective takes it: token ids, or a number."""
@@ -112,7 +112,7 @@ _SAMPLED = 1000
 """Examples from which the bytes of an average target are taken."""
 
 
-class ExampleMaterial:
+class ExampleData:
     """Examples to learn from and others to measure by.
 
     Every example that is held out has a size of its own: targets, and the bytes and characters of the text that they
@@ -167,7 +167,7 @@ class ExampleMaterial:
         """Files, fields and counts."""
         return self._table
 
-    def overlap(self, texts: list[str]) -> Overlap | None:
+    def overlap(self, texts: list[str]) -> CopiedSpan | None:
         """Nobody looks: a task's answers may well repeat its examples."""
         return None
 

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from wenloom.core.errors import WenloomError
 from wenloom.model.decoder import Decoder
 from wenloom.tokens.tokenizer import TextTokenizer
-from wenloom.training.feed import Batch
-from wenloom.training.learner import Learner
+from wenloom.training.prefetcher import Batch
+from wenloom.training.train_step import TrainStep
 
 
 @torch.no_grad()
@@ -44,21 +44,21 @@ class NotFinite(WenloomError):
     """Loss or gradient is NaN or infinite."""
 
 
-def origin(learner: Learner, batch: Batch, tokenizer: TextTokenizer) -> str:
+def origin(train_step: TrainStep, batch: Batch, tokenizer: TextTokenizer) -> str:
     """Where in the model, and in which text of the batch, the first number that is not finite appears.
 
     Computes forward and backward again, row by row, in every process its own rows; gradients are cleared.
     Not for sharded models, whose processes compute together only.
     """
-    found = [each for each in learner.world.gathered(_origin_here(learner, batch, tokenizer)) if each]
+    found = [each for each in train_step.world.gathered(_origin_here(train_step, batch, tokenizer)) if each]
     return found[0] if found else "the sum over the batch (every row by itself is finite)"
 
 
-def _origin_here(learner: Learner, batch: Batch, tokenizer: TextTokenizer) -> str | None:
-    objective = learner.objective
+def _origin_here(train_step: TrainStep, batch: Batch, tokenizer: TextTokenizer) -> str | None:
+    objective = train_step.objective
     for row in range(len(batch.targets)):
         one = slice(row, row + 1)
-        with _watching(objective) as found, learner.autocast():
+        with _watching(objective) as found, train_step.autocast():
             loss = objective(**batch.part(one))
         if not found and not math.isfinite(loss.item()):
             found = ["the loss"]
@@ -67,7 +67,7 @@ def _origin_here(learner: Learner, batch: Batch, tokenizer: TextTokenizer) -> st
             gradients = [(name, each.grad) for name, each in objective.named_parameters() if each.grad is not None]
             bad = [name for name, gradient in gradients if not _finite(gradient)]
             found = [f"the gradient of {bad[-1]}"] if bad else []
-            learner.zero_grad()
+            train_step.zero_grad()
         if found:
             text = tokenizer.decode(batch.texts[row].tolist()[:40])
             return f"{found[0].replace('model.', '')}, sample {batch.first + row:,}: {text[:80]!r}"

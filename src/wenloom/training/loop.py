@@ -25,27 +25,27 @@ from wenloom.training.checkpoints import latest_checkpoint, own_checkpoints, set
 from wenloom.training.guards import NotFinite, origin
 from wenloom.training.history import History
 from wenloom.training.interrupt import Interrupted, stop_signals
-from wenloom.training.learner import Gradients, Learner
 from wenloom.training.lock import RunIsTaken, locked, refuse_if_taken
-from wenloom.training.material import Material
-from wenloom.training.memorization import Overlap
+from wenloom.training.memorization import CopiedSpan
 from wenloom.training.objectives import Loss
-from wenloom.training.parallel import World, whole
-from wenloom.training.report import Showcase, write_report
+from wenloom.training.parallel import World, full_tensor
+from wenloom.training.report import SamplePreview, write_report
 from wenloom.training.run_file import METRICS, REPORT, RUN, write_run
 from wenloom.training.schedules import multiplier
 from wenloom.training.setup import Setup
 from wenloom.training.sinks import open_sinks
 from wenloom.training.state import Progress, Saver, load_checkpoint, publish_model, take_snapshot
+from wenloom.training.train_step import Gradients, TrainStep
+from wenloom.training.training_data import TrainingData
 
 _LOG_SECONDS, _REPORT_SECONDS = 1.0, 20.0
 _LEFT = {RUN, METRICS, REPORT, "checkpoints", "tensorboard", "wandb"}
-Show = Callable[[Model, TextTokenizer], Showcase]
-Restore = Callable[[Learner], tuple[int, int]]
+Show = Callable[[Model, TextTokenizer], SamplePreview]
+Restore = Callable[[TrainStep], tuple[int, int]]
 
 
 @dataclass(frozen=True)
-class Result:
+class RunResult:
     """What a finished run gives."""
 
     folder: Path
@@ -83,7 +83,7 @@ class Run:
 
     def __init__(
         self,
-        begin: Callable[[Restore], tuple[Setup, Material]],
+        begin: Callable[[Restore], tuple[Setup, TrainingData]],
         out: Path,
         show: Show | None,
         world: World,
@@ -91,19 +91,19 @@ class Run:
     ):
         self.out, self.show, self.world, self.checkpoint = out, show, world, checkpoint
         self.progress = Progress(n_steps=0)
-        self.setup, self.material = begin(self._restore)
-        self.training, self.learner = self.setup.training, self.setup.learner
+        self.setup, self.training_data = begin(self._restore)
+        self.training, self.train_step = self.setup.training, self.setup.train_step
         self.progress.n_steps = self.setup.plan.timetable.n_steps
         assert self.training.batch
-        self.tokenizer, self.batch = self.material.tokenizer, self.training.batch
-        self.showcase, self.overlap = Showcase(), None
+        self.tokenizer, self.batch = self.training_data.tokenizer, self.training.batch
+        self.preview, self.overlap = SamplePreview(), None
 
-    def _restore(self, learner: Learner) -> tuple[int, int]:
+    def _restore(self, train_step: TrainStep) -> tuple[int, int]:
         if self.checkpoint:
-            self.progress = load_checkpoint(self.checkpoint, learner.model, learner.optimizers)
+            self.progress = load_checkpoint(self.checkpoint, train_step.model, train_step.optimizers)
         return self.progress.step, self.progress.n_steps
 
-    def go(self) -> Result:
+    def go(self) -> RunResult:
         """Train to the end; the run folder is made only now, when all settings are known to fit.
 
         Raises:
@@ -117,7 +117,7 @@ class Run:
                 except InputError as error:
                     refusal = error
             if refused := self.world.agreed(refusal):
-                self.setup.feed.close()
+                self.setup.prefetcher.close()
                 raise refused
             return self._go()
 
@@ -132,7 +132,7 @@ class Run:
         elif own_checkpoints(self.out):
             raise RunIsTaken(f"{self.out}: another process trained here meanwhile; choose another --out.")
 
-    def _go(self) -> Result:
+    def _go(self) -> RunResult:
         timetable, n_steps = self.setup.plan.timetable, self.progress.n_steps
         self.history = History(self.out, self.progress.step, self.world.is_main)
         self.sinks = open_sinks(self.out, self.training, self.world.is_main, self.setup.settings, self.progress.step)
@@ -156,7 +156,7 @@ class Run:
             return self._finish()
         finally:
             self.saver.close()
-            self.setup.feed.close()
+            self.setup.prefetcher.close()
             for sink in self.sinks:
                 sink.close()
 
@@ -209,8 +209,8 @@ class Run:
             training.schedule, step, n_steps, max(1, round(training.warmup * n_steps)),
             round(training.decay * n_steps), training.final_learning_rate,
         )  # fmt: skip
-        batch = self.setup.feed.batch(self.progress.samples)
-        gradients = self.learner.step(batch, rate)
+        batch = self.setup.prefetcher.batch(self.progress.samples)
+        gradients = self.train_step.step(batch, rate)
         self.progress.step += 1
         self.progress.samples += self.batch
         self.progress.seconds += time.monotonic() - started
@@ -221,7 +221,7 @@ class Run:
         where = "a sharded model, where it was not searched for"
         if self.setup.strategy == "ddp":
             with torch.compiler.set_stance("force_eager"):
-                where = origin(self.learner, batch, self.tokenizer)
+                where = origin(self.train_step, batch, self.tokenizer)
         found = f"Step {step:,}: loss {gradients.loss}, gradient norm {gradients.norm}; it began in {where}."
         if self.progress.skipped >= training.max_skipped:
             saved = latest_checkpoint(self.out)
@@ -235,19 +235,19 @@ class Run:
     def _is_sound(self) -> bool:
         """Whether the weights are worth keeping; looked at only where the last step was skipped."""
         return not self.progress.skipped or all(
-            bool(torch.isfinite(whole(parameter)).all()) for parameter in self.learner.model.parameters()
+            bool(torch.isfinite(full_tensor(parameter)).all()) for parameter in self.train_step.model.parameters()
         )
 
     def _save(self) -> None:
-        snapshot = take_snapshot(self.learner.model, self.learner.optimizers, self.progress, self.world)
+        snapshot = take_snapshot(self.train_step.model, self.train_step.optimizers, self.progress, self.world)
         if snapshot is not None:
             self.saver.save(snapshot)
 
     def _evaluate(self, bar: ProgressBar, stop: threading.Event) -> None:
         """Score the validation text, show and report; the checkpoint was written before, so it may be interrupted."""
-        model, world = self.learner.model, self.world
+        model, world = self.train_step.model, self.world
         model.eval()
-        done, n_tokens = 0, self.material.held_out.tokens
+        done, n_tokens = 0, self.training_data.held_out.tokens
 
         def on_tokens(count: int) -> None:
             nonlocal done
@@ -256,8 +256,10 @@ class Run:
                 raise self._interrupted()
             bar.advance(0, f"evaluating {min(1.0, done / n_tokens):.0%}")
 
-        with self.learner.autocast(), torch.compiler.set_stance("force_eager"):  # compiled for training steps only
-            loss = self.material.evaluate(self.learner.replica.module, self.setup.hardware.device, world, on_tokens)
+        with self.train_step.autocast(), torch.compiler.set_stance("force_eager"):  # compiled for training steps only
+            loss = self.training_data.evaluate(
+                self.train_step.replica.module, self.setup.hardware.device, world, on_tokens
+            )
         model.train()
         if not world.is_main:
             self.history.add_evaluation(self.progress.step, loss)
@@ -266,17 +268,17 @@ class Run:
         checkpoint = latest_checkpoint(self.out)
         if self.show is not None and checkpoint:  # what was saved: a sharded model cannot be computed by one process
             release_freed_memory()  # the model that is read back may have it
-            self.showcase = self.show(load_model(checkpoint, self.setup.hardware.device), self.tokenizer)
+            self.preview = self.show(load_model(checkpoint, self.setup.hardware.device), self.tokenizer)
         step = self.progress.step
         self.history.add_evaluation(
             step, loss, tokens=self.progress.samples * self._context, seconds=round(self.progress.seconds, 2),
-            samples=[sample.continuation for sample in self.showcase.samples],
+            samples=[sample.continuation for sample in self.preview.samples],
         )  # fmt: skip
         for sink in self.sinks:
             sink.log(step, {f"validation/{name}": value for name, value in loss.figures().items()})
         if checkpoint and self.history.best_step == step:
             publish_model(self.out, checkpoint)
-        sample = f"  {self.showcase.samples[0].excerpt()!r}" if self.showcase.samples else ""
+        sample = f"  {self.preview.samples[0].excerpt()!r}" if self.preview.samples else ""
         bar.print(
             f"step {step:,}: validation {loss.nats_per_token:.3f} nats/token"
             + f", {loss.bits_per_byte:.3f} bits/byte" * bool(loss.bytes)
@@ -290,23 +292,23 @@ class Run:
         self._write_run()
         self._report(is_running=True)
 
-    def _finish(self) -> Result:
+    def _finish(self) -> RunResult:
         best = self.history.best()
         if self.world.is_main:
-            if self.showcase.samples:
+            if self.preview.samples:
                 self.overlap = self._memorised()
             self._write_run()
-            self.material.write_card(
-                self.out, self.tables(), [sample.prompt + sample.continuation for sample in self.showcase.samples]
+            self.training_data.write_card(
+                self.out, self.tables(), [sample.prompt + sample.continuation for sample in self.preview.samples]
             )
             self._report(is_running=False)
-        held_out = self.material.held_out
+        held_out = self.training_data.held_out
         loss = replace(held_out, nats=best["validation"]["nats_per_token"] * held_out.tokens)
-        return Result(self.out, loss, self.history.best_step, self.progress.step, self.progress.seconds)
+        return RunResult(self.out, loss, self.history.best_step, self.progress.step, self.progress.seconds)
 
-    def _memorised(self) -> Overlap | None:
+    def _memorised(self) -> CopiedSpan | None:
         """How much of the samples stands in the training text word for word."""
-        longest = self.material.overlap([sample.continuation for sample in self.showcase.samples])
+        longest = self.training_data.overlap([sample.continuation for sample in self.preview.samples])
         if longest is not None and len(longest.tokens) > longest.of / 2:
             text = self.tokenizer.decode(longest.tokens)
             remark(f"The model quotes its training text: {len(text)} characters of a sample stand there word for word.")
@@ -319,8 +321,8 @@ class Run:
         used, peak = memory_used(self.setup.hardware.device), self.setup.plan.peak * self.world.size
         utilisation = speed * self.setup.flops / peak
         of_text, shown = {}, ""
-        if self.material.bytes_per_token is not None:
-            bits = gradients.loss / math.log(2) / self.material.bytes_per_token
+        if self.training_data.bytes_per_token is not None:
+            bits = gradients.loss / math.log(2) / self.training_data.bytes_per_token
             of_text, shown = {"bits_per_byte": round(bits, 4)}, f"{bits:.2f} bits/byte  "
         figures = {
             "loss": gradients.loss, **of_text, "learning_rate": rate,
@@ -346,16 +348,18 @@ class Run:
             publish_model(self.out, checkpoint)  # nothing better is known yet
         return Interrupted(
             f"Stopped at step {self.progress.step:,} of {self.progress.n_steps:,}; everything is saved. Continue with:\n"
-            f"  wenloom {self.material.command} --resume {shlex.quote(str(self.out))}"
+            f"  wenloom {self.training_data.command} --resume {shlex.quote(str(self.out))}"
         )
 
     def tables(self) -> dict[str, dict[str, Any]]:
         """What run.toml, the model card and the report say."""
-        return record.tables(self.material, self.setup, self.progress, self.history.best(), self.world, self.overlap)
+        return record.tables(
+            self.training_data, self.setup, self.progress, self.history.best(), self.world, self.overlap
+        )
 
     def _write_run(self) -> None:
         if self.world.is_main:
             write_run(self.out, self.tables())
 
     def _report(self, is_running: bool) -> None:
-        write_report(self.out, self.tables(), self.history.lines, self.showcase, is_running)
+        write_report(self.out, self.tables(), self.history.lines, self.preview, is_running)

@@ -14,9 +14,9 @@ from wenloom.core.hardware import memory_used
 from wenloom.core.memory import release_freed_memory
 from wenloom.model.attention import WEIGHTS_KEPT_UP_TO
 from wenloom.model.config import ModelConfig
-from wenloom.training.feed import Batch, Rows
-from wenloom.training.learner import Learner
 from wenloom.training.objectives import Objective
+from wenloom.training.prefetcher import Batch, Rows
+from wenloom.training.train_step import TrainStep
 
 _TRY_COMPILE_FROM = 240.0
 """Seconds of training from which compiling is tried: it takes 5 to 60 s and saves 5 to 20 % of a step."""
@@ -117,32 +117,32 @@ def _taken(device: str) -> int | None:
     return None if device == "mps" else memory_used(device)
 
 
-def time_steps(learner: Learner, read: Callable[[int], Batch], rounds: int = 5, limit: float = 10.0) -> float:
+def time_steps(train_step: TrainStep, read: Callable[[int], Batch], rounds: int = 5, limit: float = 10.0) -> float:
     """Seconds of one optimizer step, from parts of a few that leave nothing behind; the first one warms up.
 
     Of every batch only as many rows are computed as are computed at a time; the rest would take as long. The learning
     rate is 0 and the optimizers' memory is cleared after it; where that is full already (a resumed run), only
     gradients are timed.
     """
-    resumed = any(optimizer.state for optimizer in learner.optimizers)
+    resumed = any(optimizer.state for optimizer in train_step.optimizers)
     seconds: list[float] = []
     spent = 0.0
     for attempt in range(rounds + 1):
         batch = read(attempt)
-        part = Batch(batch.first, batch.part(slice(learner.micro_batch)))
+        part = Batch(batch.first, batch.part(slice(train_step.micro_batch)))
         started = time.perf_counter()
-        learner.gradients(part)
+        train_step.gradients(part)
         computed = time.perf_counter()
         if not resumed:
-            learner.apply(learning_rate=0.0)
-        learner.zero_grad()
+            train_step.apply(learning_rate=0.0)
+        train_step.zero_grad()
         ended = time.perf_counter()
         seconds.append((computed - started) * len(batch.targets) / len(part.targets) + ended - computed)
         spent += ended - started
         if spent > limit and attempt:
             break
     if not resumed:
-        for optimizer in learner.optimizers:
+        for optimizer in train_step.optimizers:
             optimizer.state.clear()
     return statistics.median(seconds[1:])
 
@@ -157,7 +157,7 @@ def compile_blocks(blocks: nn.ModuleList, on: bool) -> None:
 
 
 def compile_if_it_pays(
-    learner: Learner, time_a_step: Callable[[], float], eager_seconds: float, expected: float, forced: bool
+    train_step: TrainStep, time_a_step: Callable[[], float], eager_seconds: float, expected: float, forced: bool
 ) -> tuple[bool, float]:
     """Try `torch.compile` and keep it if a step gains by it.
 
@@ -173,21 +173,21 @@ def compile_if_it_pays(
     if expected < _TRY_COMPILE_FROM and not forced:
         return False, eager_seconds
     started = time.perf_counter()
-    compile_blocks(learner.model.blocks, True)
+    compile_blocks(train_step.model.blocks, True)
     try:
         compiled_seconds = time_a_step()
     except Exception as error:  # no compiler, or one that fails: a machine without it still trains
-        if learner.world.size > 1:
+        if train_step.world.size > 1:
             raise
-        compile_blocks(learner.model.blocks, False)
-        learner.zero_grad()
+        compile_blocks(train_step.model.blocks, False)
+        train_step.zero_grad()
         reason = f"{type(error).__name__}: {error}".splitlines()[0][:100]
         remark(f"Going on without torch.compile, at {eager_seconds * 1e3:,.0f} ms a step ({reason}).")
         return False, eager_seconds
     cost = max(0.0, time.perf_counter() - started - 6 * compiled_seconds)
     gain = eager_seconds - compiled_seconds
     if not forced and gain * expected / eager_seconds < 0.02 * expected:
-        compile_blocks(learner.model.blocks, False)
+        compile_blocks(train_step.model.blocks, False)
         remark(
             f"torch.compile gains nothing here ({compiled_seconds * 1e3:,.0f} ms a step, {eager_seconds * 1e3:,.0f} without)."
         )

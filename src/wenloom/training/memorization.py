@@ -13,7 +13,7 @@ _MOST = 2**26
 
 
 @dataclass(frozen=True)
-class Overlap:
+class CopiedSpan:
     """The longest stretch of a text that stands in the training text as well."""
 
     tokens: list[int]
@@ -21,7 +21,7 @@ class Overlap:
     """Tokens of the text."""
 
 
-def longest_overlap(text: list[int], stream: TokenStream) -> Overlap:
+def longest_overlap(text: list[int], stream: TokenStream) -> CopiedSpan:
     """Search the training stream for the longest run of consecutive tokens of `text`.
 
     By halving: a stretch of L tokens is in both exactly if one of L - 1 is, so L is found in log2 steps; at each,
@@ -35,7 +35,7 @@ def longest_overlap(text: list[int], stream: TokenStream) -> Overlap:
             high = length - 1
         else:
             low, found = length, match
-    return Overlap(found, len(text))
+    return CopiedSpan(found, len(text))
 
 
 def _shared(text: np.ndarray, stream: TokenStream, length: int) -> list[int] | None:

@@ -114,9 +114,9 @@ class EncoderDecoderObjective(Objective):
         """
         assert isinstance(self.model, EncoderDecoder)
         decoder = self.model.decoder
-        memory = self.model.encode(source_BS, source_mask_BS, dropout_keys_B)
+        encoder_kv = self.model.encode(source_BS, source_mask_BS, dropout_keys_B)
         keys_B = None if dropout_keys_B is None else dropout_keys_B + 0x5BD1E995  # others than the encoder's
-        hidden_BTD = decoder.hidden(inputs_BT, dropout_keys_B=keys_B, memory=memory)
+        hidden_BTD = decoder.hidden(inputs_BT, dropout_keys_B=keys_B, encoder_kv=encoder_kv)
         smoothing = self.smoothing if self.model.training else 0.0
         return _token_loss(decoder, hidden_BTD, targets_BT, smoothing)
 

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from wenloom.training.parallel import World, like, whole
+from wenloom.training.parallel import World, full_tensor, shard_like
 from wenloom.training.settings import OptimizerName
 
 _NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)
@@ -72,12 +72,12 @@ class Muon(torch.optim.Optimizer):
             assert parameter.grad is not None
             momentum = self.state[parameter].setdefault("momentum", torch.zeros_like(parameter))
             momentum.lerp_(parameter.grad, 1 - group["momentum"])
-            updates.append(whole(parameter.grad.lerp(momentum, group["momentum"])).to(self._dtype))  # Nesterov
+            updates.append(full_tensor(parameter.grad.lerp(momentum, group["momentum"])).to(self._dtype))  # Nesterov
         stack = self._world.divided(torch.stack(updates), orthogonalised).to(parameters[0].dtype)
         scale = 0.2 * max(parameters[0].shape) ** 0.5
         for parameter, update in zip(parameters, stack, strict=True):
             parameter.mul_(1 - group["lr"] * group["weight_decay"])
-            parameter.add_(like(update, parameter), alpha=-group["lr"] * scale)
+            parameter.add_(shard_like(update, parameter), alpha=-group["lr"] * scale)
 
 
 def make_optimizers(

@@ -210,12 +210,12 @@ def _sum_in_rank_order(world: World, bucket: dist.GradBucket) -> torch.futures.F
     return work.get_future().then(added)
 
 
-def whole(tensor: Tensor) -> Tensor:
+def full_tensor(tensor: Tensor) -> Tensor:
     """A tensor with all its parts; every process must ask."""
     return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
 
 
-def like(full: Tensor, other: Tensor) -> Tensor:
+def shard_like(full: Tensor, other: Tensor) -> Tensor:
     """The part of `full` (the same in every process) that this process holds of `other`."""
     if not isinstance(other, DTensor):
         return full

@@ -65,7 +65,7 @@ def make_timetable(
 
 
 @dataclass(frozen=True)
-class Memory:
+class MemoryEstimate:
     """Bytes in one process, by part."""
 
     program: float
@@ -102,7 +102,7 @@ def memory(
     saved_while_training: bool,
     shards: int = 1,
     on_cpu: bool = True,
-) -> Memory:
+) -> MemoryEstimate:
     """What a process will hold: gradients and optimizer state in float32 (Muon keeps one number a weight, AdamW two) of
     what is learned.
 
@@ -113,7 +113,7 @@ def memory(
         on_cpu: whether copies take of the same memory.
     """
     optimizer = 4 * n_by_muon + 8 * (n_learned - n_by_muon)
-    return Memory(
+    return MemoryEstimate(
         program, weights / shards, 4 * n_learned / shards, optimizer / shards, step.row * micro_batch, step.fixed,
         (4 * n_learned + optimizer) * on_cpu, 8 * n_parameters * on_cpu, saved_while_training,
     )  # fmt: skip
@@ -154,7 +154,7 @@ def expected_bits_per_byte(n_parameters: float, train_bytes: float, unique_bytes
 
 
 @dataclass(frozen=True)
-class Plan:
+class TrainingPlan:
     """Everything that is known before the first step."""
 
     model: str
@@ -171,7 +171,7 @@ class Plan:
     """Part of the machine's matmul peak that a step reaches."""
     peak: float
     """FLOP/s of a large matrix product."""
-    memory: Memory
+    memory: MemoryEstimate
     available: int | None
     """Bytes free before the run."""
     micro_batch: int

@@ -7,12 +7,12 @@ from wenloom.core.hardware import probe
 from wenloom.tokens.shards import Dataset
 from wenloom.training.checkpoints import sound_checkpoint
 from wenloom.training.lock import refuse_if_taken
-from wenloom.training.loop import Restore, Result, Run, Show, check_output
-from wenloom.training.material import CorpusMaterial, Material
+from wenloom.training.loop import Restore, Run, RunResult, Show, check_output
 from wenloom.training.parallel import World, joined_processes, refuse_alone
 from wenloom.training.run_file import read_run, settings_of
 from wenloom.training.settings import ModelSettings, TrainSettings
-from wenloom.training.setup import Corpus, Setup, set_up
+from wenloom.training.setup import CorpusStatistics, Setup, set_up
+from wenloom.training.training_data import CorpusData, TrainingData
 
 
 def pretrain(
@@ -21,7 +21,7 @@ def pretrain(
     model: ModelSettings | None = None,
     training: TrainSettings | None = None,
     show: Show | None = None,
-) -> Result:
+) -> RunResult:
     """Train a model from scratch on a prepared corpus.
 
     Under `torchrun` every process calls it alike; they share the work.
@@ -44,7 +44,7 @@ def pretrain(
         return _pretraining(Dataset.open(data), out, model or ModelSettings(), training, show, world).go()
 
 
-def resume(run: Path, show: Show | None = None) -> Result:
+def resume(run: Path, show: Show | None = None) -> RunResult:
     """Continue an interrupted run from its last checkpoint, to the same end, in as many processes as there are now.
 
     Raises:
@@ -79,12 +79,12 @@ def _pretraining(
     world: World,
     checkpoint: Path | None = None,
 ) -> Run:
-    corpus = Corpus.of(dataset)
+    corpus = CorpusStatistics.of(dataset)
 
-    def begin(restore: Restore) -> tuple[Setup, Material]:
+    def begin(restore: Restore) -> tuple[Setup, TrainingData]:
         setup = set_up(corpus, model, training, world, restore)
         assert corpus.tokenizer is not None
         corpus.tokenizer.model_max_length = setup.plan.context
-        return setup, CorpusMaterial(dataset, corpus.tokenizer, setup.plan.context)
+        return setup, CorpusData(dataset, corpus.tokenizer, setup.plan.context)
 
     return Run(begin, out, show, world, checkpoint)

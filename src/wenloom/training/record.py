@@ -7,11 +7,11 @@ import torch
 
 from wenloom.core.quantities import show_bytes, show_duration
 from wenloom.core.version import __version__
-from wenloom.training.material import Material
-from wenloom.training.memorization import Overlap
+from wenloom.training.memorization import CopiedSpan
 from wenloom.training.parallel import World
 from wenloom.training.setup import Setup
 from wenloom.training.state import Progress
+from wenloom.training.training_data import TrainingData
 
 
 def announcement(setup: Setup, world: World) -> list[str]:
@@ -35,12 +35,12 @@ def announcement(setup: Setup, world: World) -> list[str]:
 
 
 def tables(
-    material: Material,
+    training_data: TrainingData,
     setup: Setup,
     progress: Progress,
     best: dict[str, Any],
     world: World,
-    overlap: Overlap | None,
+    overlap: CopiedSpan | None,
 ) -> dict[str, dict[str, Any]]:
     """Settings without gaps and where they come from, corpus, model, environment and result.
 
@@ -51,17 +51,17 @@ def tables(
     return {
         "settings": setup.settings,
         "derived": {each.name.replace(" ", "_"): f"{each.value} = {each.formula}" for each in setup.plan.derived},
-        "data": material.table(),
+        "data": training_data.table(),
         "model": {
             "family": setup.config.family, "parameters": setup.plan.parameters,
-            "vocab_size": setup.config.vocab_size, "tokenizer": material.tokenizer.kind,
+            "vocab_size": setup.config.vocab_size, "tokenizer": training_data.tokenizer.kind,
         },
         "environment": {
             "wenloom": __version__, "torch": torch.__version__, "python": platform.python_version(),
             "device": setup.hardware.name, "threads": setup.hardware.threads, "processes": world.size,
             "parallel": setup.strategy if world.size > 1 else "none",
             "precision": "bf16" if setup.bf16 else "fp32", "compile": "on" if setup.compiled else "off",
-            "micro_batch": setup.learner.micro_batch, "matmul_peak_gflops": round(setup.plan.peak / 1e9),
+            "micro_batch": setup.train_step.micro_batch, "matmul_peak_gflops": round(setup.plan.peak / 1e9),
         },
         "result": {
             "steps": progress.step, "of_steps": progress.n_steps,
@@ -69,6 +69,6 @@ def tables(
             "training_seconds": round(progress.seconds, 1),
             **({"best_step": best["step"]} | {f"validation_{name}": value for name, value in best["validation"].items()}
                if best else {}),
-            **({"longest_overlap_with_training_text": material.tokenizer.decode(overlap.tokens)} if overlap else {}),
+            **({"longest_overlap_with_training_text": training_data.tokenizer.decode(overlap.tokens)} if overlap else {}),
         },
     }  # fmt: skip

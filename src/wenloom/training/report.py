@@ -51,7 +51,7 @@ class NextTokens:
 
 
 @dataclass(frozen=True)
-class Showcase:
+class SamplePreview:
     """What an evaluation shows beside the loss."""
 
     samples: list[Sample] = field(default_factory=list)
@@ -59,7 +59,7 @@ class Showcase:
 
 
 @dataclass(frozen=True)
-class Line:
+class Curve:
     """One curve of a chart."""
 
     name: str
@@ -71,7 +71,7 @@ def write_report(
     run: Path,
     tables: dict[str, dict[str, Any]],
     metrics: list[dict[str, Any]],
-    showcase: Showcase,
+    preview: SamplePreview,
     is_running: bool = False,
 ) -> None:
     """Write report.html into the run folder.
@@ -79,7 +79,7 @@ def write_report(
     Args:
         tables: the tables of run.toml.
         metrics: the lines of metrics.jsonl.
-        showcase: the latest samples and next tokens.
+        preview: the latest samples and next tokens.
         is_running: make the page load itself again every 20 seconds.
     """
     steps = [line for line in metrics if "loss" in line]
@@ -97,19 +97,19 @@ def write_report(
         result=tables["result"],
         loss_chart=chart(
             [
-                Line("training", "raw", thinned(losses)),
-                Line("training, smoothed", "train", thinned(smoothed(losses))),
-                Line("validation", "validation", validation),
+                Curve("training", "raw", thinned(losses)),
+                Curve("training, smoothed", "train", thinned(smoothed(losses))),
+                Curve("validation", "validation", validation),
             ],
             "nats per token",
         ),
-        rate_chart=chart([Line("learning rate", "train", curve(steps, "tokens", "learning_rate"))], "learning rate"),
+        rate_chart=chart([Curve("learning rate", "train", curve(steps, "tokens", "learning_rate"))], "learning rate"),
         speed_chart=chart(
-            [Line("tokens/s", "train", curve(steps, "tokens", "tokens_per_second"))], "tokens per second"
+            [Curve("tokens/s", "train", curve(steps, "tokens", "tokens_per_second"))], "tokens per second"
         ),
-        norm_chart=chart([Line("norm", "train", curve(steps, "tokens", "gradient_norm"))], "gradient norm"),
+        norm_chart=chart([Curve("norm", "train", curve(steps, "tokens", "gradient_norm"))], "gradient norm"),
         history=history,
-        showcase=showcase,
+        preview=preview,
         folder=shlex.quote(str(run)),
         use=NEXT.get(str(tables["settings"].get("task")), "").format(shlex.quote(str(run))),
     )
@@ -177,7 +177,7 @@ def short(value: float) -> str:
     return f"{value:g}"
 
 
-def chart(lines: list[Line], y_label: str) -> dict[str, Any]:
+def chart(lines: list[Curve], y_label: str) -> dict[str, Any]:
     """Coordinates of a line chart for the template: 640 by 220 units, axes inside a margin."""
     lines = [replace(line, points=[point for point in line.points if all(map(math.isfinite, point))]) for line in lines]
     points = [point for line in lines for point in line.points]

@@ -1,4 +1,4 @@
-"""From settings to a learner that is ready for its first step, and the plan of the run."""
+"""From settings to a training step that is ready for its first step, and the plan of the run."""
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
@@ -21,30 +21,30 @@ from wenloom.tokens.batches import Samples
 from wenloom.tokens.shards import Dataset, TokenStream
 from wenloom.tokens.tokenizer import TextTokenizer
 from wenloom.training.dial import turn
-from wenloom.training.feed import Feed, Rows
 from wenloom.training.guards import check_causality
-from wenloom.training.learner import Learner, autocast, is_out_of_memory, recompute_blocks
 from wenloom.training.measure import StepMemory, compile_if_it_pays, flops_per_token, step_memory, time_steps
 from wenloom.training.objectives import CausalObjective, Objective
 from wenloom.training.optimizers import Muon
 from wenloom.training.parallel import Strategy, World, shards
 from wenloom.training.plan import (
-    Memory,
-    Plan,
+    MemoryEstimate,
     Timetable,
+    TrainingPlan,
     expected_bits_per_byte,
     fitted_micro_batch,
     make_timetable,
     memory,
 )
+from wenloom.training.prefetcher import Prefetcher, Rows
 from wenloom.training.settings import ModelSettings, TrainSettings
+from wenloom.training.train_step import TrainStep, autocast, is_out_of_memory, recompute_blocks
 from wenloom.training.unread import TRAINING, refuse
 
 _GUESSED_UTILISATION = 0.3
 """Of the matmul peak, before anything is timed; between 0.2 (1m parameters) and 0.6 (10m) on 2 CPU cores."""
 
 
-class Corpus(NamedTuple):
+class CorpusStatistics(NamedTuple):
     """What set-up needs to know of a prepared corpus, or of one that is only imagined."""
 
     vocab_size: int
@@ -60,7 +60,7 @@ class Corpus(NamedTuple):
     tokenizer: TextTokenizer | None
 
     @classmethod
-    def of(cls, dataset: Dataset) -> "Corpus":
+    def of(cls, dataset: Dataset) -> "CorpusStatistics":
         """A prepared corpus.
 
         Raises:
@@ -75,7 +75,7 @@ class Corpus(NamedTuple):
                    tokenizer)  # fmt: skip
 
     @classmethod
-    def imagined(cls, vocab_size: int) -> "Corpus":
+    def imagined(cls, vocab_size: int) -> "CorpusStatistics":
         """Random tokens, to plan before there is a text; 4 bytes a token, as English has."""
         drawn = np.random.default_rng(0).integers(0, vocab_size, 2**17, dtype=np.uint32)
         return cls(vocab_size, TokenStream([drawn]), None, 0, 4.0, None, float("inf"), None)
@@ -94,9 +94,9 @@ class Setup:
     bf16: bool
     compiled: bool
     strategy: Strategy
-    learner: Learner
-    feed: Feed
-    plan: Plan
+    train_step: TrainStep
+    prefetcher: Prefetcher
+    plan: TrainingPlan
     flops: float
     """Of one training step per token."""
 
@@ -120,11 +120,11 @@ def model_config(settings: ModelSettings, vocab_size: int, tokenizer: TextTokeni
 
 
 def set_up(
-    corpus: Corpus,
+    corpus: CorpusStatistics,
     model: ModelSettings,
     training: TrainSettings,
     world: World,
-    restore: Callable[[Learner], tuple[int, int]] = lambda learner: (0, 0),
+    restore: Callable[[TrainStep], tuple[int, int]] = lambda train_step: (0, 0),
 ) -> Setup:
     """Fill in the settings, build and place the model, fit it to memory, time it and plan the run.
 
@@ -169,15 +169,17 @@ def set_up(
         inputs_BT, targets_BT = samples.batch(begin, end - begin)
         return {"inputs_BT": inputs_BT, "targets_BT": targets_BT}
 
-    feed = Feed(rows, training.batch, training.seed, hardware.device, world)
+    prefetcher = Prefetcher(rows, training.batch, training.seed, hardware.device, world)
     first, end = world.share(training.batch)
-    step = measured_step(objective, feed.batch(0).part(slice(1)), world, strategy, hardware.device, bf16)
-    learner = Learner(objective, training, world, strategy, hardware.device, bf16, training.micro_batch or end - first)
-    done, n_steps = restore(learner)
+    step = measured_step(objective, prefetcher.batch(0).part(slice(1)), world, strategy, hardware.device, bf16)
+    train_step = TrainStep(
+        objective, training, world, strategy, hardware.device, bf16, training.micro_batch or end - first
+    )
+    done, n_steps = restore(train_step)
     decoder.train()
 
     free = None if available is None else int(available + program)
-    parts = fit(learner, step, program, end - first, model.context, free, hardware.device)
+    parts = fit(train_step, step, program, end - first, model.context, free, hardware.device)
 
     def lay_out(step_seconds: float) -> Timetable:
         assert training.batch and model.context
@@ -185,18 +187,18 @@ def set_up(
                               corpus.validation_tokens, done, n_steps or None)  # fmt: skip
 
     def time_a_step() -> float:
-        return world.agreed(time_steps(learner, lambda attempt: feed.batch(attempt * (training.batch or 1))))
+        return world.agreed(time_steps(train_step, lambda attempt: prefetcher.batch(attempt * (training.batch or 1))))
 
     step_seconds, compiled = time_a_step(), False
     if training.compile == "on" or (training.compile == "auto" and world.size == 1):
         expected, forced = lay_out(step_seconds).seconds, training.compile == "on"
-        compiled, step_seconds = compile_if_it_pays(learner, time_a_step, step_seconds, expected, forced)
+        compiled, step_seconds = compile_if_it_pays(train_step, time_a_step, step_seconds, expected, forced)
     timetable = lay_out(step_seconds)
     tokens = timetable.n_steps * training.batch * model.context
     flops = flops_per_token(config)
     words = f"{model.arch}, {model.layers} layers, width {model.width}, {model.heads} heads, context {model.context}"
     n_parameters = parameters_of(config)
-    plan = Plan(
+    plan = TrainingPlan(
         model=f"{words}, {'bf16' if bf16 else 'fp32'} on {hardware.name}",
         parameters=n_parameters,
         derived=dial.derived,
@@ -209,7 +211,7 @@ def set_up(
         peak=peak,
         memory=replace(parts, saved_while_training=saves_between(training, timetable)),
         available=available,
-        micro_batch=learner.micro_batch,
+        micro_batch=train_step.micro_batch,
         batch=training.batch,
         context=model.context,
         bits_per_byte=expected_bits_per_byte(
@@ -219,7 +221,7 @@ def set_up(
         ),
     )
     settings = asdict(model) | asdict(training)
-    return Setup(training, settings, config, hardware, bf16, compiled, strategy, learner, feed, plan, flops)
+    return Setup(training, settings, config, hardware, bf16, compiled, strategy, train_step, prefetcher, plan, flops)
 
 
 def _strategy(training: TrainSettings, world: World, n_parameters: int, available: int | None, device: str) -> Strategy:
@@ -242,7 +244,7 @@ def _strategy(training: TrainSettings, world: World, n_parameters: int, availabl
     return strategy
 
 
-def _document_start(corpus: Corpus, training: TrainSettings, context: int) -> int | None:
+def _document_start(corpus: CorpusStatistics, training: TrainSettings, context: int) -> int | None:
     """The token that opens a document, if tokens are to see their own document only.
 
     Raises:
@@ -257,17 +259,17 @@ def _document_start(corpus: Corpus, training: TrainSettings, context: int) -> in
 
 
 def memory_of(
-    learner: Learner, program: float, step: StepMemory, device: str, saved_while_training: bool = False
-) -> Memory:
-    """What a process will hold, with as many rows at a time as the learner has now."""
-    model = learner.model
+    train_step: TrainStep, program: float, step: StepMemory, device: str, saved_while_training: bool = False
+) -> MemoryEstimate:
+    """What a process will hold, with as many rows at a time as the training step has now."""
+    model = train_step.model
     by_muon = [
-        p for each in learner.optimizers if isinstance(each, Muon) for g in each.param_groups for p in g["params"]
+        p for each in train_step.optimizers if isinstance(each, Muon) for g in each.param_groups for p in g["params"]
     ]
-    learned = sum(p.numel() for each in learner.optimizers for g in each.param_groups for p in g["params"])
+    learned = sum(p.numel() for each in train_step.optimizers for g in each.param_groups for p in g["params"])
     return memory(
         program, model.n_parameters(), learned, sum(p.numel() for p in by_muon), bytes_of(model), step,
-        learner.micro_batch, saved_while_training, learner.replica.shards, on_cpu=device == "cpu",
+        train_step.micro_batch, saved_while_training, train_step.replica.shards, on_cpu=device == "cpu",
     )  # fmt: skip
 
 
@@ -310,8 +312,8 @@ def program_bytes(device: str, model: Model | None = None) -> float:
 
 
 def fit(
-    learner: Learner, step: StepMemory, program: float, rows: int, row_tokens: int, free: int | None, device: str
-) -> Memory:
+    train_step: TrainStep, step: StepMemory, program: float, rows: int, row_tokens: int, free: int | None, device: str
+) -> MemoryEstimate:
     """Choose how many rows are computed at a time, unless that was asked for.
 
     Args:
@@ -321,16 +323,16 @@ def fit(
     Raises:
         InputError: not even one row fits.
     """
-    parts = memory_of(learner, program, step, device)
+    parts = memory_of(train_step, program, step, device)
     fixed = parts.total - parts.activations
-    if free is not None and learner.world.size == 1 and fixed + step.row > free:
+    if free is not None and train_step.world.size == 1 and fixed + step.row > free:
         raise InputError(
             f"a step with a single row of {row_tokens:,} tokens takes about {show_bytes(fixed + step.row)}, and there are "
-            f"{show_bytes(free)}: {learner.smaller}."
+            f"{show_bytes(free)}: {train_step.smaller}."
         )
-    if learner.settings.micro_batch is None:
-        learner.micro_batch = fitted_micro_batch(rows, step, fixed, free, row_tokens, device == "cpu")
-    return memory_of(learner, program, step, device)
+    if train_step.settings.micro_batch is None:
+        train_step.micro_batch = fitted_micro_batch(rows, step, fixed, free, row_tokens, device == "cpu")
+    return memory_of(train_step, program, step, device)
 
 
 def parameters_of(config: ModelConfig) -> int:

@@ -28,7 +28,7 @@ from wenloom.model.build import Model, build
 from wenloom.model.lora import adapt, adapted_layers
 from wenloom.tokens.tokenizer import TextTokenizer
 from wenloom.training.checkpoints import OPTIMIZER, STATE, drop_older, free_place, read_state, write_state
-from wenloom.training.parallel import World, like, whole
+from wenloom.training.parallel import World, full_tensor, shard_like
 
 
 @dataclass
@@ -95,7 +95,7 @@ def _without(model: Model) -> Model:
 
 
 def _copied(tensor: Tensor, world: World) -> Tensor:
-    full = whole(tensor)
+    full = full_tensor(tensor)
     return full.to("cpu", copy=True).contiguous() if world.is_main else torch.empty(0)
 
 
@@ -180,7 +180,7 @@ def load_checkpoint(path: Path, model: Model, optimizers: list[torch.optim.Optim
                 raise CheckpointError(f'{path}: belongs to another model: "{name}" is missing or of another shape.')
         with torch.no_grad():
             for name, parameter in parameters.items():
-                parameter.copy_(like(stored[name].to(device), parameter))
+                parameter.copy_(shard_like(stored[name].to(device), parameter))
     with reading(path / OPTIMIZER, CheckpointError, "cannot be resumed from"):
         tensors = load_file(path / OPTIMIZER)
         if unknown := [name for name in tensors if name.partition("/")[2] not in parameters]:
@@ -197,7 +197,7 @@ def load_checkpoint(path: Path, model: Model, optimizers: list[torch.optim.Optim
                 parameter is held for group in each.param_groups for held in group["params"]))  # fmt: skip
             is_clock = key == "step"
             value = tensor if is_clock and device.type == "cpu" else tensor.to(device)
-            optimizer.state[parameter][key] = value if is_clock else like(value, parameter)
+            optimizer.state[parameter][key] = value if is_clock else shard_like(value, parameter)
     return progress
 
 

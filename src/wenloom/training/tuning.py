@@ -1,4 +1,4 @@
-"""From a model and examples to a learner that is ready for its first step."""
+"""From a model and examples to a training step that is ready for its first step."""
 
 import statistics
 from collections.abc import Callable, Sequence
@@ -13,14 +13,14 @@ from wenloom.core.memory import reuse_freed_memory
 from wenloom.model.lora import keep_frozen_in
 from wenloom.training.dial import Derived
 from wenloom.training.examples import Example, Examples, collated, targets_of, tokens_of
-from wenloom.training.feed import Feed
-from wenloom.training.learner import SMALLER, Learner, recompute_blocks
 from wenloom.training.measure import flops_per_token, time_steps
 from wenloom.training.objectives import Objective
 from wenloom.training.parallel import World
-from wenloom.training.plan import Plan, make_timetable
+from wenloom.training.plan import TrainingPlan, make_timetable
+from wenloom.training.prefetcher import Prefetcher
 from wenloom.training.settings import TrainSettings
 from wenloom.training.setup import Setup, bytes_of, fit, measured_step, program_bytes, saves_between
+from wenloom.training.train_step import SMALLER, TrainStep, recompute_blocks
 
 
 def set_up_tuning(
@@ -31,7 +31,7 @@ def set_up_tuning(
     settings: dict[str, Any],
     derived: list[Derived],
     world: World,
-    restore: Callable[[Learner], tuple[int, int]],
+    restore: Callable[[TrainStep], tuple[int, int]],
     change: Callable[[Example, int], Example] | None = None,
     smaller: str = SMALLER,
 ) -> Setup:
@@ -44,7 +44,7 @@ def set_up_tuning(
         derived: what of them follows from others.
         restore: see `setup.set_up`.
         change: see `Examples`.
-        smaller: see `Learner`.
+        smaller: see `TrainStep`.
 
     Raises:
         InputError: no target counts: the run would learn nothing.
@@ -63,7 +63,7 @@ def set_up_tuning(
     assert training.batch
     if training.recompute:
         recompute_blocks(model)
-    feed = Feed(examples.rows, training.batch, training.seed, device, world)
+    prefetcher = Prefetcher(examples.rows, training.batch, training.seed, device, world)
     first, end = world.share(training.batch)
     mean_length = max(1, round(statistics.fmean(map(tokens_of, train))))
     if bf16:
@@ -77,14 +77,14 @@ def set_up_tuning(
     widest = {name: each.to(device) for name, each in (widest | {"dropout_keys_B": torch.zeros(1).long()}).items()}
     strategy = "ddp" if training.parallel == "auto" or world.size == 1 else training.parallel
     step = measured_step(objective, widest, world, strategy, device, bf16)
-    learner = Learner(objective, training, world, strategy, device, bf16, training.micro_batch or end - first,
+    train_step = TrainStep(objective, training, world, strategy, device, bf16, training.micro_batch or end - first,
                       settings.get("layer_decay", 1.0), smaller)  # fmt: skip
-    done, n_steps = restore(learner)
+    done, n_steps = restore(train_step)
     model.train()
     free = None if available is None else int(available + program + bytes_of(model))
-    parts = fit(learner, step, program, end - first, max(map(tokens_of, train)), free, device)
+    parts = fit(train_step, step, program, end - first, max(map(tokens_of, train)), free, device)
     size = training.batch
-    step_seconds = world.agreed(time_steps(learner, lambda attempt: feed.batch(attempt * size)))
+    step_seconds = world.agreed(time_steps(train_step, lambda attempt: prefetcher.batch(attempt * size)))
     timetable = make_timetable(
         training, step_seconds, size * mean_length, examples.per_epoch,
         round(sum(map(targets_of, held_out)) * mean_length / max(1.0, statistics.fmean(map(targets_of, train)))),
@@ -92,7 +92,7 @@ def set_up_tuning(
     )  # fmt: skip
     tokens, flops = timetable.n_steps * size * mean_length, flops_per_token(config)
     n_parameters = model.n_parameters()
-    plan = Plan(
+    plan = TrainingPlan(
         model=f"{config.family}, {config.n_layers} layers, width {config.d_model}, {'bf16' if bf16 else 'fp32'} on {hardware.name}",
         parameters=n_parameters,
         derived=derived,
@@ -105,9 +105,9 @@ def set_up_tuning(
         peak=peak,
         memory=replace(parts, saved_while_training=saves_between(training, timetable)),
         available=available,
-        micro_batch=learner.micro_batch,
+        micro_batch=train_step.micro_batch,
         batch=size,
         context=mean_length,
         bits_per_byte=None,
     )
-    return Setup(training, settings, config, hardware, bf16, False, strategy, learner, feed, plan, flops)
+    return Setup(training, settings, config, hardware, bf16, False, strategy, train_step, prefetcher, plan, flops)

@@ -12,10 +12,10 @@ from wenloom.core.console import remark
 from wenloom.core.errors import WenloomError
 from wenloom.model.build import Model
 from wenloom.training.cross_entropy import IGNORED
-from wenloom.training.feed import Batch
 from wenloom.training.objectives import Objective
 from wenloom.training.optimizers import make_optimizers
-from wenloom.training.parallel import Replica, Strategy, World, whole
+from wenloom.training.parallel import Replica, Strategy, World, full_tensor
+from wenloom.training.prefetcher import Batch
 from wenloom.training.settings import TrainSettings
 
 
@@ -50,7 +50,7 @@ class Gradients(NamedTuple):
         return math.isfinite(self.loss) and math.isfinite(self.norm)
 
 
-class Learner:
+class TrainStep:
     """A model that learns.
 
     Args:
@@ -128,7 +128,7 @@ class Learner:
                 loss.backward()
             total += loss.detach()
         limit = self.settings.clip or math.inf
-        norm = whole(torch.nn.utils.clip_grad_norm_(self.model.parameters(), limit, foreach=True))
+        norm = full_tensor(torch.nn.utils.clip_grad_norm_(self.model.parameters(), limit, foreach=True))
         return Gradients(self.world.total(total).item(), norm.item())
 
     def step(self, batch: Batch, learning_rate: float) -> Gradients:

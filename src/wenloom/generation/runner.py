@@ -19,7 +19,7 @@ from wenloom.model.quantize import QuantizedLinear
 from wenloom.model.taps import Tap, Taps
 
 
-class Reader:
+class ModelRunner:
     """A decoder with its slots, and the encoder that it may write from."""
 
     def __init__(

@@ -13,15 +13,15 @@ from wenloom.model.build import Model, build
 from wenloom.model.encoder import Encoder
 from wenloom.model.presets import EncoderArchitecture, encoder_from_scratch
 from wenloom.tasks.plain_text import fresh_tokenizer, read_stretches
-from wenloom.tasks.rows import Intake
+from wenloom.tasks.recipe import SHOWN, EncodedExamples, Figures, TaskRecipe
+from wenloom.tasks.rows import RowReader
 from wenloom.tasks.settings import DataSettings
-from wenloom.tasks.work import SHOWN, Encoded, Figures, Work
 from wenloom.tokens.tokenizer import TextTokenizer
 from wenloom.tokens.train import default_vocab_size
 from wenloom.training.cross_entropy import IGNORED
 from wenloom.training.examples import Example
 from wenloom.training.objectives import MaskedObjective, Objective
-from wenloom.training.report import Sample, Showcase
+from wenloom.training.report import Sample, SamplePreview
 
 MASK, OPENING, CLOSING = "[MASK]", "[CLS]", "[SEP]"
 _SPAN = 0.2
@@ -72,14 +72,14 @@ class Masking:
         return chosen
 
 
-class MaskedWork(Work[str]):
+class FillMaskRecipe(TaskRecipe[str]):
     """Learn to fill in hidden tokens of any text; what comes of it can be tuned to classify."""
 
     needs_base = False
 
-    def read(self, where: str, intake: Intake, data: DataSettings) -> list[str]:
+    def read(self, where: str, reader: RowReader, data: DataSettings) -> list[str]:
         """Stretches of the documents of files or folders."""
-        return read_stretches(where, intake)
+        return read_stretches(where, reader)
 
     def question(self, row: str) -> str:
         """The text."""
@@ -91,7 +91,7 @@ class MaskedWork(Work[str]):
             raise InputError(f"{self.settings.base}: fill-mask takes an encoder that predicts tokens, such as BERT.")
         return model
 
-    def encode(self, model: Model, tokenizer: TextTokenizer) -> Encoded:
+    def encode(self, model: Model, tokenizer: TextTokenizer) -> EncodedExamples:
         """Rows of as many tokens as are seen at once; of what is measured by, the same are hidden each time."""
         if tokenizer.mask_token_id is None:
             raise InputError("this model's tokenizer has no mask token.")
@@ -102,7 +102,7 @@ class MaskedWork(Work[str]):
         held_out = [example for text in self.held_out for example in _rows(tokenizer, text, room)]
         held_out = [hide(example, seed) for seed, example in enumerate(held_out)]
         train = [example | {"targets_BT": example["inputs_BT"]} for example in train]  # which of them, is drawn later
-        return Encoded(train, held_out, {})
+        return EncodedExamples(train, held_out, {})
 
     def objective(self, model: Model) -> Objective:
         """-log P(hidden | the rest)."""
@@ -127,7 +127,7 @@ class MaskedWork(Work[str]):
         model.initialise(generator(self.settings.training.seed, "weights"))
         return model, tokenizer
 
-    def show(self, model: Model, tokenizer: TextTokenizer) -> Showcase:
+    def show(self, model: Model, tokenizer: TextTokenizer) -> SamplePreview:
         """A few texts with a word in their middle hidden, and what the model puts there."""
         samples = []
         for text in self.held_out[:SHOWN]:
@@ -138,7 +138,7 @@ class MaskedWork(Work[str]):
             samples.append(
                 Sample(f"{shown}\n→ ", ", ".join(f"{each.text.strip()} ({each.probability:.0%})" for each in guesses))
             )
-        return Showcase(samples)
+        return SamplePreview(samples)
 
     def measure(self, model: Model, tokenizer: TextTokenizer) -> Figures:
         """Nothing beyond the loss."""

@@ -55,7 +55,7 @@ class Matcher:
         return Matcher(self._inner.deep_copy())
 
 
-class Forms:
+class Grammars:
     """Compiles forms for one tokenizer, and keeps the latest."""
 
     def __init__(self, tokenizer: TextTokenizer, vocab_size: int, endings: frozenset[int]):

@@ -10,12 +10,12 @@ from wenloom.checkpoint.card import write_card
 from wenloom.tokens.shards import Dataset
 from wenloom.tokens.sizes import TextSizes
 from wenloom.tokens.tokenizer import TextTokenizer
-from wenloom.training.memorization import Overlap, longest_overlap
+from wenloom.training.memorization import CopiedSpan, longest_overlap
 from wenloom.training.objectives import Loss, evaluate
 from wenloom.training.parallel import World
 
 
-class Material(Protocol):
+class TrainingData(Protocol):
     """A prepared corpus, or the examples of a task."""
 
     tokenizer: TextTokenizer
@@ -34,7 +34,7 @@ class Material(Protocol):
         """What run.toml says of it."""
         ...
 
-    def overlap(self, texts: list[str]) -> Overlap | None:
+    def overlap(self, texts: list[str]) -> CopiedSpan | None:
         """The longest stretch of these texts that was learned from word for word; None where nobody looked."""
         ...
 
@@ -43,7 +43,7 @@ class Material(Protocol):
         ...
 
 
-class CorpusMaterial:
+class CorpusData:
     """A prepared corpus: every token is predicted from those before it."""
 
     command = "pretrain"
@@ -76,7 +76,7 @@ class CorpusMaterial:
                for name, split in dataset.splits.items() for what in ("documents", "bytes", "characters", "tokens")},
         }  # fmt: skip
 
-    def overlap(self, texts: list[str]) -> Overlap | None:
+    def overlap(self, texts: list[str]) -> CopiedSpan | None:
         """By search of the training tokens."""
         stream = self._dataset.stream("train")
         overlaps = [longest_overlap(self.tokenizer.encode(text), stream) for text in texts]

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 from torch import Tensor
 
 from wenloom.core.errors import WenloomError
-from wenloom.generation.jobs import Continuation, Job, Read, Reading, Text, TokenScore
-from wenloom.generation.lanes import Lane
+from wenloom.generation.jobs import Continuation, ForwardRequest, ForwardResult, Job, Text, TokenScore
 from wenloom.generation.processors import Processors
 from wenloom.generation.sampling import Mirostat, draw
+from wenloom.generation.sequence_group import SequenceGroup
 from wenloom.generation.window import view_of
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ _PROMPT_CHUNK = 128
 """Tokens of a prompt that are scored at a time: their scores take vocabulary x 4 bytes each."""
 
 
-class Chooser:
+class TokenSelector:
     """Chooses the tokens of one continuation: the processors with their state in this text, then the draw."""
 
     def __init__(self, engine: "Engine", job: Job, room: int, key: int):
@@ -37,10 +37,10 @@ class Chooser:
         if r.dry_multiplier and engine.vocabulary.tokenizer:
             breakers = engine.vocabulary.breakers(r.dry_sequence_breakers)
         self.processors = Processors(r, engine.decoder.config.vocab_size, self.endings, words, breakers)
-        self.matcher = engine.vocabulary.forms(self.endings).matcher(*r.form) if r.form else None
+        self.matcher = engine.vocabulary.grammars(self.endings).matcher(*r.form) if r.form else None
         self.mirostat = None if r.mirostat_tau is None else Mirostat(2 * r.mirostat_tau)
 
-    def fork(self) -> "Chooser":
+    def fork(self) -> "TokenSelector":
         """Another one in the same state, for another text."""
         twin = copy.copy(self)
         twin.matcher = self.matcher.copy() if self.matcher else None
@@ -71,20 +71,24 @@ class Chooser:
             self.matcher.advance(token)
 
 
-def begin(lane: Lane, tokens: Sequence[int]) -> Generator[list[Read], list[Reading], Text]:
+def begin(
+    sequences: SequenceGroup, tokens: Sequence[int]
+) -> Generator[list[ForwardRequest], list[ForwardResult], Text]:
     """Open the prompt's text; where its own scores are asked for, read it by pieces and note them."""
-    n_top = lane.job.request.prompt_logprobs
-    if n_top is None or lane.index > 0:
-        return lane.open(tokens)
-    text = lane.open(tokens[:1])
-    lane.job.prompt_scores.append(None)
-    config = lane.engine.decoder.config
+    n_top = sequences.job.request.prompt_logprobs
+    if n_top is None or sequences.index > 0:
+        return sequences.open(tokens)
+    text = sequences.open(tokens[:1])
+    sequences.job.prompt_scores.append(None)
+    config = sequences.engine.decoder.config
     while (start := len(text.tokens)) < len(tokens):
         view, piece = view_of(config, start), list(tokens[start : start + _PROMPT_CHUNK])
         piece = piece[: next((i for i in range(len(piece)) if view_of(config, start + i) != view), None)]
         text.tokens += piece[:-1]
-        (reading,) = yield [Read(text, len(piece))]
-        lane.job.prompt_scores += [token_score(row, t, n_top) for row, t in zip(reading.logits, piece, strict=True)]
+        (reading,) = yield [ForwardRequest(text, len(piece))]
+        sequences.job.prompt_scores += [
+            token_score(row, t, n_top) for row, t in zip(reading.logits, piece, strict=True)
+        ]
         text.tokens.append(piece[-1])
     return text
 
@@ -97,30 +101,30 @@ def token_score(logits_V: Tensor, token: int, n_top: int) -> TokenScore:
     return TokenScore(token, float(logprobs_V[token]), pairs)
 
 
-def add(lane: Lane, chooser: Chooser, token: int | None, logits_V: Tensor) -> bool:
-    """Write a token to the lane's continuation; True when that was its last."""
-    out = lane.job.continuations[lane.index]
+def add(sequences: SequenceGroup, selector: TokenSelector, token: int | None, logits_V: Tensor) -> bool:
+    """Write a token to the group's continuation; True when that was its last."""
+    out = sequences.job.continuations[sequences.index]
     reason: str | None = "dead end"
     if token is not None:
         out.tokens.append(token)
-        if lane.job.request.logprobs is not None:
-            out.scores.append(token_score(logits_V, token, lane.job.request.logprobs))
-        chooser.advance(token)
+        if sequences.job.request.logprobs is not None:
+            out.scores.append(token_score(logits_V, token, sequences.job.request.logprobs))
+        selector.advance(token)
         if out.stream is not None:
             out.text += out.stream.push(token)
-        reason = end_of(out, chooser, token)
+        reason = end_of(out, selector, token)
     if reason is None:
         return False
     out.end(reason)
     return True
 
 
-def end_of(out: Continuation, chooser: Chooser, token: int) -> str | None:
+def end_of(out: Continuation, selector: TokenSelector, token: int) -> str | None:
     """Why a continuation ends with this token, or None."""
-    if token in chooser.endings:
+    if token in selector.endings:
         return "end"
     if out.stream is not None and out.stream.stopped:
         return "stop"
-    if chooser.matcher is not None and chooser.matcher.complete:
+    if selector.matcher is not None and selector.matcher.complete:
         return "form"
-    return "length" if len(out.tokens) == chooser.room else None
+    return "length" if len(out.tokens) == selector.room else None

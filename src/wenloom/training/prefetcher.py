@@ -38,7 +38,7 @@ class Batch(NamedTuple):
         return {name: tensor[rows] for name, tensor in self.rows.items()}
 
 
-class Feed:
+class Prefetcher:
     """Reads ahead by one batch in a thread of its own.
 
     Args:
@@ -48,7 +48,7 @@ class Feed:
 
     def __init__(self, read: Callable[[int, int], Rows], size: int, seed: int, device: str, world: World):
         self._read_rows, self._size, self._seed, self._device, self._world = read, size, seed, device, world
-        self._reader = ThreadPoolExecutor(1, thread_name_prefix="feed")
+        self._reader = ThreadPoolExecutor(1, thread_name_prefix="prefetcher")
         self._ahead: tuple[int, Future[Batch]] | None = None
 
     def batch(self, position: int) -> Batch:

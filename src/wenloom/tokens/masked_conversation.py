@@ -1,4 +1,4 @@
-"""Conversations as lessons: tokens, and which of them a model learns to write."""
+"""Conversations with a loss mask: tokens, and which of them a model learns to write."""
 
 from collections.abc import Sequence
 from itertools import pairwise
@@ -12,7 +12,7 @@ _LONGEST_LEAD = 64
 """Characters that a template writes between a prompt and the content of a reply, at most."""
 
 
-class Lesson(NamedTuple):
+class MaskedConversation(NamedTuple):
     """A conversation as tokens, and which of them are learned."""
 
     tokens: list[int]
@@ -24,20 +24,22 @@ class Lesson(NamedTuple):
         return sum(now and not before for before, now in pairwise([False, *self.learned]))
 
 
-def lessons(renderer: ChatRenderer, messages: Sequence[Message], longest: int | None = None) -> list[Lesson]:
+def masked_conversations(
+    renderer: ChatRenderer, messages: Sequence[Message], longest: int | None = None
+) -> list[MaskedConversation]:
     """Tokens of a conversation; those of the assistant's turns are learned, up to the token that ends them.
 
-    Where the template only adds to what it wrote of earlier turns, that is one lesson. Where it writes them otherwise
-    once they are past (Qwen3 drops their reasoning), every turn is a lesson of its own, after what the model sees before
+    Where the template only adds to what it wrote of earlier turns, that is one example. Where it writes them otherwise
+    once they are past (Qwen3 drops their reasoning), every turn is a example of its own, after what the model sees before
     it writes that turn. The characters that are rendered and encoded grow linearly with the conversation; turn by turn,
     up to `longest` tokens.
 
     Args:
-        longest: most tokens of a lesson; a conversation of one lesson loses the turns that do not fit, of one turn by
+        longest: most tokens of a example; a conversation of one example loses the turns that do not fit, of one turn by
             turn those that do not fit are left out.
 
     Returns:
-        The lessons; none where not even the first turn fits.
+        The examples; none where not even the first turn fits.
 
     Raises:
         InputError: the template fails, or changes both a reply and what stands before it, or no end token follows a
@@ -49,7 +51,7 @@ def lessons(renderer: ChatRenderer, messages: Sequence[Message], longest: int | 
     if len(places) > 1 and (found := _in_one(renderer, messages, places)) is not None:
         whole = shortened(_lesson(renderer, *found), longest)
         return [] if whole is None else [whole]
-    made: list[Lesson] = []
+    made: list[MaskedConversation] = []
     for place in places:
         turn = last_turn(renderer, messages[: place + 1])
         if longest is not None and len(turn.tokens) > longest:
@@ -58,11 +60,11 @@ def lessons(renderer: ChatRenderer, messages: Sequence[Message], longest: int | 
     return made
 
 
-def last_turn(renderer: ChatRenderer, messages: Sequence[Message]) -> Lesson:
+def last_turn(renderer: ChatRenderer, messages: Sequence[Message]) -> MaskedConversation:
     """A conversation of which only the last reply is learned.
 
     Raises:
-        InputError, ValueError: see `lessons`.
+        InputError, ValueError: see `masked_conversations`.
     """
     check(messages)
     before, after = renderer.render(messages[:-1]), renderer.render(messages, reply=False, find_replies=True)
@@ -72,13 +74,13 @@ def last_turn(renderer: ChatRenderer, messages: Sequence[Message]) -> Lesson:
     return _lesson(renderer, after, [(start, len(after.text))])
 
 
-def shortened(lesson: Lesson, longest: int | None) -> Lesson | None:
-    """As many of a lesson's turns as fit; None where not one does."""
-    if longest is None or len(lesson.tokens) <= longest:
-        return lesson
-    learned = lesson.learned
+def shortened(masked: MaskedConversation, longest: int | None) -> MaskedConversation | None:
+    """As many of a conversation's turns as fit; None where not one does."""
+    if longest is None or len(masked.tokens) <= longest:
+        return masked
+    learned = masked.learned
     end = next((index for index in range(longest, 0, -1) if learned[index - 1] and not learned[index]), None)
-    return None if end is None else Lesson(lesson.tokens[:end], learned[:end])
+    return None if end is None else MaskedConversation(masked.tokens[:end], learned[:end])
 
 
 def _prompt_length(renderer: ChatRenderer, messages: Sequence[Message], before: str, after: str) -> int | None:
@@ -153,7 +155,7 @@ def _is_prefix(part: Rendered, whole: str, content_end: int, tail: str) -> bool:
     return len(part.text) == content_end + len(tail) and whole.startswith(part.text)
 
 
-def _lesson(renderer: ChatRenderer, rendered: Rendered, stretches: list[Range]) -> Lesson:
+def _lesson(renderer: ChatRenderer, rendered: Rendered, stretches: list[Range]) -> MaskedConversation:
     """Tokens of a text; those of each stretch are learned up to its last end token."""
     tokens, starts = renderer.encode(rendered)
     learned, ends, place = [False] * len(tokens), renderer.ends, 0
@@ -169,7 +171,7 @@ def _lesson(renderer: ChatRenderer, rendered: Rendered, stretches: list[Range]) 
                 "the chat template puts no end token behind the assistant's turns: the model would never learn to stop."
             )
         learned[first : last + 1] = [True] * (last + 1 - first)
-    return Lesson(tokens, learned)
+    return MaskedConversation(tokens, learned)
 
 
 def check(messages: Sequence[Message]) -> None:

@@ -18,20 +18,20 @@ from wenloom.model.decoder import Decoder
 from wenloom.model.lora import AdapterConfig, adapt
 from wenloom.model.quantize import parse_bits, quantize, require_whole
 from wenloom.tasks.augment import Noise
-from wenloom.tasks.rows import Intake
+from wenloom.tasks.rows import RowReader
 from wenloom.tasks.settings import DataSettings, FreshSettings, LearningSettings
 from wenloom.tokens.tokenizer import TextTokenizer
 from wenloom.training.dial import Derived
-from wenloom.training.examples import Example, ExampleMaterial
-from wenloom.training.learner import Learner
-from wenloom.training.loop import Result, Run
-from wenloom.training.material import Material
+from wenloom.training.examples import Example, ExampleData
+from wenloom.training.loop import Run, RunResult
 from wenloom.training.objectives import Objective
 from wenloom.training.parallel import World, joined_processes
-from wenloom.training.report import Showcase
+from wenloom.training.report import SamplePreview
 from wenloom.training.run_file import read_run, write_run
 from wenloom.training.settings import TrainSettings
 from wenloom.training.setup import Setup
+from wenloom.training.train_step import TrainStep
+from wenloom.training.training_data import TrainingData
 from wenloom.training.tuning import set_up_tuning
 
 Row = TypeVar("Row")
@@ -63,7 +63,7 @@ class Settings:
 
 
 @dataclass(frozen=True)
-class Encoded:
+class EncodedExamples:
     """Examples as a model reads them."""
 
     train: list[Example]
@@ -76,7 +76,7 @@ class Encoded:
 class TaskResult:
     """What a finished training gives."""
 
-    run: Result
+    run: RunResult
     figures: Figures
     """Of the best model, on what is held out."""
 
@@ -85,7 +85,7 @@ def _base_missing(settings: Settings) -> InputError:
     return InputError(f"--task {settings.task} begins with a model: wenloom finetune MODEL --task ...")
 
 
-class Work(ABC, Generic[Row]):
+class TaskRecipe(ABC, Generic[Row]):
     """One training for a task.
 
     Raises:
@@ -107,26 +107,26 @@ class Work(ABC, Generic[Row]):
             raise InputError(f"--method {settings.learning.method} begins with a model: there is nothing to freeze.")
         self.derived: list[Derived] = []
         self.settings = replace(settings, training=self._without_gaps(settings))
-        data, intake = settings.data, Intake(settings.data.strict)
-        self.train = self.read(settings.data.train, intake, data)
+        data, reader = settings.data, RowReader(settings.data.strict)
+        self.train = self.read(settings.data.train, reader, data)
         measured, extra = (
-            None if where is None else self.read(where, intake, data) for where in (data.validation, data.extra)
+            None if where is None else self.read(where, reader, data) for where in (data.validation, data.extra)
         )
-        intake.report()
+        reader.report()
         if measured is not None:
             self.held_out = measured
         else:
             self.train, self.held_out = self._divided(settings.training.seed)
         if extra is not None:
             self.train += self._to_learn(extra)
-        self.n_refused = intake.count
+        self.n_refused = reader.count
         rows = json.dumps([self.train, self.held_out], ensure_ascii=False)
         self.key = hashlib.sha256(rows.encode()).hexdigest()[:16]
 
     # --- what a task says ---
 
     @abstractmethod
-    def read(self, where: str, intake: Intake, data: DataSettings) -> list[Row]:
+    def read(self, where: str, reader: RowReader, data: DataSettings) -> list[Row]:
         """The rows of a file."""
 
     @abstractmethod
@@ -138,7 +138,7 @@ class Work(ABC, Generic[Row]):
         return ()
 
     @abstractmethod
-    def encode(self, model: Model, tokenizer: TextTokenizer) -> Encoded:
+    def encode(self, model: Model, tokenizer: TextTokenizer) -> EncodedExamples:
         """Examples for a model."""
 
     @abstractmethod
@@ -160,9 +160,9 @@ class Work(ABC, Generic[Row]):
         """The model to begin with, as the task needs it."""
         return model
 
-    def show(self, model: Model, tokenizer: TextTokenizer) -> Showcase:
+    def show(self, model: Model, tokenizer: TextTokenizer) -> SamplePreview:
         """What the model makes of some examples."""
-        return Showcase()
+        return SamplePreview()
 
     def measure(self, model: Model, tokenizer: TextTokenizer) -> Figures:
         """How good the finished model is at what is held out, by the task's own measure."""
@@ -245,7 +245,7 @@ class Work(ABC, Generic[Row]):
         write_run(out, read_run(out) | {"measures": table | errors})
         return TaskResult(result, figures)
 
-    def _begin(self, restore: Callable[[Learner], tuple[int, int]], world: World) -> tuple[Setup, Material]:
+    def _begin(self, restore: Callable[[TrainStep], tuple[int, int]], world: World) -> tuple[Setup, TrainingData]:
         base, training = self.settings.base, self.settings.training
         if base is None:
             model, tokenizer = self.fresh()
@@ -271,7 +271,7 @@ class Work(ABC, Generic[Row]):
             objective, encoded.train, encoded.held_out, training, self.settings.table(), self.derived, world, restore,
             self.change, self.smaller,
         )  # fmt: skip
-        return setup, ExampleMaterial(tokenizer, encoded.train, encoded.held_out, table)
+        return setup, ExampleData(tokenizer, encoded.train, encoded.held_out, table)
 
     def _tuned_by_method(self, model: Model) -> Model:
         learning = self.settings.learning

@@ -1,48 +1,48 @@
-"""A lane of the engine: one strategy of a job, and the texts that it follows."""
+"""A group of sequences in the engine: one strategy of a job, and the texts that it follows."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from torch import Tensor
 
-from wenloom.generation.jobs import Job, Read, Reading, Strategy, Text
-from wenloom.generation.reader import Reader
+from wenloom.generation.jobs import ForwardRequest, ForwardResult, Job, Strategy, Text
+from wenloom.generation.runner import ModelRunner
 
 if TYPE_CHECKING:
     from wenloom.generation.engine import Engine
 
 
-class Lane:
+class SequenceGroup:
     """What a strategy works with: its job, and texts in slots of the engine."""
 
     def __init__(self, engine: "Engine", job: Job, index: int, width: tuple[int, int]):
         """
         Args:
-            width: slots that it needs at most, of the model and of the companion.
+            width: slots that it needs at most, of the model and of the draft model.
         """
         self.engine, self.job, self.index = engine, job, index
-        self.readers = (engine.reader_for(job.request), *engine.models[1:])
-        """The model that this request asks for, and the companion."""
-        self.width = dict(zip(self.readers, width, strict=False))
+        self.runners = (engine.runner_for(job.request), *engine.models[1:])
+        """The model that this request asks for, and the draft model."""
+        self.width = dict(zip(self.runners, width, strict=False))
         self.texts: list[Text] = []
         self.strategy: Strategy | None = None
-        self.reads: list[Read] = []
+        self.reads: list[ForwardRequest] = []
         self.readings: list[list[Tensor] | None] = []
-        self.arrived: dict[int, Reading] = {}
+        self.arrived: dict[int, ForwardResult] = {}
 
     def open(self, tokens: Sequence[int], model: int = 0) -> Text:
-        """A text that begins with these tokens, for the model (0) or its companion (1)."""
-        return self._open(self.readers[model], tokens)
+        """A text that begins with these tokens, for the model (0) or its draft model (1)."""
+        return self._open(self.runners[model], tokens)
 
-    def _open(self, reader: Reader, tokens: Sequence[int]) -> Text:
-        memory = self.engine.encoded(self.job)  # may fail: a slot is taken only then
-        text = Text(reader, list(tokens), reader.take(), memory)
+    def _open(self, runner: ModelRunner, tokens: Sequence[int]) -> Text:
+        encoder_kv = self.engine.encoded(self.job)  # may fail: a slot is taken only then
+        text = Text(runner, list(tokens), runner.take(), encoder_kv)
         self.texts.append(text)
         return text
 
     def fork(self, text: Text) -> Text:
         """Another text with the same beginning, known as far."""
-        copy = self._open(text.reader, text.tokens)
+        copy = self._open(text.runner, text.tokens)
         self.assign(copy, text)
         return copy
 
@@ -57,7 +57,7 @@ class Lane:
                 if mine == theirs
                 else next(i for i, (a, b) in enumerate(zip(mine, theirs, strict=True)) if a != b)
             )
-        slots = target.reader.slots
+        slots = target.runner.slots
         if source.known > same:
             slots.reserve(target.slot + 1, source.known)
             slots.copy(source.slot, target.slot, same, source.known)
@@ -66,15 +66,15 @@ class Lane:
     def close(self, text: Text) -> None:
         """Give a text's slot back."""
         self.texts.remove(text)
-        text.reader.give(text.slot)
+        text.runner.give(text.slot)
 
 
 class Wanted(NamedTuple):
     """Whose scores stand where in a step."""
 
-    lane: Lane
+    sequences: SequenceGroup
     index: int
-    """Which of the lane's reads."""
+    """Which of the group's reads."""
     begin: int
     end: int
     """Rows of the step."""

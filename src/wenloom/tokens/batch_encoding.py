@@ -8,12 +8,12 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
-class Encoded(dict[str, Any]):
+class BatchEncoding(dict[str, Any]):
     """`input_ids` and `attention_mask`, as keys and as attributes."""
 
-    def to(self, device: Any) -> "Encoded":
+    def to(self, device: Any) -> "BatchEncoding":
         """The same tensors on another device."""
-        return Encoded({name: value.to(device) for name, value in self.items()})
+        return BatchEncoding({name: value.to(device) for name, value in self.items()})
 
     def __getattr__(self, name: str) -> Any:
         try:

@@ -13,26 +13,26 @@ from wenloom.model.presets import PairArchitecture, encoder_decoder_from_scratch
 from wenloom.tasks.apply import PairWriter
 from wenloom.tasks.pairs import PAIR_TASKS, Pair, PairEncoder, bounds, read_pairs
 from wenloom.tasks.plain_text import fresh_tokenizer
-from wenloom.tasks.rows import Intake
+from wenloom.tasks.recipe import SHOWN, EncodedExamples, Figures, Settings, TaskRecipe
+from wenloom.tasks.rows import RowReader
 from wenloom.tasks.settings import DataSettings, FreshSettings
-from wenloom.tasks.work import SHOWN, Encoded, Figures, Settings, Work
 from wenloom.tokens.tokenizer import TextTokenizer
 from wenloom.tokens.train import default_vocab_size
 from wenloom.training.objectives import CausalObjective, EncoderDecoderObjective, Objective
-from wenloom.training.report import Sample, Showcase
+from wenloom.training.report import Sample, SamplePreview
 
 _MEASURED = 200
 """Examples whose answers are measured at the end."""
 
 
-class PairWork(Work[Pair]):
+class PairRecipe(TaskRecipe[Pair]):
     """Translation and summarization: from scratch (with an encoder) or from a model of either kind."""
 
     needs_base = False
 
-    def read(self, where: str, intake: Intake, data: DataSettings) -> list[Pair]:
+    def read(self, where: str, reader: RowReader, data: DataSettings) -> list[Pair]:
         """Pairs, turned round with --reverse."""
-        pairs = read_pairs(where, PAIR_TASKS[self.settings.task], intake, data.source, data.target)
+        pairs = read_pairs(where, PAIR_TASKS[self.settings.task], reader, data.source, data.target)
         if data.reverse:
             return [Pair(target, (pair.source,)) for pair in pairs for target in pair.targets]
         return pairs
@@ -49,7 +49,7 @@ class PairWork(Work[Pair]):
         """Most tokens of a source and of a target, see `pairs.bounds`."""
         return bounds(model.config, self.settings.data.longest_source, self.settings.data.longest_target)
 
-    def encode(self, model: Model, tokenizer: TextTokenizer) -> Encoded:
+    def encode(self, model: Model, tokenizer: TextTokenizer) -> EncodedExamples:
         """Every target of a pair is learned; it is measured by the first."""
         longest_source, longest_target = self.bounds(model)
         encoder = PairEncoder(model.config, tokenizer, PAIR_TASKS[self.settings.task], longest_source, longest_target)
@@ -61,7 +61,7 @@ class PairWork(Work[Pair]):
             f"sources have more than {longest_source} tokens: they lost their end": encoder.n_cut,
             f"targets have more than {longest_target} tokens: left out": encoder.n_dropped,
         }
-        return Encoded(train, held_out, notes)
+        return EncodedExamples(train, held_out, notes)
 
     def objective(self, model: Model) -> Objective:
         """Next tokens of the target."""
@@ -96,12 +96,12 @@ class PairWork(Work[Pair]):
         scores = [sacrebleu_score("bleu", found, references)] if is_bleu else rouge(found, references)
         return {each.metric: (each.value, (each.interval.high - each.interval.low) / 2) for each in scores}
 
-    def show(self, model: Model, tokenizer: TextTokenizer) -> Showcase:
+    def show(self, model: Model, tokenizer: TextTokenizer) -> SamplePreview:
         """The most probable answers to a few sources."""
         sources = [pair.source for pair in self.held_out[:SHOWN]]
         writer = PairWriter(model, tokenizer, PAIR_TASKS[self.settings.task], *self.bounds(model))
         found = [answer.text.strip() for answer in writer.write(sources)]
-        return Showcase([Sample(f"{source}\n→ ", text) for source, text in zip(sources, found, strict=True)])
+        return SamplePreview([Sample(f"{source}\n→ ", text) for source, text in zip(sources, found, strict=True)])
 
 
 def pair_tokenizer(texts: list[str], fresh: FreshSettings) -> TextTokenizer:

@@ -11,18 +11,18 @@ from wenloom.generation.request import GenerationRequest
 from wenloom.model.build import Model
 from wenloom.model.decoder import Decoder
 from wenloom.model.lora import without_adapter
-from wenloom.tasks.labels import share
+from wenloom.tasks.classification import share
 from wenloom.tasks.messages import ChatEncoder, Conversation, Preference, read_conversations, read_preferences
-from wenloom.tasks.rows import Intake
+from wenloom.tasks.recipe import SHOWN, EncodedExamples, Figures, TaskRecipe
+from wenloom.tasks.rows import RowReader
 from wenloom.tasks.settings import DataSettings
-from wenloom.tasks.work import SHOWN, Encoded, Figures, Work
 from wenloom.tokens.chat import PLAIN_TEMPLATE, chat_ids, render
-from wenloom.tokens.lessons import Lesson
+from wenloom.tokens.masked_conversation import MaskedConversation
 from wenloom.tokens.tokenizer import TextTokenizer
 from wenloom.training.cross_entropy import IGNORED
 from wenloom.training.examples import Example, collated
 from wenloom.training.objectives import CausalObjective, Objective, PreferenceObjective
-from wenloom.training.report import Sample, Showcase
+from wenloom.training.report import Sample, SamplePreview
 
 _SAMPLE_TOKENS = 200
 _MAX_LENGTH = 1024
@@ -31,14 +31,14 @@ _MEASURED, _LONGEST_REPLY, _LEAST_ROOM = 200, 1024, 32
 """Conversations whose reply is measured at the end, its most tokens, and the room below which there is none."""
 
 
-class ChatWork(Work[Conversation]):
+class DialogueRecipe(TaskRecipe[Conversation]):
     """Learn the assistant's turns of conversations."""
 
     smaller = "choose a smaller --max-length, --method lora, or --recompute"
 
-    def read(self, where: str, intake: Intake, data: DataSettings) -> list[Conversation]:
+    def read(self, where: str, reader: RowReader, data: DataSettings) -> list[Conversation]:
         """Conversations in any known shape."""
-        return read_conversations(where, intake)
+        return read_conversations(where, reader)
 
     def question(self, row: Conversation) -> str:
         """All but the last reply."""
@@ -48,27 +48,27 @@ class ChatWork(Work[Conversation]):
         """A decoder; one without a chat template gets the plain one."""
         return _with_template(model, tokenizer, self.settings.base)
 
-    def encode(self, model: Model, tokenizer: TextTokenizer) -> Encoded:
+    def encode(self, model: Model, tokenizer: TextTokenizer) -> EncodedExamples:
         """Packed, unless asked not to; what is measured by stands alone."""
         longest = longest_row(self.settings.data, model)
         encoder = ChatEncoder(tokenizer, longest)
-        lessons = [lesson for row in self.train for lesson in encoder.lessons(row)]
-        if lessons:
-            remarks.print(coloured(tokenizer, lessons[0]))
-        train = encoder.rows(lessons, self.settings.learning.pack)
+        masked_conversations = [masked for row in self.train for masked in encoder.masked_conversations(row)]
+        if masked_conversations:
+            remarks.print(coloured(tokenizer, masked_conversations[0]))
+        train = encoder.rows(masked_conversations, self.settings.learning.pack)
         held_out = encoder.examples(self.held_out, pack=False)
         notes = {
             f"conversations have more than {longest} tokens: they lost their last turns": encoder.n_cut,
             f"conversations have more than {longest} tokens in their first exchange: left out": encoder.n_dropped,
         }
-        return Encoded(train, held_out, notes)
+        return EncodedExamples(train, held_out, notes)
 
     def objective(self, model: Model) -> Objective:
         """Next tokens of the replies."""
         assert isinstance(model, Decoder)
         return CausalObjective(model)
 
-    def show(self, model: Model, tokenizer: TextTokenizer) -> Showcase:
+    def show(self, model: Model, tokenizer: TextTokenizer) -> SamplePreview:
         """Replies to a few openings."""
         assert isinstance(model, Decoder)
         return replies(model, tokenizer, self.held_out[:SHOWN])
@@ -93,14 +93,14 @@ class ChatWork(Work[Conversation]):
         return {"stopped": share([job.result()[0].finish_reason == "end" for job in jobs])}
 
 
-class PreferenceWork(Work[Preference]):
+class PreferenceRecipe(TaskRecipe[Preference]):
     """Learn which of two replies people prefer."""
 
     smaller = "choose a smaller --max-length, --method lora, or --recompute"
 
-    def read(self, where: str, intake: Intake, data: DataSettings) -> list[Preference]:
+    def read(self, where: str, reader: RowReader, data: DataSettings) -> list[Preference]:
         """Conversations with two endings."""
-        return read_preferences(where, intake)
+        return read_preferences(where, reader)
 
     def question(self, row: Preference) -> str:
         """All but the last reply."""
@@ -110,7 +110,7 @@ class PreferenceWork(Work[Preference]):
         """A decoder; one without a chat template gets the plain one."""
         return _with_template(model, tokenizer, self.settings.base)
 
-    def encode(self, model: Model, tokenizer: TextTokenizer) -> Encoded:
+    def encode(self, model: Model, tokenizer: TextTokenizer) -> EncodedExamples:
         """Pairs, with what the model says of them before it learns."""
         assert isinstance(model, Decoder)
         longest = longest_row(self.settings.data, model)
@@ -123,14 +123,14 @@ class PreferenceWork(Work[Preference]):
             made.append(examples)
         _add_references(PreferenceObjective(model), [*made[0], *made[1]])
         notes = {f"pairs have more than {longest} tokens, or differ only beyond them: left out": n_dropped}
-        return Encoded(made[0], made[1], notes)
+        return EncodedExamples(made[0], made[1], notes)
 
     def objective(self, model: Model) -> Objective:
         """DPO."""
         assert isinstance(model, Decoder)
         return PreferenceObjective(model, self.settings.learning.beta)
 
-    def show(self, model: Model, tokenizer: TextTokenizer) -> Showcase:
+    def show(self, model: Model, tokenizer: TextTokenizer) -> SamplePreview:
         """Replies to a few openings."""
         assert isinstance(model, Decoder)
         return replies(model, tokenizer, [row.chosen for row in self.held_out[:SHOWN]])
@@ -173,20 +173,20 @@ def _with_template(model: Model, tokenizer: TextTokenizer, base: object) -> Mode
     return model
 
 
-def coloured(tokenizer: TextTokenizer, lesson: Lesson) -> Text:
+def coloured(tokenizer: TextTokenizer, masked: MaskedConversation) -> Text:
     """A conversation as the model reads it; what it learns is green."""
     shown = Text("The first conversation as the model reads it; it learns what is green:\n")
     start = 0
-    tokens, learned = lesson.tokens[:_SAMPLE_TOKENS], lesson.learned[:_SAMPLE_TOKENS]
+    tokens, learned = masked.tokens[:_SAMPLE_TOKENS], masked.learned[:_SAMPLE_TOKENS]
     while start < len(tokens):
         end = next((i for i in range(start, len(tokens)) if learned[i] != learned[start]), len(tokens))
         text = tokenizer.decode(tokens[start:end])
         shown.append(text, style="bold green" if learned[start] else "dim")
         start = end
-    return shown.append("…" if len(lesson.tokens) > _SAMPLE_TOKENS else "", style="dim")
+    return shown.append("…" if len(masked.tokens) > _SAMPLE_TOKENS else "", style="dim")
 
 
-def replies(model: Decoder, tokenizer: TextTokenizer, conversations: list[Conversation]) -> Showcase:
+def replies(model: Decoder, tokenizer: TextTokenizer, conversations: list[Conversation]) -> SamplePreview:
     """What a model answers where the last reply of a conversation stood."""
     engine = Engine(model, tokenizer)
     request = GenerationRequest(max_new_tokens=100, temperature=0.7, seed=0)
@@ -195,7 +195,7 @@ def replies(model: Decoder, tokenizer: TextTokenizer, conversations: list[Conver
         job = engine.submit(chat_ids(tokenizer, messages[:-1]), request)
         engine.run([job])
         samples.append(Sample(render(tokenizer, messages[:-1]), job.result()[0].text))
-    return Showcase(samples)
+    return SamplePreview(samples)
 
 
 def _pair(encoder: ChatEncoder, row: Preference) -> Example | None:

@@ -11,13 +11,13 @@ from wenloom.core.errors import InputError
 from wenloom.core.randomness import generator
 from wenloom.model.build import Model, with_classes
 from wenloom.model.encoder_decoder import EncoderDecoder
-from wenloom.tasks.rows import Intake, content_suffix, text_of, value_of
+from wenloom.tasks.recipe import SHOWN, EncodedExamples, Figures, TaskRecipe
+from wenloom.tasks.rows import RowReader, content_suffix, text_of, value_of
 from wenloom.tasks.settings import DataSettings
-from wenloom.tasks.work import SHOWN, Encoded, Figures, Work
 from wenloom.tokens.tokenizer import TextTokenizer
 from wenloom.training.examples import Example, collated
 from wenloom.training.objectives import ClassificationObjective, Objective
-from wenloom.training.report import Sample, Showcase
+from wenloom.training.report import Sample, SamplePreview
 
 _BATCH = 32
 
@@ -38,7 +38,7 @@ class Guess(NamedTuple):
     """All classes with their probabilities, best first."""
 
 
-def read_labelled(where: str, intake: Intake, text: str | None = None, label: str | None = None) -> list[Labelled]:
+def read_labelled(where: str, reader: RowReader, text: str | None = None, label: str | None = None) -> list[Labelled]:
     """Texts with classes, of jsonl files (fields text and label) or of columns between tabs (label, then text).
 
     Args:
@@ -51,7 +51,7 @@ def read_labelled(where: str, intake: Intake, text: str | None = None, label: st
                 raise ValueError("needs a label, a tab and a text")
             return Labelled(columns[1].strip(), columns[0].strip())
 
-        return intake.columns(Path(where), from_columns)
+        return reader.columns(Path(where), from_columns)
 
     def from_row(row: dict[str, Any]) -> Labelled:
         name, value = value_of(row, [label] if label else ["label", "class", "category"])
@@ -59,7 +59,7 @@ def read_labelled(where: str, intake: Intake, text: str | None = None, label: st
             raise ValueError(f'"{name}" must be a text or a number, got {value!r}')
         return Labelled(text_of(row, [text] if text else ["text", "sentence", "content"]), str(value).strip())
 
-    return intake.objects(where, from_row)
+    return reader.objects(where, from_row)
 
 
 def encoded(tokenizer: TextTokenizer, texts: Sequence[str], longest: int) -> list[list[int]]:
@@ -96,12 +96,12 @@ def classify(model: Model, tokenizer: TextTokenizer, texts: Sequence[str]) -> It
             yield Guess(ranked[0][0], ranked[0][1], ranked)
 
 
-class ClassificationWork(Work[Labelled]):
+class ClassificationRecipe(TaskRecipe[Labelled]):
     """Learn the classes of texts, by an encoder or a decoder."""
 
-    def read(self, where: str, intake: Intake, data: DataSettings) -> list[Labelled]:
+    def read(self, where: str, reader: RowReader, data: DataSettings) -> list[Labelled]:
         """Texts with classes."""
-        return read_labelled(where, intake, data.source, data.target)
+        return read_labelled(where, reader, data.source, data.target)
 
     def question(self, row: Labelled) -> str:
         """The text."""
@@ -116,7 +116,7 @@ class ClassificationWork(Work[Labelled]):
             raise InputError(f"the class {strange[0]!r} is among what is measured by, but not among what is learned.")
         return with_classes(model, labels, generator(self.settings.training.seed, "head"))
 
-    def encode(self, model: Model, tokenizer: TextTokenizer) -> Encoded:
+    def encode(self, model: Model, tokenizer: TextTokenizer) -> EncodedExamples:
         """Texts cut to fit."""
         longest, n_cut = min(self.settings.data.longest_source, model.config.context_length), 0
         made: list[list[Example]] = []
@@ -129,17 +129,19 @@ class ClassificationWork(Work[Labelled]):
             ])  # fmt: skip
         self.change = self.noise(model, tokenizer)
         notes = {f"texts fill {longest} tokens or were cut there": n_cut}
-        return Encoded(made[0], made[1], notes)
+        return EncodedExamples(made[0], made[1], notes)
 
     def objective(self, model: Model) -> Objective:
         """Cross-entropy over classes."""
         return ClassificationObjective(model)
 
-    def show(self, model: Model, tokenizer: TextTokenizer) -> Showcase:
+    def show(self, model: Model, tokenizer: TextTokenizer) -> SamplePreview:
         """The classes of a few texts."""
         texts = [row.text for row in self.held_out[:SHOWN]]
         found = zip(texts, classify(model, tokenizer, texts), strict=True)
-        return Showcase([Sample(f"{text}\n→ ", f"{guess.label} ({guess.probability:.0%})") for text, guess in found])
+        return SamplePreview(
+            [Sample(f"{text}\n→ ", f"{guess.label} ({guess.probability:.0%})") for text, guess in found]
+        )
 
     def measure(self, model: Model, tokenizer: TextTokenizer) -> Figures:
         """Accuracy."""
