@@ -199,3 +199,16 @@ def test_templates_that_fail_end_in_a_sentence(template: str, tmp_path: Path):
     with pytest.raises(InputError) as found:
         chat_ids(tokenizer, [Message("user", "a")])
     assert str(found.value).isprintable()
+
+
+@pytest.mark.parametrize("number", [2**22, 2 * 10**8, 2**31])
+def test_ids_far_beyond_the_vocabulary_are_refused_before_anything_is_allocated_by_them(
+    number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    vocab = {"<unk>": 0, "a": 1, "b": number}
+    spec = {"version": "1.0", "added_tokens": [], "model": {"type": "BPE", "vocab": vocab, "merges": []}}
+    (tmp_path / "tokenizer.json").write_text(json.dumps(spec))
+    (tmp_path / "tokenizer_config.json").write_text('{"tokenizer_class": "LlamaTokenizer", "legacy": false}')
+    monkeypatch.setattr("wenloom.tokens.folder._configured", lambda *_: pytest.fail("the ids were not checked first"))
+    with pytest.raises(CheckpointError, match="are the most"):
+        TextTokenizer.from_pretrained(tmp_path)

@@ -402,3 +402,58 @@ def test_a_real_template_renders_and_encodes_as_in_transformers(real_models: Pat
     talk = [Message("user", "Was heißt 你好?"), Message("assistant", "Hallo."), Message("user", "And <b>?")]
     plain = [each._asdict() for each in talk]
     assert chat_ids(ours, talk) == theirs.apply_chat_template(plain, add_generation_prompt=True, return_dict=False)
+
+
+@pytest.mark.parametrize(
+    ("in_config", "in_map"),
+    [
+        ({"additional_special_tokens": ["<p>"]}, {"additional_special_tokens": ["<q>"]}),
+        ({"additional_special_tokens": []}, {"additional_special_tokens": ["<q>"]}),
+        ({"extra_special_tokens": ["<p>"]}, {"additional_special_tokens": ["<q>"]}),
+        ({"additional_special_tokens": ["<p>"]}, {"extra_special_tokens": ["<q>"]}),
+        ({}, {"additional_special_tokens": ["<q>"]}),
+        *(
+            ({part: "<p>"}, {part: "<q>"})
+            for part in ("bos_token", "eos_token", "unk_token", "pad_token", "mask_token")
+        ),
+        ({"pad_token": "<p>"}, {"pad_token": None}),
+    ],
+    ids=str,
+)
+def test_what_stands_in_both_configuration_and_special_map_counts_as_in_transformers(
+    in_config: dict[str, Any], in_map: dict[str, Any], tmp_path: Path
+):
+    folder = folder_of("byte-level", [config(**in_config), special_map(**in_map)], tmp_path)
+    ours, theirs = TextTokenizer.from_pretrained(folder), transformers.AutoTokenizer.from_pretrained(folder)
+    assert ours.backend.get_vocab() == theirs.get_vocab()
+    assert ours.special_tokens == theirs.special_tokens_map
+
+
+@pytest.mark.parametrize("fields", [{"pad_token": None}, {}, {"padding_side": "right"}], ids=str)
+@pytest.mark.parametrize("class_name", ["PreTrainedTokenizerFast", "LlamaTokenizer", "GemmaTokenizer"])
+@pytest.mark.parametrize("stored", [True, False])
+def test_padding_of_file_class_and_configuration_counts_as_in_transformers(
+    fields: dict[str, Any], class_name: str, stored: bool, tmp_path: Path
+):
+    backend = Tokenizer.from_str(BASES["byte-level"].to_str())
+    backend.add_special_tokens(["<filler>"])
+    if stored:
+        backend.enable_padding(direction="right", pad_token="<filler>", pad_id=backend.token_to_id("<filler>"))
+    backend.save(str(tmp_path / "tokenizer.json"))
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": class_name, **fields}))
+    ours, theirs = TextTokenizer.from_pretrained(tmp_path), transformers.AutoTokenizer.from_pretrained(tmp_path)
+    assert ours.padding_side == theirs.padding_side
+    if class_name == "PreTrainedTokenizerFast":
+        assert ours.pad_token == theirs.pad_token
+
+
+def test_a_prepend_normalizer_of_llama_is_followed_as_written_with_a_remark(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    backend = Tokenizer.from_str(BASES["unigram"].to_str())
+    backend.normalizer, backend.pre_tokenizer = normalizers.Prepend("▁"), None  # pyright: ignore
+    backend.save(str(tmp_path / "tokenizer.json"))
+    (tmp_path / "tokenizer_config.json").write_text('{"tokenizer_class": "LlamaTokenizer"}')
+    ours = TextTokenizer.from_pretrained(tmp_path)
+    assert ours.encode("a b") == backend.encode("a b").ids
+    assert "as written" in capsys.readouterr().err

@@ -68,3 +68,15 @@ def test_switches_of_a_class_count_as_in_transformers(name: str, edit: dict[str,
     assert ours.special_tokens == {
         part: token for part, token in theirs.special_tokens_map.items() if isinstance(token, str)
     }
+
+
+def test_a_prefix_space_stands_once_where_bytes_come_after_another_step(tmp_path: Path):
+    backend = Tokenizer.from_str(BASES["byte-level"].to_str())
+    backend.pre_tokenizer = pre_tokenizers.Sequence(
+        [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
+    )
+    backend.save(str(tmp_path / "tokenizer.json"))
+    (tmp_path / "tokenizer_config.json").write_text('{"tokenizer_class": "GPT2Tokenizer", "add_prefix_space": true}')
+    ours, theirs = TextTokenizer.from_pretrained(tmp_path), transformers.AutoTokenizer.from_pretrained(tmp_path)
+    for text in ("pay 123", "1 2", "a1b"):
+        assert ours.encode(text) == theirs.encode(text), text

@@ -63,6 +63,8 @@ class TokenizerConfig:
 
     special: dict[str, AddedToken | str] = field(default_factory=dict)
     """Tokens by the part they play: those of `SPECIAL`, and others that a model has (image_token)."""
+    absent: frozenset[str] = frozenset()
+    """Parts that are null: no token plays them."""
     extra: tuple[AddedToken | str, ...] = ()
     """More special tokens."""
     added: tuple[AddedToken, ...] = ()
@@ -115,12 +117,12 @@ class _Reader:
             if self.content.get(name) not in (None, False, ""):
                 value = printable(str(self.content[name]), 60)
                 raise CheckpointError(f"{self.path}: {name} {value} {what}, which is not supported. Take it out.")
-        special, extra, added = self._tokens()
+        special, absent, extra, added = self._tokens()
         self._say_what_is_unknown()
         pipeline = {name: found for name in SWITCHES if (found := self._flag(name)) is not None}
         adds = {name: found for name in ("add_bos_token", "add_eos_token") if (found := self._flag(name)) is not None}
         return TokenizerConfig(
-            special, tuple(extra), tuple(added), self._templates(), self._length(), self._side("padding_side"),
+            special, absent, tuple(extra), tuple(added), self._templates(), self._length(), self._side("padding_side"),
             self._side("truncation_side"), self._flag("clean_up_tokenization_spaces") or False,
             self._flag("split_special_tokens") or False, pipeline if own or named_class is None else {},
             str(named_class).removesuffix("Fast").removesuffix("Tokenizer") if own else None, adds,
@@ -128,8 +130,10 @@ class _Reader:
 
     # --- tokens ---
 
-    def _tokens(self) -> tuple[dict[str, AddedToken | str], list[AddedToken | str], list[AddedToken]]:
-        """Special tokens by part, others, and added ones; where `added_tokens_decoder` stands, it replaces the older files."""
+    def _tokens(
+        self,
+    ) -> tuple[dict[str, AddedToken | str], frozenset[str], list[AddedToken | str], list[AddedToken]]:
+        """Special tokens by part, parts that are null, others, and added ones; where `added_tokens_decoder` stands, it replaces the older files."""
         content = dict(self.content)
         decoder = content.get("added_tokens_decoder")
         added: dict[int, AddedToken] = {}
@@ -140,7 +144,8 @@ class _Reader:
                 added[int(number)] = self._token(token, "added_tokens_decoder")  # pyright: ignore
         else:
             older = self.folder / SPECIAL_MAP
-            content |= read_json_object(older, CheckpointError) if older.exists() else {}
+            if older.exists():
+                content = _with_special_map(content, read_json_object(older, CheckpointError))
         extra = content.get("extra_special_tokens") or content.get("additional_special_tokens") or []
         named = {
             name: value for name, value in content.items() if name in SPECIAL or self._is_a_models_own(name, value)
@@ -166,7 +171,8 @@ class _Reader:
         known = {token.content: token for token in added.values()}
         special = {name: known.get(each, each) if isinstance(each, str) else known.get(each.content, each)
                    for name, each in special.items()}  # fmt: skip
-        return special, others, [token for _, token in sorted(added.items())]
+        absent = frozenset(name for name in SPECIAL if name in content and content[name] is None)
+        return special, absent, others, [token for _, token in sorted(added.items())]
 
     def _is_a_models_own(self, name: str, value: Any) -> bool:
         return (
@@ -249,13 +255,26 @@ class _Reader:
         known = _UNDERSTOOD | _WITHOUT_EFFECT | _REFUSED.keys()
         strange = [name for name in self.content if name not in known and not name.endswith("_token")]
         if strange:
-            _say_once(
+            say_once(
                 f"{self.path}: {', '.join(_shown(strange))} changes nothing: transformers does not know it either."
             )
 
 
+def _with_special_map(content: dict[str, Any], older: dict[str, Any]) -> dict[str, Any]:
+    """special_tokens_map.json decides over each part; the list of others that tokenizer_config.json holds stays."""
+    lists = ("extra_special_tokens", "additional_special_tokens")
+    if not any(name in content for name in lists):
+        return content | older
+    held, more = content.get(lists[0]) or content.get(lists[1]) or [], older.get(lists[0])
+    if isinstance(held, list) and isinstance(more, list):
+        more = held + [each for each in more if each not in held]
+    merged = content | older | {lists[0]: more if lists[0] in older else held}
+    merged.pop(lists[1], None)
+    return merged
+
+
 @functools.cache
-def _say_once(text: str) -> None:
+def say_once(text: str) -> None:
     """A tokenizer is read several times in a run."""
     remark(text)
 

@@ -23,6 +23,7 @@ from wenloom.tokens.configuration import (
     TOKENIZER_CONFIG,
     TokenizerConfig,
     read_config,
+    say_once,
 )
 from wenloom.tokens.gpt2 import END_OF_TEXT, gpt2_backend
 from wenloom.tokens.switches import switch
@@ -36,6 +37,8 @@ _OTHERS = {
 }  # fmt: skip
 _MOST_TOKENS = 2**22
 """Sixteen times the largest vocabulary that is published (Gemma's 262,144)."""
+_PADS_LEFT = ("Llama", "CodeLlama", "Gemma", "XLNet", "Siglip2", "Cohere")
+"""transformers' classes that fill up on the left where nothing says otherwise."""
 _PROBES = (
     "",
     " ",
@@ -67,17 +70,21 @@ def read_folder(folder: Path) -> TokenizerParts:
     special = {name: token if isinstance(token, str) else token.content for name, token in config.special.items()}
     path, backend, defaults = _backend(folder, config)
     with reading(path, CheckpointError, "is no tokenizer"), quiet_panics():
+        _check_ids(path, backend)
         if backend.padding:
-            special.setdefault("pad_token", backend.padding["pad_token"])
+            if "pad_token" not in config.absent:
+                special.setdefault("pad_token", backend.padding["pad_token"])
             config = replace(config, padding_side=config.padding_side or backend.padding["direction"])
         if backend.truncation:
             config = replace(config, truncation_side=config.truncation_side or backend.truncation["direction"])
-        backend = _configured(backend, config)
+        if config.class_name in _PADS_LEFT and not (
+            config.class_name == "Llama" and "ByteLevel" in repr(backend.pre_tokenizer)  # no Llama to transformers
+        ):
+            config = replace(config, padding_side=config.padding_side or "left")
+        backend = _configured(path, backend, config)
         special = {name: token for name, token in defaults.items() if backend.token_to_id(token) is not None} | special
         _add_tokens(backend, config, special)
-        ids = list(backend.get_vocab().values())
-        if len(ids) > _MOST_TOKENS or max(ids, default=-1) >= _MOST_TOKENS:
-            raise CheckpointError(f"{path}: has tokens up to number {max(ids):,}; {_MOST_TOKENS:,} are the most.")
+        ids = _check_ids(path, backend)
         if not ids:
             raise CheckpointError(f"{path}: has no tokens.")
         for name, token in special.items():
@@ -92,6 +99,17 @@ def read_folder(folder: Path) -> TokenizerParts:
             f"{path}: has tokens up to number {max(ids):,}, the model only {limit:,}; texts that need them are refused."
         )
     return TokenizerParts(backend, special, config, limit if limit is not None and max(ids) >= limit else None)
+
+
+def _check_ids(path: Path, backend: Tokenizer) -> list[int]:
+    """
+    Raises:
+        CheckpointError: more tokens, or a higher id, than any vocabulary has; writing one allocates by the highest id.
+    """
+    ids = list(backend.get_vocab().values())
+    if len(ids) > _MOST_TOKENS or max(ids, default=-1) >= _MOST_TOKENS:
+        raise CheckpointError(f"{path}: has tokens up to number {max(ids):,}; {_MOST_TOKENS:,} are the most.")
+    return ids
 
 
 def write_folder(folder: Path, backend: Tokenizer, config: dict[str, Any], templates: dict[str, str]) -> None:
@@ -242,10 +260,15 @@ def _wordpiece(path: Path) -> Tokenizer:
 # --- what the configuration changes ---
 
 
-def _configured(backend: Tokenizer, config: TokenizerConfig) -> Tokenizer:
+def _configured(path: Path, backend: Tokenizer, config: TokenizerConfig) -> Tokenizer:
     """Without cutting and filling, which tokenizer.json may hold; with the switches that transformers' classes obey."""
     backend.no_truncation()
     backend.no_padding()
+    if config.class_name == "Llama" and "Prepend" in repr(backend.normalizer):
+        say_once(
+            f"{path}: puts \u2581 before every stretch between special tokens, as written and as transformers 4 does; "
+            "transformers 5's LlamaTokenizer puts it before the text alone, so ids after a special token differ."
+        )
     if not config.pipeline:
         return backend
     spec = json.loads(backend.to_str())

@@ -8,6 +8,8 @@ _OF_BERT = {
     "tokenize_chinese_chars": "handle_chinese_chars",
 }
 SWITCHES = (*_OF_BERT, "add_prefix_space", "legacy")
+_BYTES_ALONE = ("GPT2", "Roberta", "Bart")
+"""Classes that cut texts by ByteLevel alone."""
 _NOTHING = {"type": "Sequence", "normalizers": []}
 
 
@@ -26,7 +28,11 @@ def switch(spec: dict[str, Any], switches: dict[str, bool], class_name: str | No
             part.clear()
             part |= _NOTHING
     leading = switches.get("add_prefix_space")
-    for part in _parts(spec["pre_tokenizer"], "pretokenizers"):
+    steps = _parts(spec["pre_tokenizer"], "pretokenizers")
+    if leading and class_name in _BYTES_ALONE and (found := [each for each in steps if each["type"] == "ByteLevel"]):
+        found[0]["use_regex"] = True  # behind another step it would put a blank before each of that step's pieces
+        spec["pre_tokenizer"], steps = found[0], found[:1]
+    for part in steps:
         if part["type"] == "ByteLevel" and leading is not None:
             part["add_prefix_space"] = leading
         elif part["type"] == "Metaspace" and class_name not in ("T5", "MT5"):  # which take no notice of them
