@@ -101,7 +101,7 @@ def main() -> NoReturn:
         sys.stdout.flush()
         code = 0
     except WenloomError as error:
-        code = failed(str(error), error.exit_code, as_json)
+        code = failed(str(error), error.exit_code, as_json and not error.is_reported)
     except CycloptsError as error:
         code = failed(f"{error} (wenloom {' '.join(_called(arguments))} --help lists what there is)", 2, as_json)
     except BrokenPipeError:  # the reader of our output went away, as `| head` does

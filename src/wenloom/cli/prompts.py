@@ -177,9 +177,11 @@ def answer(loaded: "LanguageModel", rows: list[Row], path: Path, out: Path | Non
         print_json({"prompts": str(path), "answered": len(rows) - len(failed), "failed": failed, **where})
     if failed:
         lines = ", ".join(str(each["line"]) for each in failed[:10]) + ", …" * (len(failed) > 10)
-        raise InputError(
+        error = InputError(
             f"{path}: {len(failed):,} of {len(rows):,} prompts failed (lines {lines}); the others are answered."
         )
+        error.is_reported = json
+        raise error
 
 
 def _results(loaded: "LanguageModel", rows: list[Row]) -> Iterator[tuple[Row, dict[str, Any]]]:

@@ -5,6 +5,8 @@ class WenloomError(Exception):
     """Base of every error that a user can mend. The command line prints it and exits with its code."""
 
     exit_code = 2
+    is_reported = False
+    """Whether the JSON document that a command has printed tells of it already."""
 
 
 class InputError(WenloomError, ValueError):

@@ -27,7 +27,7 @@ NOBODY = 65534
 _X86, _ARM = 0xC000003E, 0xC00000B7  # AUDIT_ARCH of linux/audit.h
 _CALLS = {
     "x86_64": (_X86, 56, 302, 16, [
-        *range(0, 8), *range(8, 16), *range(17, 25), 25, 26, 27, 28, 32, 33, 34, 35, 36, 37, 38, 39, 40, 53, 59, 60, 61,
+        *range(0, 8), *range(8, 13), 14, 15, *range(17, 25), 25, 26, 27, 28, 32, 33, 34, 35, 36, 39, 40, 53, 59, 60, 61,
         63, 72, 73, 74, 75, 77, 79, 80, 81, 82, 83, 84, 87, 89, 95, 96, 97, 98, 99, 100, 102, 104, 107, 108, 110, 111,
         115, 118, 120, 121, 124, 125, 127, 128, 131, 137, 138, 140, 143, 145, 158, 186, 201, 202, 204, 213, 217, 218,
         219, 221, 228, 229, 230, 231, 232, 233, 257, 258, 262, 263, 264, 267, 269, 270, 271, 273, 274, 281, 283, 285,
@@ -35,13 +35,13 @@ _CALLS = {
     ]),
     "aarch64": (_ARM, 220, 261, 29, [
         17, 19, 20, 21, 22, 23, 24, 25, 32, 34, 35, 38, 43, 44, 46, 47, 48, 49, 50, 56, 57, 59, *range(61, 69), 71, 72, 73,
-        78, 79, 80, 82, 83, 85, 86, 90, 93, 94, 96, 98, 99, 100, 101, 102, 103, 113, 114, 115, 120, 121, 123, 124, 128,
-        132, 134, 135, 136, 137, 139, 141, 148, 150, 153, 155, 156, 158, 160, 163, 165, 166, 168, 169, *range(172, 180),
+        78, 79, 80, 82, 83, 85, 86, 90, 93, 94, 96, 98, 99, 100, 101, 102, 113, 114, 115, 120, 121, 123, 124, 128,
+        132, 135, 136, 137, 139, 141, 148, 150, 153, 155, 156, 158, 160, 163, 165, 166, 168, 169, *range(172, 180),
         199, 214, 215, 216, 221, 222, 223, 226, 227, 232, 233, 260, 276, 278, 279, 283, 285, 291, 293, 436, 439,
     ]),
 }  # fmt: skip
 """Per processor: its AUDIT_ARCH, the numbers of clone, prlimit64 and ioctl (allowed with some arguments only), and the
-calls that are allowed: files, memory, time, threads and pipes of its own; none that signals, traces, connects, mounts,
+calls that are allowed: files, memory, time, threads and pipes of its own; none that signals, handles signals, traces, connects, mounts,
 starts processes, or changes owners, modes, times and attributes of files."""
 _CLONE_THREAD = 0x10000
 _TERMINAL_ASKED, _CLOSE_ON_EXEC = 0x5401, 0x5451  # TCGETS, FIOCLEX

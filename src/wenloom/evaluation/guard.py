@@ -6,6 +6,7 @@ lead to: what could read frames, the collector's lists or other threads is refus
 before the program runs, so that nothing the program replaces is called by it.
 """
 
+import _signal
 import posix
 import sys
 import traceback
@@ -17,13 +18,13 @@ if TYPE_CHECKING:
 
 _PLAIN = frozenset(
     """array.__new__ builtins.id builtins.input builtins.input/result compile exec function.__new__ glob.glob
-    glob.glob/2 import object.__delattr__ object.__setattr__ os.fwalk os.putenv os.unsetenv os.walk pathlib.Path.glob pathlib.Path.rglob pdb.Pdb pickle.find_class
+    glob.glob/2 import object.__delattr__ object.__setattr__ os.fwalk os.unsetenv os.walk pathlib.Path.glob pathlib.Path.rglob pdb.Pdb pickle.find_class
     shutil.copyfile shutil.copytree shutil.move shutil.rmtree sys.excepthook sys.set_asyncgen_hooks_finalizer
     sys.set_asyncgen_hooks_firstiter sys.unraisablehook tempfile.mkdtemp tempfile.mkstemp time.sleep
-    _thread.start_new_thread _thread.start_joinable_thread mmap.__new__ sqlite3.connect/handle""".split()
+    _thread.start_new_thread _thread.start_joinable_thread mmap.__new__""".split()
 )
 """Events that nothing outside the program feels. All others but those below are refused."""
-_INSIDE = frozenset("os.mkdir os.remove os.rename os.rmdir os.truncate sqlite3.connect".split())
+_INSIDE = frozenset("os.mkdir os.remove os.rename os.rmdir os.truncate".split())
 """Events whose paths must lie in the program's folder."""
 _LISTING = frozenset("os.chdir os.listdir os.scandir".split())
 _QUIET = frozenset("sys._getframe sys._getframemodulename".split())
@@ -44,14 +45,13 @@ def make_guard(folder: str, library: list[str], walled: bool) -> "Callable[[str,
             start processes unseen are refused.
     """
     unseen = {"ctypes", "_ctypes", "_xxsubinterpreters", "_interpreters", "_testcapi", "_testinternalcapi", "pty"}
-    opens_unseen = {"_posixsubprocess", "_sqlite3", "_dbm", "_gdbm", "_posixshmem", "_multiprocessing"}
-    unseen |= set() if walled else opens_unseen
+    unseen |= {"_sqlite3", "_dbm", "_gdbm", "_tkinter"}  # open files, or load machine code, that no event tells of
+    unseen |= set() if walled else {"_posixsubprocess", "_posixshmem", "_multiprocessing"}
     may_read = (folder, *library)
     devices = ("/dev/null", "/dev/urandom", "/dev/random")
     getcwd, read_fd, open_fd, close_fd = posix.getcwd, posix.read, posix.open, posix.close
     made = 0
     compiled = ""
-    busy = False
 
     def absolute(path: Any) -> str:
         if issubclass(type(path), bytes):
@@ -74,27 +74,25 @@ def make_guard(folder: str, library: list[str], walled: bool) -> "Callable[[str,
 
     def pinned(data: Any) -> bool:
         """Whether marshalled code is that of the library's file just opened: own bytecode could break any wall."""
-        nonlocal busy
         if not (str.endswith(compiled, ".pyc") and below(compiled, library)):
             return False
-        busy = True
-        try:
-            descriptor = open_fd(compiled, posix.O_RDONLY)
-            content = b""
-            while piece := read_fd(descriptor, 1 << 20):
-                content += piece
-            close_fd(descriptor)
-        finally:
-            busy = False
+        descriptor = open_fd(compiled, posix.O_RDONLY)
+        content = b""
+        while piece := read_fd(descriptor, 1 << 20):
+            content += piece
+        close_fd(descriptor)
         return type(data) in (bytes, memoryview) and data == content[16:]
 
     def guard(event: str, arguments: tuple[Any, ...]) -> None:
         nonlocal made, compiled
-        if busy:
-            return
         if event == "import":
             if str.__str__(arguments[0]) in unseen:
                 raise ImportError("this module is not allowed here")
+            if arguments[1] is not None and not below(arguments[1], library):
+                raise ImportError("machine code of one's own is not allowed here")
+        elif event == "os.putenv":
+            if bytes.startswith(arguments[0], b"OPENSSL"):
+                raise PermissionError("this variable could load machine code")
         elif event == "open":
             path, mode, flags = arguments
             if issubclass(type(path), int):
@@ -114,8 +112,6 @@ def make_guard(folder: str, library: list[str], walled: bool) -> "Callable[[str,
                 raise ValueError("code of one's own is not allowed here")
         elif event in _INSIDE:
             made += event == "os.mkdir"
-            if event == "sqlite3.connect" and absolute(arguments[0]) == absolute(":memory:"):
-                return
             for path in arguments[: 2 if event == "os.rename" else 1]:
                 if not issubclass(type(path), int) and (not below(path, (folder,)) or made > _FILES):
                     raise PermissionError(f"{event} outside the program's folder, or too many files")
@@ -134,6 +130,10 @@ def make_guard(folder: str, library: list[str], walled: bool) -> "Callable[[str,
     return guard
 
 
+def _refused(*_: Any) -> None:
+    raise OSError("signals are not handled here")
+
+
 def main(words: int, proof: int, folder: str, library: list[str], walled: bool) -> None:
     """Run the program; write the word to the descriptor `proof` if it reaches its end."""
     word = posix.read(words, 64)
@@ -145,7 +145,13 @@ def main(words: int, proof: int, folder: str, library: list[str], walled: bool) 
     module.__dict__["__builtins__"] = sys.modules["builtins"]
     sys.modules["__main__"] = module
     sys.argv = ["program.py"]
-    for name in ("walk_tb", "walk_stack", "_walk_tb_with_full_positions"):  # errors are shown without the frames
+    _signal.signal = _signal.setitimer = _refused  # a handler would be handed this frame; the kernel refuses it too
+    for name in (
+        "walk_tb",
+        "walk_stack",
+        "clear_frames",
+        "_walk_tb_with_full_positions",
+    ):  # errors are shown without the frames
         setattr(traceback, name, lambda *_: iter(()))
     guard = make_guard(folder, library, walled)
     try:
