@@ -104,7 +104,8 @@ def test_a_bad_line_of_prompts_is_named_and_the_others_are_answered(here: Path):
             assert reason in failed[number] and reason in rows[number]["error"] and f"line {number}: " in said
         elif line:
             assert rows[number]["continuations"] and number not in failed
-    assert rows[8]["id"] == "q" and rows[8]["continuations"][0]["text"] in ("true", "false")
+    written = rows[8]["continuations"][0]["text"]  # four tokens of it
+    assert rows[8]["id"] == "q" and written and any(word.startswith(written) for word in ("true", "false"))
     again = call(*command, "--out", "answers.jsonl", cwd=here)
     assert again.code == 2 and f"of {len(failed)} prompts failed" in " ".join(again.err.split())
     alone = here / "alone.jsonl"

@@ -12,6 +12,7 @@ from wenloom.tasks.pairs import Pair
 from wenloom.tasks.poetry import FORMS, faults, form_of, rhymes
 from wenloom.tasks.settings import DataSettings, FreshSettings, LearningSettings
 from wenloom.tasks.writing import check_poem, check_program, figures_of, piece_of
+from wenloom.training.run_file import write_run
 from wenloom.training.settings import TrainSettings
 
 SPRING = "春眠不觉晓，处处闻啼鸟。\n夜来风雨声，花落知多少。"
@@ -84,7 +85,11 @@ def test_a_poet_keeps_to_the_form_it_is_asked_for(tmp_path: Path, capsys: pytest
     "arguments", [["--form", "sonnet"], ["--style", "story", "--form", "七言绝句"], ["--n", "0"], ["--run"], []]
 )
 def test_what_cannot_be_is_refused(arguments: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]):
-    (tmp_path / "run.toml").write_text('[settings]\ntask = "poetry"\n' if arguments else '[settings]\ntask = "chat"\n')
+    write_run(tmp_path, {
+        "settings": {"task": "poetry" if arguments else "chat"}, "data": {"key": "x"}, "environment": {},
+        "model": {"family": "llama", "parameters": 1, "vocab_size": 1},
+        "result": {"steps": 1, "of_steps": 1, "tokens": 1, "training_seconds": 1.0},
+    })  # fmt: skip
     with pytest.raises(SystemExit) as ended:
         call("write", str(tmp_path), "x", *arguments)
     assert ended.value.code == 2 and "--" in capsys.readouterr().err

@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -48,8 +49,8 @@ def poison(dataset: Dataset, monkeypatch: pytest.MonkeyPatch) -> Callable[[range
             read["victim"], read["bad"] = self.blocks[1].mlp, (tokens[:, None] == bad).all(-1).any(-1)
             return hidden(self, tokens, *more, **named)
 
-        def writing(self: FeedForward, x: torch.Tensor) -> torch.Tensor:
-            y = mlp(self, x)
+        def writing(self: FeedForward, x: torch.Tensor, *taps: Any) -> torch.Tensor:
+            y = mlp(self, x, *taps)
             return y.masked_fill(read["bad"][:, None, None], math.nan) if self is read["victim"] else y
 
         monkeypatch.setattr(Decoder, "hidden", reading)
