@@ -19,10 +19,16 @@ import wenloom.checkpoint.families
 from wenloom.checkpoint.families import FAMILIES
 from wenloom.checkpoint.families.reference import FILE
 
-_SHARED = ("configuration_utils", "modeling_utils", "modeling_rope_utils", "masking_utils", "modeling_layers",
+_SHARED = ("configuration_utils", "modeling_utils", "masking_utils", "modeling_layers",
            "cache_utils", "integrations.sdpa_attention", "integrations.eager_paged", "loss.loss_utils",
            "models.auto.auto_factory")  # fmt: skip
 """Modules that models of every family go through."""
+_ROPE = "modeling_rope_utils"
+"""The module that families with rotary positions go through."""
+_WITH_THE_FAMILY = frozenset(
+    ["attention_dropout", "head_dim", "hidden_dropout", "rms_norm_eps", "rope_theta", "rope_type"]
+)
+"""What shared modules read for the sake of families whose own code reads it: sizes of caches, heads for other tasks."""
 
 
 def _is_config(node: ast.expr) -> bool:
@@ -76,10 +82,12 @@ def reference() -> dict[str, Any]:
         (
             name
             for module in shared
-            for name in _read_by(module, module.__name__.endswith(("configuration_utils", "modeling_rope_utils")))
+            for name in _read_by(module, module.__name__.endswith("configuration_utils"))
+            if name not in _WITH_THE_FAMILY
         ),
         base,
     )
+    rope = _fields(_read_by(importlib.import_module(f"transformers.{_ROPE}"), True), base)
     families = {}
     for family in FAMILIES:
         config = type(transformers.AutoConfig.for_model(family))
@@ -87,7 +95,7 @@ def reference() -> dict[str, Any]:
         assert module is not None
         modeling = importlib.import_module(module.__name__.replace(".configuration_", ".modeling_"))
         names = [*_read_by(module, is_own_class=True), *_read_by(modeling), *config.attribute_map.values(),
-                 *config.attribute_map]  # fmt: skip
+                 *config.attribute_map, *(rope if _ROPE in inspect.getsource(modeling) else [])]  # fmt: skip
         families[family] = sorted(set(_fields(iter(names), config)) - set(every))
     generation = transformers.GenerationConfig()
     neutral = {**vars(generation), **generation._get_default_generation_params()}

@@ -32,7 +32,13 @@ from wenloom.model.lora import merge
 from wenloom.model.quantize import Bits, QuantizedLinear, require_whole, round_head
 
 CONFIG, ADAPTER_CONFIG, SAVED = "config.json", "adapter_config.json", ".saved"
-WEIGHT_FILE = re.compile(r"model(-\d+-of-\d+)?\.safetensors")
+_OF_A_MODEL = re.compile(
+    rf"model(-\d+-of-\d+)?\.safetensors|{re.escape(INDEX)}|{GENERATION}|adapter_config\.json|adapter_model\b.*"
+    r"|pytorch_model\b.*\.(bin|json)|tf_model\b.*\.(h5|json)|flax_model\b.*\.(msgpack|json)"
+    r"|(quantize|quant|hf_quant)_config\.json"
+)
+"""Names of files by which some program would read a folder as the model, the adapter or the number format that it held
+before another model was saved there."""
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -53,7 +59,7 @@ def read_config(folder: Path) -> ModelConfig:
     if not folder.is_dir():
         raise CheckpointError(f"{folder}: no such folder." if not folder.exists() else f"{folder}: is no folder.")
     path = _place(folder) / CONFIG
-    if is_adapter(folder) and not path.exists():
+    if is_adapter(folder):
         return read_config(base_of(folder))
     if not path.exists():
         raise CheckpointError(f"{folder}: is no model folder (it has no {CONFIG}).")
@@ -112,8 +118,8 @@ def is_model(folder: Path) -> bool:
 
 
 def is_adapter(folder: Path) -> bool:
-    """Whether a folder holds an adapter."""
-    return (folder / ADAPTER_CONFIG).exists()
+    """Whether a folder holds an adapter, and no model of its own."""
+    return (folder / ADAPTER_CONFIG).exists() and not is_model(folder)
 
 
 def base_of(folder: Path) -> Path:
@@ -124,7 +130,7 @@ def base_of(folder: Path) -> Path:
     """
     base = each = _named_base(folder)
     seen = {folder.resolve()}
-    while is_adapter(each) and not (each / CONFIG).exists():
+    while is_adapter(each):
         if each.resolve() in seen:
             raise CheckpointError(f"{folder / ADAPTER_CONFIG}: names itself as its model (base_model_name_or_path).")
         seen.add(each.resolve())
@@ -190,7 +196,7 @@ def load_model(folder: Path, device: str = "cpu", dtype: torch.dtype = torch.flo
         CheckpointError: see `read_config`; or weights are missing, unexpected, misshapen, truncated or pickled.
     """
     config = read_config(folder)
-    if is_adapter(folder) and not (folder / CONFIG).exists():
+    if is_adapter(folder):
         from wenloom.checkpoint.adapter import load_adapter  # reads models' names, which are known here
 
         return merge(load_adapter(load_model(base_of(folder), device, dtype), folder)).eval()
@@ -275,7 +281,7 @@ def stored_dtype(folder: Path) -> torch.dtype:
     Raises:
         CheckpointError: see `load_model`.
     """
-    if is_adapter(folder) and not (folder / CONFIG).exists():
+    if is_adapter(folder):
         return stored_dtype(base_of(folder))
     with ExitStack() as stack:
         found = {tensor.dtype for tensor in stored_tensors(weight_files(_place(folder)), stack).values()}
@@ -342,8 +348,8 @@ def _put_in_place(folder: Path) -> None:
         return
     (folder / CONFIG).unlink(missing_ok=True)
     new = {file.name for file in saved.iterdir()}
-    for old in [*folder.glob("*.safetensors"), folder / INDEX, folder / GENERATION]:
-        if old.name not in new and (old.name in (INDEX, GENERATION) or WEIGHT_FILE.fullmatch(old.name)):
+    for old in [*folder.iterdir()]:
+        if old.name not in new and _OF_A_MODEL.fullmatch(old.name) and not old.is_dir():
             old.unlink(missing_ok=True)
     for file in sorted(saved.iterdir(), key=lambda file: file.name == CONFIG):
         publish(file, folder)

@@ -19,6 +19,12 @@ from wenloom.model.config import ModelConfig
 _HEADS = ("lm_head.", "embed_out.", "score.", "classifier.", "pre_classifier.", "cls.", "vocab_", "final_logits_bias",
           "qa_outputs.", "classification_head.", "multiple_choice_head.")  # fmt: skip
 """How the names of what stands over a model's body begin."""
+_WRAPPERS = {
+    "_orig_mod.": "torch.compile",
+    "module.": "DataParallel or DistributedDataParallel",
+    "base_model.model.": "PEFT",
+}
+"""Prefixes that no family has, and what gives the name of every tensor one; transformers does not know them either."""
 _NORM_NAMES = re.compile(r"(?<=LayerNorm\.)(gamma|beta)$")
 
 
@@ -32,6 +38,12 @@ def by_full_name(found: Mapping[str, Stored], family: Family, folder: Path) -> d
     Files saved from the bare model, as the original GPT-2 was, leave the family's prefix out; old files call the
     weight and bias of a LayerNorm gamma and beta.
     """
+    for prefix, writer in _WRAPPERS.items():
+        if found and all(name.startswith(prefix) for name in found):
+            raise CheckpointError(
+                f'{folder}: the names of all tensors begin with "{prefix}": they were saved from within {writer}. Save '
+                "the model inside it with save_pretrained."
+            )
     stored: dict[str, Stored] = {}
     for name, tensor in found.items():
         newer = _NORM_NAMES.sub(lambda older: {"gamma": "weight", "beta": "bias"}[older[0]], name)
@@ -54,11 +66,14 @@ def as_stored(config: ModelConfig, family: Family, stored: Mapping[str, Stored],
     if n_layers > len(stored):
         raise CheckpointError(f"{folder}: config.json asks for {n_layers:,} layers, the weights are of fewer.")
     if config.kind == "encoder" and not config.labels:
-        names = [{each.theirs for each in family.tensors(replace(config, has_head=has))} for has in (True, False)]
-        there = [name in stored for name in names[0] - names[1] if name not in family.names_of_head]
+        tied = replace(config, tie_embeddings=True)
+        names = [{each.theirs for each in family.tensors(replace(tied, has_head=has))} for has in (True, False)]
+        there = [any(each in stored for each in family.names(name, True)) for name in names[0] - names[1]]
         config = replace(config, has_head=all(there) if any(there) else False)
         if not config.has_head:
             _say_headless(folder, config.family)
+    if family.is_always_tied and not any(name in stored for name in family.names_of_head):
+        config = replace(config, tie_embeddings=True)
     if config.tie_embeddings and not config.labels and config.has_head:
         for embedding, names in family.copies.items():
             head = next((name for name in family.names_of_head if name in names and name in stored), None)
@@ -87,7 +102,8 @@ def missing(
     if name == family.head:
         return CheckpointError(
             f'{folder}: has no output matrix ("{name}"): it was saved from a model without a head for tokens, which '
-            f"can neither write nor score texts. Take the folder of the language model."
+            "can neither write nor score texts, or config.json says wrongly that it is not the embedding "
+            "(tie_word_embeddings: false). Take the folder of the language model, or mend that field."
         )
     if config.encoder is not None and not any("decoder." in other for other in stored):
         return CheckpointError(f"{folder}: holds the encoder of {config.family} only; Wenloom needs its decoder too.")

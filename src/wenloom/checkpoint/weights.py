@@ -122,6 +122,8 @@ def _inside(folder: Path, name: str, named_in: Path) -> Path:
     shown = printable(name, 100)
     if not name.endswith(".safetensors") or "/" in name or "\\" in name or "\0" in name:
         raise CheckpointError(f"{named_in}: names a file outside the folder, or of another kind: {shown}.")
+    if len(name.encode("utf-8", "surrogatepass")) > 255:
+        raise CheckpointError(f"{named_in}: names a file that cannot be, its name is too long: {shown}.")
     path = folder / name
     with reading(path, CheckpointError):
         if not path.exists():

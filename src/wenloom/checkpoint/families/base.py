@@ -71,6 +71,9 @@ class Family:
     optional: frozenset[str] = frozenset()
     """Tensors that are zeros where a file leaves them out."""
 
+    is_always_tied: bool = False
+    """Whether an output matrix that a file leaves out is the embedding, whatever `tie_word_embeddings` says."""
+
     def names(self, tensor: str, is_tied: bool) -> tuple[str, ...]:
         """Under which names a tensor may be found, the usual one first."""
         heads = self.names_of_head

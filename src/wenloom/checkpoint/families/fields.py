@@ -85,6 +85,10 @@ class ConfigFields:
         self.ignored: list[str] = []
         """After `finish`: the fields that the reference implementation does not read either."""
 
+    def ignore(self, field: str) -> None:
+        """Note a field that the reference implementation does not read where it stands."""
+        self.ignored.append(field)
+
     def refuse(self, field: str, why: str) -> CheckpointError:
         """The error that names one field."""
         return CheckpointError(f'{self._where}: field "{printable(field, 80)}": {why}.')
@@ -220,13 +224,23 @@ class ConfigFields:
         for field in ("add_cross_attention", "tie_encoder_decoder", "rope_interleaved"):
             self.only(field, False, None)
         family = str(self._raw.get("model_type"))
-        left = sorted(name for name, value in self._raw.items() if name not in self._asked and value is not None)
-        self.ignored = [name for name in left if name == _CODE or not is_read(name, family)]
-        if refused := [printable(name, 80) for name in left if name not in self.ignored]:
+        left = sorted(name for name, value in self._raw.items()
+                      if name not in self._asked and value is not None and not _means_nothing(name, value))  # fmt: skip
+        unread = [name for name in left if name == _CODE or not is_read(name, family)]
+        self.ignored += unread
+        if refused := [printable(name, 80) for name in left if name not in unread]:
             raise CheckpointError(
                 f"{self._where}: not understood: {', '.join(refused)}. Loading while ignoring a field that transformers "
                 "reads could compute something else than the model's author meant, so it is refused."
             )
+
+
+def _means_nothing(field: str, value: Any) -> bool:
+    """Whether a field that the reference reads has a value that changes no logits in a family that does not ask for it:
+    which code computes the attention, and that every layer's is over the whole text."""
+    if field in ("attn_implementation", "_attn_implementation"):
+        return value in ("eager", "sdpa", "flash_attention_2", "flash_attention_3", "flex_attention")
+    return field == "layer_types" and isinstance(value, list) and all(kind == "full_attention" for kind in value)
 
 
 def checked_number(

@@ -13,6 +13,8 @@ def _read(fields: ConfigFields) -> ModelConfig:
         fields.optional_integer("sliding_window", most=LIMITS["context_length"]) if "sliding_window" in fields else 4096
     )
     n_layers = fields.integer("num_hidden_layers", most=LIMITS["n_layers"])
+    kinds = ["full_attention", "sliding_attention"] if window else ["full_attention"]
+    fields.only("layer_types", None, *([kind] * n_layers for kind in kinds))  # the window counts; these say it again
     return read_common(
         fields,
         "mistral",

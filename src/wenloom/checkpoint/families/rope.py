@@ -64,6 +64,7 @@ def read_rope(
     """
     length = fields.integer("max_position_embeddings", default_length, 1, LIMITS["context_length"])
     theta = fields.number("rope_theta", theta)
+    fields.only("partial_rotary_factor", None, part, *([1] if part == 1 else []))
     older, newer, outside = (fields.raw(name) for name in ("rope_scaling", "rope_parameters", _ORIGINAL))
     where = "rope_scaling" if older else "rope_parameters"
     for name, value in (("rope_scaling", older), ("rope_parameters", newer)):
@@ -77,8 +78,9 @@ def read_rope(
     theta = checked_number(fields, f"{where}.rope_theta", given.pop("rope_theta", theta), 1.0, above=True)
     part = checked_number(fields, f"{where}.partial_rotary_factor", given.pop("partial_rotary_factor", part), 0.0, 1.0)
     original = given.pop(_ORIGINAL, None) if outside is None else outside
-    if strange := sorted(given.keys() - _ROPE_KIND_FIELDS[kind]):
-        raise fields.refuse(where, f"{shown(strange)} not understood for rope type {kind!r}")
+    for name in sorted(given.keys() - _ROPE_KIND_FIELDS[kind]):
+        fields.ignore(f"{where}.{name}")
+        given.pop(name)
     if missing := sorted(_ROPE_REQUIRED.get(kind, set()) - given.keys()):
         raise fields.refuse(where, f"rope type {kind!r} needs {', '.join(missing)}")
     d_rotary = int(d_head * part)

@@ -10,16 +10,19 @@ from wenloom.model.config import LIMITS, ModelConfig
 
 
 def _read(fields: ConfigFields) -> ModelConfig:
-    fields.understood("is_gated_act", "dense_act_fn")
     fields.only("is_decoder", False, None)
     projection = fields.raw("feed_forward_proj")
     projection = "relu" if projection is None else projection
     if not isinstance(projection, str):
         raise fields.refuse("feed_forward_proj", f"must be a name, got {shown(projection)}")
-    gated = projection.startswith("gated-")
-    name = "gelu_new" if projection == "gated-gelu" else projection.removeprefix("gated-")
+    gated = fields.flag("is_gated_act", "is_gated_act" not in fields and projection.startswith("gated-"))
+    source, name = "feed_forward_proj", "gelu_new" if projection == "gated-gelu" else projection.removeprefix("gated-")
+    if "dense_act_fn" in fields:  # as transformers has it, this and is_gated_act count more, be they null
+        source, name = "dense_act_fn", fields.raw("dense_act_fn")
     heads = fields.integer("num_heads", 8, most=LIMITS["n_heads"])
-    scaled = fields.flag("scale_decoder_outputs", fields.flag("tie_word_embeddings", True))
+    is_tied = fields.flag("tie_word_embeddings", True)
+    scaled = fields.flag("scale_decoder_outputs", "scale_decoder_outputs" not in fields and is_tied)
+    buckets = fields.integer("relative_attention_num_buckets", 32, 4)
     dropout = fields.share("dropout_rate", 0.1)
     encoder = ModelConfig(
         family="t5",
@@ -32,12 +35,12 @@ def _read(fields: ConfigFields) -> ModelConfig:
         d_mlp=fields.integer("d_ff", 2048),
         context_length=512,
         positions="relative",
-        relative_buckets=fields.integer("relative_attention_num_buckets", 32, 4),
-        relative_distance=fields.integer("relative_attention_max_distance", 128),
+        relative_buckets=buckets,
+        relative_distance=fields.integer("relative_attention_max_distance", 128, buckets // 2 + 1),
         norm="rmsnorm",
         norm_eps=fields.number("layer_norm_epsilon", 1e-6),
         causal=False,
-        activation=fields.activation_named("feed_forward_proj", name),
+        activation=fields.activation_named(source, name),
         gated_mlp=gated,
         scale_by_head=False,
         embedding_dropout=dropout,
@@ -49,7 +52,7 @@ def _read(fields: ConfigFields) -> ModelConfig:
         encoder,
         n_layers=fields.integer("num_decoder_layers", encoder.n_layers, most=LIMITS["n_layers"]),
         causal=True,
-        tie_embeddings=fields.flag("tie_word_embeddings", True),
+        tie_embeddings=is_tied,
         scale_output=scaled,
         encoder=encoder,
         decoder_start_token_id=fields.integer("decoder_start_token_id", 0, 0),
@@ -61,8 +64,6 @@ def _read(fields: ConfigFields) -> ModelConfig:
 def _write(config: ModelConfig) -> dict[str, Any]:
     assert config.encoder is not None
     activation = HF_ACTIVATIONS[config.activation]
-    if config.gated_mlp:
-        activation = "gated-gelu" if config.activation == "gelu_tanh" else f"gated-{activation}"
     return {
         "is_encoder_decoder": True,
         "d_model": config.d_model,
@@ -74,7 +75,9 @@ def _write(config: ModelConfig) -> dict[str, Any]:
         "relative_attention_num_buckets": config.relative_buckets,
         "relative_attention_max_distance": config.relative_distance,
         "layer_norm_epsilon": config.norm_eps,
-        "feed_forward_proj": activation,
+        "feed_forward_proj": f"gated-{activation}" if config.gated_mlp else activation,
+        "dense_act_fn": activation,
+        "is_gated_act": config.gated_mlp,
         "dropout_rate": config.residual_dropout,
         "scale_decoder_outputs": config.scale_output,
         "decoder_start_token_id": config.decoder_start_token_id,
@@ -112,4 +115,4 @@ def _tensors(config: ModelConfig) -> list[TensorMap]:
 _COPIES = {"shared.weight": ("encoder.embed_tokens.weight", "decoder.embed_tokens.weight", "lm_head.weight")}
 _BUFFERS = re.compile(r"EncDecAttention\.relative_attention_bias")
 FAMILY = Family("t5", "T5ForConditionalGeneration", "", _read, _write, _tensors, _BUFFERS,
-                copies=_COPIES)  # fmt: skip
+                copies=_COPIES, is_always_tied=True)  # fmt: skip
