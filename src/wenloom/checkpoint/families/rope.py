@@ -79,6 +79,8 @@ def read_rope(
     part = checked_number(fields, f"{where}.partial_rotary_factor", given.pop("partial_rotary_factor", part), 0.0, 1.0)
     original = given.pop(_ORIGINAL, None) if outside is None else outside
     for name in sorted(given.keys() - _ROPE_KIND_FIELDS[kind]):
+        if name == "mrope_section":  # of models that see images, whose positions are not one number
+            raise fields.refuse(where, f"{shown(name)} is not supported")
         fields.ignore(f"{where}.{name}")
         given.pop(name)
     if missing := sorted(_ROPE_REQUIRED.get(kind, set()) - given.keys()):
