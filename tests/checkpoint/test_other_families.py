@@ -54,7 +54,7 @@ def encoder_decoder_config(draw: st.DrawFn, family: str) -> transformers.PreTrai
         return transformers.T5Config(
             d_model=16, d_kv=draw(st.sampled_from([4, 8])), d_ff=20, num_layers=layers, num_decoder_layers=other_layers,
             num_heads=heads, relative_attention_num_buckets=draw(st.sampled_from([8, 32])),
-            relative_attention_max_distance=draw(st.sampled_from([10, 128])),
+            relative_attention_max_distance=draw(st.sampled_from([20, 128])),
             feed_forward_proj=draw(st.sampled_from(["relu", "gated-gelu", "gated-silu"])),
             tie_word_embeddings=draw(st.booleans()), initializer_factor=1.0, **common,
         )  # fmt: skip
