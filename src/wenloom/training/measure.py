@@ -131,9 +131,9 @@ def time_steps(train_step: TrainStep, read: Callable[[int], Batch], rounds: int 
         batch = read(attempt)
         part = Batch(batch.first, batch.part(slice(train_step.micro_batch)))
         started = time.perf_counter()
-        train_step.gradients(part)
+        gradients = train_step.gradients(part)
         computed = time.perf_counter()
-        if not resumed:
+        if not resumed and gradients.finite:  # a rate of 0 times what is no number is no number
             train_step.apply(learning_rate=0.0)
         train_step.zero_grad()
         ended = time.perf_counter()
