@@ -253,10 +253,11 @@ RUN_FILES = [
 @pytest.mark.parametrize("content", RUN_FILES)
 def test_a_damaged_run_file_is_one_sentence_everywhere(content: bytes, run: Path):
     (run / "run.toml").write_bytes(content)
-    for use in (read_run, resume, lambda each: compare([each]), lambda each: info(str(each))):
+    for use in (read_run, resume, lambda each: compare([each])):
         with pytest.raises(InputError, match=r"run\.toml") as refused:
             use(run)
         assert "\n" not in str(refused.value) and len(str(refused.value)) < 500
+    info(str(run))  # tells of the model all the same
 
 
 @pytest.mark.parametrize("field, value", [

@@ -6,7 +6,7 @@ lead to: what could read frames, the collector's lists or other threads is refus
 before the program runs, so that nothing the program replaces is called by it.
 """
 
-import _signal
+import _signal  # pyright: ignore[reportMissingImports]
 import posix
 import sys
 import traceback
