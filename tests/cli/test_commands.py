@@ -267,17 +267,16 @@ def test_standard_input_that_is_no_text(work: Path):
 
 
 def test_control_c_while_preparing_says_so_and_leaves_nothing(work: Path):
-    (work / "pipe.txt").unlink(missing_ok=True)
-    os.mkfifo(work / "pipe.txt")  # reading it waits for a writer, so the command is surely at work
-    command = [sys.executable, "-m", "wenloom", "prepare", "pipe.txt", "--out", "never"]
-    process = subprocess.Popen(
-        command, cwd=work, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a suite in the background ignores Ctrl-C
-    )  # fmt: skip
-    with (work / "pipe.txt").open("wb"):  # opens only once the command reads
-        process.send_signal(signal.SIGINT)
-        output, errors = process.communicate(timeout=60)
-    assert process.returncode == 130 and errors.strip() == "wenloom: stopped." and output == ""
+    """In the midst of writing shards."""
+    program = (
+        "import os, signal, sys\nfrom wenloom.tokens import shards\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+        "shards.ShardWriter.__init__ = lambda *_: os.kill(os.getpid(), signal.SIGINT)\n"
+        "from wenloom.cli.app import main\nsys.argv[0] = 'wenloom'\nmain()"
+    )
+    command = [sys.executable, "-c", program, "prepare", "texts", "--out", "never"]
+    done = subprocess.run(command, cwd=work, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 130 and done.stderr.strip().endswith("wenloom: stopped.") and done.stdout == ""
     assert not (work / "never").exists() and not list(work.glob(".never*"))
 
 
