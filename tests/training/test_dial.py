@@ -10,9 +10,10 @@ from hypothesis import strategies as st
 
 from wenloom.core.errors import InputError
 from wenloom.model.decoder import Decoder
+from wenloom.model.lora import AdapterConfig, adapt
 from wenloom.tokens.shards import Dataset
 from wenloom.training.dial import turn
-from wenloom.training.measure import StepMemory, flops_per_token, step_memory
+from wenloom.training.measure import StepMemory, flops_of, step_memory
 from wenloom.training.objectives import CausalObjective
 from wenloom.training.parallel import World
 from wenloom.training.plan import expected_bits_per_byte, fitted_micro_batch
@@ -83,19 +84,30 @@ def test_on_a_cpu_rows_are_fewer_where_more_would_only_take_memory():
     assert fitted_micro_batch(16, step, fixed=1e9, available=100 * 10**9, row_tokens=1024, on_cpu=False) == 16
 
 
-@pytest.mark.parametrize("architecture", ["llama", "gpt2"])
-def test_flops_are_those_that_pytorch_counts(architecture: str):
+@pytest.mark.parametrize(
+    "architecture, learns", [("llama", "all"), ("gpt2", "all"), ("llama", "adapter"), ("gpt2", "head")]
+)
+def test_flops_are_those_that_pytorch_counts(architecture: str, learns: str):
     from torch.utils.flop_counter import FlopCounterMode
 
-    config = replace(tiny_config(architecture=architecture), n_kv_heads=4)
+    config = replace(tiny_config(architecture=architecture), n_kv_heads=4, tie_embeddings=learns != "head")
     model = Decoder(config)
-    tokens = torch.randint(400, (2, config.context_length))
+    if learns == "adapter":
+        adapt(model, AdapterConfig(rank=1), torch.Generator())
+    elif learns == "head":
+        model.requires_grad_(False)
+        assert model.head is not None
+        model.head.requires_grad_(True)
+    T = config.context_length // 2  # rows may be shorter than the context
+    tokens = torch.randint(400, (2, T))
     with FlopCounterMode(display=False) as counter:
         model(tokens).sum().backward()
     counted = counter.get_total_flops() / tokens.numel()
-    attention = 12 * config.n_layers * config.d_model * config.context_length
+    attention = (4 if learns == "head" else 12) * config.n_layers * config.d_model * T
     # attention is counted by PyTorch for neither or both of its passes, by the kernel that is taken
-    assert flops_per_token(config) - attention <= counted * 1.001 <= flops_per_token(config) * 1.1
+    assert (
+        flops_of(model, T) - attention <= counted * 1.001 <= flops_of(model, T) * (1.2 if learns == "adapter" else 1.1)
+    )
 
 
 def test_activations_grow_with_rows_as_measured():

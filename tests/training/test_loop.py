@@ -2,7 +2,9 @@
 
 import json
 import math
+import os
 import random
+import signal
 import threading
 from dataclasses import replace
 from pathlib import Path
@@ -20,6 +22,7 @@ from wenloom.tokens.tokenizer import TextTokenizer
 from wenloom.training import train_step as learner_module
 from wenloom.training.checkpoints import latest_checkpoint
 from wenloom.training.history import read_metrics
+from wenloom.training.interrupt import Interrupted
 from wenloom.training.loop import RunResult
 from wenloom.training.measure import StepMemory
 from wenloom.training.objectives import CausalObjective
@@ -27,6 +30,7 @@ from wenloom.training.pretrain import pretrain, resume
 from wenloom.training.report import Sample, SamplePreview
 from wenloom.training.run_file import read_run
 from wenloom.training.settings import TrainSettings
+from wenloom.training.train_step import TrainStep
 
 from .runs import MODEL, TRAINING, same_weights, weights
 
@@ -55,6 +59,29 @@ def test_it_learns_and_writes_everything(run: RunResult, dataset: Dataset):
     assert result["validation_bits_per_byte"] == pytest.approx(run.loss.bits_per_byte, abs=1e-3)
     page = (run.folder / "report.html").read_text()
     assert "http" not in page.replace("http://www.w3.org", "") and "polyline" in page
+
+
+@pytest.mark.parametrize("step", [0, 5])
+def test_ctrl_c_within_a_step_keeps_the_last_whole_one(
+    step: int, dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """It stops before the next part of the batch, not after its last; the first step may be the one."""
+    training, parts = replace(TRAINING, micro_batch=1), iter(range(1000))
+    whole = pretrain(dataset.folder, tmp_path / "whole", MODEL, training)
+    computed = TrainStep.autocast
+    monkeypatch.setattr("wenloom.training.setup.time_steps", lambda *_: 0.01)
+
+    def pressed(self: TrainStep) -> object:
+        if (part := next(parts)) == 4 * step + 1:
+            os.kill(os.getpid(), signal.SIGINT)
+        assert part < 4 * step + 2, "went on after it was told to stop"
+        return computed(self)
+
+    with monkeypatch.context() as patched, pytest.raises(Interrupted, match=f"step {step} of 12.*\n.*--resume"):
+        patched.setattr(TrainStep, "autocast", pressed)
+        pretrain(dataset.folder, tmp_path / "parts", MODEL, training)
+    resumed = resume(tmp_path / "parts")
+    assert same_weights(whole.folder, resumed.folder) and resumed.loss == whole.loss
 
 
 def test_the_same_seed_gives_the_same_model(run: RunResult, dataset: Dataset, tmp_path: Path):

@@ -35,7 +35,7 @@ from wenloom.training.schedules import multiplier
 from wenloom.training.setup import Setup
 from wenloom.training.sinks import open_sinks
 from wenloom.training.state import Progress, Saver, load_checkpoint, publish_model, take_snapshot
-from wenloom.training.train_step import Gradients, TrainStep
+from wenloom.training.train_step import Gradients, StepStopped, TrainStep
 from wenloom.training.training_data import TrainingData
 
 _LOG_SECONDS, _REPORT_SECONDS = 1.0, 20.0
@@ -97,6 +97,7 @@ class Run:
         assert self.training.batch
         self.tokenizer, self.batch = self.training_data.tokenizer, self.training.batch
         self.preview, self.overlap = SamplePreview(), None
+        self._saved_step, self._peak = self.progress.step if checkpoint else None, self.setup.plan.peak
 
     def _restore(self, train_step: TrainStep) -> tuple[int, int]:
         if self.checkpoint:
@@ -165,7 +166,12 @@ class Run:
         last_log = last_report = last_save = time.monotonic()
         tokens_at_log = self.progress.samples * self._context
         while self.progress.step < self.progress.n_steps:
-            gradients, rate = self._step()
+            try:
+                gradients, rate = self._step(stop)
+            except StepStopped:  # everything is as the last whole step left it
+                if self._saved_step != self.progress.step and self._is_sound():
+                    self._save()
+                raise self._interrupted() from None
             step, now, status = self.progress.step, time.monotonic(), ""
             evaluation_is_due = step in evaluate_at
             if now - last_log > _LOG_SECONDS or evaluation_is_due:
@@ -197,10 +203,11 @@ class Run:
     def _context(self) -> int:
         return self.setup.plan.context
 
-    def _step(self) -> tuple[Gradients, float]:
+    def _step(self, stop: threading.Event) -> tuple[Gradients, float]:
         """One optimizer step, or none where loss or gradient is not finite; returns the learning rate, too.
 
         Raises:
+            StepStopped: the user stopped it midway.
             NotFinite: that happened too often in a row.
         """
         started, training, step = time.monotonic(), self.training, self.progress.step
@@ -210,7 +217,7 @@ class Run:
             round(training.decay * n_steps), training.final_learning_rate,
         )  # fmt: skip
         batch = self.setup.prefetcher.batch(self.progress.samples)
-        gradients = self.train_step.step(batch, rate)
+        gradients = self.train_step.step(batch, rate, stop)
         self.progress.step += 1
         self.progress.samples += self.batch
         self.progress.seconds += time.monotonic() - started
@@ -240,6 +247,7 @@ class Run:
 
     def _save(self) -> None:
         snapshot = take_snapshot(self.train_step.model, self.train_step.optimizers, self.progress, self.world)
+        self._saved_step = self.progress.step
         if snapshot is not None:
             self.saver.save(snapshot)
 
@@ -318,8 +326,9 @@ class Run:
 
     def _log(self, gradients: Gradients, rate: float, speed: float) -> str:
         """Record a step; returns the line for the terminal."""
-        used, peak = memory_used(self.setup.hardware.device), self.setup.plan.peak * self.world.size
-        utilisation = speed * self.setup.flops / peak
+        used, reached = memory_used(self.setup.hardware.device), speed * self.setup.flops / self.world.size
+        self._peak = max(self._peak, reached)  # what was reached is possible: the peak was measured too low
+        utilisation = reached / self._peak
         of_text, shown = {}, ""
         if self.training_data.bytes_per_token is not None:
             bits = gradients.loss / math.log(2) / self.training_data.bytes_per_token

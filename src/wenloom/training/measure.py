@@ -13,7 +13,9 @@ from wenloom.core.console import remark
 from wenloom.core.hardware import memory_used
 from wenloom.core.memory import release_freed_memory
 from wenloom.model.attention import WEIGHTS_KEPT_UP_TO
+from wenloom.model.build import Model
 from wenloom.model.config import ModelConfig
+from wenloom.model.lora import adapted_layers
 from wenloom.training.objectives import Objective
 from wenloom.training.prefetcher import Batch, Rows
 from wenloom.training.train_step import TrainStep
@@ -22,15 +24,31 @@ _TRY_COMPILE_FROM = 240.0
 """Seconds of training from which compiling is tried: it takes 5 to 60 s and saves 5 to 20 % of a step."""
 
 
-def flops_per_token(config: ModelConfig) -> float:
-    """Of one training step, forward and backward: 6 per weight of a matrix product and 12 per layer, token of context
-    and unit of attention width (Chowdhery et al. 2022, PaLM, appendix B; attention counted as if it were not causal)."""
+def flops_of(model: Model, length: float) -> float:
+    """Floating-point operations of a training step per token, in rows of so many tokens, by what of the model learns."""
+    learned = [parameter for parameter in model.blocks.parameters() if parameter.requires_grad]
+    passes = 1 if not learned else 2 if any(adapted_layers(model)) else 3
+    return flops_per_token(model.config, length, passes)
+
+
+def flops_per_token(config: ModelConfig, length: float, passes: int = 3) -> float:
+    """Of one training step, forward and backward: 6 per weight of a matrix product and 12 per layer, token of a row
+    and unit of attention width (Chowdhery et al. 2022, PaLM, appendix B; attention counted as if it were not causal).
+
+    Args:
+        length: tokens of a row.
+        passes: 3 for a whole step; 2 where weights are frozen and only what is beside them learns; 1 where nothing
+            below the head does.
+    """
     attention = config.n_heads * config.d_head
     weights = config.d_model * (2 * attention + 2 * config.n_kv_heads * config.d_head)
     weights += (3 if config.gated_mlp else 2) * config.d_model * config.d_mlp
-    products = config.n_layers * weights + (config.vocab_size * config.d_model if config.causal else 0)
-    flops = 6.0 * products + 12.0 * config.n_layers * attention * config.context_length
-    return flops if config.encoder is None else (flops + flops_per_token(config.encoder)) / 2  # half read, half write
+    output = config.vocab_size * config.d_model if config.causal else 0
+    products = 2.0 * passes * config.n_layers * weights + 2.0 * max(2, passes) * output
+    flops = products + (12.0 if passes > 1 else 4.0) * config.n_layers * attention * length
+    if config.encoder is not None:  # half read, half write
+        return (flops + flops_per_token(config.encoder, length, passes)) / 2
+    return flops
 
 
 class StepMemory(NamedTuple):

@@ -22,7 +22,7 @@ from wenloom.tokens.shards import Dataset, TokenStream
 from wenloom.tokens.tokenizer import TextTokenizer
 from wenloom.training.dial import turn
 from wenloom.training.guards import check_causality
-from wenloom.training.measure import StepMemory, compile_if_it_pays, flops_per_token, step_memory, time_steps
+from wenloom.training.measure import StepMemory, compile_if_it_pays, flops_of, step_memory, time_steps
 from wenloom.training.objectives import CausalObjective, Objective
 from wenloom.training.optimizers import Muon
 from wenloom.training.parallel import Strategy, World, shards
@@ -195,7 +195,8 @@ def set_up(
         compiled, step_seconds = compile_if_it_pays(train_step, time_a_step, step_seconds, expected, forced)
     timetable = lay_out(step_seconds)
     tokens = timetable.n_steps * training.batch * model.context
-    flops = flops_per_token(config)
+    flops = flops_of(decoder, model.context)
+    peak = max(peak, flops * training.batch * model.context / step_seconds / world.size)
     words = f"{model.arch}, {model.layers} layers, width {model.width}, {model.heads} heads, context {model.context}"
     n_parameters = parameters_of(config)
     plan = TrainingPlan(
@@ -286,6 +287,7 @@ def measured_step(
     Raises:
         InputError: not even a piece of a row fits.
     """
+    remark("Measuring what a step takes in memory and time; this leaves the model as it is ...")
     whole = strategy == "ddp"
     try:
         found = step_memory(objective, row, lambda: autocast(device, bf16), device, whole)

@@ -1,6 +1,7 @@
 """One optimizer step: everything that it reads and changes."""
 
 import math
+import threading
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from typing import NamedTuple
@@ -50,6 +51,10 @@ class Gradients(NamedTuple):
         return math.isfinite(self.loss) and math.isfinite(self.norm)
 
 
+class StepStopped(Exception):
+    """A step was left between two parts of its batch."""
+
+
 class TrainStep:
     """A model that learns.
 
@@ -77,6 +82,7 @@ class TrainStep:
         self.objective, self.model = objective, objective.model
         self.micro_batch, self.world, self.smaller = micro_batch, world, smaller
         self.settings, self._device, self._bf16 = settings, device, bf16
+        self._parts_of_all: int | None = None
         dtype = torch.bfloat16 if bf16 else torch.float32
         self.replica = Replica(objective, self.model.blocks, world, device, strategy, dtype)
         betas = (settings.beta1, settings.beta2)
@@ -95,17 +101,21 @@ class TrainStep:
         """What the model computes in."""
         return autocast(self._device, self._bf16)
 
-    def gradients(self, batch: Batch) -> Gradients:
+    def gradients(self, batch: Batch, stop: threading.Event | None = None) -> Gradients:
         """Put the gradients of a batch's mean loss into place, clipped.
 
         Where memory does not suffice, rows are taken half as many at a time from then on, which changes nothing.
 
+        Args:
+            stop: looked at before every part but the first; given in all processes or in none.
+
         Raises:
+            StepStopped: it is set, in this process or another.
             WenloomError: a single row does not fit.
         """
         while True:
             try:
-                return self._gradients(batch)
+                return self._gradients(batch, stop)
             except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
                 if self.world.size > 1 or not is_out_of_memory(error):
                     raise  # several processes cannot tell alone which parts the others have exchanged
@@ -117,11 +127,14 @@ class TrainStep:
             self.micro_batch = -(-self.micro_batch // 2)
             remark(f"Out of memory: going on with {self.micro_batch} sequences at a time; the batch stays the same.")
 
-    def _gradients(self, batch: Batch) -> Gradients:
+    def _gradients(self, batch: Batch, stop: threading.Event | None) -> Gradients:
         n_valid = self.world.total((batch.targets != IGNORED).sum()).clamp(min=1)
         starts = range(0, len(batch.targets), self.micro_batch)
+        in_all = 0 if stop is None else self._in_all(len(starts))
         total = torch.zeros((), device=self._device)
-        for start in starts:
+        for number, start in enumerate(starts):
+            if stop is not None and 0 < number < in_all and self._must_stop(stop):
+                raise StepStopped
             with self.replica.part(is_last=start == starts[-1]):
                 with self.autocast():
                     loss = self.replica.module(**batch.part(slice(start, start + self.micro_batch))) / n_valid
@@ -131,12 +144,29 @@ class TrainStep:
         norm = full_tensor(torch.nn.utils.clip_grad_norm_(self.model.parameters(), limit, foreach=True))
         return Gradients(self.world.total(total).item(), norm.item())
 
-    def step(self, batch: Batch, learning_rate: float) -> Gradients:
-        """Learn from a batch; if its loss or gradient is not finite, leave everything as it was."""
-        gradients = self.gradients(batch)
-        if gradients.finite:
-            self.apply(learning_rate)
-        self.zero_grad()
+    def _must_stop(self, stop: threading.Event) -> bool:
+        return self.world.signals(stop.is_set(), False, self._device)[0]
+
+    def _in_all(self, parts: int) -> int:
+        """How many parts of a batch every process has: only between these all can ask each other."""
+        if self.world.size == 1:
+            return parts
+        fewest = self._parts_of_all or min(self.world.gathered(parts))  # asked once: shares of batches are alike
+        self._parts_of_all = fewest
+        return fewest
+
+    def step(self, batch: Batch, learning_rate: float, stop: threading.Event | None = None) -> Gradients:
+        """Learn from a batch; if its loss or gradient is not finite, leave everything as it was.
+
+        Raises:
+            StepStopped: `stop` was set meanwhile (see `gradients`); everything is as it was.
+        """
+        try:
+            gradients = self.gradients(batch, stop)
+            if gradients.finite:
+                self.apply(learning_rate)
+        finally:
+            self.zero_grad()
         return gradients
 
     def apply(self, learning_rate: float) -> None:

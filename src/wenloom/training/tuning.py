@@ -13,7 +13,7 @@ from wenloom.core.memory import reuse_freed_memory
 from wenloom.model.lora import keep_frozen_in
 from wenloom.training.dial import Derived
 from wenloom.training.examples import Example, Examples, collated, targets_of, tokens_of
-from wenloom.training.measure import flops_per_token, time_steps
+from wenloom.training.measure import flops_of, time_steps
 from wenloom.training.objectives import Objective
 from wenloom.training.parallel import World
 from wenloom.training.plan import TrainingPlan, make_timetable
@@ -90,7 +90,8 @@ def set_up_tuning(
         round(sum(map(targets_of, held_out)) * mean_length / max(1.0, statistics.fmean(map(targets_of, train)))),
         done, n_steps or None,
     )  # fmt: skip
-    tokens, flops = timetable.n_steps * size * mean_length, flops_per_token(config)
+    tokens, flops = timetable.n_steps * size * mean_length, flops_of(model, mean_length)
+    peak = max(peak, flops * size * mean_length / step_seconds / world.size)
     n_parameters = model.n_parameters()
     plan = TrainingPlan(
         model=f"{config.family}, {config.n_layers} layers, width {config.d_model}, {'bf16' if bf16 else 'fp32'} on {hardware.name}",
