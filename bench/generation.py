@@ -140,10 +140,10 @@ def run_wenloom(folder: Path, kind: str) -> dict[str, Any]:
     import torch
 
     from wenloom.checkpoint.folder import load_decoder
-    from wenloom.generation import compiler
     from wenloom.generation.engine import Engine
     from wenloom.generation.request import GenerationRequest
     from wenloom.model.quantize import quantize
+    from wenloom.runtime.native import compiler
 
     started = time.perf_counter()
     decoder = load_decoder(folder, dtype=torch.bfloat16 if kind == "bf16" else torch.float32)

@@ -13,7 +13,7 @@ import torch
 
 from wenloom.api import load
 from wenloom.cli.app import _COMMANDS, build_app
-from wenloom.generation.runner import ModelRunner
+from wenloom.runtime.runner import ModelRunner
 
 from ..conftest import VERSES, story
 from .calling import call

@@ -15,9 +15,9 @@ from wenloom.core.errors import InputError
 from wenloom.generation.engine import Engine
 from wenloom.generation.jobs import Continuation
 from wenloom.generation.request import GenerationRequest
-from wenloom.generation.window import window_start
 from wenloom.model.config import Rope
 from wenloom.model.decoder import Decoder
+from wenloom.runtime.window import window_start
 from wenloom.tokens.tokenizer import TextTokenizer
 
 from ..conftest import random_decoder, tiny_config

@@ -31,7 +31,7 @@ def next(  # noqa: A001 - named after its command
         raise InputError(f"--top {top}: must be at least 1.")
     from wenloom.api import load
     from wenloom.generation.next_tokens import most_probable
-    from wenloom.generation.window import view_of
+    from wenloom.runtime.window import view_of
 
     loaded = load(model, device)
     ids = loaded.tokenizer.prompt_ids(prompt)

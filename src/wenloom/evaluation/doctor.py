@@ -17,15 +17,16 @@ from wenloom.evaluation.overlap import error_rate, rouge, sacrebleu_score
 from wenloom.evaluation.perplexity import score
 from wenloom.evaluation.programs import pass_at_k
 from wenloom.evaluation.sandbox import run_program
-from wenloom.generation import compiler, native
 from wenloom.generation.engine import Engine
 from wenloom.generation.request import GenerationRequest
-from wenloom.generation.supported import fits
 from wenloom.model.cache import Segment, SlotBatch, Slots
 from wenloom.model.decoder import Decoder
 from wenloom.model.packed import packed
 from wenloom.model.presets import from_scratch
 from wenloom.model.quantize import quantize
+from wenloom.runtime.native import compiler
+from wenloom.runtime.native.step import NativeStep
+from wenloom.runtime.native.supported import fits
 from wenloom.tokens.train import train_tokenizer
 
 
@@ -119,7 +120,7 @@ def _decoding() -> Answer:
         segments, tokens = [Segment(0, 0, 20, 20)], torch.arange(20) + 5
         with torch.inference_mode():
             expected = model.unembed(model.read(tokens, SlotBatch(theirs, segments))).float()
-            found = native.NativeStep(model, library).read(tokens.tolist(), ours, segments, range(20))[1]
+            found = NativeStep(model, library).read(tokens.tolist(), ours, segments, range(20))[1]
         worst[name] = float((found - expected).abs().max()) / float(expected.std())
     agree = worst["float32"] < 1e-3 and worst["int8"] < 0.1 and worst["int4"] < 0.1
     return _verdict(agree, "the compiled step agrees with PyTorch in float32, int8 and int4")

@@ -1,1 +1,1 @@
-"""How a model writes: requests, sampling and the decoding loop."""
+"""How a model writes: requests, token selection, strategies, grammars and the engine."""

@@ -18,16 +18,16 @@ from wenloom.core.memory import reuse_freed_memory
 from wenloom.generation.events import Event, News
 from wenloom.generation.jobs import NOT_OURS, Continuation, ForwardRequest, Job, as_failure
 from wenloom.generation.request import GenerationRequest, request_from
-from wenloom.generation.runner import ModelRunner
 from wenloom.generation.sequence_group import SequenceGroup
 from wenloom.generation.steps import read, work_for
 from wenloom.generation.strategies import sequence_groups_for
 from wenloom.generation.turns import Turns
 from wenloom.generation.vocabulary import Vocabulary
-from wenloom.generation.window import context_of, view_of
 from wenloom.model.cache import EncoderKV
 from wenloom.model.decoder import Decoder
 from wenloom.model.encoder_decoder import EncoderDecoder
+from wenloom.runtime.runner import ModelRunner
+from wenloom.runtime.window import context_of, view_of
 from wenloom.tokens.tokenizer import TextTokenizer
 
 

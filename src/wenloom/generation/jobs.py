@@ -8,10 +8,10 @@ from torch import Tensor
 
 from wenloom.core.errors import WenloomError, printable
 from wenloom.generation.request import GenerationRequest
-from wenloom.generation.runner import ModelRunner
 from wenloom.generation.stream import TextStream
-from wenloom.generation.window import WHOLE, View
 from wenloom.model.cache import EncoderKV
+from wenloom.runtime.runner import ModelRunner
+from wenloom.runtime.window import WHOLE, View
 
 
 @dataclass(eq=False)

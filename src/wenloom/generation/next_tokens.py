@@ -5,8 +5,8 @@ from dataclasses import dataclass
 import torch
 
 from wenloom.core.errors import InputError
-from wenloom.generation.window import view_of
 from wenloom.model.decoder import Decoder
+from wenloom.runtime.window import view_of
 
 
 @dataclass(frozen=True)

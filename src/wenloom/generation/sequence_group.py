@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from torch import Tensor
 
 from wenloom.generation.jobs import ForwardRequest, ForwardResult, Job, Strategy, Text
-from wenloom.generation.runner import ModelRunner
+from wenloom.runtime.runner import ModelRunner
 
 if TYPE_CHECKING:
     from wenloom.generation.engine import Engine

@@ -6,10 +6,10 @@ from collections.abc import Generator, Sequence
 import numpy as np
 
 from wenloom.generation.jobs import ForwardRequest, ForwardResult, Strategy, Text
-from wenloom.generation.runner import ModelRunner
 from wenloom.generation.sequence_group import SequenceGroup
 from wenloom.generation.token_selection import TokenSelector, add, begin
-from wenloom.generation.window import view_of
+from wenloom.runtime.runner import ModelRunner
+from wenloom.runtime.window import view_of
 
 
 def guess_ahead(sequences: SequenceGroup, selector: TokenSelector) -> Strategy:

@@ -7,10 +7,10 @@ import torch
 from torch import Tensor
 
 from wenloom.generation.jobs import NOT_OURS, ForwardResult, Job
-from wenloom.generation.prefixes import BLOCK
-from wenloom.generation.runner import ModelRunner
 from wenloom.generation.sequence_group import SequenceGroup, Wanted
 from wenloom.model.cache import Segment
+from wenloom.runtime.prefixes import BLOCK
+from wenloom.runtime.runner import ModelRunner
 
 Work = list[tuple[SequenceGroup, int, Segment]]
 """(group, which of its reads, what of its text)."""

@@ -20,7 +20,7 @@ from wenloom.generation.request import GenerationRequest
 from wenloom.generation.sequence_group import SequenceGroup
 from wenloom.generation.speculative import guess_ahead
 from wenloom.generation.token_selection import TokenSelector, add, begin
-from wenloom.generation.window import view_of
+from wenloom.runtime.window import view_of
 
 if TYPE_CHECKING:
     from wenloom.generation.engine import Engine

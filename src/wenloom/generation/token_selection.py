@@ -12,7 +12,7 @@ from wenloom.generation.jobs import Continuation, ForwardRequest, ForwardResult,
 from wenloom.generation.processors import Processors
 from wenloom.generation.sampling import Mirostat, draw
 from wenloom.generation.sequence_group import SequenceGroup
-from wenloom.generation.window import view_of
+from wenloom.runtime.window import view_of
 
 if TYPE_CHECKING:
     from wenloom.generation.engine import Engine

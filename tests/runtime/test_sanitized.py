@@ -12,9 +12,9 @@ import pytest
 import torch
 
 from wenloom.core.errors import InputError
-from wenloom.generation import compiler
 from wenloom.model.config import Rope
 from wenloom.model.quantize import quantize
+from wenloom.runtime.native import compiler
 
 from ..conftest import random_decoder, tiny_config
 from .test_native import differences, shapes
@@ -55,7 +55,7 @@ def run_all(path: str) -> None:
 def test_no_size_reads_or_writes_outside(march: str, tmp_path: Path):
     if platform.machine() != "x86_64" and march != "native":
         pytest.skip("another processor")
-    built, source = tmp_path / "step.so", files("wenloom.generation") / "step.c"
+    built, source = tmp_path / "step.so", files("wenloom.runtime.native") / "step.c"
     done = subprocess.run(
         [*compiler.compiler(), *SANITIZE, f"-march={march}", "-o", str(built), str(source), "-lm"], capture_output=True
     )
@@ -66,6 +66,6 @@ def test_no_size_reads_or_writes_outside(march: str, tmp_path: Path):
     root = Path(__file__).parents[2]
     path = os.pathsep.join([str(root), os.environ.get("PYTHONPATH", "")])
     environment = os.environ | {"LD_PRELOAD": " ".join(preload), "ASAN_OPTIONS": "detect_leaks=0", "PYTHONPATH": path}
-    code = f"from tests.generation.test_sanitized import run_all; run_all({str(built)!r})"
+    code = f"from tests.runtime.test_sanitized import run_all; run_all({str(built)!r})"
     found = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, cwd=root)
     assert found.stdout.strip() == "all ran", found.stderr[-3000:]

@@ -12,13 +12,13 @@ import torch
 from torch import Tensor, nn
 
 from wenloom.core.errors import InputError
-from wenloom.generation.supported import ACTIVATIONS, CACHE_KINDS, drops, hooks_of
-from wenloom.generation.threads import ThreadChoices
 from wenloom.model.block import Block
 from wenloom.model.cache import Segment, Slots
 from wenloom.model.decoder import Decoder
 from wenloom.model.position import rotary_table
 from wenloom.model.quantize import QuantizedLinear
+from wenloom.runtime.native.supported import ACTIVATIONS, CACHE_KINDS, drops, hooks_of
+from wenloom.runtime.threads import ThreadChoices
 
 MAX_TOKENS = 32
 """Most tokens of one step (`MAX_TOKENS` in step.c)."""

@@ -7,16 +7,16 @@ import torch
 from torch import Tensor, nn
 
 from wenloom.core.hardware import probe
-from wenloom.generation import compiler, native
-from wenloom.generation.native import NativeStep
-from wenloom.generation.prefixes import PrefixCache
-from wenloom.generation.supported import fits
-from wenloom.generation.threads import ThreadChoices
 from wenloom.model.cache import Segment, SlotBatch, Slots
 from wenloom.model.decoder import Decoder
 from wenloom.model.encoder_decoder import EncoderDecoder
 from wenloom.model.quantize import QuantizedLinear
 from wenloom.model.taps import Tap, Taps
+from wenloom.runtime.native import compiler
+from wenloom.runtime.native.step import MAX_TOKENS, NativeStep
+from wenloom.runtime.native.supported import fits
+from wenloom.runtime.prefixes import PrefixCache
+from wenloom.runtime.threads import ThreadChoices
 
 
 class ModelRunner:
@@ -86,7 +86,7 @@ class ModelRunner:
             Logits of the wanted rows (float32 on the CPU), the last residual stream of all, and per layer early logits
             of the wanted rows.
         """
-        if not layers and len(tokens) <= native.MAX_TOKENS and (step := self._compiled()) is not None:
+        if not layers and len(tokens) <= MAX_TOKENS and (step := self._compiled()) is not None:
             hidden_ND, logits = step.read(tokens, self.slots, segments, rows)
             return logits, hidden_ND, {}
         tokens_N = torch.tensor(tokens, device=self.device)

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from wenloom.generation import threads
-from wenloom.generation.threads import Cores, ThreadChoice, ThreadChoices
+from wenloom.runtime import threads
+from wenloom.runtime.threads import Cores, ThreadChoice, ThreadChoices
 
 
 def run(choice: ThreadChoice, steps: int, seconds: Callable[[int], float]) -> list[int]:

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from wenloom.generation import compiler
-from wenloom.generation.native import NativeStep
 from wenloom.model.cache import Segment, Slots
 from wenloom.model.quantize import quantize
+from wenloom.runtime.native import compiler
+from wenloom.runtime.native.step import NativeStep
 
 from ..conftest import random_decoder, tiny_config
 
@@ -21,7 +21,7 @@ WRITE = """if True:
     if sys.argv[1] == "one core":
         os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
     import torch
-    from tests.generation.test_any_threads import written
+    from tests.runtime.test_any_threads import written
     print(written(4))
 """
 GRANTS = {

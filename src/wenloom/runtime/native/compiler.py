@@ -74,7 +74,7 @@ def _library() -> ctypes.CDLL:
         command = compiler()
     except ValueError as error:
         raise _NoStep(f"CC is no command ({error})") from None
-    source = (files("wenloom.generation") / "step.c").read_bytes()
+    source = (files("wenloom.runtime.native") / "step.c").read_bytes()
     parts = [*command, *FLAGS, __version__, platform.machine(), _processor()]
     key = hashlib.sha256(b"\0".join([source, *map(os.fsencode, parts)])).hexdigest()[:16]
     wrong = "no folder to keep it in"

@@ -9,10 +9,6 @@ from torch import nn
 from torch.nn.utils import parametrize
 
 from wenloom.core.errors import InputError
-from wenloom.generation import compiler, supported
-from wenloom.generation.native import NativeStep
-from wenloom.generation.runner import ModelRunner
-from wenloom.generation.supported import fits
 from wenloom.model.attention import Attention
 from wenloom.model.cache import Segment, Slots
 from wenloom.model.config import Activation, ModelConfig, Rope
@@ -21,6 +17,10 @@ from wenloom.model.feedforward import FeedForward
 from wenloom.model.lora import AdapterConfig, adapt
 from wenloom.model.norm import RMSNorm
 from wenloom.model.quantize import QuantizedLinear, quantize
+from wenloom.runtime.native import compiler, supported
+from wenloom.runtime.native.step import NativeStep
+from wenloom.runtime.native.supported import fits
+from wenloom.runtime.runner import ModelRunner
 
 from ..conftest import random_decoder, tiny_config
 from .test_native import compiled, differences

@@ -5,7 +5,7 @@
    stored, and nothing else costs more than a small share: one parallel region for the whole step, six barriers a
    layer, rows of a matrix handed out in pieces so that a thread that is held up does not hold up the others.
 
-   Built by native.py with whatever C compiler there is; it needs GNU C's vector types. With AVX512-BF16 the
+   Built by compiler.py with whatever C compiler there is; it needs GNU C's vector types. With AVX512-BF16 the
    products of bf16 and quantised weights take bf16 inputs and sum in float32, two products an instruction. */
 
 #include <math.h>

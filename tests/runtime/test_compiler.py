@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from wenloom.generation import compiler
+from wenloom.runtime.native import compiler
 
 SCRIPT = """#!/bin/sh
 echo called >> {calls}

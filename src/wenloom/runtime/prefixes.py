@@ -7,8 +7,8 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from torch import Tensor
 
-from wenloom.generation.window import View
 from wenloom.model.cache import Slots
+from wenloom.runtime.window import View
 
 BLOCK = 32
 """Tokens per block."""

@@ -12,13 +12,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from wenloom.generation import compiler
-from wenloom.generation.native import NativeStep
-from wenloom.generation.supported import fits
 from wenloom.model.cache import Segment, SlotBatch, Slots
 from wenloom.model.config import ModelConfig, Rope
 from wenloom.model.decoder import Decoder
 from wenloom.model.quantize import QuantizedLinear, quantize, rounded
+from wenloom.runtime.native import compiler
+from wenloom.runtime.native.step import NativeStep
+from wenloom.runtime.native.supported import fits
 
 from ..conftest import random_decoder, tiny_config
 
@@ -106,7 +106,7 @@ def other_processor(request: pytest.FixtureRequest, tmp_path_factory: pytest.Tem
     compiled()
     if platform.machine() != "x86_64":
         pytest.skip("builds for other x86 processors")
-    source, built = files("wenloom.generation") / "step.c", tmp_path_factory.mktemp("built") / "step.so"
+    source, built = files("wenloom.runtime.native") / "step.c", tmp_path_factory.mktemp("built") / "step.so"
     flags = [*compiler.FLAGS, "-w", f"-march={request.param}"]
     subprocess.run([*compiler.compiler(), *flags, "-o", str(built), str(source), "-lm"], check=True)
     return ctypes.CDLL(str(built))
@@ -150,7 +150,7 @@ def test_models_that_it_does_not_compute_are_left_to_pytorch():
 def test_without_a_compiler_it_writes_all_the_same(tmp_path: Path):
     code = """if True:
         from tests.conftest import random_decoder, tiny_config
-        from wenloom.generation import compiler
+        from wenloom.runtime.native import compiler
         from wenloom.generation.engine import Engine
         from wenloom.generation.request import GenerationRequest
         assert compiler.library(wait=True) is None

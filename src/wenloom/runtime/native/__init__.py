@@ -1,0 +1,1 @@
+"""The compiled decoding step: C code (one unit, `step.c`), its compiler, and what it supports."""
