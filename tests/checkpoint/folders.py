@@ -10,7 +10,7 @@ import transformers
 from wenloom.checkpoint.families import FAMILIES
 from wenloom.core.errors import WenloomError
 
-DECODERS = ("gpt2", "gpt_neox", "llama", "mistral", "qwen2", "qwen3")
+DECODERS = ("gpt2", "gpt_neo", "gpt_neox", "llama", "mistral", "qwen2", "qwen3")
 ENCODERS = ("bert", "roberta", "distilbert")
 PAIRS = ("marian", "bart", "t5")
 VOCAB = 61
@@ -31,6 +31,9 @@ def tiny_config(family: str, **more: Any) -> transformers.PreTrainedConfig:
                      max_position_embeddings=16)  # fmt: skip
         if family == "gpt2":
             sizes = dict(n_embd=16, n_layer=2, n_head=heads, n_positions=16)
+        elif family == "gpt_neo":
+            sizes = dict(hidden_size=16, num_layers=2, num_heads=heads, attention_types=[[["global", "local"], 1]],
+                         window_size=5, max_position_embeddings=16)  # fmt: skip
         elif family not in ("gpt_neox", "llama"):
             sizes["num_key_value_heads"] = 1
     elif family == "distilbert":

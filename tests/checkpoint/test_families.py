@@ -17,7 +17,7 @@ from wenloom.core.errors import CheckpointError
 
 TOLERANCE = 1e-4
 VOCAB = 61
-DECODERS = ("gpt2", "gpt_neox", "llama", "mistral", "qwen2", "qwen3")
+DECODERS = ("gpt2", "gpt_neo", "gpt_neox", "llama", "mistral", "qwen2", "qwen3")
 thorough = settings(max_examples=10, suppress_health_check=list(HealthCheck))
 
 
@@ -57,6 +57,13 @@ def hf_config(draw: st.DrawFn, family: str) -> transformers.PreTrainedConfig:
             n_inner=draw(st.sampled_from([None, 20])), activation_function=activation,
             scale_attn_weights=draw(st.booleans()), scale_attn_by_inverse_layer_idx=draw(st.booleans()),
             layer_norm_epsilon=draw(st.sampled_from([1e-5, 1e-3])), **common,
+        )  # fmt: skip
+    if family == "gpt_neo":
+        kinds = draw(st.lists(st.sampled_from(["global", "local"]), min_size=1, max_size=2))
+        return transformers.GPTNeoConfig(
+            hidden_size=n_heads * d_head, num_layers=n_layers * len(kinds), num_heads=n_heads, window_size=draw(st.integers(1, 7)),
+            max_position_embeddings=context, attention_types=[[kinds, n_layers]], activation_function=activation,
+            intermediate_size=draw(st.sampled_from([None, 20])), **common,
         )  # fmt: skip
     common |= dict(num_hidden_layers=n_layers, num_attention_heads=n_heads, hidden_act=activation,
                    intermediate_size=draw(st.sampled_from([20, 32])), max_position_embeddings=context)  # fmt: skip
@@ -148,8 +155,11 @@ def tiny(family: str, **more: Any) -> transformers.PreTrainedConfig:
         sizes = dict(
             hidden_size=16, num_hidden_layers=2, num_attention_heads=2, intermediate_size=24, max_position_embeddings=16
         )
-        if family not in ("gpt_neox", "llama"):
+        if family not in ("gpt_neo", "gpt_neox", "llama"):
             sizes["num_key_value_heads"] = 1
+        if family == "gpt_neo":
+            sizes = sizes | dict(num_layers=2, num_heads=2, attention_types=[[["global", "local"], 1]], window_size=5)
+            del sizes["num_hidden_layers"], sizes["num_attention_heads"]
     return transformers.AutoConfig.for_model(family, vocab_size=VOCAB, bos_token_id=1, eos_token_id=2, **sizes, **more)
 
 

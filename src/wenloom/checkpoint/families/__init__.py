@@ -5,6 +5,7 @@ from wenloom.checkpoint.families import (
     bert,
     distilbert,
     gpt2,
+    gpt_neo,
     gpt_neox,
     llama,
     marian,
@@ -16,6 +17,6 @@ from wenloom.checkpoint.families import (
 )
 from wenloom.checkpoint.families.base import Family
 
-_MODULES = (llama, mistral, qwen2, qwen3, gpt2, gpt_neox, bert, roberta, distilbert, marian, bart, t5)
+_MODULES = (llama, mistral, qwen2, qwen3, gpt2, gpt_neo, gpt_neox, bert, roberta, distilbert, marian, bart, t5)
 FAMILIES: dict[str, Family] = {module.FAMILY.name: module.FAMILY for module in _MODULES}
 """Families by their `model_type`."""
