@@ -1,8 +1,10 @@
 """What is wrong with a request: every option out of range, and those at odds with each other."""
 
 import dataclasses
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from wenloom.generation.bounds import Bounds, bounds_of
 from wenloom.generation.request_types import convert, shown
 
 if TYPE_CHECKING:
@@ -30,56 +32,24 @@ def normalise(request: "GenerationRequest") -> list[str]:
 
     if request.do_sample is None:
         change("do_sample", True)
-    for name in ("top_k", "min_p", "epsilon_cutoff", "eta_cutoff", "top_n_sigma"):
-        if getattr(request, name) == 0:  # how other libraries say "off"
-            change(name, None)
+    for field in dataclasses.fields(request):
+        bounds = bounds_of(field)
+        if bounds is not None and bounds.zero_is_off and getattr(request, field.name) == 0:
+            change(field.name, None)
     return []
 
 
-_AT_LEAST = {
-    "max_new_tokens": 1, "max_length": 1, "min_new_tokens": 0, "min_length": 0, "top_k": 1, "no_repeat_ngram_size": 0,
-    "dry_allowed_length": 1, "num_beams": 1, "num_beam_groups": 1, "num_return_sequences": 1, "logprobs": 0,
-    "prompt_logprobs": 0, "prompt_lookup_num_tokens": 0, "num_assistant_tokens": 0, "watermark_key": 0, "seed": 0,
-    "forced_bos_token_id": 0, "forced_eos_token_id": 0,
-}  # fmt: skip
-_AT_MOST = {
-    "max_new_tokens": MAX_TOKENS, "top_k": 10**7, "num_beams": MAX_SEQUENCES, "num_return_sequences": MAX_SEQUENCES,
-    "logprobs": 1000, "prompt_logprobs": 1000, "prompt_lookup_num_tokens": 64, "num_assistant_tokens": 64,
-    "seed": 2**63 - 1, "watermark_key": 2**63 - 1,
-}  # fmt: skip
-_AT_MOST_ELSE = 10**9
-_BETWEEN = {  # above the first, at most the second: beyond, scores leave the range of float32
-    "temperature": (1e-6, 1e4), "top_n_sigma": (0, 1e4), "top_p": (0, 1), "min_p": (0, 1), "typical_p": (0, 1),
-    "epsilon_cutoff": (0, 1), "eta_cutoff": (0, 1), "xtc_threshold": (0, 1), "mirostat_tau": (0, 1e3),
-    "mirostat_eta": (0, 1), "repetition_penalty": (1e-4, 1e4), "dry_base": (1, 1e3), "watermark_greenlist_ratio": (0, 1),
-    "contrastive_alpha": (0, 1),
-}  # fmt: skip
-_FROM_TO = {
-    "presence_penalty": (-1e6, 1e6), "frequency_penalty": (-1e6, 1e6), "length_penalty": (-100, 100),
-    "guidance_scale": (-1e4, 1e4), "watermark_bias": (-1e6, 1e6), "dry_multiplier": (0, 1e6),
-    "diversity_penalty": (0, 1e6), "xtc_probability": (0, 1), "penalty_alpha": (0, 1), "contrastive_beta": (0, 1e4),
-}  # fmt: skip
 _LARGEST_BIAS = 1e30
 
 
 def out_of_range(request: "GenerationRequest") -> list[str]:
     """Every option that is too small, too large, too long or empty."""
     wrong = []
-    for name, least in _AT_LEAST.items():
-        value, most = getattr(request, name), _AT_MOST.get(name, _AT_MOST_ELSE)
-        if value is not None and value < least:
-            wrong.append(f"{name} must be at least {least}, got {shown(value)}")
-        elif value is not None and value > most:
-            wrong.append(f"{name} must be at most {most:,}, got {shown(value)}")
-    for name, (low, high) in _BETWEEN.items():
-        value = getattr(request, name)
-        if value is not None and not low < value <= high:
-            advice = " (for greedy choice do not sample)" if name == "temperature" else ""
-            wrong.append(f"{name} must be above {low:g} and at most {high:g}, got {shown(value)}{advice}")
-    for name, (low, high) in _FROM_TO.items():
-        value = getattr(request, name)
-        if value is not None and not low <= value <= high:
-            wrong.append(f"{name} must be from {low:g} to {high:g}, got {shown(value)}")
+    for field in dataclasses.fields(request):
+        value, bounds = getattr(request, field.name), bounds_of(field)
+        if bounds is not None and value is not None and (why := _outside(field, value, bounds)):
+            advice = " (for greedy choice do not sample)" if field.name == "temperature" else ""
+            wrong.append(f"{field.name} must be {why}, got {shown(value)}{advice}")
     for field in dataclasses.fields(request):
         value = getattr(request, field.name)
         if isinstance(value, tuple):
@@ -94,6 +64,22 @@ def out_of_range(request: "GenerationRequest") -> list[str]:
             f"logit_bias must be from -{_LARGEST_BIAS:g} to {_LARGEST_BIAS:g} (suppress_tokens forbids a token)"
         )
     return wrong
+
+
+def _outside(field: "dataclasses.Field[Any]", value: Any, bounds: Bounds) -> str:
+    """What a value had to be, empty where it is that."""
+    if field.type in (int, int | None):
+        if value < bounds.low:
+            return f"at least {bounds.low}"
+        return f"at most {bounds.high:,}" if value > bounds.high else ""
+    if bounds.is_open:
+        return "" if bounds.low < value <= bounds.high else f"above {bounds.low:g} and at most {bounds.high:g}"
+    return "" if bounds.low <= value <= bounds.high else f"from {bounds.low:g} to {bounds.high:g}"
+
+
+def _named(request: "GenerationRequest", what: Callable[[Bounds], bool]) -> list[str]:
+    """Names of the options of a kind, in the order in which they apply."""
+    return [each.name for each in dataclasses.fields(request) if (bounds := bounds_of(each)) and what(bounds)]
 
 
 def at_odds(request: "GenerationRequest") -> list[str]:
@@ -125,14 +111,13 @@ def at_odds(request: "GenerationRequest") -> list[str]:
         wrong.append("num_beam_groups cannot be joined with do_sample or force_words")
     if (r.force_words or r.force_words_ids) and r.do_sample:
         wrong.append("force_words cannot be joined with do_sample")
-    cut_offs = ("top_k", "top_p", "min_p", "typical_p", "epsilon_cutoff", "eta_cutoff", "top_n_sigma")
     if r.do_sample and r.mirostat_tau is not None:
-        if given := [name for name in cut_offs if getattr(r, name) not in (None, 1.0)]:
+        if given := [name for name in _named(r, lambda each: each.cuts) if getattr(r, name) not in (None, 1.0)]:
             wrong.append(f"mirostat_tau takes the place of {', '.join(given)}: give one or the other (none: null)")
         if beams:
             wrong.append("mirostat_tau follows one text, not beams")
     if not r.do_sample:
-        drawing = ("temperature", *cut_offs, "mirostat_tau", "xtc_probability")
+        drawing = _named(r, lambda each: each.draws)
         given = [name for name in drawing if getattr(r, name) and not (name == "top_k" and contrastive)]
         if given:
             wrong.append(f"{', '.join(given)} needs do_sample=True")
