@@ -89,6 +89,7 @@ WRITE = {
     "--do-sample": C(("--no-do-sample",)),
     "--temperature": C(("--temperature", 9)),
     "--top-n-sigma": C(("--top-n-sigma", 0.01)),
+    "--top-h": C(("--top-h", 0.01)),
     "--top-k": C(("--top-k", 1)),
     "--top-p": C(("--top-p", 0.01)),
     "--min-p": C(("--min-p", 0.99)),

@@ -36,11 +36,24 @@ def most_probable_until(p: np.ndarray, order: np.ndarray, mass: float) -> set[in
     return kept
 
 
+def most_probable_within(p: np.ndarray, alpha: float) -> set[int]:
+    """Top-H, one token after the other: its entropy is computed anew for every set."""
+    kept: list[int] = []
+    for token in np.argsort(-p, kind="stable"):
+        more = p[[*kept, int(token)]]
+        if kept and entropy(more / more.sum()) > alpha * entropy(p):
+            break
+        kept.append(int(token))
+    return set(kept)
+
+
 def by_definition(logits: np.ndarray, options: dict[str, float]) -> np.ndarray:
     """The distribution that is drawn from, one cut-off after the other, over the whole vocabulary."""
     x = logits / options.get("temperature", 0.8)
     if n := options.get("top_n_sigma"):
         x = only(x, set(np.flatnonzero(x >= x.max() - n * x.std()).tolist()))
+    if alpha := options.get("top_h"):
+        x = only(x, most_probable_within(softmax(x), alpha))
     if k := options.get("top_k"):
         x = only(
             x, set(np.argsort(-x, kind="stable")[: int(k)].tolist()) & set(np.flatnonzero(np.isfinite(x)).tolist())
@@ -67,7 +80,7 @@ def by_definition(logits: np.ndarray, options: dict[str, float]) -> np.ndarray:
 OPTIONS = {
     "temperature": st.floats(0.2, 3), "top_k": st.integers(1, 25), "top_p": st.floats(0.05, 1.0),
     "min_p": st.floats(0.01, 0.9), "typical_p": st.floats(0.1, 0.99), "epsilon_cutoff": st.floats(0.001, 0.3),
-    "eta_cutoff": st.floats(0.001, 0.3), "top_n_sigma": st.floats(0.3, 3),
+    "eta_cutoff": st.floats(0.001, 0.3), "top_n_sigma": st.floats(0.3, 3), "top_h": st.floats(0.05, 0.95),
 }  # fmt: skip
 
 
@@ -96,6 +109,14 @@ def test_a_large_vocabulary_is_cut_as_a_small_one():
         expected = by_definition(values, {"temperature": 1.0, "top_p": p})
         assert abs(len(some.tokens) - (expected > 0).sum()) <= 1
         assert np.allclose(some.probabilities(), expected[some.tokens], rtol=1e-4)
+
+
+def test_top_h_keeps_n_to_the_alpha_of_n_tokens_alike():
+    """Their entropy is log n, that of k of them log k."""
+    logits = torch.zeros(1000)
+    for alpha in (0.1, 0.35, 0.4, 0.9):
+        some = candidates(logits, GenerationRequest(top_p=1.0, top_h=alpha))
+        assert len(some.tokens) == int(1000**alpha)
 
 
 LOGITS = torch.tensor([0.0, 1.0, 2.0, -1.0, 0.5])

@@ -45,6 +45,9 @@ class Sampling:
     """Divides the logits before drawing: below 1 is safer, above 1 is wilder. Default 0.8."""
     top_n_sigma: float | None = option(None, above=0, most=1e4, zero_is_off=True, cuts=True)
     """Draw only among logits within n standard deviations of the largest (Tang et al. 2024)."""
+    top_h: float | None = option(None, above=0, most=1, zero_is_off=True, cuts=True)
+    """Draw only among the most probable tokens whose entropy stays within this share of the entropy of all
+    (Potraghloo et al. 2025); 0.4 is common."""
     top_k: int | None = option(None, least=1, most=10**7, zero_is_off=True, cuts=True)
     """Draw only among the k most probable tokens (Fan et al. 2018)."""
     top_p: float | None = option(None, above=0, most=1, cuts=True)

@@ -1,6 +1,6 @@
 """From processed logits to a token: cut-offs in a fixed order, then one draw from a counter-based stream.
 
-The order is that of the options in `request.Sampling`: temperature, top-n-sigma, top-k, top-p, min-p, typical,
+The order is that of the options in `request.Sampling`: temperature, top-n-sigma, top-h, top-k, top-p, min-p, typical,
 epsilon, eta, then XTC (or mirostat in place of them all). After each cut-off the rest counts as the whole.
 """
 
@@ -54,6 +54,8 @@ def candidates(logits_V: Tensor, options: Sampling) -> Candidates:
     if options.top_n_sigma is not None:
         spread = logits_V[logits_V.isfinite()].std(correction=0)
         logits_V = logits_V.masked_fill(logits_V < logits_V.max() - options.top_n_sigma * spread, -torch.inf)
+    if options.top_h is not None:
+        logits_V = _top_h(logits_V, options.top_h)
     top_p = options.top_p if options.top_p is not None else 0.95 if options.mirostat_tau is None else 1.0
     some = _best(logits_V, options.top_k, top_p)
     for name, cut in _CUTS.items():
@@ -80,6 +82,21 @@ def _best(logits_V: Tensor, k: int | None, p: float) -> Candidates:
     count = int((through < p).sum()) + 1 if p < 1 else wanted
     count = min(count, max(1, int(values.isfinite().sum())))
     return Candidates(tokens[:count].numpy(), values[:count].numpy())
+
+
+def _top_h(logits_V: Tensor, alpha: float) -> Tensor:
+    """The logits with -inf for all but the most probable tokens S with H(p_S) <= alpha H(p), p_S being p over S as a
+    whole (Potraghloo et al. 2025, arXiv 2509.02510, algorithm 1).
+
+    With Z the sum of p over S, H(p_S) = log Z - (sum of p log p over S) / Z, which grows with every token taken. (transformers 5 adds up
+    -p log p over S without making it a whole, and keeps more.)
+    """
+    logs_V, order_V = logits_V.log_softmax(-1).sort(descending=True)
+    p_V = logs_V.exp()
+    through_V, surprise_V = p_V.cumsum(0), -torch.special.xlogy(p_V, p_V).cumsum(0)
+    entropy_V = through_V.log() + surprise_V / through_V
+    count = max(1, int((entropy_V <= alpha * surprise_V[-1]).sum()))
+    return logits_V.index_fill(0, order_V[count:], -torch.inf)
 
 
 def _min_p(probabilities: Floats, least: float) -> NDArray[np.bool_]:
