@@ -37,7 +37,13 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> zipfile.ZipFile:
 def test_the_wheel_holds_the_package_and_nothing_else(wheel: zipfile.ZipFile):
     packed = {name for name in wheel.namelist() if ".dist-info/" not in name}
     assert packed == {name.removeprefix("src/") for name in tracked("src")}
-    for needed in ("text/tinyshakespeare.txt", "runtime/native/step.c", "evaluation/published.json", "py.typed"):
+    for needed in (
+        "text/tinyshakespeare.txt",
+        "runtime/native/step.c",
+        "runtime/native/simd.h",
+        "evaluation/published.json",
+        "py.typed",
+    ):
         assert f"wenloom/{needed}" in packed
     assert any(name.endswith("report.html.jinja") for name in packed)
 

@@ -277,3 +277,47 @@ def test_a_compiler_with_options_is_called_with_them(flags: str, monkeypatch: py
     assert compiler.compiler()[0] == "cc" and len(compiler.compiler()) == len(flags.split(" -")) + 1
     monkeypatch.setenv("CC", "  ")
     assert compiler.compiler() == ["cc"]
+
+
+def test_the_key_of_what_is_kept_covers_every_file(place: Place, monkeypatch: pytest.MonkeyPatch):
+    compiler._library()
+    real = compiler.sources()
+    assert {"step.c", "step.h", "simd.h", "quant.h", "matmul.h", "attention.h", "threads.h"} <= set(real)
+    for number, name in enumerate(real, 2):
+        changed = real | {name: real[name] + b"/* changed */"}
+        monkeypatch.setattr(compiler, "sources", lambda changed=changed: changed)
+        compiler._library()
+        assert place.n_built == number
+
+
+CHANGES = {
+    "a field that was added": (b"float eps, pad;", b"float eps, pad, more, still;"),
+    "a field of another size": (b"int32_t kind, rows, cols, pad;", b"int64_t kind, rows; int32_t cols, pad;"),
+    "fields that changed places": (b"Norm attention_norm, mlp_norm,", b"Norm mlp_norm, attention_norm,"),
+    "a structure that ends later": (b"const float *position_vectors;", b"const float *position_vectors, *more;"),
+    "another version": (b"enum { ABI_VERSION = ", b"enum { ABI_VERSION = 9"),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_structures_that_are_not_pythons_are_never_used(
+    change: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    """One remark, and PyTorch writes."""
+    if shutil.which(compiler.compiler()[0]) is None:
+        pytest.skip("no C compiler")
+    before, after = CHANGES[change]
+    real = compiler.sources()
+    assert before in real["step.h"]
+    changed = real | {"step.h": real["step.h"].replace(before, after)}
+    monkeypatch.setattr(compiler, "sources", lambda: changed)
+    monkeypatch.setattr(compiler, "FLAGS", ["-O0", *compiler.FLAGS[1:]])
+    monkeypatch.setattr(compiler, "_folders", lambda: [tmp_path / "wenloom"])
+    monkeypatch.setattr(compiler, "_build", None)
+    assert compiler.library(wait=True) is None
+    said = capsys.readouterr().err
+    assert (
+        said.count("Writing with PyTorch's kernels") == 1
+        and "in C," in said
+        and not list((tmp_path / "wenloom").iterdir())
+    )

@@ -1,4 +1,4 @@
-"""`step.c` built by the machine's own C compiler, and kept for the next time.
+"""The C files built by the machine's own C compiler, and kept for the next time.
 
 What is kept is code that later runs as the user. So it lies in a folder that nobody else can write to, under a name
 that holds what it was built from and the hash of its own bytes, and is loaded only if it is the user's and whole.
@@ -22,6 +22,7 @@ from pathlib import Path
 from wenloom.core.console import remark
 from wenloom.core.errors import printable
 from wenloom.core.version import __version__
+from wenloom.runtime.native.layout import mismatch
 
 FLAGS = ["-O3", "-march=native", "-fno-fast-math", "-ffp-contract=fast", "-fno-math-errno", "-fopenmp", "-shared", "-fPIC"]  # fmt: skip
 _SECONDS = 120
@@ -69,14 +70,20 @@ def compiler() -> list[str]:
     return shlex.split(os.environ.get("CC", "")) or ["cc"]
 
 
+def sources() -> dict[str, bytes]:
+    """The C files by their names; `step.c` includes all others."""
+    here = files("wenloom.runtime.native").iterdir()
+    return {file.name: file.read_bytes() for file in sorted(here, key=str) if file.name.endswith((".c", ".h"))}
+
+
 def _library() -> ctypes.CDLL:
     try:
         command = compiler()
     except ValueError as error:
         raise _NoStep(f"CC is no command ({error})") from None
-    source = (files("wenloom.runtime.native") / "step.c").read_bytes()
-    parts = [*command, *FLAGS, __version__, platform.machine(), _processor()]
-    key = hashlib.sha256(b"\0".join([source, *map(os.fsencode, parts)])).hexdigest()[:16]
+    source = sources()
+    parts = [*command, *FLAGS, __version__, platform.machine(), _processor(), *source]
+    key = hashlib.sha256(b"\0".join([*map(os.fsencode, parts), *source.values()])).hexdigest()[:16]
     wrong = "no folder to keep it in"
     for folder in _folders():
         try:
@@ -149,12 +156,13 @@ def _name(key: str, content: bytes) -> str:
     return f"step-{key}-{hashlib.sha256(content).hexdigest()[:16]}.so"
 
 
-def _built(folder: Path, key: str, source: bytes, command: list[str]) -> ctypes.CDLL:
+def _built(folder: Path, key: str, source: dict[str, bytes], command: list[str]) -> ctypes.CDLL:
     """Build the library aside, try it, and put it into its place in one piece."""
     with tempfile.TemporaryDirectory(dir=folder, prefix=".building-", ignore_cleanup_errors=True) as room:
-        code, built = Path(room) / "step.c", Path(room) / "step.so"
-        code.write_bytes(source)
-        _compile([*command, *FLAGS, "-o", str(built), str(code), "-lm"], room)
+        for name, content in source.items():
+            (Path(room) / name).write_bytes(content)
+        built = Path(room) / "step.so"
+        _compile([*command, *FLAGS, "-o", str(built), str(Path(room) / "step.c"), "-lm"], room)
         if not built.is_file():
             raise _NoStep(f"no C compiler that works ({command[0]} wrote no library)")
         built.chmod(0o700)
@@ -169,13 +177,16 @@ def _built(folder: Path, key: str, source: bytes, command: list[str]) -> ctypes.
 def _loaded(path: Path) -> ctypes.CDLL:
     """
     Raises:
-        _NoStep: the system refuses to load it, or it is another library.
+        _NoStep: the system refuses to load it, it is another library, or its structures are not Python's.
     """
     try:
         loaded = ctypes.CDLL(str(path))
         assert loaded.step
+        wrong = mismatch(loaded)
     except (OSError, AttributeError) as error:
         raise _NoStep(f"the compiled step cannot be loaded ({error})") from None
+    if wrong:
+        raise _NoStep(f"the compiled step has other structures than this code ({wrong})")
     return loaded
 
 

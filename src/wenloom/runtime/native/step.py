@@ -17,40 +17,11 @@ from wenloom.model.cache import Segment, Slots
 from wenloom.model.decoder import Decoder
 from wenloom.model.position import rotary_table
 from wenloom.model.quantize import QuantizedLinear
+from wenloom.runtime.native.layout import MAX_TOKENS, Layer, Linear, Model, Norm
 from wenloom.runtime.native.supported import ACTIVATIONS, CACHE_KINDS, drops, hooks_of
 from wenloom.runtime.threads import ThreadChoices
 
-MAX_TOKENS = 32
-"""Most tokens of one step (`MAX_TOKENS` in step.c)."""
 _INT4 = 3
-
-
-class _Linear(ctypes.Structure):
-    _fields_ = [(name, ctypes.c_void_p) for name in ("weight", "scale", "bias")] + [
-        (name, ctypes.c_int32) for name in ("kind", "rows", "cols", "pad")
-    ]
-
-
-class _Norm(ctypes.Structure):
-    _fields_ = [("weight", ctypes.c_void_p), ("bias", ctypes.c_void_p)]
-
-
-class _Layer(ctypes.Structure):
-    _fields_ = [
-        *((name, _Norm) for name in ("attention_norm", "mlp_norm", "query_norm", "key_norm")),
-        *((name, _Linear) for name in ("query", "key", "value", "output", "gate", "up", "down")),
-        ("keys", ctypes.c_void_p), ("values", ctypes.c_void_p), ("scale", ctypes.c_float), ("window", ctypes.c_int32),
-    ]  # fmt: skip
-
-
-class _Model(ctypes.Structure):
-    _fields_ = [
-        *((name, ctypes.c_int32) for name in (
-            "n_layers", "d_model", "n_heads", "n_kv_heads", "d_head", "d_mlp", "d_rotary", "activation", "layer_norm",
-            "parallel_residual", "cache_kind", "room")),
-        ("eps", ctypes.c_float), ("pad", ctypes.c_float), ("layers", ctypes.POINTER(_Layer)), ("final_norm", _Norm),
-        ("embedding", _Linear), ("head", _Linear), ("position_vectors", ctypes.c_void_p),
-    ]  # fmt: skip
 
 
 class NativeStep:
@@ -63,7 +34,7 @@ class NativeStep:
         config = decoder.config
         self._kept: list[Tensor] = []
         """What the structures point to."""
-        self._layers = (_Layer * config.n_layers)()
+        self._layers = (Layer * config.n_layers)()
         for index, (layer, block) in enumerate(zip(self._layers, decoder.blocks, strict=True)):
             assert isinstance(block, Block)
             attention, mlp = block.attention, block.mlp
@@ -76,7 +47,7 @@ class NativeStep:
                 setattr(layer, name, self._linear(getattr(mlp, name)))
             layer.scale, layer.window = config.attention_scale(index), attention.window or 0
         rope = config.rope
-        self._model = _Model(
+        self._model = Model(
             n_layers=config.n_layers, d_model=config.d_model, n_heads=config.n_heads, n_kv_heads=config.n_kv_heads,
             d_head=config.d_head, d_mlp=config.d_mlp, d_rotary=rope.d_rotary if rope else 0,
             activation=ACTIVATIONS.index(config.activation), layer_norm=config.norm == "layernorm",
@@ -160,18 +131,18 @@ class NativeStep:
         self._kept.append(tensor)
         return tensor.data_ptr()
 
-    def _norm(self, norm: nn.Module | None) -> _Norm:
+    def _norm(self, norm: nn.Module | None) -> Norm:
         if norm is None:
-            return _Norm()
-        return _Norm(self._keep(norm.weight, torch.float32), self._keep(getattr(norm, "bias", None), torch.float32))  # pyright: ignore
+            return Norm()
+        return Norm(self._keep(norm.weight, torch.float32), self._keep(getattr(norm, "bias", None), torch.float32))  # pyright: ignore
 
-    def _linear(self, linear: nn.Module | None) -> _Linear:
+    def _linear(self, linear: nn.Module | None) -> Linear:
         if linear is None:
-            return _Linear()
+            return Linear()
         bias = self._keep(getattr(linear, "bias", None), torch.float32)
         if isinstance(linear, QuantizedLinear):
             kind = CACHE_KINDS[torch.int8] if linear.bits == 8 else _INT4
             scale = self._keep(linear.scale, torch.float32)
-            return _Linear(self._keep(linear.packed), scale, bias, kind, linear.out_features, linear.in_features)
+            return Linear(self._keep(linear.packed), scale, bias, kind, linear.out_features, linear.in_features)
         weight: Tensor = linear.weight  # pyright: ignore
-        return _Linear(self._keep(weight), None, bias, CACHE_KINDS[weight.dtype], *weight.shape)
+        return Linear(self._keep(weight), None, bias, CACHE_KINDS[weight.dtype], *weight.shape)
