@@ -123,15 +123,16 @@ def wenloom_step(shape: Shape, optimizer: str) -> float:
     """The step of `wenloom pretrain`, set up and timed by the code that a run uses."""
     from wenloom.tokens.shards import TokenStream
     from wenloom.training.parallel import World
+    from wenloom.training.scratch import CorpusStatistics, scratch_run
     from wenloom.training.settings import ModelSettings, TrainSettings
-    from wenloom.training.setup import CorpusStatistics, set_up
+    from wenloom.training.setup import set_up
 
     tokens = np.random.default_rng(0).integers(0, shape.vocab_size, 2**17, dtype=np.uint32)
     corpus = CorpusStatistics(shape.vocab_size, TokenStream([tokens]), None, 0, 4.0, None, math.inf, None)
     model = ModelSettings(arch="gpt2", layers=shape.layers, width=shape.width, heads=shape.heads, context=shape.context,
                           dropout=0.0)  # fmt: skip
     training = TrainSettings(budget="1h", batch=shape.batch, optimizer=optimizer)  # pyright: ignore[reportArgumentType]
-    setup = set_up(corpus, model, training, World())
+    setup = set_up(scratch_run(corpus, model, training, World()), World())
     position = 0
 
     def step() -> None:

@@ -92,7 +92,7 @@ def interrupted(monkeypatch: pytest.MonkeyPatch, step: int) -> Iterator[None]:
             raise Interrupted("stopped")
         return original(self, *arguments)
 
-    monkeypatch.setattr("wenloom.training.tuning.time_steps", lambda *_: 0.01)
+    monkeypatch.setattr("wenloom.training.setup.time_steps", lambda *_: 0.01)
     monkeypatch.setattr(TrainStep, "step", stopping)
     with pytest.raises(Interrupted):
         yield
@@ -197,8 +197,8 @@ def test_packed_rows_give_the_loss_of_their_conversations(base: Path):
         losses = []
         for pack in (False, True):
             examples = ChatEncoder(tokenizer, 64).examples(talk, pack)
-            losses.append(sum(float(objective(**collated([example]))) for example in examples))
-            losses.append(float(objective(**collated(examples))))
+            losses.append(sum(float(objective(**collated([example])).total) for example in examples))
+            losses.append(float(objective(**collated(examples)).total))
         assert losses == pytest.approx([losses[0]] * 4, rel=1e-5)
 
 

@@ -17,8 +17,8 @@ from wenloom.training.measure import StepMemory, flops_of, step_memory
 from wenloom.training.objectives import CausalObjective
 from wenloom.training.parallel import World
 from wenloom.training.plan import expected_bits_per_byte, fitted_micro_batch
+from wenloom.training.scratch import CorpusStatistics, model_config, parameters_of, scratch_run
 from wenloom.training.settings import ModelSettings, TrainSettings
-from wenloom.training.setup import CorpusStatistics, model_config, parameters_of, set_up
 from wenloom.training.train_step import autocast
 
 from ..conftest import tiny_config
@@ -123,7 +123,7 @@ def test_activations_grow_with_rows_as_measured():
             return tensor
 
         with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-            loss = objective(tokens[:rows, :-1], tokens[:rows, 1:])
+            loss = objective(tokens[:rows, :-1], tokens[:rows, 1:]).total
         assert loss.requires_grad
         return sum(storages.values())
 
@@ -144,14 +144,14 @@ def test_the_expected_loss_falls_with_size_and_text_but_not_with_repetition():
 
 def test_a_model_that_cannot_fit_is_refused_before_it_is_made(dataset: Dataset):
     with pytest.raises(InputError, match=r"takes [\d.]+ TB before its first token.*smaller --size"):
-        set_up(CorpusStatistics.of(dataset), ModelSettings(size="900b"), TrainSettings(steps=1), World())
+        scratch_run(CorpusStatistics.of(dataset), ModelSettings(size="900b"), TrainSettings(steps=1), World())
 
 
 def test_documents_shorter_than_the_context_see_only_themselves(dataset: Dataset):
     training = TrainSettings(steps=1, batch=2, precision="fp32")
     for context, masked in ((32, False), (512, True)):
-        setup = set_up(
+        spec = scratch_run(
             CorpusStatistics.of(dataset), ModelSettings(layers=1, width=32, context=context), training, World()
         )
-        setup.prefetcher.close()
-        assert (setup.train_step.objective.document_start is not None) == masked
+        assert isinstance(spec.objective, CausalObjective)
+        assert (spec.objective.document_start is not None) == masked

@@ -55,7 +55,7 @@ def poison(dataset: Dataset, monkeypatch: pytest.MonkeyPatch) -> Callable[[range
 
         monkeypatch.setattr(Decoder, "hidden", reading)
         monkeypatch.setattr(FeedForward, "forward", writing)
-        monkeypatch.setattr("wenloom.training.setup.check_causality", lambda *_: None)  # reads shorter rows
+        monkeypatch.setattr("wenloom.training.scratch.check_causality", lambda *_: None)  # reads shorter rows
         monkeypatch.setattr("wenloom.training.training_data.evaluate", lambda *_, **__: Loss(4.0, 4, 4, 4))
 
     return poisoned

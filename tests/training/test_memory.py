@@ -23,6 +23,7 @@ from wenloom.tokens.tokenizer import TextTokenizer
 from wenloom.training import setup as setups
 from wenloom.training.measure import StepMemory, step_memory
 from wenloom.training.objectives import CausalObjective, PreferenceObjective
+from wenloom.training.scratch import CorpusStatistics, scratch_run
 from wenloom.training.settings import ModelSettings, TrainSettings
 from wenloom.training.train_step import autocast
 
@@ -85,7 +86,7 @@ def kept_by(objective: CausalObjective, tokens: torch.Tensor) -> int:
         return tensor
 
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor), autocast("cpu", True):
-        loss = objective(tokens, tokens)
+        loss = objective(tokens, tokens).total
     assert loss.requires_grad
     return sum(storages.values())
 
@@ -122,7 +123,7 @@ def test_frozen_matrices_in_the_dtype_of_products_change_nothing(tokenizer: Text
         assert {layer.linear.weight.dtype for _, layer in adapted_layers(decoder)} == {frozen_in}  # pyright: ignore
         tokens = torch.randint(300, (2, 33), generator=torch.Generator().manual_seed(1))
         with autocast("cpu", True):
-            losses.append(CausalObjective(decoder)(tokens, tokens).item())
+            losses.append(CausalObjective(decoder)(tokens, tokens).total.item())
     assert losses[0] == losses[1]
 
 
@@ -155,12 +156,13 @@ def test_a_row_that_does_not_fit_is_refused_before_it_runs(
     with pytest.raises(
         InputError, match=r"single row of 32 tokens takes about [\d.]+ GB, and there are [\d.]+ GB: choose"
     ):
-        setups.set_up(
-            setups.CorpusStatistics.of(dataset),
+        spec = scratch_run(
+            CorpusStatistics.of(dataset),  # pyright: ignore
             ModelSettings(layers=1, width=32, context=32),
             TrainSettings(steps=1),
             setups.World(),
-        )  # pyright: ignore
+        )
+        setups.set_up(spec, setups.World())
 
 
 COUNTED = """

@@ -16,7 +16,7 @@ from wenloom.model.encoder_decoder import EncoderDecoder
 from wenloom.model.presets import encoder_decoder_from_scratch, encoder_from_scratch
 from wenloom.tokens.shards import TokenStream
 from wenloom.training.cross_entropy import IGNORED, cross_entropy
-from wenloom.training.examples import Example, collated
+from wenloom.training.examples import Example, collated, targets_of
 from wenloom.training.objectives import (
     CausalObjective,
     ClassificationObjective,
@@ -95,7 +95,9 @@ def test_every_objective_accumulates_to_the_gradient_of_the_whole(number: int):
     gradients, losses = [], []
     for size in (1, 2, 4):
         objective.zero_grad()
-        parts = [objective(**collated(examples[start : start + size])) for start in range(0, 4, size)]
+        found = [objective(**collated(examples[start : start + size])) for start in range(0, 4, size)]
+        parts = [each.total for each in found]
+        assert sum(int(each.weight) for each in found) == sum(map(targets_of, examples))
         losses.append(sum(part.item() for part in parts))
         for part in parts:
             part.backward()
@@ -181,8 +183,8 @@ def test_packed_documents_lose_what_they_lose_alone(architecture: str):
         for document in documents:
             alone += float(causal_loss(decoder, document[None], targets[:, start : start + len(document)]))
             start += len(document)
-        assert float(CausalObjective(decoder, 0)(packed, targets)) == pytest.approx(alone, rel=1e-5)
-        assert float(CausalObjective(decoder)(packed, targets)) != pytest.approx(alone, rel=1e-3)
+        assert float(CausalObjective(decoder, 0)(packed, targets).total) == pytest.approx(alone, rel=1e-5)
+        assert float(CausalObjective(decoder)(packed, targets).total) != pytest.approx(alone, rel=1e-3)
 
 
 def test_a_batch_in_which_nothing_counts_teaches_nothing():
@@ -204,6 +206,6 @@ def test_attention_written_out_for_bf16_is_attention():
     for enabled in (False, True):
         model.zero_grad()
         with torch.autocast("cpu", torch.bfloat16, enabled=enabled):
-            CausalObjective(model, 0)(tokens[:, :-1], tokens[:, 1:]).backward()
+            CausalObjective(model, 0)(tokens[:, :-1], tokens[:, 1:]).total.backward()
         gradients.append(torch.cat([p.grad.flatten() for p in model.blocks.parameters() if p.grad is not None]))
     assert torch.cosine_similarity(*gradients, dim=0) > 0.999

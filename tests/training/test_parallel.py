@@ -14,8 +14,9 @@ from wenloom.tokens.shards import Dataset
 from wenloom.training.history import read_metrics
 from wenloom.training.parallel import World
 from wenloom.training.pretrain import pretrain
+from wenloom.training.scratch import CorpusStatistics, scratch_run
 from wenloom.training.settings import ModelSettings, TrainSettings
-from wenloom.training.setup import CorpusStatistics, set_up
+from wenloom.training.setup import set_up
 
 from .runs import MODEL, TRAINING
 
@@ -88,7 +89,8 @@ def test_parts_within_groups_that_repeat_each_other(dataset: Dataset, tmp_path: 
 
 def test_more_processes_than_sequences(dataset: Dataset):
     with pytest.raises(InputError, match="--batch 2: give every one of the 4 processes"):
-        set_up(CorpusStatistics.of(dataset), SHAPE, replace(ROOM, batch=2), _FourProcesses())
+        world = _FourProcesses()
+        set_up(scratch_run(CorpusStatistics.of(dataset), SHAPE, replace(ROOM, batch=2), world), world)
 
 
 class _FourProcesses(World):

@@ -41,12 +41,14 @@ def plan(
         Folder made by `wenloom prepare`; without one the text is imagined.
     """
     from wenloom.training.parallel import World
-    from wenloom.training.setup import CorpusStatistics, set_up
+    from wenloom.training.scratch import CorpusStatistics, scratch_run
+    from wenloom.training.setup import set_up
 
     if data is not None and vocab_size is not None:
         raise InputError(f"--vocab-size has no effect here: {data} has a vocabulary of its own.")
     corpus = CorpusStatistics.of(Dataset.open(data)) if data else CorpusStatistics.imagined(vocab_size or 8192)
-    setup = set_up(corpus, model, training, World())
+    world = World()
+    setup = set_up(scratch_run(corpus, model, training, world), world)
     setup.prefetcher.close()
     print_json(as_json(setup.plan)) if json else say(as_text(setup.plan))
 

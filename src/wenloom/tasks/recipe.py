@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import statistics
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
@@ -22,17 +23,15 @@ from wenloom.tasks.rows import RowReader
 from wenloom.tasks.settings import DataSettings, FreshSettings, LearningSettings
 from wenloom.tokens.tokenizer import TextTokenizer
 from wenloom.training.dial import Derived
-from wenloom.training.examples import Example, ExampleData
+from wenloom.training.examples import Example, ExampleData, Examples, targets_of
 from wenloom.training.loop import Run, RunResult
 from wenloom.training.objectives import Objective
-from wenloom.training.parallel import World, joined_processes
+from wenloom.training.parallel import joined_processes
 from wenloom.training.report import SamplePreview
 from wenloom.training.run_file import read_run, write_run
 from wenloom.training.settings import TrainSettings
-from wenloom.training.setup import Setup
-from wenloom.training.train_step import TrainStep
+from wenloom.training.setup import RunSpec
 from wenloom.training.training_data import TrainingData
-from wenloom.training.tuning import set_up_tuning
 
 Row = TypeVar("Row")
 Figures = dict[str, tuple[float, float | None]]
@@ -235,7 +234,7 @@ class TaskRecipe(ABC, Generic[Row]):
     def run(self, out: Path, checkpoint: Path | None = None) -> TaskResult:
         """Train to the end."""
         with joined_processes(probe(self.settings.training.device).device) as world:
-            result = Run(lambda restore: self._begin(restore, world), out, self.show, world, checkpoint).go()
+            result = Run(*self._specified(), out, self.show, world, checkpoint).go()
             if not world.is_main:
                 return TaskResult(result, {})
         device = probe(self.settings.training.device).device
@@ -245,7 +244,8 @@ class TaskRecipe(ABC, Generic[Row]):
         write_run(out, read_run(out) | {"measures": table | errors})
         return TaskResult(result, figures)
 
-    def _begin(self, restore: Callable[[TrainStep], tuple[int, int]], world: World) -> tuple[Setup, TrainingData]:
+    def _specified(self) -> tuple[RunSpec, TrainingData]:
+        """What the run is made of, and what it is validated by."""
         base, training = self.settings.base, self.settings.training
         if base is None:
             model, tokenizer = self.fresh()
@@ -266,12 +266,20 @@ class TaskRecipe(ABC, Generic[Row]):
             "validation_examples": len(encoded.held_out),
             "rows_left_out": self.n_refused,
         }
-        objective = self.objective(model)
-        setup = set_up_tuning(
-            objective, encoded.train, encoded.held_out, training, self.settings.table(), self.derived, world, restore,
-            self.change, self.smaller,
+        if not any(map(targets_of, encoded.train)):
+            raise InputError("no example holds a single token to learn: every target is empty or cut off.")
+        assert training.batch
+        source = Examples(encoded.train, training.batch, training.seed, self.change)
+        training_data = ExampleData(tokenizer, encoded.train, encoded.held_out, table)
+        targets = statistics.fmean(map(targets_of, encoded.train))
+        shape = model.config
+        spec = RunSpec(
+            self.objective(model), source, training, self.settings.table(), self.derived,
+            f"{shape.family}, {shape.n_layers} layers, width {shape.d_model}",
+            round(sum(map(targets_of, encoded.held_out)) * source.row_tokens / max(1.0, targets)),
+            layer_decay=self.settings.learning.layer_decay, smaller=self.smaller,
         )  # fmt: skip
-        return setup, ExampleData(tokenizer, encoded.train, encoded.held_out, table)
+        return spec, training_data
 
     def _tuned_by_method(self, model: Model) -> Model:
         learning = self.settings.learning

@@ -5,7 +5,7 @@ from typing import Any
 
 from wenloom.core.quantities import show_duration
 from wenloom.core.version import __version__
-from wenloom.training.history import read_metrics
+from wenloom.training.history import BestBy, read_metrics
 from wenloom.training.report import COLOURS, Curve, chart, curve, render, smoothed, thinned
 from wenloom.training.run_file import read_run
 
@@ -21,15 +21,16 @@ def compare(folders: list[Path]) -> str:
     """
     runs = [_run(folder, COLOURS[number % len(COLOURS)]) for number, folder in enumerate(folders)]
     evaluated = [run["best"] for run in runs if run["best"]]
-    of_text = all("bits_per_byte" in each for each in evaluated)
-    unit, validation, training_loss = (
-        ("bits per byte", "bits_per_byte", "bits_per_byte")
-        if of_text
-        else ("nats per target", "nats_per_token", "loss")
+    units = [("bits per byte", "bits_per_byte", "bits_per_byte"), ("nats per target", "nats_per_token", "loss"),
+             *((run["best_by"].figure.replace("_", " "), run["best_by"].figure, "loss") for run in runs)]  # fmt: skip
+    unit, validation, training_loss = next(
+        (each for each in units if all(each[1] in figures for figures in evaluated)), units[-1]
     )
-    measured = [each[validation] for each in evaluated]
+    better = max if any(run["best_by"] == (validation, "max") for run in runs) else min
+    measured = [each[validation] for each in evaluated if validation in each]
     for run in runs:
-        run["is_best"] = len(measured) > 1 and run["best"] and run["best"][validation] == min(measured)
+        found = (run["best"] or {}).get(validation)
+        run["is_best"] = len(measured) > 1 and found is not None and found == better(measured)
 
     def lines(x: str, training: bool) -> list[Curve]:
         drawn = []
@@ -39,7 +40,8 @@ def compare(folders: list[Path]) -> str:
                 drawn.append(
                     Curve(run["name"], f"thin {css}", thinned(smoothed(curve(run["steps"], x, training_loss))))
                 )
-            points = [(line[x], line["validation"][validation]) for line in run["evaluations"]]
+            points = [(line[x], line["validation"][validation]) for line in run["evaluations"]
+                      if validation in line["validation"]]  # fmt: skip
             drawn.append(Curve(run["name"], css, points))
         return drawn
 
@@ -70,7 +72,9 @@ def _run(folder: Path, colour: str) -> dict[str, Any]:
     tables, lines = read_run(folder), read_metrics(folder)
     evaluations = [line for line in lines if "validation" in line]
     steps = [line for line in lines if "loss" in line]
-    best = min((line["validation"] for line in evaluations), key=lambda each: each["nats_per_token"], default=None)
+    best_by = BestBy(*(tables["result"].get(f"best_{name}", default) for name, default in BestBy()._asdict().items()))
+    measured = [line for line in evaluations if best_by.figure in line["validation"]]
+    best = min(measured, key=best_by.loss, default={}).get("validation")
     last = lines[-1] if lines else {"tokens": 0, "seconds": 0.0, "step": 0}
     samples = next((line["samples"] for line in reversed(evaluations) if line.get("samples")), [""])
     result = tables["result"] | {"steps": last["step"]}
@@ -81,6 +85,7 @@ def _run(folder: Path, colour: str) -> dict[str, Any]:
         "steps": steps,
         "evaluations": evaluations,
         "best": best,
+        "best_by": best_by,
         "model": tables["model"],
         "result": result,
         "finished": result["steps"] >= result["of_steps"],

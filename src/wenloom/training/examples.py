@@ -15,10 +15,11 @@ from wenloom.core.randomness import derive_seed
 from wenloom.tokens.sizes import TextSizes
 from wenloom.tokens.tokenizer import TextTokenizer
 from wenloom.training.cross_entropy import IGNORED
+from wenloom.training.history import BestBy
 from wenloom.training.memorization import CopiedSpan
 from wenloom.training.objectives import Loss
 from wenloom.training.parallel import World
-from wenloom.training.prefetcher import Rows
+from wenloom.training.source import Rows, Source
 
 Example = dict[str, list[int] | int | float]
 """One row by the names under which an objective takes it: token ids, or a number."""
@@ -27,7 +28,7 @@ _SORTED_TOGETHER = 64
 _EVALUATION_TOKENS = 4096
 
 
-class Examples:
+class Examples(Source):
     """Batches of examples; the order is a function of seed and epoch.
 
     An epoch shuffles all examples, sorts them by length in stretches of 64 batches, so that little is padding, and
@@ -50,14 +51,27 @@ class Examples:
         self._lengths = np.array([tokens_of(each) for each in examples])
         self.n_batches = -(-len(examples) // self.batch)
         self.per_epoch = self.n_batches * self.batch
+        self.row_tokens, self.longest = max(1, round(self._lengths.mean())), int(self._lengths.max())
 
     def rows(self, begin: int, end: int) -> Rows:
         """Samples begin .. end - 1, which are of one batch; short columns are filled up."""
-        epoch, first = divmod(begin, self.per_epoch)
-        chosen = [self.examples[index] for index in self._order(epoch)[first : first + end - begin]]
+        chosen = [self.examples[index] for index in self._indices(begin, end)]
         if self._change is not None:
             chosen = [self._change(each, derive_seed(self._seed, "change", begin + n)) for n, each in enumerate(chosen)]
         return collated(chosen)
+
+    def widest(self) -> Rows:
+        """The longest example."""
+        longest = self.examples[int(self._lengths.argmax())]
+        return collated([longest if self._change is None else self._change(longest, 0)])
+
+    def tokens(self, begin: int, end: int) -> int:
+        """By the examples as they are, without what changes them."""
+        return int(self._lengths[self._indices(begin, end)].sum())
+
+    def _indices(self, begin: int, end: int) -> np.ndarray[Any, Any]:
+        epoch, first = divmod(begin, self.per_epoch)
+        return self._order(epoch)[first : first + end - begin]
 
     @functools.lru_cache(maxsize=2)  # noqa: B019 - one object a run
     def _order(self, epoch: int) -> np.ndarray[Any, Any]:
@@ -123,7 +137,7 @@ class ExampleData:
         table: what run.toml says of the data.
     """
 
-    command = "finetune"
+    command, best = "finetune", BestBy()
 
     def __init__(
         self, tokenizer: TextTokenizer, train: Sequence[Example], held_out: Sequence[Example], table: dict[str, Any]
@@ -153,7 +167,8 @@ class ExampleData:
         for turn in range(-(-len(batches) // world.size)):
             number = turn * world.size + world.rank
             examples = batches[number % len(batches)]  # sharded models need every process at every turn
-            loss: Tensor = objective(**{name: each.to(device) for name, each in collated(examples).items()})
+            rows = {name: each.to(device) for name, each in collated(examples).items()}
+            loss: Tensor = objective(**rows).total
             size = self._size(examples)
             if number < len(batches):
                 totals += torch.tensor([loss.item(), size.tokens, size.bytes, size.characters], dtype=torch.float64)

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from wenloom.core.errors import WenloomError
 from wenloom.model.decoder import Decoder
 from wenloom.tokens.tokenizer import TextTokenizer
-from wenloom.training.prefetcher import Batch
+from wenloom.training.source import Batch
 from wenloom.training.train_step import TrainStep
 
 
@@ -56,10 +56,10 @@ def origin(train_step: TrainStep, batch: Batch, tokenizer: TextTokenizer) -> str
 
 def _origin_here(train_step: TrainStep, batch: Batch, tokenizer: TextTokenizer) -> str | None:
     objective = train_step.objective
-    for row in range(len(batch.targets)):
+    for row in range(batch.n_rows):
         one = slice(row, row + 1)
         with _watching(objective) as found, train_step.autocast():
-            loss = objective(**batch.part(one))
+            loss = objective(**batch.part(one)).total
         if not found and not math.isfinite(loss.item()):
             found = ["the loss"]
         elif not found:

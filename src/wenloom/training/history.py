@@ -4,17 +4,28 @@ import json
 import math
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Literal, NamedTuple
 
 from wenloom.core.console import remark
 from wenloom.core.files import write_atomically
 from wenloom.core.foreign import reading
-from wenloom.training.objectives import Loss
 from wenloom.training.run_file import METRICS
 
 _FIGURES = ("loss", "bits_per_byte", "learning_rate", "gradient_norm", "tokens_per_second")
 _LONGEST_LINE = 2**22
 """Bytes; samples of an evaluation take some thousand."""
+
+
+class BestBy(NamedTuple):
+    """Which figure of an evaluation tells the best model."""
+
+    figure: str = "nats_per_token"
+    direction: Literal["min", "max"] = "min"
+
+    def loss(self, line: dict[str, Any]) -> float:
+        """The figure in the line of an evaluation, turned so that less is better."""
+        value = line["validation"][self.figure]
+        return value if self.direction == "min" else -value
 
 
 class History:
@@ -25,8 +36,8 @@ class History:
         writes: whether this process keeps the file; the others only remember.
     """
 
-    def __init__(self, run: Path, up_to_step: int, writes: bool):
-        self._path, self._writes = run / METRICS, writes
+    def __init__(self, run: Path, up_to_step: int, writes: bool, best_by: BestBy = BestBy()):  # noqa: B008 - frozen
+        self._path, self._writes, self.best_by = run / METRICS, writes, best_by
         self.lines = [line for line in read_metrics(run) if line["step"] <= up_to_step]
         if writes:
             write_atomically(self._path, "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in self.lines))
@@ -38,13 +49,13 @@ class History:
             with self._path.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(values, ensure_ascii=False) + "\n")
 
-    def add_evaluation(self, step: int, loss: Loss, **values: Any) -> None:
+    def add_evaluation(self, step: int, figures: dict[str, float], **values: Any) -> None:
         """Append the line of an evaluation."""
-        self.add(step=step, validation=loss.figures(), **values)
+        self.add(step=step, validation=figures, **values)
 
     def evaluations(self) -> list[dict[str, Any]]:
         """The lines of evaluations, oldest first."""
-        return [line for line in self.lines if "validation" in line]
+        return [line for line in self.lines if self.best_by.figure in line.get("validation", ())]
 
     def evaluated(self, step: int) -> bool:
         """Whether the validation text was scored after this step."""
@@ -52,7 +63,7 @@ class History:
 
     def best(self) -> dict[str, Any]:
         """The line of the best evaluation; empty before the first."""
-        return min(self.evaluations(), key=_nats, default={})
+        return min(self.evaluations(), key=self.best_by.loss, default={})
 
     @property
     def best_step(self) -> int:
@@ -63,15 +74,11 @@ class History:
         """How many evaluations in a row were no better than the best."""
         return sum(line["step"] > self.best_step for line in self.evaluations())
 
-    def turned_up(self) -> bool:
-        """Whether validation rises: worse than the best by 1 % and two evaluations long; true once a rise."""
-        losses = [_nats(line) for line in self.evaluations()]
+    def turned_worse(self) -> bool:
+        """Whether validation gets worse: worse than the best by 1 % and two evaluations long; true once a rise."""
+        losses = [self.best_by.loss(line) for line in self.evaluations()]
         rising = [index for index in range(2, len(losses) + 1) if _rises(losses[:index])]
         return bool(rising) and rising[-1] == len(losses) and len(losses) - 1 not in rising
-
-
-def _nats(line: dict[str, Any]) -> float:
-    return line["validation"]["nats_per_token"]
 
 
 def _rises(losses: list[float]) -> bool:
@@ -80,7 +87,7 @@ def _rises(losses: list[float]) -> bool:
     (True, False, False)
     """
     best = min(losses)
-    return len(losses) - 1 - losses.index(best) >= 2 and losses[-1] > 1.01 * best
+    return len(losses) - 1 - losses.index(best) >= 2 and losses[-1] > best + 0.01 * abs(best)
 
 
 def read_metrics(run: Path) -> list[dict[str, Any]]:
@@ -133,9 +140,11 @@ def _checked(line: Any) -> dict[str, Any]:
         raise ValueError
     if "validation" in line:
         figures = line["validation"]
-        if not isinstance(figures, dict) or not all(_is_number(each, (int, float)) for each in figures.values()):
-            raise ValueError
-        if not {"nats_per_token", "bits_per_byte", "nats_per_character"} <= figures.keys():
+        if (
+            not isinstance(figures, dict)
+            or not figures
+            or not all(_is_number(each, (int, float)) for each in figures.values())
+        ):
             raise ValueError
         samples = line.get("samples", [])
         if not isinstance(samples, list) or not all(isinstance(each, str) for each in samples):

@@ -32,7 +32,7 @@ from wenloom.training.parallel import World, full_tensor
 from wenloom.training.report import SamplePreview, write_report
 from wenloom.training.run_file import METRICS, REPORT, RUN, write_run
 from wenloom.training.schedules import multiplier
-from wenloom.training.setup import Setup
+from wenloom.training.setup import RunSpec, set_up
 from wenloom.training.sinks import open_sinks
 from wenloom.training.state import Progress, Saver, load_checkpoint, publish_model, take_snapshot
 from wenloom.training.train_step import Gradients, StepStopped, TrainStep
@@ -41,7 +41,6 @@ from wenloom.training.training_data import TrainingData
 _LOG_SECONDS, _REPORT_SECONDS = 1.0, 20.0
 _LEFT = {RUN, METRICS, REPORT, "checkpoints", "tensorboard", "wandb"}
 Show = Callable[[Model, TextTokenizer], SamplePreview]
-Restore = Callable[[TrainStep], tuple[int, int]]
 
 
 @dataclass(frozen=True)
@@ -50,7 +49,9 @@ class RunResult:
 
     folder: Path
     loss: Loss
-    """Of the best evaluation, whose model is the one in the folder."""
+    """Of the best evaluation, whose model is the one in the folder; its nats are NaN where it measured something else."""
+    figures: dict[str, float]
+    """All that this evaluation gave, by name."""
     best_step: int
     steps: int
     seconds: float
@@ -76,14 +77,16 @@ class Run:
     """One run from its first step, or from a checkpoint, to its end.
 
     Args:
-        begin: builds the model and plans the run; restores the state of a checkpoint by calling what it is given.
+        spec: what the run is made of.
+        training_data: what it is validated by.
         show: called at every evaluation; what it writes goes into the log and the report.
         checkpoint: where to go on.
     """
 
     def __init__(
         self,
-        begin: Callable[[Restore], tuple[Setup, TrainingData]],
+        spec: RunSpec,
+        training_data: TrainingData,
         out: Path,
         show: Show | None,
         world: World,
@@ -91,7 +94,7 @@ class Run:
     ):
         self.out, self.show, self.world, self.checkpoint = out, show, world, checkpoint
         self.progress = Progress(n_steps=0)
-        self.setup, self.training_data = begin(self._restore)
+        self.setup, self.training_data = set_up(spec, world, self._restore), training_data
         self.training, self.train_step = self.setup.training, self.setup.train_step
         self.progress.n_steps = self.setup.plan.timetable.n_steps
         assert self.training.batch
@@ -135,7 +138,7 @@ class Run:
 
     def _go(self) -> RunResult:
         timetable, n_steps = self.setup.plan.timetable, self.progress.n_steps
-        self.history = History(self.out, self.progress.step, self.world.is_main)
+        self.history = History(self.out, self.progress.step, self.world.is_main, self.training_data.best)
         self.sinks = open_sinks(self.out, self.training, self.world.is_main, self.setup.settings, self.progress.step)
         self.saver = Saver(self.out, self.tokenizer, self.setup.settings.get("base"))
         self._write_run()
@@ -164,7 +167,7 @@ class Run:
     def _train(self, evaluate_at: frozenset[int], bar: ProgressBar, stop: threading.Event) -> None:
         """Steps, and between them what is due: a log line, a checkpoint, an evaluation, the end."""
         last_log = last_report = last_save = time.monotonic()
-        tokens_at_log = self.progress.samples * self._context
+        tokens = 0
         while self.progress.step < self.progress.n_steps:
             try:
                 gradients, rate = self._step(stop)
@@ -173,11 +176,11 @@ class Run:
                     self._save()
                 raise self._interrupted() from None
             step, now, status = self.progress.step, time.monotonic(), ""
+            tokens += self.setup.source.tokens(self.progress.samples - self.batch, self.progress.samples)
             evaluation_is_due = step in evaluate_at
             if now - last_log > _LOG_SECONDS or evaluation_is_due:
-                tokens = self.progress.samples * self._context
-                status = self._log(gradients, rate, (tokens - tokens_at_log) / (now - last_log))
-                last_log, tokens_at_log = now, tokens
+                status = self._log(gradients, rate, tokens / (now - last_log))
+                last_log, tokens = now, 0
             if now - last_report > _REPORT_SECONDS and self.world.is_main:
                 self._report(is_running=True)
                 last_report = now
@@ -255,7 +258,7 @@ class Run:
         """Score the validation text, show and report; the checkpoint was written before, so it may be interrupted."""
         model, world = self.train_step.model, self.world
         model.eval()
-        done, n_tokens = 0, self.training_data.held_out.tokens
+        done, n_tokens = 0, max(1, self.training_data.held_out.tokens)
 
         def on_tokens(count: int) -> None:
             nonlocal done
@@ -265,12 +268,12 @@ class Run:
             bar.advance(0, f"evaluating {min(1.0, done / n_tokens):.0%}")
 
         with self.train_step.autocast(), torch.compiler.set_stance("force_eager"):  # compiled for training steps only
-            loss = self.training_data.evaluate(
+            figures = self.training_data.evaluate(
                 self.train_step.replica.module, self.setup.hardware.device, world, on_tokens
-            )
+            ).figures()
         model.train()
         if not world.is_main:
-            self.history.add_evaluation(self.progress.step, loss)
+            self.history.add_evaluation(self.progress.step, figures)
             return
         self.saver.wait()
         checkpoint = latest_checkpoint(self.out)
@@ -279,22 +282,18 @@ class Run:
             self.preview = self.show(load_model(checkpoint, self.setup.hardware.device), self.tokenizer)
         step = self.progress.step
         self.history.add_evaluation(
-            step, loss, tokens=self.progress.samples * self._context, seconds=round(self.progress.seconds, 2),
+            step, figures, tokens=self.progress.samples * self._context, seconds=round(self.progress.seconds, 2),
             samples=[sample.continuation for sample in self.preview.samples],
         )  # fmt: skip
         for sink in self.sinks:
-            sink.log(step, {f"validation/{name}": value for name, value in loss.figures().items()})
+            sink.log(step, {f"validation/{name}": value for name, value in figures.items()})
         if checkpoint and self.history.best_step == step:
             publish_model(self.out, checkpoint)
         sample = f"  {self.preview.samples[0].excerpt()!r}" if self.preview.samples else ""
-        bar.print(
-            f"step {step:,}: validation {loss.nats_per_token:.3f} nats/token"
-            + f", {loss.bits_per_byte:.3f} bits/byte" * bool(loss.bytes)
-            + sample
-        )
-        if self.history.turned_up():
+        bar.print(f"step {step:,}: validation {_shown(figures)}{sample}")
+        if self.history.turned_worse():
             bar.print(
-                f"Validation has been rising since step {self.history.best_step:,}: the model learns its text by heart. The "
+                f"Validation has been getting worse since step {self.history.best_step:,}: the model learns its text by heart. The "
                 "best model is kept; more text, --dropout 0.2, a smaller --size or fewer --epochs would help."
             )
         self._write_run()
@@ -310,9 +309,9 @@ class Run:
                 self.out, self.tables(), [sample.prompt + sample.continuation for sample in self.preview.samples]
             )
             self._report(is_running=False)
-        held_out = self.training_data.held_out
-        loss = replace(held_out, nats=best["validation"]["nats_per_token"] * held_out.tokens)
-        return RunResult(self.out, loss, self.history.best_step, self.progress.step, self.progress.seconds)
+        held_out, figures = self.training_data.held_out, best["validation"]
+        loss = replace(held_out, nats=figures.get("nats_per_token", math.nan) * held_out.tokens)
+        return RunResult(self.out, loss, figures, self.history.best_step, self.progress.step, self.progress.seconds)
 
     def _memorised(self) -> CopiedSpan | None:
         """How much of the samples stands in the training text word for word."""
@@ -334,7 +333,7 @@ class Run:
             bits = gradients.loss / math.log(2) / self.training_data.bytes_per_token
             of_text, shown = {"bits_per_byte": round(bits, 4)}, f"{bits:.2f} bits/byte  "
         figures = {
-            "loss": gradients.loss, **of_text, "learning_rate": rate,
+            "loss": gradients.loss, **gradients.figures, **of_text, "learning_rate": rate,
             "gradient_norm": gradients.norm, "tokens_per_second": round(speed, 1),
             "utilisation": round(utilisation, 4), "memory_bytes": used or 0,
         }  # fmt: skip
@@ -363,7 +362,13 @@ class Run:
     def tables(self) -> dict[str, dict[str, Any]]:
         """What run.toml, the model card and the report say."""
         return record.tables(
-            self.training_data, self.setup, self.progress, self.history.best(), self.world, self.overlap
+            self.training_data,
+            self.setup,
+            self.progress,
+            self.history.best(),
+            self.history.best_by,
+            self.world,
+            self.overlap,
         )
 
     def _write_run(self) -> None:
@@ -371,4 +376,14 @@ class Run:
             write_run(self.out, self.tables())
 
     def _report(self, is_running: bool) -> None:
-        write_report(self.out, self.tables(), self.history.lines, self.preview, is_running)
+        write_report(self.out, self.tables(), self.history.lines, self.preview, is_running, self.history.best_by.figure)
+
+
+def _shown(figures: dict[str, float]) -> str:
+    """Figures of an evaluation in a line."""
+    units = {"nats_per_token": "nats/token", "bits_per_byte": "bits/byte"}
+    return ", ".join(
+        f"{value:.3f} {units.get(name, name.replace('_', ' '))}"
+        for name, value in figures.items()
+        if name != "nats_per_character"
+    )

@@ -17,7 +17,7 @@ from wenloom.model.build import Model
 from wenloom.model.config import ModelConfig
 from wenloom.model.lora import adapted_layers
 from wenloom.training.objectives import Objective
-from wenloom.training.prefetcher import Batch, Rows
+from wenloom.training.source import Batch, Rows
 from wenloom.training.train_step import TrainStep
 
 _TRY_COMPILE_FROM = 240.0
@@ -76,7 +76,7 @@ def step_memory(
         row: the widest example of the run, as one row.
         whole: whether this process may compute gradients here (the parts of a sharded model do not fit in one).
     """
-    length = max(tensor.shape[1] for tensor in row.values() if tensor.dim() == 2)
+    length = max(tensor.shape[1] for tensor in row.values() if tensor.dim() > 1)
     wanted = _piece_tokens(objective.model.n_parameters())
     pieces = [_piece(row, length, tokens) for tokens in (wanted, 2 * wanted)]
     objective.train()
@@ -94,7 +94,7 @@ def step_memory(
             return tensor
 
         with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor), autocast():
-            loss = objective(**piece)
+            loss = objective(**piece).total
         counted.append(sum(kept.values()))
         kept.clear()
         if whole and before is not None:
@@ -123,7 +123,7 @@ def _piece(row: Rows, length: int, tokens: int) -> tuple[Rows, float]:
     if length > tokens:
         part = tokens / length
         return {
-            name: each[:, : max(1, round(part * each.shape[1]))] if each.dim() == 2 else each
+            name: each[:, : max(1, round(part * each.shape[1]))] if each.dim() > 1 else each
             for name, each in row.items()
         }, part
     count = tokens // length
@@ -147,7 +147,7 @@ def time_steps(train_step: TrainStep, read: Callable[[int], Batch], rounds: int 
     spent = 0.0
     for attempt in range(rounds + 1):
         batch = read(attempt)
-        part = Batch(batch.first, batch.part(slice(train_step.micro_batch)))
+        part = Batch(batch.first, batch.part(slice(train_step.micro_batch)), batch.weight)
         started = time.perf_counter()
         gradients = train_step.gradients(part)
         computed = time.perf_counter()
@@ -155,7 +155,7 @@ def time_steps(train_step: TrainStep, read: Callable[[int], Batch], rounds: int 
             train_step.apply(learning_rate=0.0)
         train_step.zero_grad()
         ended = time.perf_counter()
-        seconds.append((computed - started) * len(batch.targets) / len(part.targets) + ended - computed)
+        seconds.append((computed - started) * batch.n_rows / part.n_rows + ended - computed)
         spent += ended - started
         if spent > limit and attempt:
             break

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -18,12 +19,22 @@ from wenloom.training.cross_entropy import IGNORED, PRODUCT_LOGITS, cross_entrop
 from wenloom.training.parallel import World
 
 
+class LossSum(NamedTuple):
+    """What an objective says of some rows. Sums, not means: who asks divides by the weight of the whole optimizer step
+    (`source.Batch`), so that splitting a batch changes nothing."""
+
+    total: Tensor
+    """What is minimised, summed; in nats where it is a log-probability."""
+    weight: Tensor
+    """How many targets it is summed over."""
+    figures: dict[str, Tensor]
+    """What else is told, by name, summed over the same targets."""
+
+
 class Objective(nn.Module):
     """The loss of a model as one module: what is replicated or sharded (`parallel`) is this, the model inside it.
 
-    `forward` takes rows of a batch by name and gives the loss in nats, summed over all targets that count. A sum, not
-    a mean: the caller divides by the number of valid targets of the whole optimizer step, so that splitting a batch
-    changes nothing (a mean per part would weigh parts of unequal size wrongly).
+    `forward` takes rows of a batch by name and gives a `LossSum`.
     """
 
     def __init__(self, model: Model):
@@ -49,7 +60,7 @@ class CausalObjective(Objective):
         targets_BT: Tensor,
         dropout_keys_B: Tensor | None = None,
         documents_BT: Tensor | None = None,
-    ) -> Tensor:
+    ) -> LossSum:
         """-Σ log P(target | inputs up to it), see `causal_loss`.
 
         Args:
@@ -58,7 +69,7 @@ class CausalObjective(Objective):
         assert isinstance(self.model, Decoder)
         if documents_BT is None and self.document_start is not None:
             documents_BT = (inputs_BT == self.document_start).cumsum(1)
-        return causal_loss(self.model, inputs_BT, targets_BT, documents_BT, dropout_keys_B)
+        return counted(causal_loss(self.model, inputs_BT, targets_BT, documents_BT, dropout_keys_B), targets_BT)
 
 
 class MaskedObjective(Objective):
@@ -70,7 +81,7 @@ class MaskedObjective(Objective):
         targets_BT: Tensor,
         mask_BT: Tensor | None = None,
         dropout_keys_B: Tensor | None = None,
-    ) -> Tensor:
+    ) -> LossSum:
         """-Σ log P(target | all inputs).
 
         Args:
@@ -83,7 +94,8 @@ class MaskedObjective(Objective):
         hidden_BTD = encoder.hidden(inputs_BT, mask_BT, dropout_keys_B=dropout_keys_B)
         counts_BT = targets_BT != IGNORED
         hidden_ND = encoder.transformed(hidden_BTD[counts_BT])
-        return cross_entropy(hidden_ND, encoder.output_weight, targets_BT[counts_BT], encoder.output_bias)
+        nats = cross_entropy(hidden_ND, encoder.output_weight, targets_BT[counts_BT], encoder.output_bias)
+        return counted(nats, targets_BT)
 
 
 class EncoderDecoderObjective(Objective):
@@ -105,7 +117,7 @@ class EncoderDecoderObjective(Objective):
         inputs_BT: Tensor,
         targets_BT: Tensor,
         dropout_keys_B: Tensor | None = None,
-    ) -> Tensor:
+    ) -> LossSum:
         """-Σ log P(target | inputs up to it, source).
 
         Args:
@@ -118,7 +130,7 @@ class EncoderDecoderObjective(Objective):
         keys_B = None if dropout_keys_B is None else dropout_keys_B + 0x5BD1E995  # others than the encoder's
         hidden_BTD = decoder.hidden(inputs_BT, dropout_keys_B=keys_B, encoder_kv=encoder_kv)
         smoothing = self.smoothing if self.model.training else 0.0
-        return _token_loss(decoder, hidden_BTD, targets_BT, smoothing)
+        return counted(_token_loss(decoder, hidden_BTD, targets_BT, smoothing), targets_BT)
 
 
 class ClassificationObjective(Objective):
@@ -126,11 +138,12 @@ class ClassificationObjective(Objective):
 
     def forward(
         self, inputs_BT: Tensor, mask_BT: Tensor, targets_B: Tensor, dropout_keys_B: Tensor | None = None
-    ) -> Tensor:
+    ) -> LossSum:
         """-Σ log P(class | text)."""
         assert not isinstance(self.model, EncoderDecoder)
         scores_BC = self.model.classify(inputs_BT, mask_BT, dropout_keys_B=dropout_keys_B)
-        return functional.cross_entropy(scores_BC.float(), targets_B, ignore_index=IGNORED, reduction="sum")
+        nats = functional.cross_entropy(scores_BC.float(), targets_B, ignore_index=IGNORED, reduction="sum")
+        return counted(nats, targets_B)
 
 
 class PreferenceObjective(Objective):
@@ -155,7 +168,7 @@ class PreferenceObjective(Objective):
         reference_B: Tensor,
         targets_B: Tensor,
         dropout_keys_B: Tensor | None = None,
-    ) -> Tensor:
+    ) -> LossSum:
         """-Σ log σ(beta (m - m_reference)), m = log P(chosen) - log P(rejected).
 
         Args:
@@ -165,7 +178,8 @@ class PreferenceObjective(Objective):
         """
         counts_B = targets_B != IGNORED
         margin_B = self.margin(chosen_BT, chosen_labels_BT, rejected_BT, rejected_labels_BT, dropout_keys_B)
-        return -(functional.logsigmoid(self.beta * (margin_B - reference_B)) * counts_B).sum()
+        nats = -(functional.logsigmoid(self.beta * (margin_B - reference_B)) * counts_B).sum()
+        return counted(nats, targets_B)
 
     def margin(
         self,
@@ -194,6 +208,11 @@ class PreferenceObjective(Objective):
         assert isinstance(self.model, Decoder)
         logits_NV = self.model.unembed(hidden_ND).float()
         return logits_NV.gather(1, labels_N[:, None])[:, 0] - logits_NV.logsumexp(-1)
+
+
+def counted(total: Tensor, targets: Tensor) -> LossSum:
+    """A sum over the targets that count."""
+    return LossSum(total, (targets != IGNORED).sum(), {})
 
 
 def causal_loss(
@@ -292,7 +311,7 @@ def evaluate(
         padding = -count % T
         inputs = functional.pad(tokens[:-1], (0, padding)).view(-1, T).to(device)
         targets = functional.pad(tokens[1:], (0, padding), value=IGNORED).view(-1, T).to(device)
-        loss = objective(inputs, targets)
+        loss = objective(inputs, targets).total
         if number < n_chunks:
             nats += loss.item()
         on_tokens(min(count * world.size, n_targets - turn * world.size * chunk))

@@ -7,12 +7,12 @@ from wenloom.core.hardware import probe
 from wenloom.tokens.shards import Dataset
 from wenloom.training.checkpoints import sound_checkpoint
 from wenloom.training.lock import refuse_if_taken
-from wenloom.training.loop import Restore, Run, RunResult, Show, check_output
+from wenloom.training.loop import Run, RunResult, Show, check_output
 from wenloom.training.parallel import World, joined_processes, refuse_alone
 from wenloom.training.run_file import read_run, settings_of
+from wenloom.training.scratch import CorpusStatistics, scratch_run
 from wenloom.training.settings import ModelSettings, TrainSettings
-from wenloom.training.setup import CorpusStatistics, Setup, set_up
-from wenloom.training.training_data import CorpusData, TrainingData
+from wenloom.training.training_data import CorpusData
 
 
 def pretrain(
@@ -81,10 +81,7 @@ def _pretraining(
 ) -> Run:
     corpus = CorpusStatistics.of(dataset)
 
-    def begin(restore: Restore) -> tuple[Setup, TrainingData]:
-        setup = set_up(corpus, model, training, world, restore)
-        assert corpus.tokenizer is not None
-        corpus.tokenizer.model_max_length = setup.plan.context
-        return setup, CorpusData(dataset, corpus.tokenizer, setup.plan.context)
-
-    return Run(begin, out, show, world, checkpoint)
+    spec = scratch_run(corpus, model, training, world)
+    assert corpus.tokenizer is not None
+    corpus.tokenizer.model_max_length = context = spec.source.longest
+    return Run(spec, CorpusData(dataset, corpus.tokenizer, context), out, show, world, checkpoint)

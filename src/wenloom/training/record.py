@@ -7,6 +7,7 @@ import torch
 
 from wenloom.core.quantities import show_bytes, show_duration
 from wenloom.core.version import __version__
+from wenloom.training.history import BestBy
 from wenloom.training.memorization import CopiedSpan
 from wenloom.training.parallel import World
 from wenloom.training.setup import Setup
@@ -39,6 +40,7 @@ def tables(
     setup: Setup,
     progress: Progress,
     best: dict[str, Any],
+    best_by: BestBy,
     world: World,
     overlap: CopiedSpan | None,
 ) -> dict[str, dict[str, Any]]:
@@ -46,6 +48,7 @@ def tables(
 
     Args:
         best: the line of the best evaluation so far; empty before the first.
+        best_by: which figure of it tells.
         overlap: of the samples with the training text, once the run has ended.
     """
     return {
@@ -67,6 +70,7 @@ def tables(
             "steps": progress.step, "of_steps": progress.n_steps,
             "tokens": progress.samples * setup.plan.context,
             "training_seconds": round(progress.seconds, 1),
+            **({} if best_by == BestBy() else {"best_figure": best_by.figure, "best_direction": best_by.direction}),
             **({"best_step": best["step"]} | {f"validation_{name}": value for name, value in best["validation"].items()}
                if best else {}),
             **({"longest_overlap_with_training_text": training_data.tokenizer.decode(overlap.tokens)} if overlap else {}),

@@ -73,6 +73,7 @@ def write_report(
     metrics: list[dict[str, Any]],
     preview: SamplePreview,
     is_running: bool = False,
+    figure: str = "nats_per_token",
 ) -> None:
     """Write report.html into the run folder.
 
@@ -81,11 +82,12 @@ def write_report(
         metrics: the lines of metrics.jsonl.
         preview: the latest samples and next tokens.
         is_running: make the page load itself again every 20 seconds.
+        figure: which of the figures of an evaluation is drawn.
     """
     steps = [line for line in metrics if "loss" in line]
     evaluations = [line for line in metrics if "validation" in line]
     losses = curve(steps, "tokens", "loss")
-    validation = [(line["tokens"], line["validation"]["nats_per_token"]) for line in evaluations]
+    validation = [(line["tokens"], line["validation"][figure]) for line in evaluations if figure in line["validation"]]
     history = [
         (line["step"], line["validation"], line["samples"][0] if line.get("samples") else "") for line in evaluations
     ]
@@ -101,7 +103,7 @@ def write_report(
                 Curve("training, smoothed", "train", thinned(smoothed(losses))),
                 Curve("validation", "validation", validation),
             ],
-            "nats per token",
+            "nats per token" if figure == "nats_per_token" else figure.replace("_", " "),
         ),
         rate_chart=chart([Curve("learning rate", "train", curve(steps, "tokens", "learning_rate"))], "learning rate"),
         speed_chart=chart(

@@ -7,17 +7,17 @@ from functools import partial
 from typing import NamedTuple
 
 import torch
+from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from wenloom.core.console import remark
 from wenloom.core.errors import WenloomError
 from wenloom.model.build import Model
-from wenloom.training.cross_entropy import IGNORED
 from wenloom.training.objectives import Objective
 from wenloom.training.optimizers import make_optimizers
 from wenloom.training.parallel import Replica, Strategy, World, full_tensor
-from wenloom.training.prefetcher import Batch
 from wenloom.training.settings import TrainSettings
+from wenloom.training.source import Batch
 
 
 def autocast(device: str, bf16: bool) -> AbstractContextManager[object]:
@@ -41,9 +41,11 @@ class Gradients(NamedTuple):
     """What a batch gave."""
 
     loss: float
-    """Mean over the valid tokens of the batch, all processes together, in nats."""
+    """Mean over the targets of the batch, all processes together, in nats."""
     norm: float
     """Of all gradients together, before clipping."""
+    figures: dict[str, float]
+    """Means of what else the objective tells."""
 
     @property
     def finite(self) -> bool:
@@ -128,21 +130,25 @@ class TrainStep:
             remark(f"Out of memory: going on with {self.micro_batch} sequences at a time; the batch stays the same.")
 
     def _gradients(self, batch: Batch, stop: threading.Event | None) -> Gradients:
-        n_valid = self.world.total((batch.targets != IGNORED).sum()).clamp(min=1)
-        starts = range(0, len(batch.targets), self.micro_batch)
+        weight = self.world.total(batch.weight.clone()).clamp(min=1)
+        starts = range(0, batch.n_rows, self.micro_batch)
         in_all = 0 if stop is None else self._in_all(len(starts))
-        total = torch.zeros((), device=self._device)
+        total, figures = torch.zeros((), device=self._device), dict[str, Tensor]()
         for number, start in enumerate(starts):
             if stop is not None and 0 < number < in_all and self._must_stop(stop):
                 raise StepStopped
             with self.replica.part(is_last=start == starts[-1]):
                 with self.autocast():
-                    loss = self.replica.module(**batch.part(slice(start, start + self.micro_batch))) / n_valid
+                    found = self.replica.module(**batch.part(slice(start, start + self.micro_batch)))
+                    loss = found.total / weight
                 loss.backward()
             total += loss.detach()
+            for name, value in found.figures.items():
+                figures[name] = figures.get(name, 0.0) + value.detach()
         limit = self.settings.clip or math.inf
         norm = full_tensor(torch.nn.utils.clip_grad_norm_(self.model.parameters(), limit, foreach=True))
-        return Gradients(self.world.total(total).item(), norm.item())
+        means = {name: (self.world.total(value) / weight).item() for name, value in figures.items()}
+        return Gradients(self.world.total(total).item(), norm.item(), means)
 
     def _must_stop(self, stop: threading.Event) -> bool:
         return self.world.signals(stop.is_set(), False, self._device)[0]

@@ -10,9 +10,18 @@ from wenloom.checkpoint.card import write_card
 from wenloom.tokens.shards import Dataset
 from wenloom.tokens.sizes import TextSizes
 from wenloom.tokens.tokenizer import TextTokenizer
+from wenloom.training.history import BestBy
 from wenloom.training.memorization import CopiedSpan, longest_overlap
 from wenloom.training.objectives import Loss, evaluate
 from wenloom.training.parallel import World
+
+
+class Evaluation(Protocol):
+    """What was measured."""
+
+    def figures(self) -> dict[str, float]:
+        """By name."""
+        ...
 
 
 class TrainingData(Protocol):
@@ -25,9 +34,11 @@ class TrainingData(Protocol):
     """The command that goes on with a run."""
     held_out: Loss
     """How much is held out to measure by; its nats are 0."""
+    best: BestBy
+    """Which figure tells the best model."""
 
-    def evaluate(self, objective: nn.Module, device: str, world: World, on_tokens: Callable[[int], None]) -> Loss:
-        """The loss over what is held out; `on_tokens` is told how many targets are done."""
+    def evaluate(self, objective: nn.Module, device: str, world: World, on_tokens: Callable[[int], None]) -> Evaluation:
+        """What is measured of what is held out; `on_tokens` is told how many targets are done."""
         ...
 
     def table(self) -> dict[str, Any]:
@@ -46,7 +57,7 @@ class TrainingData(Protocol):
 class CorpusData:
     """A prepared corpus: every token is predicted from those before it."""
 
-    command = "pretrain"
+    command, best = "pretrain", BestBy()
 
     def __init__(self, dataset: Dataset, tokenizer: TextTokenizer, context: int):
         self._dataset, self.tokenizer, self._context = dataset, tokenizer, context

@@ -1,0 +1,144 @@
+"""Training from scratch: from a prepared corpus and settings to a fresh model and what it learns from."""
+
+from dataclasses import asdict
+from typing import NamedTuple
+
+import numpy as np
+import torch
+
+from wenloom.core.errors import InputError
+from wenloom.core.hardware import matmul_peak, memory_available, probe
+from wenloom.core.randomness import generator
+from wenloom.model.build import build
+from wenloom.model.config import ModelConfig
+from wenloom.model.decoder import Decoder
+from wenloom.model.presets import from_scratch
+from wenloom.tokens.shards import Dataset, TokenStream
+from wenloom.tokens.tokenizer import TextTokenizer
+from wenloom.training.dial import turn
+from wenloom.training.guards import check_causality
+from wenloom.training.objectives import CausalObjective
+from wenloom.training.parallel import World
+from wenloom.training.plan import expected_bits_per_byte
+from wenloom.training.settings import ModelSettings, TrainSettings
+from wenloom.training.setup import RunSpec, chosen_strategy
+from wenloom.training.source import CorpusSource
+from wenloom.training.unread import TRAINING, refuse
+
+_GUESSED_UTILISATION = 0.3
+"""Of the matmul peak, before anything is timed; between 0.2 (1m parameters) and 0.6 (10m) on 2 CPU cores."""
+
+
+class CorpusStatistics(NamedTuple):
+    """What set-up needs to know of a prepared corpus, or of one that is only imagined."""
+
+    vocab_size: int
+    stream: TokenStream
+    """Training tokens."""
+    tokens: int | None
+    """How many there are; None if the corpus is imagined."""
+    validation_tokens: int
+    bytes_per_token: float
+    document_start: int | None
+    document_tokens: float
+    """Mean length of a document."""
+    tokenizer: TextTokenizer | None
+
+    @classmethod
+    def of(cls, dataset: Dataset) -> "CorpusStatistics":
+        """A prepared corpus.
+
+        Raises:
+            InputError: it has no validation text.
+        """
+        train, validation = dataset.splits["train"], dataset.splits["validation"]
+        if not validation.bytes:
+            raise InputError(f"{dataset.folder}: has no validation text to measure by. Prepare more text.")
+        tokenizer = dataset.tokenizer()
+        return cls(tokenizer.vocab_size, dataset.stream("train"), train.tokens, validation.tokens,
+                   train.bytes / max(1, train.tokens), tokenizer.bos_token_id, train.tokens / max(1, train.documents),
+                   tokenizer)  # fmt: skip
+
+    @classmethod
+    def imagined(cls, vocab_size: int) -> "CorpusStatistics":
+        """Random tokens, to plan before there is a text; 4 bytes a token, as English has."""
+        drawn = np.random.default_rng(0).integers(0, vocab_size, 2**17, dtype=np.uint32)
+        return cls(vocab_size, TokenStream([drawn]), None, 0, 4.0, None, float("inf"), None)
+
+
+def model_config(settings: ModelSettings, vocab_size: int, tokenizer: TextTokenizer | None) -> ModelConfig:
+    """The shape that settings without gaps ask for."""
+    assert settings.layers and settings.width and settings.heads and settings.context
+    return from_scratch(
+        settings.arch,
+        vocab_size=vocab_size,
+        n_layers=settings.layers,
+        d_model=settings.width,
+        n_heads=settings.heads,
+        n_kv_heads=settings.kv_heads or settings.heads,
+        context_length=settings.context,
+        dropout=settings.dropout or 0.0,
+        bos_token_id=tokenizer.bos_token_id if tokenizer else None,
+        eos_token_id=tokenizer.eos_token_id if tokenizer else None,
+        pad_token_id=tokenizer.pad_token_id if tokenizer else None,
+    )
+
+
+def scratch_run(corpus: CorpusStatistics, model: ModelSettings, training: TrainSettings, world: World) -> RunSpec:
+    """Fill in the settings and build the model.
+
+    Raises:
+        InputError: the settings do not fit together, or the model does not fit in memory.
+    """
+    hardware = probe(training.device)
+
+    def flops_per_second() -> float:
+        bf16 = training.precision == "bf16" or (training.precision == "auto" and hardware.bf16)
+        peak = world.agreed(matmul_peak(hardware.device, torch.bfloat16 if bf16 else torch.float32))
+        return _GUESSED_UTILISATION * peak * world.size
+
+    dial = turn(model, training, corpus.vocab_size, corpus.tokens, flops_per_second)
+    model, training = dial.model, dial.training
+    refuse((training,), TRAINING, training)
+    assert model.context and training.batch
+    config = model_config(model, corpus.vocab_size, corpus.tokenizer)
+    source = CorpusSource(corpus.stream, model.context, training.batch, training.seed)
+    n_parameters = parameters_of(config)
+    available = memory_available(hardware.device)
+    if available is not None:
+        chosen_strategy(training, world, n_parameters, n_parameters, 4 * n_parameters, available, hardware.device)
+    decoder = Decoder(config)
+    decoder.initialise(generator(training.seed, "weights"))
+    decoder.to(hardware.device)
+    check_causality(decoder, generator(training.seed, "causality"))
+    words = f"{model.arch}, {model.layers} layers, width {model.width}, {model.heads} heads, context {model.context}"
+
+    def expected(tokens: int) -> tuple[float, float]:
+        unique = corpus.tokens * corpus.bytes_per_token if corpus.tokens else None
+        return expected_bits_per_byte(n_parameters, tokens * corpus.bytes_per_token, unique)
+
+    return RunSpec(
+        CausalObjective(decoder, _document_start(corpus, training, model.context)), source, training,
+        asdict(model) | asdict(training), dial.derived, words, corpus.validation_tokens,
+        has_epochs=corpus.tokens is not None, expected=expected,
+    )  # fmt: skip
+
+
+def _document_start(corpus: CorpusStatistics, training: TrainSettings, context: int) -> int | None:
+    """The token that opens a document, if tokens are to see their own document only.
+
+    Raises:
+        InputError: that was asked for, and documents cannot be told apart.
+    """
+    masked = training.document_mask
+    if masked is None:
+        masked = corpus.document_start is not None and corpus.document_tokens < context
+    if masked and corpus.document_start is None:
+        raise InputError("--document-mask needs a tokenizer with a token that opens documents; this one has none.")
+    return corpus.document_start if masked else None
+
+
+def parameters_of(config: ModelConfig) -> int:
+    """Number of weights, without making them."""
+    with torch.device("meta"):
+        return build(config).n_parameters()

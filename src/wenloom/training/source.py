@@ -1,0 +1,89 @@
+"""What a run learns from: rows by number, the same in whatever order and by however many processes they are read."""
+
+from abc import ABC, abstractmethod
+from typing import NamedTuple
+
+from torch import Tensor
+
+from wenloom.tokens.batches import Samples
+from wenloom.tokens.shards import TokenStream
+from wenloom.training.cross_entropy import IGNORED
+
+Rows = dict[str, Tensor]
+"""Tensors with one row per sample, by the names under which an objective takes them."""
+
+
+class Batch(NamedTuple):
+    """This process's rows of one optimizer step."""
+
+    first: int
+    """Index of the first row among all samples of the run."""
+    rows: Rows
+    """Among them `dropout_keys_B`, a function of (seed, sample): a sample drops out alike in whatever process and part
+    of a batch it comes."""
+    weight: Tensor
+    """What the sum over these rows is divided by, summed over all processes: targets that count, or whatever the source
+    counts."""
+
+    @property
+    def n_rows(self) -> int:
+        """How many there are."""
+        return len(self.texts)
+
+    @property
+    def texts(self) -> Tensor:
+        """The token ids that tell people which samples these are, one row each."""
+        return next(iter(self.rows.values()))
+
+    def part(self, rows: slice) -> Rows:
+        """Some of the rows."""
+        return {name: tensor[rows] for name, tensor in self.rows.items()}
+
+
+class Source(ABC):
+    """Samples numbered from 0 on without end, epoch after epoch."""
+
+    batch: int
+    """Samples of an optimizer step, over all processes."""
+    per_epoch: float
+    """Samples of an epoch."""
+    row_tokens: int
+    """Tokens of a row, on average."""
+    longest: int
+    """Tokens of the longest row."""
+    read_ahead = True
+    """Whether rows may be read while the step before them is computed; not where the model makes them itself."""
+    one_shape = False
+    """Whether all rows have one shape, so that code compiled for one serves them all."""
+
+    @abstractmethod
+    def rows(self, begin: int, end: int) -> Rows:
+        """Samples begin .. end - 1, which are of one optimizer step, on the CPU."""
+
+    def widest(self) -> Rows:
+        """A row as long as any, to measure memory with."""
+        return self.rows(0, 1)
+
+    def tokens(self, begin: int, end: int) -> int:
+        """How many tokens these samples have."""
+        return (end - begin) * self.row_tokens
+
+    def weight(self, rows: Rows) -> Tensor:
+        """What the sum over rows is divided by: how many targets count."""
+        return (next(tensor for name, tensor in rows.items() if name.startswith("targets")) != IGNORED).sum()
+
+
+class CorpusSource(Source):
+    """Windows of a stream of tokens, see `tokens.batches.Samples`."""
+
+    one_shape = True
+
+    def __init__(self, stream: TokenStream, context: int, batch: int, seed: int):
+        self._samples = Samples(stream, context, seed)
+        self.batch, self.per_epoch = batch, self._samples.per_epoch
+        self.row_tokens = self.longest = context
+
+    def rows(self, begin: int, end: int) -> Rows:
+        """Tokens, and those that follow them."""
+        inputs_BT, targets_BT = self._samples.batch(begin, end - begin)
+        return {"inputs_BT": inputs_BT, "targets_BT": targets_BT}
