@@ -22,15 +22,17 @@ from wenloom.model.lora import adapted_layers
 from wenloom.model.presets import from_scratch
 from wenloom.tasks.apply import PairWriter
 from wenloom.tasks.classification import classify
-from wenloom.tasks.dialogue import PreferenceRecipe
+from wenloom.tasks.dialogue import DialogueRecipe, PreferenceRecipe
 from wenloom.tasks.finetune import finetune, resume
 from wenloom.tasks.messages import ChatEncoder
 from wenloom.tasks.pairs import TRANSLATION, bounds
+from wenloom.tasks.recipe import Settings
 from wenloom.tasks.settings import DataSettings, FreshSettings, LearningSettings
 from wenloom.tokens.chat import PLAIN_TEMPLATE, Message
 from wenloom.tokens.tokenizer import TextTokenizer
 from wenloom.tokens.train import train_tokenizer
 from wenloom.training.examples import Examples, collated
+from wenloom.training.history import read_metrics
 from wenloom.training.interrupt import Interrupted
 from wenloom.training.objectives import CausalObjective
 from wenloom.training.settings import TrainSettings
@@ -184,6 +186,20 @@ def test_adapters_learn_a_new_task(chat: Path, tmp_path: Path, method: Any, quan
     assert not any(adapted_layers(load_decoder(tmp_path / "run")))  # merged
 
 
+@pytest.mark.parametrize("pack", [True, False])
+def test_a_step_holds_as_many_conversations_whether_they_share_rows_or_not(pack: bool, base: Path, tmp_path: Path):
+    rows = [
+        {"messages": [{"role": "user", "content": f"{n}"}, {"role": "assistant", "content": "ok"}]} for n in range(98)
+    ]
+    (tmp_path / "chat.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    data, learning = DataSettings(train=str(tmp_path / "chat.jsonl")), LearningSettings(pack=pack)
+    recipe = DialogueRecipe(Settings("chat", base, data, FreshSettings(), learning, TrainSettings()))
+    source = recipe._specified(1)[0].source
+    shared = 97 / len(source.examples)  # pyright: ignore
+    assert (shared > 2) == pack and 12 <= shared * source.batch <= 20
+    assert recipe.settings.table()["batch"] == source.batch
+
+
 def test_packed_rows_give_the_loss_of_their_conversations(base: Path):
     tokenizer = TextTokenizer.from_pretrained(base)
     tokenizer.chat_template = PLAIN_TEMPLATE
@@ -237,6 +253,8 @@ def test_an_interrupted_adapter_with_classes_goes_on(base: Path, tmp_path: Path,
     with interrupted(monkeypatch, 15):
         finetune("classification", tmp_path / "cut", base, data, **asked)
     assert resume(tmp_path / "cut").run.loss.nats == pytest.approx(whole.run.loss.nats, rel=1e-6)
+    evaluated = [line["step"] for line in read_metrics(tmp_path / "cut") if "validation" in line]
+    assert evaluated == [10, 20]  # none is lost, though classes have no bits per byte
 
 
 @pytest.mark.parametrize("method", ["full", "lora"])

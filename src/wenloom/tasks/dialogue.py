@@ -61,7 +61,7 @@ class DialogueRecipe(TaskRecipe[Conversation]):
             f"conversations have more than {longest} tokens: they lost their last turns": encoder.n_cut,
             f"conversations have more than {longest} tokens in their first exchange: left out": encoder.n_dropped,
         }
-        return EncodedExamples(train, held_out, notes)
+        return EncodedExamples(train, held_out, notes, len(masked_conversations) / max(1, len(train)))
 
     def objective(self, model: Model) -> Objective:
         """Next tokens of the replies."""

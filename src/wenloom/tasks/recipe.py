@@ -36,6 +36,8 @@ from wenloom.training.training_data import TrainingData
 Row = TypeVar("Row")
 Figures = dict[str, tuple[float, float | None]]
 """Measures by name: value, and standard error or half of a 95 % interval where there is one."""
+_FROM_SCRATCH, _FROM_A_MODEL = 64, 16
+"""Examples of a step, where --batch says nothing."""
 SHOWN = 3
 """Examples that are shown at every evaluation."""
 _HEADS = ("head.", "classifier.", "transform", "output_bias")
@@ -69,6 +71,8 @@ class EncodedExamples:
     held_out: list[Example]
     notes: dict[str, int]
     """What happened to examples that do not fit, by what is said of them."""
+    packed: float = 1.0
+    """How many of the texts that are learned share a row, on average."""
 
 
 @dataclass(frozen=True)
@@ -105,6 +109,7 @@ class TaskRecipe(ABC, Generic[Row]):
         if settings.base is None and settings.learning.method != "full":
             raise InputError(f"--method {settings.learning.method} begins with a model: there is nothing to freeze.")
         self.derived: list[Derived] = []
+        self.batch_is_open = False
         self.settings = replace(settings, training=self._without_gaps(settings))
         data, reader = settings.data, RowReader(settings.data.strict)
         self.train = self.read(settings.data.train, reader, data)
@@ -210,9 +215,8 @@ class TaskRecipe(ABC, Generic[Row]):
         training, has_base = settings.training, settings.base is not None
         adapter = settings.learning.method in ("lora", "dora")
         if training.batch is None:
-            size = 64 if not has_base else 16
-            training = replace(training, batch=size)
-            self.derived.append(Derived("batch", f"{size} examples", "64 from scratch, 16 from a trained model"))
+            training = replace(training, batch=_FROM_SCRATCH if not has_base else _FROM_A_MODEL)
+            self.batch_is_open = True
         if not any((training.budget, training.tokens, training.epochs, training.steps)):
             epochs = 3.0 if has_base else 20.0
             training = replace(training, epochs=epochs)
@@ -226,7 +230,7 @@ class TaskRecipe(ABC, Generic[Row]):
             if not has_base:
                 rate, formula = float(f"{0.005 * (128 / settings.fresh.width) ** 0.5:.3g}"), "0.005 sqrt(128 / width)"
             else:
-                rate, formula = (2e-3, "default of adapters") if adapter else (3e-4, "default of full tuning")
+                rate, formula = (1e-3, "default of adapters") if adapter else (3e-4, "default of full tuning")
             training = replace(training, learning_rate=rate)
             self.derived.append(Derived("learning rate", f"{rate:g}", formula))
         return training
@@ -234,7 +238,7 @@ class TaskRecipe(ABC, Generic[Row]):
     def run(self, out: Path, checkpoint: Path | None = None) -> TaskResult:
         """Train to the end."""
         with joined_processes(probe(self.settings.training.device).device) as world:
-            result = Run(*self._specified(), out, self.show, world, checkpoint).go()
+            result = Run(*self._specified(world.size), out, self.show, world, checkpoint).go()
             if not world.is_main:
                 return TaskResult(result, {})
         device = probe(self.settings.training.device).device
@@ -244,9 +248,9 @@ class TaskRecipe(ABC, Generic[Row]):
         write_run(out, read_run(out) | {"measures": table | errors})
         return TaskResult(result, figures)
 
-    def _specified(self) -> tuple[RunSpec, TrainingData]:
+    def _specified(self, n_processes: int) -> tuple[RunSpec, TrainingData]:
         """What the run is made of, and what it is validated by."""
-        base, training = self.settings.base, self.settings.training
+        base = self.settings.base
         if base is None:
             model, tokenizer = self.fresh()
         else:
@@ -268,6 +272,9 @@ class TaskRecipe(ABC, Generic[Row]):
         }
         if not any(map(targets_of, encoded.train)):
             raise InputError("no example holds a single token to learn: every target is empty or cut off.")
+        if self.batch_is_open:
+            self._fit_batch(encoded.packed, n_processes)
+        training = self.settings.training
         assert training.batch
         source = Examples(encoded.train, training.batch, training.seed, self.change)
         training_data = ExampleData(tokenizer, encoded.train, encoded.held_out, table)
@@ -280,6 +287,15 @@ class TaskRecipe(ABC, Generic[Row]):
             layer_decay=self.settings.learning.layer_decay, smaller=self.smaller,
         )  # fmt: skip
         return spec, training_data
+
+    def _fit_batch(self, packed: float, n_processes: int) -> None:
+        """As many rows as hold the texts of a step: where many share a row, few rows do."""
+        texts = self.settings.training.batch or 1
+        rows = max(n_processes, round(texts / packed))
+        self.settings = replace(self.settings, training=replace(self.settings.training, batch=rows))
+        formula = f"{_FROM_SCRATCH} examples from scratch, {_FROM_A_MODEL} from a trained model"
+        shared = f"; {packed:.1f} share a row" if packed > 1 else ""
+        self.derived.insert(0, Derived("batch", f"{rows} rows", formula + shared))
 
     def _tuned_by_method(self, model: Model) -> Model:
         learning = self.settings.learning
