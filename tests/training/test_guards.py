@@ -50,8 +50,9 @@ def poison(dataset: Dataset, monkeypatch: pytest.MonkeyPatch) -> Callable[[range
             return hidden(self, tokens, *more, **named)
 
         def writing(self: FeedForward, x: torch.Tensor, *taps: Any) -> torch.Tensor:
-            y = mlp(self, x, *taps)
-            return y.masked_fill(read["bad"][:, None, None], math.nan) if self is read["victim"] else y
+            return mlp(
+                self, x.masked_fill(read["bad"][:, None, None], math.nan) if self is read["victim"] else x, *taps
+            )
 
         monkeypatch.setattr(Decoder, "hidden", reading)
         monkeypatch.setattr(FeedForward, "forward", writing)
@@ -67,7 +68,7 @@ def test_a_step_that_is_not_finite_is_skipped_and_explained(
     poison(range(18, 21))
     run = pretrain(dataset.folder, tmp_path / "run", MODEL, replace(TRAINING, warmup=0.1))
     said = capsys.readouterr().err
-    assert said.count("The step was skipped") == 2 and "the output of blocks.1.mlp" in said
+    assert said.count("The step was skipped") == 2 and "it began in blocks.1.mlp.hidden, sample" in said
     assert "Step 4: loss nan" in said and "sample 18:" in said and "'" in said.split("sample 18:")[1]
     assert run.steps == 12 and all(bool(torch.isfinite(each).all()) for each in weights(run.folder).values())
 

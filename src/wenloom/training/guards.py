@@ -1,17 +1,19 @@
 """What must not go wrong unseen: a model that looks ahead, and numbers that are no numbers."""
 
 import math
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from wenloom.core.errors import WenloomError
+from wenloom.model.build import Model
 from wenloom.model.decoder import Decoder
+from wenloom.model.taps import Tap, Taps
 from wenloom.tokens.tokenizer import TextTokenizer
 from wenloom.training.source import Batch
 from wenloom.training.train_step import TrainStep
+
+_WATCHED = ("embed", "attention.out", "cross.out", "resid_mid", "mlp.hidden", "mlp.out", "resid_post", "final_norm")
 
 
 @torch.no_grad()
@@ -58,8 +60,9 @@ def _origin_here(train_step: TrainStep, batch: Batch, tokenizer: TextTokenizer) 
     objective = train_step.objective
     for row in range(batch.n_rows):
         one = slice(row, row + 1)
-        with _watching(objective) as found, train_step.autocast():
-            loss = objective(**batch.part(one)).total
+        taps, found = _watching(objective.model)
+        with train_step.autocast():
+            loss = objective(**batch.part(one), taps=taps).total
         if not found and not math.isfinite(loss.item()):
             found = ["the loss"]
         elif not found:
@@ -78,21 +81,17 @@ def _finite(tensor: Tensor) -> bool:
     return bool(torch.isfinite(tensor).all())
 
 
-@contextmanager
-def _watching(module: nn.Module) -> Iterator[list[str]]:
-    """Collect the names of modules whose output is not finite, innermost and earliest first."""
+def _watching(model: Model) -> tuple[Taps, list[str]]:
+    """Taps that note the first place where something is not finite; not within attention, which would then take
+    another way to the same."""
     found: list[str] = []
 
-    def hook(name: str):
-        def look(module: nn.Module, inputs: object, output: object) -> None:
-            if isinstance(output, Tensor) and not found and not _finite(output.detach()):
-                found.append(f"the output of {name}")
+    def tap(place: str) -> Tap:
+        def look(x: Tensor) -> None:
+            if not found and not _finite(x.detach()):
+                found.append(place)
 
         return look
 
-    handles = [each.register_forward_hook(hook(name)) for name, each in module.named_modules() if name]
-    try:
-        yield found
-    finally:
-        for handle in handles:
-            handle.remove()
+    places = [each for each in model.places if each.endswith(_WATCHED)]
+    return Taps({place: tap(place) for place in places}, places), found

@@ -14,6 +14,7 @@ from wenloom.model.build import Model
 from wenloom.model.decoder import Decoder
 from wenloom.model.encoder import Encoder
 from wenloom.model.encoder_decoder import EncoderDecoder
+from wenloom.model.taps import Taps, within
 from wenloom.tokens.shards import TokenStream
 from wenloom.training.cross_entropy import IGNORED, PRODUCT_LOGITS, cross_entropy
 from wenloom.training.parallel import World
@@ -34,7 +35,7 @@ class LossSum(NamedTuple):
 class Objective(nn.Module):
     """The loss of a model as one module: what is replicated or sharded (`parallel`) is this, the model inside it.
 
-    `forward` takes rows of a batch by name and gives a `LossSum`.
+    `forward` takes rows of a batch by name and gives a `LossSum`; it passes `taps` on to the model, under its names.
     """
 
     def __init__(self, model: Model):
@@ -60,6 +61,7 @@ class CausalObjective(Objective):
         targets_BT: Tensor,
         dropout_keys_B: Tensor | None = None,
         documents_BT: Tensor | None = None,
+        taps: Taps | None = None,
     ) -> LossSum:
         """-Σ log P(target | inputs up to it), see `causal_loss`.
 
@@ -69,7 +71,7 @@ class CausalObjective(Objective):
         assert isinstance(self.model, Decoder)
         if documents_BT is None and self.document_start is not None:
             documents_BT = (inputs_BT == self.document_start).cumsum(1)
-        return counted(causal_loss(self.model, inputs_BT, targets_BT, documents_BT, dropout_keys_B), targets_BT)
+        return counted(causal_loss(self.model, inputs_BT, targets_BT, documents_BT, dropout_keys_B, taps), targets_BT)
 
 
 class MaskedObjective(Objective):
@@ -81,6 +83,7 @@ class MaskedObjective(Objective):
         targets_BT: Tensor,
         mask_BT: Tensor | None = None,
         dropout_keys_B: Tensor | None = None,
+        taps: Taps | None = None,
     ) -> LossSum:
         """-Σ log P(target | all inputs).
 
@@ -91,7 +94,7 @@ class MaskedObjective(Objective):
         """
         encoder = self.model
         assert isinstance(encoder, Encoder)
-        hidden_BTD = encoder.hidden(inputs_BT, mask_BT, dropout_keys_B=dropout_keys_B)
+        hidden_BTD = encoder.hidden(inputs_BT, mask_BT, dropout_keys_B=dropout_keys_B, taps=taps)
         counts_BT = targets_BT != IGNORED
         hidden_ND = encoder.transformed(hidden_BTD[counts_BT])
         nats = cross_entropy(hidden_ND, encoder.output_weight, targets_BT[counts_BT], encoder.output_bias)
@@ -117,6 +120,7 @@ class EncoderDecoderObjective(Objective):
         inputs_BT: Tensor,
         targets_BT: Tensor,
         dropout_keys_B: Tensor | None = None,
+        taps: Taps | None = None,
     ) -> LossSum:
         """-Σ log P(target | inputs up to it, source).
 
@@ -126,9 +130,11 @@ class EncoderDecoderObjective(Objective):
         """
         assert isinstance(self.model, EncoderDecoder)
         decoder = self.model.decoder
-        encoder_kv = self.model.encode(source_BS, source_mask_BS, dropout_keys_B)
+        encoder_kv = self.model.encode(source_BS, source_mask_BS, dropout_keys_B, within(taps, "encoder"))
         keys_B = None if dropout_keys_B is None else dropout_keys_B + 0x5BD1E995  # others than the encoder's
-        hidden_BTD = decoder.hidden(inputs_BT, dropout_keys_B=keys_B, encoder_kv=encoder_kv)
+        hidden_BTD = decoder.hidden(
+            inputs_BT, dropout_keys_B=keys_B, encoder_kv=encoder_kv, taps=within(taps, "decoder")
+        )
         smoothing = self.smoothing if self.model.training else 0.0
         return counted(_token_loss(decoder, hidden_BTD, targets_BT, smoothing), targets_BT)
 
@@ -137,11 +143,16 @@ class ClassificationObjective(Objective):
     """Classes of texts, by an encoder or a decoder with classes."""
 
     def forward(
-        self, inputs_BT: Tensor, mask_BT: Tensor, targets_B: Tensor, dropout_keys_B: Tensor | None = None
+        self,
+        inputs_BT: Tensor,
+        mask_BT: Tensor,
+        targets_B: Tensor,
+        dropout_keys_B: Tensor | None = None,
+        taps: Taps | None = None,
     ) -> LossSum:
         """-Σ log P(class | text)."""
         assert not isinstance(self.model, EncoderDecoder)
-        scores_BC = self.model.classify(inputs_BT, mask_BT, dropout_keys_B=dropout_keys_B)
+        scores_BC = self.model.classify(inputs_BT, mask_BT, dropout_keys_B=dropout_keys_B, taps=taps)
         nats = functional.cross_entropy(scores_BC.float(), targets_B, ignore_index=IGNORED, reduction="sum")
         return counted(nats, targets_B)
 
@@ -168,6 +179,7 @@ class PreferenceObjective(Objective):
         reference_B: Tensor,
         targets_B: Tensor,
         dropout_keys_B: Tensor | None = None,
+        taps: Taps | None = None,
     ) -> LossSum:
         """-Σ log σ(beta (m - m_reference)), m = log P(chosen) - log P(rejected).
 
@@ -177,7 +189,7 @@ class PreferenceObjective(Objective):
             targets_B: one per pair, so that pairs are counted.
         """
         counts_B = targets_B != IGNORED
-        margin_B = self.margin(chosen_BT, chosen_labels_BT, rejected_BT, rejected_labels_BT, dropout_keys_B)
+        margin_B = self.margin(chosen_BT, chosen_labels_BT, rejected_BT, rejected_labels_BT, dropout_keys_B, taps)
         nats = -(functional.logsigmoid(self.beta * (margin_B - reference_B)) * counts_B).sum()
         return counted(nats, targets_B)
 
@@ -188,15 +200,18 @@ class PreferenceObjective(Objective):
         rejected_BT: Tensor,
         rejected_labels_BT: Tensor,
         dropout_keys_B: Tensor | None = None,
+        taps: Taps | None = None,
     ) -> Tensor:
         """m = log P(chosen) - log P(rejected), shape (B,)."""
-        return self._logprob(chosen_BT, chosen_labels_BT, dropout_keys_B) - self._logprob(
-            rejected_BT, rejected_labels_BT, dropout_keys_B
+        return self._logprob(chosen_BT, chosen_labels_BT, dropout_keys_B, taps) - self._logprob(
+            rejected_BT, rejected_labels_BT, dropout_keys_B, taps
         )
 
-    def _logprob(self, inputs_BT: Tensor, labels_BT: Tensor, dropout_keys_B: Tensor | None) -> Tensor:
+    def _logprob(
+        self, inputs_BT: Tensor, labels_BT: Tensor, dropout_keys_B: Tensor | None, taps: Taps | None
+    ) -> Tensor:
         assert isinstance(self.model, Decoder)
-        hidden_BTD = self.model.hidden(inputs_BT, dropout_keys_B=dropout_keys_B)
+        hidden_BTD = self.model.hidden(inputs_BT, dropout_keys_B=dropout_keys_B, taps=taps)
         counts_BT = labels_BT != IGNORED
         length = max(64, PRODUCT_LOGITS // self.model.config.vocab_size)
         parts = zip(hidden_BTD[counts_BT].split(length), labels_BT[counts_BT].split(length), strict=True)
@@ -221,6 +236,7 @@ def causal_loss(
     targets_BT: Tensor,
     documents_BT: Tensor | None = None,
     dropout_keys_B: Tensor | None = None,
+    taps: Taps | None = None,
 ) -> Tensor:
     """-Σ log P(target | inputs up to it) in nats, summed over all targets that count.
 
@@ -233,7 +249,7 @@ def causal_loss(
         places = torch.arange(inputs_BT.shape[1], device=inputs_BT.device)
         positions_BT = places - (places * opens_BT).cummax(1).values
     hidden_BTD = decoder.hidden(
-        inputs_BT, position_ids=positions_BT, documents_BT=documents_BT, dropout_keys_B=dropout_keys_B
+        inputs_BT, position_ids=positions_BT, documents_BT=documents_BT, dropout_keys_B=dropout_keys_B, taps=taps
     )
     return _token_loss(decoder, hidden_BTD, targets_BT)
 
