@@ -89,8 +89,13 @@ def write_report(
     losses = curve(steps, "tokens", "loss")
     validation = [(line["tokens"], line["validation"][figure]) for line in evaluations if figure in line["validation"]]
     history = [
-        (line["step"], line["validation"], line["samples"][0] if line.get("samples") else "") for line in evaluations
+        (line["step"], line["validation"], line["samples"][0] if line.get("samples") else "")
+        for line in evaluations
+        if figure in line["validation"]
     ]
+    unit = figure.replace("_", " ")
+    tiles = [("bits_per_byte", "bits per byte"), ("nats_per_character", "nats per character")]
+    tiles = [*(tiles if figure == "nats_per_token" else []), (figure, unit)]
     page = render(
         "report.html.jinja",
         title=run.resolve().name,
@@ -103,7 +108,7 @@ def write_report(
                 Curve("training, smoothed", "train", thinned(smoothed(losses))),
                 Curve("validation", "validation", validation),
             ],
-            "nats per token" if figure == "nats_per_token" else figure.replace("_", " "),
+            unit,
         ),
         rate_chart=chart([Curve("learning rate", "train", curve(steps, "tokens", "learning_rate"))], "learning rate"),
         speed_chart=chart(
@@ -112,6 +117,9 @@ def write_report(
         norm_chart=chart([Curve("norm", "train", curve(steps, "tokens", "gradient_norm"))], "gradient norm"),
         history=history,
         preview=preview,
+        figure=figure,
+        unit=unit,
+        tiles=tiles,
         folder=shlex.quote(str(run)),
         use=NEXT.get(str(tables["settings"].get("task")), "").format(shlex.quote(str(run))),
     )
