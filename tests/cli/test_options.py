@@ -131,6 +131,8 @@ TABLES = {
         "--vocab-size": C(("--vocab-size", 300)),
         "--validation": C(("--validation", 0.4)),
         "--validation-files": C(("--validation-files", "other.txt")),
+        "--text-steps": C(("--text-steps", "repetition"), look="code"),
+        "--write-dropped": C(("--write-dropped", "dropped.jsonl"), look="dropped.jsonl"),
         "--text-field": C(("--text-field", "title"), base=("rows.jsonl", "--out", "made")),
         "--separator": C(("--separator", "<|endoftext|>"), base=("parts.txt", "--out", "made")),
         "--encoding": C(("--encoding", "latin-1"), ("--repair",), base=("latin.txt", "--out", "made")),

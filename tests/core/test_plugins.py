@@ -25,7 +25,9 @@ def registry() -> Registry[int]:
 def test_what_a_package_announces_is_there_after_our_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     found = registry()
     assert list(found) == ["own"] and "theirs" not in found
-    install(tmp_path, "giving_package", f"[{GROUP}]\ntheirs = giving_package:VALUE\n[other]\nx = nowhere\n", "VALUE = 7")
+    install(
+        tmp_path, "giving_package", f"[{GROUP}]\ntheirs = giving_package:VALUE\n[other]\nx = nowhere\n", "VALUE = 7"
+    )
     monkeypatch.syspath_prepend(tmp_path)
     assert list(found) == ["own", "theirs"] and found["theirs"] == 7 and len(found) == 2
 
@@ -43,7 +45,12 @@ def test_what_a_package_announces_is_there_after_our_own(tmp_path: Path, monkeyp
     ],
 )
 def test_a_broken_package_is_named_in_one_remark_and_harms_nothing(
-    points: str, code: str, why: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    points: str,
+    code: str,
+    why: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ):
     install(tmp_path, "broken_package", f"[{GROUP}]\n{points}\n", code)
     install(tmp_path, "sound_package", f"[{GROUP}]\ntheirs = sound_package:VALUE\n", "VALUE = 7")

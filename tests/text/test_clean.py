@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from wenloom.text.clean import normalize
-from wenloom.text.dedup import SeenBefore, content_hash
+from wenloom.text.digest import content_hash
 from wenloom.text.split import is_validation
 
 
@@ -26,11 +26,6 @@ def test_normalize_is_nfc(text: str):
 
 def test_composed_and_decomposed_letters_become_one():
     assert normalize("Ko\u0308ln\r\nZu\u0308rich\r") == "Köln\nZürich\n"
-
-
-def test_duplicates_are_seen_whatever_their_place():
-    seen = SeenBefore()
-    assert [seen(content_hash(text)) for text in ("a", "b", "a", "a\n")] == [False, False, True, False]
 
 
 @given(st.lists(st.text(min_size=1), min_size=1), st.floats(0.01, 0.5))

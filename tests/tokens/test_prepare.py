@@ -186,10 +186,10 @@ def test_stories_are_what_the_fixtures_say():
 def test_the_learning_sample_of_a_large_corpus_is_bounded_even_and_unseen_by_validation(
     texts: list[str], tmp_path: Path
 ):
+    from wenloom.text.corpus import read_corpus
     from wenloom.text.documents import find_files
-    from wenloom.tokens.corpus import Corpus
 
-    corpus = Corpus(find_files([write(tmp_path / "t", texts)]), ReadOptions(), 0.2, tmp_path)
+    corpus = read_corpus(find_files([write(tmp_path / "t", texts)]), ReadOptions(), 0.2, tmp_path)
     training = [text for split, text in corpus.documents() if split == "train"]
     assert [text for batch in corpus.learning_sample() for text in batch] == training
     half = [

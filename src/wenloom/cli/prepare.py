@@ -26,6 +26,7 @@ def prepare(
     tokenizer: Annotated[
         str | None, Parameter(help="Use the tokenizer of this folder (or hub model) instead of learning one.")
     ] = None,
+    write_dropped: Path | None = None,
     json: Json = False,
 ) -> None:
     """Turn files of text into a corpus that training reads.
@@ -44,6 +45,9 @@ def prepare(
         Files, folders (everything readable below) and globs.
     out
         Folder for the corpus.
+    write_dropped
+        Write what is left out here, as JSON lines: where it stands, which step dropped it and why, and how it begins.
+        Everything is then read anew.
     """
     if options.validation_files:
         refuse_unused("--validation-files are the validation text; leave it out",
@@ -53,7 +57,7 @@ def prepare(
         if options.kind != PrepareOptions.kind or options.vocab_size is not None:
             raise InputError("--tokenizer brings its own vocabulary: leave out --kind and --vocab-size.")
         given = TextTokenizer.from_pretrained(resolve(tokenizer))
-    prepared = prepare_corpus(paths, out, options, reading, given)
+    prepared = prepare_corpus(paths, out, options, reading, given, write_dropped)
     print_json(prepared.dataset.manifest | {"reused": prepared.reused}) if json else say(summary(prepared))
 
 
@@ -74,6 +78,7 @@ def summary(prepared: Prepared) -> str:
         )
     dropped = [f"{facts['duplicates_removed']:,} duplicates" * bool(facts["duplicates_removed"]),
                f"{facts['empty_documents']:,} empty documents" * bool(facts["empty_documents"])]  # fmt: skip
+    dropped += [f"{count:,} by {name}" for name, count in facts.get("text_steps", {}).items() if count]
     if n_bad := facts.get("left_out", {}).get("rows"):
         dropped.append(f"{n_bad:,} rows or files that cannot be used (listed in {dataset.folder / MANIFEST})")
     if any(dropped):

@@ -15,9 +15,9 @@ from wenloom.core.console import out as console
 from wenloom.core.console import print_json, progress, say
 from wenloom.core.errors import InputError
 from wenloom.core.files import folder_aside
+from wenloom.text.corpus import read_corpus
 from wenloom.text.documents import Document, ReadOptions, find_files, read_documents
 from wenloom.tokens.configuration import TOKENIZER
-from wenloom.tokens.corpus import Corpus
 from wenloom.tokens.prepare import learn
 from wenloom.tokens.report import Fit, measure, measure_passage
 from wenloom.tokens.tokenizer import TextTokenizer
@@ -56,7 +56,7 @@ def train(
     if out.exists() and not (out / TOKENIZER).exists() and any(out.iterdir() if out.is_dir() else [out]):
         raise InputError(f"{out}: exists and is no tokenizer, so it is not replaced. Choose another --out.")
     out.parent.mkdir(parents=True, exist_ok=True)
-    tokenizer = learn(Corpus(find_files(paths), reading, None, out.parent), kind, vocab_size)
+    tokenizer = learn(read_corpus(find_files(paths), reading, None, out.parent), kind, vocab_size)
     with folder_aside(out) as folder:
         tokenizer.save_pretrained(folder)
     if json:

@@ -13,6 +13,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
 
 from wenloom.core.errors import WenloomError
 
@@ -46,14 +47,24 @@ def write_atomically(path: Path, content: str | bytes) -> None:
     Raises:
         WenloomError: the disk refused; the old file is untouched.
     """
-    data = content.encode() if isinstance(content, str) else content
+    with file_aside(path) as file:
+        file.write(content.encode() if isinstance(content, str) else content)
+
+
+@contextmanager
+def file_aside(path: Path) -> Iterator[IO[bytes]]:
+    """Yield an empty file; when the block ends well it becomes `path`, else it vanishes.
+
+    Raises:
+        WenloomError: the disk refused; the old file is untouched.
+    """
     with _mended(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         aside = _beside(path)
         descriptor = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)  # less the umask, as anybody's files
         try:
             with os.fdopen(descriptor, "wb") as file:
-                file.write(data)
+                yield file
                 file.flush()
                 os.fsync(file.fileno())
             aside.replace(path)

@@ -1,5 +1,6 @@
 """Rows and files that cannot be used: named by file and line, counted, left out where that was asked for."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -39,6 +40,7 @@ class Refusals:
     count: int = 0
     in_a_row: int = 0
     """Since the last row that was used; whoever uses one sets it to 0."""
+    on_refused: Callable[[Refused], None] = lambda refused: None
 
     def refuse(self, path: Path, line: int, why: str) -> None:
         """Leave out a row, or a file (line 0).
@@ -49,6 +51,7 @@ class Refusals:
         refused = Refused(path, line, why.rstrip("."))
         if self.strict:
             raise InputError(f"{refused}.")
+        self.on_refused(refused)
         self.count += 1
         self.in_a_row += 1
         if self.in_a_row > MOST_IN_A_ROW:

@@ -10,9 +10,10 @@ from typing import Any
 from wenloom.core.console import ProgressBar, progress
 from wenloom.core.errors import InputError
 from wenloom.core.files import folder_aside, sha256_of_file
+from wenloom.text.corpus import Corpus, read_corpus
 from wenloom.text.documents import ReadOptions, find_files
+from wenloom.text.pipeline import check_steps, dropped_file
 from wenloom.text.split import check_fraction
-from wenloom.tokens.corpus import Corpus
 from wenloom.tokens.shards import MANIFEST, Dataset, ShardWriter, Split, token_dtype, write_manifest
 from wenloom.tokens.tokenizer import TextTokenizer
 from wenloom.tokens.train import Kind, default_vocab_size, train_tokenizer
@@ -33,6 +34,8 @@ class PrepareOptions:
     1/validation gives the last part of each document instead."""
     validation_files: tuple[str, ...] = ()
     """Files, folders and globs that are the validation text, instead of a part of the other documents."""
+    text_steps: tuple[str, ...] = ()
+    """What every document goes through besides, in this order: repetition (drops what repeats itself)."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +53,7 @@ def prepare(
     options: PrepareOptions | None = None,
     reading: ReadOptions | None = None,
     tokenizer: TextTokenizer | None = None,
+    dropped: Path | None = None,
 ) -> Prepared:
     """Make a corpus that training can read.
 
@@ -59,6 +63,7 @@ def prepare(
         options: see `PrepareOptions`.
         reading: see `text.documents.ReadOptions`.
         tokenizer: use this one instead of learning one.
+        dropped: write there what is left out and why, as JSON lines; everything is then read anew.
 
     Returns:
         The corpus, and whether it was there already: it is keyed by the content of the files, the options
@@ -69,6 +74,7 @@ def prepare(
     """
     options, reading = options or PrepareOptions(), reading or ReadOptions()
     check_fraction(options.validation)
+    check_steps(options.text_steps)
     if out.exists() and not (out / MANIFEST).exists() and any(out.iterdir() if out.is_dir() else [out]):
         raise InputError(f"{out}: exists and is no prepared corpus, so it is not replaced. Choose another --out.")
     files, held_out = find_files(paths), find_files(list(options.validation_files)) if options.validation_files else []
@@ -83,13 +89,15 @@ def prepare(
         "reading": _what_matters(reading),
         "validation": options.validation,
         "tokenizer": tokenizer.fingerprint() if tokenizer else learning,
+        **({"text_steps": options.text_steps} if options.text_steps else {}),
     }
     key = hashlib.sha256(json.dumps(spec, sort_keys=True).encode()).hexdigest()
-    if _key_of(out) == key:
+    if dropped is None and _key_of(out) == key:
         return Prepared(Dataset.open(out), reused=True)
 
     out.parent.mkdir(parents=True, exist_ok=True)
-    corpus = Corpus(files, reading, options.validation, out.parent, held_out)
+    with dropped_file(dropped) as told:
+        corpus = read_corpus(files, reading, options.validation, out.parent, held_out, options.text_steps, told)
     if tokenizer is None:
         tokenizer = learn(corpus, options.kind, options.vocab_size)
     with folder_aside(out) as folder:
@@ -100,8 +108,9 @@ def prepare(
             splits,
             key=key,
             split_rule=corpus.rule,
-            duplicates_removed=corpus.n_duplicates,
-            empty_documents=corpus.n_empty,
+            duplicates_removed=corpus.dropped["duplicates"],
+            empty_documents=corpus.dropped["empty"],
+            text_steps={name: corpus.dropped[name] for name in options.text_steps},
             left_out={"rows": corpus.refusals.count, "first": corpus.refusals.as_json()},
             tokenizer={"kind": tokenizer.kind, "vocab_size": tokenizer.vocab_size, "sha256": tokenizer.fingerprint()},
             reading=asdict(reading),

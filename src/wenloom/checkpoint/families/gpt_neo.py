@@ -52,19 +52,26 @@ def _local_layers(fields: ConfigFields, n_layers: int) -> tuple[int, ...]:
     kinds, groups = fields.raw("attention_layers"), fields.raw("attention_types")
     if kinds is None:
         groups = [[["global", "local"], 12]] if groups is None else groups
-        pairs = groups if isinstance(groups, list) else [None]
-        if not all(
-            isinstance(pair, list) and len(pair) == 2 and isinstance(pair[0], list) and type(pair[1]) is int
-            and pair[1] * len(pair[0]) <= n_layers for pair in pairs
-        ):  # fmt: skip
+        if not isinstance(groups, list) or not all(_is_group(each, n_layers) for each in groups):
             raise fields.refuse("attention_types", f"must be pairs of kinds and repeats, got {shown(groups)}")
-        kinds = [kind for pattern, repeats in pairs for kind in pattern * repeats]
+        kinds = [kind for pattern, repeats in groups for kind in pattern * repeats]
     if not isinstance(kinds, list) or len(kinds) != n_layers:
         got = f"{len(kinds)}" if isinstance(kinds, list) else shown(kinds)
         raise fields.refuse("attention_layers", f"must name the kinds of {n_layers} layers (num_layers), got {got}")
     if strange := [kind for kind in kinds if not isinstance(kind, str) or kind not in _LOCAL]:
         raise fields.refuse("attention_layers", f"kind {shown(strange[0])} is not supported (only global and local)")
     return tuple(layer for layer, kind in enumerate(kinds) if _LOCAL[kind])
+
+
+def _is_group(value: Any, n_layers: int) -> bool:
+    """Whether it is a list of kinds and how often it comes, for no more layers than there are."""
+    return (
+        isinstance(value, list)
+        and len(value) == 2
+        and isinstance(value[0], list)
+        and type(value[1]) is int
+        and value[1] * len(value[0]) <= n_layers
+    )
 
 
 def _write(config: ModelConfig) -> dict[str, Any]:

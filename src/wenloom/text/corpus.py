@@ -1,0 +1,167 @@
+"""The cleaned documents of a corpus, kept on disk between passes."""
+
+import tempfile
+from array import array
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from wenloom.core.console import progress
+from wenloom.core.errors import InputError
+from wenloom.text.digest import content_hash
+from wenloom.text.documents import ReadOptions, read_documents
+from wenloom.text.pipeline import DroppedFile, Pipeline, steps_named
+from wenloom.text.refusals import Refusals
+from wenloom.text.split import is_validation, tail_start
+
+_BATCH_CHARACTERS = 2_000_000
+"""Text handed on at a time; bounds memory and keeps all cores busy."""
+_PIECE = 100_000
+"""Characters in a piece of the learning sample."""
+_SAMPLE_WEIGHT = 100_000_000
+"""Text that a vocabulary is learned from: about 100 MB. Learning keeps every distinct word in memory, and
+where no blanks separate words nearly every clause is one: such text weighs eight times as much."""
+
+
+class Corpus:
+    """Documents, each in training or in validation, in a temporary file that lives as long as the corpus.
+
+    Two passes (learning a vocabulary, encoding) then cost neither memory nor parsing twice.
+    """
+
+    def __init__(self, folder: Path):
+        """
+        Args:
+            folder: where the temporary file goes.
+        """
+        self._spool = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115 - lives as long as the corpus
+        self._lengths, self._validates = array("Q"), array("B")
+        self._lowest, self._lowest_hash, self._tail = 0, b"\xff" * 17, 0.0
+        self.n_bytes = 0
+        self.rule = "by document, content hash"
+        """How documents were divided."""
+        self.dropped: Counter[str] = Counter()
+        """Documents that are not in it, by the step that dropped them."""
+        self.refusals = Refusals()
+        """Rows and files that were left out."""
+
+    def add(self, text: str, digest: bytes, validates: bool) -> None:
+        """Append a document."""
+        data = text.encode()
+        self._spool.write(data)
+        if digest < self._lowest_hash:
+            self._lowest, self._lowest_hash = len(self._lengths), digest
+        self._lengths.append(len(data))
+        self._validates.append(validates)
+        self.n_bytes += len(data)
+
+    def divide(self, fraction: float) -> None:
+        """Make sure that there is validation text: where too few documents are there to divide, the last part of each."""
+        if len(self._lengths) < 1 / fraction:
+            self.rule, self._tail = f"last {fraction:.0%} of each document", fraction
+        elif not any(self._validates):
+            self._validates[self._lowest] = True
+
+    def documents(self) -> Iterator[tuple[str, str]]:
+        """(split, text) in the order of reading."""
+        self._spool.seek(0)
+        for length, validates in zip(self._lengths, self._validates, strict=True):
+            text = self._spool.read(length).decode()
+            if not self._tail:
+                yield "validation" if validates else "train", text
+            else:
+                cut = tail_start(text, self._tail)
+                yield "train", text[:cut]
+                yield "validation", text[cut:]
+
+    def batches(self) -> Iterator[list[tuple[str, str]]]:
+        """Documents in lists of about two million characters."""
+        batch: list[tuple[str, str]] = []
+        size = 0
+        for each in self.documents():
+            batch.append(each)
+            size += len(each[1])
+            if size >= _BATCH_CHARACTERS:
+                yield batch
+                batch, size = [], 0
+        if batch:
+            yield batch
+
+    def learning_sample(self, limit: int | None = _SAMPLE_WEIGHT) -> Iterator[list[str]]:
+        """Training text to learn a vocabulary from; validation text is left out, it must stay unseen.
+
+        Args:
+            limit: take evenly spaced pieces of about this weight together; None takes everything.
+        """
+        total = sum(_weight(piece) for batch in self.batches() for piece in _pieces(batch)) if limit else 0
+        share = min(1.0, limit / max(1, total)) if limit else 1.0
+        position = 0.0
+        for batch in self.batches():
+            taken = []
+            for piece in _pieces(batch):
+                before, position = position, position + share
+                if int(position) > int(before) or share == 1.0:
+                    taken.append(piece)
+            yield taken
+
+
+def read_corpus(
+    files: Sequence[Path],
+    reading: ReadOptions,
+    fraction: float | None,
+    folder: Path,
+    validation_files: Sequence[Path] = (),
+    steps: Sequence[str] = (),
+    dropped: DroppedFile | None = None,
+) -> Corpus:
+    """Read files, take the documents through the steps and divide those that are kept.
+
+    Args:
+        fraction: part for validation; None leaves everything in training.
+        folder: where the temporary file goes.
+        validation_files: validation text of its own; `fraction` is then not used. A training document that
+            is in them too is dropped as a duplicate.
+        steps: see `pipeline.steps_named`.
+        dropped: told of every document and row that is left out.
+
+    Raises:
+        InputError: see `text.documents.read_documents` and `pipeline.check_steps`; or there is no text at all.
+    """
+    pipeline, corpus = Pipeline(steps_named(steps)), Corpus(folder)
+    corpus.refusals = Refusals(strict=not reading.skip_bad)
+    if dropped is not None:
+        pipeline.on_dropped, corpus.refusals.on_refused = dropped.document, dropped.row
+    if validation_files:
+        corpus.rule, fraction = "files of its own", None
+    with progress("Reading", sum(file.stat().st_size for file in [*validation_files, *files])) as bar:
+        for is_held_out, group in ((True, validation_files), (False, files)):
+            for document in pipeline.run(read_documents(list(group), reading, bar.advance, corpus.refusals)):
+                digest = content_hash(document.text)
+                validates = is_held_out or (fraction is not None and is_validation(digest, fraction))
+                corpus.add(document.text, digest, validates)
+    corpus.refusals.report()
+    corpus.dropped = pipeline.counts
+    if not corpus.n_bytes:
+        raise InputError(f"{', '.join(map(str, files[:3]))}: no text found ({_said(pipeline.counts)}).")
+    if fraction is not None:
+        corpus.divide(fraction)
+    return corpus
+
+
+def _said(dropped: Counter[str]) -> str:
+    """What was dropped, in words."""
+    others = [f"{count} dropped by {name}" for name, count in dropped.items() if name != "empty"]
+    return ", ".join([f"{dropped['empty']} empty documents", *others])
+
+
+def _pieces(batch: list[tuple[str, str]]) -> Iterator[str]:
+    for split, text in batch:
+        if split == "train":
+            for start in range(0, len(text), _PIECE):
+                yield text[start : start + _PIECE]
+
+
+def _weight(piece: str) -> int:
+    """Bytes, eightfold where fewer than one character in thirty is a blank."""
+    blanks = piece.count(" ")
+    return len(piece.encode()) * (1 if blanks * 30 > len(piece) else 8)
