@@ -49,6 +49,7 @@ def main() -> None:
 
     import wenloom
     from wenloom.evaluation.choice import answer_all
+    from wenloom.evaluation.scorers import DecoderScorer
     from wenloom.evaluation.suites import SUITES
     from wenloom.model.packed import packed
 
@@ -64,7 +65,7 @@ def main() -> None:
         right: dict[str, float] = {}
         for number in range(arguments.rounds):
             started = time.perf_counter()
-            found = answer_all(packed(model.decoder), model.tokenizer, part)
+            found = answer_all(DecoderScorer(packed(model.decoder), model.tokenizer), part)
             times["wenloom"].append(time.perf_counter() - started)
             right["wenloom"] = found.accuracy("raw").value
             for name, size in (("lm-eval, batch 64", 64), ("lm-eval, batch 1", 1)):
@@ -79,7 +80,7 @@ def main() -> None:
                 wins = [good > bad for good, bad in zip(scores[::2], scores[1::2], strict=True)]
                 right[name] = 100 * sum(wins) / len(wins)
         started = time.perf_counter()
-        answer_all(packed(model.decoder), model.tokenizer, questions)
+        answer_all(DecoderScorer(packed(model.decoder), model.tokenizer), questions)
         whole = time.perf_counter() - started
     print(f"{n_parameters / 1e6:.1f} M parameters, {len(part):,} of {len(questions):,} pairs; seconds, accuracy")
     ours = statistics.median(times["wenloom"])

@@ -17,7 +17,8 @@ from wenloom.checkpoint.hub import resolve
 from wenloom.core.console import remark
 from wenloom.core.errors import InputError
 from wenloom.core.hardware import probe
-from wenloom.evaluation.perplexity import Score, score
+from wenloom.evaluation.scorer import Score, Windows
+from wenloom.evaluation.scorers import DecoderScorer
 from wenloom.generation.engine import Engine
 from wenloom.generation.jobs import Continuation, Job
 from wenloom.generation.next_tokens import most_probable
@@ -111,7 +112,7 @@ class LanguageModel:
 
     def score(self, text: str, stride: int | None = None, bos: bool = True) -> Score:
         """The log-probability of a text; see `evaluation.perplexity.score`."""
-        return score(self.decoder, self.tokenizer, text, stride, bos)
+        return DecoderScorer(self.decoder, self.tokenizer).text(text, Windows(stride, bos))
 
 
 _MAX_SLOTS = 64

@@ -254,6 +254,7 @@ TABLES = {
         "--file": C(("--file", "text.txt"), base=("run",), look="code"),
         "--stride": C(("--stride", 8), base=("run", "--file", "text.txt")),
         "--bos": C(("--no-bos",)),
+        "--given": C(("--given", VERSES[1])),
         "--html": C(("--html", "made.html"), look="made.html"),
         "--device": DEVICE,
         "--json": C(("--json",)),

@@ -14,6 +14,7 @@ import wenloom
 from wenloom.checkpoint.folder import write_model_files
 from wenloom.evaluation.choice import Question, answer_all, choice_perplexity, greedy_accuracy
 from wenloom.evaluation.harness import HarnessModel
+from wenloom.evaluation.scorers import DecoderScorer
 from wenloom.evaluation.suites import SUITES
 from wenloom.tokens.tokenizer import TextTokenizer
 
@@ -66,7 +67,7 @@ def test_figures_agree(shared_data: Path, tokenizer: TextTokenizer, tmp_path: Pa
         questions[name] = rows[:: len(rows) // N][:N]
     write_tasks(tmp_path, questions)
     model = wenloom.load(folder)
-    ours = {name: answer_all(model.decoder, model.tokenizer, rows) for name, rows in questions.items()}
+    ours = {name: answer_all(DecoderScorer(model.decoder, model.tokenizer), rows) for name, rows in questions.items()}
     manager = TaskManager(include_path=str(tmp_path), include_defaults=False)
     for judge in (
         HarnessModel(model.decoder, model.tokenizer, model.engine),

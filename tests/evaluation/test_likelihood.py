@@ -11,6 +11,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from wenloom.checkpoint.folder import write_model_files
 from wenloom.evaluation.choice import Question, answer_all
 from wenloom.evaluation.likelihood import ScoredRow, continuation_row, likelihoods, tokens_before
+from wenloom.evaluation.scorers import DecoderScorer
 from wenloom.model.config import Rope
 from wenloom.tokens.tokenizer import TextTokenizer
 
@@ -110,7 +111,7 @@ def test_norms_choose_by_their_definition(tokenizer: TextTokenizer):
         Question(("The lamp was",), (" lit at dusk", " dry", " 花落知多少"), 1),
         Question(("A storm", "The nets"), (" came from the west",), 0),
     ]
-    conditional, partial = (answer_all(decoder, tokenizer, [each]) for each in questions)
+    conditional, partial = (answer_all(DecoderScorer(decoder, tokenizer), [each]) for each in questions)
     rows = [continuation_row(tokenizer, "The lamp was", each, []) for each in questions[0].choices]
     totals = [each.total for each in likelihoods(decoder, [rows])[0]]
     answer = conditional.answers[0]

@@ -18,6 +18,7 @@ from wenloom.checkpoint.folder import write_model_files
 from wenloom.core.errors import InputError
 from wenloom.evaluation.options import Convention
 from wenloom.evaluation.perplexity import detokenized, measure, score, windows
+from wenloom.evaluation.scorers import DecoderScorer
 from wenloom.model.decoder import Decoder
 from wenloom.tokens.tokenizer import TextTokenizer
 
@@ -115,7 +116,7 @@ def test_every_convention_equals_float64(
 ):
     model = wenloom.load(folder)
     convention = Convention(join, "none", context, stride, bos, windows_kind, "scored")  # pyright: ignore
-    found = measure(model.decoder, model.tokenizer, ARTICLES, convention)
+    found = measure(DecoderScorer(model.decoder, model.tokenizer), ARTICLES, convention)
     texts = {
         "raw": [ARTICLES],
         "lines": [line for line in ARTICLES.split("\n") if line.strip()],
@@ -141,7 +142,7 @@ def test_every_convention_equals_float64(
 def test_denominators(denominator: str, folder: Path):
     model = wenloom.load(folder)
     convention = Convention("articles", "wikitext", denominator=denominator)  # pyright: ignore[reportArgumentType]
-    found = measure(model.decoder, model.tokenizer, ARTICLES, convention)
+    found = measure(DecoderScorer(model.decoder, model.tokenizer), ARTICLES, convention)
     pages = [each for each in re.split(r"(?m)^(?= = [^=\n].* = $)", ARTICLES) if each.strip()]
     clean = [detokenized(each) for each in pages]
     words = {
@@ -198,8 +199,10 @@ def test_bits_per_byte_does_not_depend_on_chunks_where_all_is_in_sight(folder: P
     model = wenloom.load(folder)
     text = VERSES[4][:20]
     assert len(model.tokenizer.encode(text)) < 31
-    whole = measure(model.decoder, model.tokenizer, text, Convention()).figures()["bits_per_byte"]
+    whole = measure(DecoderScorer(model.decoder, model.tokenizer), text, Convention()).figures()["bits_per_byte"]
     for stride in (1, 7, 32):
         for kind in ("rolling", "blocks"):
-            found = measure(model.decoder, model.tokenizer, text, Convention(stride=stride, windows=kind))  # pyright: ignore
+            found = measure(
+                DecoderScorer(model.decoder, model.tokenizer), text, Convention(stride=stride, windows=kind)
+            )  # pyright: ignore
             assert found.figures()["bits_per_byte"] == pytest.approx(whole, abs=1e-5)

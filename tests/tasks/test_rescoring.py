@@ -10,6 +10,7 @@ import pytest
 
 from wenloom.core.errors import InputError
 from wenloom.core.randomness import generator
+from wenloom.evaluation.scorers import DecoderScorer
 from wenloom.model.decoder import Decoder
 from wenloom.model.presets import from_scratch
 from wenloom.tasks.rescoring import Hypothesis, Utterance, choose, log_probabilities, read_utterances, rescore
@@ -89,7 +90,7 @@ def test_a_decoder_scores_the_whole_text():
     )
     import torch
 
-    (found,) = log_probabilities(decoder.eval(), tokenizer, [utterance])
+    (found,) = log_probabilities(DecoderScorer(decoder.eval(), tokenizer), [utterance])
     for text, value in zip(("it is late", "it", ""), found, strict=True):
         ids = torch.tensor([[0, *tokenizer.encode(text), 0]])
         log_p = decoder(ids)[0, :-1].double().log_softmax(-1)

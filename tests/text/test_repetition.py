@@ -36,7 +36,9 @@ def test_every_share_is_what_its_definition_says(words: list[str]):
 
 
 PROSE = "The old man sat by the river and watched how slowly its brown water carried leaves, twigs and foam to sea."
-MORE = "When evening came he folded his coat under one arm, whistled for the dog, and took the path over both hills home."
+MORE = (
+    "When evening came he folded his coat under one arm, whistled for the dog, and took the path over both hills home."
+)
 
 
 @pytest.mark.parametrize(

@@ -67,6 +67,9 @@ def rescore(
     from wenloom.checkpoint.folder import load_model
     from wenloom.checkpoint.hub import resolve
     from wenloom.core.hardware import probe
+    from wenloom.evaluation.scorers import scorer_of
+    from wenloom.model.decoder import Decoder
+    from wenloom.model.packed import packed
     from wenloom.tasks import rescoring
     from wenloom.tasks.rows import RowReader
     from wenloom.tokens.tokenizer import TextTokenizer
@@ -78,7 +81,8 @@ def rescore(
     for folder in [resolve(name) for name in (model, second) if name is not None]:
         loaded, tokenizer = load_model(folder, probe(device).device), TextTokenizer.from_pretrained(folder)
         with progress("Scoring", sum(len(each.hypotheses) for each in utterances), "texts") as bar:
-            scores.append(rescoring.log_probabilities(loaded, tokenizer, utterances, case, bar.advance))
+            scorer = scorer_of(packed(loaded) if isinstance(loaded, Decoder) else loaded, tokenizer)
+            scores.append(rescoring.log_probabilities(scorer, utterances, case, bar.advance))
     given = None if weight is None else rescoring.Fusion(weight, bonus, mix)
     found = None
     if given is not None and not all(each.reference for each in utterances):

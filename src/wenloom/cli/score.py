@@ -2,12 +2,12 @@
 
 import math
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 from rich.text import Text
 
-from wenloom.cli.options import Device, Json
+from wenloom.cli.options import Device, Json, refuse_unused
 from wenloom.core.console import out as console
 from wenloom.core.console import print_json, progress, say
 from wenloom.core.errors import InputError
@@ -15,7 +15,7 @@ from wenloom.text.clean import normalize
 from wenloom.text.documents import ReadOptions, find_files, read_documents
 
 if TYPE_CHECKING:
-    from wenloom.evaluation.perplexity import Score
+    from wenloom.evaluation.scorer import Score, Scorer
     from wenloom.tokens.tokenizer import TextTokenizer
 
 _SHOWN = 400
@@ -27,6 +27,7 @@ def score(
     /,
     *,
     file: Path | None = None,
+    given: str | None = None,
     stride: int | None = None,
     bos: Annotated[bool, Parameter(negative="--no-bos")] = True,
     html: Path | None = None,
@@ -37,11 +38,13 @@ def score(
 
     Prints the log-probability of every token and of the whole, perplexity and bits per byte. A text longer
     than the context is read in overlapping windows. A masked model (BERT) gives the pseudo-log-likelihood: every token
-    from all others.
+    from all others. With --given: log P(text | what is given), which is all that a model with an encoder and a decoder
+    (a translator) has to say.
 
         wenloom score runs/quickstart "To be, or not to be, that is the question."
         wenloom score runs/mine --file chapter.txt --stride 64
         wenloom score runs/mine --file chapter.txt --html surprise.html
+        wenloom score runs/en-de "Ein Mann schläft." --given "A man is sleeping."
 
     Parameters
     ----------
@@ -51,6 +54,8 @@ def score(
         The text to score.
     file
         Score the text of this file instead.
+    given
+        What is known before: the text before it, or the source of which it is a translation or summary.
     stride
         Tokens that each further window scores; smaller gives more context and takes longer. Default: half
         the context.
@@ -70,36 +75,33 @@ def score(
     from wenloom.checkpoint.folder import load_model
     from wenloom.checkpoint.hub import resolve
     from wenloom.core.hardware import probe
-    from wenloom.evaluation.perplexity import score as score_text
-    from wenloom.evaluation.pseudo import pseudo_score
-    from wenloom.model.decoder import Decoder
-    from wenloom.model.encoder import Encoder
+    from wenloom.evaluation.scorer import Windows
+    from wenloom.evaluation.scorers import scorer_of
     from wenloom.tokens.tokenizer import TextTokenizer
 
     folder = resolve(model)
-    loaded, tokenizer = load_model(folder, probe(device).device), TextTokenizer.from_pretrained(folder)
+    tokenizer = TextTokenizer.from_pretrained(folder)
+    scorer = scorer_of(load_model(folder, probe(device).device), tokenizer)
+    if scorer.kind == "masked":
+        refuse_unused("is for models that read from left to right; this one is an encoder",
+                      stride=stride is not None, no_bos=not bos)  # fmt: skip
+    if given is not None:
+        refuse_unused("goes with a text by itself, not with one that is --given another",
+                      stride=stride is not None, no_bos=not bos, html=html is not None)  # fmt: skip
+        _given(model, scorer, given, text, json)
+        return
+    if scorer.kind == "pairs":
+        raise InputError(f"{model}: has an encoder and a decoder: it scores a text --given its source, not one alone.")
     with progress("Scoring", None, "tokens") as bar:
-        if isinstance(loaded, Encoder):
-            if stride is not None:
-                raise InputError("--stride is for models that read from left to right; this one is an encoder.")
-            if not bos:
-                raise InputError("--no-bos is for models that read from left to right; this one is an encoder.")
-            result = pseudo_score(loaded, tokenizer, text, on_tokens=bar.advance)
-        elif isinstance(loaded, Decoder):
-            result = score_text(loaded, tokenizer, text, stride, bos, on_tokens=bar.advance)
-        else:
-            raise InputError(f"{model}: has an encoder and a decoder: it scores pairs of texts, not one.")
+        result = scorer.text(text, Windows(stride, bos), bar.advance)
     if html is not None:
         _write_page(html, model, tokenizer, result)
     if json:
-        tokens = [
-            {"token": token, "text": tokenizer.decode([token]), "log_probability": value}
-            for token, value in zip(result.token_ids, result.log_probabilities, strict=True)
-        ]
-        print_json({"model": model, **result.figures(), "per_token": tokens})
+        print_json({"model": model, **result.figures(),
+                    "per_token": _per_token(tokenizer, result.token_ids, result.log_probabilities)})  # fmt: skip
         return
-    console.print(_heat(tokenizer, result))
-    if isinstance(loaded, Encoder):
+    console.print(_heat(tokenizer, result.token_ids, result.log_probabilities))
+    if scorer.kind == "masked":
         say(
             f"\npseudo-log-likelihood {result.log_probability:,.3f} nats over {len(result.token_ids):,} tokens\n"
             f"pseudo-perplexity {result.perplexity:,.2f} per token: every token from all others; not to be compared with a "
@@ -112,6 +114,36 @@ def score(
         f"context {result.context_length:,}, stride {result.stride:,}, "
         f"{'first token scored after BOS' if result.bos else 'first token not scored (no BOS)'}"
     )
+
+
+def _per_token(
+    tokenizer: "TextTokenizer", token_ids: list[int], log_probabilities: list[float]
+) -> list[dict[str, Any]]:
+    return [
+        {"token": token, "text": tokenizer.decode([token]), "log_probability": value}
+        for token, value in zip(token_ids, log_probabilities, strict=True)
+    ]
+
+
+def _given(model: str, scorer: "Scorer", given: str, text: str, json: bool) -> None:
+    """Show log P(text | given)."""
+    from wenloom.evaluation.scorer import Continuation
+
+    asked = Continuation(given, text, is_whole=scorer.kind == "pairs")
+    found = scorer.continuations([[asked]])[0][0]
+    if not found.token_ids:
+        raise InputError("the text is empty.")
+    if json:
+        print_json({
+            "model": model, "given": given, "log_probability": found.log_probability, "tokens": len(found.token_ids),
+            "bytes": found.n_bytes, "characters": found.n_characters, "is_greedy": found.is_greedy,
+            "given_tokens_cut_off": found.cut_off,
+            "per_token": _per_token(scorer.tokenizer, found.token_ids, found.log_probabilities),
+        })  # fmt: skip
+        return
+    console.print(_heat(scorer.tokenizer, found.token_ids, found.log_probabilities))
+    greedy = "; it is what the model would write" * found.is_greedy
+    say(f"\nlog P {found.log_probability:,.3f} nats over {len(found.token_ids):,} tokens, given the other text{greedy}")
 
 
 def _write_page(path: Path, name: str, tokenizer: "TextTokenizer", result: "Score") -> None:
@@ -128,10 +160,10 @@ def _write_page(path: Path, name: str, tokenizer: "TextTokenizer", result: "Scor
     write_atomically(path, page)
 
 
-def _heat(tokenizer: "TextTokenizer", result: "Score") -> Text:
+def _heat(tokenizer: "TextTokenizer", token_ids: list[int], log_probabilities: list[float]) -> Text:
     """Every token with its log-probability under it in colour: green expected, red surprising."""
     line = Text()
-    pairs = list(zip(result.token_ids, result.log_probabilities, strict=True))
+    pairs = list(zip(token_ids, log_probabilities, strict=True))
     for token, value in pairs[:_SHOWN]:
         surprise = -value / math.log(2)
         style = "green" if surprise < 2 else "yellow" if surprise < 6 else "red"

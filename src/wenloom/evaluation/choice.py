@@ -11,10 +11,8 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from wenloom.core.errors import InputError
-from wenloom.evaluation.likelihood import Likelihood, ScoredRow, continuation_row, likelihoods, tokens_before
+from wenloom.evaluation.scorer import Continuation, ContinuationScore, Scorer
 from wenloom.evaluation.significance import Interval, interval
-from wenloom.model.decoder import Decoder
-from wenloom.tokens.tokenizer import TextTokenizer
 
 NORMS = ("raw", "token", "byte", "character", "unconditional")
 
@@ -85,8 +83,7 @@ class ChoiceResult:
 
 
 def answer_all(
-    decoder: Decoder,
-    tokenizer: TextTokenizer,
+    scorer: Scorer,
     questions: Sequence[Question],
     unconditional: bool = True,
     on_rows: Callable[[int], None] = lambda n: None,
@@ -94,7 +91,6 @@ def answer_all(
     """Let a model answer questions by the likelihood of their choices.
 
     Args:
-        decoder: in evaluation mode.
         unconditional: also compare with each choice after "Answer:" alone, which costs as many rows again. Left out
             by itself where contexts differ or are empty.
         on_rows: told how many choices were scored; there are `n_rows` in all.
@@ -104,18 +100,13 @@ def answer_all(
     """
     if not questions:
         raise InputError("there are no questions.")
-    before = {empty: tokens_before(tokenizer, empty) for empty in (False, True)}
-    rows: list[list[ScoredRow]] = []
-    for number, question in enumerate(questions, 1):
-        made = [
-            continuation_row(tokenizer, context, choice, before[not context]) for context, choice in question.pairs()
-        ]
-        if any(row.start >= len(row.tokens) for row in made):
+    asked = [[Continuation(*pair) for pair in question.pairs()] for question in questions]
+    bare = _unconditional(questions) if unconditional else []
+    found = scorer.continuations([*asked, *bare], on_rows)
+    conditional, alone = found[: len(asked)], found[len(asked) :]
+    for number, scores in enumerate(conditional, 1):
+        if not all(each.token_ids for each in scores):
             raise InputError(f"question {number}: a choice without any token to score.")
-        rows.append(made)
-    bare = _unconditional(tokenizer, questions, before[False]) if unconditional else []
-    found = likelihoods(decoder, [*rows, *bare], on_rows)
-    conditional, alone = found[: len(rows)], found[len(rows) :]
     return ChoiceResult(
         [_answer(q, f, alone[index] if alone else None) for index, (q, f) in enumerate(zip(questions, conditional, strict=True))],
         questions,
@@ -132,23 +123,23 @@ def _has_unconditional(questions: Sequence[Question]) -> bool:
     return all(len(q.contexts) == 1 and q.contexts[0] for q in questions)
 
 
-def _unconditional(tokenizer: TextTokenizer, questions: Sequence[Question], before: list[int]) -> list[list[ScoredRow]]:
+def _unconditional(questions: Sequence[Question]) -> list[list[Continuation]]:
     if not _has_unconditional(questions):
         return []
-    return [[continuation_row(tokenizer, "Answer:", each, before) for each in q.choices] for q in questions]
+    return [[Continuation("Answer:", each) for each in question.choices] for question in questions]
 
 
-def _answer(question: Question, found: list[Likelihood], alone: list[Likelihood] | None) -> Answer:
-    totals = [each.total for each in found]
+def _answer(question: Question, found: list[ContinuationScore], alone: list[ContinuationScore] | None) -> Answer:
+    totals = [each.log_probability for each in found]
     choices = [choice.strip() for _, choice in question.pairs()]
     scores = {
         "raw": totals,
-        "token": [each.total / len(each.log_probabilities) for each in found],
+        "token": [each.log_probability / len(each.token_ids) for each in found],
         "byte": [total / max(1, len(text.encode())) for total, text in zip(totals, choices, strict=True)],
         "character": [total / max(1, len(text)) for total, text in zip(totals, choices, strict=True)],
     }
     if alone is not None:
-        scores["unconditional"] = [total - other.total for total, other in zip(totals, alone, strict=True)]
+        scores["unconditional"] = [total - other.log_probability for total, other in zip(totals, alone, strict=True)]
     chosen = {norm: max(range(len(values)), key=values.__getitem__) for norm, values in scores.items()}
     gold = found[question.gold]
     return Answer(totals, chosen, gold.is_greedy, totals[question.gold], max(each.cut_off for each in found))

@@ -24,7 +24,6 @@ from wenloom.evaluation.choice import (
     greedy_accuracy,
     n_rows,
 )
-from wenloom.evaluation.likelihood import tokens_before
 from wenloom.evaluation.options import Convention, OverlapOptions
 from wenloom.evaluation.overlap import (
     LOWER_IS_BETTER,
@@ -42,6 +41,8 @@ from wenloom.evaluation.rouge import ROUGE, RougeOptions
 from wenloom.evaluation.rows import field as row_field
 from wenloom.evaluation.rows import made_of_rows, read_rows, read_text, texts_in
 from wenloom.evaluation.sandbox import run_program
+from wenloom.evaluation.scorer import Scorer
+from wenloom.evaluation.scorers import DecoderScorer
 from wenloom.evaluation.signature import Signature
 from wenloom.evaluation.significance import Interval, interval
 from wenloom.evaluation.suites import Suite, multiple_choice
@@ -74,6 +75,10 @@ class EvaluatedModel(NamedTuple):
             path for path in self.folder.iterdir() if path.name in _MODEL_FILES or path.suffix == ".safetensors"
         )
         return data_hash("".join(f"{path.name}{sha256_of_file(path)}" for path in files))
+
+    def scorer(self) -> Scorer:
+        """What scores texts by it, ready for many."""
+        return DecoderScorer(packed(self.decoder), self.tokenizer)
 
 
 _MODEL_FILES = ("config.json", "tokenizer.json")
@@ -152,10 +157,10 @@ def evaluate_choice(
     subject: EvaluatedModel, questions: Sequence[Question], samples: SampleLog, on_rows: Advance = lambda n: None
 ) -> ChoiceResult:
     """Answer questions, going on where an earlier call stopped."""
-    decoder = packed(subject.decoder)
+    scorer = subject.scorer()
     for numbers in _in_chunks(len(questions), samples):
         part = [questions[number] for number in numbers]
-        found = answer_all(decoder, subject.tokenizer, part, on_rows=on_rows)
+        found = answer_all(scorer, part, on_rows=on_rows)
         samples.add(
             [
                 {"number": number, "context": list(q.contexts), "choices": list(q.choices), "gold": q.gold,
@@ -170,12 +175,12 @@ def evaluate_choice(
 
 
 def choice_figures(
-    task: str, dataset: str, headline: str, result: ChoiceResult, data: str, tokenizer: TextTokenizer
+    task: str, dataset: str, headline: str, result: ChoiceResult, data: str, scorer: Scorer
 ) -> list[MetricResult]:
     """Accuracy by every norm; greedy accuracy and perplexity where there is but one choice; groups as details."""
     n, cut_off = len(result.answers), sum(each.cut_off > 0 for each in result.answers)
     details: dict[str, Any] = {"questions_cut_off": cut_off} if cut_off else {}
-    bos = bool(tokens_before(tokenizer, not result.questions[0].contexts[0]))
+    bos = scorer.opens(not result.questions[0].contexts[0])
 
     def figure(metric: str, found: Interval, norm: str | None, **more: Any) -> MetricResult:
         signature = Signature.of(metric, norm=norm, shots=0, bos=bos, n=n, data=data, version=1)
@@ -341,7 +346,7 @@ def text_figures(
     subject: EvaluatedModel, task: str, dataset: str, path: Path, convention: Convention, on_tokens: Advance
 ) -> list[MetricResult]:
     """Perplexity and its kin on a text, by a convention."""
-    found = measure(packed(subject.decoder), subject.tokenizer, read_text(path), convention, on_tokens)
+    found = measure(subject.scorer(), read_text(path), convention, on_tokens)
     figures = found.figures()
     # intervals: over texts where there are several, else over stretches of tokens
     logs = np.array([value for each in found.scores for value in each.log_probabilities])

@@ -16,8 +16,9 @@ from typing import Any
 
 from lm_eval.api.model import TemplateLM  # pyright: ignore[reportMissingImports]
 
-from wenloom.evaluation.likelihood import ScoredRow, continuation_row, likelihoods, tokens_before
-from wenloom.evaluation.perplexity import score
+from wenloom.evaluation.likelihood import ScoredRow, continuation_row, tokens_before
+from wenloom.evaluation.scorer import Windows
+from wenloom.evaluation.scorers import DecoderScorer
 from wenloom.generation.engine import Engine
 from wenloom.generation.request import GenerationRequest
 from wenloom.model.decoder import Decoder
@@ -35,7 +36,7 @@ class HarnessModel(TemplateLM):
 
     def __init__(self, decoder: Decoder, tokenizer: TextTokenizer, engine: Engine):
         super().__init__()
-        self._decoder, self._text, self._engine = packed(decoder), tokenizer, engine
+        self._scorer, self._text, self._engine = DecoderScorer(packed(decoder), tokenizer), tokenizer, engine
         self.tokenizer = None  # keeps the harness's chat templates away
 
     @property
@@ -67,14 +68,14 @@ class HarnessModel(TemplateLM):
                 questions.append([])
                 last = context
             questions[-1].append(ScoredRow([*context, *continuation], len(context)))
-        found = likelihoods(self._decoder, questions)
+        found = self._scorer.rows(questions)
         return [(each.total, each.is_greedy) for rows in found for each in rows]
 
     def loglikelihood_rolling(self, requests: list[Any], disable_tqdm: bool = False) -> list[float]:
         """log P of whole texts, in windows of the whole context that follow each other."""
-        limit = self._decoder.config.context_length
+        windows = Windows(stride=self._scorer.decoder.config.context_length)
         return [
-            score(self._decoder, self._text, request.args[0], stride=limit).log_probability if request.args[0] else 0.0
+            self._scorer.text(request.args[0], windows).log_probability if request.args[0] else 0.0
             for request in requests
         ]
 

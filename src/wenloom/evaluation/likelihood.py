@@ -99,7 +99,7 @@ def likelihoods(
     limit = decoder.config.context_length
     rope = decoder.config.rope
     share = rope is None or not rope.depends_on_length
-    groups = [group for number, rows in enumerate(questions) for group in _groups(number, rows, limit, share)]
+    groups = [group for number, rows in enumerate(questions) if rows for group in _groups(number, rows, limit, share)]
     groups.sort(key=lambda each: (len(each.prefix), max(map(len, each.suffixes))))
     found: list[list[Likelihood | None]] = [[None] * len(rows) for rows in questions]
     with torch.inference_mode():

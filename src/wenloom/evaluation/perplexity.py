@@ -9,63 +9,16 @@ import math
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 
 from wenloom.core.errors import InputError
 from wenloom.evaluation.options import Convention
+from wenloom.evaluation.scorer import Score, Scorer, Windows, bounded_exp
 from wenloom.evaluation.signature import Signature
 from wenloom.model.decoder import Decoder
 from wenloom.tokens.tokenizer import TextTokenizer
-
-
-@dataclass(frozen=True)
-class Score:
-    """What a model makes of one text."""
-
-    text: str
-    token_ids: list[int]
-    """The tokens that were scored, in order."""
-    log_probabilities: list[float]
-    """log P(token | tokens before it), natural logarithm, one per scored token."""
-    scored_bytes: int
-    """UTF-8 bytes of the scored tokens."""
-    context_length: int
-    """Tokens seen at once."""
-    stride: int
-    """Tokens that each further window scores; the rest of the window is context."""
-    bos: bool
-    """Whether the first token was scored too, as what follows the BOS token."""
-
-    @property
-    def log_probability(self) -> float:
-        """log P(text) = Σ log P(x_i | x_<i), nats."""
-        return math.fsum(self.log_probabilities)
-
-    @property
-    def perplexity(self) -> float:
-        """exp(-log P / tokens): the number of equally likely tokens the model wavers between."""
-        return _exp(-self.log_probability / len(self.log_probabilities))
-
-    @property
-    def bits_per_byte(self) -> float:
-        """-log2 P per UTF-8 byte: comparable between tokenizers."""
-        return -self.log_probability / math.log(2) / self.scored_bytes
-
-    def figures(self) -> dict[str, object]:
-        """The totals, for logs and machines."""
-        return {
-            "log_probability": self.log_probability,
-            "tokens": len(self.log_probabilities),
-            "bytes": self.scored_bytes,
-            "nats_per_token": -self.log_probability / len(self.log_probabilities),
-            "perplexity": self.perplexity,
-            "bits_per_byte": self.bits_per_byte,
-            "context_length": self.context_length,
-            "stride": self.stride,
-            "bos": self.bos,
-        }
 
 
 class Window(NamedTuple):
@@ -106,7 +59,7 @@ def score(
     bos: bool = True,
     on_tokens: Callable[[int], None] = lambda n: None,
     context: int | None = None,
-    kind: str = "rolling",
+    kind: Literal["rolling", "blocks"] = "rolling",
 ) -> Score:
     """Score a text, in windows that overlap where it is longer than the context.
 
@@ -198,9 +151,9 @@ class Perplexity:
         """All figures that the log-probability gives."""
         nats = -self.log_probability
         return {
-            "perplexity": _exp(nats / self.tokens),
+            "perplexity": bounded_exp(nats / self.tokens),
             "nats_per_token": nats / self.tokens,
-            "word_perplexity": _exp(nats / self.words) if self.words else math.inf,
+            "word_perplexity": bounded_exp(nats / self.words) if self.words else math.inf,
             "bits_per_byte": nats / math.log(2) / self.bytes,
             "bits_per_character": nats / math.log(2) / self.characters,
             "log_probability": -nats,
@@ -212,8 +165,7 @@ class Perplexity:
 
 
 def measure(
-    decoder: Decoder,
-    tokenizer: TextTokenizer,
+    scorer: Scorer,
     data: str,
     convention: Convention,
     on_tokens: Callable[[int], None] = lambda n: None,
@@ -227,10 +179,8 @@ def measure(
     if not originals:
         raise InputError("the data hold no text.")
     texts = [detokenized(each) for each in originals] if convention.detokenize == "wikitext" else originals
-    scores = [
-        score(decoder, tokenizer, text, convention.stride, convention.bos, on_tokens, convention.context, convention.windows)
-        for text in texts
-    ]  # fmt: skip
+    how = Windows(convention.stride, convention.bos, convention.context, convention.windows)
+    scores = [scorer.text(text, how, on_tokens) for text in texts]
     counted = texts if convention.denominator == "scored" else originals
     words = sum(
         len(re.split(r"\s+", each) if convention.denominator == "harness" else each.split()) for each in counted
@@ -243,7 +193,7 @@ def measure(
     signature = Signature.of(
         "ppl", join=convention.join, detok=convention.detokenize, ctx=first.context_length, stride=first.stride,
         bos=first.bos, window=convention.windows, denominator=convention.denominator,
-        dtype=str(next(decoder.parameters()).dtype).removeprefix("torch."), data=data_hash(data), version=1,
+        dtype=scorer.dtype, data=data_hash(data), version=1,
     )  # fmt: skip
     return Perplexity(scores, words, n_bytes, sum(map(len, counted)), signature)
 
@@ -294,7 +244,3 @@ def _cut(data: str, join: str) -> list[str]:
     if join == "articles":
         return re.split(r"(?m)^(?= = [^=\n].* = $)", data)
     return [data]
-
-
-def _exp(nats: float) -> float:
-    return math.exp(min(nats, 700))

@@ -104,7 +104,7 @@ class EvaluationPlan:
             with progress(self.name, work.rows_to_score(questions, samples), "choices") as bar:
                 result = work.evaluate_choice(subject, questions, samples, bar.advance)
             headline = self.suite.headline if self.suite else "raw"
-            return work.choice_figures(self._task, self._dataset, headline, result, self._data, subject.tokenizer)
+            return work.choice_figures(self._task, self._dataset, headline, result, self._data, subject.scorer())
         return self._run_writing(subject, task, header)
 
     def _run_writing(

@@ -13,15 +13,9 @@ import numpy as np
 from rapidfuzz.distance import Levenshtein
 
 from wenloom.core.errors import InputError
-from wenloom.evaluation.likelihood import ScoredRow, likelihoods, tokens_before
-from wenloom.evaluation.pseudo import pseudo_score
+from wenloom.evaluation.scorer import Continuation, Scorer
 from wenloom.evaluation.significance import Interval
-from wenloom.model.build import Model
-from wenloom.model.decoder import Decoder
-from wenloom.model.encoder import Encoder
-from wenloom.model.packed import packed
 from wenloom.tasks.rows import RowReader, text_of
-from wenloom.tokens.tokenizer import TextTokenizer
 
 Case = Literal["lower", "upper", "sentence", "keep"]
 WEIGHTS = tuple(float(weight) for weight in np.round(np.concatenate([[0.0], np.geomspace(0.01, 3.0, 30)]), 4))
@@ -86,8 +80,7 @@ def cased(text: str, case: Case) -> str:
 
 
 def log_probabilities(
-    model: Model,
-    tokenizer: TextTokenizer,
+    scorer: Scorer,
     utterances: Sequence[Utterance],
     case: Case = "lower",
     on_texts: Callable[[int], None] = lambda n: None,
@@ -98,24 +91,15 @@ def log_probabilities(
     Raises:
         InputError: the model has both an encoder and a decoder.
     """
-    texts = [[cased(each.text, case) for each in utterance.hypotheses] for utterance in utterances]
-    if isinstance(model, Encoder):
-        found = []
-        for row in texts:
-            found.append([pseudo_score(model, tokenizer, text).log_probability if text else 0.0 for text in row])
-            on_texts(len(row))
-        return found
-    if not isinstance(model, Decoder):
+    if scorer.kind == "pairs":
         raise InputError("rescoring takes a model that goes on with a text, or a masked one.")
-    before = tokens_before(tokenizer, is_empty=True)
-    end = [] if tokenizer.eos_token_id is None else [tokenizer.eos_token_id]
-    if not before:
+    if not scorer.opens(is_empty=True):
         raise InputError("this model's tokenizer has no token that opens a text: the first word cannot be scored.")
-    questions = [
-        [ScoredRow([*before, *tokenizer.encode(text, add_special_tokens=False), *end], len(before)) for text in row]
-        for row in texts
+    texts = [
+        [Continuation("", cased(each.text, case), is_whole=True) for each in utterance.hypotheses]
+        for utterance in utterances
     ]
-    return [[each.total for each in row] for row in likelihoods(packed(model), questions, on_texts)]
+    return [[each.log_probability for each in row] for row in scorer.continuations(texts, on_texts)]
 
 
 class Fusion(NamedTuple):
