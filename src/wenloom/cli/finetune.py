@@ -40,11 +40,13 @@ def finetune(
     Parameters
     ----------
     model
-        The model to begin with: a folder, or a hub model such as owner/name; without one, an encoder-decoder is made
-        from scratch, with a vocabulary of its own.
+        The model to begin with: a folder, or a hub model such as owner/name. Without one, fill-mask makes an encoder
+        from scratch and translation, summarization, denoising, story, poetry and code an encoder-decoder, each with a
+        vocabulary of its own; chat, preference and classification need a model.
     task
         translation, summarization, chat (conversations, also called instructions), preference (DPO on pairs of
-        replies), classification, fill-mask (hidden tokens of plain text) or denoising (missing spans of plain text).
+        replies), classification, fill-mask (hidden tokens of plain text), denoising (missing spans of plain
+        text), or story, poetry or code (works to write on request).
     out
         Folder for the run; new or empty.
     resume
