@@ -247,9 +247,12 @@ def test_a_step_that_fails_for_all_is_tried_for_each(monkeypatch: pytest.MonkeyP
         assert job.result()[0].tokens == other.result()[0].tokens
 
 
-def test_slots_grow_all_or_none(monkeypatch: pytest.MonkeyPatch):
+def test_a_pool_that_cannot_grow_fails_only_who_needs_it(monkeypatch: pytest.MonkeyPatch):
     """Where memory ends in the midst of growing, those under way go on in the room that there was."""
     from wenloom.core.memory import LargePages
+    from wenloom.runtime import slots
+
+    monkeypatch.setattr(slots, "_FEWEST", 1)
 
     engine = Engine(DECODER)
     request = GenerationRequest(max_new_tokens=12, do_sample=False, eos_token_id=())

@@ -11,9 +11,10 @@ from torch import Tensor
 from tests.conftest import random_decoder, tiny_config
 from wenloom.checkpoint.folder import load_model
 from wenloom.core.errors import InputError
-from wenloom.model.cache import KVCache, Segment, SlotBatch, Slots
+from wenloom.model.cache import KVCache, Segment, SlotBatch
 from wenloom.model.encoder_decoder import EncoderDecoder
 from wenloom.model.taps import Tap, Taps
+from wenloom.runtime.slots import Slots
 
 SMALL = dict(vocab_size=61, initializer_range=0.3, bos_token_id=1, eos_token_id=2, pad_token_id=0)
 LLAMA = SMALL | dict(hidden_size=32, num_hidden_layers=3, num_attention_heads=4, num_key_value_heads=2, intermediate_size=20,
@@ -142,7 +143,6 @@ def test_taps_see_the_same_with_a_cache_and_among_other_texts(family: str, tmp_p
         for part in TOKENS[:1].split([4, 1, 4], 1):
             ours(part, cache=cache, taps=taps(pieces))
         slots = Slots(ours.config, torch.device("cpu"), torch.float32)
-        slots.reserve(2, 16)
         segments = [Segment(0, 0, 9, 9), Segment(1, 0, 6, 6)]
         ours.read(torch.cat((TOKENS[0], TARGETS[0])), SlotBatch(slots, segments), taps(rows))
     for name in places:

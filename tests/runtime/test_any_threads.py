@@ -9,10 +9,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from wenloom.model.cache import Segment, Slots
+from wenloom.model.cache import Segment
 from wenloom.model.quantize import quantize
 from wenloom.runtime.native import compiler
 from wenloom.runtime.native.step import NativeStep
+from wenloom.runtime.slots import Slots
 
 from ..conftest import random_decoder, tiny_config
 
@@ -42,7 +43,6 @@ def written(threads: int) -> list[float]:
     found = []
     for decoder in (random_decoder(tiny_config()), quantize(random_decoder(tiny_config()), 4)):
         slots, step = Slots(decoder.config, torch.device("cpu"), decoder.cache_dtype), NativeStep(decoder, library)
-        slots.reserve(8, 40)
         for start, count in ((0, 3), (3, 1), (4, 1)):
             segments = [Segment(slot, start * (slot + 1), count, 0) for slot in range(7)]
             n = count * len(segments)

@@ -12,13 +12,14 @@ from pathlib import Path
 import pytest
 import torch
 
-from wenloom.model.cache import Segment, SlotBatch, Slots
+from wenloom.model.cache import Segment, SlotBatch
 from wenloom.model.config import ModelConfig, Rope
 from wenloom.model.decoder import Decoder
 from wenloom.model.quantize import QuantizedLinear, quantize, rounded
 from wenloom.runtime.native import compiler
 from wenloom.runtime.native.step import NativeStep
 from wenloom.runtime.native.supported import fits
+from wenloom.runtime.slots import Slots
 
 from ..conftest import random_decoder, tiny_config
 
@@ -45,8 +46,6 @@ def differences(
     """The largest difference of logits from PyTorch's in the same steps, and the spread of these."""
     config, worst, spread = decoder.config, 0.0, 0.0
     theirs, ours = (Slots(config, torch.device("cpu"), cache_dtype or decoder.cache_dtype) for _ in range(2))
-    theirs.reserve(8, 40)
-    ours.reserve(8, 40)
     step, draw = NativeStep(decoder, library or compiled()), torch.Generator().manual_seed(0)
     with torch.inference_mode():
         for segments in STEPS:

@@ -10,7 +10,7 @@ from torch.nn.utils import parametrize
 
 from wenloom.core.errors import InputError
 from wenloom.model.attention import Attention
-from wenloom.model.cache import Segment, Slots
+from wenloom.model.cache import Segment
 from wenloom.model.config import Activation, ModelConfig, Rope
 from wenloom.model.decoder import Decoder
 from wenloom.model.feedforward import FeedForward
@@ -21,6 +21,7 @@ from wenloom.runtime.native import compiler, supported
 from wenloom.runtime.native.step import NativeStep
 from wenloom.runtime.native.supported import fits
 from wenloom.runtime.runner import ModelRunner
+from wenloom.runtime.slots import Slots
 
 from ..conftest import random_decoder, tiny_config
 from .test_native import compiled, differences
@@ -308,7 +309,6 @@ def test_a_hook_that_comes_later_is_called():
     compiler.library(wait=True)
     decoder = random_decoder(tiny_config())
     runner = ModelRunner(decoder, 2, 0)
-    runner.slots.reserve(2, 40)
 
     def read(start: int) -> torch.Tensor:
         return runner.read([5], [Segment(0, start, 1, start + 1)], [0], ())[0]
@@ -328,7 +328,6 @@ def test_another_default_number_type_changes_nothing():
     with torch.inference_mode():
         expected = decoder(torch.tensor([[5, 6]]))[0, 1]
     slots = Slots(decoder.config, torch.device("cpu"), torch.float32)
-    slots.reserve(1, 40)
     torch.set_default_dtype(torch.float64)
     try:
         logits = NativeStep(decoder, library).read([5, 6], slots, [Segment(0, 0, 2, 2)], [1])[1]

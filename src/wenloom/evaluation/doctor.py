@@ -19,7 +19,7 @@ from wenloom.evaluation.programs import pass_at_k
 from wenloom.evaluation.sandbox import run_program
 from wenloom.generation.engine import Engine
 from wenloom.generation.request import GenerationRequest
-from wenloom.model.cache import Segment, SlotBatch, Slots
+from wenloom.model.cache import Segment, SlotBatch
 from wenloom.model.decoder import Decoder
 from wenloom.model.packed import packed
 from wenloom.model.presets import from_scratch
@@ -27,6 +27,7 @@ from wenloom.model.quantize import quantize
 from wenloom.runtime.native import compiler
 from wenloom.runtime.native.step import NativeStep
 from wenloom.runtime.native.supported import fits
+from wenloom.runtime.slots import Slots
 from wenloom.tokens.train import train_tokenizer
 
 
@@ -115,8 +116,6 @@ def _decoding() -> Answer:
     worst = {}
     for name, model in (("float32", decoder), ("int8", quantize(_tiny(), 8)), ("int4", quantize(_tiny(), 4))):
         theirs, ours = (Slots(decoder.config, torch.device("cpu"), torch.float32) for _ in range(2))
-        theirs.reserve(1, 64)
-        ours.reserve(1, 64)
         segments, tokens = [Segment(0, 0, 20, 20)], torch.arange(20) + 5
         with torch.inference_mode():
             expected = model.unembed(model.read(tokens, SlotBatch(theirs, segments))).float()

@@ -360,7 +360,6 @@ class Engine:
         if view != text.view or not use_cache:
             text.view, text.known = view, 0
         visible = len(text.tokens) - view.first
-        runner.slots.reserve(text.slot + 1, visible)
         if use_cache and text.known == 0 and read.logits == 1 and text.encoder_kv is None:
-            text.known = runner.prefixes.restore(text.tokens, view, runner.slots, text.slot, visible - 1)
+            text.known = runner.prefixes.restore(text.tokens, view, text.slot, visible - 1)
         text.known = min(text.known, visible - read.logits)

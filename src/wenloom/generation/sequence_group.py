@@ -47,20 +47,8 @@ class SequenceGroup:
         return copy
 
     def assign(self, target: Text, source: Text) -> None:
-        """Make a text the same as another; only what differs is copied."""
-        same = 0
-        if target.view == source.view:
-            first, limit = source.view.first, min(target.known, source.known)
-            mine, theirs = target.tokens[first : first + limit], source.tokens[first : first + limit]
-            same = (
-                limit
-                if mine == theirs
-                else next(i for i, (a, b) in enumerate(zip(mine, theirs, strict=True)) if a != b)
-            )
-        slots = target.runner.slots
-        if source.known > same:
-            slots.reserve(target.slot + 1, source.known)
-            slots.copy(source.slot, target.slot, same, source.known)
+        """Make a text the same as another: it shares what is known of that."""
+        target.runner.slots.fork(source.slot, target.slot, source.known)
         target.tokens, target.view, target.known = list(source.tokens), source.view, source.known
 
     def close(self, text: Text) -> None:

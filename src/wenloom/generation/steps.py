@@ -9,8 +9,8 @@ from torch import Tensor
 from wenloom.generation.jobs import NOT_OURS, ForwardResult, Job
 from wenloom.generation.sequence_group import SequenceGroup, Wanted
 from wenloom.model.cache import Segment
-from wenloom.runtime.prefixes import BLOCK
 from wenloom.runtime.runner import ModelRunner
+from wenloom.runtime.slots import PAGE
 
 Work = list[tuple[SequenceGroup, int, Segment]]
 """(group, which of its reads, what of its text)."""
@@ -102,11 +102,11 @@ def _hand_to(wanted: Wanted, here: slice, logits: Tensor, hidden_ND: Tensor, ear
     if len(whole[0]) < read.logits:
         sequences.readings[index] = whole
         return
-    at_block = (len(read.text.tokens) - read.text.view.first) % BLOCK == 0
+    at_page = (len(read.text.tokens) - read.text.view.first) % PAGE == 0
     is_kept = read.text.encoder_kv is None and sequences.job.request.use_cache
-    if read.logits == 1 and is_kept and (at_block or is_prompt):
+    if read.logits == 1 and is_kept and (at_page or is_prompt):
         runner = read.text.runner
-        runner.prefixes.remember(read.text.tokens, read.text.view, runner.slots, read.text.slot)
+        runner.prefixes.remember(read.text.tokens, read.text.view, read.text.slot)
     scores, *others = whole
     hidden = others.pop(0) if read.hidden else None
     sequences.arrived[index] = ForwardResult(scores, hidden, dict(zip(read.layers, others, strict=True)))

@@ -1,14 +1,11 @@
 """The key-value caches: what attention remembers of the tokens already read."""
 
 import itertools
-from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor
-
-from wenloom.core.memory import LargePages
-from wenloom.model.config import ModelConfig
 
 
 class KVCache:
@@ -91,103 +88,75 @@ class Segment(NamedTuple):
     """The encoded text that it is written from."""
 
 
-class Slots:
-    """Keys and values of many texts of different lengths, each in a slot of its own.
+class SlotStore(Protocol):
+    """Where keys and values of many texts are kept, each in a slot of its own; see `runtime.slots`."""
 
-    Per layer one tensor of shape (slots, kv heads, room, d_head), grown by doubling. In int8 every key and value is
-    rounded to 127ths of its largest entry; a row is d_head whole numbers and the bytes of that scale (a float32).
-    """
+    def prepare(self, segments: Iterable[Segment]) -> None:
+        """Make room for tokens that are about to be read."""
+        ...
 
-    def __init__(self, config: ModelConfig, device: torch.device, dtype: torch.dtype):
-        shape = (0, config.n_kv_heads, 0, config.d_head + (_SCALE_BYTES if dtype == torch.int8 else 0))
-        self.keys = [torch.empty(shape, device=device, dtype=dtype) for _ in range(config.n_layers)]
-        self.values = [torch.empty(shape, device=device, dtype=dtype) for _ in range(config.n_layers)]
+    def rows(self, segments: Sequence[Segment]) -> Tensor:
+        """Where every token of these segments is kept."""
+        ...
 
-    @property
-    def bytes(self) -> int:
-        """Memory taken."""
-        return sum(each.nbytes for each in (*self.keys, *self.values))
+    def where(self, slots: Sequence[int], n_tokens: int) -> slice | Tensor:
+        """Where the first tokens of these slots are kept: a slice, or what has to be gathered."""
+        ...
 
-    def reserve(self, n_slots: int, n_tokens: int) -> None:
-        """Make room for slots 0 .. n_slots - 1 of n_tokens each."""
-        slots, heads, room, d_head = self.keys[0].shape
-        if n_slots <= slots and n_tokens <= room:
-            return
-        wider = max(slots, n_slots if n_slots <= 1 else 1 << (n_slots - 1).bit_length())
-        longer = max(room, 64, 1 << (n_tokens - 1).bit_length())
-        pages, shape = LargePages(), (wider, heads, longer, d_head)
-
-        def grown(store: Tensor) -> Tensor:
-            larger = pages.zeros(shape, store.dtype, store.device)
-            larger[:slots, :, :room] = store
-            return larger
-
-        keys, values = [[grown(store) for store in stores] for stores in (self.keys, self.values)]
-        self.keys, self.values = keys, values  # all or, where memory does not suffice, none
-
-    def write(self, layer: int, slot_N: Tensor, position_N: Tensor, k_GNK: Tensor, v_GNK: Tensor) -> None:
+    def write(self, layer: int, rows_N: Tensor, k_GNK: Tensor, v_GNK: Tensor) -> None:
         """Remember one layer's new keys and values."""
-        for store, new_GNK in ((self.keys[layer], k_GNK), (self.values[layer], v_GNK)):
-            new_NGK = new_GNK.transpose(0, 1)
-            store[slot_N, :, position_N] = _rounded(new_NGK) if store.dtype == torch.int8 else new_NGK.to(store.dtype)
+        ...
 
-    def read(self, layer: int, slots: slice, end: int, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-        """Keys and values of positions 0 .. end - 1, shape (slots, kv heads, end, d_head)."""
-        keys, values = (store[layer][slots, :, :end] for store in (self.keys, self.values))
-        if keys.dtype == torch.int8:
-            return _unrounded(keys, dtype), _unrounded(values, dtype)
-        return keys.to(dtype), values.to(dtype)
-
-    def copy(self, source: int, target: int, start: int, end: int) -> None:
-        """Copy positions start .. end - 1 from slot to slot."""
-        for store in (*self.keys, *self.values):
-            store[target, :, start:end] = store[source, :, start:end]
-
-    def block(self, slot: int, start: int, end: int) -> Tensor:
-        """A copy of positions start .. end - 1, shape (layers, 2, kv heads, end - start, d_head)."""
-        pairs = zip(self.keys, self.values, strict=True)
-        return torch.stack([torch.stack((k[slot, :, start:end], v[slot, :, start:end])) for k, v in pairs])
-
-    def put(self, slot: int, start: int, block: Tensor) -> None:
-        """Bring back what `block` copied."""
-        end = start + block.shape[-2]
-        for keys, values, (k, v) in zip(self.keys, self.values, block, strict=True):
-            keys[slot, :, start:end], values[slot, :, start:end] = k, v
+    def read(self, layer: int, where: slice | Tensor, n_tokens: int, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+        """Keys and values of positions 0 .. n_tokens - 1, shape (slots, kv heads, n_tokens, d_head)."""
+        ...
 
 
-_SCALE_BYTES = 4
+class _Group(NamedTuple):
+    """Segments whose attention is computed at once."""
+
+    indices: list[int]
+    where: slice | Tensor
+    end: int
+    """Tokens that the longest of them sees."""
 
 
-def _rounded(x: Tensor) -> Tensor:
-    x = x.float()
-    scale = x.abs().amax(-1, keepdim=True).clamp(min=1e-30) / 127
-    return torch.cat([(x / scale).round().to(torch.int8), scale.view(torch.int8)], -1)
-
-
-def _unrounded(rows: Tensor, dtype: torch.dtype) -> Tensor:
-    scale = rows[..., -_SCALE_BYTES:].contiguous().view(torch.float32)
-    return (rows[..., :-_SCALE_BYTES] * scale).to(dtype)
+_GATHERED_TOGETHER = 64
+"""Tokens up to which, on a CPU, keys and values of several texts are copied side by side: that costs less than calls."""
 
 
 class SlotBatch:
     """One step over several texts at once: their new tokens stand one after the other, without padding."""
 
-    def __init__(self, slots: Slots, segments: Sequence[Segment]):
+    def __init__(self, slots: SlotStore, segments: Sequence[Segment]):
+        slots.prepare(segments)
         self.slots, self.segments = slots, segments
-        device = slots.keys[0].device
-        ranges = [(s.slot, position) for s in segments for position in range(s.start, s.start + s.count)]
-        self.slot_N, self.position_N = torch.tensor(ranges, device=device).T
-        """Slot and position of every token."""
+        self._rows_N = slots.rows(segments)
+        positions = [position for s in segments for position in range(s.start, s.start + s.count)]
+        self.position_N = torch.tensor(positions, device=self._rows_N.device)
+        """Position of every token."""
         self.ends = list(itertools.accumulate(s.count for s in segments))
         """Where each segment ends in the row of tokens."""
         self.bias: Callable[[Tensor, int], Tensor] | None = None
         """What is added to attention scores by (query positions, number of keys), shape (heads, queries, keys)."""
-        singles = [(s.slot, index) for index, s in enumerate(segments) if s.count == 1]
-        self._groups = [[index] for index, s in enumerate(segments) if s.count > 1]
-        if singles and (run := sorted(singles)) and run[-1][0] - run[0][0] == len(run) - 1:
-            self._groups.append([index for _, index in run])  # neighbouring slots are one slice: no copy
-        else:
-            self._groups += [[index] for _, index in singles]
+        self._groups = [self._group(indices) for indices in self._together()]
+
+    def _together(self) -> Iterator[list[int]]:
+        """Which segments to compute at once: single tokens of texts of about one length."""
+        singles = sorted((s.start, index) for index, s in enumerate(self.segments) if s.count == 1)
+        yield from ([index] for index, s in enumerate(self.segments) if s.count > 1)
+        on_cpu, group = self._rows_N.device.type == "cpu", []
+        for start, index in singles:
+            if group and (start > 2 * self.segments[group[0]].start + 64 or (on_cpu and start >= _GATHERED_TOGETHER)):
+                yield group
+                group = []
+            group.append(index)
+        if group:
+            yield group
+
+    def _group(self, indices: list[int]) -> _Group:
+        end = max(self.segments[index].start + self.segments[index].count for index in indices)
+        return _Group(indices, self.slots.where([self.segments[index].slot for index in indices], end), end)
 
     def attend(
         self,
@@ -204,13 +173,11 @@ class SlotBatch:
             window: sliding window in tokens.
             attention: softmax(Q Kᵀ * scale + mask) V for (queries, keys, values, mask) of several heads.
         """
-        self.slots.write(layer, self.slot_N, self.position_N, k_1GNK[0], v_1GNK[0])
+        self.slots.write(layer, self._rows_N, k_1GNK[0], v_1GNK[0])
         y_1HNK = torch.empty_like(q_1HNK)
-        for group in self._groups:
+        for group, where, end in self._groups:
             first = self.segments[group[0]]
-            slots = slice(first.slot, first.slot + len(group))
-            end = max(self.segments[index].start + self.segments[index].count for index in group)
-            k, v = self.slots.read(layer, slots, end, q_1HNK.dtype)
+            k, v = self.slots.read(layer, where, end, q_1HNK.dtype)
             if len(group) == 1:
                 rows = slice(self.ends[group[0]] - first.count, self.ends[group[0]])
                 mask = self._biased(self._mask(rows, first, end, window), self.position_N[rows], end)

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from wenloom.core.hardware import probe
-from wenloom.model.cache import Segment, SlotBatch, Slots
+from wenloom.model.cache import Segment, SlotBatch
 from wenloom.model.decoder import Decoder
 from wenloom.model.encoder_decoder import EncoderDecoder
 from wenloom.model.quantize import QuantizedLinear
@@ -16,6 +16,7 @@ from wenloom.runtime.native import compiler
 from wenloom.runtime.native.step import MAX_TOKENS, NativeStep
 from wenloom.runtime.native.supported import fits
 from wenloom.runtime.prefixes import PrefixCache
+from wenloom.runtime.slots import Slots
 from wenloom.runtime.threads import ThreadChoices
 
 
@@ -35,7 +36,7 @@ class ModelRunner:
         weight = decoder.embed.weight
         self.device = weight.device
         self.slots = Slots(decoder.config, weight.device, cache_dtype or decoder.cache_dtype)
-        self.prefixes = PrefixCache(prefix_bytes)
+        self.prefixes = PrefixCache(self.slots, prefix_bytes)
         self.max_slots = max_slots
         self._free = list(range(max_slots))[::-1]
         # weights that are rounded to 8 or 4 bits lose nothing more by products in bf16
@@ -74,7 +75,8 @@ class ModelRunner:
         return slot
 
     def give(self, slot: int) -> None:
-        """A slot is free again."""
+        """A slot is free again, and its text's pages are."""
+        self.slots.release(slot)
         self._free.append(slot)
 
     def read(

@@ -64,65 +64,117 @@ INLINE void dot_keys(const float *q, const char *keys, const char *ahead, int ki
     *(f32x16 *)scores = sums(acc);
 }
 
+/* Positions first .. last of a text, whose pages the table names, in the pool of one kv head. */
+typedef struct { const int32_t *table; int first, last; long size, lead; } Span;
+
+INLINE int page_begin(const Span *s, int page) { return page * PAGE < s->first ? s->first : page * PAGE; }
+INLINE int page_count(const Span *s, int page) { return (s->last < (page + 1) * PAGE ? s->last + 1 : (page + 1) * PAGE) - page_begin(s, page); }
+INLINE const char *page_rows(const Span *s, const char *pool, int page) {
+    return pool + ((long)s->table[page] * PAGE + page_begin(s, page) - page * PAGE) * s->size;
+}
+/* What is read a few pages after this one; after the last page, the first of `next`, another pool. */
+INLINE const char *page_ahead(const Span *s, const char *pool, const char *next, int page) {
+    int ahead = page + (int)s->lead, last = s->last / PAGE;
+    if (ahead <= last) return page_rows(s, pool, ahead);
+    ahead += s->first / PAGE - last - 1;
+    return page_rows(s, next, ahead <= last ? ahead : last);
+}
+/* For each page of a span: its number, the index j of its first position in the span, and how many it has. */
+#define EACH_PAGE(s, page, j, count)                                                                                    \
+    for (int page = (s)->first / PAGE, j = 0, count = page_count(s, page); page <= (s)->last / PAGE;                    \
+         j += count, page++, count = page <= (s)->last / PAGE ? page_count(s, page) : 0)
+
 /* y = sum over j of weight[j] value[j], 16 * V columns at a time; after the values, `next` is read. */
-INLINE void weigh(float *y, const float *weights, const char *values, const char *next, int n, int kind, int d, int V) {
-    const long size = row_size(kind, d);
-    int j = 0, lead = LEAD / size;
+INLINE void weigh(float *y, const float *weights, const Span *s, const char *pool, const char *next, int kind, int V) {
     f32x16 acc[4 * 2];  /* of even and odd j, so that a sum need not wait for the one before */
     UNROLL for (int i = 0; i < 2 * V; i++) acc[i] = (f32x16){0};
-    for (; j + 2 <= n; j += 2) {
-        fetch(j + lead < n ? values + (j + lead) * size : next + (j + lead - n) * size, columns_size(kind, 2 * 16 * V));
-        UNROLL for (int i = 0; i < 2 * V; i++)
-            acc[i] += weights[j + i / V] * load_row(values + (j + i / V) * size, kind, 16 * (i % V));
+    EACH_PAGE(s, page, from, count) {
+        const char *values = page_rows(s, pool, page), *ahead = page_ahead(s, pool, next, page);
+        int j = 0;
+        for (; j + 2 <= count; j += 2) {
+            fetch(ahead + j * s->size, columns_size(kind, 2 * 16 * V));
+            UNROLL for (int i = 0; i < 2 * V; i++)
+                acc[i] += weights[from + j + i / V] * load_row(values + (j + i / V) * s->size, kind, 16 * (i % V));
+        }
+        for (; j < count; j++)
+            UNROLL for (int v = 0; v < V; v++) acc[v] += weights[from + j] * load_row(values + j * s->size, kind, 16 * v);
     }
-    for (; j < n; j++)
-        UNROLL for (int v = 0; v < V; v++) acc[v] += weights[j] * load_row(values + j * size, kind, 16 * v);
     UNROLL for (int v = 0; v < V; v++) *(f32x16 *)(y + 16 * v) = acc[v] + acc[V + v];
 }
 
-INLINE void attend_as(const Model *m, const Layer *l, const float *q, float *y, int slot, int group, int position, float *scores, int kind) {
-    int d = m->d_head, per_group = m->n_heads / m->n_kv_heads;
-    int first = l->window && position >= l->window ? position - l->window + 1 : 0, n = position + 1 - first;
-    long size = row_size(kind, d), offset = (((long)slot * m->n_kv_heads + group) * m->room + first) * size;
-    const char *keys = (const char *)l->keys + offset, *values = (const char *)l->values + offset;
-    for (int h = 0; h < per_group; h++) {
-        const float *query = q + h * d;
-        float *out = y + h * d;
-        int j = 0, lead = LEAD / size;
+/* scores[j] = query times key j of the span; `next` is the pool that is read afterwards. */
+INLINE void score(float *scores, const float *q, const Span *s, const char *pool, const char *next, int kind, int d) {
+    EACH_PAGE(s, page, from, count) {
+        const char *keys = page_rows(s, pool, page), *ahead = page_ahead(s, pool, next, page);
+        int j = 0;
         if (d % 16 == 0)
-            for (; j + 16 <= n; j += 16) {
-                const char *ahead = j + lead < n ? keys + (j + lead) * size : values + (j + lead - n) * size;
-                dot_keys(query, keys + j * size, ahead, kind, d, scores + j);
-            }
-        for (; j < n; j++) scores[j] = dot_key(query, keys + j * size, kind, d);
-        for (; j % 16; j++) scores[j] = -INFINITY;
-        if (kind == INT8)
-            for (j = 0; j < n; j++) scores[j] *= row_scale(keys + j * size, kind, d);
-        f32x16 highest = all(-INFINITY), weights = {0};
-        for (j = 0; j < n; j += 16) {
-            f32x16 scaled = l->scale * load(scores + j);
-            highest = pick(scaled > highest, scaled, highest);
-            *(f32x16 *)(scores + j) = scaled;
-        }
-        float most = highest[0];
-        for (int lane = 1; lane < 16; lane++) most = highest[lane] > most ? highest[lane] : most;
-        for (j = 0; j < n; j += 16) {
-            f32x16 weight = exponential(load(scores + j) - most);
-            weights += weight;
-            *(f32x16 *)(scores + j) = weight;
-        }
-        float total = sum(weights);
-        if (kind == INT8)
-            for (j = 0; j < n; j++) scores[j] *= row_scale(values + j * size, kind, d);
+            for (; j + 16 <= count; j += 16) dot_keys(q, keys + j * s->size, ahead + j * s->size, kind, d, scores + from + j);
+        for (; j < count; j++) scores[from + j] = dot_key(q, keys + j * s->size, kind, d);
+    }
+}
+
+/* Each score times the scale of its row, which int8 has. */
+INLINE void rescale(float *scores, const Span *s, const char *pool, int kind, int d) {
+    if (kind != INT8) return;
+    EACH_PAGE(s, page, from, count) {
+        const char *rows = page_rows(s, pool, page);
+        for (int j = 0; j < count; j++) scores[from + j] *= row_scale(rows + j * s->size, kind, d);
+    }
+}
+
+/* exp(scale * score - the largest) for n scores, whose places up to the next multiple of 16 are used too; returns their sum. */
+INLINE float softmax(float *scores, float scale, int n) {
+    f32x16 highest = all(-INFINITY), weights = {0};
+    for (int j = n; j % 16; j++) scores[j] = -INFINITY;
+    for (int j = 0; j < n; j += 16) {
+        f32x16 scaled = scale * load(scores + j);
+        highest = pick(scaled > highest, scaled, highest);
+        *(f32x16 *)(scores + j) = scaled;
+    }
+    float most = highest[0];
+    for (int lane = 1; lane < 16; lane++) most = highest[lane] > most ? highest[lane] : most;
+    for (int j = 0; j < n; j += 16) {
+        f32x16 weight = exponential(load(scores + j) - most);
+        weights += weight;
+        *(f32x16 *)(scores + j) = weight;
+    }
+    return sum(weights);
+}
+
+/* The heads of one group, for the token at a position of the text whose pages the table names. */
+INLINE void attend_as(const Model *m, const Layer *l, const float *q, float *y, const int32_t *table, int group, int position,
+                      float *scores, int kind) {
+    const int d = m->d_head, per_group = m->n_heads / m->n_kv_heads;
+    const long size = row_size(kind, d), lead = LEAD / (PAGE * size), pool = l->room * size;
+    const int first = l->window && position >= l->window ? position - l->window + 1 : 0;
+    const Span s = {table, first, position, size, lead > 1 ? lead : 1};
+    const char *keys = (const char *)l->keys + group * pool, *values = (const char *)l->values + group * pool;
+    for (int h = 0; h < per_group; h++) {
+        float *out = y + h * d;
         int i = 0;
-        const char *next = keys + m->room * size;  /* the next group's keys are likely wanted next */
-        for (; i + 64 <= d; i += 64) weigh(out + i, scores, values + columns_size(kind, i), next, n, kind, d, 4);
-        for (; i + 16 <= d; i += 16) weigh(out + i, scores, values + columns_size(kind, i), next, n, kind, d, 1);
+        score(scores, q + h * d, &s, keys, values, kind, d);
+        rescale(scores, &s, keys, kind, d);
+        float total = softmax(scores, l->scale, position + 1 - first);
+        rescale(scores, &s, values, kind, d);
+        const char *next = h + 1 < per_group || group + 1 == m->n_kv_heads ? keys : keys + pool; /* likely wanted next */
+        for (; i + 64 <= d; i += 64) weigh(out + i, scores, &s, values + columns_size(kind, i), next, kind, 4);
+        for (; i + 16 <= d; i += 16) weigh(out + i, scores, &s, values + columns_size(kind, i), next, kind, 1);
         for (; i < d; i++) {
             out[i] = 0;
-            for (j = 0; j < n; j++) out[i] += scores[j] * row_value(values + j * size, kind, i);
+            EACH_PAGE(&s, page, from, count) {
+                const char *rows = page_rows(&s, values, page);
+                for (int j = 0; j < count; j++) out[i] += scores[from + j] * row_value(rows + j * size, kind, i);
+            }
         }
         for (i = 0; i < d; i++) out[i] /= total;
+    }
+}
+
+static void attend(const Model *m, const Layer *l, const float *q, float *y, const int32_t *table, int group, int position, float *scores) {
+    switch (m->cache_kind) {
+        case F32: attend_as(m, l, q, y, table, group, position, scores, F32); break;
+        case BF16: attend_as(m, l, q, y, table, group, position, scores, BF16); break;
+        default: attend_as(m, l, q, y, table, group, position, scores, INT8);
     }
 }
 

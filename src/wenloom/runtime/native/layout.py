@@ -3,7 +3,9 @@
 import ctypes
 from collections.abc import Iterator
 
-ABI_VERSION = 1
+from wenloom.runtime.slots import PAGE
+
+ABI_VERSION = 2
 """That of step.h: one more with every change of what a structure or an argument means."""
 MAX_TOKENS = 32
 """Most tokens of one step."""
@@ -30,6 +32,7 @@ class Layer(ctypes.Structure):
         *((name, Norm) for name in ("attention_norm", "mlp_norm", "query_norm", "key_norm")),
         *((name, Linear) for name in ("query", "key", "value", "output", "gate", "up", "down")),
         ("keys", ctypes.c_void_p), ("values", ctypes.c_void_p), ("scale", ctypes.c_float), ("window", ctypes.c_int32),
+        ("room", ctypes.c_int32), ("pad", ctypes.c_int32),
     ]  # fmt: skip
 
 
@@ -39,8 +42,8 @@ class Model(ctypes.Structure):
     _fields_ = [
         *((name, ctypes.c_int32) for name in (
             "n_layers", "d_model", "n_heads", "n_kv_heads", "d_head", "d_mlp", "d_rotary", "activation", "layer_norm",
-            "parallel_residual", "cache_kind", "room")),
-        ("eps", ctypes.c_float), ("pad", ctypes.c_float), ("layers", ctypes.POINTER(Layer)), ("final_norm", Norm),
+            "parallel_residual", "cache_kind")),
+        ("eps", ctypes.c_float), ("layers", ctypes.POINTER(Layer)), ("final_norm", Norm),
         ("embedding", Linear), ("head", Linear), ("position_vectors", ctypes.c_void_p),
     ]  # fmt: skip
 
@@ -62,7 +65,7 @@ def mismatch(library: ctypes.CDLL) -> str | None:
 
 def _layout() -> Iterator[tuple[str, int]]:
     """Versions, then size of each structure, and place and size of each of its fields, as `layout` in step.c tells."""
-    yield from {"version": ABI_VERSION, "tokens of a step": MAX_TOKENS}.items()
+    yield from {"version": ABI_VERSION, "tokens of a step": MAX_TOKENS, "tokens of a page": PAGE}.items()
     for structure in STRUCTURES:
         yield f"size of {structure.__name__}", ctypes.sizeof(structure)
         for name, *_ in structure._fields_:

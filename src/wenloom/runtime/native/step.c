@@ -18,19 +18,19 @@
 int layout(int32_t *out, int room) {
 #define FIELD(type, name) offsetof(type, name), sizeof(((type *)0)->name)
     static const int32_t all[] = {
-        ABI_VERSION, MAX_TOKENS,
+        ABI_VERSION, MAX_TOKENS, PAGE,
         sizeof(Linear), FIELD(Linear, weight), FIELD(Linear, scale), FIELD(Linear, bias), FIELD(Linear, kind),
         FIELD(Linear, rows), FIELD(Linear, cols), FIELD(Linear, pad),
         sizeof(Norm), FIELD(Norm, weight), FIELD(Norm, bias),
         sizeof(Layer), FIELD(Layer, attention_norm), FIELD(Layer, mlp_norm), FIELD(Layer, query_norm),
         FIELD(Layer, key_norm), FIELD(Layer, query), FIELD(Layer, key), FIELD(Layer, value), FIELD(Layer, output),
         FIELD(Layer, gate), FIELD(Layer, up), FIELD(Layer, down), FIELD(Layer, keys), FIELD(Layer, values),
-        FIELD(Layer, scale), FIELD(Layer, window),
+        FIELD(Layer, scale), FIELD(Layer, window), FIELD(Layer, room), FIELD(Layer, pad),
         sizeof(Model), FIELD(Model, n_layers), FIELD(Model, d_model), FIELD(Model, n_heads),
         FIELD(Model, n_kv_heads), FIELD(Model, d_head), FIELD(Model, d_mlp), FIELD(Model, d_rotary),
         FIELD(Model, activation), FIELD(Model, layer_norm), FIELD(Model, parallel_residual),
-        FIELD(Model, cache_kind), FIELD(Model, room), FIELD(Model, eps), FIELD(Model, pad), FIELD(Model, layers),
-        FIELD(Model, final_norm), FIELD(Model, embedding), FIELD(Model, head), FIELD(Model, position_vectors),
+        FIELD(Model, cache_kind), FIELD(Model, eps), FIELD(Model, layers), FIELD(Model, final_norm),
+        FIELD(Model, embedding), FIELD(Model, head), FIELD(Model, position_vectors),
     };
     int count = sizeof all / sizeof *all;
     for (int i = 0; i < count && i < room; i++) out[i] = all[i];
@@ -59,10 +59,10 @@ static void share_heads(const int32_t *positions, int n, int G, int threads, int
     }
 }
 
-/* Returns 0, or 1 where memory is missing. cos_ and sin_ (positions, d_rotary) are those of all positions; hidden
+/* Returns 0, or 1 where memory is missing. tables (slots, table_size) name the pages of each slot's text; cos_ and sin_ (positions, d_rotary) are those of all positions; hidden
    (n, d_model) is what the last norm gives; logits (n_logits, rows of the head) are those of the tokens logit_rows. */
-int step(const Model *m, int n, const int32_t *tokens, const int32_t *slots, const int32_t *positions, const float *cos_,
-         const float *sin_, float *hidden, const int32_t *logit_rows, int n_logits, float *logits, int threads) {
+int step(const Model *m, int n, const int32_t *tokens, const int32_t *slots, const int32_t *positions, const int32_t *tables,
+         int table_size, const float *cos_, const float *sin_, float *hidden, const int32_t *logit_rows, int n_logits, float *logits, int threads) {
     int D = m->d_model, d = m->d_head, H = m->n_heads, G = m->n_kv_heads, wide = H * d, narrow = G * d;
     int qkv = wide + 2 * narrow, most = m->d_mlp > D ? m->d_mlp : D, longest = 0;
     if (wide > most) most = wide;
@@ -115,7 +115,8 @@ int step(const Model *m, int n, const int32_t *tokens, const int32_t *slots, con
                         rotate(head, cos_ + angle, sin_ + angle, m->d_rotary);
                     }
                     if (h < H) continue;
-                    long at = (((long)slots[i] * G + h - H) * m->room + positions[i]) * row_size(m->cache_kind, d);
+                    long page = tables[(long)slots[i] * table_size + positions[i] / PAGE];
+                    long at = ((long)(h - H) * l->room + page * PAGE + positions[i] % PAGE) * row_size(m->cache_kind, d);
                     store_row((char *)l->keys + at, m->cache_kind, head, d);
                     store_row((char *)l->values + at, m->cache_kind, head + narrow, d);
                 }
@@ -125,11 +126,8 @@ int step(const Model *m, int n, const int32_t *tokens, const int32_t *slots, con
                     int i = task / G, g = task % G;
                     const float *q = q_k_v + (long)i * qkv + g * (H / G) * d;
                     float *y = attended + (long)i * wide + g * (H / G) * d;
-                    switch (m->cache_kind) {
-                        case F32: attend_as(m, l, q, y, slots[i], g, positions[i], s.scores, F32); break;
-                        case BF16: attend_as(m, l, q, y, slots[i], g, positions[i], s.scores, BF16); break;
-                        default: attend_as(m, l, q, y, slots[i], g, positions[i], s.scores, INT8);
-                    }
+                    const int32_t *table = tables + (long)slots[i] * table_size;
+                    attend(m, l, q, y, table, g, positions[i], s.scores);
                 }
             DONE;
             prepare(&l->output, attended, n, s.inputs);

@@ -15,8 +15,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { ABI_VERSION = 1 };  /* one more with every change of what a structure or an argument means */
+enum { ABI_VERSION = 2 };  /* one more with every change of what a structure or an argument means */
 enum { MAX_TOKENS = 32 };  /* of one step */
+enum { PAGE = 32 };        /* tokens of a page of keys and values */
 enum { F32, BF16, INT8, INT4 };
 enum { GELU, GELU_TANH, QUICK_GELU, SILU, RELU, RELU_SQUARED, TANH };
 
@@ -32,15 +33,16 @@ typedef struct { const float *weight, *bias; } Norm;  /* weight NULL: no such no
 typedef struct {
     Norm attention_norm, mlp_norm, query_norm, key_norm;
     Linear query, key, value, output, gate, up, down;
-    void *keys, *values;  /* (slots, kv heads, room, bytes of a token: see row_size) */
+    void *keys, *values;  /* the pools of pages: (kv heads, room, bytes of a token: see row_size) */
     float scale;
     int32_t window;  /* 0: none */
+    int32_t room, pad;  /* tokens of the pools */
 } Layer;
 
 typedef struct {
     int32_t n_layers, d_model, n_heads, n_kv_heads, d_head, d_mlp, d_rotary, activation;
-    int32_t layer_norm, parallel_residual, cache_kind, room;
-    float eps, pad;
+    int32_t layer_norm, parallel_residual, cache_kind;
+    float eps;
     const Layer *layers;
     Norm final_norm;
     Linear embedding, head;

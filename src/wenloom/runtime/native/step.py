@@ -13,12 +13,13 @@ from torch import Tensor, nn
 
 from wenloom.core.errors import InputError
 from wenloom.model.block import Block
-from wenloom.model.cache import Segment, Slots
+from wenloom.model.cache import Segment
 from wenloom.model.decoder import Decoder
 from wenloom.model.position import rotary_table
 from wenloom.model.quantize import QuantizedLinear
 from wenloom.runtime.native.layout import MAX_TOKENS, Layer, Linear, Model, Norm
 from wenloom.runtime.native.supported import ACTIVATIONS, CACHE_KINDS, drops, hooks_of
+from wenloom.runtime.slots import Slots
 from wenloom.runtime.threads import ThreadChoices
 
 _INT4 = 3
@@ -30,7 +31,7 @@ class NativeStep:
     def __init__(self, decoder: Decoder, library: ctypes.CDLL):
         self._decoder, self._step = decoder, library.step
         whole, address = ctypes.c_int, ctypes.c_void_p
-        self._step.argtypes = [address, whole, *[address] * 7, whole, address, whole]
+        self._step.argtypes = [address, whole, *[address] * 4, whole, *[address] * 4, whole, address, whole]
         config = decoder.config
         self._kept: list[Tensor] = []
         """What the structures point to."""
@@ -58,8 +59,8 @@ class NativeStep:
         )  # fmt: skip
         self._cos = self._sin = torch.zeros(0, dtype=torch.float32, device="cpu")
         """Of all positions so far, shape (positions, d_rotary)."""
-        self._first_keys: Tensor | None = None
-        """Those of the slots that the structures point at."""
+        self._points_at: tuple[Slots | None, int] = None, 0
+        """The slots whose pools the structures point at, and which version of them."""
         self._hooks = hooks_of(decoder)
         self._threads = ThreadChoices(torch.get_num_threads())
 
@@ -76,15 +77,15 @@ class NativeStep:
         Raises:
             InputError: there is no vector for a position.
         """
-        self._point_at(slots)
         n, config = len(tokens), self._decoder.config
         slots_N = [s.slot for s in segments for _ in range(s.count)]
         positions_N = [at for s in segments for at in range(s.start, s.start + s.count)]
         length = max(positions_N) + 1
         assert n == len(positions_N) <= MAX_TOKENS and list(logit_rows) == sorted({*logit_rows})
-        assert max(slots_N) < len(slots.keys[0]) and length <= self._model.room
         if self._model.position_vectors and length > config.context_length:
             raise InputError(f"{length} tokens do not fit: this model has {config.context_length} positions.")
+        slots.prepare(segments)
+        self._point_at(slots)
         self._extend_angles(length)
         numbers = np.array([*tokens, *slots_N, *positions_N, *logit_rows], np.int32)
         tokens_at = numbers.ctypes.data
@@ -93,8 +94,9 @@ class NativeStep:
         logits_RV = torch.empty(len(logit_rows), config.vocab_size, dtype=torch.float32, device="cpu")
         with self._threads.of(n) as threads:
             failed = self._step(
-                ctypes.byref(self._model), n, tokens_at, slots_at, positions_at, self._cos.data_ptr(),
-                self._sin.data_ptr(), hidden_ND.data_ptr(), rows_at, len(logit_rows), logits_RV.data_ptr(), threads,
+                ctypes.byref(self._model), n, tokens_at, slots_at, positions_at, slots.tables.ctypes.data,
+                slots.tables.shape[1], self._cos.data_ptr(), self._sin.data_ptr(), hidden_ND.data_ptr(), rows_at,
+                len(logit_rows), logits_RV.data_ptr(), threads,
             )  # fmt: skip
         if failed:
             raise MemoryError("no memory for a decoding step")
@@ -117,12 +119,12 @@ class NativeStep:
             self._cos, self._sin = cos.contiguous(), sin.contiguous()
 
     def _point_at(self, slots: Slots) -> None:
-        if slots.keys[0] is self._first_keys:
+        if self._points_at == (slots, slots.version):
             return
-        self._first_keys = slots.keys[0]
+        self._points_at = slots, slots.version
         for layer, keys, values in zip(self._layers, slots.keys, slots.values, strict=True):
-            layer.keys, layer.values = keys.data_ptr(), values.data_ptr()
-        self._model.room, self._model.cache_kind = slots.keys[0].shape[2], CACHE_KINDS[slots.keys[0].dtype]
+            layer.keys, layer.values, layer.room = keys.data_ptr(), values.data_ptr(), keys.shape[1]
+        self._model.cache_kind = CACHE_KINDS[slots.keys[0].dtype]
 
     def _keep(self, tensor: Tensor | None, dtype: torch.dtype | None = None) -> int | None:
         if tensor is None:
