@@ -170,3 +170,24 @@ def test_gradients_pass_through_taps():
 
     decoder(TOKENS, taps=Taps({"blocks.1.resid_pre": keep}, decoder.places)).square().mean().backward()
     assert kept["x"].grad is not None and bool(kept["x"].grad.abs().sum() > 0)
+
+
+@pytest.mark.parametrize("family", MODELS)
+def test_vectors_enter_in_place_of_tokens_as_in_transformers(family: str, tmp_path: Path):
+    """Those of the tokens give what the tokens give, bit for bit; any others what transformers makes of them."""
+    theirs, ours = both(family, tmp_path)
+    other = torch.randn(2, 9, 32, generator=torch.Generator().manual_seed(2))
+    is_pair = isinstance(ours, EncoderDecoder)
+    stack = ours.encoder if is_pair else ours
+    with torch.no_grad():
+        assert torch.equal(stack.run(stack.token_vectors(TOKENS)), stack.hidden(TOKENS))
+        more = {"decoder_input_ids": TARGETS} if is_pair else {}
+        expected = theirs(inputs_embeds=other, **more).logits
+        found = stack.run(other)
+        if is_pair:
+            kv = ours.decoder.project_source(found)
+            found = ours.decoder.hidden(TARGETS, encoder_kv=kv)
+            found = ours.decoder.unembed(found)
+        else:
+            found = ours.unembed(found)
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)

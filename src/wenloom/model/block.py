@@ -44,7 +44,7 @@ class Block(nn.Module):
         """
         Args:
             keys_B: what dropout is decided by.
-            memory: the encoded texts, in a decoder that has an encoder.
+            encoder_kv: the encoded texts, in a decoder that has an encoder.
             taps: those of this block.
             others: as in `Attention`.
         """

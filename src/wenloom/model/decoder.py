@@ -81,7 +81,7 @@ class Decoder(Stack):
         Returns:
             Shape (N, D).
         """
-        x_1ND = tapped(taps, "embed", self.embedded(tokens_N, batch.position_N)[None])
+        x_1ND = tapped(taps, "embed", self.placed(self.token_vectors(tokens_N), batch.position_N)[None])
         rotary = self._rotary_of(batch, x_1ND.dtype)
         batch.bias = self.relative
         encoder_kv = None if self.config.encoder is None else batch

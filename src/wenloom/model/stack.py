@@ -16,7 +16,7 @@ from wenloom.model.taps import Taps, stack_places, tapped, within
 
 
 class Stack(nn.Module):
-    """From token ids to the last residual stream.
+    """From token ids, or other vectors in their place, to the last residual stream.
 
     Args:
         embed: the token embedding of another stack, to share it; not counted among this stack's weights.
@@ -43,15 +43,17 @@ class Stack(nn.Module):
         self.blocks = nn.ModuleList(Block(config, layer) for layer in range(config.n_layers))
         self.final_norm = make_norm(config) if config.final_norm else nn.Identity()
 
-    def embedded(self, tokens: Tensor, positions: Tensor, token_types: Tensor | None = None) -> Tensor:
-        """What the first block reads: token, position and type in one vector each.
+    def token_vectors(self, tokens: Tensor) -> Tensor:
+        """The vector of every token, scaled where the model scales them; one more dimension, of size D."""
+        x = self.embed(tokens)
+        return x * self.config.d_model**0.5 if self.config.scale_embedding else x
+
+    def placed(self, x: Tensor, positions: Tensor, token_types: Tensor | None = None) -> Tensor:
+        """What the first block reads: position and type are added to what stands at a place.
 
         Raises:
             InputError: there is no vector for a position.
         """
-        x = self.embed(tokens)
-        if self.config.scale_embedding:
-            x = x * self.config.d_model**0.5
         if self.positions is not None:
             if (length := int(positions.max()) + 1) > self.config.context_length:
                 kind = "learned " if isinstance(self.positions, nn.Embedding) else ""
@@ -60,7 +62,9 @@ class Stack(nn.Module):
                 )
             x = x + self.positions(positions + self.config.position_offset).to(x.dtype)
         if self.token_types is not None:
-            x = x + self.token_types(torch.zeros_like(tokens) if token_types is None else token_types)
+            if token_types is None:
+                token_types = torch.zeros(x.shape[:-1], dtype=torch.long, device=x.device)
+            x = x + self.token_types(token_types)
         return x if self.embedding_norm is None else self.embedding_norm(x)
 
     def hidden(
@@ -75,10 +79,32 @@ class Stack(nn.Module):
         token_types_BT: Tensor | None = None,
         taps: Taps | None = None,
     ) -> Tensor:
-        """The normalised last residual stream, shape (B, T, D).
+        """The normalised last residual stream of tokens, shape (B, T, D).
 
         Args:
             tokens_BT: token ids.
+            others: see `run`.
+        """
+        return self.run(self.token_vectors(tokens_BT), attention_mask, position_ids, cache, documents_BT,
+                        dropout_keys_B, encoder_kv, token_types_BT, taps)  # fmt: skip
+
+    def run(
+        self,
+        vectors_BTD: Tensor,
+        attention_mask: Tensor | None = None,
+        position_ids: Tensor | None = None,
+        cache: KVCache | None = None,
+        documents_BT: Tensor | None = None,
+        dropout_keys_B: Tensor | None = None,
+        encoder_kv: EncoderKV | None = None,
+        token_types_BT: Tensor | None = None,
+        taps: Taps | None = None,
+    ) -> Tensor:
+        """The normalised last residual stream of whatever enters, shape (B, T, D).
+
+        Args:
+            vectors_BTD: those of tokens (`token_vectors`), or others: of sound, of images, or learned. Positions are
+                added here.
             attention_mask: 1 for tokens, 0 for padding, shape (B, cached + T); None means no padding.
             position_ids: positions, shape (T,) or (B, T); None counts on from the cache. Like transformers,
                 the default does not look at padding (unless `skip_padding`): pass positions for left-padded batches.
@@ -86,22 +112,22 @@ class Stack(nn.Module):
             documents_BT: a number per document where a row holds several: a token sees its own document only.
                 Without a cache.
             dropout_keys_B: what dropout is decided by, see `dropout.Dropout`.
-            memory: the encoded texts, in a decoder that has an encoder.
+            encoder_kv: the encoded texts, in a decoder that has an encoder.
             token_types_BT: in a model with token types; None means type 0.
             taps: what is read or replaced on the way.
         """
-        T, past = tokens_BT.shape[1], cache.length if cache else 0
+        T, past, device = vectors_BTD.shape[1], cache.length if cache else 0, vectors_BTD.device
         present_BS = None if attention_mask is None or bool(attention_mask.all()) else attention_mask.bool()
         if position_ids is not None:
             positions = position_ids
         elif self.config.skip_padding and present_BS is not None:
             positions = (present_BS.long().cumsum(-1) - 1).clamp(min=0)
         else:
-            positions = torch.arange(past, past + T, device=tokens_BT.device)
-        x_BTD = self.dropout(self.embedded(tokens_BT, positions, token_types_BT), dropout_keys_B)
+            positions = torch.arange(past, past + T, device=device)
+        x_BTD = self.dropout(self.placed(vectors_BTD, positions, token_types_BT), dropout_keys_B)
         x_BTD = tapped(taps, "embed", x_BTD)
         rotary = self._rotary(positions, x_BTD.dtype)
-        device, causal = tokens_BT.device, self.config.causal
+        causal = self.config.causal
         full = visible_keys(T, past + T, None, present_BS, device, documents_BT, causal)
         windowed = full
         if self.config.sliding_window is not None:
