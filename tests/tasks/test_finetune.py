@@ -31,7 +31,8 @@ from wenloom.tasks.settings import DataSettings, FreshSettings, LearningSettings
 from wenloom.tokens.chat import PLAIN_TEMPLATE, Message
 from wenloom.tokens.tokenizer import TextTokenizer
 from wenloom.tokens.train import train_tokenizer
-from wenloom.training.examples import Examples, collated
+from wenloom.training.columns import Targets, Tokens, collated
+from wenloom.training.examples import Examples
 from wenloom.training.history import read_metrics
 from wenloom.training.interrupt import Interrupted
 from wenloom.training.objectives import CausalObjective
@@ -301,7 +302,10 @@ def test_only_the_head_learns(base: Path, tmp_path: Path):
 
 
 def test_batches_hold_like_lengths_and_every_example_once_an_epoch():
-    examples = [{"inputs_BT": [1] * n, "targets_BT": [2] * n} for n in random.Random(0).choices(range(1, 50), k=130)]
+    examples = [
+        {"inputs_BT": Tokens([1] * n), "targets_BT": Targets([2] * n)}
+        for n in random.Random(0).choices(range(1, 50), k=130)
+    ]
     made = Examples(examples, 16, seed=3)
     seen = [made.rows(start, start + 16) for start in range(0, made.per_epoch, 16)]
     assert sum(len(rows["inputs_BT"]) for rows in seen) == 144  # 130, and 14 again

@@ -15,8 +15,9 @@ from wenloom.model.decoder import Decoder
 from wenloom.model.encoder_decoder import EncoderDecoder
 from wenloom.model.presets import encoder_decoder_from_scratch, encoder_from_scratch
 from wenloom.tokens.shards import TokenStream
+from wenloom.training.columns import Column, Example, Targets, Tokens, Vectors, collated, tokens_of
 from wenloom.training.cross_entropy import IGNORED, cross_entropy
-from wenloom.training.examples import Example, collated, targets_of
+from wenloom.training.examples import targets_of
 from wenloom.training.objectives import (
     CausalObjective,
     ClassificationObjective,
@@ -56,8 +57,8 @@ def objectives() -> list[tuple[Objective, list[Example]]]:
     """One of every other kind, with examples of unequal length."""
     drawn = torch.Generator().manual_seed(0)
 
-    def ids(length: int) -> list[int]:
-        return torch.randint(4, 90, (length,), generator=drawn).tolist()
+    def ids(length: int) -> Tokens:
+        return Tokens(torch.randint(4, 90, (length,), generator=drawn).tolist())
 
     sizes = {"vocab_size": 90, "n_layers": 2, "d_model": 32, "n_heads": 4, "context_length": 32, "dropout": 0.0}
     encoder = build(encoder_from_scratch("bert", pad_token_id=1, **sizes))
@@ -67,25 +68,44 @@ def objectives() -> list[tuple[Objective, list[Example]]]:
         model.initialise(generator(0, "test"))
     lengths = (3, 9, 5, 12)
     hidden: list[Example] = [
-        {"inputs_BT": ids(n), "mask_BT": [1] * n, "targets_BT": [7, *[IGNORED] * (n - 1)]} for n in lengths
+        {"inputs_BT": ids(n), "mask_BT": Column([1] * n), "targets_BT": Targets([7, *[IGNORED] * (n - 1)])}
+        for n in lengths
     ]
-    hidden[1]["targets_BT"] = [IGNORED] * lengths[1]
+    hidden[1]["targets_BT"] = Targets([IGNORED] * lengths[1])
     labelled: list[Example] = [
-        {"inputs_BT": ids(n), "mask_BT": [1] * n, "targets_B": label}
+        {"inputs_BT": ids(n), "mask_BT": Column([1] * n), "targets_B": label}
         for n, label in zip(lengths, (0, 2, 1, 2), strict=True)
     ]
     translated: list[Example] = [
-        {"source_BS": ids(n), "source_mask_BS": [1] * n, "inputs_BT": ids(15 - n), "targets_BT": ids(15 - n)}
+        {
+            "source_BS": ids(n),
+            "source_mask_BS": Column([1] * n),
+            "inputs_BT": ids(15 - n),
+            "targets_BT": Targets(ids(15 - n)),
+        }
         for n in lengths
     ]
     preferred: list[Example] = [
-        {"chosen_BT": ids(n), "chosen_labels_BT": [IGNORED, *ids(n - 1)], "rejected_BT": ids(15 - n),
-         "rejected_labels_BT": [IGNORED, *ids(14 - n)], "reference_B": 0.5 * n, "targets_B": 1} for n in lengths
+        {"chosen_BT": ids(n), "chosen_labels_BT": Targets([IGNORED, *ids(n - 1)]), "rejected_BT": ids(15 - n),
+         "rejected_labels_BT": Targets([IGNORED, *ids(14 - n)]), "reference_B": 0.5 * n, "targets_B": 1} for n in lengths
     ]  # fmt: skip
     assert isinstance(pair, EncoderDecoder)
     return [(MaskedObjective(encoder), hidden), (EncoderDecoderObjective(pair, 0.1), translated),
             (ClassificationObjective(classes), labelled),
             (PreferenceObjective(random_decoder(tiny_config())), preferred)]  # fmt: skip
+
+
+def test_columns_bring_their_own_padding_and_numbers():
+    """Whatever their names: tokens, targets, masks, and vectors that are read in place of tokens."""
+    examples: list[Example] = [
+        {"any_BT": Tokens(range(1, n)), "other_BT": Targets(range(1, n)), "mask": Column([1] * n),
+         "sound_BTD": Vectors([[0.5, n]] * n), "score_B": n / 2} for n in (1, 3)
+    ]  # fmt: skip
+    rows = collated(examples)
+    assert rows["any_BT"].tolist() == [[0, 0], [1, 2]] and rows["other_BT"].tolist() == [[IGNORED, IGNORED], [1, 2]]
+    assert rows["mask"].tolist() == [[1, 0, 0], [1, 1, 1]] and rows["score_B"].tolist() == [0.5, 1.5]
+    assert rows["sound_BTD"].tolist() == [[[0.5, 1.0], [0.0, 0.0], [0.0, 0.0]], [[0.5, 3.0]] * 3]
+    assert [tokens_of(each) for each in examples] == [0 + 1, 2 + 3]
 
 
 @pytest.mark.parametrize("number", range(4), ids=["masked", "encoder-decoder", "classes", "preference"])

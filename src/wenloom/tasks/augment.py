@@ -6,7 +6,7 @@ deletion) and in the noised sources of Edunov et al. 2018, section 4.3.
 
 import numpy as np
 
-from wenloom.training.examples import Example
+from wenloom.training.columns import Column, Example, Tokens
 
 
 class Noise:
@@ -34,4 +34,4 @@ class Noise:
         if not (ordinary & stays).any():  # never all of a text
             stays = np.ones(len(tokens), bool)
         kept = tokens[stays].tolist()
-        return example | {name: kept, mask: [1] * len(kept)}
+        return example | {name: Tokens(kept), mask: Column([1] * len(kept))}

@@ -15,7 +15,7 @@ from wenloom.tasks.recipe import SHOWN, EncodedExamples, Figures, TaskRecipe
 from wenloom.tasks.rows import RowReader, content_suffix, text_of, value_of
 from wenloom.tasks.settings import DataSettings
 from wenloom.tokens.tokenizer import TextTokenizer
-from wenloom.training.examples import Example, collated
+from wenloom.training.columns import Column, Example, Tokens, collated
 from wenloom.training.objectives import ClassificationObjective, Objective
 from wenloom.training.report import Sample, SamplePreview
 
@@ -86,7 +86,8 @@ def classify(model: Model, tokenizer: TextTokenizer, texts: Sequence[str]) -> It
     rows = encoded(tokenizer, texts, model.config.context_length)
     for start in range(0, len(rows), _BATCH):
         part: list[Example] = [
-            {"inputs_BT": row or [0], "mask_BT": [1] * max(1, len(row))} for row in rows[start : start + _BATCH]
+            {"inputs_BT": Tokens(row or [0]), "mask_BT": Column([1] * max(1, len(row)))}
+            for row in rows[start : start + _BATCH]
         ]
         batch = {name: tensor.to(device) for name, tensor in collated(part).items()}
         probabilities = model.classify(batch["inputs_BT"], batch["mask_BT"]).float().softmax(-1)
@@ -124,7 +125,7 @@ class ClassificationRecipe(TaskRecipe[Labelled]):
             ids = encoded(tokenizer, [row.text for row in rows], longest)
             n_cut += sum(len(each) == longest for each in ids)
             made.append([
-                {"inputs_BT": each, "mask_BT": [1] * len(each), "targets_B": model.config.labels.index(row.label)}
+                {"inputs_BT": Tokens(each), "mask_BT": Column([1] * len(each)), "targets_B": model.config.labels.index(row.label)}
                 for row, each in zip(rows, ids, strict=True)
             ])  # fmt: skip
         self.change = self.noise(model, tokenizer)

@@ -14,7 +14,7 @@ from wenloom.tasks.recipe import EncodedExamples, TaskRecipe
 from wenloom.tasks.rows import RowReader
 from wenloom.tasks.settings import DataSettings
 from wenloom.tokens.tokenizer import TextTokenizer
-from wenloom.training.examples import Example
+from wenloom.training.columns import Column, Example, Targets, Tokens
 from wenloom.training.objectives import EncoderDecoderObjective, Objective
 
 SENTINELS = 100
@@ -62,8 +62,8 @@ class SpanCorruption:
             at = end
         source += [*tokens[at:], self.end]
         target += [self.end]
-        return {"source_BS": source, "source_mask_BS": [1] * len(source),
-                "inputs_BT": [self.first, *target[:-1]], "targets_BT": target}  # fmt: skip
+        return {"source_BS": Tokens(source), "source_mask_BS": Column([1] * len(source)),
+                "inputs_BT": Tokens([self.first, *target[:-1]]), "targets_BT": Targets(target)}  # fmt: skip
 
     def _spans(self, length: int, drawn: np.random.Generator) -> Iterator[tuple[int, int]]:
         """Spans and what stays between them, both cut at random into as many parts; a text begins with what stays."""
@@ -126,7 +126,7 @@ class DenoisingRecipe(TaskRecipe[str]):
         def rows(texts: list[str]) -> list[Example]:
             ids = tokenizer.encode_documents(texts)
             parts = [row[start : start + room] for row in ids for start in range(0, len(row), room)]
-            return [{"source_BS": part} for part in parts if len(part) > 1]
+            return [{"source_BS": Tokens(part)} for part in parts if len(part) > 1]
 
         held_out = [hide(example, seed) for seed, example in enumerate(rows(self.held_out))]
         train = [example | {"targets_BT": hide(example, 0)["targets_BT"]} for example in rows(self.train)]  # for now

@@ -19,8 +19,8 @@ from wenloom.tasks.settings import DataSettings
 from wenloom.tokens.chat import PLAIN_TEMPLATE, chat_ids, render
 from wenloom.tokens.masked_conversation import MaskedConversation
 from wenloom.tokens.tokenizer import TextTokenizer
+from wenloom.training.columns import Example, Targets, Tokens, collated
 from wenloom.training.cross_entropy import IGNORED
-from wenloom.training.examples import Example, collated
 from wenloom.training.objectives import CausalObjective, Objective, PreferenceObjective
 from wenloom.training.report import Sample, SamplePreview
 
@@ -208,7 +208,7 @@ def _pair(encoder: ChatEncoder, row: Preference) -> Example | None:
         labels = [token if learns else IGNORED for token, learns in zip(tokens, learned, strict=True)]
         if not any(label != IGNORED for label in labels[1:]):
             return None
-        example |= {f"{name}_BT": tokens[:-1], f"{name}_labels_BT": labels[1:]}
+        example |= {f"{name}_BT": Tokens(tokens[:-1]), f"{name}_labels_BT": Targets(labels[1:])}
     return example | {"targets_B": 1}
 
 
@@ -228,6 +228,7 @@ def _margins(objective: PreferenceObjective, examples: list[Example]) -> list[fl
     with progress("Comparing", len(examples), "pairs") as bar:
         for start in range(0, len(examples), 8):
             rows = collated(examples[start : start + 8])
-            margins += objective.margin(*(rows[name].to(device) for name in names)).tolist()
+            chosen, chosen_labels, rejected, rejected_labels = (rows[name].to(device) for name in names)
+            margins += objective.margin(chosen, chosen_labels, rejected, rejected_labels).tolist()
             bar.advance(len(rows["targets_B"]))
     return margins

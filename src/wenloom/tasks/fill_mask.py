@@ -18,8 +18,8 @@ from wenloom.tasks.rows import RowReader
 from wenloom.tasks.settings import DataSettings
 from wenloom.tokens.tokenizer import TextTokenizer
 from wenloom.tokens.train import default_vocab_size
+from wenloom.training.columns import Column, Example, Targets, Tokens
 from wenloom.training.cross_entropy import IGNORED
-from wenloom.training.examples import Example
 from wenloom.training.objectives import MaskedObjective, Objective
 from wenloom.training.report import Sample, SamplePreview
 
@@ -53,7 +53,8 @@ class Masking:
         fate = drawn.random(len(tokens))
         hidden = np.where(chosen & (fate < 0.8), self.mask_id, tokens)
         hidden = np.where(chosen & (fate >= 0.9), drawn.integers(0, self.vocab_size, len(tokens)), hidden)
-        return {"inputs_BT": hidden.tolist(), "targets_BT": targets.tolist(), "mask_BT": [1] * len(tokens)}
+        return {"inputs_BT": Tokens(hidden.tolist()), "targets_BT": Targets(targets.tolist()),
+                "mask_BT": Column([1] * len(tokens))}  # fmt: skip
 
     def _chosen(self, words: np.ndarray, drawn: np.random.Generator) -> np.ndarray:
         places = np.flatnonzero(words)
@@ -101,7 +102,10 @@ class FillMaskRecipe(TaskRecipe[str]):
         train = [example for text in self.train for example in _rows(tokenizer, text, room)]
         held_out = [example for text in self.held_out for example in _rows(tokenizer, text, room)]
         held_out = [hide(example, seed) for seed, example in enumerate(held_out)]
-        train = [example | {"targets_BT": example["inputs_BT"]} for example in train]  # which of them, is drawn later
+        for example in train:
+            tokens = example["inputs_BT"]
+            assert isinstance(tokens, Column)
+            example["targets_BT"] = Targets(tokens)  # which of them, is drawn later
         return EncodedExamples(train, held_out, {})
 
     def objective(self, model: Model) -> Objective:
@@ -167,8 +171,8 @@ def _rows(tokenizer: TextTokenizer, text: str, room: int) -> Iterator[Example]:
     words = [0 if word is None else word + 1 for word in numbers]
     for start in range(0, len(ids), width):
         part = slice(start, start + width)
-        yield {"inputs_BT": [*before, *ids[part], *after],
-               "words_BT": [0] * len(before) + words[part] + [0] * len(after)}  # fmt: skip
+        yield {"inputs_BT": Tokens([*before, *ids[part], *after]),
+               "words_BT": Column([0] * len(before) + words[part] + [0] * len(after))}  # fmt: skip
 
 
 class Filling(NamedTuple):

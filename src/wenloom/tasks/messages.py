@@ -9,8 +9,8 @@ from wenloom.tasks.rows import RowReader, text_of, value_of
 from wenloom.tokens.chat import ChatRenderer, Message
 from wenloom.tokens.masked_conversation import MaskedConversation, last_turn, masked_conversations
 from wenloom.tokens.tokenizer import TextTokenizer
+from wenloom.training.columns import Column, Example, Targets, Tokens
 from wenloom.training.cross_entropy import IGNORED
-from wenloom.training.examples import Example
 
 _ROLES = {"human": "user", "gpt": "assistant", "bot": "assistant", "chatgpt": "assistant", "model": "assistant",
           "USER": "user", "SYSTEM": "assistant"}  # fmt: skip
@@ -183,8 +183,8 @@ class ChatEncoder:
                 inputs += tokens[:-1]
                 targets += [token if learns else IGNORED for token, learns in zip(tokens[1:], learned[1:], strict=True)]
                 documents += [number] * (len(tokens) - 1)
-            example: Example = {"inputs_BT": inputs, "targets_BT": targets}
-            examples.append(example | {"documents_BT": documents} if pack else example)
+            example: Example = {"inputs_BT": Tokens(inputs), "targets_BT": Targets(targets)}
+            examples.append(example | {"documents_BT": Column(documents)} if pack else example)
         return examples
 
 

@@ -8,8 +8,8 @@ from wenloom.core.errors import InputError
 from wenloom.model.config import ModelConfig
 from wenloom.tasks.rows import RowReader, content_suffix, files_in, text_of, texts_of
 from wenloom.tokens.tokenizer import TextTokenizer
+from wenloom.training.columns import Column, Example, Targets, Tokens
 from wenloom.training.cross_entropy import IGNORED
-from wenloom.training.examples import Example
 
 
 class Pair(NamedTuple):
@@ -177,9 +177,9 @@ class PairEncoder:
             if self.config.encoder is not None:
                 assert self.config.decoder_start_token_id is not None
                 inputs = [self.config.decoder_start_token_id, *target]
-                examples.append({"source_BS": source, "source_mask_BS": [1] * len(source),
-                                 "inputs_BT": inputs, "targets_BT": answer})  # fmt: skip
+                examples.append({"source_BS": Tokens(source), "source_mask_BS": Column([1] * len(source)),
+                                 "inputs_BT": Tokens(inputs), "targets_BT": Targets(answer)})  # fmt: skip
             else:
                 hidden = [IGNORED] * (len(source) - 1)
-                examples.append({"inputs_BT": [*source, *target], "targets_BT": [*hidden, *answer]})
+                examples.append({"inputs_BT": Tokens([*source, *target]), "targets_BT": Targets([*hidden, *answer])})
         return examples

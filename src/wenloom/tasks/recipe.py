@@ -22,8 +22,9 @@ from wenloom.tasks.augment import Noise
 from wenloom.tasks.rows import RowReader
 from wenloom.tasks.settings import DataSettings, FreshSettings, LearningSettings
 from wenloom.tokens.tokenizer import TextTokenizer
+from wenloom.training.columns import Example
 from wenloom.training.dial import Derived
-from wenloom.training.examples import Example, ExampleData, Examples, targets_of
+from wenloom.training.examples import ExampleData, Examples, targets_of
 from wenloom.training.loop import Run, RunResult
 from wenloom.training.objectives import Objective
 from wenloom.training.parallel import joined_processes

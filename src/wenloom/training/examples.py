@@ -14,6 +14,7 @@ from wenloom.checkpoint.card import write_task_card
 from wenloom.core.randomness import derive_seed
 from wenloom.tokens.sizes import TextSizes
 from wenloom.tokens.tokenizer import TextTokenizer
+from wenloom.training.columns import Column, Example, collated, tokens_of
 from wenloom.training.cross_entropy import IGNORED
 from wenloom.training.history import BestBy
 from wenloom.training.memorization import CopiedSpan
@@ -21,8 +22,6 @@ from wenloom.training.objectives import Loss
 from wenloom.training.parallel import World
 from wenloom.training.source import Rows, Source
 
-Example = dict[str, list[int] | int | float]
-"""One row by the names under which an objective takes it: token ids, or a number."""
 _SORTED_TOGETHER = 64
 """Batches whose examples are sorted by length together."""
 _EVALUATION_TOKENS = 4096
@@ -84,39 +83,16 @@ class Examples(Source):
         return batches.reshape(self.n_batches, self.batch)[drawn.permutation(self.n_batches)].reshape(-1)
 
 
-def tokens_of(example: Example) -> int:
-    """How many tokens the model reads."""
-    return sum(len(value) for name, value in example.items() if isinstance(value, list) and name in _READ)
-
-
-_READ = frozenset(["inputs_BT", "source_BS", "chosen_BT", "rejected_BT"])
-
-
-def collated(examples: Sequence[Example]) -> Rows:
-    """Tensors with one row per example; targets and labels are filled up with `IGNORED`, all else with 0 (and masked)."""
-    rows: Rows = {}
-    for name, first in examples[0].items():
-        if not isinstance(first, list):
-            rows[name] = torch.tensor([each[name] for each in examples])
-            continue
-        values: list[list[int]] = [each[name] for each in examples]  # pyright: ignore
-        is_wanted = name.startswith("targets") or "labels" in name
-        rows[name] = torch.full((len(values), max(map(len, values))), IGNORED if is_wanted else 0)
-        for row, value in zip(rows[name], values, strict=True):
-            row[: len(value)] = torch.tensor(value)
-    return rows
-
-
 def targets_of(example: Example) -> int:
     """How many targets count."""
     value = next(value for name, value in example.items() if name.startswith("targets"))
-    return sum(token != IGNORED for token in value) if isinstance(value, list) else 1
+    return sum(token != IGNORED for token in value) if isinstance(value, Column) else 1
 
 
 def runs_of_targets(example: Example) -> list[list[int]] | None:
     """The tokens that are to be predicted, those side by side together; None where no tokens are (classes, pairs)."""
     value = next(value for name, value in example.items() if name.startswith("targets"))
-    if not isinstance(value, list):
+    if not isinstance(value, Column):
         return None
     groups = itertools.groupby(value, key=lambda token: token != IGNORED)
     return [list(run) for counts, run in groups if counts]
