@@ -54,8 +54,7 @@ def main() -> None:
     from wenloom.model.packed import packed
 
     suite = SUITES["blimp"]
-    assert suite.questions is not None
-    questions = suite.questions(suite.find(Path(os.environ.get("WENLOOM_SHARED_DATA", "../shared/data"))), None)
+    questions = suite.read(suite.find(Path(os.environ.get("WENLOOM_SHARED_DATA", "../shared/data"))))
     part = questions[::STEP]
     times: dict[str, list[float]] = {"wenloom": [], "lm-eval, batch 64": [], "lm-eval, batch 1": []}
     with tempfile.TemporaryDirectory() as temporary:

@@ -8,13 +8,14 @@ import pytest
 
 from wenloom.core.errors import InputError
 from wenloom.evaluation import interchange
-from wenloom.evaluation.evaluate import METRICS, compare, task_of_file
+from wenloom.evaluation.compare import METRICS, compare
 from wenloom.evaluation.options import OverlapOptions
 from wenloom.evaluation.overlap import LOWER_IS_BETTER
 from wenloom.evaluation.perplexity import detokenized
 from wenloom.evaluation.quality import ending_loop
 from wenloom.evaluation.rows import read_lines, read_rows, read_text
 from wenloom.evaluation.suites import SUITES
+from wenloom.evaluation.writing_suites import Reference, own_rows
 from wenloom.text.refusals import Refusals
 
 from ..text.test_hostile import BAD_ROWS, steps
@@ -32,8 +33,7 @@ ODD = (None, True, -1, 7, 0.5, "", "x", [], [1], {}, {"a": 1}, [None, "a"], "\x0
 
 
 def read(name: str, path: Path, refusals: Refusals | None = None) -> list[object]:
-    suite = SUITES[name]
-    return list((suite.questions or suite.problems)(path, refusals))  # pyright: ignore[reportOptionalCall]
+    return SUITES[name].read(path, refusals)
 
 
 @pytest.mark.parametrize("name", ROWS)
@@ -57,9 +57,9 @@ def test_a_bad_row_of_ones_own_data_is_named_or_left_out(kind: str, tmp_path: Pa
     good = b'{"prompt": "a", "reference": "b"}'
     path.write_bytes(b"\n".join([good, BAD_ROWS[kind], good]))
     with pytest.raises(InputError, match=r"rows\.jsonl, line 2: "):
-        task_of_file(path)
+        own_rows(path)
     refusals = Refusals(strict=False)
-    assert task_of_file(path, refusals).prompts == ["a", "a"] and refusals.count == 1
+    assert own_rows(path, refusals) == [Reference("a", ["b"])] * 2 and refusals.count == 1
 
 
 def test_rows_with_another_number_of_references_are_named(tmp_path: Path):
@@ -71,12 +71,10 @@ def test_rows_with_another_number_of_references_are_named(tmp_path: Path):
     ]
     path.write_text("\n".join(map(json.dumps, rows)))
     with pytest.raises(InputError, match="line 2: 1 references where the first row has 2"):
-        task_of_file(path)
+        own_rows(path)
     refusals = Refusals(strict=False)
-    assert task_of_file(path, refusals).references == [["b"], ["c"]] and [each.line for each in refusals.refused] == [
-        2,
-        3,
-    ]
+    assert own_rows(path, refusals) == [Reference("a", ["b", "c"])]
+    assert [each.line for each in refusals.refused] == [2, 3]
 
 
 @pytest.mark.parametrize("reader", [read_text, read_lines, read_rows])

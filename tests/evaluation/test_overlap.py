@@ -16,7 +16,8 @@ from nltk.stem.porter import PorterStemmer
 from rouge_score.rouge_scorer import RougeScorer
 
 from wenloom.core.errors import InputError
-from wenloom.evaluation.evaluate import OverlapOptions, compare
+from wenloom.evaluation.compare import compare
+from wenloom.evaluation.options import OverlapOptions
 from wenloom.evaluation.overlap import (
     answers,
     error_rate,

@@ -21,10 +21,10 @@ from wenloom.cli import app, prompts
 from wenloom.core.errors import InputError, WenloomError
 from wenloom.core.randomness import generator
 from wenloom.evaluation import interchange
-from wenloom.evaluation.evaluate import task_of_file
 from wenloom.evaluation.results import Result, ResultsStore
 from wenloom.evaluation.rows import read_lines, read_text
 from wenloom.evaluation.suites import SUITES
+from wenloom.evaluation.writing_suites import own_rows
 from wenloom.model.decoder import Decoder
 from wenloom.model.lora import AdapterConfig, adapt
 from wenloom.model.presets import from_scratch
@@ -247,8 +247,7 @@ def _rows(read: Callable[[str, RowReader], object]) -> Callable[[Path, Path], ob
 
 
 def _suite(name: str) -> Callable[[Path, Path], object]:
-    suite = SUITES[name]
-    return lambda folder, file: (suite.questions or suite.problems)(file)  # pyright: ignore[reportOptionalCall]
+    return lambda folder, file: SUITES[name].read(file)
 
 
 def _prompts(folder: Path, file: Path) -> None:
@@ -286,7 +285,7 @@ TARGETS = [
     Target("preference", "rows", ("preference.jsonl",), _rows(read_preferences), 4),
     Target("labels", "rows", ("labels.jsonl", "pairs.tsv"), _rows(read_labelled), 2),
     Target("n-best", "rows", ("nbest.jsonl",), lambda folder, file: read_utterances(file, RowReader()), 2),
-    Target("own rows", "rows", ("own.jsonl", "choice.jsonl"), lambda folder, file: task_of_file(file), 5),
+    Target("own rows", "rows", ("own.jsonl", "choice.jsonl"), lambda folder, file: own_rows(file), 5),
     Target("prompts", "rows", ("prompts.jsonl",), _prompts, 5),
     *(Target(f"suite {name}", "rows", (f"{name}.jsonl",), _suite(name), 1)
       for name in ("lambada", "hellaswag", "blimp", "gsm8k", "humaneval", "mbpp")),

@@ -16,7 +16,7 @@ from wenloom.core.errors import InputError
 from wenloom.evaluation.options import Convention, OverlapOptions, Writing
 
 if TYPE_CHECKING:
-    from wenloom.evaluation.evaluate import EvaluatedModel, MetricResult
+    from wenloom.evaluation.suite import EvaluatedModel, MetricResult
 
 _OUT = Path("evaluation")
 
@@ -179,7 +179,7 @@ def _refuse_of_other_metrics(comparing: OverlapOptions, metrics: list[str]) -> N
 def _subject(model: str, device: str, dtype: str) -> "EvaluatedModel":
     from wenloom.api import load
     from wenloom.checkpoint.hub import resolve
-    from wenloom.evaluation.evaluate import EvaluatedModel
+    from wenloom.evaluation.suite import EvaluatedModel
 
     loaded = load(model, device, dtype)
     return EvaluatedModel(model, resolve(model), loaded.decoder, loaded.tokenizer, loaded.engine)
@@ -188,7 +188,7 @@ def _subject(model: str, device: str, dtype: str) -> "EvaluatedModel":
 def _predictions(
     predictions: Path, references: list[Path], metrics: list[str], comparing: OverlapOptions, json: bool
 ) -> None:
-    from wenloom.evaluation.evaluate import compare
+    from wenloom.evaluation.compare import compare
     from wenloom.evaluation.rows import read_lines
 
     texts = read_lines(predictions)

@@ -1,58 +1,19 @@
 """Datasets by name: where their files are, how their rows become questions, and what is reported first."""
 
-import os
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from wenloom.core.errors import InputError
+from wenloom.core.plugins import Registry
 from wenloom.evaluation.choice import Question
+from wenloom.evaluation.choice_suite import ChoiceSuite, Headline
+from wenloom.evaluation.multiple_choice import multiple_choice
 from wenloom.evaluation.programs import Problem
 from wenloom.evaluation.rows import field, made_of_rows, read_lines, texts_in
+from wenloom.evaluation.suite import Suite
+from wenloom.evaluation.text_suite import TextSuite
+from wenloom.evaluation.writing_suites import AnswerSuite, OwnSuite, ProgramSuite
 from wenloom.text.refusals import Refusals
-
-DATA_FOLDER = "WENLOOM_DATA"
-"""Environment variable: where datasets lie."""
-
-Headline = Literal["raw", "token", "byte", "character", "unconditional", "greedy"]
-
-
-@dataclass(frozen=True)
-class Suite:
-    """A dataset that models are scored on."""
-
-    name: str
-    task: str
-    dataset: str
-    files: tuple[str, ...]
-    """Names that its file may have, without .gz."""
-    about: str
-    where: str
-    """Where it can be had."""
-    kind: Literal["choice", "text", "answer", "program"]
-    headline: Headline = "raw"
-    """The norm that publications report."""
-    questions: Callable[[Path, Refusals | None], list[Question]] | None = None
-    problems: Callable[[Path, Refusals | None], list[Problem]] | None = None
-
-    def find(self, folder: Path | None = None) -> Path:
-        """Its file, anywhere below the data folder.
-
-        Raises:
-            InputError: not there; says where it can be had.
-        """
-        root = folder or Path(os.environ.get(DATA_FOLDER, "data"))
-        if root.is_dir():
-            for name in self.files:
-                for ending in ("", ".gz", ".zst"):
-                    if found := sorted(root.rglob(name + ending)):
-                        return found[0]
-        raise InputError(
-            f"{self.name}: none of {', '.join(self.files)} (or .gz) below {root}. It can be had from {self.where}; "
-            f"name the folder with --data or the variable {DATA_FOLDER}."
-        )
-
 
 Row = dict[str, Any]
 
@@ -89,43 +50,6 @@ def _hellaswag(path: Path, refusals: Refusals | None = None) -> list[Question]:
         choices = tuple(f" {each}" for each in lines[at + 2 : at + 6])
         questions.append(Question((lines[at],), choices, int(lines[at + 1])))
     return questions
-
-
-def multiple_choice(path: Path, refusals: Refusals | None = None) -> list[Question]:
-    """Rows of {"query", "choices", "gold"}, or {"context_options", "continuation", "gold"}; also other people's names
-    for these fields.
-
-    Args:
-        refusals: told of rows that are left out.
-
-    Raises:
-        InputError: a row that does not fit, if the refusals are strict; no row that does.
-    """
-
-    def made(row: Row) -> Question:
-        gold = field(path, row, ["gold", "label", "answer"], int)
-        several = "context_options" if "context_options" in row else "choices"
-        texts = texts_in(path, row, several)
-        if len(texts) < 2 or not all(each.strip() for each in texts):
-            raise InputError(f'{path}, line {row["_line"]}: "{several}" must be two or more texts, none of them empty.')
-        if several == "context_options":
-            contexts = tuple(texts)
-            choices = (" " + field(path, row, ["continuation"]),)
-        else:
-            query = field(path, row, ["query", "context", "question", "prompt"])
-            asked = query.rstrip() + "\nAnswer:" if query.startswith("Question:") else query
-            contexts, choices = (asked,), tuple(_led(asked, each) for each in texts)
-        if not 0 <= gold < len(texts):
-            raise InputError(f"{path}, line {row['_line']}: gold {gold}, but the choices are 0 to {len(texts) - 1}.")
-        return Question(contexts, choices, gold)
-
-    return made_of_rows(path, made, refusals)
-
-
-def _led(context: str, choice: str) -> str:
-    """A choice with the blank before it, where neither has one and the script uses blanks."""
-    bare = not context or context[-1].isspace() or choice[0].isspace() or not context[-1].isascii()
-    return choice if bare else f" {choice}"
 
 
 def _blimp(path: Path, refusals: Refusals | None = None) -> list[Question]:
@@ -167,34 +91,34 @@ _FOUNDRY = "github.com/mosaicml/llm-foundry, scripts/eval/local_data"
 
 
 def _choice(name: str, dataset: str, file: str, about: str, headline: Headline = "raw") -> Suite:
-    return Suite(name, "commonsense", dataset, (file,), about, _FOUNDRY, "choice", headline, questions=multiple_choice)
+    return ChoiceSuite(name, "commonsense", dataset, (file,), about, _FOUNDRY, headline, multiple_choice)
 
 
-SUITES = {
-    suite.name: suite
-    for suite in (
-        Suite("wikitext2", "language modelling", "WikiText-2", ("wikitext2/test.txt", "wiki.test.tokens", "wiki.test.raw"),
-              "articles of Wikipedia", "github.com/pytorch/examples, word_language_model/data", "text"),
-        Suite("lambada", "language modelling", "LAMBADA (OpenAI)", ("lambada_test.jsonl", "lambada.jsonl"),
-              "the last word of a passage", "the dataset EleutherAI/lambada_openai", "choice", "greedy", _lambada),
-        Suite("hellaswag", "commonsense", "HellaSwag", ("hellaswag_val_full.txt", "hellaswag_val.jsonl"),
-              "how an everyday scene goes on", "github.com/rowanz/hellaswag", "choice", "character", _hellaswag),
+_OWN: tuple[Suite, ...] = (
+        TextSuite("wikitext2", "language modelling", "WikiText-2", ("wikitext2/test.txt", "wiki.test.tokens", "wiki.test.raw"),
+              "articles of Wikipedia", "github.com/pytorch/examples, word_language_model/data"),
+        ChoiceSuite("lambada", "language modelling", "LAMBADA (OpenAI)", ("lambada_test.jsonl", "lambada.jsonl"),
+              "the last word of a passage", "the dataset EleutherAI/lambada_openai", "greedy", _lambada),
+        ChoiceSuite("hellaswag", "commonsense", "HellaSwag", ("hellaswag_val_full.txt", "hellaswag_val.jsonl"),
+              "how an everyday scene goes on", "github.com/rowanz/hellaswag", "character", _hellaswag),
         _choice("arc_easy", "ARC-Easy", "arc_easy.jsonl", "science questions of grade schools"),
         _choice("piqa", "PIQA", "piqa.jsonl", "how to reach everyday goals", "character"),
         _choice("openbookqa", "OpenBookQA", "openbook_qa.jsonl", "elementary science", "character"),
         _choice("copa", "COPA", "copa.jsonl", "causes and effects"),
         _choice("winogrande", "WinoGrande", "winogrande.jsonl", "who a pronoun means, adversarially chosen"),
         _choice("wsc", "Winograd (WSC273)", "winograd_wsc.jsonl", "who a pronoun means"),
-        Suite("blimp", "grammar", "BLiMP", ("blimp.jsonl",), "67,000 pairs of a sentence and its ungrammatical twin",
-              "github.com/alexwarstadt/blimp (the files of data/ joined)", "choice", "raw", _blimp),
-        Suite("gsm8k", "mathematics", "GSM8K", ("gsm8k/test.jsonl",), "word problems of grade schools",
-              "github.com/openai/grade-school-math", "answer", problems=_gsm8k),
-        Suite("humaneval", "code", "HumanEval", ("HumanEval.jsonl",), "Python functions by their docstring",
-              "github.com/openai/human-eval", "program", problems=_humaneval),
-        Suite("mbpp", "code", "MBPP", ("mbpp.jsonl",), "short Python programs by a sentence",
-              "github.com/google-research/google-research, mbpp", "program", problems=_mbpp),
-    )
-}  # fmt: skip
+        ChoiceSuite("blimp", "grammar", "BLiMP", ("blimp.jsonl",), "67,000 pairs of a sentence and its ungrammatical twin",
+              "github.com/alexwarstadt/blimp (the files of data/ joined)", "raw", _blimp),
+        AnswerSuite("gsm8k", "mathematics", "GSM8K", ("gsm8k/test.jsonl",), "word problems of grade schools",
+              "github.com/openai/grade-school-math", _gsm8k),
+        ProgramSuite("humaneval", "code", "HumanEval", ("HumanEval.jsonl",), "Python functions by their docstring",
+              "github.com/openai/human-eval", _humaneval),
+        ProgramSuite("mbpp", "code", "MBPP", ("mbpp.jsonl",), "short Python programs by a sentence",
+              "github.com/google-research/google-research, mbpp", _mbpp),
+)  # fmt: skip
+SUITES: Registry[Suite] = Registry(
+    "wenloom.suites", {each.name: each for each in _OWN}, lambda thing: isinstance(thing, Suite)
+)
 """Every suite by name."""
 
 
@@ -206,3 +130,9 @@ def suite_of(name: str) -> Suite:
     if name not in SUITES:
         raise InputError(f"--on {name}: neither a file nor a suite. Suites: {', '.join(SUITES)}.")
     return SUITES[name]
+
+
+def suite_of_file(path: Path) -> Suite:
+    """What a user's own file is: rows of jsonl, or a text."""
+    kind = OwnSuite if ".jsonl" in path.suffixes else TextSuite
+    return kind(path.stem, "own data", path.name)

@@ -1,0 +1,201 @@
+"""What a suite is: samples of a dataset, and `run(model, samples) -> figures`, each with interval and signature.
+
+The file of samples makes an evaluation resumable: a header says what was asked of which model, then comes a line per
+sample, and a second call scores only what is missing.
+"""
+
+import json
+import os
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar, NamedTuple
+
+import numpy as np
+
+from wenloom.core.errors import InputError
+from wenloom.core.files import sha256_of_file, write_atomically
+from wenloom.core.foreign import parsed_json
+from wenloom.evaluation.options import Convention, OverlapOptions, Writing
+from wenloom.evaluation.perplexity import data_hash
+from wenloom.evaluation.scorer import Scorer
+from wenloom.evaluation.scorers import DecoderScorer
+from wenloom.evaluation.signature import Signature
+from wenloom.generation.engine import Engine
+from wenloom.model.decoder import Decoder
+from wenloom.model.packed import packed
+from wenloom.text.refusals import Refusals
+from wenloom.tokens.tokenizer import TextTokenizer
+
+DATA_FOLDER = "WENLOOM_DATA"
+"""Environment variable: where datasets lie."""
+CHUNK = 2048
+"""Questions that are scored between two writes of the samples."""
+
+
+class EvaluatedModel(NamedTuple):
+    """The model that is scored."""
+
+    name: str
+    folder: Path
+    decoder: Decoder
+    tokenizer: TextTokenizer
+    engine: Engine
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 over weights, configuration and tokenizer."""
+        files = sorted(
+            path for path in self.folder.iterdir() if path.name in _MODEL_FILES or path.suffix == ".safetensors"
+        )
+        return data_hash("".join(f"{path.name}{sha256_of_file(path)}" for path in files))
+
+    def scorer(self) -> Scorer:
+        """What scores texts by it, ready for many."""
+        return DecoderScorer(packed(self.decoder), self.tokenizer)
+
+
+_MODEL_FILES = ("config.json", "tokenizer.json")
+
+
+@dataclass(frozen=True)
+class MetricResult:
+    """One value of one metric on one dataset."""
+
+    task: str
+    dataset: str
+    metric: str
+    value: float
+    low: float
+    high: float
+    n: int
+    """Samples."""
+    signature: Signature
+    higher_is_better: bool = True
+    is_headline: bool = False
+    """What publications report of this dataset."""
+    details: dict[str, Any] = field(default_factory=dict)
+
+    def as_json(self) -> dict[str, Any]:
+        """For machines."""
+        return {**asdict(self), "signature": str(self.signature)}
+
+
+class SampleLog:
+    """The file of an evaluation's samples, one JSON object a line after a header; see the module."""
+
+    def __init__(self, path: Path, header: dict[str, Any]):
+        self.path, self._header = path, header
+        self.known: dict[int, dict[str, Any]] = {}
+        """What an earlier call left, by number."""
+        if path.exists():
+            lines = path.read_text(encoding="utf-8", errors="replace").split("\n")
+            if lines and _parsed(lines[0]) == json.loads(json.dumps(header)):
+                rows = [_parsed(line) for line in lines[1:]]  # the last line may be cut off
+                self.known = {row["number"]: row for row in rows if row is not None and "number" in row}
+
+    def add(self, rows: Sequence[dict[str, Any]]) -> None:
+        """Append rows; the first call writes the header, or brings an old file of the same evaluation in order."""
+        self.known |= {row["number"]: row for row in rows}
+        if self._header is not None:
+            whole = [self._header, *self.known.values()]
+            write_atomically(self.path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in whole))
+            self._header = None
+            return
+        with self.path.open("a", encoding="utf-8") as file:
+            file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+
+
+def _parsed(line: str) -> dict[str, Any] | None:
+    try:
+        row = parsed_json(line)
+    except ValueError:
+        return None
+    return row if isinstance(row, dict) else None
+
+
+class EvaluationRequest(NamedTuple):
+    """What is asked of a suite besides the model."""
+
+    data: str
+    """Hash of the samples' file, for signatures."""
+    log: Callable[[dict[str, Any]], SampleLog]
+    """The file of samples of an evaluation; what they depend on besides model and data goes into its header."""
+    convention: Convention
+    metrics: list[str]
+    comparing: OverlapOptions
+    writing: Writing
+
+
+@dataclass(frozen=True)
+class Suite(ABC):
+    """A dataset that models are scored on."""
+
+    name: str
+    task: str
+    dataset: str
+    files: tuple[str, ...] = ()
+    """Names that its file may have, without .gz."""
+    about: str = ""
+    where: str = ""
+    """Where it can be had."""
+
+    kind: ClassVar[str]
+    """choice, text, answer, program or rows: which options it reads, and what its samples are."""
+
+    @abstractmethod
+    def read(self, path: Path, refusals: Refusals | None = None) -> list[Any]:
+        """The samples of its file.
+
+        Args:
+            refusals: told of rows that are left out.
+
+        Raises:
+            InputError: a row that does not fit, if the refusals are strict; no row that does.
+        """
+
+    @abstractmethod
+    def run(self, subject: EvaluatedModel, samples: Sequence[Any], request: EvaluationRequest) -> list[MetricResult]:
+        """Score a model, going on where an earlier call stopped; shows its progress."""
+
+    def check(self, request: EvaluationRequest, limit: int | None) -> None:
+        """
+        Raises:
+            InputError: options that do not fit.
+        """
+        return
+
+    def per_sample(
+        self, rows: Sequence[dict[str, Any]], samples: Sequence[Any], request: EvaluationRequest
+    ) -> tuple[str, np.ndarray] | None:
+        """What decides between two models, and its value for every sample; None where there is no such thing.
+
+        Args:
+            rows: what the file of samples holds.
+        """
+        return None
+
+    def find(self, folder: Path | None = None) -> Path:
+        """Its file, anywhere below the data folder.
+
+        Raises:
+            InputError: not there; says where it can be had.
+        """
+        root = folder or Path(os.environ.get(DATA_FOLDER, "data"))
+        if root.is_dir():
+            for name in self.files:
+                for ending in ("", ".gz", ".zst"):
+                    if found := sorted(root.rglob(name + ending)):
+                        return found[0]
+        raise InputError(
+            f"{self.name}: none of {', '.join(self.files)} (or .gz) below {root}. It can be had from {self.where}; "
+            f"name the folder with --data or the variable {DATA_FOLDER}."
+        )
+
+
+def in_chunks(total: int, samples: SampleLog, size: int = CHUNK) -> Iterator[list[int]]:
+    """Numbers of the samples that are still missing, some at a time."""
+    missing = [number for number in range(total) if number not in samples.known]
+    for begin in range(0, len(missing), size):
+        yield missing[begin : begin + size]

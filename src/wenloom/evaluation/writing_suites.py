@@ -1,0 +1,228 @@
+"""Suites that are solved by writing: numbers, programs, and a user's own prompts with references."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, NamedTuple
+
+import numpy as np
+
+from wenloom.core.console import progress
+from wenloom.core.errors import InputError
+from wenloom.evaluation.choice import Question
+from wenloom.evaluation.choice_suite import ChoiceSuite
+from wenloom.evaluation.compare import compare, overlap_figures
+from wenloom.evaluation.multiple_choice import multiple_choice
+from wenloom.evaluation.programs import Problem, is_right, pass_rates
+from wenloom.evaluation.rows import field as row_field
+from wenloom.evaluation.rows import made_of_rows, read_rows, texts_in
+from wenloom.evaluation.sandbox import run_program
+from wenloom.evaluation.scorer import Advance
+from wenloom.evaluation.signature import Signature
+from wenloom.evaluation.significance import interval
+from wenloom.evaluation.suite import EvaluatedModel, EvaluationRequest, MetricResult, SampleLog, Suite, in_chunks
+from wenloom.generation.request import GenerationRequest
+from wenloom.text.refusals import Refusals
+
+
+@dataclass(frozen=True)
+class ProblemSuite(Suite):
+    """Problems whose solution can be checked."""
+
+    problems: Callable[[Path, Refusals | None], list[Problem]] = lambda path, refusals: []
+    """Reads its file."""
+    stops: ClassVar[tuple[str, ...]] = ()
+    """What ends a solution."""
+
+    def check(self, request: EvaluationRequest, limit: int | None) -> None:
+        _check_attempts(request)
+
+    def read(self, path: Path, refusals: Refusals | None = None) -> list[Problem]:
+        return self.problems(path, refusals)
+
+    def is_solved(self, problem: Problem, text: str) -> bool:
+        """Whether what a model wrote is right."""
+        raise NotImplementedError
+
+    def metric(self, k: int) -> str:
+        """The name of the figure."""
+        raise NotImplementedError
+
+    def run(
+        self, subject: EvaluatedModel, samples: Sequence[Problem], request: EvaluationRequest
+    ) -> list[MetricResult]:
+        texts = _written(
+            self, subject, [each.prompt for each in samples], request, request.writing.attempts, self.stops
+        )
+        with progress(f"{self.name}: checking", len(samples), "problems") as bar:
+            return self._figures(samples, texts, request, bar.advance)
+
+    def _figures(
+        self, problems: Sequence[Problem], texts: list[list[str]], request: EvaluationRequest, on_problem: Advance
+    ) -> list[MetricResult]:
+        counts = []
+        for problem, attempts in zip(problems, texts, strict=True):
+            counts.append((len(attempts), sum(self.is_solved(problem, text) for text in attempts)))
+            on_problem(1)
+        made, ks = [], request.writing.pass_k
+        for k in ks:
+            found, metric, n = interval(pass_rates(counts, k)), self.metric(k), len(problems)
+            signature = Signature.of(metric, k=k, shots=0, n=n, attempts=len(texts[0]), data=request.data, version=1)
+            made.append(
+                MetricResult(
+                    self.task, self.dataset, metric, found.value, found.low, found.high, n, signature,
+                    is_headline=k == ks[0],
+                )
+            )  # fmt: skip
+        return made
+
+
+class AnswerSuite(ProblemSuite):
+    """Problems whose answer is a number."""
+
+    kind: ClassVar[str] = "answer"
+    stops: ClassVar[tuple[str, ...]] = ("\nQuestion:", "\n\n\n")
+
+    def is_solved(self, problem: Problem, text: str) -> bool:
+        return is_right(problem, text)
+
+    def metric(self, k: int) -> str:
+        return "exact_answer"
+
+
+class ProgramSuite(ProblemSuite):
+    """Programs that are run in the sandbox."""
+
+    kind: ClassVar[str] = "program"
+
+    def check(self, request: EvaluationRequest, limit: int | None) -> None:
+        if not request.writing.run_code:
+            raise InputError(f"{self.name} runs programs that the model writes; say --run-code if you want that.")
+        super().check(request, limit)
+
+    def is_solved(self, problem: Problem, text: str) -> bool:
+        return run_program(problem.program(text)).passed
+
+    def metric(self, k: int) -> str:
+        return f"pass@{k}"
+
+
+class Reference(NamedTuple):
+    """A prompt, and what people wrote after it."""
+
+    prompt: str
+    references: list[str]
+
+
+@dataclass(frozen=True)
+class OwnSuite(Suite):
+    """A user's own jsonl, which holds questions with choices, or prompts with references."""
+
+    kind: ClassVar[str] = "rows"
+
+    def check(self, request: EvaluationRequest, limit: int | None) -> None:
+        _check_attempts(request)
+
+    def read(self, path: Path, refusals: Refusals | None = None) -> list[Any]:
+        return own_rows(path, refusals)
+
+    def run(self, subject: EvaluatedModel, samples: Sequence[Any], request: EvaluationRequest) -> list[MetricResult]:
+        if isinstance(samples[0], Question):
+            return self._of_choices.run(subject, samples, request)
+        texts = _written(self, subject, [each.prompt for each in samples], request, 1, ("\n",))
+        found = _compared([each[0] for each in texts], samples, request)
+        return overlap_figures(self.task, self.dataset, found, request.data)
+
+    @property
+    def _of_choices(self) -> ChoiceSuite:
+        return ChoiceSuite(self.name, self.task, self.dataset)
+
+    def per_sample(
+        self, rows: Sequence[dict[str, Any]], samples: Sequence[Any], request: EvaluationRequest
+    ) -> tuple[str, np.ndarray] | None:
+        if not rows or "chosen" in rows[0]:
+            return self._of_choices.per_sample(rows, samples, request)
+        found = _compared([row["written"][0] for row in rows], samples, request)[0]
+        return found.metric, np.array(found.per_sample)
+
+
+def _compared(texts: Sequence[str], samples: Sequence[Reference], request: EvaluationRequest) -> list[Any]:
+    references = [list(each) for each in zip(*(sample.references for sample in samples), strict=True)]
+    return compare(request.metrics or ["rouge"], [text.strip() for text in texts], references, request.comparing)
+
+
+def _check_attempts(request: EvaluationRequest) -> None:
+    writing = request.writing
+    if writing.attempts < max(writing.pass_k, default=1):
+        raise InputError(f"pass@{max(writing.pass_k)} needs --attempts {max(writing.pass_k)} or more.")
+
+
+def _written(
+    suite: Suite, subject: EvaluatedModel, prompts: Sequence[str], request: EvaluationRequest, attempts: int,
+    stops: tuple[str, ...],
+) -> list[list[str]]:  # fmt: skip
+    """What the model writes after each prompt, `attempts` times."""
+    writing = request.writing
+    sampling: dict[str, Any] = {"do_sample": False}
+    if writing.attempts > 1:
+        sampling = {"do_sample": True, "temperature": writing.temperature, "seed": 0}
+    wanted = GenerationRequest(max_new_tokens=writing.max_new_tokens, stop_strings=stops, **sampling)
+    samples = request.log({"attempts": writing.attempts, "max_new_tokens": writing.max_new_tokens, **sampling})
+    with progress(f"{suite.name}: writing", len(prompts) - len(samples.known), "texts") as bar:
+        return written(subject, prompts, samples, wanted, attempts, bar.advance)
+
+
+def written(
+    subject: EvaluatedModel,
+    prompts: Sequence[str],
+    samples: SampleLog,
+    request: GenerationRequest,
+    attempts: int = 1,
+    on_text: Advance = lambda n: None,
+) -> list[list[str]]:
+    """What the model writes after each prompt, `attempts` times; going on where an earlier call stopped."""
+    for numbers in in_chunks(len(prompts), samples, 64):
+        jobs = [
+            [
+                subject.engine.submit(prompts[number], request, number * attempts + attempt)
+                for attempt in range(attempts)
+            ]
+            for number in numbers
+        ]
+        subject.engine.run([job for each in jobs for job in each])
+        texts = [[job.result()[0].text for job in each] for each in jobs]
+        samples.add(
+            [{"number": n, "prompt": prompts[n], "written": each} for n, each in zip(numbers, texts, strict=True)]
+        )
+        on_text(len(numbers))
+    return [samples.known[number]["written"] for number in range(len(prompts))]
+
+
+def own_rows(path: Path, refusals: Refusals | None = None) -> list[Question] | list[Reference]:
+    """A user's own jsonl: rows with "choices", or rows with a prompt and one or more references, as many in every row.
+
+    Args:
+        refusals: told of rows that are left out.
+
+    Raises:
+        InputError: rows of neither kind, if the refusals are strict; no row that can be used.
+    """
+    if any(name in read_rows(path, Refusals(strict=False))[0] for name in ("choices", "context_options")):
+        return multiple_choice(path, refusals)
+    counts: list[int] = []
+
+    def made(row: dict[str, Any]) -> Reference:
+        prompt = row_field(path, row, ["prompt", "input", "source", "question", "document", "dialogue"])
+        names = ["reference", "references", "target", "answer", "summary", "output"]
+        found = row_field(path, row, names, (str, list))
+        several = (
+            [found] if isinstance(found, str) else texts_in(path, row, next(each for each in names if each in row))
+        )
+        counts.append(len(several))
+        if len(several) != counts[0]:
+            raise InputError(
+                f"{path}, line {row['_line']}: {len(several)} references where the first row has {counts[0]}."
+            )
+        return Reference(prompt, several)
+
+    return made_of_rows(path, made, refusals)
