@@ -91,7 +91,7 @@ def summary(result: "TaskResult") -> str:
     from wenloom.training.run_file import read_run
 
     run = result.run
-    command = NEXT[read_run(run.folder)["settings"]["task"]].format(shlex.quote(str(run.folder)))
+    command = NEXT.get(read_run(run.folder)["settings"]["task"], "info {}").format(shlex.quote(str(run.folder)))
     figures = [
         f"  {name:10} {value:.4g}" + ("" if error is None else f" ± {error:.2g}")
         for name, (value, error) in result.figures.items()

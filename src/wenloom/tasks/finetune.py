@@ -6,6 +6,7 @@ from typing import Any
 
 from wenloom.checkpoint.folder import read_config
 from wenloom.core.errors import InputError
+from wenloom.core.plugins import Registry
 from wenloom.tasks.classification import ClassificationRecipe
 from wenloom.tasks.denoising import DenoisingRecipe
 from wenloom.tasks.dialogue import DialogueRecipe, PreferenceRecipe
@@ -23,11 +24,14 @@ from wenloom.training.run_file import RUN, read_run, settings_of
 from wenloom.training.settings import TrainSettings
 from wenloom.training.unread import TRAINING, refuse
 
-WORKS: dict[str, type[TaskRecipe[Any]]] = {
+_OWN: dict[str, type[TaskRecipe[Any]]] = {
     "translation": PairRecipe, "summarization": PairRecipe, "chat": DialogueRecipe, "preference": PreferenceRecipe,
     "classification": ClassificationRecipe, "fill-mask": FillMaskRecipe, "denoising": DenoisingRecipe,
     "story": WritingRecipe, "poetry": WritingRecipe, "code": WritingRecipe,
 }  # fmt: skip
+WORKS: Registry[type[TaskRecipe[Any]]] = Registry(
+    "wenloom.tasks", _OWN, lambda thing: isinstance(thing, type) and issubclass(thing, TaskRecipe)
+)
 """Trainings by the name of the task."""
 
 
@@ -67,7 +71,8 @@ def _refuse_unread(settings: Settings) -> None:
     kind = None if base is None else read_config(base).kind
     training = replace(training, optimizer=training.optimizer or ("muon" if base is None else "adamw"))
     case = Case(settings.task, settings.learning.method, kind, training)
-    refuse((settings.data, settings.fresh, settings.learning, training), UNREAD, case)
+    if settings.task in _OWN:  # what a task of another package reads, it knows itself
+        refuse((settings.data, settings.fresh, settings.learning, training), UNREAD, case)
     refuse((training,), TRAINING, training)
     refuse_alone(training.parallel)
 

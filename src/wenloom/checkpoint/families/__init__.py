@@ -16,7 +16,12 @@ from wenloom.checkpoint.families import (
     t5,
 )
 from wenloom.checkpoint.families.base import Family
+from wenloom.core.plugins import Registry
 
 _MODULES = (llama, mistral, qwen2, qwen3, gpt2, gpt_neo, gpt_neox, bert, roberta, distilbert, marian, bart, t5)
-FAMILIES: dict[str, Family] = {module.FAMILY.name: module.FAMILY for module in _MODULES}
+FAMILIES: Registry[Family] = Registry(
+    "wenloom.families",
+    {module.FAMILY.name: module.FAMILY for module in _MODULES},
+    lambda thing: isinstance(thing, Family),
+)
 """Families by their `model_type`."""
