@@ -1,10 +1,12 @@
 """What the commands of tasks that write have in common: one text, a pipe, or a file of lines."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
+from wenloom.cli.options import Device, Json, flags
 from wenloom.core.console import print_json, progress, say
 from wenloom.core.errors import InputError
 from wenloom.core.files import write_atomically
@@ -26,6 +28,43 @@ class AnswerOptions:
     """Most tokens of an answer; default: 256, or what the model's context allows."""
     no_repeat: int = 0
     """Never write so many tokens twice in the same order; 0 allows it."""
+
+
+def command_of(task: str, name: str, does: str) -> Callable[..., None]:
+    """The command of a task.
+
+    Args:
+        name: of the command.
+        does: what it does, the first line of its help.
+    """
+
+    def command(
+        model: str,
+        text: str | None = None,
+        /,
+        *,
+        how: Annotated[AnswerOptions, flags("Writing", 2)] = AnswerOptions(),
+        device: Device = "auto",
+        json: Json = False,
+    ) -> None:
+        answer(task, model, text, how, device, json)
+
+    command.__name__ = name
+    command.__doc__ = f"""{does}
+
+    The model is one that `wenloom finetune --task {task}` made, or a hub model of a known family.
+
+        wenloom {name} runs/mine "..."
+        wenloom {name} runs/mine --file texts.txt --out answers.txt
+
+    Parameters
+    ----------
+    model
+        A model folder, or a hub model such as owner/name.
+    text
+        The text; without one, a pipe is read.
+    """
+    return command
 
 
 def answer(task: str, model: str, text: str | None, how: AnswerOptions, device: str, json: bool) -> None:

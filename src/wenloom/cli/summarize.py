@@ -1,32 +1,5 @@
-"""`wenloom summarize`. torch is loaded when there is work, so that --help answers at once."""
+"""`wenloom summarize`."""
 
-from typing import Annotated
+from wenloom.cli.answers import command_of
 
-from wenloom.cli.answers import AnswerOptions, answer
-from wenloom.cli.options import Device, Json, flags
-
-
-def summarize(
-    model: str,
-    text: str | None = None,
-    /,
-    *,
-    how: Annotated[AnswerOptions, flags("Writing", 2)] = AnswerOptions(),
-    device: Device = "auto",
-    json: Json = False,
-) -> None:
-    """Summarize a text, or each line of a file.
-
-    The model is one that `wenloom finetune --task summarization` made, or a hub model of a known family.
-
-        wenloom summarize runs/mine "..."
-        wenloom summarize runs/mine --file texts.txt --out answers.txt
-
-    Parameters
-    ----------
-    model
-        A model folder, or a hub model such as owner/name.
-    text
-        The text; without one, a pipe is read.
-    """
-    answer("summarization", model, text, how, device, json)
+summarize = command_of("summarization", "summarize", "Summarize a text, or each line of a file.")

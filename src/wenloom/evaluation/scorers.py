@@ -45,6 +45,8 @@ def scorer_of(model: Model, tokenizer: TextTokenizer) -> Scorer:
 
 
 class _ModelScorer:
+    """What our scorers share; each spells out the signatures of `Scorer`, as a protocol asks."""
+
     def __init__(self, model: Model, tokenizer: TextTokenizer):
         self._model, self.tokenizer = model, tokenizer
 

@@ -1,7 +1,7 @@
 """The shape of a model, in the field's names, independent of any file format."""
 
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 from wenloom.core.errors import InputError
 
@@ -21,6 +21,14 @@ LIMITS = {
 }
 """What no model comes near (the largest have 262,144 tokens, 126 layers and a width of 18,432); more is a mistake in
 a file, or meant to fill the memory."""
+
+
+PLAIN_BLOCKS: dict[str, Any] = {
+    "norm": "layernorm", "gated_mlp": False, "qkv_bias": True, "attention_output_bias": True, "mlp_bias": True,
+}  # fmt: skip
+"""What models of the kinds of GPT-2, BERT and BART share: LayerNorm, biases, a feed-forward layer without gate."""
+POST_NORM: dict[str, Any] = {**PLAIN_BLOCKS, "post_norm": True, "final_norm": False}
+"""The same with the norm after each sub-layer, as in the original Transformer."""
 
 
 @dataclass(frozen=True)

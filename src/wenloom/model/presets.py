@@ -4,7 +4,7 @@ from dataclasses import replace
 from typing import Literal
 
 from wenloom.core.errors import InputError
-from wenloom.model.config import ModelConfig, Rope
+from wenloom.model.config import POST_NORM, ModelConfig, Rope
 
 Architecture = Literal["llama", "qwen3", "gpt2", "gpt_neox"]
 PairArchitecture = Literal["marian", "bart", "t5"]
@@ -190,13 +190,7 @@ def _original(
         d_head=d_model // n_heads,
         d_mlp=4 * d_model,
         context_length=context_length,
-        norm="layernorm",
-        post_norm=True,
-        final_norm=False,
-        gated_mlp=False,
-        qkv_bias=True,
-        attention_output_bias=True,
-        mlp_bias=True,
+        **POST_NORM,
         embedding_dropout=dropout,
         residual_dropout=dropout,
         pad_token_id=pad_token_id,

@@ -83,7 +83,7 @@ class Stack(nn.Module):
 
         Args:
             tokens_BT: token ids.
-            others: see `run`.
+            others: those of `run`, spelled out again so that readers and type checkers see them.
         """
         return self.run(self.token_vectors(tokens_BT), attention_mask, position_ids, cache, documents_BT,
                         dropout_keys_B, encoder_kv, token_types_BT, taps)  # fmt: skip

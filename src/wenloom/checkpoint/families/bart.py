@@ -6,13 +6,15 @@ from typing import Any
 
 from wenloom.checkpoint.families.base import Family, TensorMap, same, with_bias
 from wenloom.checkpoint.families.fields import HF_ACTIVATIONS, ConfigFields
-from wenloom.model.config import LIMITS, ModelConfig
+from wenloom.model.config import LIMITS, POST_NORM, ModelConfig
 
 BUFFERS = re.compile(r"embed_positions\.weights?$")
 """The sines of Marian, which are computed."""
 OPTIONAL = frozenset(["final_logits_bias"])
 COPIES = {"model.shared.weight": ("model.encoder.embed_tokens.weight", "model.decoder.embed_tokens.weight",
                                   "lm_head.weight")}  # fmt: skip
+
+_NAMES = {"d_model": "d_model", "n_layers": "encoder_layers", "n_heads": "encoder_attention_heads"}
 
 
 def read_common(
@@ -26,29 +28,16 @@ def read_common(
     """
     fields.only("is_decoder", False, None)
     fields.understood("activation_dropout", "encoder_layerdrop", "decoder_layerdrop", "num_hidden_layers")
-    d_model = fields.integer("d_model", 1024, most=LIMITS["d_model"])
-    heads = fields.integer("encoder_attention_heads", 16, most=LIMITS["n_heads"])
     dropout = fields.share("dropout", 0.1)
     shared = ModelConfig(
         family=family,
-        vocab_size=fields.integer("vocab_size", vocab_size, most=LIMITS["vocab_size"]),
-        n_layers=fields.integer("encoder_layers", 12, most=LIMITS["n_layers"]),
-        d_model=d_model,
-        n_heads=heads,
-        n_kv_heads=heads,
-        d_head=fields.width_per_head("d_model", d_model, "encoder_attention_heads", heads),
+        **fields.sizes(_NAMES, (1024, 12, 16), vocab=vocab_size),
+        **POST_NORM,
         d_mlp=fields.integer("encoder_ffn_dim", 4096),
         context_length=fields.integer("max_position_embeddings", 1024, most=LIMITS["context_length"]),
-        norm="layernorm",
         norm_eps=1e-5,
-        post_norm=True,
-        final_norm=False,
         scale_embedding=fields.flag("scale_embedding", False),
         activation=fields.activation("activation_function", activation),
-        gated_mlp=False,
-        qkv_bias=True,
-        attention_output_bias=True,
-        mlp_bias=True,
         embedding_dropout=dropout,
         attention_dropout=fields.share("attention_dropout", 0.0),
         residual_dropout=dropout,
@@ -62,7 +51,7 @@ def read_common(
         n_layers=fields.integer("decoder_layers", 12, most=LIMITS["n_layers"]),
         n_heads=heads,
         n_kv_heads=heads,
-        d_head=fields.width_per_head("d_model", d_model, "decoder_attention_heads", heads),
+        d_head=fields.width_per_head("d_model", shared.d_model, "decoder_attention_heads", heads),
         d_mlp=fields.integer("decoder_ffn_dim", 4096),
         tie_embeddings=fields.flag("tie_word_embeddings", True),
         output_bias=True,

@@ -42,6 +42,48 @@ def with_bias(make: Callable[[str, str], TensorMap], theirs: str, ours: str, bia
     return [*maps, same(f"{theirs}.bias", f"{ours}.bias")] if bias else maps
 
 
+def written(config: ModelConfig, names: Mapping[str, str]) -> dict[str, Any]:
+    """Fields of config.json that hold fields of ours under other names."""
+    return {theirs: getattr(config, ours) for ours, theirs in names.items()}
+
+
+def layers(
+    config: ModelConfig, theirs: str, parts: Mapping[str, str], make: Callable[[str, str], TensorMap] = same
+) -> list[TensorMap]:
+    """The linear layers and norms of all blocks, each with its bias.
+
+    Args:
+        theirs: how their names begin, with {} for the layer's number.
+        parts: how they go on, and what ours is called in its block.
+    """
+    return [
+        each
+        for layer in range(config.n_layers)
+        for name, ours in parts.items()
+        for each in with_bias(make, f"{theirs.format(layer)}.{name}", f"blocks.{layer}.{ours}", True)
+    ]
+
+
+def heads_of_encoder(config: ModelConfig, names: Mapping[str, str], untied: Sequence[TensorMap]) -> list[TensorMap]:
+    """What stands over an encoder: classes, or what predicts tokens.
+
+    Args:
+        names: what theirs is called of ours: "classifier.dense", "classifier.output", "transform", "transform_norm",
+            and without a weight "output_bias".
+        untied: an output matrix of its own.
+    """
+    if config.labels:
+        return [
+            each
+            for ours in ("classifier.dense", "classifier.output")
+            for each in with_bias(same, names[ours], ours, True)
+        ]
+    if not config.has_head:
+        return []
+    maps = [each for ours in ("transform", "transform_norm") for each in with_bias(same, names[ours], ours, True)]
+    return [*maps, same(names["output_bias"], "output_bias"), *(() if config.tie_embeddings else untied)]
+
+
 @dataclass(frozen=True)
 class Family:
     """One Hugging Face model family."""

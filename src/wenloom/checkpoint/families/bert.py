@@ -3,15 +3,19 @@
 import re
 from typing import Any
 
-from wenloom.checkpoint.families.base import Family, TensorMap, same, with_bias
+from wenloom.checkpoint.families.base import Family, TensorMap, heads_of_encoder, layers, same, with_bias, written
 from wenloom.checkpoint.families.fields import HF_ACTIVATIONS, ConfigFields
-from wenloom.model.config import LIMITS, Activation, ModelConfig
+from wenloom.model.config import LIMITS, POST_NORM, Activation, ModelConfig
 
 COPIES = {"bert.embeddings.word_embeddings.weight": ("cls.predictions.decoder.weight",),
           "cls.predictions.bias": ("cls.predictions.decoder.bias",),
           "cls.predictions.decoder.bias": ("cls.predictions.bias",)}  # fmt: skip
+ENCODER: dict[str, Any] = {**POST_NORM, "embedding_norm": True, "causal": False, "output_bias": True}
 BUFFERS = re.compile(r"position_ids$|\.pooler\.|^cls\.seq_relationship")
 """The pooler and the next-sentence head belong to other tasks."""
+NAMES = {"d_model": "hidden_size", "n_layers": "num_hidden_layers", "n_heads": "num_attention_heads",
+         "d_mlp": "intermediate_size", "token_types": "type_vocab_size", "norm_eps": "layer_norm_eps",
+         "residual_dropout": "hidden_dropout_prob", "attention_dropout": "attention_probs_dropout_prob"}  # fmt: skip
 
 
 def read_common(
@@ -22,47 +26,29 @@ def read_common(
     Args:
         head_activation: of the head, where it is not that of the blocks.
     """
-    d_model = fields.integer("hidden_size", 768, most=LIMITS["d_model"])
-    n_heads = fields.integer("num_attention_heads", 12, most=LIMITS["n_heads"])
+    sizes = fields.sizes(NAMES, (768, 12, 12))
     fields.only("position_embedding_type", "absolute", None)
     fields.only("is_decoder", False, None)
-    labels, activation = fields.labels(), fields.activation("hidden_act", "gelu")
+    common, activation = fields.common(tied=True), fields.activation("hidden_act", "gelu")
     dropout = fields.share("hidden_dropout_prob", 0.1)
     offset = own.get("position_offset", 0)
     positions = fields.integer("max_position_embeddings", 512, offset + 1, LIMITS["context_length"])
     config = ModelConfig(
         family=family,
-        vocab_size=fields.integer("vocab_size", most=LIMITS["vocab_size"]),
-        n_layers=fields.integer("num_hidden_layers", 12, most=LIMITS["n_layers"]),
-        d_model=d_model,
-        n_heads=n_heads,
-        n_kv_heads=n_heads,
-        d_head=fields.width_per_head("hidden_size", d_model, "num_attention_heads", n_heads),
+        **sizes,
+        **ENCODER,
         d_mlp=fields.integer("intermediate_size", 3072),
         context_length=positions - offset,
-        norm="layernorm",
         norm_eps=fields.number("layer_norm_eps", 1e-12),
-        post_norm=True,
-        final_norm=False,
-        embedding_norm=True,
         token_types=fields.integer("type_vocab_size", 2),
-        causal=False,
         activation=activation,
-        gated_mlp=False,
-        qkv_bias=True,
-        attention_output_bias=True,
-        mlp_bias=True,
-        tie_embeddings=fields.flag("tie_word_embeddings", True),
         head_activation=head_activation or activation,
-        output_bias=True,
-        labels=labels,
         has_head=fields.has_head(),
-        pooler="tanh" if labels else None,
+        pooler="tanh" if common["labels"] else None,
         embedding_dropout=dropout,
         attention_dropout=fields.share("attention_probs_dropout_prob", 0.1),
         residual_dropout=dropout,
-        initializer_range=fields.number("initializer_range", 0.02),
-        **fields.token_ids(),
+        **common,
         **own,
     )
     fields.finish()
@@ -72,16 +58,9 @@ def read_common(
 def write_config(config: ModelConfig) -> dict[str, Any]:
     """The fields that both families write."""
     return {
-        "hidden_size": config.d_model,
-        "num_hidden_layers": config.n_layers,
-        "num_attention_heads": config.n_heads,
-        "intermediate_size": config.d_mlp,
+        **written(config, NAMES),
         "hidden_act": HF_ACTIVATIONS[config.activation],
         "max_position_embeddings": config.context_length + config.position_offset,
-        "type_vocab_size": config.token_types,
-        "layer_norm_eps": config.norm_eps,
-        "hidden_dropout_prob": config.residual_dropout,
-        "attention_probs_dropout_prob": config.attention_dropout,
     }
 
 
@@ -94,18 +73,14 @@ def body(config: ModelConfig, prefix: str) -> list[TensorMap]:
         same(f"{embeddings}.token_type_embeddings.weight", "token_types.weight"),
         *with_bias(same, f"{embeddings}.LayerNorm", "embedding_norm", True),
     ]
-    for layer in range(config.n_layers):
-        theirs, ours = f"{prefix}.encoder.layer.{layer}", f"blocks.{layer}"
-        for part in ("query", "key", "value"):
-            maps += with_bias(same, f"{theirs}.attention.self.{part}", f"{ours}.attention.{part}", True)
-        maps += [
-            *with_bias(same, f"{theirs}.attention.output.dense", f"{ours}.attention.output", True),
-            *with_bias(same, f"{theirs}.attention.output.LayerNorm", f"{ours}.attention_norm", True),
-            *with_bias(same, f"{theirs}.intermediate.dense", f"{ours}.mlp.up", True),
-            *with_bias(same, f"{theirs}.output.dense", f"{ours}.mlp.down", True),
-            *with_bias(same, f"{theirs}.output.LayerNorm", f"{ours}.mlp_norm", True),
-        ]
-    return maps
+    return [*maps, *layers(config, prefix + ".encoder.layer.{}", _PARTS)]
+
+
+_PARTS = {
+    **{f"attention.self.{part}": f"attention.{part}" for part in ("query", "key", "value")},
+    "attention.output.dense": "attention.output", "attention.output.LayerNorm": "attention_norm",
+    "intermediate.dense": "mlp.up", "output.dense": "mlp.down", "output.LayerNorm": "mlp_norm",
+}  # fmt: skip
 
 
 def own_head(theirs: str) -> list[TensorMap]:
@@ -115,22 +90,12 @@ def own_head(theirs: str) -> list[TensorMap]:
 
 
 def _tensors(config: ModelConfig) -> list[TensorMap]:
-    maps = body(config, "bert")
-    if config.labels:
-        return [
-            *maps,
-            *with_bias(same, "bert.pooler.dense", "classifier.dense", True),
-            *with_bias(same, "classifier", "classifier.output", True),
-        ]
-    if not config.has_head:
-        return maps
-    head = "cls.predictions"
-    maps += [
-        *with_bias(same, f"{head}.transform.dense", "transform", True),
-        *with_bias(same, f"{head}.transform.LayerNorm", "transform_norm", True),
-        same(f"{head}.bias", "output_bias"),
-    ]
-    return maps if config.tie_embeddings else [*maps, *own_head(f"{head}.decoder")]
+    return [*body(config, "bert"), *heads_of_encoder(config, _HEADS, own_head("cls.predictions.decoder"))]
+
+
+_HEADS = {"classifier.dense": "bert.pooler.dense", "classifier.output": "classifier",
+          "transform": "cls.predictions.transform.dense", "transform_norm": "cls.predictions.transform.LayerNorm",
+          "output_bias": "cls.predictions.bias"}  # fmt: skip
 
 
 def _read(fields: ConfigFields) -> ModelConfig:

@@ -1,6 +1,7 @@
 """Reading a config.json field by field: kinds and ranges of values are checked, what is not understood is named."""
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 from wenloom.checkpoint.families.reference import generation_defaults, is_read
@@ -156,6 +157,44 @@ class ConfigFields:
         if not isinstance(name, str) or name not in ACTIVATION_NAMES:
             raise self.refuse(field, f"activation {shown(name)} is not known (known: {', '.join(ACTIVATION_NAMES)})")
         return ACTIVATION_NAMES[name]
+
+    def sizes(
+        self,
+        names: Mapping[str, str],
+        defaults: tuple[int | None, int | None, int | None],
+        vocab: int | None = None,
+    ) -> dict[str, Any]:
+        """The sizes of a model whose heads share its width, as ModelConfig wants them.
+
+        Args:
+            names: what the family calls d_model, n_layers and n_heads.
+            defaults: of these; None where the file must say.
+            vocab: the default of vocab_size.
+        """
+        width, layers, heads = (names[each] for each in ("d_model", "n_layers", "n_heads"))
+        d_model = self.integer(width, defaults[0], most=LIMITS["d_model"])
+        n_heads = self.integer(heads, defaults[2], most=LIMITS["n_heads"])
+        return {
+            "vocab_size": self.integer("vocab_size", vocab, most=LIMITS["vocab_size"]),
+            "n_layers": self.integer(layers, defaults[1], most=LIMITS["n_layers"]),
+            "d_model": d_model,
+            "n_heads": n_heads,
+            "n_kv_heads": n_heads,
+            "d_head": self.width_per_head(width, d_model, heads, n_heads),
+        }
+
+    def common(self, tied: bool) -> dict[str, Any]:
+        """What nearly all families call alike: the output matrix, fresh weights, classes and tokens.
+
+        Args:
+            tied: the default of tie_word_embeddings.
+        """
+        return {
+            "tie_embeddings": self.flag("tie_word_embeddings", tied),
+            "initializer_range": self.number("initializer_range", 0.02),
+            "labels": self.labels(),
+            **self.token_ids(),
+        }
 
     def width_per_head(self, field: str, d_model: int, heads: str, n_heads: int) -> int:
         """d_head of a model whose heads share its width."""

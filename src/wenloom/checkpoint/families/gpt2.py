@@ -3,67 +3,59 @@
 import re
 from typing import Any
 
-from wenloom.checkpoint.families.base import Family, TensorMap, cat_rows, heads_of_decoder, same, transposed, with_bias
+from wenloom.checkpoint.families.base import (
+    Family,
+    TensorMap,
+    cat_rows,
+    heads_of_decoder,
+    same,
+    transposed,
+    with_bias,
+    written,
+)
 from wenloom.checkpoint.families.fields import HF_ACTIVATIONS, ConfigFields
-from wenloom.model.config import LIMITS, ModelConfig
+from wenloom.model.config import LIMITS, PLAIN_BLOCKS, ModelConfig
 
 _UNUSED_HEADS = (
     "summary_type", "summary_use_proj", "summary_activation", "summary_proj_to_labels",
     "summary_first_dropout", "summary_last_dropout",
 )  # fmt: skip
+_NAMES = {"d_model": "n_embd", "n_layers": "n_layer", "n_heads": "n_head", "d_mlp": "n_inner",
+          "context_length": "n_positions", "norm_eps": "layer_norm_epsilon", "scale_by_head": "scale_attn_weights",
+          "scale_by_layer": "scale_attn_by_inverse_layer_idx", "embedding_dropout": "embd_pdrop",
+          "attention_dropout": "attn_pdrop", "residual_dropout": "resid_pdrop"}  # fmt: skip
 
 
 def _read(fields: ConfigFields) -> ModelConfig:
-    d_model = fields.integer("n_embd", 768, most=LIMITS["d_model"])
-    n_heads = fields.integer("n_head", 12, most=LIMITS["n_heads"])
+    sizes = fields.sizes(_NAMES, (768, 12, 12))
     fields.only("reorder_and_upcast_attn", False, True)  # an order of operations, not another result
     fields.understood(*_UNUSED_HEADS)
     config = ModelConfig(
         family="gpt2",
-        vocab_size=fields.integer("vocab_size", most=LIMITS["vocab_size"]),
-        n_layers=fields.integer("n_layer", 12, most=LIMITS["n_layers"]),
-        d_model=d_model,
-        n_heads=n_heads,
-        n_kv_heads=n_heads,
-        d_head=fields.width_per_head("n_embd", d_model, "n_head", n_heads),
-        d_mlp=fields.optional_integer("n_inner") or 4 * d_model,
+        **sizes,
+        **PLAIN_BLOCKS,
+        d_mlp=fields.optional_integer("n_inner") or 4 * sizes["d_model"],
         context_length=fields.integer("n_positions", 1024, most=LIMITS["context_length"]),
-        norm="layernorm",
         norm_eps=fields.number("layer_norm_epsilon", 1e-5),
         activation=fields.activation("activation_function", "gelu_new"),
-        gated_mlp=False,
-        qkv_bias=True,
-        attention_output_bias=True,
-        mlp_bias=True,
         scale_by_head=fields.flag("scale_attn_weights", True),
         scale_by_layer=fields.flag("scale_attn_by_inverse_layer_idx", False),
-        tie_embeddings=fields.flag("tie_word_embeddings", True),
         embedding_dropout=fields.share("embd_pdrop", 0.1),
         attention_dropout=fields.share("attn_pdrop", 0.1),
         residual_dropout=fields.share("resid_pdrop", 0.1),
-        initializer_range=fields.number("initializer_range", 0.02),
-        labels=fields.labels(),
-        **fields.token_ids(),
+        **fields.common(tied=True),
     )
     fields.finish()
     return config
 
 
+def gpt_activation(config: ModelConfig) -> str:
+    """The non-linearity as files of GPT-2 name it."""
+    return "gelu_new" if config.activation == "gelu_tanh" else HF_ACTIVATIONS[config.activation]
+
+
 def _write(config: ModelConfig) -> dict[str, Any]:
-    return {
-        "n_embd": config.d_model,
-        "n_layer": config.n_layers,
-        "n_head": config.n_heads,
-        "n_inner": config.d_mlp,
-        "n_positions": config.context_length,
-        "activation_function": "gelu_new" if config.activation == "gelu_tanh" else HF_ACTIVATIONS[config.activation],
-        "layer_norm_epsilon": config.norm_eps,
-        "scale_attn_weights": config.scale_by_head,
-        "scale_attn_by_inverse_layer_idx": config.scale_by_layer,
-        "embd_pdrop": config.embedding_dropout,
-        "attn_pdrop": config.attention_dropout,
-        "resid_pdrop": config.residual_dropout,
-    }
+    return {**written(config, _NAMES), "activation_function": gpt_activation(config)}
 
 
 def _tensors(config: ModelConfig) -> list[TensorMap]:

@@ -3,45 +3,37 @@
 import re
 from typing import Any
 
-from wenloom.checkpoint.families.base import Family, TensorMap, heads_of_decoder, same, with_bias
-from wenloom.checkpoint.families.fields import HF_ACTIVATIONS, ConfigFields, shown
-from wenloom.model.config import LIMITS, ModelConfig
+from wenloom.checkpoint.families.base import Family, TensorMap, heads_of_decoder, layers, same, with_bias, written
+from wenloom.checkpoint.families.fields import ConfigFields, shown
+from wenloom.checkpoint.families.gpt2 import gpt_activation
+from wenloom.model.config import LIMITS, PLAIN_BLOCKS, ModelConfig
 
 _LOCAL = {"global": False, "local": True}
+_NAMES = {"d_model": "hidden_size", "n_layers": "num_layers", "n_heads": "num_heads", "d_mlp": "intermediate_size",
+          "context_length": "max_position_embeddings", "norm_eps": "layer_norm_epsilon",
+          "embedding_dropout": "embed_dropout", "attention_dropout": "attention_dropout",
+          "residual_dropout": "resid_dropout"}  # fmt: skip
 
 
 def _read(fields: ConfigFields) -> ModelConfig:
-    d_model = fields.integer("hidden_size", 2048, most=LIMITS["d_model"])
-    n_heads = fields.integer("num_heads", 16, most=LIMITS["n_heads"])
-    n_layers = fields.integer("num_layers", 24, most=LIMITS["n_layers"])
+    sizes = fields.sizes(_NAMES, (2048, 24, 16), vocab=50_257)
     window = fields.integer("window_size", 256, most=LIMITS["context_length"])
-    local = _local_layers(fields, n_layers)
+    local = _local_layers(fields, sizes["n_layers"])
     config = ModelConfig(
         family="gpt_neo",
-        vocab_size=fields.integer("vocab_size", 50_257, most=LIMITS["vocab_size"]),
-        n_layers=n_layers,
-        d_model=d_model,
-        n_heads=n_heads,
-        n_kv_heads=n_heads,
-        d_head=fields.width_per_head("hidden_size", d_model, "num_heads", n_heads),
-        d_mlp=fields.optional_integer("intermediate_size") or 4 * d_model,
+        **sizes,
+        **PLAIN_BLOCKS | {"qkv_bias": False},
+        d_mlp=fields.optional_integer("intermediate_size") or 4 * sizes["d_model"],
         context_length=fields.integer("max_position_embeddings", 2048, most=LIMITS["context_length"]),
-        norm="layernorm",
         norm_eps=fields.number("layer_norm_epsilon", 1e-5),
         activation=fields.activation("activation_function", "gelu_new"),
-        gated_mlp=False,
-        attention_output_bias=True,
-        mlp_bias=True,
         scale_by_head=False,
         sliding_window=window if local else None,
         sliding_layers=local,
-        tie_embeddings=fields.flag("tie_word_embeddings", True),
         embedding_dropout=fields.share("embed_dropout", 0.0),
         attention_dropout=fields.share("attention_dropout", 0.0),
         residual_dropout=fields.share("resid_dropout", 0.0),
-        initializer_range=fields.number("initializer_range", 0.02),
-        labels=fields.labels(),
-        **fields.token_ids(),
+        **fields.common(tied=True),
     )
     fields.finish()
     return config
@@ -77,19 +69,11 @@ def _is_group(value: Any, n_layers: int) -> bool:
 def _write(config: ModelConfig) -> dict[str, Any]:
     kinds = ["local" if layer in config.sliding_layers else "global" for layer in range(config.n_layers)]
     return {
-        "hidden_size": config.d_model,
-        "num_layers": config.n_layers,
-        "num_heads": config.n_heads,
-        "intermediate_size": config.d_mlp,
-        "max_position_embeddings": config.context_length,
+        **written(config, _NAMES),
         "attention_types": [[kinds, 1]],
         "attention_layers": kinds,
         "window_size": config.sliding_window or 256,
-        "activation_function": "gelu_new" if config.activation == "gelu_tanh" else HF_ACTIVATIONS[config.activation],
-        "layer_norm_epsilon": config.norm_eps,
-        "embed_dropout": config.embedding_dropout,
-        "attention_dropout": config.attention_dropout,
-        "resid_dropout": config.residual_dropout,
+        "activation_function": gpt_activation(config),
     }
 
 
@@ -100,21 +84,14 @@ def _tensors(config: ModelConfig) -> list[TensorMap]:
         *with_bias(same, "transformer.ln_f", "final_norm", True),
     ]
     for layer in range(config.n_layers):
-        theirs, ours = f"transformer.h.{layer}", f"blocks.{layer}"
-        maps += [
-            *with_bias(same, f"{theirs}.ln_1", f"{ours}.attention_norm", True),
-            *with_bias(same, f"{theirs}.ln_2", f"{ours}.mlp_norm", True),
-            *(
-                same(f"{theirs}.attn.attention.{short}_proj.weight", f"{ours}.attention.{long}.weight")
-                for short, long in (("q", "query"), ("k", "key"), ("v", "value"))
-            ),
-            *with_bias(same, f"{theirs}.attn.attention.out_proj", f"{ours}.attention.output", True),
-            *with_bias(same, f"{theirs}.mlp.c_fc", f"{ours}.mlp.up", True),
-            *with_bias(same, f"{theirs}.mlp.c_proj", f"{ours}.mlp.down", True),
-        ]
-    return [*maps, *heads_of_decoder(config)]
+        for short, long in (("q", "query"), ("k", "key"), ("v", "value")):
+            theirs = f"transformer.h.{layer}.attn.attention.{short}_proj.weight"
+            maps.append(same(theirs, f"blocks.{layer}.attention.{long}.weight"))
+    return [*maps, *layers(config, "transformer.h.{}", _PARTS), *heads_of_decoder(config)]
 
 
+_PARTS = {"ln_1": "attention_norm", "ln_2": "mlp_norm", "attn.attention.out_proj": "attention.output",
+          "mlp.c_fc": "mlp.up", "mlp.c_proj": "mlp.down"}  # fmt: skip
 _BUFFERS = re.compile(r"\.attn\.attention\.(masked_)?bias$")
 _CLASSIFIER = "GPTNeoForSequenceClassification"
 _COPIES = {"transformer.wte.weight": ("lm_head.weight",)}

@@ -7,47 +7,36 @@ from typing import Any
 
 from torch import Tensor
 
-from wenloom.checkpoint.families.base import Family, TensorMap, cat_rows, same, with_bias
+from wenloom.checkpoint.families.base import Family, TensorMap, cat_rows, same, with_bias, written
 from wenloom.checkpoint.families.fields import HF_ACTIVATIONS, ConfigFields
 from wenloom.checkpoint.families.rope import read_rope, write_rope
-from wenloom.model.config import LIMITS, ModelConfig
+from wenloom.model.config import PLAIN_BLOCKS, ModelConfig
+
+_NAMES = {"d_model": "hidden_size", "d_mlp": "intermediate_size", "n_layers": "num_hidden_layers",
+          "n_heads": "num_attention_heads"}  # fmt: skip
 
 
 def _read(fields: ConfigFields) -> ModelConfig:
     fields.understood("is_decoder")  # this one is a decoder whatever it says
-    d_model = fields.integer("hidden_size", most=LIMITS["d_model"])
-    n_heads = fields.integer("num_attention_heads", most=LIMITS["n_heads"])
-    d_head = fields.width_per_head("hidden_size", d_model, "num_attention_heads", n_heads)
+    sizes = fields.sizes(_NAMES, (None, None, None))
     theta, part = fields.number("rotary_emb_base", 10_000.0), fields.number("rotary_pct", 0.25)
-    rope, context_length = read_rope(fields, d_head, 2048, theta, part)
+    rope, context_length = read_rope(fields, sizes["d_head"], 2048, theta, part)
     bias = fields.flag("attention_bias", True)
     dropout = fields.share("hidden_dropout", 0.0)
     config = ModelConfig(
         family="gpt_neox",
-        vocab_size=fields.integer("vocab_size", most=LIMITS["vocab_size"]),
-        n_layers=fields.integer("num_hidden_layers", most=LIMITS["n_layers"]),
-        d_model=d_model,
-        n_heads=n_heads,
-        n_kv_heads=n_heads,
-        d_head=d_head,
+        **sizes,
+        **PLAIN_BLOCKS | {"qkv_bias": bias, "attention_output_bias": bias},
         d_mlp=fields.integer("intermediate_size"),
         context_length=context_length,
         rope=rope,
-        norm="layernorm",
         norm_eps=fields.number("layer_norm_eps", 1e-5),
         activation=fields.activation("hidden_act", "gelu"),
-        gated_mlp=False,
-        qkv_bias=bias,
-        attention_output_bias=bias,
-        mlp_bias=True,
         parallel_residual=fields.flag("use_parallel_residual", True),
-        tie_embeddings=fields.flag("tie_word_embeddings", False),
         embedding_dropout=dropout,
         attention_dropout=fields.share("attention_dropout", 0.0),
         residual_dropout=dropout,
-        initializer_range=fields.number("initializer_range", 0.02),
-        labels=fields.labels(),
-        **fields.token_ids(),
+        **fields.common(tied=False),
     )
     fields.finish()
     return config
@@ -56,10 +45,7 @@ def _read(fields: ConfigFields) -> ModelConfig:
 def _write(config: ModelConfig) -> dict[str, Any]:
     assert config.rope is not None
     return {
-        "hidden_size": config.d_model,
-        "intermediate_size": config.d_mlp,
-        "num_hidden_layers": config.n_layers,
-        "num_attention_heads": config.n_heads,
+        **written(config, _NAMES),
         "hidden_act": HF_ACTIVATIONS[config.activation],
         "layer_norm_eps": config.norm_eps,
         "rotary_pct": _rotary_part(config.rope.d_rotary, config.d_head),

@@ -48,11 +48,8 @@ def read_common(
         norm_eps=fields.number("rms_norm_eps", 1e-6),
         activation=fields.activation("hidden_act", "silu"),
         gated_mlp=True,
-        tie_embeddings=fields.flag("tie_word_embeddings", False),
         attention_dropout=fields.share("attention_dropout", 0.0),
-        initializer_range=fields.number("initializer_range", 0.02),
-        labels=fields.labels(),
-        **fields.token_ids(),
+        **fields.common(tied=False),
         **own,
     )
     fields.finish()
