@@ -72,3 +72,10 @@ def test_the_former_name_stands_only_where_old_folders_are_read_and_in_the_chang
         if FORMER_NAME in name.lower() or FORMER_NAME.encode() in (ROOT / name).read_bytes().lower()
     ]
     assert found == ["CHANGELOG.md", "src/wenloom/core/version.py"]
+
+
+def test_the_public_interface_is_the_one_that_is_listed():
+    """A change of it shows in docs/api.md: `python -m tests.api_listing`."""
+    from .api_listing import FILE, listing
+
+    assert FILE.read_text(encoding="utf-8") == listing()
