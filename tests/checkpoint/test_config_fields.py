@@ -17,7 +17,7 @@ from wenloom.checkpoint.families.fields import ConfigFields
 from wenloom.checkpoint.families.reference import FILE, is_read
 from wenloom.checkpoint.folder import load_model, read_config
 from wenloom.core.errors import CheckpointError
-from wenloom.model.config import LIMITS
+from wenloom.model.config import limit
 from wenloom.model.encoder_decoder import EncoderDecoder
 
 from .folders import DECODERS, ENCODERS, ODD, PAIRS, fields_of, outcome, read_raw, saved, write_raw
@@ -136,7 +136,7 @@ def test_odd_names_of_classes_are_refused(labels: Any, tmp_path: Path):
 
 def test_no_more_layers_are_built_than_the_weights_have(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     saved("llama", tmp_path)
-    write_raw(tmp_path, read_raw(tmp_path) | {"num_hidden_layers": LIMITS["n_layers"]})
+    write_raw(tmp_path, read_raw(tmp_path) | {"num_hidden_layers": limit("n_layers")})
     monkeypatch.setattr(folder_module, "build", lambda config: pytest.fail("built"))
     with pytest.raises(CheckpointError, match="1,024 layers, the weights are of fewer"):
         load_model(tmp_path)

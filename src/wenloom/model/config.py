@@ -1,26 +1,12 @@
 """The shape of a model, in the field's names, independent of any file format."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, fields
 from typing import Any, Literal, get_args
 
 from wenloom.core.errors import InputError
 
 Activation = Literal["gelu", "gelu_tanh", "quick_gelu", "silu", "relu", "relu_squared", "tanh"]
 RopeKind = Literal["default", "linear", "dynamic", "yarn", "longrope", "llama3"]
-
-LIMITS = {
-    "vocab_size": 2**26,
-    "n_layers": 1024,
-    "d_model": 2**20,
-    "n_heads": 2**14,
-    "n_kv_heads": 2**14,
-    "d_head": 2**14,
-    "d_mlp": 2**24,
-    "context_length": 2**31,
-    "labels": 100_000,
-}
-"""What no model comes near (the largest have 262,144 tokens, 126 layers and a width of 18,432); more is a mistake in
-a file, or meant to fill the memory."""
 
 
 PLAIN_BLOCKS: dict[str, Any] = {
@@ -29,6 +15,12 @@ PLAIN_BLOCKS: dict[str, Any] = {
 """What models of the kinds of GPT-2, BERT and BART share: LayerNorm, biases, a feed-forward layer without gate."""
 POST_NORM: dict[str, Any] = {**PLAIN_BLOCKS, "post_norm": True, "final_norm": False}
 """The same with the norm after each sub-layer, as in the original Transformer."""
+
+
+def _at_most(most: int) -> Any:
+    """A size that is needed, from 1 to what no model comes near (the largest have 262,144 tokens, 126 layers and a width
+    of 18,432); more is a mistake in a file, or meant to fill the memory."""
+    return field(metadata={"most": most})
 
 
 @dataclass(frozen=True)
@@ -82,21 +74,21 @@ class ModelConfig:
 
     family: str
     """The Hugging Face family whose format the model is saved in (`llama`, `gpt2`, ...)."""
-    vocab_size: int
+    vocab_size: int = _at_most(2**26)
     """Rows of the embedding matrix."""
-    n_layers: int
+    n_layers: int = _at_most(1024)
     """Number of blocks."""
-    d_model: int
+    d_model: int = _at_most(2**20)
     """Width of the residual stream."""
-    n_heads: int
+    n_heads: int = _at_most(2**14)
     """Number of query heads."""
-    n_kv_heads: int
+    n_kv_heads: int = _at_most(2**14)
     """Number of key and value heads; fewer than n_heads is grouped-query attention."""
-    d_head: int
+    d_head: int = _at_most(2**14)
     """Width of a head."""
-    d_mlp: int
+    d_mlp: int = _at_most(2**24)
     """Hidden width of the feed-forward layer."""
-    context_length: int
+    context_length: int = _at_most(2**31)
     """The number of positions the model was trained for."""
     rope: Rope | None = None
     """Rotary positions; None means those of `positions`."""
@@ -159,7 +151,7 @@ class ModelConfig:
     """Bias on the logits."""
     scale_output: bool = False
     """Divide the last stream by sqrt(d_model) before the output matrix (T5)."""
-    labels: tuple[str, ...] = ()
+    labels: tuple[str, ...] = field(default=(), metadata={"most": 100_000})
     """Classes of a model that classifies texts instead of predicting tokens."""
     pooler: Literal["tanh", "relu"] | None = None
     """Activation of the dense layer before the classes; None: there is none."""
@@ -185,10 +177,15 @@ class ModelConfig:
     """First token of what a decoder with an encoder writes."""
 
     def __post_init__(self):
-        sizes = ("vocab_size", "n_layers", "d_model", "n_heads", "n_kv_heads", "d_head", "d_mlp", "context_length")
-        wrong = [f"{name} must be at least 1, got {getattr(self, name)}" for name in sizes if getattr(self, name) < 1]
-        wrong += [f"{name} must be at most {most:,}, got {size:,}" for name, most in LIMITS.items()
-                  if (size := len(self.labels) if name == "labels" else getattr(self, name)) > most]  # fmt: skip
+        wrong: list[str] = []
+        for each in fields(self):
+            if (most := each.metadata.get("most")) is not None:
+                value = getattr(self, each.name)
+                size, least = (value, 1) if isinstance(value, int) else (len(value), 0)
+                if size < least:
+                    wrong.append(f"{each.name} must be at least {least}, got {size}")
+                if size > most:
+                    wrong.append(f"{each.name} must be at most {most:,}, got {size:,}")
         if not wrong and self.n_heads % self.n_kv_heads:
             wrong.append(f"n_heads ({self.n_heads}) must be a multiple of n_kv_heads ({self.n_kv_heads})")
         if self.activation not in get_args(Activation):
@@ -212,3 +209,8 @@ class ModelConfig:
         """The factor on query-key products in one layer."""
         scale = self.d_head**-0.5 if self.scale_by_head else 1.0
         return scale / (layer + 1) if self.scale_by_layer else scale
+
+
+def limit(name: str) -> int:
+    """The most that a size of `ModelConfig` may be."""
+    return next(each.metadata["most"] for each in fields(ModelConfig) if each.name == name)

@@ -6,7 +6,7 @@ from typing import Any
 
 from wenloom.checkpoint.families.base import Family, TensorMap, same, with_bias
 from wenloom.checkpoint.families.fields import HF_ACTIVATIONS, ConfigFields
-from wenloom.model.config import LIMITS, POST_NORM, ModelConfig
+from wenloom.model.config import POST_NORM, ModelConfig
 
 BUFFERS = re.compile(r"embed_positions\.weights?$")
 """The sines of Marian, which are computed."""
@@ -34,7 +34,7 @@ def read_common(
         **fields.sizes(_NAMES, (1024, 12, 16), vocab=vocab_size),
         **POST_NORM,
         d_mlp=fields.integer("encoder_ffn_dim", 4096),
-        context_length=fields.integer("max_position_embeddings", 1024, most=LIMITS["context_length"]),
+        context_length=fields.size("max_position_embeddings", "context_length", 1024),
         norm_eps=1e-5,
         scale_embedding=fields.flag("scale_embedding", False),
         activation=fields.activation("activation_function", activation),
@@ -45,10 +45,10 @@ def read_common(
         **fields.token_ids(),
         **own,
     )
-    heads = fields.integer("decoder_attention_heads", 16, most=LIMITS["n_heads"])
+    heads = fields.size("decoder_attention_heads", "n_heads", 16)
     config = replace(
         shared,
-        n_layers=fields.integer("decoder_layers", 12, most=LIMITS["n_layers"]),
+        n_layers=fields.size("decoder_layers", "n_layers", 12),
         n_heads=heads,
         n_kv_heads=heads,
         d_head=fields.width_per_head("d_model", shared.d_model, "decoder_attention_heads", heads),

@@ -5,7 +5,7 @@ from typing import Any
 
 from wenloom.checkpoint.families.base import Family, TensorMap, heads_of_encoder, layers, same, with_bias, written
 from wenloom.checkpoint.families.fields import HF_ACTIVATIONS, ConfigFields
-from wenloom.model.config import LIMITS, POST_NORM, Activation, ModelConfig
+from wenloom.model.config import POST_NORM, Activation, ModelConfig, limit
 
 COPIES = {"bert.embeddings.word_embeddings.weight": ("cls.predictions.decoder.weight",),
           "cls.predictions.bias": ("cls.predictions.decoder.bias",),
@@ -32,7 +32,7 @@ def read_common(
     common, activation = fields.common(tied=True), fields.activation("hidden_act", "gelu")
     dropout = fields.share("hidden_dropout_prob", 0.1)
     offset = own.get("position_offset", 0)
-    positions = fields.integer("max_position_embeddings", 512, offset + 1, LIMITS["context_length"])
+    positions = fields.integer("max_position_embeddings", 512, offset + 1, limit("context_length"))
     config = ModelConfig(
         family=family,
         **sizes,

@@ -6,7 +6,7 @@ from typing import Any
 from wenloom.checkpoint.families.base import Family, TensorMap, heads_of_encoder, layers, same, with_bias, written
 from wenloom.checkpoint.families.bert import ENCODER
 from wenloom.checkpoint.families.fields import HF_ACTIVATIONS, ConfigFields
-from wenloom.model.config import LIMITS, ModelConfig
+from wenloom.model.config import ModelConfig
 
 _NAMES = {"d_model": "dim", "n_layers": "n_layers", "n_heads": "n_heads", "d_mlp": "hidden_dim",
           "context_length": "max_position_embeddings", "residual_dropout": "dropout",
@@ -24,7 +24,7 @@ def _read(fields: ConfigFields) -> ModelConfig:
         **sizes,
         **ENCODER,
         d_mlp=fields.integer("hidden_dim", 3072),
-        context_length=fields.integer("max_position_embeddings", 512, most=LIMITS["context_length"]),
+        context_length=fields.size("max_position_embeddings", "context_length", 512),
         norm_eps=1e-12,
         activation=activation,
         head_activation=activation,

@@ -6,7 +6,7 @@ from typing import Any
 
 from wenloom.checkpoint.families.reference import generation_defaults, is_read
 from wenloom.core.errors import CheckpointError, printable
-from wenloom.model.config import LIMITS, Activation
+from wenloom.model.config import Activation, limit
 
 ACTIVATION_NAMES: dict[str, Activation] = {
     "gelu": "gelu",
@@ -103,7 +103,7 @@ class ConfigFields:
         self._asked.add(field)
         return self._raw.get(field)
 
-    def integer(self, field: str, default: int | None = None, least: int = 1, most: int = LIMITS["d_mlp"]) -> int:
+    def integer(self, field: str, default: int | None = None, least: int = 1, most: int = limit("d_mlp")) -> int:
         """A whole number from `least` to `most`; without a default the field is required."""
         value = self.raw(field)
         value = default if value is None else value
@@ -115,7 +115,11 @@ class ConfigFields:
             raise self.refuse(field, f"must be a whole number from {least:,} to {most:,}, got {shown(value)}")
         return value
 
-    def optional_integer(self, field: str, least: int = 1, most: int = LIMITS["d_mlp"]) -> int | None:
+    def size(self, field: str, ours: str, default: int | None = None) -> int:
+        """A size of the model, within the bounds of the field of `ModelConfig` that it becomes."""
+        return self.integer(field, default, 1, limit(ours))
+
+    def optional_integer(self, field: str, least: int = 1, most: int = limit("d_mlp")) -> int | None:
         """A whole number or nothing."""
         return None if self.raw(field) is None else self.integer(field, None, least, most)
 
@@ -172,11 +176,11 @@ class ConfigFields:
             vocab: the default of vocab_size.
         """
         width, layers, heads = (names[each] for each in ("d_model", "n_layers", "n_heads"))
-        d_model = self.integer(width, defaults[0], most=LIMITS["d_model"])
-        n_heads = self.integer(heads, defaults[2], most=LIMITS["n_heads"])
+        d_model = self.integer(width, defaults[0], most=limit("d_model"))
+        n_heads = self.integer(heads, defaults[2], most=limit("n_heads"))
         return {
-            "vocab_size": self.integer("vocab_size", vocab, most=LIMITS["vocab_size"]),
-            "n_layers": self.integer(layers, defaults[1], most=LIMITS["n_layers"]),
+            "vocab_size": self.integer("vocab_size", vocab, most=limit("vocab_size")),
+            "n_layers": self.integer(layers, defaults[1], most=limit("n_layers")),
             "d_model": d_model,
             "n_heads": n_heads,
             "n_kv_heads": n_heads,
@@ -204,7 +208,7 @@ class ConfigFields:
 
     def token_id(self, field: str) -> int | None:
         """A token's number or nothing."""
-        return self.optional_integer(field, 0, LIMITS["vocab_size"] - 1)
+        return self.optional_integer(field, 0, limit("vocab_size") - 1)
 
     def token_ids(self) -> dict[str, Any]:
         """bos_token_id, eos_token_ids and pad_token_id as ModelConfig wants them."""
@@ -235,7 +239,7 @@ class ConfigFields:
         if not self.architecture.endswith("ForSequenceClassification"):
             return ()
         self.only("problem_type", None, "single_label_classification")
-        names, most = self._raw.get("id2label"), LIMITS["labels"]
+        names, most = self._raw.get("id2label"), limit("labels")
         if names is None:
             return tuple(f"LABEL_{number}" for number in range(self.integer("num_labels", default, 1, most)))
         if not isinstance(names, dict) or not 1 <= len(names) <= most:

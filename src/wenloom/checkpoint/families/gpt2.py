@@ -14,7 +14,7 @@ from wenloom.checkpoint.families.base import (
     written,
 )
 from wenloom.checkpoint.families.fields import HF_ACTIVATIONS, ConfigFields
-from wenloom.model.config import LIMITS, PLAIN_BLOCKS, ModelConfig
+from wenloom.model.config import PLAIN_BLOCKS, ModelConfig
 
 _UNUSED_HEADS = (
     "summary_type", "summary_use_proj", "summary_activation", "summary_proj_to_labels",
@@ -35,7 +35,7 @@ def _read(fields: ConfigFields) -> ModelConfig:
         **sizes,
         **PLAIN_BLOCKS,
         d_mlp=fields.optional_integer("n_inner") or 4 * sizes["d_model"],
-        context_length=fields.integer("n_positions", 1024, most=LIMITS["context_length"]),
+        context_length=fields.size("n_positions", "context_length", 1024),
         norm_eps=fields.number("layer_norm_epsilon", 1e-5),
         activation=fields.activation("activation_function", "gelu_new"),
         scale_by_head=fields.flag("scale_attn_weights", True),

@@ -6,7 +6,7 @@ from typing import Any
 from wenloom.checkpoint.families.base import Family, TensorMap, heads_of_decoder, layers, same, with_bias, written
 from wenloom.checkpoint.families.fields import ConfigFields, shown
 from wenloom.checkpoint.families.gpt2 import gpt_activation
-from wenloom.model.config import LIMITS, PLAIN_BLOCKS, ModelConfig
+from wenloom.model.config import PLAIN_BLOCKS, ModelConfig
 
 _LOCAL = {"global": False, "local": True}
 _NAMES = {"d_model": "hidden_size", "n_layers": "num_layers", "n_heads": "num_heads", "d_mlp": "intermediate_size",
@@ -17,14 +17,14 @@ _NAMES = {"d_model": "hidden_size", "n_layers": "num_layers", "n_heads": "num_he
 
 def _read(fields: ConfigFields) -> ModelConfig:
     sizes = fields.sizes(_NAMES, (2048, 24, 16), vocab=50_257)
-    window = fields.integer("window_size", 256, most=LIMITS["context_length"])
+    window = fields.size("window_size", "context_length", 256)
     local = _local_layers(fields, sizes["n_layers"])
     config = ModelConfig(
         family="gpt_neo",
         **sizes,
         **PLAIN_BLOCKS | {"qkv_bias": False},
         d_mlp=fields.optional_integer("intermediate_size") or 4 * sizes["d_model"],
-        context_length=fields.integer("max_position_embeddings", 2048, most=LIMITS["context_length"]),
+        context_length=fields.size("max_position_embeddings", "context_length", 2048),
         norm_eps=fields.number("layer_norm_epsilon", 1e-5),
         activation=fields.activation("activation_function", "gelu_new"),
         scale_by_head=False,

@@ -6,7 +6,7 @@ from typing import Any
 from wenloom.checkpoint.families.base import Family, TensorMap, heads_of_decoder, same, with_bias
 from wenloom.checkpoint.families.fields import HF_ACTIVATIONS, ConfigFields, shown
 from wenloom.checkpoint.families.rope import read_rope, write_rope
-from wenloom.model.config import LIMITS, ModelConfig
+from wenloom.model.config import ModelConfig, limit
 
 BUFFERS = re.compile(r"rotary_emb\.inv_freq$")
 COPIES = {"model.embed_tokens.weight": ("lm_head.weight",)}
@@ -27,16 +27,16 @@ def read_common(
         context_length, kv_heads, d_head: the family's defaults, for files that leave them out.
     """
     fields.understood("pretraining_tp")  # an order of operations, not another result
-    d_model = fields.integer("hidden_size", most=LIMITS["d_model"])
-    n_heads = fields.integer("num_attention_heads", most=LIMITS["n_heads"])
-    d_head = fields.integer("head_dim", d_head or max(1, d_model // n_heads), most=LIMITS["d_head"])
+    d_model = fields.size("hidden_size", "d_model")
+    n_heads = fields.size("num_attention_heads", "n_heads")
+    d_head = fields.size("head_dim", "d_head", d_head or max(1, d_model // n_heads))
     rope, context_length = read_rope(fields, d_head, context_length)
     if rope.d_rotary != d_head:
         raise fields.refuse("partial_rotary_factor", f"{family} rotates whole heads; other values are not supported")
     config = ModelConfig(
         family=family,
-        vocab_size=fields.integer("vocab_size", most=LIMITS["vocab_size"]),
-        n_layers=fields.integer("num_hidden_layers", most=LIMITS["n_layers"]),
+        vocab_size=fields.size("vocab_size", "vocab_size"),
+        n_layers=fields.size("num_hidden_layers", "n_layers"),
         d_model=d_model,
         n_heads=n_heads,
         n_kv_heads=fields.integer("num_key_value_heads", kv_heads or n_heads),
@@ -77,7 +77,7 @@ def write_common(config: ModelConfig) -> dict[str, Any]:
 def read_window(fields: ConfigFields, n_layers: int) -> dict[str, Any]:
     """Qwen's sliding window: off unless asked for, then from layer `max_window_layers` on or by `layer_types`."""
     window = (
-        fields.optional_integer("sliding_window", most=LIMITS["context_length"])
+        fields.optional_integer("sliding_window", most=limit("context_length"))
         if fields.flag("use_sliding_window", False)
         else None
     )

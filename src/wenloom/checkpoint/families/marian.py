@@ -5,12 +5,12 @@ from typing import Any
 from wenloom.checkpoint.families.bart import BUFFERS, COPIES, OPTIONAL, read_common, tensors, write_config
 from wenloom.checkpoint.families.base import Family
 from wenloom.checkpoint.families.fields import ConfigFields
-from wenloom.model.config import LIMITS, ModelConfig
+from wenloom.model.config import ModelConfig
 
 
 def _read(fields: ConfigFields) -> ModelConfig:
     fields.only("share_encoder_decoder_embeddings", True, None)
-    fields.only("decoder_vocab_size", fields.integer("vocab_size", 58101, most=LIMITS["vocab_size"]), None)
+    fields.only("decoder_vocab_size", fields.size("vocab_size", "vocab_size", 58101), None)
     return read_common(fields, "marian", 58100, activation="gelu", vocab_size=58101, positions="sinusoidal")
 
 

@@ -5,14 +5,14 @@ from typing import Any
 from wenloom.checkpoint.families.base import Family
 from wenloom.checkpoint.families.fields import ConfigFields
 from wenloom.checkpoint.families.llama import BUFFERS, COPIES, read_common, tensors, write_common
-from wenloom.model.config import LIMITS, ModelConfig
+from wenloom.model.config import ModelConfig, limit
 
 
 def _read(fields: ConfigFields) -> ModelConfig:
     window = (
-        fields.optional_integer("sliding_window", most=LIMITS["context_length"]) if "sliding_window" in fields else 4096
+        fields.optional_integer("sliding_window", most=limit("context_length")) if "sliding_window" in fields else 4096
     )
-    n_layers = fields.integer("num_hidden_layers", most=LIMITS["n_layers"])
+    n_layers = fields.size("num_hidden_layers", "n_layers")
     kinds = ["full_attention", "sliding_attention"] if window else ["full_attention"]
     fields.only("layer_types", None, *([kind] * n_layers for kind in kinds))  # the window counts; these say it again
     return read_common(

@@ -13,11 +13,11 @@ from wenloom.checkpoint.families.llama import (
     write_common,
     write_window,
 )
-from wenloom.model.config import LIMITS, ModelConfig
+from wenloom.model.config import ModelConfig
 
 
 def _read(fields: ConfigFields) -> ModelConfig:
-    window = read_window(fields, fields.integer("num_hidden_layers", most=LIMITS["n_layers"]))
+    window = read_window(fields, fields.size("num_hidden_layers", "n_layers"))
     return read_common(fields, "qwen2", context_length=32_768, kv_heads=32, qkv_bias=True, **window)
 
 

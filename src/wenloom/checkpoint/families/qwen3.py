@@ -13,12 +13,12 @@ from wenloom.checkpoint.families.llama import (
     write_common,
     write_window,
 )
-from wenloom.model.config import LIMITS, ModelConfig
+from wenloom.model.config import ModelConfig
 
 
 def _read(fields: ConfigFields) -> ModelConfig:
     bias = fields.flag("attention_bias", False)
-    window = read_window(fields, fields.integer("num_hidden_layers", most=LIMITS["n_layers"]))
+    window = read_window(fields, fields.size("num_hidden_layers", "n_layers"))
     return read_common(
         fields,
         "qwen3",

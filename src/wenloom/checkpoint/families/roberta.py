@@ -3,11 +3,11 @@
 from wenloom.checkpoint.families.base import Family, TensorMap, heads_of_encoder
 from wenloom.checkpoint.families.bert import BUFFERS, body, own_head, read_common, write_config
 from wenloom.checkpoint.families.fields import ConfigFields
-from wenloom.model.config import LIMITS, ModelConfig
+from wenloom.model.config import ModelConfig, limit
 
 
 def _read(fields: ConfigFields) -> ModelConfig:
-    padding = fields.integer("pad_token_id", 1, 0, LIMITS["vocab_size"])
+    padding = fields.integer("pad_token_id", 1, 0, limit("vocab_size"))
     return read_common(fields, "roberta", position_offset=padding + 1, skip_padding=True, head_activation="gelu")
 
 

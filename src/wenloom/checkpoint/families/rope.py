@@ -3,7 +3,7 @@
 from typing import Any
 
 from wenloom.checkpoint.families.fields import ConfigFields, checked_number, shown
-from wenloom.model.config import LIMITS, Rope
+from wenloom.model.config import Rope, limit
 
 _ORIGINAL = "original_max_position_embeddings"
 _ROPE_FIELDS = {
@@ -62,7 +62,7 @@ def read_rope(
     Returns:
         The settings, and the length of the context.
     """
-    length = fields.integer("max_position_embeddings", default_length, 1, LIMITS["context_length"])
+    length = fields.integer("max_position_embeddings", default_length, 1, limit("context_length"))
     theta = fields.number("rope_theta", theta)
     fields.only("partial_rotary_factor", None, part, *([1] if part == 1 else []))
     older, newer, outside = (fields.raw(name) for name in ("rope_scaling", "rope_parameters", _ORIGINAL))
@@ -93,7 +93,7 @@ def read_rope(
         start = length if original is None else _original(fields, where, original)
         if length <= start:
             context_length = max(length, int(start * max(1.0, settings.get("factor") or 1.0)))
-            if context_length > LIMITS["context_length"]:
+            if context_length > limit("context_length"):
                 raise fields.refuse(where, f"stretches the context to {context_length:,} tokens")
         settings["original_context_length"] = length if kind == "dynamic" else start
     if kind == "dynamic" and d_rotary <= 2:
@@ -104,7 +104,7 @@ def read_rope(
 
 
 def _original(fields: ConfigFields, where: str, value: Any) -> int:
-    if not isinstance(value, int) or isinstance(value, bool) or not 2 <= value <= LIMITS["context_length"]:
+    if not isinstance(value, int) or isinstance(value, bool) or not 2 <= value <= limit("context_length"):
         raise fields.refuse(f"{where}.{_ORIGINAL}", f"must be a whole number from 2 on, got {shown(value)}")
     return value
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from wenloom.checkpoint.families.base import Family, TensorMap, same
 from wenloom.checkpoint.families.fields import HF_ACTIVATIONS, ConfigFields, shown
-from wenloom.model.config import LIMITS, ModelConfig
+from wenloom.model.config import ModelConfig
 
 
 def _read(fields: ConfigFields) -> ModelConfig:
@@ -19,19 +19,19 @@ def _read(fields: ConfigFields) -> ModelConfig:
     source, name = "feed_forward_proj", "gelu_new" if projection == "gated-gelu" else projection.removeprefix("gated-")
     if "dense_act_fn" in fields:  # as transformers has it, this and is_gated_act count more, be they null
         source, name = "dense_act_fn", fields.raw("dense_act_fn")
-    heads = fields.integer("num_heads", 8, most=LIMITS["n_heads"])
+    heads = fields.size("num_heads", "n_heads", 8)
     is_tied = fields.flag("tie_word_embeddings", True)
     scaled = fields.flag("scale_decoder_outputs", "scale_decoder_outputs" not in fields and is_tied)
     buckets = fields.integer("relative_attention_num_buckets", 32, 4)
     dropout = fields.share("dropout_rate", 0.1)
     encoder = ModelConfig(
         family="t5",
-        vocab_size=fields.integer("vocab_size", 32128, most=LIMITS["vocab_size"]),
-        n_layers=fields.integer("num_layers", 6, most=LIMITS["n_layers"]),
-        d_model=fields.integer("d_model", 512, most=LIMITS["d_model"]),
+        vocab_size=fields.size("vocab_size", "vocab_size", 32128),
+        n_layers=fields.size("num_layers", "n_layers", 6),
+        d_model=fields.size("d_model", "d_model", 512),
         n_heads=heads,
         n_kv_heads=heads,
-        d_head=fields.integer("d_kv", 64, most=LIMITS["d_head"]),
+        d_head=fields.size("d_kv", "d_head", 64),
         d_mlp=fields.integer("d_ff", 2048),
         context_length=512,
         positions="relative",
@@ -50,7 +50,7 @@ def _read(fields: ConfigFields) -> ModelConfig:
     )
     config = replace(
         encoder,
-        n_layers=fields.integer("num_decoder_layers", encoder.n_layers, most=LIMITS["n_layers"]),
+        n_layers=fields.size("num_decoder_layers", "n_layers", encoder.n_layers),
         causal=True,
         tie_embeddings=is_tied,
         scale_output=scaled,
