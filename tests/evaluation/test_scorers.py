@@ -9,6 +9,10 @@ import torch
 
 from wenloom.checkpoint.folder import load_model
 from wenloom.core.errors import InputError
+from wenloom.evaluation.choice import Question, answer_all
+from wenloom.evaluation.choice_suite import choice_figures
+from wenloom.evaluation.options import Convention
+from wenloom.evaluation.perplexity import measure
 from wenloom.evaluation.scorer import Continuation, Scorer, Windows
 from wenloom.evaluation.scorers import PairScorer, scorer_of
 from wenloom.tokens.tokenizer import TextTokenizer
@@ -81,6 +85,10 @@ def test_a_masked_model_hides_each_token_of_the_text_and_sees_the_context(tmp_pa
             logs = theirs(torch.tensor([row])).logits[0, len(before) + place].log_softmax(-1)
         expected.append(float(logs[ids[place]]))
     assert found.log_probabilities == pytest.approx(expected, abs=1e-4)
+    answers = answer_all(scorer, [Question(("the old",), (" lamp", " was"), 0)])
+    assert answers.answers[0].log_likelihoods[0] == pytest.approx(found.log_probability)
+    (figure, *_) = choice_figures("t", "d", "raw", answers, "0", scorer)
+    assert figure.signature.get("scores") == measure(scorer, " lamp", Convention()).signature.get("scores") == "masked"
     assert alone.log_probability == pytest.approx(scorer.text(" lamp").log_probability)
     with pytest.raises(InputError, match="encoder"):
         scorer.text(" lamp", Windows(stride=3))

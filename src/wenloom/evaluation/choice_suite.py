@@ -17,7 +17,7 @@ from wenloom.evaluation.choice import (
     greedy_accuracy,
     n_rows,
 )
-from wenloom.evaluation.scorer import Advance, Scorer
+from wenloom.evaluation.scorer import Advance, Scorer, kind_field
 from wenloom.evaluation.signature import Signature
 from wenloom.evaluation.significance import Interval, interval
 from wenloom.evaluation.suite import EvaluatedModel, EvaluationRequest, MetricResult, SampleLog, Suite, in_chunks
@@ -85,14 +85,14 @@ def choice_figures(
     bos = scorer.opens(not result.questions[0].contexts[0])
 
     def figure(metric: str, found: Interval, norm: str | None, **more: Any) -> MetricResult:
-        signature = Signature.of(metric, norm=norm, shots=0, bos=bos, n=n, data=data, version=1)
+        signature = Signature.of(metric, norm=norm, shots=0, bos=bos, n=n, **kind_field(scorer), data=data, version=1)
         return MetricResult(task, dataset, metric, found.value, found.low, found.high, n, signature,
                       is_headline=norm == headline, details=details | more)  # fmt: skip
 
     if all(len(each.pairs()) == 1 for each in result.questions):
         value = choice_perplexity(result)
         nats = interval(-np.array([each.right for each in result.answers]))
-        signature = Signature.of("ppl_of_target", shots=0, bos=bos, n=n, data=data, version=1)
+        signature = Signature.of("ppl_of_target", shots=0, bos=bos, n=n, **kind_field(scorer), data=data, version=1)
         low, high = (float(np.exp(min(each, 700))) for each in (nats.low, nats.high))
         return [
             figure("acc", greedy_accuracy(result), "greedy"),

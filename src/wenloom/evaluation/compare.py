@@ -1,6 +1,7 @@
 """Metrics of texts against references by their names."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Literal
 
 from wenloom.core.errors import InputError
 from wenloom.evaluation.options import OverlapOptions
@@ -18,7 +19,42 @@ from wenloom.evaluation.rouge import ROUGE, RougeOptions
 from wenloom.evaluation.signature import Signature
 from wenloom.evaluation.suite import MetricResult
 
-METRICS = (*SACREBLEU, "rouge", *ROUGE, "wer", "cer", "answers")
+Metric = Callable[[Sequence[str], Sequence[Sequence[str]], OverlapOptions], list[OverlapScore]]
+"""From predictions, sets of references as long as they are, and options to scores."""
+
+
+def _by_sacrebleu(name: str) -> Metric:
+    return lambda texts, references, how: [sacrebleu_score(name, texts, references, how.tokenize, how.lowercase)]
+
+
+def _by_rouge(*names: str) -> Metric:
+    return lambda texts, references, how: rouge(texts, references, RougeOptions(how.stemming, how.references_by), names)
+
+
+def _by_errors(name: str, unit: Literal["word", "character"]) -> Metric:
+    def metric(texts: Sequence[str], references: Sequence[Sequence[str]], how: OverlapOptions) -> list[OverlapScore]:
+        if len(references) > 1:
+            raise InputError(f"{name} is against one reference; there are {len(references)}.")
+        return [error_rate(texts, references[0], unit)]
+
+    return metric
+
+
+def _by_answers(*names: str) -> Metric:
+    return lambda texts, references, how: [each for each in answers(texts, references) if each.metric in names]
+
+
+_METRICS: dict[str, Metric] = {
+    **{name: _by_sacrebleu(name) for name in SACREBLEU},
+    "rouge": _by_rouge(*ROUGE),
+    **{name: _by_rouge(name) for name in ROUGE},
+    "wer": _by_errors("wer", "word"),
+    "cer": _by_errors("cer", "character"),
+    "answers": _by_answers("exact_match", "f1"),
+    "exact_match": _by_answers("exact_match"),
+    "f1": _by_answers("f1"),
+}
+METRICS = tuple(name for name in _METRICS if name not in ("exact_match", "f1"))
 """What predictions can be compared with references by."""
 
 
@@ -32,20 +68,10 @@ def compare(
     """
     check_pairs(predictions, references)
     found: list[OverlapScore] = []
-    for metric in metrics:
-        if metric in SACREBLEU:
-            found.append(sacrebleu_score(metric, predictions, references, options.tokenize, options.lowercase))
-        elif metric in ("rouge", *ROUGE):
-            how = RougeOptions(options.stemming, options.references_by)
-            found += rouge(predictions, references, how, ROUGE if metric == "rouge" else [metric])
-        elif metric in ("wer", "cer"):
-            if len(references) > 1:
-                raise InputError(f"{metric} is against one reference; there are {len(references)}.")
-            found.append(error_rate(predictions, references[0], "word" if metric == "wer" else "character"))
-        elif metric in ("answers", "exact_match", "f1"):
-            found += [each for each in answers(predictions, references) if metric in ("answers", each.metric)]
-        else:
-            raise InputError(f"--metric {metric}: known are {', '.join(METRICS)}.")
+    for name in metrics:
+        if name not in _METRICS:
+            raise InputError(f"--metric {name}: known are {', '.join(METRICS)}.")
+        found += _METRICS[name](predictions, references, options)
     return found
 
 

@@ -14,9 +14,9 @@ from wenloom.core.hardware import matmul_peak, memory_available, probe
 from wenloom.core.randomness import generator
 from wenloom.evaluation.confine import walls
 from wenloom.evaluation.overlap import error_rate, rouge, sacrebleu_score
-from wenloom.evaluation.perplexity import score
 from wenloom.evaluation.programs import pass_at_k
 from wenloom.evaluation.sandbox import run_program
+from wenloom.evaluation.scorers import DecoderScorer
 from wenloom.generation.engine import Engine
 from wenloom.generation.request import GenerationRequest
 from wenloom.model.cache import Segment, SlotBatch
@@ -140,7 +140,7 @@ def _generation() -> Answer:
 def _scoring() -> Answer:
     tokenizer = train_tokenizer([_TEXT * 3], "bpe", 300)
     decoder = _tiny()
-    found = score(decoder, tokenizer, _TEXT)
+    found = DecoderScorer(decoder, tokenizer).text(_TEXT)
     ids = [tokenizer.bos_token_id, *tokenizer.encode(_TEXT)]
     limit = decoder.config.context_length
     if len(ids) - 1 > limit:

@@ -15,7 +15,7 @@ import torch
 
 from wenloom.core.errors import InputError
 from wenloom.evaluation.options import Convention
-from wenloom.evaluation.scorer import Score, Scorer, Windows, bounded_exp
+from wenloom.evaluation.scorer import Score, Scorer, Windows, bounded_exp, kind_field
 from wenloom.evaluation.signature import Signature
 from wenloom.model.decoder import Decoder
 from wenloom.tokens.tokenizer import TextTokenizer
@@ -193,7 +193,7 @@ def measure(
     signature = Signature.of(
         "ppl", join=convention.join, detok=convention.detokenize, ctx=first.context_length, stride=first.stride,
         bos=first.bos, window=convention.windows, denominator=convention.denominator,
-        dtype=scorer.dtype, data=data_hash(data), version=1,
+        dtype=scorer.dtype, **kind_field(scorer), data=data_hash(data), version=1,
     )  # fmt: skip
     return Perplexity(scores, words, n_bytes, sum(map(len, counted)), signature)
 

@@ -159,6 +159,11 @@ class Scorer(Protocol):
         ...
 
 
+def kind_field(scorer: Scorer) -> dict[str, str]:
+    """What a signature says of figures whose log P is no chain rule: they compare among themselves only."""
+    return {} if scorer.kind == "causal" else {"scores": scorer.kind}
+
+
 def counted(
     each: Continuation, token_ids: list[int], logs: list[float], total: float, is_greedy: bool, cut_off: int
 ) -> ContinuationScore:
