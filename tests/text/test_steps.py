@@ -80,5 +80,14 @@ def shouting():
     assert pipeline.counts == {"shouting": 1, "duplicates": 1}
 
 
+@pytest.mark.parametrize("place, said", [("out/dropped.jsonl", "lies in --out"), ("rows.jsonl", "one of the texts")])
+def test_what_is_left_out_is_not_written_over_texts_nor_into_the_corpus(place: str, said: str, tmp_path: Path):
+    source = tmp_path / "rows.jsonl"
+    source.write_text('{"text": "a"}')
+    with pytest.raises(InputError, match=said):
+        prepare([str(source)], tmp_path / "out", PrepareOptions("byte"), dropped=tmp_path / place)
+    assert source.read_text() == '{"text": "a"}' and not (tmp_path / "out").exists()
+
+
 def test_a_kept_document_is_what_the_step_returns():
     assert STEPS["normalize"]()(Document("e\u0301", "x")) == Kept(Document("é", "x"))

@@ -80,6 +80,8 @@ def prepare(
     files, held_out = find_files(paths), find_files(list(options.validation_files)) if options.validation_files else []
     if both := set(files) & set(held_out):
         raise InputError(f"{sorted(both)[0]}: cannot be training and validation text at once.")
+    if dropped is not None:
+        _check_elsewhere(dropped, out, [*files, *held_out])
     sources, held_out_sources = _sources(files), _sources(held_out)
     learning = {"kind": options.kind, "vocab_size": options.vocab_size}
     spec = {
@@ -117,6 +119,20 @@ def prepare(
             sources=sources + held_out_sources,
         )
     return Prepared(Dataset.open(out), reused=False)
+
+
+def _check_elsewhere(dropped: Path, out: Path, files: list[Path]) -> None:
+    """
+    Raises:
+        InputError: what is left out would be written over a text, or into the folder that is replaced as a whole.
+    """
+    place = dropped.resolve()
+    if place.is_relative_to(out.resolve()):
+        raise InputError(
+            f"--write-dropped {dropped}: lies in --out {out}, which is replaced as a whole; choose another."
+        )
+    if any(place == file.resolve() for file in files):
+        raise InputError(f"--write-dropped {dropped}: is one of the texts; choose another file.")
 
 
 def _what_matters(reading: ReadOptions) -> dict[str, Any]:
