@@ -91,6 +91,8 @@ class Segment(NamedTuple):
 class SlotStore(Protocol):
     """Where keys and values of many texts are kept, each in a slot of its own; see `runtime.slots`."""
 
+    device: torch.device
+
     def prepare(self, segments: Iterable[Segment]) -> None:
         """Make room for tokens that are about to be read."""
         ...
@@ -121,7 +123,7 @@ class _Group(NamedTuple):
     """Tokens that the longest of them sees."""
 
 
-_GATHERED_TOGETHER = 64
+_GATHERED_TOGETHER = 32
 """Tokens up to which, on a CPU, keys and values of several texts are copied side by side: that costs less than calls."""
 
 
@@ -130,22 +132,22 @@ class SlotBatch:
 
     def __init__(self, slots: SlotStore, segments: Sequence[Segment]):
         slots.prepare(segments)
-        self.slots, self.segments = slots, segments
-        self._rows_N = slots.rows(segments)
+        self.slots, self.segments, device = slots, segments, slots.device
         positions = [position for s in segments for position in range(s.start, s.start + s.count)]
-        self.position_N = torch.tensor(positions, device=self._rows_N.device)
+        self.position_N = torch.tensor(positions, device=device)
         """Position of every token."""
         self.ends = list(itertools.accumulate(s.count for s in segments))
         """Where each segment ends in the row of tokens."""
         self.bias: Callable[[Tensor, int], Tensor] | None = None
         """What is added to attention scores by (query positions, number of keys), shape (heads, queries, keys)."""
-        self._groups = [self._group(indices) for indices in self._together()]
+        self._groups = [self._group(indices) for indices in self._together(device)]
+        self._rows_N = slots.rows(segments)  # after `where`, which may move texts
 
-    def _together(self) -> Iterator[list[int]]:
+    def _together(self, device: torch.device) -> Iterator[list[int]]:
         """Which segments to compute at once: single tokens of texts of about one length."""
         singles = sorted((s.start, index) for index, s in enumerate(self.segments) if s.count == 1)
         yield from ([index] for index, s in enumerate(self.segments) if s.count > 1)
-        on_cpu, group = self._rows_N.device.type == "cpu", []
+        on_cpu, group = device.type == "cpu", []
         for start, index in singles:
             if group and (start > 2 * self.segments[group[0]].start + 64 or (on_cpu and start >= _GATHERED_TOGETHER)):
                 yield group

@@ -34,6 +34,7 @@ class Slots:
         shape = (config.n_kv_heads, 0, config.d_head + (_SCALE_BYTES if dtype == torch.int8 else 0))
         self.keys = [torch.empty(shape, device=device, dtype=dtype) for _ in range(config.n_layers)]
         self.values = [torch.empty(shape, device=device, dtype=dtype) for _ in range(config.n_layers)]
+        self.device = device
         self.page_bytes = 2 * config.n_layers * PAGE * shape[0] * shape[2] * dtype.itemsize
         """Memory of a page, of all layers."""
         self.tables = np.zeros((0, 0), np.int32)
@@ -72,6 +73,9 @@ class Slots:
         """
         for slot, start, count, *_ in segments:
             first, end = start // PAGE, (start + count - 1) // PAGE + 1
+            is_there = slot < len(self._n_pages) and end <= self._n_pages[slot]
+            if count == 1 and is_there and self._holders[self.tables[slot, first]] == 1:  # what most steps find
+                continue
             self._make_room(slot, end)
             for index in range(first, end):
                 if index >= self._n_pages[slot]:
@@ -120,23 +124,53 @@ class Slots:
         if self._n_used == len(self._holders):
             self._grow()
         if wanted is None or wanted >= len(self._holders) or self._holders[wanted]:
-            edges = np.flatnonzero(np.diff(np.concatenate(([False], self._holders == 0, [False])).astype(np.int8)))
-            begins, ends = edges[::2], edges[1::2]
-            longest = int((ends - begins).argmax())
-            begin, end = int(begins[longest]), int(ends[longest])
+            begin, end = self._longest_run()
             wanted = begin if begin == 0 else (begin + end) // 2
         self._holders[wanted] = 1
         self._n_used += 1
         return wanted
 
-    def _grow(self) -> None:
+    def _longest_run(self) -> tuple[int, int]:
+        """Of free pages: begin and end."""
+        edges = np.flatnonzero(np.diff(np.concatenate(([False], self._holders == 0, [False])).astype(np.int8)))
+        if not len(edges):
+            return 0, 0
+        longest = int((edges[1::2] - edges[::2]).argmax())
+        return int(edges[2 * longest]), int(edges[2 * longest + 1])
+
+    def _grow(self, n_pages: int = 0) -> None:
         """A pool larger by a quarter; where memory does not suffice, some layers' are, which does no harm."""
-        n_pages, pools = max(_FEWEST, len(self._holders) * 5 // 4 + 1), LargePages()
+        n_pages, pools = max(_FEWEST, n_pages, len(self._holders) * 5 // 4 + 1), LargePages()
         for layer, pair in enumerate(zip(self.keys, self.values, strict=True)):
             if pair[0].shape[1] < n_pages * PAGE:
                 self.version += 1
                 self.keys[layer], self.values[layer] = (_longer(pool, n_pages * PAGE, pools) for pool in pair)
         self._holders = np.concatenate((self._holders, np.zeros(n_pages - len(self._holders), np.int32)))
+
+    def _gather(self, slot: int) -> None:
+        """Move a text whose pages are scattered, and held by nobody else, into one piece, with room to grow by half.
+
+        PyTorch reads such a text where it stands, instead of copying it together in every layer and step. The pool
+        stays below twice what is held.
+        """
+        held = self.tables[slot, : self._n_pages[slot]].copy()
+        if (self._holders[held] > 1).any():
+            return
+        count = len(held)
+        for wanted in (count * 3 // 2 + 1, count):
+            begin, end = self._longest_run()
+            if end - begin < wanted and len(self._holders) + wanted <= 2 * self._n_used + _FEWEST:
+                self._grow(len(self._holders) + wanted)
+                begin, end = self._longest_run()
+        if end - begin < count:
+            return
+        own = np.arange(count, dtype=np.int32) + (begin + (end - begin - count) // 2 if begin else 0)
+        rows, at = torch.from_numpy(held).to(self.device), int(own[0])
+        for pool in (*self.keys, *self.values):
+            pages = pool.unflatten(1, (-1, PAGE))
+            pages[:, at : at + count] = pages.index_select(1, rows)
+        self._holders[held], self._holders[own] = 0, 1
+        self.tables[slot, :count] = own
 
     def _make_room(self, slot: int, n_pages: int) -> None:
         """In the tables."""
@@ -161,17 +195,23 @@ class Slots:
         for slot, start, count, *_ in segments:
             positions = np.arange(start, start + count)
             found.append(self.tables[slot, positions // PAGE] * np.int64(PAGE) + positions % PAGE)
-        return torch.from_numpy(np.concatenate(found)).to(self.keys[0].device)
+        return torch.from_numpy(np.concatenate(found)).to(self.device)
 
     def where(self, slots: Sequence[int], n_tokens: int) -> slice | Tensor:
-        """Where in the pools the first tokens of these slots stand: a slice, or pages (slots, pages) to be gathered."""
-        tables = self.tables[list(slots), : -(-n_tokens // PAGE)]
+        """Where in the pools the first tokens of these slots stand: a slice, or pages (slots, pages) to be gathered.
+
+        A text of scattered pages may be moved into one piece for it.
+        """
+        n_pages = -(-n_tokens // PAGE)
+        if len(slots) == 1 and (np.diff(self.tables[slots[0], :n_pages]) != 1).any():
+            self._gather(slots[0])
+        tables = self.tables[list(slots), :n_pages]
         if len(slots) == 1 and (np.diff(tables[0]) == 1).all():
             start = int(tables[0, 0]) * PAGE
             return slice(start, start + n_tokens)
         for row, slot in zip(tables, slots, strict=True):
             row[self._n_pages[slot] :] = row[0]  # shorter than the longest: anything, it is masked
-        return torch.from_numpy(tables).to(self.keys[0].device)
+        return torch.from_numpy(tables).to(self.device)
 
     def write(self, layer: int, rows_N: Tensor, k_GNK: Tensor, v_GNK: Tensor) -> None:
         """Remember one layer's new keys and values."""

@@ -65,7 +65,7 @@ INLINE void dot_keys(const float *q, const char *keys, const char *ahead, int ki
 }
 
 /* Positions first .. last of a text, whose pages the table names, in the pool of one kv head. */
-typedef struct { const int32_t *table; int first, last; long size, lead; } Span;
+typedef struct { const int32_t *table; int first, last; long size, lead /* pages */; } Span;
 
 INLINE int page_begin(const Span *s, int page) { return page * PAGE < s->first ? s->first : page * PAGE; }
 INLINE int page_count(const Span *s, int page) { return (s->last < (page + 1) * PAGE ? s->last + 1 : (page + 1) * PAGE) - page_begin(s, page); }
@@ -145,9 +145,9 @@ INLINE float softmax(float *scores, float scale, int n) {
 INLINE void attend_as(const Model *m, const Layer *l, const float *q, float *y, const int32_t *table, int group, int position,
                       float *scores, int kind) {
     const int d = m->d_head, per_group = m->n_heads / m->n_kv_heads;
-    const long size = row_size(kind, d), lead = LEAD / (PAGE * size), pool = l->room * size;
+    const long size = row_size(kind, d), lead = WHOLE(LEAD, PAGE * size) / (PAGE * size), pool = l->room * size;
     const int first = l->window && position >= l->window ? position - l->window + 1 : 0;
-    const Span s = {table, first, position, size, lead > 1 ? lead : 1};
+    const Span s = {table, first, position, size, lead};
     const char *keys = (const char *)l->keys + group * pool, *values = (const char *)l->values + group * pool;
     for (int h = 0; h < per_group; h++) {
         float *out = y + h * d;
