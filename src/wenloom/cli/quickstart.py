@@ -100,4 +100,4 @@ def _finished(out: Path) -> "RunResult | None":
     loss = Loss(
         done["validation_nats_per_token"] * tokens, tokens, data["validation_bytes"], data["validation_characters"]
     )
-    return RunResult(out, loss, done["best_step"], done["steps"], done["training_seconds"])
+    return RunResult(out, loss, loss.figures(), done["best_step"], done["steps"], done["training_seconds"])
