@@ -7,9 +7,11 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
+import psutil
 import pytest
 
 from wenloom.core.errors import CheckpointError, InputError, WenloomError
@@ -89,13 +91,16 @@ def started(
 
 
 def killed_somewhere(process: subprocess.Popen[bytes], out: Path, drawn: random.Random) -> None:
-    """kill -9 for it and its children, soon after it has saved something new; or it came to its end before."""
+    """kill -9 for it and its descendants, soon after it has saved something new; or it came to its end before."""
     before, patience = latest_checkpoint(out), time.monotonic() + 120
     while latest_checkpoint(out) == before and process.poll() is None and time.monotonic() < patience:
         time.sleep(0.01)
     time.sleep(drawn.uniform(0, 0.4))
     if process.poll() is None:
-        os.killpg(process.pid, signal.SIGKILL)
+        launcher = psutil.Process(process.pid)
+        for each in (launcher, *launcher.children(recursive=True)):  # the launcher gives each worker its own session
+            with suppress(psutil.NoSuchProcess):
+                each.kill()
     process.wait()
 
 
