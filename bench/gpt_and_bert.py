@@ -110,7 +110,7 @@ def main() -> None:
             ModelSettings(arch="gpt2", layers=4, width=256, heads=4, context=CONTEXT),
             training,
         )
-        finetune("fill-mask", folder / "bert", None, DataSettings(str(texts), longest_source=CONTEXT),
+        finetune("fill-mask", folder / "bert", None, DataSettings(str(texts), max_source_tokens=CONTEXT),
                  FreshSettings(layers=4, width=256, heads=4, tokenizer=str(folder / "corpus")),
                  training=TrainSettings(budget=budget, batch=16, seed=0))  # fmt: skip
         figures: dict[str, Any] = {}

@@ -179,8 +179,8 @@ def cheaper(words: list[str]) -> list[str]:
             "--steps",
             "2",
         ]
-    if command in ("translate", "summarize", "write") and "--longest" not in words:
-        return [*words, "--longest", "8" if command != "write" else "40"]
+    if command in ("translate", "summarize", "write") and "--max-new-tokens" not in words:
+        return [*words, "--max-new-tokens", "8" if command != "write" else "40"]
     if command not in ("pretrain", "finetune", "plan") or "--resume" in words:
         return words
     kept: list[str] = []
@@ -191,8 +191,8 @@ def cheaper(words: list[str]) -> list[str]:
     new = command != "finetune" or kept[1].startswith("--")
     shape = [] if not new else [str(each) for pair in zip(SHAPE[::2], SHAPE[1::2], strict=True)
                                 if pair[0] not in kept for each in pair]  # fmt: skip
-    pairs = not {"translation", "summarization"}.isdisjoint(kept) and "--longest-target" not in kept
-    return [*kept, *shape, "--steps", "2", *("--longest-target", "48") * pairs]
+    pairs = not {"translation", "summarization"}.isdisjoint(kept) and "--max-target-tokens" not in kept
+    return [*kept, *shape, "--steps", "2", *("--max-target-tokens", "48") * pairs]
 
 
 def is_not_run(line: str) -> bool:

@@ -143,23 +143,23 @@ TABLES = {
         "--tokenizer": C(("--tokenizer", "tok")),
         "--json": C(("--json",)),
     }, {"PATHS": C(("other.txt",))}),
-    "translate": Table(("pairs", VERSES[0], "--longest", 8), {
-        "--file": C(("--file", "lines.txt"), base=("pairs", "--longest", 8), stdin=VERSES[0]),
-        "--out": C(("--out", "made.txt"), base=("pairs", "--file", "lines.txt", "--longest", 8), look="made.txt"),
+    "translate": Table(("pairs", VERSES[0], "--max-new-tokens", 8), {
+        "--file": C(("--file", "lines.txt"), base=("pairs", "--max-new-tokens", 8), stdin=VERSES[0]),
+        "--out": C(("--out", "made.txt"), base=("pairs", "--file", "lines.txt", "--max-new-tokens", 8), look="made.txt"),
         "--beams": C(("--beams", 1)),
-        "--length-penalty": C(("--length-penalty", -9), base=("sums", VERSES[0], "--longest", 8)),
-        "--longest": C(("--longest", 2), base=("pairs", VERSES[0])),
+        "--length-penalty": C(("--length-penalty", -9), base=("sums", VERSES[0], "--max-new-tokens", 8)),
+        "--max-new-tokens": C(("--max-new-tokens", 2), base=("pairs", VERSES[0])),
         "--no-repeat": C(("--no-repeat", 1), ("--beams", 1)),
         "--device": DEVICE,
         "--json": C(("--json",)),
-    }, {"MODEL": R(("nowhere", "x"), "nowhere", base=()), "TEXT": C((), base=("pairs", "--longest", 8), stdin=VERSES[1])}),
-    "write": Table(("poet", "春", "--seed", 1, "--longest", 12), {
+    }, {"MODEL": R(("nowhere", "x"), "nowhere", base=()), "TEXT": C((), base=("pairs", "--max-new-tokens", 8), stdin=VERSES[1])}),
+    "write": Table(("poet", "春", "--seed", 1, "--max-new-tokens", 12), {
         "--style": C(("--style", "story"), look="err"),
         "--form": C(("--form", "五言绝句")),
-        "--run": C(("--run",), base=("code", "a function", "--longest", 5), look="err", writes="print(1)"),
+        "--run": C(("--run",), base=("code", "a function", "--max-new-tokens", 5), look="err", writes="print(1)"),
         "--n": C(("--n", 2)),
         "--temperature": C(("--temperature", 9)),
-        "--longest": C(("--longest", 3), base=("poet", "春", "--seed", 1)),
+        "--max-new-tokens": C(("--max-new-tokens", 3), base=("poet", "春", "--seed", 1)),
         "--seed": C(("--seed", 2)),
         "--device": DEVICE,
         "--json": C(("--json",)),
@@ -497,8 +497,8 @@ CONTRADICTIONS = [
     ("chat chat --draft small --no-do-sample --temperature 0.5", "do_sample", "temperature"),
     ("finetune run --task chat --train messages.jsonl --out made --method full --rank 4", "--rank", "--method"),
     (
-        "finetune run --task chat --train messages.jsonl --out made --longest-source 9",
-        "--longest-source",
+        "finetune run --task chat --train messages.jsonl --out made --max-source-tokens 9",
+        "--max-source-tokens",
         "conversations",
     ),
     ("finetune run --task chat --train messages.jsonl --out made --reverse", "--reverse", "translation"),
@@ -564,6 +564,8 @@ def test_options_that_go_with_nothing_are_refused_naming_both(line: str, first: 
 
 def test_answers_are_written_beside_json(world: World):
     folder = world.lay_out({"pairs": "translator", "lines.txt": "few:source"})
-    shown = call("translate", "pairs", "--file", "lines.txt", "--out", "made.txt", "--json", "--longest", 4, cwd=folder)
+    shown = call(
+        "translate", "pairs", "--file", "lines.txt", "--out", "made.txt", "--json", "--max-new-tokens", 4, cwd=folder
+    )
     answers = [each["text"] for each in json.loads(shown.out)["answers"]]
     assert (folder / "made.txt").read_text(encoding="utf-8").splitlines() == answers

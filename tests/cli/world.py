@@ -214,7 +214,7 @@ class World:
 
     def _translator(self) -> None:
         self._tune(
-            "translator", None, "translation", "pairs", "--longest-target", 96, "--tokenizer", self.path("corpus")
+            "translator", None, "translation", "pairs", "--max-target-tokens", 96, "--tokenizer", self.path("corpus")
         )
 
     def _summarizer(self) -> None:
@@ -223,7 +223,7 @@ class World:
             None,
             "summarization",
             "summaries",
-            "--longest-target",
+            "--max-target-tokens",
             24,
             "--steps",
             20,

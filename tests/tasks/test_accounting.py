@@ -113,7 +113,7 @@ def test_texts_from_texts_by_a_decoder(task: str, cue: str, space: str, base: Pa
     path.write_text(
         "\n".join(json.dumps(dict(zip(names, pair, strict=True))) for pair in exchanges()), encoding="utf-8"
     )
-    work, model, tokenizer, loss, _ = measured(task, path, base, longest_target=24)
+    work, model, tokenizer, loss, _ = measured(task, path, base, max_target_tokens=24)
     nats, tokens, texts = 0.0, 0, []
     for pair in work.held_out:
         target = tokenizer.encode(space + pair.targets[0], add_special_tokens=False)
@@ -128,7 +128,7 @@ def test_texts_from_texts_by_a_decoder(task: str, cue: str, space: str, base: Pa
 def test_texts_from_texts_by_a_fresh_model(tmp_path: Path):
     path = tmp_path / "pairs.jsonl"
     path.write_text("\n".join(json.dumps({"source": a, "target": b}) for a, b in exchanges()), encoding="utf-8")
-    work, model, tokenizer, loss, _ = measured("translation", path, None, longest_target=24)
+    work, model, tokenizer, loss, _ = measured("translation", path, None, max_target_tokens=24)
     nats, tokens, texts = 0.0, 0, []
     for pair in work.held_out:
         targets = tokenizer.encode(pair.targets[0])
@@ -162,7 +162,7 @@ def bytes_of_tokens(tokenizer: TextTokenizer, tokens: list[int]) -> bytes:
 @pytest.mark.parametrize("task", ["fill-mask", "denoising"])
 def test_hidden_tokens_and_missing_spans(task: str, tmp_path: Path):
     """Of every window of a text, and of tokens that are a part of a character."""
-    _, model, tokenizer, loss, training_data = measured(task, plain(tmp_path), None, longest_source=24)
+    _, model, tokenizer, loss, training_data = measured(task, plain(tmp_path), None, max_source_tokens=24)
     nats, hidden = 0.0, []
     for example in training_data._held_out:
         rows = {name: torch.tensor([value]) for name, value in example.items()}

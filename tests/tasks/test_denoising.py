@@ -56,7 +56,7 @@ def test_learned_from_plain_text_then_tuned(arch: str, tmp_path: Path):
     (tmp_path / "text.txt").write_text("\n".join(lines))
     fresh = FreshSettings(arch=arch, layers=1, width=32, heads=2, vocab_size=270)  # pyright: ignore[reportArgumentType]
     training = TrainSettings(steps=150, batch=8, seed=1)
-    result = finetune("denoising", tmp_path / "run", None, DataSettings(str(tmp_path / "text.txt"), longest_source=64),
+    result = finetune("denoising", tmp_path / "run", None, DataSettings(str(tmp_path / "text.txt"), max_source_tokens=64),
                       fresh, training=training)  # fmt: skip
     assert result.run.loss.nats_per_token < 3.0  # of 5.7 at the beginning
     model, tokenizer = load_model(tmp_path / "run"), TextTokenizer.from_pretrained(tmp_path / "run")
@@ -66,7 +66,7 @@ def test_learned_from_plain_text_then_tuned(arch: str, tmp_path: Path):
     tuned = finetune("summarization", tmp_path / "tuned", tmp_path / "run", DataSettings(str(tmp_path / "pairs.tsv")),
                      training=TrainSettings(steps=3, batch=4))  # fmt: skip
     assert tuned.run.folder == tmp_path / "tuned"
-    again = finetune("denoising", tmp_path / "again", tmp_path / "run", DataSettings(str(tmp_path / "text.txt"), longest_source=64),
+    again = finetune("denoising", tmp_path / "again", tmp_path / "run", DataSettings(str(tmp_path / "text.txt"), max_source_tokens=64),
                      training=TrainSettings(steps=3, batch=4))  # fmt: skip
     assert again.run.loss.nats_per_token < result.run.loss.nats_per_token + 0.5
 

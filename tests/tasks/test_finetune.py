@@ -136,8 +136,8 @@ def test_sources_and_targets_share_the_context_of_a_decoder(base: Path, pairs: P
     assert set(result.figures) == {"bleu"}
     model, tokenizer = load_model(base), TextTokenizer.from_pretrained(base)
     assert bounds(model.config, None, None) == (32, 32) and bounds(model.config, 9, 20) == (9, 20)
-    with pytest.raises(InputError, match="more than this model's context allows"):
-        PairWriter(model, tokenizer, TRANSLATION, longest_target=50)
+    with pytest.raises(InputError, match="--max-new-tokens 50: this model's context allows 32"):
+        PairWriter(model, tokenizer, TRANSLATION, max_new_tokens=50)
 
 
 def test_rows_that_are_left_out_are_named_before_too_few_are_left(
@@ -330,7 +330,7 @@ def test_what_does_not_fit_together_is_refused(settings: dict[str, Any], why: st
 
 def test_a_run_without_a_token_to_learn_is_refused(base: Path, pairs: Path, tmp_path: Path):
     with pytest.raises(InputError, match="too long"):
-        finetune("translation", tmp_path / "run", base, DataSettings(train=str(pairs), longest_target=2))
+        finetune("translation", tmp_path / "run", base, DataSettings(train=str(pairs), max_target_tokens=2))
     encoder = tmp_path / "bert"
     config = transformers.BertConfig(vocab_size=320, hidden_size=16, num_hidden_layers=1, num_attention_heads=2)
     transformers.BertForMaskedLM(config).save_pretrained(encoder)

@@ -19,9 +19,11 @@ from hypothesis import strategies as st
 
 from tests.conftest import random_decoder, tiny_config
 from wenloom.checkpoint.folder import load_model
+from wenloom.cli.app import main
 from wenloom.cli.info import info
 from wenloom.core.errors import CheckpointError, InputError, WenloomError
 from wenloom.core.files import folder_aside, publish, write_atomically
+from wenloom.tasks.settings import DataSettings, LearningSettings
 from wenloom.tokens.shards import Dataset
 from wenloom.tokens.tokenizer import TextTokenizer
 from wenloom.training.checkpoints import latest_checkpoint, own_checkpoints, sound_checkpoint
@@ -285,6 +287,30 @@ def test_settings_come_back_as_they_were_written(tmp_path: Path):
         again = read_run(tmp_path)
         assert again["data"] == table["data"] and again["result"] == table["result"]
         assert settings_of(tmp_path, kind, again["settings"]) == kind(**values)  # pyright: ignore
+
+
+@pytest.mark.parametrize("former, now, value, kind", [
+    ("hidden", "mask_ratio", 0.4, LearningSettings),
+    ("longest_source", "max_source_tokens", 33, DataSettings), ("longest_target", "max_target_tokens", 34, DataSettings),
+])  # fmt: skip
+def test_settings_kept_under_a_former_name_are_read_under_the_one_they_have_now(
+    former: str, now: str, value: float, kind: type, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    tables = {"settings": {former: value}, "data": {"key": "a"}, "model": {"family": "a", "parameters": 1, "vocab_size": 2},
+              "result": {"steps": 1, "of_steps": 2, "tokens": 3, "training_seconds": 1.0}}  # fmt: skip
+    write_run(tmp_path, tables)
+    settings = read_run(tmp_path)["settings"]
+    assert settings == {now: value} and getattr(settings_of(tmp_path, kind, settings), now) == value
+    write_run(tmp_path, tables | {"settings": {former: value, now: 5}})
+    assert read_run(tmp_path)["settings"] == {now: 5}
+    given: list[Any] = []
+    write_run(tmp_path, tables)
+    monkeypatch.setattr("wenloom.tasks.finetune.finetune", lambda *groups, **_: given.extend(groups) or sys.exit(0))
+    words = "wenloom finetune --task fill-mask --train x --out y --config".split()
+    monkeypatch.setattr(sys, "argv", [*words, str(tmp_path / "run.toml")])
+    with pytest.raises(SystemExit):
+        main()
+    assert [getattr(each, now) for each in given if isinstance(each, kind)] == [value]
 
 
 def test_damaged_lines_of_the_figures_are_named_and_left_out(run: Path, capsys: pytest.CaptureFixture[str]):

@@ -24,7 +24,7 @@ class AnswerOptions:
     """Texts that are weighed against each other; 1 takes the most probable token each time (faster)."""
     length_penalty: float = 1.0
     """Beams are compared by log-probability / length^this; higher favours longer texts."""
-    longest: int | None = None
+    max_new_tokens: int | None = None
     """Most tokens of an answer; default: 256, or what the model's context allows."""
     no_repeat: int = 0
     """Never write so many tokens twice in the same order; 0 allows it."""
@@ -73,7 +73,8 @@ def answer(task: str, model: str, text: str | None, how: AnswerOptions, device: 
     Raises:
         InputError: nothing, or two things, to work on; the file is not UTF-8.
     """
-    for name, value, least in (("beams", how.beams, 1), ("longest", how.longest, 1), ("no-repeat", how.no_repeat, 0)):
+    at_least = {"beams": (how.beams, 1), "max-new-tokens": (how.max_new_tokens, 1), "no-repeat": (how.no_repeat, 0)}
+    for name, (value, least) in at_least.items():
         if value is not None and value < least:
             raise InputError(f"--{name} {value}: must be at least {least}.")
     if how.beams == 1 and how.length_penalty != 1:
@@ -94,7 +95,9 @@ def answer(task: str, model: str, text: str | None, how: AnswerOptions, device: 
 
     folder = resolve(model)
     loaded = load_model(folder, probe(device).device)
-    writer = PairWriter(loaded, TextTokenizer.from_pretrained(folder), PAIR_TASKS[task], longest_target=how.longest)
+    writer = PairWriter(
+        loaded, TextTokenizer.from_pretrained(folder), PAIR_TASKS[task], max_new_tokens=how.max_new_tokens
+    )
     filled = [index for index, source in enumerate(sources) if source.strip()]  # an empty line stays one
     answers = [""] * len(sources)
     with progress("Writing", len(filled), "texts") as bar:

@@ -3,7 +3,7 @@
 import os
 import sys
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from cyclopts import App, CycloptsError, Parameter
 from cyclopts.config import Toml
@@ -137,4 +137,15 @@ def _config_file(arguments: list[str]) -> tuple[Toml, ...]:
     del arguments[at : at + 2]
     if not Path(path).is_file():
         raise InputError(f"--config {path}: no such file.")
-    return (Toml(path, root_keys=("settings",), use_commands_as_keys=False, must_exist=True),)
+    return (_Settings(path, root_keys=("settings",), use_commands_as_keys=False, must_exist=True),)
+
+
+class _Settings(Toml):
+    """The [settings] of a file, which may be the run.toml of an earlier version."""
+
+    def _load_config(self, path: Path) -> dict[str, Any]:
+        from wenloom.training.run_file import renamed
+
+        tables = super()._load_config(path)
+        settings = tables.get("settings")
+        return tables | {"settings": renamed(settings)} if isinstance(settings, dict) else tables

@@ -19,7 +19,7 @@ def write(
     run: Annotated[bool, Parameter(negative="")] = False,
     n: int = 1,
     temperature: float = 0.8,
-    longest: int | None = None,
+    max_new_tokens: int | None = None,
     seed: int | None = None,
     device: Device = "auto",
     json: Json = False,
@@ -47,13 +47,13 @@ def write(
         So many texts.
     temperature
         Below 1 is safer, above 1 is wilder; 0 takes the most probable token each time.
-    longest
+    max_new_tokens
         Most tokens of a text; default: 256, or what the model's context allows.
     seed
         Makes the draw repeatable.
     """
-    if n < 1 or (longest is not None and longest < 1) or temperature < 0:
-        raise InputError("--n and --longest must be at least 1, --temperature at least 0.")
+    if n < 1 or (max_new_tokens is not None and max_new_tokens < 1) or temperature < 0:
+        raise InputError("--n and --max-new-tokens must be at least 1, --temperature at least 0.")
     if n > 1 and temperature == 0:
         raise InputError("--n: at temperature 0 all texts would be the same.")
     if temperature == 0:
@@ -81,7 +81,7 @@ def write(
     if form is not None:
         options["regex"] = form_named(form).pattern
     writer = PairWriter(load_model(folder, probe(device).device), TextTokenizer.from_pretrained(folder),
-                        PAIR_TASKS[chosen], longest_target=longest)  # fmt: skip
+                        PAIR_TASKS[chosen], max_new_tokens=max_new_tokens)  # fmt: skip
     asked = writing.prompt_for(chosen, prompt, form)
     texts = [answer.text.strip() for answer in writer.write([asked] * n, **options)]
     checks = [

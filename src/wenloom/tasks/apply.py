@@ -33,22 +33,22 @@ class PairWriter:
         model: Model,
         tokenizer: TextTokenizer,
         task: PairTask,
-        longest_source: int | None = None,
-        longest_target: int | None = None,
+        max_source_tokens: int | None = None,
+        max_new_tokens: int | None = None,
     ):
         if isinstance(model, Encoder):
             raise InputError(f"this model is an encoder, which cannot write; {task.name} needs to.")
         self.tokenizer, self.task = tokenizer, task
         self.engine = Engine(model, tokenizer, max_slots=_AT_ONCE)
         config = model.config
-        longest_source, target = bounds(config, longest_source, longest_target)
-        if longest_target is not None and target < longest_target:
-            raise InputError(f"{longest_target} tokens to write are more than this model's context allows ({target}).")
-        self.encoder = PairEncoder(config, tokenizer, task, longest_source, target)
+        max_source_tokens, target = bounds(config, max_source_tokens, max_new_tokens)
+        if max_new_tokens is not None and target < max_new_tokens:
+            raise InputError(f"--max-new-tokens {max_new_tokens}: this model's context allows {target} at most.")
+        self.encoder = PairEncoder(config, tokenizer, task, max_source_tokens, target)
 
     def request(self, **options: Any) -> GenerationRequest:
         """The most probable text, unless the options say otherwise; with beams, weighed by length^1."""
-        return request_from({"do_sample": False, "max_new_tokens": self.encoder.longest_target} | options)
+        return request_from({"do_sample": False, "max_new_tokens": self.encoder.max_target_tokens} | options)
 
     def write(self, sources: Sequence[str], **options: Any) -> Iterator[Continuation]:
         """An answer per source, in order, as soon as those before are done; sources of like length run together.

@@ -119,7 +119,7 @@ class ClassificationRecipe(TaskRecipe[Labelled]):
 
     def encode(self, model: Model, tokenizer: TextTokenizer) -> EncodedExamples:
         """Texts cut to fit."""
-        longest, n_cut = min(self.settings.data.longest_source, model.config.context_length), 0
+        longest, n_cut = min(self.settings.data.max_source_tokens, model.config.context_length), 0
         made: list[list[Example]] = []
         for rows in (self.train, self.held_out):
             ids = encoded(tokenizer, [row.text for row in rows], longest)

@@ -114,14 +114,14 @@ class DenoisingRecipe(TaskRecipe[str]):
         known = [tokenizer.backend.token_to_id(sentinel(n)) for n in range(SENTINELS)]
         hide = SpanCorruption(
             [each for each in known if each is not None], config.decoder_start_token_id, config.eos_token_ids[0],
-            self.settings.learning.hidden,
+            self.settings.learning.mask_ratio,
         )  # fmt: skip
         self.change = hide
-        room = self.settings.data.longest_source - 1
+        room = self.settings.data.max_source_tokens - 1
         if config.encoder.positions != "relative":
             room = min(room, config.context_length - 1)
         if room < 2:
-            raise InputError("--longest-source 2: leaves no room for a text and what is missing from it.")
+            raise InputError("--max-source-tokens 2: leaves no room for a text and what is missing from it.")
 
         def rows(texts: list[str]) -> list[Example]:
             ids = tokenizer.encode_documents(texts)

@@ -96,8 +96,8 @@ class FillMaskRecipe(TaskRecipe[str]):
         """Rows of as many tokens as are seen at once; of what is measured by, the same are hidden each time."""
         if tokenizer.mask_token_id is None:
             raise InputError("this model's tokenizer has no mask token.")
-        learning, room = self.settings.learning, min(self.settings.data.longest_source, model.config.context_length)
-        hide = Masking(tokenizer.mask_token_id, model.config.vocab_size, learning.hidden, learning.masking)
+        learning, room = self.settings.learning, min(self.settings.data.max_source_tokens, model.config.context_length)
+        hide = Masking(tokenizer.mask_token_id, model.config.vocab_size, learning.mask_ratio, learning.masking)
         self.change = hide
         train = [example for text in self.train for example in _rows(tokenizer, text, room)]
         held_out = [example for text in self.held_out for example in _rows(tokenizer, text, room)]
@@ -125,7 +125,7 @@ class FillMaskRecipe(TaskRecipe[str]):
         assert tokenizer.pad_token_id is not None
         config = encoder_from_scratch(
             cast(EncoderArchitecture, arch), vocab_size=tokenizer.vocab_size, n_layers=fresh.layers, d_model=fresh.width, n_heads=fresh.heads,
-            context_length=data.longest_source, dropout=fresh.dropout, pad_token_id=tokenizer.pad_token_id,
+            context_length=data.max_source_tokens, dropout=fresh.dropout, pad_token_id=tokenizer.pad_token_id,
         )  # fmt: skip
         model = build(config)
         model.initialise(generator(self.settings.training.seed, "weights"))
@@ -167,7 +167,7 @@ def _rows(tokenizer: TextTokenizer, text: str, room: int) -> Iterator[Example]:
     ids, numbers = encoded.ids, encoded.word_ids  # each a new list at every access
     width = room - len(around)
     if width < 1:
-        raise InputError(f"--longest-source {room}: leaves no room for a token.")
+        raise InputError(f"--max-source-tokens {room}: leaves no room for a token.")
     words = [0 if word is None else word + 1 for word in numbers]
     for start in range(0, len(ids), width):
         part = slice(start, start + width)

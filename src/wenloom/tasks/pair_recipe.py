@@ -47,19 +47,21 @@ class PairRecipe(TaskRecipe[Pair]):
 
     def bounds(self, model: Model) -> tuple[int, int]:
         """Most tokens of a source and of a target, see `pairs.bounds`."""
-        return bounds(model.config, self.settings.data.longest_source, self.settings.data.longest_target)
+        return bounds(model.config, self.settings.data.max_source_tokens, self.settings.data.max_target_tokens)
 
     def encode(self, model: Model, tokenizer: TextTokenizer) -> EncodedExamples:
         """Every target of a pair is learned; it is measured by the first."""
-        longest_source, longest_target = self.bounds(model)
-        encoder = PairEncoder(model.config, tokenizer, PAIR_TASKS[self.settings.task], longest_source, longest_target)
+        max_source_tokens, max_target_tokens = self.bounds(model)
+        encoder = PairEncoder(
+            model.config, tokenizer, PAIR_TASKS[self.settings.task], max_source_tokens, max_target_tokens
+        )
         train = encoder.examples([(pair.source, target) for pair in self.train for target in pair.targets])
         held_out = encoder.examples([(pair.source, pair.targets[0]) for pair in self.held_out])
         if model.config.encoder is not None:
             self.change = self.noise(model, tokenizer)
         notes = {
-            f"sources have more than {longest_source} tokens: they lost their end": encoder.n_cut,
-            f"targets have more than {longest_target} tokens: left out": encoder.n_dropped,
+            f"sources have more than {max_source_tokens} tokens: they lost their end": encoder.n_cut,
+            f"targets have more than {max_target_tokens} tokens: left out": encoder.n_dropped,
         }
         return EncodedExamples(train, held_out, notes)
 
@@ -131,7 +133,7 @@ def fresh_pair_model(tokenizer: TextTokenizer, settings: Settings) -> tuple[Mode
         raise InputError(f"--arch {arch}: {settings.task} takes {', '.join(get_args(PairArchitecture))}.")
     config = encoder_decoder_from_scratch(
         cast(PairArchitecture, arch), vocab_size=tokenizer.vocab_size, n_layers=fresh.layers, d_model=fresh.width,
-        n_heads=fresh.heads, context_length=max(data.longest_source, data.longest_target),
+        n_heads=fresh.heads, context_length=max(data.max_source_tokens, data.max_target_tokens),
         dropout=fresh.dropout, eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id,
     )  # fmt: skip
     model = build(config)

@@ -104,17 +104,17 @@ def _column(name: str | None, default: int) -> int:
     return int(name)
 
 
-LONGEST_TARGET = 256
+MAX_TARGET_TOKENS = 256
 """Most tokens of a target, unless asked for otherwise."""
 
 
-def bounds(config: ModelConfig, longest_source: int | None, longest_target: int | None) -> tuple[int, int]:
+def bounds(config: ModelConfig, max_source_tokens: int | None, max_target_tokens: int | None) -> tuple[int, int]:
     """Most tokens of a source and of a target: as asked for, as far as the model's context takes them.
 
     A model with an encoder has a context for each of them (none at all with relative positions); one that goes on with its
     prompt has one for both, of which targets get half at most.
     """
-    encoder, target = config.encoder, longest_target or LONGEST_TARGET
+    encoder, target = config.encoder, max_target_tokens or MAX_TARGET_TOKENS
     if encoder is None:
         target = min(target, config.context_length // 2)
         room = config.context_length - target
@@ -122,22 +122,27 @@ def bounds(config: ModelConfig, longest_source: int | None, longest_target: int 
         room = 1 << 20
     else:
         target, room = min(target, config.context_length), encoder.context_length
-    return min(longest_source or room, room), target
+    return min(max_source_tokens or room, room), target
 
 
 class PairEncoder:
     """From pairs to what a model reads: the same for training and for use.
 
     Args:
-        longest_source, longest_target: most tokens; a longer source loses its end, a longer target is not learned
+        max_source_tokens, max_target_tokens: most tokens; a longer source loses its end, a longer target is not learned
             from.
     """
 
     def __init__(
-        self, config: ModelConfig, tokenizer: TextTokenizer, task: PairTask, longest_source: int, longest_target: int
+        self,
+        config: ModelConfig,
+        tokenizer: TextTokenizer,
+        task: PairTask,
+        max_source_tokens: int,
+        max_target_tokens: int,
     ):
         self.config, self.tokenizer, self.task = config, tokenizer, task
-        self.longest_source, self.longest_target = longest_source, longest_target
+        self.max_source_tokens, self.max_target_tokens = max_source_tokens, max_target_tokens
         if not config.eos_token_ids:
             raise InputError("this model has no end token: it could not learn where an answer ends.")
         self.eos = config.eos_token_ids[0]
@@ -158,10 +163,10 @@ class PairEncoder:
         return [[*opening, *self._cut(row, cue)] for row in [[*row, *cue] for row in rows]]
 
     def _cut(self, row: list[int], end: list[int]) -> list[int]:
-        if len(row) <= self.longest_source:
+        if len(row) <= self.max_source_tokens:
             return row
         self.n_cut += 1
-        return row[: self.longest_source - len(end)] + end
+        return row[: self.max_source_tokens - len(end)] + end
 
     def examples(self, pairs: Sequence[tuple[str, str]]) -> list[Example]:
         """Examples to learn from; those whose target is too long are left out."""
@@ -170,7 +175,7 @@ class PairEncoder:
         sources = self.sources([source for source, _ in pairs])
         examples: list[Example] = []
         for source, target in zip(sources, targets, strict=True):
-            if len(target) + 1 > self.longest_target:
+            if len(target) + 1 > self.max_target_tokens:
                 self.n_dropped += 1
                 continue
             answer = [*target, self.eos]

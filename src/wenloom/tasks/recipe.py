@@ -99,7 +99,7 @@ class TaskRecipe(ABC, Generic[Row]):
     needs_base = True
     """Whether there must be a model to begin with."""
 
-    smaller = "choose a smaller --longest-source, --method lora, or --recompute"
+    smaller = "choose a smaller --max-source-tokens, --method lora, or --recompute"
     """What to do where one example does not fit in memory."""
 
     def __init__(self, settings: Settings):

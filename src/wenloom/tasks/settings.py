@@ -30,9 +30,9 @@ class DataSettings:
     """Learn the other way round: from targets to sources."""
     strict: Annotated[bool, Parameter(negative="--skip-bad")] = False
     """Stop at the first row that cannot be used; without it (--skip-bad) such rows are named, counted and left out."""
-    longest_source: int = 512
+    max_source_tokens: int = 512
     """Most tokens of a source; a longer one loses its end. fill-mask, denoising: tokens that are seen at once."""
-    longest_target: int = 256
+    max_target_tokens: int = 256
     """Most tokens of a target; a longer one is left out."""
 
     max_length: int | None = None
@@ -40,7 +40,7 @@ class DataSettings:
     1,024 at most. A longer conversation loses its last turns; one whose first exchange is longer is left out."""
 
     def __post_init__(self):
-        for name in ("longest_source", "longest_target", "max_length"):
+        for name in ("max_source_tokens", "max_target_tokens", "max_length"):
             if getattr(self, name) is not None and getattr(self, name) < 2:
                 raise InputError(f"--{name.replace('_', '-')} must be at least 2, got {getattr(self, name)}.")
 
@@ -100,7 +100,7 @@ class LearningSettings:
     """preference: how strongly the model may leave the one it began as; smaller is freer."""
     masking: Literal["token", "word", "span"] = "word"
     """fill-mask: what is hidden together: a token, all tokens of a word, or a few words in a row."""
-    hidden: float = 0.15
+    mask_ratio: float = 0.15
     """fill-mask, denoising: the part of the tokens that is to be predicted."""
     pack: bool = True
     """chat: put several conversations into one row, each seeing itself only."""
@@ -115,8 +115,8 @@ class LearningSettings:
         for name in ("noise", "deletion"):
             if not 0 <= getattr(self, name) < 1:
                 raise InputError(f"--{name} must be at least 0 and below 1, got {getattr(self, name)}.")
-        if not 0 < self.hidden < 1:
-            raise InputError(f"--hidden must be above 0 and below 1, got {self.hidden}.")
+        if not 0 < self.mask_ratio < 1:
+            raise InputError(f"--mask-ratio must be above 0 and below 1, got {self.mask_ratio}.")
         if self.beta <= 0:
             raise InputError(f"--beta must be above 0, got {self.beta}.")
         if not 0 <= self.smoothing < 1:

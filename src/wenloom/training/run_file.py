@@ -21,6 +21,8 @@ _NEEDED: dict[str, dict[str, type | tuple[type, ...]]] = {
     "result": {"steps": int, "of_steps": int, "tokens": int, "training_seconds": (int, float)},
 }
 """Tables and fields that every run has, and what they hold."""
+_FORMER = {"hidden": "mask_ratio", "longest_source": "max_source_tokens", "longest_target": "max_target_tokens"}
+"""Names that settings had before, and have now."""
 Settings = TypeVar("Settings")
 
 
@@ -68,7 +70,18 @@ def read_run(run: Path) -> dict[str, dict[str, Any]]:
                 raise InputError(f"{path}: table [{title}]: {name} is missing or not what a run writes there.")
     if strange := [title for title, table in tables.items() if not isinstance(table, dict)]:
         raise InputError(f"{path}: {printable(strange[0], 40)} is no table.")
-    return tables
+    return tables | {"settings": renamed(tables["settings"])}
+
+
+def renamed(settings: dict[str, Any]) -> dict[str, Any]:
+    """Settings under the names they have now; one that stands there under both keeps the value of its present name.
+
+    >>> renamed({"task": "fill-mask", "hidden": 0.3})
+    {'task': 'fill-mask', 'mask_ratio': 0.3}
+    """
+    former = {_FORMER[name]: value for name, value in settings.items() if name in _FORMER}
+    present = {name: value for name, value in settings.items() if name not in _FORMER}
+    return present | {name: value for name, value in former.items() if name not in present}
 
 
 def task_of(folder: Path) -> str | None:
