@@ -56,7 +56,7 @@ def test_two_models_on_everything(work: Path):
     assert "own.jsonl" in text and "GPT-2 124M" in text
     assert (
         "one"
-        in good("leaderboard", "--give", "model-index", "--out", "given", cwd=work)
+        in good("leaderboard", "--export", "model-index", "--out", "given", cwd=work)
         + (work / "given/model-index.md").read_text()
     )
 

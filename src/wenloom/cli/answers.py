@@ -20,7 +20,7 @@ class AnswerOptions:
     """A file with a text per line, or jsonl with the field that the task reads; also compressed."""
     out: Path | None = None
     """Where the answers to a file go, one per line."""
-    beams: int = 5
+    num_beams: int = 5
     """Texts that are weighed against each other; 1 takes the most probable token each time (faster)."""
     length_penalty: float = 1.0
     """Beams are compared by log-probability / length^this; higher favours longer texts."""
@@ -73,19 +73,23 @@ def answer(task: str, model: str, text: str | None, how: AnswerOptions, device: 
     Raises:
         InputError: nothing, or two things, to work on; the file is not UTF-8.
     """
-    at_least = {"beams": (how.beams, 1), "max-new-tokens": (how.max_new_tokens, 1), "no-repeat": (how.no_repeat, 0)}
+    at_least = {
+        "num-beams": (how.num_beams, 1),
+        "max-new-tokens": (how.max_new_tokens, 1),
+        "no-repeat": (how.no_repeat, 0),
+    }
     for name, (value, least) in at_least.items():
         if value is not None and value < least:
             raise InputError(f"--{name} {value}: must be at least {least}.")
-    if how.beams == 1 and how.length_penalty != 1:
-        raise InputError("--length-penalty compares beams: give --beams of 2 or more.")
+    if how.num_beams == 1 and how.length_penalty != 1:
+        raise InputError("--length-penalty compares beams: give --num-beams of 2 or more.")
     if how.out is not None and how.file is None:
         raise InputError("--out needs --file FILE (one text goes to standard output: use > FILE).")
     from wenloom.tasks.pairs import PAIR_TASKS
 
     sources = texts_to_work_on(text, how.file, PAIR_TASKS[task].sources)
-    options: dict[str, float] = {"num_beams": how.beams, "no_repeat_ngram_size": how.no_repeat}
-    if how.beams > 1:
+    options: dict[str, float] = {"num_beams": how.num_beams, "no_repeat_ngram_size": how.no_repeat}
+    if how.num_beams > 1:
         options["length_penalty"] = how.length_penalty
     from wenloom.checkpoint.folder import load_model
     from wenloom.checkpoint.hub import resolve

@@ -16,8 +16,8 @@ def leaderboard(
     store: Path | None = None,
     task: list[str] | None = None,
     published: Annotated[bool, Parameter(negative="--no-published")] = True,
-    take: list[Path] | None = None,
-    give: Literal["sota", "eval-results", "model-index", "eee"] | None = None,
+    import_: list[Path] | None = None,
+    export: Literal["sota", "eval-results", "model-index", "eee"] | None = None,
     json: Json = False,
 ) -> None:
     """Make a page of all results: your own, and published ones beside them.
@@ -26,8 +26,8 @@ def leaderboard(
     ranks only figures whose signatures agree.
 
         wenloom leaderboard --out board
-        wenloom leaderboard --take their-results.json
-        wenloom leaderboard --give eval-results --out for-the-hub
+        wenloom leaderboard --import their-results.json
+        wenloom leaderboard --export eval-results --out for-the-hub
 
     Parameters
     ----------
@@ -39,10 +39,10 @@ def leaderboard(
         Only these tasks, such as "language modelling"; may be given several times.
     published
         Show figures of papers and model cards that ship with Wenloom.
-    take
-        Take results over from files first: Papers with Code (sota-extractor JSON), .eval_results YAML, a model card
+    import_
+        Take in results from files first: Papers with Code (sota-extractor JSON), .eval_results YAML, a model card
         with a model-index, or Every Eval Ever JSON; recognised by their content.
-    give
+    export
         Also write your own results in one of these forms.
     """
     from wenloom.evaluation import interchange
@@ -50,7 +50,7 @@ def leaderboard(
     from wenloom.evaluation.leaderboard import write_leaderboard
 
     kept = stored.ResultsStore(store)
-    added = sum(kept.add(interchange.read(path)) for path in take or [])
+    added = sum(kept.add(interchange.read(path)) for path in import_ or [])
     own = kept.all()
     rows = [*(stored.published() if published else []), *own]
     if task:
@@ -59,11 +59,11 @@ def leaderboard(
             raise InputError(f"--task {missing[0]}: there are results of {', '.join(sorted(known)) or 'none'}.")
         rows = [each for each in rows if each.task in task]
     write_leaderboard(rows, out)
-    written = interchange.write([each for each in own if each.source == "own"], give, out) if give else []
+    written = interchange.write([each for each in own if each.source == "own"], export, out) if export else []
     if json:
-        print_json({"page": str(out / "index.html"), "results": len(rows), "own": len(own), "taken": added, "given": [str(each) for each in written]})  # fmt: skip
+        print_json({"page": str(out / "index.html"), "results": len(rows), "own": len(own), "imported": added, "exported": [str(each) for each in written]})  # fmt: skip
         return
-    taken = f", {added:,} taken over" if take else ""
-    say(f"{out / 'index.html'}: {len(rows):,} results, {len(own):,} of them in your store{taken}.")
+    imported = f", {added:,} imported" if import_ else ""
+    say(f"{out / 'index.html'}: {len(rows):,} results, {len(own):,} of them in your store{imported}.")
     for each in written:
         say(str(each))

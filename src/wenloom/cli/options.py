@@ -30,7 +30,7 @@ def changed(options: Any) -> dict[str, bool]:
 def refuse_unused(why: str, **given: bool) -> None:
     """
     Args:
-        why: what makes these options unused, as in "goes with --beams".
+        why: what makes these options unused, as in "goes with --num-beams".
         given: options by name, and whether they were given.
 
     Raises:
