@@ -516,6 +516,8 @@ CONTRADICTIONS = [
     ("tokenizer report tok --language-field x", "--language-field", "files"),
     ("tokenizer report tok --spoken", "--spoken", "files"),
     ("plan corpus --vocab-size 300", "--vocab-size", "vocabulary of its own"),
+    ("plan corpus --patience 3", "--patience", "wenloom pretrain"),
+    ("plan corpus --seed 3 --wandb mine", "--seed", "--wandb"),
     ("translate pairs x --num-beams 1 --length-penalty 2", "--length-penalty", "--num-beams"),
     ("translate pairs x --out made.txt", "--out", "--file"),
     ("translate pairs x --file lines.txt", "a text", "--file"),

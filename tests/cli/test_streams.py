@@ -32,6 +32,8 @@ def shell(line: str, limit: int | None = None, **environment: str | None) -> sub
         (f"wenloom {ALIKE} 2>&-", 0),
         (f"wenloom {UNLIKE} <&- >&- 2>&-", 0),
         (f"wenloom {UNLIKE} | true", 0),
+        ("wenloom --help | true", 0),
+        ("wenloom generate --help | true", 0),
         ("wenloom sing <&- >&- 2>&-", 2),
         ("wenloom sing | true", 2),
         ("wenloom sing --json | true", 2),
@@ -67,6 +69,11 @@ def test_an_error_is_one_line_however_narrow_the_terminal():
         and done.stderr.count(b"\n") == 1
         and b"/no/such/folder/with/quite/a/long/name" in done.stderr
     )
+
+
+def test_an_output_that_takes_no_more_is_named():
+    done = shell(f"wenloom {UNLIKE} >/dev/full")
+    assert done.returncode == 2 and done.stderr == b"wenloom: standard output: no space left on device.\n", done
 
 
 def test_a_full_disk_is_a_sentence_and_loses_nothing(tmp_path: Path):

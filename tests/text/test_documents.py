@@ -148,3 +148,20 @@ def test_spoken_sentences_are_documents_of_their_own(tmp_path: Path):
     assert [each.text for each in found] == [
         "one", "mister smith's here she said", "don't go he said and went"]  # fmt: skip
     assert found[1].source == f"{file}, sentence 2"
+
+
+def test_files_of_a_folder_that_are_not_read_are_counted_in_a_remark(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    for name, content in {
+        "a.txt": "a",
+        "empty.txt": "",
+        "b.pdf": "b",
+        "c.pdf": "c",
+        "README.md": "d",
+        "x": "e",
+    }.items():
+        (tmp_path / name).write_text(content)
+    assert find_files([str(tmp_path)]) == [tmp_path / "a.txt"]
+    said = capsys.readouterr().err
+    assert "5 file(s) are not read" in said and ".pdf 2" in said and "empty 1" in said and "notes 1" in said

@@ -93,10 +93,11 @@ def test_csv_rows_that_do_not_fit_are_left_out_and_the_others_kept(tmp_path: Pat
 def test_a_file_that_cannot_be_used_is_left_out_as_a_whole(content: bytes, tmp_path: Path):
     (tmp_path / "a.txt").write_bytes(content)
     (tmp_path / "b.txt").write_text("good")
+    files = [tmp_path / "a.txt", tmp_path / "b.txt"]
     with pytest.raises(InputError, match=r"a\.txt"):
-        read(tmp_path, max_document_mb=1)
-    refusals = Refusals(strict=False)
-    assert read(tmp_path, refusals, skip_bad=True, max_document_mb=1) == ["good"] and refusals.count == 1
+        list(read_documents(files, ReadOptions(max_document_mb=1)))
+    refusals, options = Refusals(strict=False), ReadOptions(skip_bad=True, max_document_mb=1)
+    assert [each.text for each in read_documents(files, options, refusals=refusals)] == ["good"] and refusals.count == 1
 
 
 @pytest.mark.parametrize("options", [

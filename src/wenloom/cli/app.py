@@ -9,6 +9,7 @@ from cyclopts import App, CycloptsError, Parameter
 from cyclopts.config import Toml
 
 from wenloom.cli.outcome import DEBUG, discard_output, failed, open_streams, our_fault
+from wenloom.core.console import out
 from wenloom.core.errors import InputError, WenloomError
 from wenloom.core.version import __version__
 
@@ -96,14 +97,15 @@ def main() -> NoReturn:
     try:
         config = _config_file(arguments)
         app = build_app(arguments)
-        app.config = config
+        app.config, app.console = config, out
         app(arguments, exit_on_error=False, print_error=False)
         sys.stdout.flush()
         code = 0
     except WenloomError as error:
         code = failed(str(error), error.exit_code, as_json and not error.is_reported)
     except CycloptsError as error:
-        code = failed(f"{error} (wenloom {' '.join(_called(arguments))} --help lists what there is)", 2, as_json)
+        asked = " ".join(("wenloom", *_called(arguments), "--help"))
+        code = failed(f"{error} ({asked} lists what there is)", 2, as_json)
     except BrokenPipeError:  # the reader of our output went away, as `| head` does
         discard_output()
         code = 0

@@ -29,7 +29,8 @@ def plan(
 ) -> None:
     """Tell what a training run would take on this machine: time, memory, disk, and the loss to expect.
 
-    Takes what `wenloom pretrain` takes, times a few steps and trains nothing. Each number comes with its formula.
+    Takes the options of `wenloom pretrain` that decide these, times a few steps and trains nothing. Each number comes with its
+    formula.
 
         wenloom plan data/mine --budget 30min
         wenloom plan --size 10m
@@ -43,9 +44,11 @@ def plan(
     from wenloom.training.parallel import World
     from wenloom.training.scratch import CorpusStatistics, scratch_run
     from wenloom.training.setup import set_up
+    from wenloom.training.unread import PLAN, refuse
 
     if data is not None and vocab_size is not None:
         raise InputError(f"--vocab-size has no effect here: {data} has a vocabulary of its own.")
+    refuse((training,), PLAN, training)
     corpus = CorpusStatistics.of(Dataset.open(data)) if data else CorpusStatistics.imagined(vocab_size or 8192)
     world = World()
     setup = set_up(scratch_run(corpus, model, training, world), world)

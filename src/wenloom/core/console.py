@@ -14,10 +14,17 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 
 
 class _Console(Console):
-    """Leaves it to the command line what a reader that went away means."""
+    """Leaves it to the command line what a reader that went away means, and names itself where it takes no more."""
 
     def on_broken_pipe(self) -> None:
         raise
+
+    def print(self, *objects: Any, **options: Any) -> None:
+        try:
+            super().print(*objects, **options)
+        except OSError as error:
+            error.filename = error.filename or f"standard {'error' if self.stderr else 'output'}"
+            raise
 
 
 out = _Console(highlight=False)

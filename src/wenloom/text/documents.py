@@ -8,11 +8,13 @@ import glob
 import io
 import os
 import re
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from wenloom.core.console import remark
 from wenloom.core.errors import InputError
 from wenloom.core.foreign import reading, regular_file
 from wenloom.text.compression import COMPRESSIONS
@@ -80,8 +82,8 @@ def find_files(paths: list[str]) -> list[Path]:
     """Files named by paths, folders and globs, sorted.
 
     Of a folder, all files of known kinds below it are taken, but not hidden ones nor notes about the data
-    (README, LICENSE, SOURCE and the like); name such a file itself to read it. Links to folders, pipes and
-    devices in it are passed over.
+    (README, LICENSE, SOURCE and the like); name such a file itself to read it. Links to folders, pipes,
+    devices and empty files in it are passed over, and a remark counts the files that are not read.
 
     Raises:
         InputError: a path does not exist, is no file or cannot be looked into, or a glob or folder holds no
@@ -113,7 +115,7 @@ def find_files(paths: list[str]) -> list[Path]:
 
 
 def _files_below(folder: Path) -> list[Path]:
-    readable, n_files = [], 0
+    readable, others = [], Counter[str]()
 
     def refuse(error: OSError) -> None:
         raise InputError(f"{error.filename}: cannot be looked into ({(error.strerror or str(error)).lower()}).")
@@ -124,12 +126,20 @@ def _files_below(folder: Path) -> list[Path]:
             file = Path(root, name)
             if name.startswith(".") or not file.is_file():
                 continue
-            n_files += 1
-            if _kind(file) in _READERS and not _NOTES.match(name):
+            if _kind(file) not in _READERS:
+                others[_kind(file) or "no ending"] += 1
+            elif _NOTES.match(name):
+                others["notes"] += 1
+            elif not file.stat().st_size:
+                others["empty"] += 1
+            else:
                 readable.append(file)
+    which = ", ".join(f"{kind} {count}" for kind, count in others.most_common(8))
     if not readable:
-        what = f"{n_files} file(s), none to read" if n_files else "no files"
+        what = f"{others.total()} file(s), none to read ({which})" if others else "no files"
         raise InputError(f"{folder}: holds {what}. Known kinds: {', '.join(sorted(_READERS))}, also .gz and .zst.")
+    if others:
+        remark(f"{folder}: {others.total()} file(s) are not read ({which}); name a file itself to read it.")
     return sorted(readable)
 
 
@@ -176,7 +186,7 @@ def _read(source: _Source) -> Iterator[Document]:
     file = source.file
     before = regular_file(file)
     if before.st_size == 0:
-        raise InputError(f"{file}: is empty.")
+        raise InputError(f"{file}: is empty; leave it out (--skip-bad leaves out whatever cannot be read).")
     documents = _READERS[_kind(file)](source)
     with reading(file):
         yield from _sentences(documents) if source.options.spoken else documents

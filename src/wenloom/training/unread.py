@@ -25,6 +25,15 @@ TRAINING: tuple[Unread[TrainSettings], ...] = (
 )
 """Settings of every training that others make idle; with gaps filled."""
 
+PLAN: tuple[Unread[TrainSettings], ...] = tuple(
+    Unread(name, lambda _: True, "time, memory and disk are the same with any; give it to `wenloom pretrain`")
+    for name in (
+        "schedule", "warmup", "decay", "final_learning_rate", "weight_decay", "momentum", "beta1", "beta2", "clip",
+        "patience", "parallel", "seed", "save_minutes", "max_skipped", "tensorboard", "wandb",
+    )
+)  # fmt: skip
+"""Settings of a training that its plan does not read."""
+
 
 def changed(settings: Any, name: str) -> bool:
     """Whether a setting is another than where nobody sets it."""
