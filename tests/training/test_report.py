@@ -39,6 +39,10 @@ def test_runs_side_by_side(dataset: Dataset, tmp_path: Path):
     assert page.count("<b>best</b>") == 1 and "different corpora" not in page
     with pytest.raises(InputError, match="holds no training run"):
         compare([tmp_path])
+    written = adamw.folder / "run.toml"
+    written.write_text(written.read_text().replace(f'"{dataset.manifest["key"]}"', '"other"'))
+    page = compare([muon.folder, adamw.folder])
+    assert "<b>best</b>" not in page and "different corpora" in page
 
 
 def test_tensorboard_gets_every_figure(dataset: Dataset, tmp_path: Path):

@@ -27,7 +27,8 @@ def compare(folders: list[Path]) -> str:
         (each for each in units if all(each[1] in figures for figures in evaluated)), units[-1]
     )
     better = max if any(run["best_by"] == (validation, "max") for run in runs) else min
-    measured = [each[validation] for each in evaluated if validation in each]
+    mixed_data = len({run["tables"]["data"]["key"] for run in runs}) > 1
+    measured = [] if mixed_data else [each[validation] for each in evaluated if validation in each]
     for run in runs:
         found = (run["best"] or {}).get(validation)
         run["is_best"] = len(measured) > 1 and found is not None and found == better(measured)
@@ -59,7 +60,7 @@ def compare(folders: list[Path]) -> str:
         runs=runs,
         unit=unit,
         validation=validation,
-        mixed_data=len({run["tables"]["data"]["key"] for run in runs}) > 1,
+        mixed_data=mixed_data,
         by_tokens=chart(lines("tokens", training=True), unit),
         by_time=chart(lines("seconds", training=False), unit),
         speed=chart(figures("tokens_per_second"), "tokens per second"),
