@@ -2,6 +2,7 @@
 
 import json
 import random
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,6 +15,7 @@ import transformers
 from wenloom.api import AutoTokenizer
 from wenloom.checkpoint.folder import load_decoder, load_model, write_model_files
 from wenloom.cli.app import build_app
+from wenloom.cli.finetune import summary
 from wenloom.core.errors import InputError
 from wenloom.core.randomness import generator
 from wenloom.model.decoder import Decoder
@@ -26,12 +28,13 @@ from wenloom.tasks.dialogue import DialogueRecipe, PreferenceRecipe
 from wenloom.tasks.finetune import finetune, resume
 from wenloom.tasks.messages import ChatEncoder
 from wenloom.tasks.pairs import TRANSLATION, bounds
-from wenloom.tasks.recipe import Settings
+from wenloom.tasks.recipe import Settings, TaskResult
 from wenloom.tasks.settings import DataSettings, FreshSettings, LearningSettings
 from wenloom.tokens.chat import PLAIN_TEMPLATE, Message
 from wenloom.tokens.tokenizer import TextTokenizer
 from wenloom.tokens.train import train_tokenizer
 from wenloom.training.columns import Targets, Tokens, collated
+from wenloom.training.comparison import compare
 from wenloom.training.examples import Examples
 from wenloom.training.history import read_metrics
 from wenloom.training.interrupt import Interrupted
@@ -129,11 +132,13 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_sources_and_targets_share_the_context_of_a_decoder(base: Path, pairs: Path, tmp_path: Path):
+def test_sources_and_targets_share_the_context_of_a_decoder(
+    base: Path, pairs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
     """Whose context is shorter than what is asked for by default: it learns, writes and is measured all the same."""
     training = TrainSettings(steps=3, batch=8, evaluations=1, device="cpu")
     result = finetune("translation", tmp_path / "run", base, DataSettings(train=str(pairs)), training=training)
-    assert set(result.figures) == {"bleu"}
+    assert set(result.figures) == {"bleu"} and units_of_the_loss(result, capsys) == {"nats per token"}
     model, tokenizer = load_model(base), TextTokenizer.from_pretrained(base)
     assert bounds(model.config, None, None) == (32, 32) and bounds(model.config, 9, 20) == (9, 20)
     with pytest.raises(InputError, match="--max-new-tokens 50: this model's context allows 32"):
@@ -219,7 +224,17 @@ def test_packed_rows_give_the_loss_of_their_conversations(base: Path):
         assert losses == pytest.approx([losses[0]] * 4, rel=1e-5)
 
 
-def test_preferences_are_learned(chat: Path, tmp_path: Path):
+def units_of_the_loss(result: TaskResult, capsys: pytest.CaptureFixture[str]) -> set[str]:
+    """What it is a mean over, wherever a run says so: at each step, in the end, in the card and on pages."""
+    run, found = result.run.folder, capsys.readouterr()
+    step = next(line for line in (found.out + found.err).splitlines() if line.startswith("step "))
+    texts = [step, summary(result), (run / "README.md").read_text(), (run / "report.html").read_text(), compare([run])]
+    units = [set(re.findall(r"nats (?:per |/)(?!character)\w+", text)) for text in texts]
+    assert all(units[:4])  # runs are compared in bits per byte where they have them
+    return set().union(*units)
+
+
+def test_preferences_are_learned(chat: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     rows = [{"prompt": a, "chosen": b.lower(), "rejected": b} for a, b in sentences(400) if b.lower() != b]
     (tmp_path / "pairs.jsonl").write_text("\n".join(map(json.dumps, rows)))
     training = TrainSettings(steps=60, batch=8, evaluations=1, device="cpu", learning_rate=0.001)
@@ -228,6 +243,7 @@ def test_preferences_are_learned(chat: Path, tmp_path: Path):
     accuracy, error = result.figures["preferred"]
     assert accuracy > 0.5 + 2 * (error or 0.01)
     assert result.run.loss.nats_per_token < 0.6  # ln 2 where it began
+    assert units_of_the_loss(result, capsys) == {"nats per pair"}
     adapter = finetune(
         "preference", tmp_path / "lora", chat, data, learning=LearningSettings(method="lora"), training=training
     )

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from wenloom.core.files import write_atomically
+from wenloom.core.quantities import show_unit
 
 
 def write_card(folder: Path, tables: dict[str, dict[str, Any]], samples: list[str]) -> None:
@@ -90,7 +91,7 @@ A {model["family"]} model for {data["task"]} with {model["parameters"]:,} parame
 | Tokenizer | {model["tokenizer"]}, {model["vocab_size"]:,} tokens |
 | Training | {result["steps"]:,} steps of {settings["batch"]} examples, {result["training_seconds"]:,.0f} s on {environment["device"]} |
 | Seed | {settings["seed"]} |
-| Validation loss | {result["validation_nats_per_token"]:.4f} nats per target |
+| Validation loss | {result["validation_nats_per_token"]:.4f} {show_unit("nats_per_token", data["task"])} |
 
 All settings are in `run.toml`. The model repeats what its examples say, their errors and prejudices included.
 """

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 from wenloom.cli.options import Json, flags
 from wenloom.core.console import print_json, say
 from wenloom.core.errors import InputError
+from wenloom.core.quantities import show_unit
 from wenloom.tasks.settings import DataSettings, FreshSettings, LearningSettings
 from wenloom.training.settings import TrainSettings
 
@@ -91,14 +92,15 @@ def summary(result: "TaskResult") -> str:
     from wenloom.training.run_file import read_run
 
     run = result.run
-    command = NEXT.get(read_run(run.folder)["settings"]["task"], "info {}").format(shlex.quote(str(run.folder)))
+    task = read_run(run.folder)["settings"]["task"]
+    command = NEXT.get(task, "info {}").format(shlex.quote(str(run.folder)))
     figures = [
         f"  {name:10} {value:.4g}" + ("" if error is None else f" ± {error:.2g}")
         for name, (value, error) in result.figures.items()
     ]
     return "\n".join([
         f"{run.folder}: trained {run.steps:,} steps in {run.seconds:,.0f} s; the best is step {run.best_step:,}.",
-        f"  validation {run.loss.nats_per_token:.3f} nats per target",
+        f"  validation {run.loss.nats_per_token:.3f} {show_unit('nats_per_token', task)}",
         *figures,
         f"  report     {run.folder / 'report.html'}",
         f"  try        wenloom {command}",

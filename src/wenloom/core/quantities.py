@@ -6,6 +6,8 @@ from wenloom.core.errors import InputError
 
 _COUNTS = {"": 1, "k": 10**3, "m": 10**6, "b": 10**9, "g": 10**9, "t": 10**12}
 _SECONDS = {"s": 1, "sec": 1, "m": 60, "min": 60, "h": 3600, "d": 86400}
+_MEANS_OVER = {"classification": "text", "preference": "pair"}
+"""What a task's loss is a mean over, where it is not the tokens that are to be predicted."""
 _NUMBER = re.compile(r"([0-9][0-9_,]*(?:\.[0-9]+)?|\.[0-9]+)\s*([a-z]*)")
 
 
@@ -41,6 +43,17 @@ def _parse(text: str, name: str, units: dict[str, int], wanted: str) -> float:
     if value <= 0:
         raise InputError(f"{name} {text}: must be above 0.")
     return value
+
+
+def show_unit(figure: str, task: object = None) -> str:
+    """What a figure of an evaluation is called; a loss, by what it is a mean over.
+
+    >>> show_unit("bits_per_byte"), show_unit("nats_per_token"), show_unit("nats_per_token", "classification")
+    ('bits per byte', 'nats per token', 'nats per text')
+    """
+    if figure == "nats_per_token" and isinstance(task, str) and task in _MEANS_OVER:
+        return f"nats per {_MEANS_OVER[task]}"
+    return figure.replace("_", " ")
 
 
 def show_count(number: float) -> str:

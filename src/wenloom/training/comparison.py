@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from wenloom.core.quantities import show_duration
+from wenloom.core.quantities import show_duration, show_unit
 from wenloom.core.version import __version__
 from wenloom.training.history import BestBy, read_metrics
 from wenloom.training.report import COLOURS, Curve, chart, curve, render, smoothed, thinned
@@ -21,11 +21,15 @@ def compare(folders: list[Path]) -> str:
     """
     runs = [_run(folder, COLOURS[number % len(COLOURS)]) for number, folder in enumerate(folders)]
     evaluated = [run["best"] for run in runs if run["best"]]
-    units = [("bits per byte", "bits_per_byte", "bits_per_byte"), ("nats per target", "nats_per_token", "loss"),
-             *((run["best_by"].figure.replace("_", " "), run["best_by"].figure, "loss") for run in runs)]  # fmt: skip
-    unit, validation, training_loss = next(
-        (each for each in units if all(each[1] in figures for figures in evaluated)), units[-1]
+    curves = [
+        ("bits_per_byte", "bits_per_byte"),
+        ("nats_per_token", "loss"),
+        *((run["best_by"].figure, "loss") for run in runs),
+    ]
+    validation, training_loss = next(
+        (each for each in curves if all(each[0] in figures for figures in evaluated)), curves[-1]
     )
+    unit = " or ".join(dict.fromkeys(show_unit(validation, run["tables"]["settings"].get("task")) for run in runs))
     better = max if any(run["best_by"] == (validation, "max") for run in runs) else min
     mixed_data = len({run["tables"]["data"]["key"] for run in runs}) > 1
     measured = [] if mixed_data else [each[validation] for each in evaluated if validation in each]

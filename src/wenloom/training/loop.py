@@ -17,7 +17,7 @@ from wenloom.core.console import ProgressBar, progress, remark
 from wenloom.core.errors import InputError
 from wenloom.core.hardware import memory_used
 from wenloom.core.memory import release_freed_memory
-from wenloom.core.quantities import show_bytes
+from wenloom.core.quantities import show_bytes, show_unit
 from wenloom.model.build import Model
 from wenloom.tokens.tokenizer import TextTokenizer
 from wenloom.training import record
@@ -290,7 +290,7 @@ class Run:
         if checkpoint and self.history.best_step == step:
             publish_model(self.out, checkpoint)
         sample = f"  {self.preview.samples[0].excerpt()!r}" if self.preview.samples else ""
-        bar.print(f"step {step:,}: validation {_shown(figures)}{sample}")
+        bar.print(f"step {step:,}: validation {_shown(figures, self.setup.settings.get('task'))}{sample}")
         if self.history.turned_worse():
             bar.print(
                 f"Validation has been getting worse since step {self.history.best_step:,}: the model learns its text by heart. The "
@@ -331,7 +331,7 @@ class Run:
         of_text, shown = {}, ""
         if self.training_data.bytes_per_token is not None:
             bits = gradients.loss / math.log(2) / self.training_data.bytes_per_token
-            of_text, shown = {"bits_per_byte": round(bits, 4)}, f"{bits:.2f} bits/byte  "
+            of_text, shown = {"bits_per_byte": round(bits, 4)}, f"{bits:.2f} bits per byte  "
         figures = {
             "loss": gradients.loss, **gradients.figures, **of_text, "learning_rate": rate,
             "gradient_norm": gradients.norm, "tokens_per_second": round(speed, 1),
@@ -379,11 +379,8 @@ class Run:
         write_report(self.out, self.tables(), self.history.lines, self.preview, is_running, self.history.best_by.figure)
 
 
-def _shown(figures: dict[str, float]) -> str:
+def _shown(figures: dict[str, float], task: object) -> str:
     """Figures of an evaluation in a line."""
-    units = {"nats_per_token": "nats/token", "bits_per_byte": "bits/byte"}
     return ", ".join(
-        f"{value:.3f} {units.get(name, name.replace('_', ' '))}"
-        for name, value in figures.items()
-        if name != "nats_per_character"
+        f"{value:.3f} {show_unit(name, task)}" for name, value in figures.items() if name != "nats_per_character"
     )

@@ -22,7 +22,7 @@ def announcement(setup: Setup, world: World) -> list[str]:
     together = f"; {world.size} processes, {setup.strategy}" if world.size > 1 else ""
     expected = ""
     if plan.bits_per_byte is not None:
-        expected = f", {plan.bits_per_byte[0]:.2f} to {plan.bits_per_byte[1]:.2f} bits/byte expected"
+        expected = f", {plan.bits_per_byte[0]:.2f} to {plan.bits_per_byte[1]:.2f} bits per byte expected"
     lines = [
         f"{plan.model}: {plan.parameters:,} parameters{together}.",
         *(f"  {each.name} {each.value} = {each.formula}" for each in plan.derived),

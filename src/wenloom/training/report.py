@@ -9,6 +9,7 @@ from typing import Any
 import jinja2
 
 from wenloom.core.files import write_atomically
+from wenloom.core.quantities import show_unit
 
 COLOURS = ("#4f74c9", "#c2410c", "#15803d", "#9333ea", "#0891b2", "#b45309", "#db2777", "#64748b")
 """Of runs on a page that compares them; a ninth run takes the first again."""
@@ -93,8 +94,9 @@ def write_report(
         for line in evaluations
         if figure in line["validation"]
     ]
-    unit = figure.replace("_", " ")
-    tiles = [("bits_per_byte", "bits per byte"), ("nats_per_character", "nats per character")]
+    task = tables["settings"].get("task")
+    unit = show_unit(figure, task)
+    tiles = [(name, show_unit(name)) for name in ("bits_per_byte", "nats_per_character")]
     tiles = [*(tiles if figure == "nats_per_token" else []), (figure, unit)]
     page = render(
         "report.html.jinja",
@@ -119,9 +121,10 @@ def write_report(
         preview=preview,
         figure=figure,
         unit=unit,
+        loss_unit=show_unit("nats_per_token", task),
         tiles=tiles,
         folder=shlex.quote(str(run)),
-        use=NEXT.get(str(tables["settings"].get("task")), "").format(shlex.quote(str(run))),
+        use=NEXT.get(str(task), "").format(shlex.quote(str(run))),
     )
     write_atomically(run / "report.html", page)
 
