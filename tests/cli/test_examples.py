@@ -18,7 +18,7 @@ import pytest
 from wenloom.cli.app import _COMMANDS, build_app, module_of
 
 from ..conftest import story
-from .calling import Done, call
+from .calling import Done, call, succeed
 from .world import SHAPE, World
 
 ROOT = Path(__file__).parents[2]
@@ -129,6 +129,14 @@ def test_every_command_has_an_example():
     shown = " ".join(block.text for block in _of_help())
     for path in _COMMANDS:
         assert f"wenloom {path}" in shown, path
+
+
+@pytest.mark.parametrize("path", _COMMANDS)
+def test_help_shows_each_line_of_an_example_on_a_line_of_its_own(path: str, tmp_path: Path):
+    help_page = re.sub(r" +\\ *\n +", " ", succeed(*path.split(), "--help", cwd=tmp_path))
+    shown = [line.strip() for line in help_page.splitlines()]
+    lines = [line.strip() for block in _of_help() if block.where == path for line in block.text.splitlines()]
+    assert lines and [line for line in lines if line not in shown] == []
 
 
 def test_every_fence_is_of_a_known_kind():

@@ -1,8 +1,12 @@
 """The command `wenloom`. Commands are imported when they are called, so that --help answers at once."""
 
+import inspect
 import os
+import re
 import sys
+from importlib import import_module
 from pathlib import Path
+from textwrap import wrap
 from typing import Any, NoReturn
 
 from cyclopts import App, CycloptsError, Parameter
@@ -75,8 +79,21 @@ def build_app(arguments: list[str]) -> App:
         module, function = module_of(path)
         called = arguments[: len(group) + 1] == path.split()
         parent = groups[group[0]] if group else app
-        parent.command(f"{module}:{function}", name=name, help=None if called else summary)
+        parent.command(f"{module}:{function}", name=name, help=_described(module, function) if called else summary)
     return app
+
+
+def _described(module: str, function: str) -> str:
+    """What a command's docstring says before its parameters, with fences around examples, which keep their lines so."""
+    text = (inspect.getdoc(getattr(import_module(module), function)) or "").partition("\nParameters\n")[0]
+    return re.sub(r"(?:^    \S.*\n?)+", _fenced, text, flags=re.MULTILINE)
+
+
+def _fenced(block: re.Match[str]) -> str:
+    """Examples as a terminal of 80 columns shows them: what is longer goes on behind a backslash, as the shell reads it."""
+    lines = [" \\\n".join(wrap(line, 75, subsequent_indent="    ", break_long_words=False, break_on_hyphens=False))
+             for line in inspect.cleandoc(block[0]).splitlines()]  # fmt: skip
+    return "\n".join(("```", *lines, "```", ""))
 
 
 def module_of(command: str) -> tuple[str, str]:

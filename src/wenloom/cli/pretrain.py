@@ -38,7 +38,8 @@ def pretrain(
         wenloom pretrain data/mine --out runs/mine --budget 30min
         wenloom pretrain data/mine --out runs/wide --width 512 --layers 8 --heads 8 --epochs 2
         wenloom pretrain --resume runs/mine
-        wenloom pretrain data/mine --out runs/again --config runs/mine/run.toml   # flags win over the file
+        # settings of a file, over which flags win:
+        wenloom pretrain data/mine --out runs/again --config runs/mine/run.toml
 
     Parameters
     ----------
