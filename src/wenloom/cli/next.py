@@ -1,5 +1,6 @@
 """`wenloom next`. torch is loaded when there is work, so that --help answers at once."""
 
+from rich.cells import cell_len
 from rich.markup import escape
 from rich.table import Table
 
@@ -47,11 +48,13 @@ def next(  # noqa: A001 - named after its command
         print_json({"model": model, "prompt": prompt, "next": rows})
         return
     table = Table(box=None, show_header=False, padding=(0, 1))
-    for each in candidates:
+    names = [loaded.tokenizer.show(each.token) for each in candidates]
+    width = max(1, min(_BAR_WIDTH, console.width - max(map(cell_len, names)) - 14))
+    for name, each in zip(names, candidates, strict=True):
         share = each.probability / candidates[0].probability
         table.add_row(
-            escape(loaded.tokenizer.show(each.token)),
-            f"[blue]{'█' * round(_BAR_WIDTH * share) or '▏'}[/]",
+            escape(name),
+            f"[blue]{'█' * round(width * share) or '▏'}[/]",
             f"{100 * each.probability:.2f} %",
         )
     console.print(table)

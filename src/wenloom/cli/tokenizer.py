@@ -109,11 +109,16 @@ def report(
         rows = [asdict(fit) | {name: getattr(fit, name) for name in derived} for fit in fits]
         print_json({"kind": loaded.kind, "vocab_size": loaded.vocab_size, "languages": rows})
     else:
-        console.print(_table(loaded, fits))
+        console.print(_table(loaded, fits), crop=False)
 
 
 def _table(tokenizer: TextTokenizer, fits: list[Fit]) -> Table:
-    table = Table(title=f"{tokenizer.kind}, {tokenizer.vocab_size:,} tokens", title_justify="left")
+    table = Table(
+        title=f"{tokenizer.kind}, {tokenizer.vocab_size:,} tokens",
+        title_justify="left",
+        box=None,
+        width=max(66, min(console.width, 80)),
+    )
     table.add_column("language", overflow="fold")
     for name in ("bytes\n/token", "characters\n/token", "tokens\n/word", "tokens", "unknown", "lossless"):
         table.add_column(name, justify="right", no_wrap=True)
