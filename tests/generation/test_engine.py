@@ -182,7 +182,7 @@ def test_forms_guesses_drafts_and_beams_in_one_batch(
         for job, (prompt, request) in zip(jobs, asked, strict=True):
             assert_same(job.result(), alone(decoder, prompt, request, tokenizer=tokenizer, prefix_bytes=0))
             found = job.result()[0]
-            if request.form and found.finish_reason in ("form", "end"):
+            if request.form and found.finish_reason == "stop":
                 assert request.regex is None or re.fullmatch(request.regex, found.text)
                 assert not request.choices or found.text in request.choices
                 assert request.json_schema is None or isinstance(json.loads(found.text)["a"], int)
@@ -277,7 +277,7 @@ def test_a_failing_request_fails_alone():
     impossible = engine.submit([5], replace(request, allowed_token_ids=(7,), suppress_tokens=(7,)))
     fine = engine.submit([5, 6], request)
     engine.run([impossible, fine])
-    assert impossible.result()[0].finish_reason == "dead end"
+    assert impossible.result()[0].ended_by == "dead end"
     assert fine.result()[0].tokens == alone(decoder, [5, 6], request)[0].tokens
     for prompt, message in (([], "at least one token"), ([400], "token 400"), ([-1], "token -1")):
         with pytest.raises(InputError, match=message):

@@ -108,7 +108,7 @@ def test_a_special_token_stops_in_every_way_of_writing(tokenizer: TextTokenizer,
     job = engine.submit([5, 6], GenerationRequest(**options, forced_bos_token_id=tokenizer.bos_token_id))  # pyright: ignore
     engine.run([job])
     found = job.result()[0]
-    assert (found.finish_reason, found.text, found.tokens) == ("stop", "", [tokenizer.bos_token_id])
+    assert (found.ended_by, found.text, found.tokens) == ("stop string", "", [tokenizer.bos_token_id])
 
 
 def test_what_was_held_back_at_a_dead_end_is_streamed(tokenizer: TextTokenizer):
@@ -121,7 +121,7 @@ def test_what_was_held_back_at_a_dead_end_is_streamed(tokenizer: TextTokenizer):
     job = engine.submit([5], request)
     events = list(engine.stream(job))
     assert "".join(event.text for event in events) == job.result()[0].text == "aa"
-    assert [event.finish_reason for event in events] == [None, None, "dead end"] and events[-1].token is None
+    assert [event.finish_reason for event in events] == [None, None, "error"] and events[-1].token is None
     left = engine.submit([5], GenerationRequest(do_sample=False, logit_bias={token: 99}, stop_strings="a" * 9 + "b"))
     for _ in range(4):
         engine.step()

@@ -194,7 +194,7 @@ def _show(loaded: "LanguageModel", job: "Job") -> None:
         for number, each in enumerate(job.result(), 1):
             _write(f"{'' if number == 1 else chr(10)}--- {number} ---\n{each.text}\n")
     for each in job.result():
-        if each.finish_reason == "dead end":
+        if each.ended_by == "dead end":
             remark("The text ends here because the options leave no token that is allowed.")
     if sys.stderr.isatty():
         tokens, seconds = sum(len(each.tokens) for each in job.continuations), time.monotonic() - started

@@ -48,6 +48,8 @@ def zero_is_greedy(options: Mapping[str, Any]) -> dict[str, Any]:
 def as_json(each: "Continuation") -> dict[str, Any]:
     """A continuation as a JSON object."""
     found: dict[str, Any] = {"text": each.text, "tokens": each.tokens, "finish_reason": each.finish_reason}
+    if each.error is not None:
+        found["error"] = each.error
     if each.scores:
         found["scores"] = [dataclasses.asdict(score) for score in each.scores]
     if each.sum_logprobs is not None:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from wenloom.core.errors import InputError
-from wenloom.generation.jobs import Continuation, ForwardRequest, Strategy, Text, TokenScore
+from wenloom.generation.jobs import Continuation, EndedBy, ForwardRequest, Strategy, Text, TokenScore
 from wenloom.generation.sampling import candidates, gumbel
 from wenloom.generation.sequence_group import SequenceGroup
 from wenloom.generation.stream import TextStream
@@ -55,7 +55,7 @@ class Ended:
     """With the length penalty."""
     sum_logprobs: float
     tokens: list[int]
-    finish_reason: str
+    ended_by: EndedBy
     scores: tuple[TokenScore, ...]
 
 
@@ -205,15 +205,15 @@ _LARGEST_EXPONENT = 700
 """e^700 is 1e304."""
 
 
-def _end(extension: Extension, length: int) -> str | None:
+def _end(extension: Extension, length: int) -> EndedBy | None:
     selector, token = extension.beam.selector, extension.token
     if token in selector.endings:
-        return "end"
+        return "end token"
     if extension.beam.stream is not None:
         extension.stream = extension.beam.stream.fork()
         extension.stream.push(token)
         if extension.stream.stopped:
-            return "stop"
+            return "stop string"
     return "length" if length == selector.room else None
 
 
@@ -250,7 +250,7 @@ def _hand_over(out: Continuation, ended: Ended) -> None:
     out.tokens, out.sum_logprobs, out.scores = ended.tokens, ended.sum_logprobs, list(ended.scores)
     if out.stream is not None:
         out.text += "".join(out.stream.push(token) for token in ended.tokens)
-    out.end(ended.finish_reason)
+    out.end(ended.ended_by)
 
 
 # --- words that must be written ---

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from wenloom.generation.jobs import Job, TokenScore
+from wenloom.generation.jobs import FinishReason, Job, TokenScore
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,7 +19,7 @@ class Event:
     """The text that became certain."""
     score: TokenScore | None = None
     """The token's log-probability, if asked for."""
-    finish_reason: str | None = None
+    finish_reason: FinishReason | None = None
     """Of the continuation's last event."""
 
     def __iter__(self) -> Iterator[Any]:

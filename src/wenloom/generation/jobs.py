@@ -2,7 +2,7 @@
 
 from collections.abc import Generator
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from torch import Tensor
 
@@ -77,6 +77,15 @@ class TokenScore:
     """The most probable tokens there and their log-probabilities, best first."""
 
 
+EndedBy = Literal["end token", "stop string", "grammar", "length", "dead end", "cancelled", "error"]
+"""What ends a continuation: a grammar that is complete, a dead end where nothing is allowed, a request that failed, ..."""
+FinishReason = Literal["stop", "length", "abort", "error"]
+_FINISH_REASONS: dict[EndedBy, FinishReason] = {
+    "end token": "stop", "stop string": "stop", "grammar": "stop", "length": "length", "cancelled": "abort",
+    "dead end": "error", "error": "error",
+}  # fmt: skip
+
+
 @dataclass(eq=False)
 class Continuation:
     """One text that a request gets."""
@@ -86,11 +95,10 @@ class Continuation:
     text: str = ""
     """The same as text (behind the prompt, where `echo` asks for it), without special tokens and from a stop string on;
     empty where the engine has no tokenizer."""
-    finish_reason: str | None = None
-    """end (an end token), stop (a stop string), form (complete), length, dead end (nothing was allowed), cancelled,
-    error (the request failed)."""
+    ended_by: EndedBy | None = None
+    """What ended it; None while it is written."""
     error: str | None = None
-    """Why the request failed."""
+    """Why the request failed, or why its text could not go on."""
     scores: list[TokenScore] = field(default_factory=list)
     """One per token, if asked for."""
     sum_logprobs: float | None = None
@@ -103,17 +111,24 @@ class Continuation:
         if self.stream is not None:
             self.stream.repeat(prompt)
 
-    def end(self, reason: str) -> None:
+    @property
+    def finish_reason(self) -> FinishReason | None:
+        """`ended_by` in the words of the OpenAI API (and of vLLM, where that has none); None while it is written."""
+        return None if self.ended_by is None else _FINISH_REASONS[self.ended_by]
+
+    def end(self, ended_by: EndedBy) -> None:
         """Nothing more will come: text that was held back is certain now."""
         if self.stream is not None:
             self.text += self.stream.finish()
-        self.finish_reason = reason
+        self.ended_by = ended_by
+        if ended_by == "dead end":
+            self.error = "the options leave no token that is allowed"
 
-    def break_off(self, reason: str) -> None:
+    def break_off(self, ended_by: EndedBy) -> None:
         """The same in the midst of it, also where the tokenizer has failed."""
-        self.finish_reason = reason
+        self.ended_by = ended_by
         try:
-            self.end(reason)
+            self.end(ended_by)
         except NOT_OURS:
             raise
         except BaseException:  # what was held back is lost

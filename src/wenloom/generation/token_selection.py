@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from torch import Tensor
 
 from wenloom.core.errors import WenloomError
-from wenloom.generation.jobs import Continuation, ForwardRequest, ForwardResult, Job, Text, TokenScore
+from wenloom.generation.jobs import Continuation, EndedBy, ForwardRequest, ForwardResult, Job, Text, TokenScore
 from wenloom.generation.processors import Processors
 from wenloom.generation.sampling import Mirostat, draw
 from wenloom.generation.sequence_group import SequenceGroup
@@ -104,7 +104,7 @@ def token_score(logits_V: Tensor, token: int, n_top: int) -> TokenScore:
 def add(sequences: SequenceGroup, selector: TokenSelector, token: int | None, logits_V: Tensor) -> bool:
     """Write a token to the group's continuation; True when that was its last."""
     out = sequences.job.continuations[sequences.index]
-    reason: str | None = "dead end"
+    ended_by: EndedBy | None = "dead end"
     if token is not None:
         out.tokens.append(token)
         if sequences.job.request.logprobs is not None:
@@ -112,19 +112,19 @@ def add(sequences: SequenceGroup, selector: TokenSelector, token: int | None, lo
         selector.advance(token)
         if out.stream is not None:
             out.text += out.stream.push(token)
-        reason = end_of(out, selector, token)
-    if reason is None:
+        ended_by = end_of(out, selector, token)
+    if ended_by is None:
         return False
-    out.end(reason)
+    out.end(ended_by)
     return True
 
 
-def end_of(out: Continuation, selector: TokenSelector, token: int) -> str | None:
-    """Why a continuation ends with this token, or None."""
+def end_of(out: Continuation, selector: TokenSelector, token: int) -> EndedBy | None:
+    """What ends a continuation with this token, or None."""
     if token in selector.endings:
-        return "end"
+        return "end token"
     if out.stream is not None and out.stream.stopped:
-        return "stop"
+        return "stop string"
     if selector.matcher is not None and selector.matcher.complete:
-        return "form"
+        return "grammar"
     return "length" if len(out.tokens) == selector.room else None

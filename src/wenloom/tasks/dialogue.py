@@ -90,7 +90,7 @@ class DialogueRecipe(TaskRecipe[Conversation]):
                 bar.advance()
         if not jobs:
             return {}
-        return {"stopped": share([job.result()[0].finish_reason == "end" for job in jobs])}
+        return {"stopped": share([job.result()[0].ended_by == "end token" for job in jobs])}
 
 
 class PreferenceRecipe(TaskRecipe[Preference]):
