@@ -1,6 +1,7 @@
 """Requests: what cannot apply is refused, with the option's name; what can is never ignored."""
 
 import dataclasses
+import re
 from typing import Any
 
 import numpy as np
@@ -9,6 +10,7 @@ import torch
 
 from wenloom.core.errors import InputError
 from wenloom.generation.request import GenerationRequest, request_from
+from wenloom.generation.request_checks import NEEDS
 
 
 @pytest.mark.parametrize(
@@ -120,3 +122,11 @@ def test_a_form_may_be_an_object():
     for name in ("json_schema", "grammar"):
         request = request_from({name: schema})
         assert request.form is not None and request.form[0] == name and "ä" in request.form[1]
+
+
+@pytest.mark.parametrize("name, needed", [(name, needed) for needed, _, names in NEEDS for name in names])
+def test_an_option_that_does_nothing_alone_is_refused_naming_what_it_needs(name: str, needed: str):
+    value = {"early_stopping": True, "dry_sequence_breakers": ("x",), "force_words": ("x",), "force_words_ids": ((1,),),
+             "negative_prompt": "x", "dry_allowed_length": 3, "num_beam_groups": 2, "dry_base": 2.0}.get(name, 0.5)  # fmt: skip
+    with pytest.raises(InputError, match=f"{name} needs {re.escape(needed)}"):
+        GenerationRequest(**{name: value})

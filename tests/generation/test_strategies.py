@@ -128,6 +128,12 @@ def test_contrastive_decoding_by_its_definition():
     assert found == greedy_by(scores, 10)
 
 
+@pytest.mark.parametrize("options", [{"contrastive_beta": 0.0}, {"contrastive_beta": 0.5}, {"num_assistant_tokens": 2}])
+def test_what_needs_a_draft_model_says_so_where_there_is_none(options: dict[str, float]):
+    with pytest.raises(InputError, match=f"{next(iter(options))} needs a second, smaller model"):
+        continuation(DECODER, [5, 6, 7], **options)
+
+
 def test_dola_by_its_definition():
     config = tiny_config(context_length=64)
     decoder = random_decoder(type(config)(**{**config.__dict__, "n_layers": 4}))

@@ -82,6 +82,24 @@ def _named(request: "GenerationRequest", what: Callable[[Bounds], bool]) -> list
     return [each.name for each in dataclasses.fields(request) if (bounds := bounds_of(each)) and what(bounds)]
 
 
+NEEDS: tuple[tuple[str, Callable[["GenerationRequest"], object], tuple[str, ...]], ...] = (
+    ("num_beams of 2 or more (beam search)", lambda r: r.num_beams > 1,
+     ("length_penalty", "early_stopping", "num_beam_groups", "diversity_penalty", "force_words", "force_words_ids")),
+    ("a watermark_key", lambda r: r.watermark_key is not None, ("watermark_greenlist_ratio", "watermark_bias")),
+    ("an xtc_probability above 0", lambda r: r.xtc_probability, ("xtc_threshold",)),
+    ("mirostat_tau", lambda r: r.mirostat_tau is not None, ("mirostat_eta",)),
+    ("a dry_multiplier above 0", lambda r: r.dry_multiplier, ("dry_base", "dry_allowed_length", "dry_sequence_breakers")),
+    ("contrastive_beta", lambda r: r.contrastive_beta is not None, ("contrastive_alpha",)),
+    ("a guidance_scale other than 1", lambda r: r.guidance_scale != 1, ("negative_prompt",)),
+)  # fmt: skip
+"""Options that do nothing alone: what they need, whether it is there, and their names."""
+
+
+def changed(request: "GenerationRequest", name: str) -> bool:
+    """Whether an option is another than where nobody gives it."""
+    return getattr(request, name) != request.__dataclass_fields__[name].default
+
+
 def at_odds(request: "GenerationRequest") -> list[str]:
     """Options that cannot apply together."""
     r, wrong = request, []
@@ -90,6 +108,8 @@ def at_odds(request: "GenerationRequest") -> list[str]:
         wrong.append(f"{' and '.join(forms)} cannot both hold: give one form")
     if r.form is not None and len(r.form[1]) > MAX_CONSTRAINT:
         wrong.append(f"{r.form[0]} is {len(r.form[1]):,} characters long, at most {MAX_CONSTRAINT:,} are allowed")
+    for needed, is_met, names in NEEDS:
+        wrong += [f"{name} needs {needed}" for name in names if not is_met(r) and changed(r, name)]
     beams, contrastive = r.num_beams > 1, r.penalty_alpha is not None
     total = r.max_new_tokens * max(r.num_beams, r.num_return_sequences)
     if r.max_new_tokens <= MAX_TOKENS < total:
@@ -98,12 +118,7 @@ def at_odds(request: "GenerationRequest") -> list[str]:
         wrong.append("several greedy continuations would all be the same: sample, or give num_beams")
     if beams and r.num_return_sequences > r.num_beams:
         wrong.append(f"num_beams ({r.num_beams}) must be at least num_return_sequences ({r.num_return_sequences})")
-    if not beams:
-        for name, default in (("length_penalty", 1.0), ("early_stopping", False), ("num_beam_groups", 1),
-                              ("diversity_penalty", 0.0), ("force_words", ()), ("force_words_ids", ())):  # fmt: skip
-            if getattr(r, name) != default:
-                wrong.append(f"{name} needs beam search: give num_beams of 2 or more")
-    elif r.num_beams % r.num_beam_groups:
+    if beams and r.num_beams % r.num_beam_groups:
         wrong.append(f"num_beams ({r.num_beams}) must be a multiple of num_beam_groups ({r.num_beam_groups})")
     if r.diversity_penalty and r.num_beam_groups == 1 and beams:
         wrong.append("diversity_penalty needs num_beam_groups of 2 or more")
@@ -132,8 +147,6 @@ def at_odds(request: "GenerationRequest") -> list[str]:
         wrong.append(f"{' and '.join([*second, *(['penalty_alpha'] if contrastive else [])])} cannot be joined")
     if second and beams:
         wrong.append(f"{second[0]} cannot be joined with num_beams")
-    if r.negative_prompt is not None and r.guidance_scale == 1:
-        wrong.append("negative_prompt needs a guidance_scale other than 1")
     if r.prompt_lookup_num_tokens and r.num_assistant_tokens:
         wrong.append("prompt_lookup_num_tokens and num_assistant_tokens cannot both guess: give one")
     if (r.prompt_lookup_num_tokens or r.num_assistant_tokens) and (beams or contrastive or second):
@@ -145,10 +158,4 @@ def at_odds(request: "GenerationRequest") -> list[str]:
         wrong.append(f"min_new_tokens ({r.min_new_tokens}) is above max_new_tokens ({r.max_new_tokens})")
     if r.max_length is not None and r.min_length > r.max_length:
         wrong.append(f"min_length ({r.min_length}) is above max_length ({r.max_length})")
-    if r.watermark_key is None and (r.watermark_greenlist_ratio, r.watermark_bias) != (0.25, 2.0):
-        wrong.append("watermark_greenlist_ratio and watermark_bias need a watermark_key")
-    if r.xtc_threshold != 0.1 and not r.xtc_probability:
-        wrong.append("xtc_threshold needs an xtc_probability above 0")
-    if r.mirostat_eta != 0.1 and r.mirostat_tau is None:
-        wrong.append("mirostat_eta needs mirostat_tau")
     return wrong

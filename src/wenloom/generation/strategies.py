@@ -36,8 +36,11 @@ def sequence_groups_for(engine: "Engine", job: Job, room: int, seed_index: int) 
     seed = secrets.randbits(62) if r.seed is None else r.seed
     keys = [derive_seed(seed, "text", seed_index, n) for n in range(r.num_return_sequences)]
     draft_models = len(engine.models) - 1
-    for name in ("num_assistant_tokens", "contrastive_beta"):
-        if getattr(r, name) and not draft_models:
+    for name, given in (
+        ("num_assistant_tokens", r.num_assistant_tokens),
+        ("contrastive_beta", r.contrastive_beta is not None),
+    ):
+        if given and not draft_models:
             raise InputError(f"{name} needs a second, smaller model beside this one.")
     layers = _dola_layers(r, engine.decoder.config.n_layers)
     if r.num_beams > 1:
