@@ -212,3 +212,13 @@ def test_ids_far_beyond_the_vocabulary_are_refused_before_anything_is_allocated_
     monkeypatch.setattr("wenloom.tokens.folder._configured", lambda *_: pytest.fail("the ids were not checked first"))
     with pytest.raises(CheckpointError, match="are the most"):
         TextTokenizer.from_pretrained(tmp_path)
+
+
+def test_two_tokens_of_one_number_end_in_a_sentence(tmp_path: Path):
+    content = json.loads(BASES["byte-level"].to_str())
+    first, second = content["model"]["merges"][:2]
+    vocab = content["model"]["vocab"]
+    vocab["".join(first)] = vocab["".join(second)]
+    (tmp_path / "tokenizer.json").write_text(json.dumps(content))
+    with pytest.raises(CheckpointError, match="cannot be written and read again"):
+        TextTokenizer.from_pretrained(tmp_path).literal()

@@ -9,6 +9,9 @@ from typing import Any, NamedTuple
 
 from tokenizers import Encoding, Tokenizer
 
+from wenloom.core.errors import CheckpointError
+from wenloom.core.foreign import quiet_panics, reading
+
 Range = tuple[int, int]
 """Begin and end in characters."""
 
@@ -30,13 +33,17 @@ class LiteralEncoder:
     Args:
         backend: the tokenizer; not changed.
         control: names of added tokens that are control tokens.
+
+    Raises:
+        CheckpointError: the backend does not read what it writes, as where two tokens have one number.
     """
 
     def __init__(self, backend: Tokenizer, control: Iterable[str]):
         secret = secrets.token_hex(8)
         self._alias = {name: f"\U00100000{secret}{number}\U00100001" for number, name in enumerate(sorted(control))}
         self.pattern = names_pattern(self._alias)
-        self._backend = Tokenizer.from_str(json.dumps(_renamed(json.loads(backend.to_str()), self._alias)))
+        with reading("tokenizer", CheckpointError, "cannot be written and read again"), quiet_panics():
+            self._backend = Tokenizer.from_str(json.dumps(_renamed(json.loads(backend.to_str()), self._alias)))
         self._backend.no_truncation()
         self._backend.no_padding()
 
