@@ -18,7 +18,7 @@ FILE = Path(__file__).parents[1] / "docs/api.md"
 FOR_PACKAGES = (
     "wenloom.core.plugins:Registry", "wenloom.checkpoint.families.base:Family", "wenloom.checkpoint.families.base:TensorMap",
     "wenloom.tasks.recipe:TaskRecipe", "wenloom.evaluation.suite:Suite", "wenloom.evaluation.suite:EvaluationRequest",
-    "wenloom.evaluation.suite:MetricResult", "wenloom.evaluation.scorer:Scorer", "wenloom.evaluation.scorer:Continuation",
+    "wenloom.evaluation.suite:MetricResult", "wenloom.evaluation.scorer:Scorer", "wenloom.evaluation.scorer:TextInContext",
     "wenloom.evaluation.scorer:ContinuationScore", "wenloom.text.steps.step:Step", "wenloom.text.steps.step:Kept",
     "wenloom.text.steps.step:Dropped", "wenloom.text.documents:Document",
 )  # fmt: skip

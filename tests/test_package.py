@@ -1,8 +1,10 @@
 """What is shipped: every file of the package and nothing else, under one name."""
 
+import ast
 import re
 import subprocess
 import zipfile
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -79,3 +81,20 @@ def test_the_public_interface_is_the_one_that_is_listed():
     from .api_listing import FILE, listing
 
     assert FILE.read_text(encoding="utf-8") == listing()
+
+
+def test_no_class_name_stands_twice():
+    names = [
+        node.name
+        for file in tracked("src")
+        if file.endswith(".py")
+        for node in ast.walk(ast.parse((ROOT / file).read_text(encoding="utf-8")))
+        if isinstance(node, ast.ClassDef)
+    ]
+    assert names and [name for name, count in Counter(names).items() if count > 1] == []
+
+
+def test_no_file_is_longer_than_400_lines():
+    files = [name for name in tracked("src") if name.endswith((".py", ".c", ".h"))]
+    lengths = {name: (ROOT / name).read_text(encoding="utf-8").count("\n") for name in files}
+    assert lengths and {name: n for name, n in lengths.items() if n > 400} == {}

@@ -13,7 +13,7 @@ from wenloom.evaluation.choice import Question, answer_all
 from wenloom.evaluation.choice_suite import choice_figures
 from wenloom.evaluation.options import Convention
 from wenloom.evaluation.perplexity import measure
-from wenloom.evaluation.scorer import Continuation, Scorer, Windows
+from wenloom.evaluation.scorer import Scorer, TextInContext, Windows
 from wenloom.evaluation.scorers import PairScorer, scorer_of
 from wenloom.tokens.tokenizer import TextTokenizer
 from wenloom.tokens.train import train_tokenizer
@@ -34,7 +34,7 @@ def model_and_scorer(family: str, folder: Path) -> tuple[Any, Scorer, TextTokeni
 def test_every_text_is_scored_as_by_one_forward_pass(family: str, tmp_path: Path):
     theirs, scorer, tokenizer = model_and_scorer(family, tmp_path)
     contexts = CONTEXTS[1:] if scorer.kind == "pairs" else CONTEXTS
-    groups = [[Continuation(each, text, bool(ends)) for text in TEXTS] for each in contexts for ends in (0, 1)]
+    groups = [[TextInContext(each, text, bool(ends)) for text in TEXTS] for each in contexts for ends in (0, 1)]
     rows: list[int] = []
     found = scorer.continuations(groups, rows.append)
     for group, scores in zip(groups, found, strict=True):
@@ -48,7 +48,7 @@ def test_every_text_is_scored_as_by_one_forward_pass(family: str, tmp_path: Path
 
 
 @torch.no_grad()
-def by_transformers(theirs: Any, scorer: Scorer, tokenizer: TextTokenizer, asked: Continuation) -> list[float]:
+def by_transformers(theirs: Any, scorer: Scorer, tokenizer: TextTokenizer, asked: TextInContext) -> list[float]:
     ends = [0] if asked.is_whole else []
     if isinstance(scorer, PairScorer):
         source = torch.tensor([tokenizer.encode(asked.context)])
@@ -74,8 +74,8 @@ def test_a_masked_model_hides_each_token_of_the_text_and_sees_the_context(tmp_pa
     tokenizer = with_mask(tokenizer, tmp_path / "tokenizer")
     theirs = saved("bert", tmp_path / "model", vocab_size=tokenizer.vocab_size).double()
     scorer = scorer_of(load_model(tmp_path / "model"), tokenizer)
-    asked = Continuation("the old", " lamp")
-    (found,), (alone,) = scorer.continuations([[asked], [Continuation("", " lamp")]])
+    asked = TextInContext("the old", " lamp")
+    (found,), (alone,) = scorer.continuations([[asked], [TextInContext("", " lamp")]])
     ids, around = tokenizer.encode("the old lamp", add_special_tokens=False), tokenizer.encode("")
     before, after = around[: len(around) // 2], around[len(around) // 2 :]
     expected = []
@@ -115,12 +115,14 @@ def test_a_scorer_of_pairs_has_no_text_alone(tmp_path: Path):
     with pytest.raises(InputError, match="given its source"):
         scorer.text("x")
     with pytest.raises(InputError, match="source is empty"):
-        scorer.continuations([[Continuation("", "x")]])
+        scorer.continuations([[TextInContext("", "x")]])
 
 
 def test_a_source_that_does_not_fit_loses_its_end_and_a_target_is_refused(tmp_path: Path):
     _, scorer, _ = model_and_scorer("bart", tmp_path)
-    ((found, short),) = scorer.continuations([[Continuation("lamp " * 9, "x"), Continuation(("lamp " * 9)[:24], "x")]])
+    ((found, short),) = scorer.continuations(
+        [[TextInContext("lamp " * 9, "x"), TextInContext(("lamp " * 9)[:24], "x")]]
+    )
     assert found.cut_off == 45 + 0 - 24 and found.log_probabilities == short.log_probabilities
     with pytest.raises(InputError, match="at most 24"):
-        scorer.continuations([[Continuation("x", "lamp " * 9)]])
+        scorer.continuations([[TextInContext("x", "lamp " * 9)]])

@@ -12,10 +12,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from wenloom.checkpoint.adapter_config import PeftLora, read_adapter_config
+from wenloom.checkpoint.adapter_config import ADAPTER_CONFIG, PeftLora, read_adapter_config
 from wenloom.checkpoint.families import FAMILIES
 from wenloom.checkpoint.families.base import TensorMap
-from wenloom.checkpoint.folder import ADAPTER_CONFIG
 from wenloom.core.errors import CheckpointError, InputError, printable
 from wenloom.core.foreign import reading
 from wenloom.model.build import Model, with_classes

@@ -16,6 +16,8 @@ from wenloom.core.errors import CheckpointError, InputError, printable
 from wenloom.core.foreign import read_json_object
 from wenloom.core.patterns import matches
 
+ADAPTER_CONFIG = "adapter_config.json"
+
 UNDERSTOOD = frozenset(
     [
         "peft_type", "task_type", "r", "lora_alpha", "lora_dropout", "use_dora", "use_rslora", "init_lora_weights",

@@ -12,6 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from wenloom.checkpoint.adapter import load_adapter
+from wenloom.checkpoint.adapter_config import ADAPTER_CONFIG
 from wenloom.checkpoint.families import FAMILIES
 from wenloom.checkpoint.families.base import Family, TensorMap
 from wenloom.checkpoint.families.fields import ConfigFields, shown
@@ -31,7 +33,7 @@ from wenloom.model.decoder import Decoder
 from wenloom.model.lora import merge
 from wenloom.model.quantize import Bits, QuantizedLinear, require_whole, round_head
 
-CONFIG, ADAPTER_CONFIG, SAVED = "config.json", "adapter_config.json", ".saved"
+CONFIG, SAVED = "config.json", ".saved"
 _OF_A_MODEL = re.compile(
     rf"model(-\d+-of-\d+)?\.safetensors|{re.escape(INDEX)}|{GENERATION}|adapter_config\.json|adapter_model\b.*"
     r"|pytorch_model\b.*\.(bin|json)|tf_model\b.*\.(h5|json)|flax_model\b.*\.(msgpack|json)"
@@ -197,8 +199,6 @@ def load_model(folder: Path, device: str = "cpu", dtype: torch.dtype = torch.flo
     """
     config = read_config(folder)
     if is_adapter(folder):
-        from wenloom.checkpoint.adapter import load_adapter  # reads models' names, which are known here
-
         return merge(load_adapter(load_model(base_of(folder), device, dtype), folder)).eval()
     family = _family(config.family, folder)
     place = _place(folder)

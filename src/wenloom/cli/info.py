@@ -119,15 +119,14 @@ def _beside_the_point(config: ModelConfig) -> set[str]:
 
 
 def _adapter(path: Path) -> dict[str, Any]:
-    from wenloom.checkpoint.folder import ADAPTER_CONFIG, read_json
+    from wenloom.checkpoint.adapter_config import ADAPTER_CONFIG, read_adapter_config
+    from wenloom.checkpoint.folder import read_json
 
     raw = read_json(path / ADAPTER_CONFIG)
     files = sorted(path.glob("adapter_model.safetensors"))
     facts: dict[str, Any] = {"of": raw.get("base_model_name_or_path"), "kind": raw.get("peft_type")}
     facts |= {"rank": raw.get("r"), "alpha": raw.get("lora_alpha"), "targets": raw.get("target_modules")}
     try:
-        from wenloom.checkpoint.adapter_config import read_adapter_config
-
         read_adapter_config(path / ADAPTER_CONFIG)
     except WenloomError as error:
         facts["problem"] = str(error)

@@ -127,9 +127,9 @@ def _per_token(
 
 def _given(model: str, scorer: "Scorer", given: str, text: str, json: bool) -> None:
     """Show log P(text | given)."""
-    from wenloom.evaluation.scorer import Continuation
+    from wenloom.evaluation.scorer import TextInContext
 
-    asked = Continuation(given, text, is_whole=scorer.kind == "pairs")
+    asked = TextInContext(given, text, is_whole=scorer.kind == "pairs")
     found = scorer.continuations([[asked]])[0][0]
     if not found.token_ids:
         raise InputError("the text is empty.")

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from wenloom.core.errors import InputError
-from wenloom.evaluation.scorer import Continuation, ContinuationScore, Scorer
+from wenloom.evaluation.scorer import ContinuationScore, Scorer, TextInContext
 from wenloom.evaluation.significance import Interval, interval
 
 NORMS = ("raw", "token", "byte", "character", "unconditional")
@@ -100,7 +100,7 @@ def answer_all(
     """
     if not questions:
         raise InputError("there are no questions.")
-    asked = [[Continuation(*pair) for pair in question.pairs()] for question in questions]
+    asked = [[TextInContext(*pair) for pair in question.pairs()] for question in questions]
     bare = _unconditional(questions) if unconditional else []
     found = scorer.continuations([*asked, *bare], on_rows)
     conditional, alone = found[: len(asked)], found[len(asked) :]
@@ -123,10 +123,10 @@ def _has_unconditional(questions: Sequence[Question]) -> bool:
     return all(len(q.contexts) == 1 and q.contexts[0] for q in questions)
 
 
-def _unconditional(questions: Sequence[Question]) -> list[list[Continuation]]:
+def _unconditional(questions: Sequence[Question]) -> list[list[TextInContext]]:
     if not _has_unconditional(questions):
         return []
-    return [[Continuation("Answer:", each) for each in question.choices] for question in questions]
+    return [[TextInContext("Answer:", each) for each in question.choices] for question in questions]
 
 
 def _answer(question: Question, found: list[ContinuationScore], alone: list[ContinuationScore] | None) -> Answer:

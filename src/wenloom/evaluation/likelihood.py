@@ -70,7 +70,7 @@ def tokens_before(tokenizer: TextTokenizer, is_empty: bool) -> list[int]:
     return [each for each in (tokenizer.bos_token_id, tokenizer.eos_token_id) if each is not None][:1]
 
 
-class _Group(NamedTuple):
+class _RowGroup(NamedTuple):
     """Rows of one question after their common beginning."""
 
     number: int
@@ -111,16 +111,16 @@ def likelihoods(
     return [[each for each in rows if each is not None] for rows in found]
 
 
-def _groups(number: int, rows: Sequence[ScoredRow], limit: int, share: bool) -> Iterator[_Group]:
+def _groups(number: int, rows: Sequence[ScoredRow], limit: int, share: bool) -> Iterator[_RowGroup]:
     common = _common(rows) if share and max(len(row.tokens) for row in rows) <= limit + 1 else 0
     if common and len(rows) > 1:
         prefix = rows[0].tokens[:common]
-        yield _Group(number, 0, prefix, [row.tokens[common:] for row in rows], [row.start for row in rows], 0)
+        yield _RowGroup(number, 0, prefix, [row.tokens[common:] for row in rows], [row.start for row in rows], 0)
         return
     for place, row in enumerate(rows):
         cut = max(0, len(row.tokens) - limit - 1)
         tokens = row.tokens[cut:]
-        yield _Group(number, place, tokens[:-1], [tokens[-1:]], [max(1, row.start - cut)], cut)
+        yield _RowGroup(number, place, tokens[:-1], [tokens[-1:]], [max(1, row.start - cut)], cut)
 
 
 def _common(rows: Sequence[ScoredRow]) -> int:
@@ -133,8 +133,8 @@ def _common(rows: Sequence[ScoredRow]) -> int:
     return shortest
 
 
-def _batches(groups: list[_Group]) -> Iterator[list[_Group]]:
-    batch: list[_Group] = []
+def _batches(groups: list[_RowGroup]) -> Iterator[list[_RowGroup]]:
+    batch: list[_RowGroup] = []
     tokens = 0
     for group in groups:
         size = len(group.suffixes) * (len(group.prefix) + max(map(len, group.suffixes)))
@@ -146,7 +146,7 @@ def _batches(groups: list[_Group]) -> Iterator[list[_Group]]:
     yield batch
 
 
-def _score(decoder: Decoder, batch: list[_Group]) -> list[list[Likelihood]]:
+def _score(decoder: Decoder, batch: list[_RowGroup]) -> list[list[Likelihood]]:
     device = decoder.embed.weight.device
     rows = [(index, suffix, start) for index, group in enumerate(batch)
             for suffix, start in zip(group.suffixes, group.starts, strict=True)]  # fmt: skip

@@ -15,7 +15,7 @@ from wenloom.tokens.tokenizer import TextTokenizer
 Advance = Callable[[int], None]
 
 
-class Continuation(NamedTuple):
+class TextInContext(NamedTuple):
     """A text and what is known before it is read."""
 
     context: str
@@ -135,7 +135,7 @@ class Scorer(Protocol):
         ...
 
     def continuations(
-        self, groups: Sequence[Sequence[Continuation]], on_rows: Advance = lambda n: None
+        self, groups: Sequence[Sequence[TextInContext]], on_rows: Advance = lambda n: None
     ) -> list[list[ContinuationScore]]:
         """Score many texts in their contexts, in batches; those of one group should begin alike, which is then read once.
 
@@ -165,7 +165,7 @@ def kind_field(scorer: Scorer) -> dict[str, str]:
 
 
 def counted(
-    each: Continuation, token_ids: list[int], logs: list[float], total: float, is_greedy: bool, cut_off: int
+    each: TextInContext, token_ids: list[int], logs: list[float], total: float, is_greedy: bool, cut_off: int
 ) -> ContinuationScore:
     """A score with the measures of its text."""
     return ContinuationScore(token_ids, logs, total, is_greedy, cut_off, len(each.text.encode()), len(each.text))

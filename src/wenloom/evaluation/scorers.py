@@ -13,10 +13,10 @@ from wenloom.evaluation.perplexity import score
 from wenloom.evaluation.pseudo import pseudo_continuation, pseudo_score
 from wenloom.evaluation.scorer import (
     Advance,
-    Continuation,
     ContinuationScore,
     Score,
     Scorer,
+    TextInContext,
     Windows,
     counted,
     no_windows,
@@ -68,7 +68,7 @@ class DecoderScorer(_ModelScorer):
         return bool(tokens_before(self.tokenizer, is_empty))
 
     def continuations(
-        self, groups: Sequence[Sequence[Continuation]], on_rows: Advance = lambda n: None
+        self, groups: Sequence[Sequence[TextInContext]], on_rows: Advance = lambda n: None
     ) -> list[list[ContinuationScore]]:
         before = {empty: tokens_before(self.tokenizer, empty) for empty in (False, True)}
         ends = [] if self.tokenizer.eos_token_id is None else [self.tokenizer.eos_token_id]
@@ -79,7 +79,7 @@ class DecoderScorer(_ModelScorer):
             for group, made, scores in zip(groups, rows, map(iter, found), strict=True)
         ]
 
-    def _row(self, each: Continuation, before: list[int], ends: list[int]) -> ScoredRow:
+    def _row(self, each: TextInContext, before: list[int], ends: list[int]) -> ScoredRow:
         row = continuation_row(self.tokenizer, each.context, each.text, before)
         return ScoredRow([*row.tokens, *ends], row.start) if each.is_whole else row
 
@@ -92,7 +92,7 @@ class DecoderScorer(_ModelScorer):
         return score(self.decoder, self.tokenizer, text, how.stride, how.bos, on_tokens, how.context, how.kind)
 
 
-def _decoded(each: Continuation, row: ScoredRow, scores: Iterator[Likelihood]) -> ContinuationScore:
+def _decoded(each: TextInContext, row: ScoredRow, scores: Iterator[Likelihood]) -> ContinuationScore:
     if row.start >= len(row.tokens):
         return counted(each, [], [], 0.0, True, 0)
     found = next(scores)
@@ -112,7 +112,7 @@ class EncoderScorer(_ModelScorer):
         return True
 
     def continuations(
-        self, groups: Sequence[Sequence[Continuation]], on_rows: Advance = lambda n: None
+        self, groups: Sequence[Sequence[TextInContext]], on_rows: Advance = lambda n: None
     ) -> list[list[ContinuationScore]]:
         """A text has no end of its own here: `is_whole` adds nothing."""
         found = []
@@ -121,7 +121,7 @@ class EncoderScorer(_ModelScorer):
             on_rows(len(group))
         return found
 
-    def _continuation(self, each: Continuation) -> ContinuationScore:
+    def _continuation(self, each: TextInContext) -> ContinuationScore:
         row = continuation_row(self.tokenizer, each.context, each.text, [])
         first = row.start if each.context else 0
         logs, is_greedy = pseudo_continuation(self._encoder, self.tokenizer, row.tokens, first)
@@ -145,7 +145,7 @@ class PairScorer(_ModelScorer):
         return True
 
     def continuations(
-        self, groups: Sequence[Sequence[Continuation]], on_rows: Advance = lambda n: None
+        self, groups: Sequence[Sequence[TextInContext]], on_rows: Advance = lambda n: None
     ) -> list[list[ContinuationScore]]:
         """A source longer than the encoder's context loses its end."""
         flat = [each for group in groups for each in group]
@@ -175,7 +175,7 @@ class PairScorer(_ModelScorer):
         last = tokens[-1:] if tokens[-1] in self._pairs.config.eos_token_ids else []
         return tokens[: encoder.context_length - len(last)] + last, len(tokens) - encoder.context_length
 
-    def _target(self, each: Continuation) -> list[int]:
+    def _target(self, each: TextInContext) -> list[int]:
         tokens, config = self.tokenizer.encode(each.text, add_special_tokens=False), self._pairs.config
         tokens = [*tokens, *(config.eos_token_ids[:1] if each.is_whole else ())]
         if config.positions != "relative" and len(tokens) > config.context_length:

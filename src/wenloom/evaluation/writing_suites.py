@@ -1,5 +1,6 @@
 """Suites that are solved by writing: numbers, programs, and a user's own prompts with references."""
 
+from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,13 +41,13 @@ class ProblemSuite(Suite):
     def read(self, path: Path, refusals: Refusals | None = None) -> list[Problem]:
         return self.problems(path, refusals)
 
+    @abstractmethod
     def is_solved(self, problem: Problem, text: str) -> bool:
         """Whether what a model wrote is right."""
-        raise NotImplementedError
 
+    @abstractmethod
     def metric(self, k: int) -> str:
         """The name of the figure."""
-        raise NotImplementedError
 
     def run(
         self, subject: EvaluatedModel, samples: Sequence[Problem], request: EvaluationRequest

@@ -129,7 +129,7 @@ def _for_llguidance(tokenizer: TextTokenizer, vocab_size: int, endings: frozense
     if first_end < 0:
         raise InputError("a form needs a tokenizer with an end token, to say that it is complete.")
 
-    class Vocabulary:
+    class TokenBytes:
         eos_token_id = first_end
         bos_token_id = tokenizer.bos_token_id
         tokens = tokenizer.token_bytes(vocab_size)
@@ -138,5 +138,5 @@ def _for_llguidance(tokenizer: TextTokenizer, vocab_size: int, endings: frozense
         def __call__(self, text: bytes) -> list[int]:
             return tokenizer.backend.encode(text.decode(errors="replace"), add_special_tokens=False).ids
 
-    wrapper = llguidance.TokenizerWrapper(Vocabulary())
+    wrapper = llguidance.TokenizerWrapper(TokenBytes())
     return llguidance.LLTokenizer(wrapper, n_vocab=vocab_size, eos_token=sorted(endings) or first_end)  # pyright: ignore

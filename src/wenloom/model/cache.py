@@ -114,7 +114,7 @@ class SlotStore(Protocol):
         ...
 
 
-class _Group(NamedTuple):
+class _SegmentGroup(NamedTuple):
     """Segments whose attention is computed at once."""
 
     indices: list[int]
@@ -156,9 +156,9 @@ class SlotBatch:
         if group:
             yield group
 
-    def _group(self, indices: list[int]) -> _Group:
+    def _group(self, indices: list[int]) -> _SegmentGroup:
         end = max(self.segments[index].start + self.segments[index].count for index in indices)
-        return _Group(indices, self.slots.where([self.segments[index].slot for index in indices], end), end)
+        return _SegmentGroup(indices, self.slots.where([self.segments[index].slot for index in indices], end), end)
 
     def attend(
         self,

@@ -13,7 +13,7 @@ import numpy as np
 from rapidfuzz.distance import Levenshtein
 
 from wenloom.core.errors import InputError
-from wenloom.evaluation.scorer import Continuation, Scorer
+from wenloom.evaluation.scorer import Scorer, TextInContext
 from wenloom.evaluation.significance import Interval
 from wenloom.tasks.rows import RowReader, text_of
 
@@ -96,7 +96,7 @@ def log_probabilities(
     if not scorer.opens(is_empty=True):
         raise InputError("this model's tokenizer has no token that opens a text: the first word cannot be scored.")
     texts = [
-        [Continuation("", cased(each.text, case), is_whole=True) for each in utterance.hypotheses]
+        [TextInContext("", cased(each.text, case), is_whole=True) for each in utterance.hypotheses]
         for utterance in utterances
     ]
     return [[each.log_probability for each in row] for row in scorer.continuations(texts, on_texts)]

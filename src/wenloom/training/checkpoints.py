@@ -15,7 +15,8 @@ from typing import Any
 
 from safetensors import safe_open
 
-from wenloom.checkpoint.folder import ADAPTER_CONFIG, CONFIG
+from wenloom.checkpoint.adapter_config import ADAPTER_CONFIG
+from wenloom.checkpoint.folder import CONFIG
 from wenloom.core.console import remark
 from wenloom.core.errors import CheckpointError, InputError
 from wenloom.core.files import sha256_of_file
