@@ -127,6 +127,59 @@ def test_classes_are_learned_beside_the_adapter_and_kept_with_it(family: str, tm
         with_adapter(load_model(base), tmp_path / "adapter")
 
 
+@pytest.mark.parametrize("targets", ["all-linear", ["query", "value"], ["query", "dense"]])
+@pytest.mark.parametrize("family", sorted(ENCODERS))
+def test_classes_of_peft_take_the_rest_of_their_head_from_the_model(
+    family: str, targets: str | list[str], tmp_path: Path
+):
+    """PEFT keeps the layer of the classes only; what lies under it (the pooler of BERT) is the model's, if it has one."""
+    torch.manual_seed(0)
+    if family == "distilbert":
+        targets = ["q_lin", "v_lin", "lin1"]  # with all layers PEFT itself fails
+    transformers.AutoModelForSequenceClassification.from_config(ENCODERS[family]()).save_pretrained(tmp_path / "whole")
+    transformers.AutoModelForMaskedLM.from_config(ENCODERS[family]()).save_pretrained(tmp_path / "headless")
+    config = peft.LoraConfig(r=2, task_type="SEQ_CLS", target_modules=targets)
+    auto = transformers.AutoModelForSequenceClassification.from_pretrained(tmp_path / "whole", num_labels=2)
+    theirs = peft.get_peft_model(auto, config).eval()
+    for name, parameter in theirs.named_parameters():
+        parameter.data += 0.3 * torch.randn_like(parameter) if parameter.requires_grad or "lora_" in name else 0.0
+    theirs.save_pretrained(tmp_path / "adapter")
+    tokens = torch.randint(2, VOCAB, (2, 9), generator=torch.Generator().manual_seed(1))
+    mask = torch.ones_like(tokens)
+    with torch.no_grad():
+        expected = theirs(input_ids=tokens, attention_mask=mask).logits
+        ours = load_model(tmp_path / "adapter")
+        assert torch.allclose(ours.classify(tokens, mask), expected, atol=1e-4)  # pyright: ignore
+    if family == "bert":  # the names of the layers under the other heads end in "classifier", so PEFT keeps them too
+        config_path = tmp_path / "adapter" / "adapter_config.json"
+        config_path.write_text(config_path.read_text().replace(str(tmp_path / "whole"), str(tmp_path / "headless")))
+        with pytest.raises(CheckpointError, match="neither here nor in the model"):
+            load_model(tmp_path / "adapter")
+
+
+def test_classes_without_names_keep_those_of_the_model(tmp_path: Path):
+    config = ENCODERS["bert"]()
+    config.id2label, config.label2id = {0: "neg", 1: "pos"}, {"neg": 0, "pos": 1}
+    model = transformers.AutoModelForSequenceClassification.from_config(config)
+    model.save_pretrained(tmp_path / "base")
+    named = transformers.AutoModelForSequenceClassification.from_pretrained(tmp_path / "base")
+    peft.get_peft_model(named, peft.LoraConfig(task_type="SEQ_CLS")).save_pretrained(tmp_path / "adapter")
+    assert load_model(tmp_path / "adapter").config.labels == ("neg", "pos")
+
+
+def test_a_flipped_bit_of_an_adapter_is_told(tmp_path: Path):
+    base = base_folder("llama", tmp_path / "base")
+    (tmp_path / "adapter").mkdir()
+    write_adapter(moved(adapt(load_model(base), AdapterConfig(rank=2))), tmp_path / "adapter", str(base))
+    path = tmp_path / "adapter" / "adapter_model.safetensors"
+    whole = path.read_bytes()
+    load_adapter(load_model(base), tmp_path / "adapter")
+    for place in (1, 33, 203):
+        path.write_bytes(whole[:-place] + bytes([whole[-place] ^ 1]) + whole[len(whole) - place + 1 :])
+        with pytest.raises(CheckpointError, match=r"adapter_model\.safetensors.*damaged"):
+            load_adapter(load_model(base), tmp_path / "adapter")
+
+
 @pytest.mark.parametrize("family, modules", [
     ("gpt2", ["c_attn", "c_proj"]), ("llama", ["q_proj", "v_proj"]), ("gpt_neox", ["query_key_value", "dense"]),
     ("t5", ["q", "v", "wi"]),
@@ -172,7 +225,7 @@ def test_bad_adapters_are_refused(tmp_path: Path):
     (tmp_path / "adapter").mkdir()
     write_adapter(adapt(load_model(base), AdapterConfig()), tmp_path / "adapter", str(base))
     other = load_model(base_folder("llama", tmp_path / "other"))
-    with pytest.raises(CheckpointError, match="no weights for this model"):
+    with pytest.raises(CheckpointError, match="belongs to another model"):
         load_adapter(other, tmp_path / "adapter")
     path = tmp_path / "adapter" / "adapter_config.json"
     path.write_text(path.read_text().replace('"LORA"', '"IA3"'))

@@ -310,6 +310,25 @@ def test_tensors_that_are_not_what_the_file_says_are_refused_by_name(change: str
     assert str(tmp_path) in str(refused.value) and "\n" not in str(refused.value) and "\x1b" not in str(refused.value)
 
 
+@pytest.mark.parametrize("options, said", [
+    ({"target_modules": ["lm_head"]}, 'adapts "lm_head"'),
+    ({"target_modules": ["embed_tokens", "q_proj"]}, 'adapts "model.embed_tokens"'),
+    ({"target_modules": ["q_proj", "lm_head"]}, 'adapts "lm_head"'),
+    ({"target_modules": ["q_proj"], "modules_to_save": ["lm_head"]}, '"modules_to_save": lm_head'),
+    ({"target_modules": ["q_proj"], "save_embedding_layers": True}, "the whole matrix"),
+])  # fmt: skip
+def test_an_adapter_of_other_parts_is_said_to_be_that(options: dict[str, Any], said: str, bases: Any, tmp_path: Path):
+    if options.pop("save_embedding_layers", False):
+        torch.manual_seed(0)
+        model = peft.get_peft_model(theirs_of(bases("llama")), peft.LoraConfig(**options))
+        model.save_pretrained(tmp_path, save_embedding_layers=True)
+    else:
+        saved_by_peft(bases("llama"), tmp_path, **options)
+    with pytest.raises(CheckpointError) as refused:
+        load_adapter(load_model(bases("llama")), tmp_path)
+    assert said in str(refused.value) and "another model" not in str(refused.value)
+
+
 def test_a_rank_costs_nothing_before_the_weights_are_seen(bases: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     folder = saved_by_peft(bases("llama"), tmp_path, target_modules=["q_proj"])
     made: list[int] = []

@@ -3,33 +3,32 @@
 import copy
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from wenloom.checkpoint.adapter_config import ADAPTER_CONFIG, PeftLora, read_adapter_config
+from wenloom.checkpoint.adapter_head import LABELS, beside, head_tensors, module_of, with_stored_classes
 from wenloom.checkpoint.families import FAMILIES
 from wenloom.checkpoint.families.base import TensorMap
+from wenloom.checkpoint.weights import stored_tensors, write_tensors
 from wenloom.core.errors import CheckpointError, InputError, printable
 from wenloom.core.foreign import reading
-from wenloom.model.build import Model, with_classes
-from wenloom.model.encoder_decoder import EncoderDecoder
+from wenloom.model.build import Model
 from wenloom.model.lora import TARGETS, AdaptedLinear, AdapterConfig, adapted_layers, freeze, whole_matrix
 from wenloom.model.quantize import QuantizedLinear
 
 ADAPTER_WEIGHTS = "adapter_model.safetensors"
 AnyModel = TypeVar("AnyModel", bound=Model)
 _PREFIX = "base_model.model."
-_LABELS = "labels"
-"""The classes of a head that was learned beside the adapter, in the weights' metadata: PEFT keeps their number only."""
-_SCORES = ("score.weight", "classifier.weight", "classifier.out_proj.weight")
-_ADAPTABLE = re.compile(r"\bblocks\.\d+\.(attention|cross|mlp)\.|^transform\.weight$")
+_ADAPTABLE = re.compile(r"\bblocks\.\d+\.(attention|cross|mlp)\.|^(transform|classifier\.dense)\.weight$")
 """Our matrices that may have an adapter: those of the blocks, and the dense layer under the head of an encoder."""
+_PART = re.compile(r"\.(?:lora_|base_layer\.)")
+"""What follows the name of an adapted layer in the name of a tensor."""
 _FLOATS = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
 _TASKS = {"decoder": "CAUSAL_LM", "encoder-decoder": "SEQ_2_SEQ_LM", "encoder": None}
 
@@ -106,17 +105,17 @@ def write_adapter(model: Model, folder: Path, base: str) -> None:
             ranks[path], alphas[path] = rank, layers[0].scale * rank
     if config is None:
         raise InputError("this model has no adapter to write.")
-    heads, metadata = _heads(model), {"format": "pt"}
+    heads, metadata = head_tensors(model), {"format": "pt"}
     if heads:
         state = model.state_dict()
         for each in heads:
             whole = each.join([state[name].detach().float().cpu() for name in each.ours])
             tensors[_PREFIX + each.theirs] = whole.contiguous()
-        metadata[_LABELS] = json.dumps(model.config.labels, ensure_ascii=False)
+        metadata[LABELS] = json.dumps(model.config.labels, ensure_ascii=False)
     raw: dict[str, Any] = {
         "peft_type": "LORA",
         "task_type": "SEQ_CLS" if heads else _TASKS[model.config.kind],
-        "modules_to_save": sorted({_module(each) for each in heads}) or None,
+        "modules_to_save": sorted({module_of(each) for each in heads}) or None,
         "base_model_name_or_path": base,
         "r": config.rank,
         "lora_alpha": config.alpha,
@@ -132,10 +131,7 @@ def write_adapter(model: Model, folder: Path, base: str) -> None:
         "inference_mode": True,
     }
     (folder / ADAPTER_CONFIG).write_text(json.dumps(raw, indent=2) + "\n", encoding="utf-8")
-    try:
-        save_file(tensors, folder / ADAPTER_WEIGHTS, metadata=metadata)
-    except SafetensorError as error:
-        raise OSError(0, str(error)) from error
+    write_tensors(tensors, folder / ADAPTER_WEIGHTS, metadata)
 
 
 def _is_ambiguous(model: Model, names: list[str]) -> bool:
@@ -145,50 +141,12 @@ def _is_ambiguous(model: Model, names: list[str]) -> bool:
     return any(name.rsplit(".", 1)[-1] in ends and name not in names for name in all_names)
 
 
-def _heads(model: Model) -> list[TensorMap]:
-    """The tensors that give classes, which are learned as a whole beside an adapter."""
-    return [each for each in FAMILIES[model.config.family].tensors(model.config)
-            if all(name.startswith("classifier.") for name in each.ours)]  # fmt: skip
-
-
-def _module(head: TensorMap) -> str:
-    """The module of theirs that a head's tensor belongs to."""
-    first, _, rest = head.theirs.partition(".")
-    return first if first in ("classifier", "pre_classifier", "score") else f"{first}.{rest.split('.')[0]}"
-
-
-def _beside(place: Tensor, tensor: Tensor) -> torch.nn.Parameter:
-    """The tensor as a parameter on the device of what it replaces; of a model without weights (meta), where it is."""
-    device = tensor.device if place.device.type == "meta" else place.device
-    return torch.nn.Parameter(tensor.contiguous().clone().to(device))
-
-
-def _with_head(model: Model, found: dict[str, Tensor], labels: tuple[str, ...], where: Path) -> Model:
-    """The model with the classes that an adapter brings, whose weights are taken out of what was found.
-
-    Raises:
-        CheckpointError: they are missing, or of another shape.
-    """
-    if model.config.labels != labels:
-        model = with_classes(model, labels, torch.Generator().manual_seed(0))
-    own = dict(model.named_parameters())
-    for each in _heads(model):
-        try:
-            for name, part in zip(each.ours, each.split(found.pop(each.theirs)), strict=True):
-                if own[name].shape != part.shape:
-                    raise KeyError(name)
-                place = model.get_submodule(name.rpartition(".")[0])
-                setattr(place, name.rpartition(".")[2], _beside(own[name], part))
-        except KeyError:
-            raise CheckpointError(
-                f'{where}: the weights for "{each.theirs}" are missing or of another shape.'
-            ) from None
-    return model
-
-
-def load_adapter(model: Model, folder: Path) -> Model:
+def load_adapter(model: Model, folder: Path, base_files: Sequence[Path] = ()) -> Model:
     """Put an adapter beside a model's matrices, in place; one that brings classes of its own gives the model these, and
     then it is another model with the same weights.
+
+    Args:
+        base_files: where the model's tensors are stored; classes may need one of them that the model has no use for.
 
     Raises:
         CheckpointError: it is no LoRA adapter, has options that are not supported, or belongs to another model.
@@ -198,7 +156,7 @@ def load_adapter(model: Model, folder: Path) -> Model:
     with reading(path, CheckpointError):
         found, labels = _stored(folder)
         if file.saved:
-            model = _with_classes(model, found, labels, file)
+            model = with_stored_classes(model, found, labels, file, path, base_files)
         if any(adapted_layers(model)):
             raise CheckpointError(f"{folder}: the model has an adapter already: merge it first.")
         layers = _layers_with_weights(model, file, found)
@@ -207,8 +165,26 @@ def load_adapter(model: Model, folder: Path) -> Model:
         for their, each in layers.items():
             _place(model, each, their, found, file, *sizes[their])
     if found:
-        raise CheckpointError(f"{path}: belongs to another model: it has none of {printable(min(found), 80)}.")
+        raise _left_over(min(found), model, path)
     return model
+
+
+def _left_over(name: str, model: Model, path: Path) -> CheckpointError:
+    """What is wrong with a tensor that no layer took."""
+    family, shown = FAMILIES[model.config.family], printable(name, 80)
+    theirs = {each.theirs for each in family.tensors(model.config)} | {*family.names_of_head}
+    layer = _PART.split(name)[0]
+    if {f"{layer}.weight", f"{family.base_prefix}{layer}.weight"} & theirs:
+        return CheckpointError(
+            f'{path}: adapts "{printable(layer, 80)}"; Wenloom adapts the matrices of attention and MLP only. Merge it '
+            "once with PEFT's merge_and_unload() and save the model."
+        )
+    if {name, family.base_prefix + name} & theirs:
+        return CheckpointError(
+            f'{path}: brings the whole matrix "{shown}" beside the adapter; of such Wenloom reads the classes of a text '
+            "only. Merge it once with PEFT's merge_and_unload() and save the model."
+        )
+    return CheckpointError(f"{path}: belongs to another model: it has none of {shown}.")
 
 
 def _stored(folder: Path) -> tuple[dict[str, Tensor], str | None]:
@@ -223,9 +199,10 @@ def _stored(folder: Path) -> tuple[dict[str, Tensor], str | None]:
             f"{pickled[0]}: is pickled, which can run code when read. Convert it once, where you trust it: "
             "peft's PeftModel.from_pretrained(...).save_pretrained(...) writes safetensors."
         )
-    with safe_open(path, "pt") as file:
-        found = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        labels = (file.metadata() or {}).get(_LABELS)
+    with ExitStack() as stack:
+        stored = stored_tensors([path], stack)
+        found = {name: each.read() for name, each in stored.items()}
+        labels = next((each.metadata.get(LABELS) for each in stored.values()), None)
     for name, tensor in found.items():
         if tensor.dtype not in _FLOATS:
             raise CheckpointError(
@@ -236,28 +213,6 @@ def _stored(folder: Path) -> tuple[dict[str, Tensor], str | None]:
         if not torch.isfinite(tensor).all():
             raise CheckpointError(f'{path}: tensor "{printable(name, 80)}" holds values that are no finite numbers.')
     return {name.removeprefix(_PREFIX): tensor.float() for name, tensor in found.items()}, labels
-
-
-def _with_classes(model: Model, found: dict[str, Tensor], labels: str | None, file: PeftLora) -> Model:
-    """The model with the classes that an adapter brings.
-
-    Raises:
-        CheckpointError: it brings something else that was learned as a whole.
-    """
-    scores = next((found[name] for name in _SCORES if name in found), None)
-    if scores is None or scores.dim() != 2 or isinstance(model, EncoderDecoder):
-        saved = printable(", ".join(file.saved), 80)
-        raise CheckpointError(
-            f'{file.where}: field "modules_to_save": {saved}: is supported for the classes of a text only.'
-        )
-    names = [f"LABEL_{number}" for number in range(len(scores))]
-    if labels is not None:
-        names = json.loads(labels)
-        if not isinstance(names, list) or not all(isinstance(name, str) for name in names) or len(names) != len(scores):
-            raise CheckpointError(
-                f'{file.where.parent / ADAPTER_WEIGHTS}: "{_LABELS}" does not name {len(scores)} classes.'
-            )
-    return _with_head(model, found, tuple(names), file.where.parent)
 
 
 def _layers_with_weights(model: Model, file: PeftLora, found: dict[str, Tensor]) -> dict[str, TensorMap]:
@@ -273,10 +228,12 @@ def _layers_with_weights(model: Model, file: PeftLora, found: dict[str, Tensor])
     layers: dict[str, TensorMap] = {}
     for each in family.tensors(model.config):
         if all(isinstance(modules.get(name.removesuffix(".weight")), nn.Linear | QuantizedLinear) and _ADAPTABLE.search(name)
-               for name in each.ours):  # fmt: skip
+               and not file.saves(each.theirs) for name in each.ours):  # fmt: skip
             layers[each.theirs.removesuffix(".weight").removeprefix(prefix)] = each
     chosen = file.selected(list(layers))
     held = {path for path in layers if f"{path}.lora_A.weight" in found or f"{path}.lora_B.weight" in found}
+    if not chosen and not held and found:
+        raise _left_over(min(found), model, file.where.with_name(ADAPTER_WEIGHTS))
     if not chosen and not held:
         raise CheckpointError(f"{file.where.parent}: the adapter has no weights for this model's blocks.")
     if extra := sorted(held - chosen):
@@ -326,9 +283,9 @@ def _place(
     for name, linear, part, length in zip(each.ours, linears, _parted(each, b), magnitudes, strict=True):
         layer = AdaptedLinear(linear, config, len(a))
         layer.scale = scale
-        layer.lora_a, layer.lora_b = _beside(layer.lora_a, a), _beside(layer.lora_b, part)
+        layer.lora_a, layer.lora_b = beside(layer.lora_a, a), beside(layer.lora_b, part)
         if length is not None:
-            layer.magnitude = _beside(layer.lora_a, length)
+            layer.magnitude = beside(layer.lora_a, length)
         model.set_submodule(name.removesuffix(".weight"), layer)
 
 

@@ -71,6 +71,11 @@ class PeftLora:
     saved: tuple[str, ...]
     """Modules that were learned as a whole."""
 
+    def saves(self, name: str) -> bool:
+        """Whether a tensor belongs to a module that was learned as a whole; PEFT goes by how the module's name ends."""
+        modules = [name[:at] for at, char in enumerate(name) if char == "."]
+        return any(module.endswith(self.saved) for module in modules)
+
     def selected(self, paths: Sequence[str]) -> set[str]:
         """Which of the layers have an adapter (`check_target_module_exists` of PEFT).
 

@@ -199,7 +199,8 @@ def load_model(folder: Path, device: str = "cpu", dtype: torch.dtype = torch.flo
     """
     config = read_config(folder)
     if is_adapter(folder):
-        return merge(load_adapter(load_model(base_of(folder), device, dtype), folder)).eval()
+        base = base_of(folder)
+        return merge(load_adapter(load_model(base, device, dtype), folder, weight_files(_place(base)))).eval()
     family = _family(config.family, folder)
     place = _place(folder)
     rounding = read_rounding(read_json(place / CONFIG), str(place / CONFIG))

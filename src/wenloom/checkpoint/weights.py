@@ -46,6 +46,8 @@ class Stored:
     dtype: str
     checksum: str | None
     """What was written with it, where that still counts."""
+    metadata: Mapping[str, str]
+    """Texts by name that stand in the file beside the tensors."""
 
     def read(self) -> Tensor:
         """Its numbers.
@@ -150,14 +152,17 @@ def stored_tensors(files: Iterable[Path], stack: ExitStack) -> dict[str, Stored]
         size = f"{path.stat().st_size:,} bytes" if path.exists() else "not there"
         with reading(path, CheckpointError, f"is damaged or cut short ({size}); copy or download it again"):
             file = stack.enter_context(safe_open(path, "pt"))
-            sums = _checksums(path, file.metadata() or {})
+            metadata = file.metadata() or {}
+            sums = _checksums(path, metadata)
             for name in file.keys():  # noqa: SIM118 - safe_open is no dict
                 part = file.get_slice(name)
                 if name in found:
                     raise CheckpointError(
                         f'{path}: holds tensor "{printable(name, 100)}" again, which is in {found[name].path.name} too.'
                     )
-                found[name] = Stored(path, name, file, tuple(part.get_shape()), part.get_dtype(), sums.get(name))
+                found[name] = Stored(
+                    path, name, file, tuple(part.get_shape()), part.get_dtype(), sums.get(name), metadata
+                )
     return found
 
 
