@@ -1,5 +1,6 @@
 """A run folder is ours as far as we made it: locked, whatever else lies in it left alone, damage told in a sentence."""
 
+import functools
 import json
 import os
 import shutil
@@ -18,7 +19,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.conftest import random_decoder, tiny_config
-from wenloom.checkpoint.folder import load_model
+from wenloom.checkpoint.folder import load_model, write_model_files
 from wenloom.cli.app import main
 from wenloom.cli.info import info
 from wenloom.core.errors import CheckpointError, InputError, WenloomError
@@ -26,7 +27,7 @@ from wenloom.core.files import folder_aside, publish, write_atomically
 from wenloom.tasks.settings import DataSettings, LearningSettings
 from wenloom.tokens.shards import Dataset
 from wenloom.tokens.tokenizer import TextTokenizer
-from wenloom.training.checkpoints import latest_checkpoint, own_checkpoints, sound_checkpoint
+from wenloom.training.checkpoints import OPTIMIZER, STATE, latest_checkpoint, own_checkpoints, sound_checkpoint
 from wenloom.training.comparison import compare
 from wenloom.training.history import read_metrics
 from wenloom.training.lock import LOCK, RunIsTaken, locked
@@ -409,6 +410,33 @@ def test_a_kill_at_any_moment_of_saving_leaves_the_old_state_or_the_new(
             steps = [path.name for path in own_checkpoints(run)]
             assert len(steps) == 2 and not list(run.glob(".*.new")) and not list((run / "checkpoints").glob(".step*"))
     assert seen == {(3, False), (4, False), (4, True)} and moments > 30
+
+
+def test_a_kill_while_shards_are_published_leaves_no_parts_of_two_models(
+    tokenizer: TextTokenizer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    small = functools.partial(write_model_files, shard_bytes=3000)
+    monkeypatch.setattr("wenloom.training.state.write_model_files", small)
+    run = tmp_path / "run"
+    made = [write_checkpoint(tmp_path / f"made-{step}", snapshot(step), tokenizer) for step in (3, 4)]
+    assert len(list(made[0].glob("model-*"))) > 2
+    states = [load_model(path).state_dict() for path in made]
+
+    def prepare() -> None:
+        shutil.rmtree(run, ignore_errors=True)
+        run.mkdir()
+        publish_model(run, made[0])
+
+    seen = set()
+    for killed in every_kill(monkeypatch, prepare, lambda: publish_model(run, made[1])):
+        found = load_model(run).state_dict()
+        seen.add(next(n for n, state in enumerate(states) if all(torch.equal(found[k], state[k]) for k in state)))
+        if not killed:
+            assert {path.name for path in run.iterdir()} == {path.name for path in made[1].iterdir()} - {
+                OPTIMIZER,
+                STATE,
+            }
+    assert seen == {0, 1}
 
 
 def test_a_kill_at_any_moment_leaves_a_file_or_folder_old_or_new(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

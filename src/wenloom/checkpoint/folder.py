@@ -4,8 +4,8 @@ import functools
 import json
 import re
 import shutil
-from collections.abc import Iterator
-from contextlib import ExitStack
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -334,9 +334,32 @@ def save_model(decoder: Model, folder: Path) -> None:
         WenloomError: the disk refused; a model that was there is untouched.
     """
     folder.mkdir(parents=True, exist_ok=True)
+    with _replaced(folder) as aside:
+        write_model_files(decoder, aside)
+
+
+def publish_files(files: Sequence[Path], folder: Path) -> None:
+    """Make a model's files, which stay where they are too, those of a folder: one by one where a kill in between
+    leaves no parts of two models, as weights in one file do, else as `save_model` does.
+
+    Raises:
+        WenloomError: the disk refused.
+    """
+    if not any(file.name == INDEX for file in files):
+        for file in files:
+            publish(file, folder)
+        return
+    with _replaced(folder) as aside:
+        for file in files:
+            publish(file, aside)
+
+
+@contextmanager
+def _replaced(folder: Path) -> Iterator[Path]:
+    """Yield an empty folder for a model, which then takes the place of the one in `folder`."""
     _put_in_place(folder)
     with folder_aside(folder / ".saving") as aside:
-        write_model_files(decoder, aside)
+        yield aside
     (folder / ".saving").rename(folder / SAVED)
     _put_in_place(folder)
 

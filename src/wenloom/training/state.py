@@ -11,18 +11,18 @@ The model at the top is the best one so far (before the first evaluation: the la
 """
 
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from wenloom.checkpoint.adapter import load_adapter, write_adapter
-from wenloom.checkpoint.folder import is_adapter, load_model, write_model_files
+from wenloom.checkpoint.folder import is_adapter, load_model, publish_files, write_model_files
+from wenloom.checkpoint.weights import stored_tensors, write_tensors
 from wenloom.core.errors import CheckpointError
-from wenloom.core.files import folder_aside, publish
+from wenloom.core.files import folder_aside
 from wenloom.core.foreign import reading
 from wenloom.model.build import Model, build
 from wenloom.model.lora import adapt, adapted_layers
@@ -115,10 +115,7 @@ def write_checkpoint(run: Path, snapshot: Snapshot, tokenizer: TextTokenizer, ba
         else:
             write_model_files(snapshot.model, folder)
         tokenizer.save_pretrained(folder)
-        try:
-            save_file(snapshot.optimizer, folder / OPTIMIZER)
-        except SafetensorError as error:  # what the disk refused comes back under this name
-            raise OSError(0, str(error)) from error
+        write_tensors(snapshot.optimizer, folder / OPTIMIZER)
         write_state(folder, asdict(snapshot.progress))
     drop_older(run, path)
     return path
@@ -126,9 +123,7 @@ def write_checkpoint(run: Path, snapshot: Snapshot, tokenizer: TextTokenizer, ba
 
 def publish_model(run: Path, checkpoint: Path) -> None:
     """Make a checkpoint's model the model of the run folder; it stays when the checkpoint goes."""
-    for file in sorted(checkpoint.iterdir()):
-        if file.name not in (OPTIMIZER, STATE):
-            publish(file, run)
+    publish_files([file for file in sorted(checkpoint.iterdir()) if file.name not in (OPTIMIZER, STATE)], run)
 
 
 class Saver:
@@ -182,7 +177,8 @@ def load_checkpoint(path: Path, model: Model, optimizers: list[torch.optim.Optim
             for name, parameter in parameters.items():
                 parameter.copy_(shard_like(stored[name].to(device), parameter))
     with reading(path / OPTIMIZER, CheckpointError, "cannot be resumed from"):
-        tensors = load_file(path / OPTIMIZER)
+        with ExitStack() as stack:
+            tensors = {name: each.read() for name, each in stored_tensors([path / OPTIMIZER], stack).items()}
         if unknown := [name for name in tensors if name.partition("/")[2] not in parameters]:
             raise CheckpointError(f"{path / OPTIMIZER}: belongs to another model: it holds {unknown[0]}.")
         held = {name.partition("/")[2] for name in tensors}
