@@ -22,7 +22,8 @@ from wenloom.evaluation.scorers import DecoderScorer
 from wenloom.generation.engine import Engine
 from wenloom.generation.jobs import Continuation, Job
 from wenloom.generation.next_tokens import most_probable
-from wenloom.generation.request import GenerationRequest, Sampling, request_from
+from wenloom.generation.options import Sampling
+from wenloom.generation.request import GenerationRequest, request_from
 from wenloom.generation.request_types import WrongTypeError, shown, whole
 from wenloom.model.cache import KVCache
 from wenloom.model.config import ModelConfig
@@ -260,7 +261,7 @@ class CausalLM(nn.Module):
         Args:
             input_ids: shape (batch, tokens); None begins with the BOS token.
             attention_mask: 0 marks padding, on either side. Default: padding is where the pad token stands.
-            tokenizer: for stop strings (which are kept, as transformers does), forms and words.
+            tokenizer: for stop strings (which are kept, as transformers does), grammars and words.
             assistant_model: a smaller model that drafts (5 tokens at a time unless `num_assistant_tokens`).
             options: as in `GenerationRequest`.
 

@@ -166,7 +166,7 @@ FORMED = st.fixed_dictionaries(
 def test_forms_guesses_drafts_and_beams_in_one_batch(
     tokenizer: TextTokenizer, requests: list[tuple[dict[str, Any], int]], chunk: int
 ):
-    """The same alone as together, also where the beginnings are known; and in the form, wherever there was room for it."""
+    """The same alone as together, also where the beginnings are known; and as its grammar says, wherever there was room for it."""
     decoder = DECODERS["llama"]
     asked = []
     for index, (options, length) in enumerate(requests):
@@ -182,7 +182,7 @@ def test_forms_guesses_drafts_and_beams_in_one_batch(
         for job, (prompt, request) in zip(jobs, asked, strict=True):
             assert_same(job.result(), alone(decoder, prompt, request, tokenizer=tokenizer, prefix_bytes=0))
             found = job.result()[0]
-            if request.form and found.finish_reason == "stop":
+            if request.constraint and found.finish_reason == "stop":
                 assert request.regex is None or re.fullmatch(request.regex, found.text)
                 assert not request.choices or found.text in request.choices
                 assert request.json_schema is None or isinstance(json.loads(found.text)["a"], int)

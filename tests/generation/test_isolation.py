@@ -38,7 +38,7 @@ FAULTS = [
     TypeError("\x1b[31m" + "x" * 5000), Exception(), InputError("no."),
 ]  # fmt: skip
 POISON_TEXT, POISON_READ, POISON_KEY, POISON_FORM = 397, 398, 666, "[a-z]{1,40}poison"
-"""Tokens, a watermark's key and a form that break the tokenizer, the model, the processors and the grammar."""
+"""Tokens, a watermark's key and a pattern that break the tokenizer, the model, the processors and the grammar."""
 
 
 def breaks(draw: random.Random) -> BaseException:

@@ -43,9 +43,9 @@ from wenloom.generation.request_checks import NEEDS
         ({"negative_prompt": "x"}, "guidance_scale"),
         ({"prompt_lookup_num_tokens": 3, "num_assistant_tokens": 3}, "both guess"),
         ({"prompt_lookup_num_tokens": 3, "num_beams": 2}, "beams"),
-        ({"json_schema": "{}", "regex": "a"}, "one form"),
+        ({"json_schema": "{}", "regex": "a"}, "one of them"),
         ({"regex": "a" * 200_000}, "characters long"),
-        ({"choices": ["a"], "forced_eos_token_id": 3}, "form"),
+        ({"choices": ["a"], "forced_eos_token_id": 3}, "grammar"),
         ({"min_new_tokens": 30, "max_new_tokens": 20}, "min_new_tokens"),
         ({"mirostat_tau": 3.0, "top_k": 5}, "top_k"),
         ({"watermark_bias": 3.0}, "watermark_key"),
@@ -121,7 +121,7 @@ def test_a_form_may_be_an_object():
     schema = {"type": "object", "properties": {"ä": {"type": "integer"}}}
     for name in ("json_schema", "grammar"):
         request = request_from({name: schema})
-        assert request.form is not None and request.form[0] == name and "ä" in request.form[1]
+        assert request.constraint is not None and request.constraint[0] == name and "ä" in request.constraint[1]
 
 
 @pytest.mark.parametrize("name, needed", [(name, needed) for needed, _, names in NEEDS for name in names])

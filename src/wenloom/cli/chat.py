@@ -8,7 +8,8 @@ from wenloom.cli.options import Device, Dtype, KVCache, Quantize, flags
 from wenloom.cli.prompts import zero_is_greedy
 from wenloom.core.console import remark, remarks
 from wenloom.core.errors import InputError, WenloomError, printable
-from wenloom.generation.request import GenerationRequest, Length, Penalties, Sampling
+from wenloom.generation.options import Length, Penalties, Sampling
+from wenloom.generation.request import GenerationRequest
 
 if TYPE_CHECKING:
     from wenloom.api import LanguageModel

@@ -12,17 +12,8 @@ from wenloom.cli.options import Device, Dtype, Json, KVCache, Quantize, flags
 from wenloom.cli.prompts import answer, job_as_json, rows_of, unanswered, zero_is_greedy
 from wenloom.core.console import print_json, remark
 from wenloom.core.errors import InputError
-from wenloom.generation.request import (
-    Form,
-    GenerationRequest,
-    Length,
-    Output,
-    Penalties,
-    Sampling,
-    Search,
-    Speed,
-    Watermark,
-)
+from wenloom.generation.options import Length, Output, Penalties, Sampling, Search, Speed, StructuredOutput, Watermark
+from wenloom.generation.request import GenerationRequest
 
 if TYPE_CHECKING:
     from wenloom.api import LanguageModel
@@ -50,7 +41,7 @@ def generate(
     sampling: Annotated[Sampling, flags("Sampling", 2)] = Sampling(),
     penalties: Annotated[Penalties, flags("Penalties and bans", 3)] = Penalties(),
     search: Annotated[Search, flags("Search and steering", 4)] = Search(),
-    form: Annotated[Form, flags("Form", 5)] = Form(),
+    structured_output: Annotated[StructuredOutput, flags("Structured output", 5)] = StructuredOutput(),
     output: Annotated[Output, flags("Output", 6)] = Output(),
     speed: Annotated[Speed, flags("Speed", 7)] = Speed(),
     watermark: Annotated[Watermark, flags("Watermark", 8)] = Watermark(),
@@ -91,7 +82,7 @@ def generate(
         A folder with an adapter, which --adapter (or "adapter" in a line of --prompts) chooses by the folder's name;
         may be given several times.
     """
-    groups = (length, sampling, penalties, search, form, output, speed, watermark)
+    groups = (length, sampling, penalties, search, structured_output, output, speed, watermark)
     options = {
         field.name: value
         for group in groups

@@ -9,6 +9,10 @@ from typing import Any, NamedTuple
 _KEY = "wenloom.bounds"
 DEFAULT_MOST = 10**9
 """Of a whole number that does not say its largest value."""
+MAX_TOKENS = 1_000_000
+"""Most tokens that one request may write, over all its sequences: a bound against slips and hostile requests."""
+MAX_SEQUENCES = 1024
+"""Most sequences or beams of one request."""
 
 
 class Bounds(NamedTuple):

@@ -23,7 +23,6 @@ from wenloom.generation.steps import read, work_for
 from wenloom.generation.strategies import sequence_groups_for
 from wenloom.generation.turns import Turns
 from wenloom.generation.vocabulary import Vocabulary
-from wenloom.model.cache import EncoderKV
 from wenloom.model.decoder import Decoder
 from wenloom.model.encoder_decoder import EncoderDecoder
 from wenloom.runtime.runner import ModelRunner
@@ -45,7 +44,7 @@ class Engine:
 
     Args:
         model: in evaluation mode; one with an encoder writes from what that reads.
-        tokenizer: for stop strings, forms and words; token-level requests do without.
+        tokenizer: for stop strings, grammars and words; token-level requests do without.
         draft_model: a smaller model with the same vocabulary, for drafts and contrastive decoding.
         adapters: the model with other adapters, by the names that requests choose them by; see
             `checkpoint.adapter.with_adapter`.
@@ -107,7 +106,7 @@ class Engine:
         Raises:
             InputError: the request cannot be run by this engine, or its prompt is empty, not of the vocabulary, or too
                 long for `on_overflow="error"`.
-            WenloomError: the tokenizer or the form's compiler failed; the cause is kept.
+            WenloomError: the tokenizer or the grammar's compiler failed; the cause is kept.
         """
         if isinstance(request, Mapping):
             request = request_from(request)
@@ -148,7 +147,8 @@ class Engine:
             Continuation(stream=self.vocabulary.stream(ids, request)) for _ in range(request.num_return_sequences)
         ]
         job = Job(ids, request, continuations, source=source, unseen=view_of(self.decoder.config, len(ids)).first)
-        sequence_groups = sequence_groups_for(self, job, room, seed_index)
+        runners = (self._runner_for(request), *self.models[1:])
+        sequence_groups = sequence_groups_for(runners, self.vocabulary, job, room, seed_index)
         for sequences in sequence_groups:
             for runner, width in sequences.width.items():
                 if width > runner.max_slots:
@@ -183,16 +183,9 @@ class Engine:
                     text.known, sequences.readings = 0, [None] * len(sequences.reads)
                     if text.encoder_kv is not None:
                         sequences.job.encoder_kv = None
-                        text.encoder_kv = self.encoded(sequences.job)
+                        text.encoder_kv = sequences.encoded()
 
-    def encoded(self, job: Job) -> EncoderKV | None:
-        """What a job's source is to the decoder, read when its first text begins; None without an encoder."""
-        runner = self.runner_for(job.request)
-        if job.encoder_kv is None and runner.encode is not None:
-            job.encoder_kv = runner.encode(torch.tensor([job.source], device=runner.device))
-        return job.encoder_kv
-
-    def runner_for(self, request: GenerationRequest) -> ModelRunner:
+    def _runner_for(self, request: GenerationRequest) -> ModelRunner:
         """The model, with the adapter that a request asks for.
 
         Raises:

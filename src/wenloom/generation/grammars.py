@@ -1,6 +1,6 @@
-"""Output of a given form: JSON by a schema, a regular expression, a choice or a grammar, through `llguidance`.
+"""Structured output: JSON by a schema, a regular expression, a choice or a grammar, through `llguidance`.
 
-A form compiles once, within bounds on its size and on the work per token; what exceeds them is refused with the
+All of them are grammars here. One compiles once, within bounds on its size and on the work per token; what exceeds them is refused with the
 reason. llguidance derives, it does not backtrack: no pattern takes exponential time.
 """
 
@@ -22,11 +22,11 @@ MAX_DEPTH = 64
 _JSON: Any = {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "}
 """One spelling of JSON: where blanks are free, a model may write nothing else for ever."""
 _KEPT = 32
-"""Compiled forms that stay ready for the next request."""
+"""Compiled grammars that stay ready for the next request."""
 
 
 class Matcher:
-    """How far a sequence has come in the form that it must have."""
+    """How far a sequence has come in its grammar."""
 
     def __init__(self, inner: llguidance.LLMatcher):
         self._inner = inner
@@ -35,7 +35,7 @@ class Matcher:
         """Which tokens may follow, shape (V,), boolean; end tokens among them where the text may end."""
         bits = np.frombuffer(self._inner.compute_bitmask(), np.uint8)
         if self._inner.is_error():
-            raise InputError(f"the form takes too much work: {_reason(self._inner.get_error())}.")
+            raise InputError(f"the grammar takes too much work: {_reason(self._inner.get_error())}.")
         allowed = np.zeros(vocab_size, bool)
         flags = np.unpackbits(bits, bitorder="little")[:vocab_size]
         allowed[: len(flags)] = flags
@@ -56,7 +56,7 @@ class Matcher:
 
 
 class Grammars:
-    """Compiles forms for one tokenizer, and keeps the latest."""
+    """Compiles grammars for one tokenizer, and keeps the latest."""
 
     def __init__(self, tokenizer: TextTokenizer, vocab_size: int, endings: frozenset[int]):
         self._tokenizer = _for_llguidance(tokenizer, vocab_size, endings)
@@ -71,7 +71,7 @@ class Grammars:
                 or llguidance's own notation with its key "grammars").
 
         Raises:
-            InputError: the form is not valid or too large.
+            InputError: the grammar is not valid or too large.
         """
         key = (kind, source)
         if key not in self._kept:
@@ -127,7 +127,7 @@ def _for_llguidance(tokenizer: TextTokenizer, vocab_size: int, endings: frozense
     special = [token for token, added in tokenizer.backend.get_added_tokens_decoder().items() if added.special]
     first_end = min(endings, default=tokenizer.eos_token_id if tokenizer.eos_token_id is not None else -1)
     if first_end < 0:
-        raise InputError("a form needs a tokenizer with an end token, to say that it is complete.")
+        raise InputError("a grammar needs a tokenizer with an end token, to say that it is complete.")
 
     class TokenBytes:
         eos_token_id = first_end

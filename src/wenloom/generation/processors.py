@@ -14,7 +14,8 @@ from torch import Tensor
 from wenloom.core.errors import InputError
 from wenloom.core.randomness import uniforms
 from wenloom.generation.grammars import Matcher
-from wenloom.generation.request import GenerationRequest, Penalties, Watermark
+from wenloom.generation.options import Penalties, Watermark
+from wenloom.generation.request import GenerationRequest
 
 Ids = NDArray[np.int64]
 
@@ -72,7 +73,7 @@ class Processors:
             (r.repetition_penalty, r.presence_penalty, r.frequency_penalty) == (1.0, 0.0, 0.0)
             and not (r.dry_multiplier or r.no_repeat_ngram_size or self._bad_words or r.logit_bias)
             and not (r.suppress_tokens or r.begin_suppress_tokens or r.min_new_tokens or r.min_length)
-            and (r.allowed_token_ids, r.form, r.watermark_key) == (None, None, None)
+            and (r.allowed_token_ids, r.constraint, r.watermark_key) == (None, None, None)
             and (r.forced_bos_token_id, r.forced_eos_token_id) == (None, None)
         )
 
@@ -86,7 +87,7 @@ class Processors:
             tokens: prompt and continuation so far.
             n_prompt: how many of these are prompt.
             room: how many tokens the continuation may have in all.
-            matcher: the state of the form that is asked for.
+            matcher: the state of the grammar that is asked for.
         """
         scores_V = scores_V.float().cpu()
         if self.idle:

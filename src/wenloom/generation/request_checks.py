@@ -2,18 +2,12 @@
 
 import dataclasses
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from wenloom.generation.bounds import Bounds, bounds_of
+from wenloom.generation.bounds import MAX_TOKENS, Bounds, bounds_of
+from wenloom.generation.options import RequestOptions
 from wenloom.generation.request_types import convert, shown
 
-if TYPE_CHECKING:
-    from wenloom.generation.request import GenerationRequest
-
-MAX_TOKENS = 1_000_000
-"""Most tokens that one request may write, over all its sequences: a bound against slips and hostile requests."""
-MAX_SEQUENCES = 1024
-"""Most sequences or beams of one request."""
 MAX_WORDS = 1024
 """Most entries of any list in a request."""
 MAX_WORD = 10_000
@@ -22,8 +16,8 @@ MAX_CONSTRAINT = 100_000
 """Most characters of a schema, pattern or grammar."""
 
 
-def normalise(request: "GenerationRequest") -> list[str]:
-    """Bring every field into one form, see `request_types`; returns what is wrong with those of another type."""
+def normalise(request: RequestOptions) -> list[str]:
+    """Bring every field to its own type, see `request_types`; returns what is wrong with those of another type."""
     if wrong := convert(request):
         return wrong
 
@@ -42,7 +36,7 @@ def normalise(request: "GenerationRequest") -> list[str]:
 _LARGEST_BIAS = 1e30
 
 
-def out_of_range(request: "GenerationRequest") -> list[str]:
+def out_of_range(request: RequestOptions) -> list[str]:
     """Every option that is too small, too large, too long or empty."""
     wrong = []
     for field in dataclasses.fields(request):
@@ -77,13 +71,13 @@ def _outside(field: "dataclasses.Field[Any]", value: Any, bounds: Bounds) -> str
     return "" if bounds.low <= value <= bounds.high else f"from {bounds.low:g} to {bounds.high:g}"
 
 
-def _named(request: "GenerationRequest", what: Callable[[Bounds], bool]) -> list[str]:
+def _named(request: RequestOptions, what: Callable[[Bounds], bool]) -> list[str]:
     """Names of the options of a kind, in the order in which they apply."""
     return [each.name for each in dataclasses.fields(request) if (bounds := bounds_of(each)) and what(bounds)]
 
 
-NEEDS: tuple[tuple[str, Callable[["GenerationRequest"], object], tuple[str, ...]], ...] = (
-    ("num_beams of 2 or more (beam search)", lambda r: r.num_beams > 1,
+NEEDS: tuple[tuple[str, Callable[[RequestOptions], object], tuple[str, ...]], ...] = (
+    ("num_beams of 2 or more (beam search)", lambda r: r.is_beam_search,
      ("length_penalty", "early_stopping", "num_beam_groups", "diversity_penalty", "force_words", "force_words_ids")),
     ("a watermark_key", lambda r: r.watermark_key is not None, ("watermark_greenlist_ratio", "watermark_bias")),
     ("an xtc_probability above 0", lambda r: r.xtc_probability, ("xtc_threshold",)),
@@ -95,22 +89,24 @@ NEEDS: tuple[tuple[str, Callable[["GenerationRequest"], object], tuple[str, ...]
 """Options that do nothing alone: what they need, whether it is there, and their names."""
 
 
-def changed(request: "GenerationRequest", name: str) -> bool:
+def changed(request: RequestOptions, name: str) -> bool:
     """Whether an option is another than where nobody gives it."""
     return getattr(request, name) != request.__dataclass_fields__[name].default
 
 
-def at_odds(request: "GenerationRequest") -> list[str]:
+def at_odds(request: RequestOptions) -> list[str]:
     """Options that cannot apply together."""
     r, wrong = request, []
-    forms = [name for name in ("json_schema", "regex", "choices", "grammar") if getattr(r, name) not in (None, ())]
-    if len(forms) > 1:
-        wrong.append(f"{' and '.join(forms)} cannot both hold: give one form")
-    if r.form is not None and len(r.form[1]) > MAX_CONSTRAINT:
-        wrong.append(f"{r.form[0]} is {len(r.form[1]):,} characters long, at most {MAX_CONSTRAINT:,} are allowed")
+    grammars = [name for name in ("json_schema", "regex", "choices", "grammar") if getattr(r, name) not in (None, ())]
+    if len(grammars) > 1:
+        wrong.append(f"{' and '.join(grammars)} cannot both hold: give one of them")
+    if r.constraint is not None and len(r.constraint[1]) > MAX_CONSTRAINT:
+        wrong.append(
+            f"{r.constraint[0]} is {len(r.constraint[1]):,} characters long, at most {MAX_CONSTRAINT:,} are allowed"
+        )
     for needed, is_met, names in NEEDS:
         wrong += [f"{name} needs {needed}" for name in names if not is_met(r) and changed(r, name)]
-    beams, contrastive = r.num_beams > 1, r.penalty_alpha is not None
+    beams, contrastive = r.is_beam_search, r.penalty_alpha is not None
     total = r.max_new_tokens * max(r.num_beams, r.num_return_sequences)
     if r.max_new_tokens <= MAX_TOKENS < total:
         wrong.append(f"{total:,} tokens over all sequences are too many, at most {MAX_TOKENS:,} are allowed")
@@ -152,8 +148,8 @@ def at_odds(request: "GenerationRequest") -> list[str]:
     if (r.prompt_lookup_num_tokens or r.num_assistant_tokens) and (beams or contrastive or second):
         wrong.append("guessing ahead (prompt_lookup_num_tokens, num_assistant_tokens) follows one text at a time: "
                      "leave it out beside beams, contrastive search, guidance or DoLa")  # fmt: skip
-    if r.form is not None and (r.forced_bos_token_id is not None or r.forced_eos_token_id is not None):
-        wrong.append(f"forced tokens would break the form ({r.form[0]})")
+    if r.constraint is not None and (r.forced_bos_token_id is not None or r.forced_eos_token_id is not None):
+        wrong.append(f"forced tokens would break the grammar ({r.constraint[0]})")
     if r.min_new_tokens > r.max_new_tokens:
         wrong.append(f"min_new_tokens ({r.min_new_tokens}) is above max_new_tokens ({r.max_new_tokens})")
     if r.max_length is not None and r.min_length > r.max_length:

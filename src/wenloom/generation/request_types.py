@@ -1,4 +1,4 @@
-"""The types of a request's fields: what users write is brought into one form, or refused with the field's name.
+"""The types of a request's fields: what users write is brought to the type of the field, or refused with the field's name.
 
 NumPy's numbers and tensors of one number count as numbers, lists, sets, arrays and tensors as sequences; true and
 false are no numbers, and text is no number.
@@ -9,12 +9,10 @@ import functools
 import json
 import math
 from collections.abc import Callable, Mapping, Set
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from wenloom.core.errors import printable
-
-if TYPE_CHECKING:
-    from wenloom.generation.request import GenerationRequest
+from wenloom.generation.options import RequestOptions
 
 MAX_ENTRIES = 2**21
 """Most entries of a list; vocabularies are smaller."""
@@ -162,8 +160,8 @@ _CONVERTERS: dict[Any, Callable[[Any], Any]] = {
 _OBJECTS = ("json_schema", "grammar")
 
 
-def convert(request: "GenerationRequest") -> list[str]:
-    """Bring every field into the form that its annotation names; returns what is wrong with those that cannot be."""
+def convert(request: RequestOptions) -> list[str]:
+    """Bring every field to the type of its annotation; returns what is wrong with those that cannot be."""
     wrong = []
     for field in dataclasses.fields(request):
         value = getattr(request, field.name)

@@ -1,6 +1,6 @@
 """From processed logits to a token: cut-offs in a fixed order, then one draw from a counter-based stream.
 
-The order is that of the options in `request.Sampling`: temperature, top-n-sigma, top-h, top-k, top-p, min-p, typical,
+The order is that of the options in `options.Sampling`: temperature, top-n-sigma, top-h, top-k, top-p, min-p, typical,
 epsilon, eta, then XTC (or mirostat in place of them all). After each cut-off the rest counts as the whole.
 """
 
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from wenloom.core.randomness import uniforms
-from wenloom.generation.request import Sampling
+from wenloom.generation.options import Sampling
 
 Floats = NDArray[np.float64]
 

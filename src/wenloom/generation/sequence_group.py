@@ -1,28 +1,28 @@
 """A group of sequences in the engine: one strategy of a job, and the texts that it follows."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
+import torch
 from torch import Tensor
 
 from wenloom.generation.jobs import ForwardRequest, ForwardResult, Job, Strategy, Text
+from wenloom.model.cache import EncoderKV
+from wenloom.model.config import ModelConfig
 from wenloom.runtime.runner import ModelRunner
-
-if TYPE_CHECKING:
-    from wenloom.generation.engine import Engine
 
 
 class SequenceGroup:
-    """What a strategy works with: its job, and texts in slots of the engine."""
+    """What a strategy works with: its job, and texts in slots of the models that read them."""
 
-    def __init__(self, engine: "Engine", job: Job, index: int, width: tuple[int, int]):
+    def __init__(self, runners: Sequence[ModelRunner], job: Job, index: int, width: tuple[int, int]):
         """
         Args:
+            runners: the model that the request asks for, and the draft model if there is one.
+            index: which of the job's continuations it writes.
             width: slots that it needs at most, of the model and of the draft model.
         """
-        self.engine, self.job, self.index = engine, job, index
-        self.runners = (engine.runner_for(job.request), *engine.models[1:])
-        """The model that this request asks for, and the draft model."""
+        self.runners, self.job, self.index = tuple(runners), job, index
         self.width = dict(zip(self.runners, width, strict=False))
         self.texts: list[Text] = []
         self.strategy: Strategy | None = None
@@ -30,12 +30,24 @@ class SequenceGroup:
         self.readings: list[list[Tensor] | None] = []
         self.arrived: dict[int, ForwardResult] = {}
 
+    @property
+    def config(self) -> ModelConfig:
+        """Of the model that writes."""
+        return self.runners[0].decoder.config
+
+    def encoded(self) -> EncoderKV | None:
+        """What the job's source is to the decoder, read when its first text begins; None without an encoder."""
+        job, runner = self.job, self.runners[0]
+        if job.encoder_kv is None and runner.encode is not None:
+            job.encoder_kv = runner.encode(torch.tensor([job.source], device=runner.device))
+        return job.encoder_kv
+
     def open(self, tokens: Sequence[int], model: int = 0) -> Text:
         """A text that begins with these tokens, for the model (0) or its draft model (1)."""
         return self._open(self.runners[model], tokens)
 
     def _open(self, runner: ModelRunner, tokens: Sequence[int]) -> Text:
-        encoder_kv = self.engine.encoded(self.job)  # may fail: a slot is taken only then
+        encoder_kv = self.encoded()  # may fail: a slot is taken only then
         text = Text(runner, list(tokens), runner.take(), encoder_kv)
         self.texts.append(text)
         return text

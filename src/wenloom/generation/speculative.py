@@ -22,7 +22,7 @@ def guess_ahead(sequences: SequenceGroup, selector: TokenSelector) -> Strategy:
     text = yield from begin(sequences, sequences.job.prompt)
     draft = sequences.open(sequences.job.prompt, model=1) if sequences.job.request.num_assistant_tokens else None
     worth = _Worth(*sequences.runners[: 1 + (draft is not None)])
-    config = sequences.engine.decoder.config
+    config = sequences.config
     out = sequences.job.continuations[sequences.index]
     while True:
         r = sequences.job.request

@@ -5,7 +5,6 @@ Beam search, which weighs several texts against each other, is in `beam.py`; gue
 
 import secrets
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -20,39 +19,45 @@ from wenloom.generation.request import GenerationRequest
 from wenloom.generation.sequence_group import SequenceGroup
 from wenloom.generation.speculative import guess_ahead
 from wenloom.generation.token_selection import TokenSelector, add, begin
+from wenloom.generation.vocabulary import Vocabulary
+from wenloom.runtime.runner import ModelRunner
 from wenloom.runtime.window import view_of
 
-if TYPE_CHECKING:
-    from wenloom.generation.engine import Engine
 
-
-def sequence_groups_for(engine: "Engine", job: Job, room: int, seed_index: int) -> list[SequenceGroup]:
+def sequence_groups_for(
+    runners: Sequence[ModelRunner], vocabulary: Vocabulary, job: Job, room: int, seed_index: int
+) -> list[SequenceGroup]:
     """The strategies that a request takes, ready to run.
 
+    Args:
+        runners: the model that the request asks for, and the draft model if there is one.
+        room: tokens that may follow the prompt.
+        seed_index: tells requests of one seed apart.
+
     Raises:
-        InputError: an option does not fit this engine's models or vocabulary.
+        InputError: an option does not fit these models or their vocabulary.
     """
     r = job.request
     seed = secrets.randbits(62) if r.seed is None else r.seed
     keys = [derive_seed(seed, "text", seed_index, n) for n in range(r.num_return_sequences)]
-    draft_models = len(engine.models) - 1
     for name, given in (
         ("num_assistant_tokens", r.num_assistant_tokens),
         ("contrastive_beta", r.contrastive_beta is not None),
     ):
-        if given and not draft_models:
+        if given and len(runners) < 2:
             raise InputError(f"{name} needs a second, smaller model beside this one.")
-    layers = _dola_layers(r, engine.decoder.config.n_layers)
-    if r.num_beams > 1:
-        sequences = SequenceGroup(engine, job, 0, (r.num_beams, 0))
+    layers = _dola_layers(r, vocabulary.config.n_layers)
+    if r.is_beam_search:
+        sequences = SequenceGroup(runners, job, 0, (r.num_beams, 0))
         words = [[list(ids)] for ids in r.force_words_ids]
-        words += [engine.vocabulary.tokenizer_for("force_words").spellings(word) for word in r.force_words]
-        selector = TokenSelector(engine, job, room, keys[0])
+        words += [vocabulary.tokenizer_for("force_words").spellings(word) for word in r.force_words]
+        selector = TokenSelector(r, vocabulary, len(job.prompt), room, keys[0])
         sequences.strategy = beam_search(sequences, selector, selector.endings, words, keys[0])
         return [sequences]
+    negative = _negative_prompt(job, vocabulary)
     sequence_groups = []
     for index, key in enumerate(keys):
-        selector = TokenSelector(engine, job, room, key)
+        selector = TokenSelector(r, vocabulary, len(job.prompt), room, key)
         width = (1, 0)
         if r.penalty_alpha is not None:
             width = (r.top_k or 1, 0)
@@ -60,23 +65,25 @@ def sequence_groups_for(engine: "Engine", job: Job, room: int, seed_index: int) 
             width = (2, 0)
         elif r.num_assistant_tokens or r.contrastive_beta is not None:
             width = (1, 1)
-        sequences = SequenceGroup(engine, job, index, width)
+        sequences = SequenceGroup(runners, job, index, width)
         if r.penalty_alpha is not None:
             sequences.strategy = _contrastive_search(sequences, selector)
         elif r.prompt_lookup_num_tokens or r.num_assistant_tokens:
             sequences.strategy = guess_ahead(sequences, selector)
         else:
-            sequences.strategy = _one_by_one(sequences, selector, layers)
+            sequences.strategy = _one_by_one(sequences, selector, layers, negative)
         sequence_groups.append(sequences)
     return sequence_groups
 
 
-def _one_by_one(sequences: SequenceGroup, selector: TokenSelector, layers: tuple[int, ...]) -> Strategy:
+def _one_by_one(
+    sequences: SequenceGroup, selector: TokenSelector, layers: tuple[int, ...], negative: list[int]
+) -> Strategy:
     r = sequences.job.request
     text = yield from begin(sequences, sequences.job.prompt)
     texts = [text]
     if r.guidance_scale != 1:
-        texts.append(sequences.open(_negative_prompt(sequences)))
+        texts.append(sequences.open(negative))
     elif r.contrastive_beta is not None:
         texts.append(sequences.open(sequences.job.prompt, model=1))
     while True:
@@ -96,11 +103,11 @@ def _one_by_one(sequences: SequenceGroup, selector: TokenSelector, layers: tuple
             each.tokens.append(token)
 
 
-def _negative_prompt(sequences: SequenceGroup) -> list[int]:
-    negative = sequences.job.request.negative_prompt
+def _negative_prompt(job: Job, vocabulary: Vocabulary) -> list[int]:
+    negative = job.request.negative_prompt
     if negative is None:
-        return sequences.job.prompt[-1:]
-    return sequences.engine.vocabulary.tokenizer_for("negative_prompt").prompt_ids(negative)
+        return job.prompt[-1:]
+    return vocabulary.tokenizer_for("negative_prompt").prompt_ids(negative)
 
 
 def guided(with_V: Tensor, without_V: Tensor, scale: float) -> Tensor:
@@ -159,7 +166,7 @@ def _contrastive_search(sequences: SequenceGroup, selector: TokenSelector) -> St
     r = sequences.job.request
     assert r.penalty_alpha is not None and r.top_k is not None
     text = sequences.open(sequences.job.prompt)
-    visible = len(text.tokens) - view_of(sequences.engine.decoder.config, len(text.tokens)).first
+    visible = len(text.tokens) - view_of(sequences.config, len(text.tokens)).first
     (reading,) = yield [ForwardRequest(text, visible, hidden=True)]
     assert reading.hidden is not None
     past_ND, logits_V = F.normalize(reading.hidden, dim=-1), reading.logits[-1]

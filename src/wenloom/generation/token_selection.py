@@ -3,41 +3,43 @@
 import copy
 import math
 from collections.abc import Generator, Sequence
-from typing import TYPE_CHECKING
 
 from torch import Tensor
 
 from wenloom.core.errors import WenloomError
-from wenloom.generation.jobs import Continuation, EndedBy, ForwardRequest, ForwardResult, Job, Text, TokenScore
+from wenloom.generation.jobs import Continuation, EndedBy, ForwardRequest, ForwardResult, Text, TokenScore
 from wenloom.generation.processors import Processors
+from wenloom.generation.request import GenerationRequest
 from wenloom.generation.sampling import Mirostat, draw
 from wenloom.generation.sequence_group import SequenceGroup
+from wenloom.generation.vocabulary import Vocabulary
 from wenloom.runtime.window import view_of
-
-if TYPE_CHECKING:
-    from wenloom.generation.engine import Engine
 
 _PROMPT_CHUNK = 128
 """Tokens of a prompt that are scored at a time: their scores take vocabulary x 4 bytes each."""
 
 
 class TokenSelector:
-    """Chooses the tokens of one continuation: the processors with their state in this text, then the draw."""
+    """Chooses the tokens of one continuation: the processors with their state in this text, then the draw.
 
-    def __init__(self, engine: "Engine", job: Job, room: int, key: int):
-        r = self.request = job.request
-        self.endings = engine.vocabulary.endings(r)
-        self.room, self.n_prompt, self._key = room, len(job.prompt), key
+    Args:
+        n_prompt: tokens of the prompt.
+        room: tokens that may follow it.
+        key: of its random numbers.
+    """
+
+    def __init__(self, request: GenerationRequest, vocabulary: Vocabulary, n_prompt: int, room: int, key: int):
+        r = self.request = request
+        self.endings = vocabulary.endings(r)
+        self.room, self.n_prompt, self._key = room, n_prompt, key
         words = [*r.bad_words_ids]
         if r.bad_words:
-            words += [
-                ids for word in r.bad_words for ids in engine.vocabulary.tokenizer_for("bad_words").spellings(word)
-            ]
+            words += [ids for word in r.bad_words for ids in vocabulary.tokenizer_for("bad_words").spellings(word)]
         breakers = frozenset()
-        if r.dry_multiplier and engine.vocabulary.tokenizer:
-            breakers = engine.vocabulary.breakers(r.dry_sequence_breakers)
-        self.processors = Processors(r, engine.decoder.config.vocab_size, self.endings, words, breakers)
-        self.matcher = engine.vocabulary.grammars(self.endings).matcher(*r.form) if r.form else None
+        if r.dry_multiplier and vocabulary.tokenizer:
+            breakers = vocabulary.breakers(r.dry_sequence_breakers)
+        self.processors = Processors(r, vocabulary.config.vocab_size, self.endings, words, breakers)
+        self.matcher = vocabulary.grammars(self.endings).matcher(*r.constraint) if r.constraint else None
         self.mirostat = None if r.mirostat_tau is None else Mirostat(2 * r.mirostat_tau)
 
     def fork(self) -> "TokenSelector":
@@ -80,7 +82,7 @@ def begin(
         return sequences.open(tokens)
     text = sequences.open(tokens[:1])
     sequences.job.prompt_scores.append(None)
-    config = sequences.engine.decoder.config
+    config = sequences.config
     while (start := len(text.tokens)) < len(tokens):
         view, piece = view_of(config, start), list(tokens[start : start + _PROMPT_CHUNK])
         piece = piece[: next((i for i in range(len(piece)) if view_of(config, start + i) != view), None)]

@@ -1,4 +1,4 @@
-"""What an engine needs of the vocabulary: prompts as tokens, end tokens, forms, and tokens as text."""
+"""What an engine needs of the vocabulary: prompts as tokens, end tokens, grammars, and tokens as text."""
 
 import functools
 from collections.abc import Sequence
@@ -63,11 +63,11 @@ class Vocabulary:
         return frozenset(token for token in self.config.eos_token_ids if 0 <= token < self.config.vocab_size)
 
     def grammars(self, endings: frozenset[int]) -> Grammars:
-        """The compiler of forms for these end tokens."""
+        """The compiler of grammars for these end tokens."""
         if endings not in self._grammars:
             if len(self._grammars) >= _KEPT:
                 self._grammars.pop(next(iter(self._grammars)))
-            self._grammars[endings] = Grammars(self.tokenizer_for("a form"), self.config.vocab_size, endings)
+            self._grammars[endings] = Grammars(self.tokenizer_for("a grammar"), self.config.vocab_size, endings)
         return self._grammars[endings]
 
     def breakers(self, texts: tuple[str, ...]) -> frozenset[int]:
