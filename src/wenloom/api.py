@@ -29,7 +29,7 @@ from wenloom.model.cache import KVCache
 from wenloom.model.config import ModelConfig
 from wenloom.model.decoder import Decoder
 from wenloom.model.quantize import parse_bits
-from wenloom.model.quantize import quantize as rounded_to
+from wenloom.model.quantize import quantize as quantized
 from wenloom.tokens.tokenizer import TextTokenizer
 
 
@@ -136,14 +136,14 @@ def load(
         device: auto, cpu, cuda or mps.
         dtype: float32, bfloat16, float16, or float64 for exact scores.
         draft_model: a smaller model with the same vocabulary, see `LanguageModel.draft_model`.
-        quantize: int8 or int4 rounds the weights while loading, see `model.quantize`.
+        quantize: int8 or int4 quantizes the weights while loading, see `model.quantize`.
         kv_cache: number type of keys and values, float32, bfloat16, float16 or int8; None: that of the weights, or
-            bfloat16 where these are rounded.
+            bfloat16 where these are quantized.
         adapters: folders of adapters; a request chooses one by its folder's name, as in
             `model.generate(prompt, adapter="poems")`.
 
     Raises:
-        InputError: an unknown number type or rounding, or two adapters of one name.
+        InputError: an unknown number type or quantization, or two adapters of one name.
         CheckpointError: see `checkpoint.folder.load_decoder`, `checkpoint.adapter.load_adapter` and
             `checkpoint.hub.resolve`.
     """
@@ -154,7 +154,7 @@ def load(
     second = None if draft_model is None else load_decoder(resolve(draft_model), where, kind)
     decoder = load_decoder(folder, where, kind)
     if quantize is not None:
-        decoder = rounded_to(decoder, parse_bits(quantize))
+        decoder = quantized(decoder, parse_bits(quantize))
     cache_dtype = None if kv_cache is None else torch.int8 if kv_cache == "int8" else _dtype(kv_cache, "kv_cache")
     named = {path.name: path for path in map(resolve, adapters)}
     if len(named) < len(adapters):

@@ -1,4 +1,4 @@
-"""Folders of rounded weights: read again as written, and by transformers alike."""
+"""Folders of quantized weights: read again as written, and by transformers alike."""
 
 import gzip
 import json
@@ -28,7 +28,7 @@ from ..conftest import random_decoder, tiny_config
 @pytest.mark.parametrize("bits", [8, 4])
 @pytest.mark.parametrize("n_layers", [2, 9])
 @pytest.mark.parametrize("architecture", ["llama", "qwen3"])
-def test_a_rounded_folder_is_read_by_both(architecture: str, n_layers: int, bits: Bits, tmp_path: Path):
+def test_a_quantized_folder_is_read_by_both(architecture: str, n_layers: int, bits: Bits, tmp_path: Path):
     pytest.importorskip("compressed_tensors")
     config = replace(tiny_config(architecture=architecture), n_layers=n_layers)
     decoder = random_decoder(config)
@@ -68,20 +68,20 @@ def test_embedding_and_output_matrix_keep_8_bits_or_more(tied: bool, tmp_path: P
     write_model_files(random_decoder(config).to(torch.bfloat16), source)
     out.mkdir()
     write_model_files(load_decoder(source), out, bits=4, dtype=stored_dtype(source))
-    rounded, read = quantize(load_decoder(source), 4), load_decoder(out)
-    for model in (rounded, read):
+    quantized, read = quantize(load_decoder(source), 4), load_decoder(out)
+    for model in (quantized, read):
         assert isinstance(model.head, QuantizedLinear) and model.head.bits == 8
         assert model.embed.weight.equal(load_decoder(source).embed.weight)
     with torch.inference_mode():
-        assert rounded(torch.tensor([[5, 6, 7]])).equal(read(torch.tensor([[5, 6, 7]])))
+        assert quantized(torch.tensor([[5, 6, 7]])).equal(read(torch.tensor([[5, 6, 7]])))
     with safe_open(out / "model.safetensors", "pt") as file:
         assert file.get_tensor("model.embed_tokens.weight").dtype == torch.bfloat16
         assert tied or file.get_tensor("lm_head.weight").dtype == torch.bfloat16
 
 
 @pytest.fixture(scope="module")
-def rounded_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("rounded")
+def quantized_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("quantized")
     write_model_files(random_decoder(tiny_config()), folder, bits=4)
     return folder
 
@@ -100,20 +100,20 @@ METHODS = sorted({*AUTO_QUANTIZATION_CONFIG_MAPPING} - {"compressed-tensors"}) +
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_other_ways_to_round_are_refused_by_name(method: str, rounded_folder: Path, tmp_path: Path):
+def test_other_ways_to_quantize_are_refused_by_name(method: str, quantized_folder: Path, tmp_path: Path):
     with pytest.raises(CheckpointError) as error:
         load_decoder(
             changed(
-                rounded_folder, tmp_path, lambda config: config.update(quantization_config={"quant_method": method})
+                quantized_folder, tmp_path, lambda config: config.update(quantization_config={"quant_method": method})
             )
         )
     assert printable(json.dumps(method)) in str(error.value) and "\x1b" not in str(error.value)
 
 
 @pytest.mark.parametrize("value", [[], 5, True, "gptq", {}, {"load_in_4bit": True}, {"config_groups": []}], ids=str)
-def test_a_rounding_of_no_known_kind_is_refused(value: object, rounded_folder: Path, tmp_path: Path):
+def test_a_quantization_of_no_known_kind_is_refused(value: object, quantized_folder: Path, tmp_path: Path):
     with pytest.raises(CheckpointError, match="quantization_config"):
-        load_decoder(changed(rounded_folder, tmp_path, lambda config: config.update(quantization_config=value)))
+        load_decoder(changed(quantized_folder, tmp_path, lambda config: config.update(quantization_config=value)))
 
 
 OTHER: dict[str, list[object]] = {
@@ -145,7 +145,7 @@ OTHER: dict[str, list[object]] = {
 """For each field of the format what would be another model."""
 
 
-def test_each_field_of_the_format_is_read_or_refused(rounded_folder: Path, tmp_path: Path):
+def test_each_field_of_the_format_is_read_or_refused(quantized_folder: Path, tmp_path: Path):
     schemes = pytest.importorskip("compressed_tensors.quantization")
     levels = [schemes.QuantizationConfig, schemes.QuantizationScheme, schemes.QuantizationArgs]
     for level, model in enumerate(levels):
@@ -158,19 +158,19 @@ def test_each_field_of_the_format_is_read_or_refused(rounded_folder: Path, tmp_p
                     (place, group, group["weights"])[level][field] = value
 
                 with pytest.raises(CheckpointError) as error:
-                    load_decoder(changed(rounded_folder, tmp_path, change))
+                    load_decoder(changed(quantized_folder, tmp_path, change))
                     pytest.fail(f"{field}: {value}")
                 assert str(error.value).count("\n") == 0
 
 
 def test_what_the_format_does_not_know_is_named_and_changes_nothing(
-    rounded_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    quantized_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
     found = load_decoder(
-        changed(rounded_folder, tmp_path, lambda config: config["quantization_config"].update(colour="red"))
+        changed(quantized_folder, tmp_path, lambda config: config["quantization_config"].update(colour="red"))
     )
     ids = torch.tensor([[5, 6, 7]])
-    assert found(ids).equal(load_decoder(rounded_folder)(ids))
+    assert found(ids).equal(load_decoder(quantized_folder)(ids))
     assert "colour" in capsys.readouterr().err
 
 
@@ -219,9 +219,9 @@ def damages(tensors: dict[str, torch.Tensor]) -> Iterator[dict[str, torch.Tensor
     yield tensors | {"model.layers.1.mlp.up_proj.weight_zero_point": torch.zeros(4)}
 
 
-def test_damaged_rounded_tensors_are_named(rounded_folder: Path, tmp_path: Path):
-    tensors = load_file(rounded_folder / "model.safetensors")
-    changed(rounded_folder, tmp_path, lambda _: None)
+def test_damaged_quantized_tensors_are_named(quantized_folder: Path, tmp_path: Path):
+    tensors = load_file(quantized_folder / "model.safetensors")
+    changed(quantized_folder, tmp_path, lambda _: None)
     for damaged in damages(tensors):
         save_file(damaged, tmp_path / "model.safetensors", metadata={"format": "pt"})
         with pytest.raises(CheckpointError, match="up_proj") as error:
@@ -238,9 +238,9 @@ ACTS: list[Callable[[Decoder, Path], object]] = [
 
 
 @pytest.mark.parametrize("bits", [8, 4])
-def test_rounded_weights_are_not_learned_or_saved_as_if_they_were_whole(bits: Bits, tmp_path: Path):
+def test_quantized_weights_are_not_learned_or_saved_as_if_they_were_not(bits: Bits, tmp_path: Path):
     for act in ACTS:
-        with pytest.raises(InputError, match="rounded"):
+        with pytest.raises(InputError, match="quantized"):
             act(quantize(random_decoder(tiny_config()), bits), tmp_path)
 
 

@@ -47,13 +47,13 @@ def test_a_head_that_differs_is_counted_and_an_encoder_without_one_says_so(
     assert "classes" in said(tmp_path / "classes", capsys)["model"]["gives"]
 
 
-def test_rounded_weights_shards_and_damage_are_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+def test_quantized_weights_shards_and_damage_are_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     saved("llama", tmp_path / "whole")
     model = load_model(tmp_path / "whole")
-    for name, more in (("rounded", {"bits": 8}), ("sharded", {"shard_bytes": 8_000})):
+    for name, more in (("quantized", {"bits": 8}), ("sharded", {"shard_bytes": 8_000})):
         (tmp_path / name).mkdir()
         write_model_files(model, tmp_path / name, **more)  # pyright: ignore[reportArgumentType]
-    assert said(tmp_path / "rounded", capsys)["model"]["rounded_to"] == "int8"
+    assert said(tmp_path / "quantized", capsys)["model"]["quantized_to"] == "int8"
     assert said(tmp_path / "sharded", capsys)["model"]["files"] > 1
     weights = tmp_path / "whole" / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-9])

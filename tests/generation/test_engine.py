@@ -117,7 +117,7 @@ def test_a_request_does_not_depend_on_what_runs_beside_it(
         for job, (prompt, request) in zip(jobs, asked, strict=True):
             assert_same(job.result(), alone(decoder, prompt, request, prefix_bytes=0, cache_dtype=cache_dtype))
             if cache_dtype is not None:
-                continue  # without a cache nothing is rounded
+                continue  # without a cache nothing is quantized
             plain = replace(request, prompt_lookup_num_tokens=0, use_cache=False)
             assert_same(job.result(), alone(decoder, prompt, plain, prefix_bytes=0))
     assert engine.slots_in_use == 0

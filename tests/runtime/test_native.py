@@ -15,7 +15,7 @@ import torch
 from wenloom.model.cache import Segment, SlotBatch
 from wenloom.model.config import ModelConfig, Rope
 from wenloom.model.decoder import Decoder
-from wenloom.model.quantize import QuantizedLinear, quantize, rounded
+from wenloom.model.quantize import QuantizedLinear, quantize, quantize_weight
 from wenloom.runtime.native import compiler
 from wenloom.runtime.native.step import NativeStep
 from wenloom.runtime.native.supported import fits
@@ -95,7 +95,7 @@ def test_lower_precision_is_within_its_rounding(index: int, kind: str):
 
 
 @pytest.mark.parametrize("config", shapes()[:7], ids=lambda config: f"{config.family}-{config.d_head}-{config.d_mlp}")
-def test_a_cache_in_int8_is_rounded_alike(config: ModelConfig):
+def test_a_cache_in_int8_is_quantized_alike(config: ModelConfig):
     worst, spread = differences(random_decoder(config), torch.int8)
     assert worst < 0.01 * spread
 
@@ -126,7 +126,7 @@ def test_other_processors_and_none_named_compute_the_same(kind: str, other_proce
 @pytest.mark.parametrize("bits", [8, 4])
 def test_quantised_weights_by_their_definition(bits: int):
     weight = torch.randn(24, 64, generator=torch.Generator().manual_seed(0)) * torch.rand(24, 1)
-    q, scale = rounded(weight, bits)  # pyright: ignore
+    q, scale = quantize_weight(weight, bits)  # pyright: ignore
     layer = QuantizedLinear(q, scale, None, bits)  # pyright: ignore
     assert layer.integers.equal(q)
     assert layer.packed.nbytes == weight.numel() * bits // 8

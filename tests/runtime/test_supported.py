@@ -187,7 +187,7 @@ class OtherDecoder(Decoder):
     """Could compute anything."""
 
 
-class OtherRounded(QuantizedLinear):
+class OtherQuantized(QuantizedLinear):
     """Could compute anything."""
 
 
@@ -219,9 +219,9 @@ def of_another_class(decoder: Decoder) -> None:
     layer.weight = nn.Parameter(torch.zeros(layer.weight.shape).as_subclass(OtherTensor))  # pyright: ignore
 
 
-def rounded_otherwise(decoder: Decoder) -> None:
+def quantized_otherwise(decoder: Decoder) -> None:
     quantize(decoder, 4)
-    decoder.blocks[0].mlp.up.__class__ = OtherRounded  # pyright: ignore
+    decoder.blocks[0].mlp.up.__class__ = OtherQuantized  # pyright: ignore
 
 
 def with_fewer_scales(decoder: Decoder) -> None:
@@ -245,7 +245,7 @@ CHANGES: dict[str, Callable[[Decoder], object]] = {
     "another norm": subclassed("final_norm", OtherNorm),
     "another feed-forward layer": subclassed("blocks.0.mlp", OtherFeedForward),
     "another decoder": subclassed("", OtherDecoder),
-    "another rounding": rounded_otherwise,
+    "another quantization": quantized_otherwise,
     "scales of another shape": with_fewer_scales,
     "another scale": told("blocks.0.attention", scale=3.0),
     "another window": told("blocks.0.attention", window=3),
@@ -293,10 +293,10 @@ def test_hooks_of_all_modules_leave_it_to_pytorch():
 
 @pytest.mark.parametrize("bits", [8, 4])
 @pytest.mark.parametrize("tied", [True, False])
-def test_rounded_models_are_on_the_list(bits: int, tied: bool):
+def test_quantized_models_are_on_the_list(bits: int, tied: bool):
     for base in (tiny_config(), tiny_config(architecture="gpt2")):
-        rounded = quantize(random_decoder(replace(base, tie_embeddings=tied)), bits)  # pyright: ignore
-        assert fits(rounded, torch.bfloat16)
+        quantized = quantize(random_decoder(replace(base, tie_embeddings=tied)), bits)  # pyright: ignore
+        assert fits(quantized, torch.bfloat16)
 
 
 @pytest.mark.parametrize("kind", [each for each in vars(torch).values() if isinstance(each, torch.dtype)], ids=str)

@@ -19,7 +19,7 @@ from wenloom.checkpoint.weights import stored_tensors, write_tensors
 from wenloom.core.errors import CheckpointError, InputError, printable
 from wenloom.core.foreign import reading
 from wenloom.model.build import Model
-from wenloom.model.lora import TARGETS, AdaptedLinear, AdapterConfig, adapted_layers, freeze, whole_matrix
+from wenloom.model.lora import TARGETS, AdaptedLinear, AdapterConfig, adapted_layers, freeze, weight_of
 from wenloom.model.quantize import QuantizedLinear
 
 ADAPTER_WEIGHTS = "adapter_model.safetensors"
@@ -275,7 +275,7 @@ def _place(
     a, b, *lengths = tensors
     if file.start:
         taken_a, taken_b = _taken_out(
-            _joined(each, [whole_matrix(linear, torch.float32) for linear in linears]), file, each, rank, scale
+            _joined(each, [weight_of(linear, torch.float32) for linear in linears]), file, each, rank, scale
         )
         a, b = torch.cat([a, taken_a]), torch.cat([b, -taken_b], dim=1)
     magnitudes = [part[:, 0] for part in _parted(each, lengths[0][:, None])] if lengths else [None] * len(linears)

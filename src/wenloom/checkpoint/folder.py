@@ -20,7 +20,7 @@ from wenloom.checkpoint.families.fields import ConfigFields, shown
 from wenloom.checkpoint.generation import GENERATION, with_token_ids
 from wenloom.checkpoint.hub import resolve
 from wenloom.checkpoint.layout import as_stored, by_full_name, check_left, is_same, missing
-from wenloom.checkpoint.quantized import quantization_config, quantized_state, read_rounding, take_layer
+from wenloom.checkpoint.quantized import quantization_config, quantized_state, read_quantization, take_layer
 from wenloom.checkpoint.weights import FLOATING, INDEX, SHARD_BYTES, stored_tensors, weight_files, write_weights
 from wenloom.core.console import remark
 from wenloom.core.errors import CheckpointError, InputError, printable
@@ -31,7 +31,7 @@ from wenloom.model.build import Model, build
 from wenloom.model.config import ModelConfig
 from wenloom.model.decoder import Decoder
 from wenloom.model.lora import merge
-from wenloom.model.quantize import Bits, QuantizedLinear, require_whole, round_head
+from wenloom.model.quantize import Bits, QuantizedLinear, quantize_head, require_unquantized
 
 CONFIG, SAVED = "config.json", ".saved"
 _OF_A_MODEL = re.compile(
@@ -102,16 +102,16 @@ def shape_of(folder: Path) -> tuple[ModelConfig, str | None]:
 
 
 def weights_of(folder: Path) -> tuple[list[Path], list[str], str | None]:
-    """A folder's files of weights, the kinds of floating-point numbers in them, and what they are rounded to.
+    """A folder's files of weights, the kinds of floating-point numbers in them, and what they are quantized to.
 
     Raises:
         CheckpointError: they cannot be opened.
     """
     place = _place(folder)
-    files, rounding = weight_files(place), read_rounding(read_json(place / CONFIG), str(place / CONFIG))
+    files, quantization = weight_files(place), read_quantization(read_json(place / CONFIG), str(place / CONFIG))
     with ExitStack() as stack:
         kinds = sorted({tensor.dtype for tensor in stored_tensors(files, stack).values()} & {*FLOATING})
-    return files, kinds, None if rounding is None else f"int{rounding.bits}"
+    return files, kinds, None if quantization is None else f"int{quantization.bits}"
 
 
 def is_model(folder: Path) -> bool:
@@ -203,7 +203,7 @@ def load_model(folder: Path, device: str = "cpu", dtype: torch.dtype = torch.flo
         return merge(load_adapter(load_model(base, device, dtype), folder, weight_files(_place(base)))).eval()
     family = _family(config.family, folder)
     place = _place(folder)
-    rounding = read_rounding(read_json(place / CONFIG), str(place / CONFIG))
+    quantization = read_quantization(read_json(place / CONFIG), str(place / CONFIG))
     weights: dict[str, Tensor] = {}
     pages = LargePages()
     rounded_layers: dict[str, QuantizedLinear] = {}
@@ -215,7 +215,7 @@ def load_model(folder: Path, device: str = "cpu", dtype: torch.dtype = torch.flo
         expected = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
         used: set[str] = set()
         for each in family.tensors(config):
-            layer = rounding and take_layer(stored, each, expected[each.ours[0]], rounding, folder)
+            layer = quantization and take_layer(stored, each, expected[each.ours[0]], quantization, folder)
             if layer is not None:
                 path = each.ours[0].removesuffix(".weight")
                 model.set_submodule(path, layer)
@@ -244,8 +244,8 @@ def load_model(folder: Path, device: str = "cpu", dtype: torch.dtype = torch.flo
         if name in weights:
             layer.bias = torch.nn.Parameter(weights[name], requires_grad=False)
     model.load_state_dict(weights, assign=True)
-    if rounding is not None and isinstance(model, Decoder) and not isinstance(model.head, QuantizedLinear):
-        round_head(model, pages)
+    if quantization is not None and isinstance(model, Decoder) and not isinstance(model.head, QuantizedLinear):
+        quantize_head(model, pages)
     return model.eval()
 
 
@@ -268,9 +268,9 @@ def hf_state(decoder: Model) -> Iterator[tuple[str, Tensor]]:
     """The model's weights under the names and in the layout of its family, one at a time.
 
     Raises:
-        InputError: they are rounded.
+        InputError: they are quantized.
     """
-    require_whole(decoder, "saving writes whole weights")
+    require_unquantized(decoder, "saving writes unquantized weights")
     state = decoder.state_dict()
     for each in FAMILIES[decoder.config.family].tensors(decoder.config):
         yield each.theirs, each.join([state[name].detach() for name in each.ours]).contiguous().cpu()
@@ -302,18 +302,18 @@ def write_model_files(
     Not atomic: call it inside `files.folder_aside`.
 
     Args:
-        bits: round the weights of the blocks to so many, see `checkpoint.quantized`.
+        bits: quantize the weights of the blocks to so many, see `checkpoint.quantized`.
         dtype: number type of the other weights then; None: as they are.
 
     Raises:
-        InputError: rounded weights of this family have no format.
+        InputError: quantized weights of this family have no format.
     """
     config = decoder.config
     raw = FAMILIES[config.family].config_json(config)
     state = hf_state(decoder)
     if bits is not None:
         if not isinstance(decoder, Decoder):
-            raise InputError(f"rounded weights of a model of the family {config.family} have no format.")
+            raise InputError(f"quantized weights of a model of the family {config.family} have no format.")
         state = quantized_state(decoder, bits, dtype).items()
         raw["quantization_config"] = quantization_config(config, bits)
     (folder / CONFIG).write_text(json.dumps(raw, indent=2) + "\n", encoding="utf-8")

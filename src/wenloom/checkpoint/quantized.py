@@ -1,7 +1,7 @@
 """Weights of 8 or 4 bits in a model folder, in the format `pack-quantized` of the compressed-tensors library.
 
 transformers (with that library installed) and vLLM read such folders too. The embedding and the output matrix stay
-as they are; Wenloom rounds its own copy of the latter to 8 bits when it loads the model.
+as they are; Wenloom quantizes its own copy of the latter to 8 bits when it loads the model.
 """
 
 import json
@@ -22,7 +22,7 @@ from wenloom.core.errors import CheckpointError, InputError, printable
 from wenloom.core.foreign import reading
 from wenloom.model.config import ModelConfig
 from wenloom.model.decoder import Decoder
-from wenloom.model.quantize import GROUP, Bits, QuantizedLinear, block_bits, require_whole, rounded
+from wenloom.model.quantize import GROUP, Bits, QuantizedLinear, block_bits, quantize_weight, require_unquantized
 
 _FAMILIES = ("llama", "mistral", "qwen2", "qwen3")
 """Families whose matrices transformers keeps in layers of their own, as this format has them."""
@@ -58,29 +58,29 @@ def _bits_of(each: TensorMap, model: ModelConfig, bits: Bits) -> Bits:
 
 
 def quantized_state(decoder: Decoder, bits: Bits, dtype: torch.dtype | None = None) -> dict[str, Tensor]:
-    """The weights of a decoder under its family's names, those of its blocks rounded and packed.
+    """The weights of a decoder under its family's names, those of its blocks quantized and packed.
 
     Args:
-        dtype: number type of what is not rounded; None: as it is.
+        dtype: number type of what is not quantized; None: as it is.
 
     Raises:
-        InputError: the family's format keeps its matrices in another way, or the model is rounded already.
+        InputError: the family's format keeps its matrices in another way, or the model is quantized already.
     """
     family = decoder.config.family
     if family not in _FAMILIES:
         raise InputError(
-            f"{family}: transformers keeps this family's matrices joined or transposed, which its format for rounded "
+            f"{family}: transformers keeps this family's matrices joined or transposed, which its format for quantized "
             f"weights does not know (it does {', '.join(_FAMILIES)}). Generate with --quantize int{bits} instead, "
-            "which rounds while loading."
+            "which quantizes while loading."
         )
-    require_whole(decoder, "rounding starts from whole weights")
+    require_unquantized(decoder, "quantization starts from unquantized weights")
     state, found = decoder.state_dict(), {}
     for each in FAMILIES[family].tensors(decoder.config):
         if not _INNER.fullmatch(each.ours[0]):
             found[each.theirs] = each.join([state[name].detach() for name in each.ours]).to(dtype).contiguous()
             continue
         its_bits = _bits_of(each, decoder.config, bits)
-        q, scale = rounded(state[each.ours[0]], its_bits)
+        q, scale = quantize_weight(state[each.ours[0]], its_bits)
         name = each.theirs.removesuffix("weight")
         found[f"{name}weight_packed"] = _pack(q, its_bits)
         found[f"{name}weight_scale"] = scale if its_bits == 4 else scale[:, None].contiguous()
@@ -89,22 +89,22 @@ def quantized_state(decoder: Decoder, bits: Bits, dtype: torch.dtype | None = No
 
 
 @dataclass(frozen=True)
-class Rounding:
-    """How the weights of a folder are rounded."""
+class Quantization:
+    """How the weights of a folder are quantized."""
 
     bits: Bits
     """Of every linear layer,"""
     others: Mapping[str, Bits]
     """but of these, by the names that they have in the file,"""
     ignored: frozenset[str]
-    """and of these, which are whole."""
+    """and of these, which are not quantized."""
 
 
-def read_rounding(config: Mapping[str, Any], where: str) -> Rounding | None:
-    """How the weights of a folder are rounded; None for whole ones.
+def read_quantization(config: Mapping[str, Any], where: str) -> Quantization | None:
+    """How the weights of a folder are quantized; None where they are not.
 
     Raises:
-        CheckpointError: they are rounded in another way than this module writes; names what differs.
+        CheckpointError: they are quantized in another way than this module writes; names what differs.
     """
     for field in ("compression_config", "sparsity_config"):  # of older versions of the format
         if config.get(field) is not None:
@@ -142,7 +142,7 @@ def read_rounding(config: Mapping[str, Any], where: str) -> Rounding | None:
             raise _refusal(where, "targets", targets)
     if bits is None:
         raise _refusal(where, "targets", [*others])
-    return Rounding(bits, others, frozenset(ignored))
+    return Quantization(bits, others, frozenset(ignored))
 
 
 def _are_names(value: object) -> bool:
@@ -180,35 +180,35 @@ _DEFAULTS = ("type", "symmetric", "dynamic")
 def _refusal(where: str, field: str, value: Any) -> CheckpointError:
     shown = "is missing" if value is None else printable(json.dumps(value, default=str), 80)
     return CheckpointError(
-        f"{where}: quantization_config, {field}: {shown}; Wenloom reads rounded weights of compressed-tensors' "
-        f"pack-quantized with int8 channels or int4 groups of {GROUP} only. Take the model with whole weights and "
+        f"{where}: quantization_config, {field}: {shown}; Wenloom reads quantized weights of compressed-tensors' "
+        f"pack-quantized with int8 channels or int4 groups of {GROUP} only. Take the model with unquantized weights and "
         "--quantize it."
     )
 
 
 def take_layer(
-    stored: dict[str, Stored], each: TensorMap, wanted: tuple[int, ...], rounding: Rounding, where: str | Path
+    stored: dict[str, Stored], each: TensorMap, wanted: tuple[int, ...], quantization: Quantization, where: str | Path
 ) -> QuantizedLinear | None:
-    """A layer from its three tensors, without its bias; None for a tensor that is not rounded.
+    """A layer from its three tensors, without its bias; None for a tensor that is not quantized.
 
     Args:
         stored: the tensors of the folder; those of the layer are taken out.
-        each: the weight, as it would be called were it whole.
+        each: the weight, as it would be called were it not quantized.
         wanted: the shape that it must have.
 
     Raises:
         CheckpointError: a part is missing, damaged, or there against `ignored`.
     """
     layer = each.theirs.removesuffix(".weight")
-    bits = rounding.others.get(layer, rounding.bits)
+    bits = quantization.others.get(layer, quantization.bits)
     if not _LINEAR.fullmatch(each.ours[0]):
         return None
     names = [f"{layer}.{part}" for part in ("weight_packed", "weight_scale", "weight_shape")]
     there = [name for name in names if name in stored]
-    if layer in rounding.ignored:
+    if layer in quantization.ignored:
         if there:
             raise CheckpointError(
-                f'{where}: tensor "{there[0]}" is rounded, but config.json has "{layer}" in "ignore".'
+                f'{where}: tensor "{there[0]}" is quantized, but config.json has "{layer}" in "ignore".'
             )
         return None
     if missing := [name for name in names if name not in stored]:

@@ -75,9 +75,9 @@ def _model(path: Path) -> dict[str, Any]:
         parameters = build(config).n_parameters()
     facts: dict[str, Any] = {"family": config.family, "kind": config.kind, "gives": _gives(config)}
     if problem is None:
-        files, kinds, rounded = weights_of(path)
+        files, kinds, quantized = weights_of(path)
         facts |= {"parameters": parameters, "files": len(files), "bytes": sum(file.stat().st_size for file in files)}
-        facts |= {"stored_as": ", ".join(kinds), "rounded_to": rounded}
+        facts |= {"stored_as": ", ".join(kinds), "quantized_to": quantized}
     else:
         facts |= {"parameters": parameters, "problem": problem}
     shape = {name: value for name, value in asdict(config).items() if name not in _beside_the_point(config)}

@@ -11,7 +11,9 @@ from wenloom.text.documents import ReadOptions
 Json = Annotated[bool, Parameter(name="--json", negative="", help="Print one JSON document instead of text.")]
 Device = Annotated[str, Parameter(help="auto, cpu, cuda or mps.")]
 Dtype = Annotated[str, Parameter(help="Number type of the weights: float32, bfloat16, float16 or float64.")]
-Quantize = Annotated[str | None, Parameter(help="Round the weights while loading: int8 or int4. Less memory, faster.")]
+Quantize = Annotated[
+    str | None, Parameter(help="Quantize the weights while loading: int8 or int4. Less memory, faster.")
+]
 KVCache = Annotated[
     str | None, Parameter(help="Number type of what is remembered of the text: float32, bfloat16 or int8.")
 ]

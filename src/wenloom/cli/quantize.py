@@ -12,7 +12,7 @@ from wenloom.core.quantities import show_bytes
 def quantize(model: str, /, *, out: Path, to: str = "int8", json: Json = False) -> None:
     """Write a model again with weights of 8 or 4 bits.
 
-    The embedding and the output matrix stay as they are; the latter is rounded to 8 bits when the model is loaded.
+    The embedding and the output matrix stay as they are; the latter is quantized to 8 bits when the model is loaded.
     transformers reads the folder too, where its companion library compressed-tensors is installed; so does vLLM.
 
         wenloom quantize runs/mine --to int4 --out mine-int4
@@ -37,7 +37,7 @@ def quantize(model: str, /, *, out: Path, to: str = "int8", json: Json = False) 
     bits, source = parse_bits(to), resolve(model)
     decoder = load_decoder(source)
     if isinstance(decoder.head, QuantizedLinear):
-        raise InputError(f"{model}: its weights are rounded already.")
+        raise InputError(f"{model}: its weights are quantized already.")
     with folder_aside(out) as folder:
         write_model_files(decoder, folder, bits=bits, dtype=stored_dtype(source))
         TextTokenizer.from_pretrained(source).save_pretrained(folder)

@@ -9,7 +9,7 @@ from wenloom.model.config import ModelConfig
 from wenloom.model.decoder import Decoder
 from wenloom.model.encoder import Encoder
 from wenloom.model.encoder_decoder import EncoderDecoder
-from wenloom.model.quantize import require_whole
+from wenloom.model.quantize import require_unquantized
 
 Model = Decoder | Encoder | EncoderDecoder
 
@@ -24,9 +24,9 @@ def with_classes(model: Model, labels: tuple[str, ...], generator: torch.Generat
     """The same encoder or decoder with a fresh head for these classes in place of the one it has.
 
     Raises:
-        InputError: it has both an encoder and a decoder, or rounded weights.
+        InputError: it has both an encoder and a decoder, or quantized weights.
     """
-    require_whole(model, "classes are learned with whole weights")
+    require_unquantized(model, "classes are learned with unquantized weights")
     if isinstance(model, EncoderDecoder):
         raise InputError("classification takes an encoder or a decoder, not a model that has both.")
     pooler = "relu" if model.config.family == "distilbert" else "tanh" if isinstance(model, Encoder) else None

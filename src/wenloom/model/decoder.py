@@ -120,16 +120,16 @@ class Decoder(Stack):
 
     @property
     def cache_dtype(self) -> torch.dtype:
-        """The number type of keys and values: that of the weights, or bf16 where these are rounded anyway."""
-        rounded = self.head is not None and not isinstance(self.head, nn.Linear)
-        return torch.bfloat16 if rounded else self.embed.weight.dtype
+        """The number type of keys and values: that of the weights, or bf16 where these are quantized anyway."""
+        is_quantized = self.head is not None and not isinstance(self.head, nn.Linear)
+        return torch.bfloat16 if is_quantized else self.embed.weight.dtype
 
     @property
     def output_weight(self) -> Tensor:
         """The matrix from the residual stream to logits, shape (V, D): the embedding itself where tied."""
         if self.head is None:
             return self.embed.weight
-        weight_as = getattr(self.head, "weight_as", None)  # of rounded weights
+        weight_as = getattr(self.head, "weight_as", None)  # of quantized weights
         return self.head.weight if weight_as is None else weight_as(self.embed.weight.dtype)
 
     def frequency_epoch(self, length: int) -> int:

@@ -52,8 +52,8 @@ class AdapterConfig:
             raise InputError("This adapter cannot be made: " + "; ".join(wrong) + ".")
 
 
-def whole_matrix(linear: nn.Linear | QuantizedLinear, dtype: torch.dtype) -> Tensor:
-    """W of a layer, shape (out, in), also of one with rounded weights."""
+def weight_of(linear: nn.Linear | QuantizedLinear, dtype: torch.dtype) -> Tensor:
+    """W of a layer, shape (out, in), also of one with quantized weights."""
     return linear.weight_as(dtype) if isinstance(linear, QuantizedLinear) else linear.weight.detach().to(dtype)
 
 
@@ -61,7 +61,7 @@ class AdaptedLinear(nn.Module):
     """A frozen linear layer with its adapter.
 
     Args:
-        linear: also one with rounded weights (Dettmers et al. 2023, QLoRA, without its number type).
+        linear: also one with quantized weights (Dettmers et al. 2023, QLoRA, without its number type).
     """
 
     def __init__(self, linear: nn.Linear | QuantizedLinear, config: AdapterConfig, rank: int | None = None):
@@ -98,16 +98,16 @@ class AdaptedLinear(nn.Module):
             self.lora_a.copy_(drawn)
             self.lora_b.zero_()
             if self.magnitude is not None:
-                self.magnitude.copy_(self.whole(torch.float32).norm(dim=1))
+                self.magnitude.copy_(self.base_weight(torch.float32).norm(dim=1))
 
-    def whole(self, dtype: torch.dtype) -> Tensor:
-        """W, shape (out, in)."""
-        return whole_matrix(self.linear, dtype)
+    def base_weight(self, dtype: torch.dtype) -> Tensor:
+        """W without the adapter, shape (out, in)."""
+        return weight_of(self.linear, dtype)
 
     def merged(self) -> Tensor:
         """The one matrix that computes the same."""
         with torch.no_grad():
-            weight = self.whole(torch.float32) + self.scale * (self.lora_b.float() @ self.lora_a.float())
+            weight = self.base_weight(torch.float32) + self.scale * (self.lora_b.float() @ self.lora_a.float())
             if self.magnitude is not None:
                 weight = weight * (self.magnitude.float() / weight.norm(dim=1))[:, None]
             return weight
@@ -122,7 +122,7 @@ class AdaptedLinear(nn.Module):
         change = F.linear(F.linear(dropped, self.lora_a.to(x.dtype)), self.lora_b.to(x.dtype)) * self.scale
         if self.magnitude is None:
             return y + change
-        weight = self.whole(torch.float32)
+        weight = self.base_weight(torch.float32)
         with torch.no_grad():  # the length is taken as a constant (section 4.3)
             length = (weight + self.scale * (self.lora_b.float() @ self.lora_a.float())).norm(dim=1)
         stretch = (self.magnitude / length).to(y.dtype)
@@ -179,7 +179,7 @@ def adapted_layers(model: nn.Module) -> Iterator[tuple[str, AdaptedLinear]]:
 
 
 def merge(model: Model) -> Model:
-    """Make an adapter part of the matrices, in place; rounded ones become whole.
+    """Make an adapter part of the matrices, in place; quantized ones become unquantized.
 
     What it computes stays the same up to rounding.
     """

@@ -11,7 +11,7 @@ PairArchitecture = Literal["marian", "bart", "t5"]
 EncoderArchitecture = Literal["bert", "roberta", "distilbert"]
 
 
-def _rounded(size: float, multiple: int = 32) -> int:
+def _multiple_of(size: float, multiple: int = 32) -> int:
     return max(multiple, round(size / multiple) * multiple)
 
 
@@ -52,7 +52,7 @@ def from_scratch(
         n_heads=n_heads,
         n_kv_heads=n_kv_heads,
         d_head=d_head,
-        d_mlp=_rounded(d_model * 8 / 3),
+        d_mlp=_multiple_of(d_model * 8 / 3),
         context_length=context_length,
         rope=Rope(d_rotary=d_head),
         embedding_dropout=dropout,
@@ -123,7 +123,7 @@ def encoder_decoder_from_scratch(
         )
     elif architecture == "t5":
         shared = replace(
-            marian, d_mlp=_rounded(d_model * 8 / 3), context_length=512, positions="relative", norm="rmsnorm",
+            marian, d_mlp=_multiple_of(d_model * 8 / 3), context_length=512, positions="relative", norm="rmsnorm",
             norm_eps=1e-6, post_norm=False, final_norm=True, scale_embedding=False, activation="gelu_tanh",
             gated_mlp=True, qkv_bias=False, attention_output_bias=False, mlp_bias=False, scale_by_head=False,
         )  # fmt: skip

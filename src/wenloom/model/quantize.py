@@ -1,8 +1,8 @@
 """Weights in 8 or 4 bits: a quarter or an eighth of the memory, and of the time to read them.
 
 Symmetric and weight-only: w ≈ scale * q, with one scale per row for int8 (q in -127 .. 127), one per row and group of
-32 columns for int4 (q in -8 .. 7). Products are taken with the weights made whole again, so that nothing but the
-rounding of the weights is lost. The embedding stays whole and the output matrix has 8 bits at least: in 4 bits it alone
+32 columns for int4 (q in -8 .. 7). Products take the dequantized weights, so that nothing but the
+quantization error of the weights is lost. The embedding stays as it is and the output matrix has 8 bits at least: in 4 bits it alone
 costs about as much as all other matrices together (SmolLM2-135M on WikiText-2: perplexity 14.1, blocks in int4 16.6, the
 output matrix too 18.8).
 """
@@ -74,7 +74,7 @@ class QuantizedLinear(nn.Module):
 
 
 _FEW = 8
-"""Rows up to which a product reads int8 weights as they are; beyond, making them whole once costs less."""
+"""Rows up to which a product reads int8 weights as they are; beyond, dequantizing them once costs less."""
 
 
 def _packed(q: Tensor) -> Tensor:
@@ -89,7 +89,7 @@ def _blocks(rows: Tensor, size: int) -> list[Tensor]:
     return parts + ([rows[:, None, whole:]] if whole < rows.shape[1] else [])
 
 
-def rounded(weight: Tensor, bits: Bits) -> tuple[Tensor, Tensor]:
+def quantize_weight(weight: Tensor, bits: Bits) -> tuple[Tensor, Tensor]:
     """(q, scale) of a weight of shape (out, in).
 
     int8 takes the largest weight of a row as 127. int4 takes the scale of each group that loses least in mean
@@ -104,11 +104,11 @@ def rounded(weight: Tensor, bits: Bits) -> tuple[Tensor, Tensor]:
         return (weight / scale[:, None]).round().clamp(-127, 127).to(torch.int8), scale
     if weight.shape[1] % GROUP:
         raise InputError(f"int4 takes groups of {GROUP} columns, which {weight.shape[1]} are not: use int8.")
-    parts = [_rounded_int4(part) for part in weight.split(64)]  # small enough to stay in the processor's cache
+    parts = [_quantize_int4(part) for part in weight.split(64)]  # small enough to stay in the processor's cache
     return torch.cat([q for q, _ in parts]), torch.cat([scale for _, scale in parts])
 
 
-def _rounded_int4(weight: Tensor) -> tuple[Tensor, Tensor]:
+def _quantize_int4(weight: Tensor) -> tuple[Tensor, Tensor]:
     groups = weight.view(weight.shape[0], -1, GROUP)
     extreme = groups.gather(-1, groups.abs().argmax(-1, keepdim=True))[..., 0]
     best_scale, best_loss = torch.ones_like(extreme), torch.full_like(extreme, torch.inf)
@@ -130,14 +130,14 @@ def parse_bits(name: str) -> Bits:
         InputError: another name.
     """
     if name not in ("int8", "int4"):
-        raise InputError(f"{name!r} is no rounding of weights: known are int8 and int4.")
+        raise InputError(f"{name!r} is no quantization of weights: known are int8 and int4.")
     return 8 if name == "int8" else 4
 
 
 def block_bits(layer: int, n_layers: int, bits: Bits) -> Bits:
     """How many bits the matrices of a block get: in int4 the first and the last of eight or more keep 8.
 
-    They lose most. SmolLM2-135M (30 blocks) on WikiText-2: perplexity 16.6 with all in int4, 15.6 so, 14.1 whole.
+    They lose most. SmolLM2-135M (30 blocks) on WikiText-2: perplexity 16.6 with all in int4, 15.6 so, 14.1 unquantized.
     """
     return 8 if n_layers >= _MANY_BLOCKS and layer in (0, n_layers - 1) else bits
 
@@ -147,15 +147,15 @@ _MANY_BLOCKS = 8
 
 
 def quantize(decoder: Decoder, bits: Bits) -> Decoder:
-    """Round the weights of every linear layer of the blocks to `block_bits` and the output matrix to 8, in place.
+    """Quantize the weights of every linear layer of the blocks to `block_bits` and the output matrix to 8, in place.
 
-    The embedding stays as it is; where it serves as output matrix too, that gets a rounded copy of its own.
+    The embedding stays as it is; where it serves as output matrix too, that gets a quantized copy of its own.
 
     Raises:
-        InputError: it is rounded already, or its widths are no multiples of 32 (int4).
+        InputError: it is quantized already, or its widths are no multiples of 32 (int4).
     """
     if isinstance(decoder.head, QuantizedLinear):
-        raise InputError("the model's weights are rounded already.")
+        raise InputError("the model's weights are quantized already.")
     pages = LargePages()
     for layer, block in enumerate(decoder.blocks):
         assert isinstance(block, Block)
@@ -163,29 +163,31 @@ def quantize(decoder: Decoder, bits: Bits) -> Decoder:
         for module in (block.attention, block.mlp):
             for name, child in module.named_children():
                 if isinstance(child, nn.Linear):
-                    setattr(module, name, _rounded_layer(child.weight, child.bias, its_bits, pages))
-    round_head(decoder, pages)
+                    setattr(module, name, _quantized_layer(child.weight, child.bias, its_bits, pages))
+    quantize_head(decoder, pages)
     return decoder.requires_grad_(False)
 
 
-def require_whole(model: nn.Module, act: str) -> None:
+def require_unquantized(model: nn.Module, act: str) -> None:
     """
     Args:
-        act: what cannot be done with rounded weights.
+        act: what cannot be done with quantized weights.
 
     Raises:
         InputError: the model has such.
     """
     if any(isinstance(module, QuantizedLinear) for module in model.modules()):
-        raise InputError(f"{act}: this model's weights are rounded to 8 or 4 bits; take the one that it was made from.")
+        raise InputError(
+            f"{act}: this model's weights are quantized to 8 or 4 bits; take the one that it was made from."
+        )
 
 
-def round_head(decoder: Decoder, pages: LargePages) -> None:
+def quantize_head(decoder: Decoder, pages: LargePages) -> None:
     """Give a decoder an output matrix in 8 bits, kept in these pages."""
-    decoder.head = _rounded_layer(decoder.output_weight, None, 8, pages)  # pyright: ignore[reportAttributeAccessIssue]
+    decoder.head = _quantized_layer(decoder.output_weight, None, 8, pages)  # pyright: ignore[reportAttributeAccessIssue]
 
 
-def _rounded_layer(weight: Tensor, bias: Tensor | None, bits: Bits, pages: LargePages) -> QuantizedLinear:
-    layer = QuantizedLinear(*rounded(weight, bits), None if bias is None else bias.detach(), bits)
+def _quantized_layer(weight: Tensor, bias: Tensor | None, bits: Bits, pages: LargePages) -> QuantizedLinear:
+    layer = QuantizedLinear(*quantize_weight(weight, bits), None if bias is None else bias.detach(), bits)
     layer.packed, layer.scale = pages.keep(layer.packed), pages.keep(layer.scale)
     return layer

@@ -39,7 +39,7 @@ class ModelRunner:
         self.prefixes = PrefixCache(self.slots, prefix_bytes)
         self.max_slots = max_slots
         self._free = list(range(max_slots))[::-1]
-        # weights that are rounded to 8 or 4 bits lose nothing more by products in bf16
+        # weights that are quantized to 8 or 4 bits lose nothing more by products in bf16
         self._mixed = isinstance(decoder.head, QuantizedLinear) and probe(weight.device.type).bf16
         self._weights: list[tuple[int, int]] = []
         """Where they lie and which version they are, see `weights_changed`."""

@@ -26,7 +26,7 @@ class Slots:
     """Page tables of texts, and per layer the pool of keys and that of values, of shape (kv heads, tokens, d_head).
 
     Page p is tokens 32 p .. 32 p + 31 of every layer's pools, so that a text whose pages follow each other lies in one
-    piece. In int8 every key and value is rounded to 127ths of its largest entry; a row is d_head whole numbers and the
+    piece. In int8 every key and value is quantized to 127ths of its largest entry; a row is d_head whole numbers and the
     bytes of that scale (a float32).
     """
 
@@ -216,13 +216,13 @@ class Slots:
     def write(self, layer: int, rows_N: Tensor, k_GNK: Tensor, v_GNK: Tensor) -> None:
         """Remember one layer's new keys and values."""
         for pool, new_GNK in ((self.keys[layer], k_GNK), (self.values[layer], v_GNK)):
-            pool.index_copy_(1, rows_N, _rounded(new_GNK) if pool.dtype == torch.int8 else new_GNK.to(pool.dtype))
+            pool.index_copy_(1, rows_N, _quantized(new_GNK) if pool.dtype == torch.int8 else new_GNK.to(pool.dtype))
 
     def read(self, layer: int, where: slice | Tensor, n_tokens: int, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
         """Keys and values of what `where` found, shape (slots, kv heads, n_tokens, d_head)."""
         keys, values = (_gathered(pools[layer], where)[:, :, :n_tokens] for pools in (self.keys, self.values))
         if keys.dtype == torch.int8:
-            return _unrounded(keys, dtype), _unrounded(values, dtype)
+            return _dequantized(keys, dtype), _dequantized(values, dtype)
         return keys.to(dtype), values.to(dtype)
 
 
@@ -239,12 +239,12 @@ def _gathered(pool: Tensor, where: slice | Tensor) -> Tensor:
     return found.view(pool.shape[0], len(where), -1, pool.shape[2]).transpose(0, 1)
 
 
-def _rounded(x: Tensor) -> Tensor:
+def _quantized(x: Tensor) -> Tensor:
     x = x.float()
     scale = x.abs().amax(-1, keepdim=True).clamp(min=1e-30) / 127
     return torch.cat([(x / scale).round().to(torch.int8), scale.view(torch.int8)], -1)
 
 
-def _unrounded(rows: Tensor, dtype: torch.dtype) -> Tensor:
+def _dequantized(rows: Tensor, dtype: torch.dtype) -> Tensor:
     scale = rows[..., -_SCALE_BYTES:].contiguous().view(torch.float32)
     return (rows[..., :-_SCALE_BYTES] * scale).to(dtype)

@@ -17,7 +17,7 @@ from wenloom.core.randomness import derive_seed, generator
 from wenloom.model.build import Model
 from wenloom.model.decoder import Decoder
 from wenloom.model.lora import AdapterConfig, adapt
-from wenloom.model.quantize import parse_bits, quantize, require_whole
+from wenloom.model.quantize import parse_bits, quantize, require_unquantized
 from wenloom.tasks.augment import Noise
 from wenloom.tasks.rows import RowReader
 from wenloom.tasks.settings import DataSettings, FreshSettings, LearningSettings
@@ -301,13 +301,13 @@ class TaskRecipe(ABC, Generic[Row]):
     def _tuned_by_method(self, model: Model) -> Model:
         learning = self.settings.learning
         if learning.method not in ("lora", "dora"):
-            require_whole(
-                model, f"--method {learning.method} learns whole weights (lora and dora leave them as they are)"
+            require_unquantized(
+                model, f"--method {learning.method} learns unquantized weights (lora and dora leave them as they are)"
             )
         if learning.method in ("lora", "dora"):
             if learning.quantize is not None:
                 if not isinstance(model, Decoder):
-                    raise InputError("--quantize rounds the weights of models without an encoder only.")
+                    raise InputError("--quantize is for models without an encoder only.")
                 model = quantize(model, parse_bits(learning.quantize))
             config = AdapterConfig(learning.rank, learning.alpha, dora=learning.method == "dora")
             model = adapt(model, config, generator(self.settings.training.seed, "adapter"))

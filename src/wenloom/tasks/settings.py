@@ -87,7 +87,7 @@ class LearningSettings:
     alpha: float = 16.0
     """lora, dora: the adapter counts alpha / rank times."""
     quantize: str | None = None
-    """lora, dora: round the frozen weights to int8 or int4 while training, to save memory."""
+    """lora, dora: quantize the frozen weights to int8 or int4 while training, to save memory."""
     layer_decay: float = 1.0
     """Learning rate of each block as a part of the one above it."""
     smoothing: float = 0.1
@@ -108,7 +108,7 @@ class LearningSettings:
     def __post_init__(self):
         if self.quantize is not None and self.method not in ("lora", "dora"):
             raise InputError(
-                f"--quantize goes with --method lora or dora, not {self.method}: rounded weights stay as they are."
+                f"--quantize goes with --method lora or dora, not {self.method}: quantized weights stay as they are."
             )
         if not 0 < self.layer_decay <= 1:
             raise InputError(f"--layer-decay must be above 0 and at most 1, got {self.layer_decay}.")

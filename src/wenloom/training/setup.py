@@ -242,7 +242,7 @@ def measured_step(
 
 
 def bytes_of(model: Model) -> int:
-    """Of all weights, rounded ones included."""
+    """Of all weights, quantized ones included."""
     return sum(each.nbytes for each in [*model.parameters(), *model.buffers()])
 
 

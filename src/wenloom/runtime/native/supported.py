@@ -103,12 +103,12 @@ def _is_plain(decoder: Decoder) -> bool:
     with torch.device("meta"):
         plain = Decoder(decoder.config)
     ours, theirs = dict(decoder.named_modules()), dict(plain.named_modules())
-    rounded_copy = {"head"} if type(decoder.head) is QuantizedLinear else set()  # of a tied matrix
-    if not theirs.keys() <= ours.keys() <= theirs.keys() | rounded_copy:
+    quantized_copy = {"head"} if type(decoder.head) is QuantizedLinear else set()  # of a tied matrix
+    if not theirs.keys() <= ours.keys() <= theirs.keys() | quantized_copy:
         return False
     dtype = decoder.embed.weight.dtype
     return dtype in (torch.float32, torch.bfloat16) and all(
-        _is_rounded(module, theirs.get(name, plain.output_layer), dtype)
+        _is_quantized(module, theirs.get(name, plain.output_layer), dtype)
         if type(module) is QuantizedLinear
         else _is_same(module, theirs[name], dtype)
         for name, module in ours.items()
@@ -126,7 +126,7 @@ def _is_same(ours: nn.Module, plain: nn.Module, dtype: torch.dtype) -> bool:
     )
 
 
-def _is_rounded(ours: QuantizedLinear, plain: nn.Module, dtype: torch.dtype) -> bool:
+def _is_quantized(ours: QuantizedLinear, plain: nn.Module, dtype: torch.dtype) -> bool:
     """A linear layer with weights in 8 or 4 bits in its place."""
     if type(plain) is not nn.Linear or (ours.bias is None) != (plain.bias is None):
         return False
