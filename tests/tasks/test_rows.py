@@ -64,8 +64,8 @@ def test_bad_rows_are_named_by_line_and_counted(tmp_path: Path, capsys: pytest.C
         "not valid JSON",
         'no field "target"',
         '"source" is empty',
-        "holds list",
-        "is int",
+        "holds a list",
+        "is a number",
         "characters",
         "nested",
     ):

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from wenloom.core.console import print_json, progress, remark
 from wenloom.core.errors import InputError
 from wenloom.core.files import write_atomically
-from wenloom.core.foreign import json_text, parsed_json
+from wenloom.core.foreign import json_text, kind_of, parsed_json
 from wenloom.generation.request import GenerationRequest, request_from
 from wenloom.generation.request_types import shown
 from wenloom.text.lines import Line, lines_of, utf8
@@ -106,7 +106,7 @@ def _row(line: Line, is_json: bool) -> dict[str, Any]:
         return {"prompt": text}
     row = parsed_json(text)
     if not isinstance(row, dict):
-        raise ValueError(f"holds {type(row).__name__}, expected an object {{...}}")
+        raise ValueError(f"holds {kind_of(row)}, expected an object {{...}}")
     return row
 
 

@@ -4,6 +4,7 @@ Standard output carries only what was asked for, so that it can be piped.
 """
 
 import json
+import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -27,6 +28,9 @@ class _Console(Console):
             raise
 
 
+_CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+"""All but the end of a line and the tabulator."""
+
 out = _Console(highlight=False)
 remarks = _Console(stderr=True, highlight=False)
 
@@ -47,15 +51,18 @@ def remark(text: str) -> None:
 
 
 def _whole(text: str) -> str:
-    """Half surrogates, which names of files may hold, as escapes: no terminal takes them."""
-    return text.encode("utf-8", "backslashreplace").decode()
+    """Half surrogates and control characters, which names of files may hold, as escapes: no terminal takes the ones,
+    and each obeys the others."""
+    escaped = _CONTROLS.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
+    return escaped.encode("utf-8", "backslashreplace").decode()
 
 
 def print_json(value: Any) -> None:
     """Print one JSON document on standard output, Chinese as Chinese (as escapes, where the output takes no UTF-8)."""
     if not out.quiet:
         escaped = not (sys.stdout.encoding or "").lower().startswith("utf")
-        sys.stdout.write(_whole(json.dumps(value, ensure_ascii=escaped, indent=2)) + "\n")
+        text = json.dumps(value, ensure_ascii=escaped, indent=2)
+        sys.stdout.write(text.encode("utf-8", "backslashreplace").decode() + "\n")
 
 
 @contextmanager
@@ -89,4 +96,4 @@ class ProgressBar:
 
     def print(self, text: str) -> None:
         """Say a line above the bar (also where there is no bar)."""
-        remarks.print(text, markup=False, soft_wrap=True)
+        remark(text)

@@ -161,13 +161,26 @@ def read_json_object(path: Path, kind: type[WenloomError] = InputError) -> dict[
     """
     content = read_json(path, kind)
     if not isinstance(content, dict):
-        raise kind(f"{path}: holds {_kind_of(content)} where a JSON object is needed.")
+        raise kind(f"{path}: holds {kind_of(content)} where a JSON object is needed.")
     return content
 
 
-def _kind_of(value: Any) -> str:
-    names = {list: "a list", str: "a text", bool: "true or false", int: "a number", float: "a number"}
-    return "null" if value is None else names.get(type(value), type(value).__name__)
+_KINDS = {type(None): "null", dict: "an object", list: "a list", tuple: "a list", str: "a text",
+          bool: "true or false", int: "a number", float: "a number"}  # fmt: skip
+
+
+def kind_of(value: Any) -> str:
+    """What a value is, in the words of JSON.
+
+    >>> kind_of(None), kind_of([5]), kind_of({1})
+    ('null', 'a list', 'a set')
+    """
+    return kind_named(type(value))
+
+
+def kind_named(kind: type) -> str:
+    """The same of a type."""
+    return _KINDS.get(kind) or f"a {kind.__name__}"
 
 
 def json_text(value: Any, indent: int | None = None) -> str:

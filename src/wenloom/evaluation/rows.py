@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from wenloom.core.errors import InputError
-from wenloom.core.foreign import reading
+from wenloom.core.foreign import kind_named, kind_of, reading
 from wenloom.text.compression import open_decompressed, unpacking
 from wenloom.text.lines import json_lines, utf8
 from wenloom.text.refusals import Refusals
@@ -102,9 +102,9 @@ def field(path: Path, row: dict[str, Any], names: Sequence[str], kind: type | tu
     for name in names:
         if name in row:
             if not isinstance(row[name], kind) or isinstance(row[name], bool):
-                wanted = kind.__name__ if isinstance(kind, type) else " or ".join(each.__name__ for each in kind)
+                wanted = " or ".join(dict.fromkeys(map(kind_named, (kind,) if isinstance(kind, type) else kind)))
                 raise InputError(
-                    f'{path}, line {row["_line"]}: "{name}" is {type(row[name]).__name__}; {wanted} was expected.'
+                    f'{path}, line {row["_line"]}: "{name}" is {kind_of(row[name])}; {wanted} was expected.'
                 )
             return row[name]
     wanted = " or ".join(f'"{name}"' for name in names)

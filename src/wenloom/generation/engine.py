@@ -13,11 +13,13 @@ from typing import Any
 
 import torch
 
-from wenloom.core.errors import InputError, WenloomError
+from wenloom.core.errors import InputError, WenloomError, printable
+from wenloom.core.foreign import kind_of
 from wenloom.core.memory import reuse_freed_memory
 from wenloom.generation.events import Event, News
 from wenloom.generation.jobs import NOT_OURS, Continuation, ForwardRequest, Job, as_failure
 from wenloom.generation.request import GenerationRequest, request_from
+from wenloom.generation.request_types import shown
 from wenloom.generation.sequence_group import SequenceGroup
 from wenloom.generation.steps import read, work_for
 from wenloom.generation.strategies import sequence_groups_for
@@ -111,7 +113,7 @@ class Engine:
         if isinstance(request, Mapping):
             request = request_from(request)
         if not isinstance(request, GenerationRequest):
-            raise InputError(f"a request must be a GenerationRequest or a mapping, got a {type(request).__name__}.")
+            raise InputError(f"a request must be a GenerationRequest or a mapping, got {kind_of(request)}.")
         try:
             ids = self.vocabulary.prompt_ids(prompt)
             with self._turns:
@@ -195,7 +197,7 @@ class Engine:
             return self.models[0]
         if request.adapter not in self._adapters:
             known = ", ".join(self._adapters) or "none"
-            raise InputError(f"adapter {request.adapter!r}: this engine has {known}.")
+            raise InputError(f"adapter {shown(request.adapter)}: this engine has {printable(known, 300)}.")
         return self._adapters[request.adapter]
 
     @property

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from wenloom.core.errors import InputError, printable
-from wenloom.core.foreign import reading
+from wenloom.core.foreign import kind_of, reading
 from wenloom.tokens.tokenizer import TextTokenizer
 
 MAX_DEPTH = 64
@@ -106,7 +106,7 @@ def _checked_schema(kind: str, source: str) -> dict[str, Any]:
     with reading(kind, what="is not valid JSON"):
         schema = json.loads(source)
     if not isinstance(schema, dict):
-        raise InputError(f"{kind}: must be an object such as {{}}, got {type(schema).__name__}.")
+        raise InputError(f"{kind}: must be an object such as {{}}, got {kind_of(schema)}.")
     level: list[Any] = [schema]
     for _ in range(MAX_DEPTH):
         level = [inner for each in level if isinstance(each, dict | list)

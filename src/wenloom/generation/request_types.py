@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping, Set
 from typing import Any, Literal
 
 from wenloom.core.errors import printable
+from wenloom.core.foreign import kind_of
 from wenloom.generation.options import RequestOptions
 
 MAX_ENTRIES = 2**21
@@ -127,7 +128,7 @@ def schema(value: Any) -> str:
 def _mapping(value: Any) -> dict[Any, Any]:
     if isinstance(value, Mapping):
         return dict(value)
-    raise TypeError(f"it holds a {type(value).__name__}")
+    raise TypeError(f"it holds {kind_of(value)}")
 
 
 def early_stopping(value: Any) -> bool | str:
@@ -200,7 +201,7 @@ def shown(value: Any) -> str:
     except ValueError:
         return "a whole number of more than 4,000 digits"
     except Exception:
-        return f"a {type(value).__name__}"
+        return kind_of(value)
 
 
 def _plain(value: Any) -> Any:

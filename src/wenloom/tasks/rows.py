@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from wenloom.core.errors import InputError
-from wenloom.core.foreign import parsed_json, reading
+from wenloom.core.foreign import kind_of, parsed_json, reading
 from wenloom.evaluation.rows import read_lines, read_text
 from wenloom.text.compression import COMPRESSIONS
 from wenloom.text.lines import json_lines, lines_of, utf8
@@ -55,7 +55,7 @@ class RowReader(Refusals):
             try:
                 row = parsed_json(_short(text))
                 if not isinstance(row, dict):
-                    raise ValueError(f"holds {type(row).__name__}, expected an object {{...}}")
+                    raise ValueError(f"holds {kind_of(row)}, expected an object {{...}}")
             except ValueError as error:
                 self.refuse(path, line, str(error))
             else:
@@ -207,7 +207,7 @@ def text_of(row: dict[str, Any], names: Sequence[str]) -> str:
     if isinstance(value, list) and all(isinstance(each, str) for each in value):
         value = " ".join(value)
     if not isinstance(value, str):
-        raise ValueError(f'"{name}" is {type(value).__name__}; text was expected')
+        raise ValueError(f'"{name}" is {kind_of(value)}; text was expected')
     if not value.strip():
         raise ValueError(f'"{name}" is empty')
     return value.strip()

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 from wenloom.core.console import remark
 from wenloom.core.errors import InputError
-from wenloom.core.foreign import reading, regular_file
+from wenloom.core.foreign import kind_of, reading, regular_file
 from wenloom.text.compression import COMPRESSIONS
 from wenloom.text.encoding import check_encoding, decoded, encoding_of, pieces_of
 from wenloom.text.html import visible_text
@@ -268,7 +268,7 @@ def _document(row: dict[str, Any], line: int, source: _Source) -> Document:
         if isinstance(value, list) and all(isinstance(line, str) for line in value):
             value = "\n".join(value)
         if not isinstance(value, str):
-            raise ValueError(f'field "{name}" holds {type(value).__name__}, not text')
+            raise ValueError(f'field "{name}" holds {kind_of(value)}, not text')
         parts.append(value)
     others = {name: value for name, value in row.items() if name not in names}
     return Document("\n".join(parts), f"{source.file}, line {line}", others)

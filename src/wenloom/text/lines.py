@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from wenloom.core.errors import InputError
-from wenloom.core.foreign import parsed_json
+from wenloom.core.foreign import kind_of, parsed_json
 from wenloom.text.compression import open_decompressed, unpacking
 from wenloom.text.refusals import Refusals
 
@@ -84,7 +84,7 @@ def json_lines(
             row = parsed_json(text)
             if not isinstance(row, dict):
                 is_list = line.number == 1 and isinstance(row, list)
-                raise ValueError(f"holds {type(row).__name__}, expected an object {{...}}"
+                raise ValueError(f"holds {kind_of(row)}, expected an object {{...}}"
                                  + " (a JSON list becomes lines by: jq -c '.[]')" * is_list)  # fmt: skip
         except InputError:
             raise

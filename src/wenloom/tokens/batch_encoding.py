@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING, Any
 
 from wenloom.core.errors import InputError
+from wenloom.core.foreign import kind_of
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -68,7 +69,7 @@ def checked(text: str) -> str:
         InputError: it is none.
     """
     if not isinstance(text, str):
-        raise InputError(f"expected text to encode, got {type(text).__name__}.")
+        raise InputError(f"expected text to encode, got {kind_of(text)}.")
     try:
         text.encode()
     except UnicodeEncodeError:
