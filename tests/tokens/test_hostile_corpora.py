@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from wenloom.cli.info import info
 from wenloom.core.errors import CheckpointError, InputError
 from wenloom.text.documents import ReadOptions
 from wenloom.tokens.prepare import PrepareOptions, prepare
@@ -38,11 +39,26 @@ def test_rows_left_out_are_counted_listed_and_part_of_the_key(tmp_path: Path, ca
     assert left_out["rows"] == 3 and [(Path(each["file"]).name, each["line"]) for each in left_out["first"]] == [
         ("a.jsonl", 5), ("a.jsonl", 10), ("b.txt", 0)]  # fmt: skip
     assert sum(split.documents for split in found.dataset.splits.values()) == 28
+    assert [Path(each["file"]).name for each in found.dataset.manifest["sources"]] == ["a.jsonl"]  # b.txt gave nothing
     said = " ".join(capfd.readouterr().err.split())
     assert "line 5: " in said and "line 10: " in said
+    info(str(found.dataset.folder), json=True)
+    assert json.loads(capfd.readouterr().out)["corpus"]["left_out"] == "3 rows or files, listed in dataset.json"
     assert prepare(
         [str(tmp_path / "a.jsonl"), str(tmp_path / "b.txt")], tmp_path / "out", BYTE, ReadOptions(skip_bad=True)
     ).reused
+
+
+@pytest.mark.parametrize("name, options", [
+    ("a.jsonl", {"separator": "---"}), ("a.csv", {"separator": "---"}), ("a.html", {"separator": "---"}),
+    ("a.txt", {"text_field": ("body",)}), ("a.md", {"text_field": ("body",)}), ("a.html", {"text_field": ("body",)}),
+])  # fmt: skip
+def test_options_for_files_of_another_kind_are_refused(name: str, options: dict[str, Any], tmp_path: Path):
+    (tmp_path / name).write_text("text,body\nx,y\n")
+    option = "--" + next(iter(options)).replace("_", "-")
+    with pytest.raises(InputError, match=f"{option} has no effect here"):
+        prepare([str(tmp_path / name)], tmp_path / "out", BYTE, ReadOptions(**options))
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_limit_that_stops_nothing_makes_no_other_corpus(corpus: Path):

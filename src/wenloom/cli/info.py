@@ -153,8 +153,10 @@ def _corpus(path: Path) -> dict[str, dict[str, Any]]:
     dataset = Dataset.open(path)
     kept = ("split_rule", "duplicates_removed", "empty_documents", "key")
     sources = [source["file"] for source in dataset.manifest["sources"]]
+    count = dataset.manifest.get("left_out", {}).get("rows")
+    left_out = {"left_out": f"{count:,} rows or files, listed in {MANIFEST}"} if count else {}
     sections = {name: asdict(split) for name, split in dataset.splits.items()}
-    return {"corpus": {name: dataset.manifest[name] for name in kept} | {"sources": sources}, **sections}
+    return {"corpus": {name: dataset.manifest[name] for name in kept} | {"sources": sources} | left_out, **sections}
 
 
 def _shown(value: Any) -> str:

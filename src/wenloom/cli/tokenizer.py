@@ -16,7 +16,7 @@ from wenloom.core.console import print_json, progress, say
 from wenloom.core.errors import InputError
 from wenloom.core.files import folder_aside
 from wenloom.text.corpus import read_corpus
-from wenloom.text.documents import Document, ReadOptions, find_files, read_documents
+from wenloom.text.documents import Document, ReadOptions, find_files, hold_rows, read_documents, refuse_idle
 from wenloom.tokens.configuration import TOKENIZER
 from wenloom.tokens.prepare import learn
 from wenloom.tokens.report import Fit, measure, measure_passage
@@ -67,6 +67,7 @@ def train(
 
 
 def _read(files: list[Path], reading: ReadOptions) -> Iterator[Document]:
+    refuse_idle(files, reading)
     with progress("Reading", sum(file.stat().st_size for file in files)) as bar:
         yield from read_documents(files, reading, on_bytes=bar.advance)
 
@@ -102,7 +103,10 @@ def report(
             "goes with files to read; name some", language_field=language_field is not None, **changed(reading)
         )
     loaded = TextTokenizer.from_pretrained(resolve(tokenizer))
-    documents = _read(find_files(paths), reading) if paths else None
+    files = find_files(paths) if paths else []
+    if files and language_field is not None and not hold_rows(files):
+        raise InputError("--language-field has no effect here: it names a field of jsonl, csv and tsv files.")
+    documents = _read(files, reading) if files else None
     fits = measure(loaded, documents, language_field) if documents else measure_passage(loaded)
     if json:
         derived = ("bytes_per_token", "characters_per_token", "tokens_per_word")

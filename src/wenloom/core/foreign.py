@@ -165,7 +165,7 @@ def read_json_object(path: Path, kind: type[WenloomError] = InputError) -> dict[
     return content
 
 
-_KINDS = {type(None): "null", dict: "an object", list: "a list", tuple: "a list", str: "a text",
+_JSON_WORDS = {type(None): "null", dict: "an object", list: "a list", tuple: "a list", str: "a text",
           bool: "true or false", int: "a number", float: "a number"}  # fmt: skip
 
 
@@ -180,7 +180,7 @@ def kind_of(value: Any) -> str:
 
 def kind_named(kind: type) -> str:
     """The same of a type."""
-    return _KINDS.get(kind) or f"a {kind.__name__}"
+    return _JSON_WORDS.get(kind) or f"a {kind.__name__}"
 
 
 def json_text(value: Any, indent: int | None = None) -> str:

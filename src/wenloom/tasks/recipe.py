@@ -11,7 +11,7 @@ from typing import Any, Generic, TypeVar
 
 from wenloom.checkpoint.folder import load_model
 from wenloom.core.console import remark
-from wenloom.core.errors import InputError
+from wenloom.core.errors import InputError, printable
 from wenloom.core.hardware import probe
 from wenloom.core.randomness import derive_seed, generator
 from wenloom.model.build import Model
@@ -41,6 +41,8 @@ _FROM_SCRATCH, _FROM_A_MODEL = 64, 16
 """Examples of a step, where --batch says nothing."""
 SHOWN = 3
 """Examples that are shown at every evaluation."""
+_MOST_NAMED = 1000
+"""Rows left out that run.toml lists."""
 _HEADS = ("head.", "classifier.", "transform", "output_bias")
 
 
@@ -124,7 +126,7 @@ class TaskRecipe(ABC, Generic[Row]):
             self.train, self.held_out = self._divided(settings.training.seed)
         if extra is not None:
             self.train += self._to_learn(extra)
-        self.n_refused = reader.count
+        self.reader = reader
         rows = json.dumps([self.train, self.held_out], ensure_ascii=False)
         self.key = hashlib.sha256(rows.encode()).hexdigest()[:16]
 
@@ -269,7 +271,8 @@ class TaskRecipe(ABC, Generic[Row]):
             "train": (self.settings.data.train or "").split(","),
             "train_examples": len(encoded.train),
             "validation_examples": len(encoded.held_out),
-            "rows_left_out": self.n_refused,
+            "rows_left_out": self.reader.count,
+            "left_out": [printable(str(each), 500) for each in self.reader.refused[:_MOST_NAMED]],
         }
         if not any(map(targets_of, encoded.train)):
             raise InputError("no example holds a single token to learn: every target is empty or cut off.")
@@ -286,6 +289,8 @@ class TaskRecipe(ABC, Generic[Row]):
             f"{shape.family}, {shape.n_layers} layers, width {shape.d_model}",
             round(sum(map(targets_of, encoded.held_out)) * source.row_tokens / max(1.0, targets)),
             layer_decay=self.settings.learning.layer_decay, smaller=self.smaller,
+            calmer="more examples, a higher --dropout, a smaller --width or fewer --epochs" if base is None else
+                   "more examples, a lower --learning-rate or fewer --epochs",
         )  # fmt: skip
         return spec, training_data
 

@@ -29,7 +29,8 @@ class DataSettings:
     reverse: bool = False
     """Learn the other way round: from targets to sources."""
     strict: Annotated[bool, Parameter(negative="--skip-bad")] = False
-    """Stop at the first row that cannot be used; without it (--skip-bad) such rows are named, counted and left out."""
+    """Stop at the first row that cannot be used; without it (--skip-bad) such rows are left out, counted and
+    named (run.toml lists them)."""
     max_source_tokens: int = 512
     """Most tokens of a source; a longer one loses its end. fill-mask, denoising: tokens that are seen at once."""
     max_target_tokens: int = 256

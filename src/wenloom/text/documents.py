@@ -114,6 +114,26 @@ def find_files(paths: list[str]) -> list[Path]:
     return list(found)
 
 
+def hold_rows(files: list[Path]) -> bool:
+    """Whether one of the files has rows with fields."""
+    return any(_READERS[_kind(file)] in (_jsonl, _csv) for file in files)
+
+
+def refuse_idle(files: list[Path], options: ReadOptions) -> None:
+    """
+    Raises:
+        InputError: an option is for files of a kind of which there is none.
+    """
+    if options.separator is not None and all(_READERS[_kind(file)] is not _plain for file in files):
+        raise InputError(
+            "--separator has no effect here: it parts the documents of txt and md files, and none is read."
+        )
+    if options.text_field != ReadOptions.text_field and not hold_rows(files):
+        raise InputError(
+            "--text-field has no effect here: it names a field of jsonl, csv and tsv files, and none is read."
+        )
+
+
 def _files_below(folder: Path) -> list[Path]:
     readable, others = [], Counter[str]()
 

@@ -40,6 +40,8 @@ class Refusals:
     count: int = 0
     in_a_row: int = 0
     """Since the last row that was used; whoever uses one sets it to 0."""
+    whole_files: set[Path] = field(default_factory=set)
+    """Of which nothing is used."""
     on_refused: Callable[[Refused], None] = lambda refused: None
 
     def refuse(self, path: Path, line: int, why: str) -> None:
@@ -54,6 +56,8 @@ class Refusals:
         self.on_refused(refused)
         self.count += 1
         self.in_a_row += 1
+        if not line:
+            self.whole_files.add(path)
         if self.in_a_row > MOST_IN_A_ROW:
             raise InputError(f"{path}: {MOST_IN_A_ROW:,} rows in a row cannot be used; the last is {refused}.")
         if len(self.refused) < MOST_LISTED:

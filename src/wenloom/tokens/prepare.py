@@ -11,7 +11,7 @@ from wenloom.core.console import ProgressBar, progress
 from wenloom.core.errors import InputError
 from wenloom.core.files import folder_aside, sha256_of_file
 from wenloom.text.corpus import Corpus, read_corpus
-from wenloom.text.documents import ReadOptions, find_files
+from wenloom.text.documents import ReadOptions, find_files, refuse_idle
 from wenloom.text.pipeline import check_steps, dropped_file
 from wenloom.text.split import check_fraction
 from wenloom.tokens.shards import MANIFEST, Dataset, ShardWriter, Split, token_dtype, write_manifest
@@ -80,6 +80,7 @@ def prepare(
     files, held_out = find_files(paths), find_files(list(options.validation_files)) if options.validation_files else []
     if both := set(files) & set(held_out):
         raise InputError(f"{sorted(both)[0]}: cannot be training and validation text at once.")
+    refuse_idle([*files, *held_out], reading)
     if dropped is not None:
         _check_elsewhere(dropped, out, [*files, *held_out])
     sources, held_out_sources = _sources(files), _sources(held_out)
@@ -100,6 +101,7 @@ def prepare(
     out.parent.mkdir(parents=True, exist_ok=True)
     with dropped_file(dropped) as told:
         corpus = read_corpus(files, reading, options.validation, out.parent, held_out, options.text_steps, told)
+    whole = corpus.refusals.whole_files
     if tokenizer is None:
         tokenizer = learn(corpus, options.kind, options.vocab_size)
     with folder_aside(out) as folder:
@@ -116,7 +118,7 @@ def prepare(
             left_out={"rows": corpus.refusals.count, "first": corpus.refusals.as_json()},
             tokenizer={"kind": tokenizer.kind, "vocab_size": tokenizer.vocab_size, "sha256": tokenizer.fingerprint()},
             reading=asdict(reading),
-            sources=sources + held_out_sources,
+            sources=[each for each in sources + held_out_sources if Path(each["file"]) not in whole],
         )
     return Prepared(Dataset.open(out), reused=False)
 

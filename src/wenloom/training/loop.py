@@ -94,6 +94,7 @@ class Run:
     ):
         self.out, self.show, self.world, self.checkpoint = out, show, world, checkpoint
         self.progress = Progress(n_steps=0)
+        self._calmer = spec.calmer
         self.setup, self.training_data = set_up(spec, world, self._restore), training_data
         self.training, self.train_step = self.setup.training, self.setup.train_step
         self.progress.n_steps = self.setup.plan.timetable.n_steps
@@ -294,7 +295,7 @@ class Run:
         if self.history.turned_worse():
             bar.print(
                 f"Validation has been getting worse since step {self.history.best_step:,}: the model learns its text by heart. The "
-                "best model is kept; more text, --dropout 0.2, a smaller --size or fewer --epochs would help."
+                f"best model is kept; {self._calmer} would help."
             )
         self._write_run()
         self._report(is_running=True)

@@ -49,7 +49,8 @@ class TrainSettings:
 
     budget: str | None = None
     """Training time on this machine, such as 90s, 10min or 2h. Give one of --budget, --tokens, --epochs and --steps;
-    default: 20 tokens per parameter where --size is given, else 10min."""
+    default of a pretraining: 20 tokens per parameter where --size is given, else 10min; of a task: 3 epochs from a
+    trained model, 20 from scratch."""
     tokens: str | None = None
     """Tokens to train on, such as 500k or 1b."""
     epochs: float | None = None

@@ -77,6 +77,8 @@ class RunSpec:
     """See `make_optimizers`."""
     smaller: str = SMALLER
     """What to do where a single row does not fit in memory, for people."""
+    calmer: str = "more text, --dropout 0.2, a smaller --size or fewer --epochs"
+    """What helps where the model learns its text by heart, for people."""
     expected: Callable[[int], tuple[float, float]] | None = None
     """Bits per byte to expect after so many tokens, from and to."""
 
@@ -195,7 +197,7 @@ def chosen_strategy(
     if available is not None and each > available:
         raise InputError(
             f"a model of {n_parameters:,} parameters takes {show_bytes(each)} before its first token, and "
-            f"{show_bytes(available)} are free: choose a smaller --size, or more processes and --parallel fsdp."
+            f"{show_bytes(available)} are free: choose a smaller model, or more processes and --parallel fsdp."
         )
     return strategy
 
