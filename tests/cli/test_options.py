@@ -27,7 +27,7 @@ HERE = {
     "lines.txt": "few:source", "answers.txt": "few:target", "more.txt": "few:source", "latin.txt": "latin:", "rows.jsonl": "rows:languages",
     "pairs.jsonl": "rows:pairs", "labels.jsonl": "rows:labels", "messages.jsonl": "rows:messages", "few.jsonl": "rows:few pairs",
     "preferences.jsonl": "rows:preferences", "fields.jsonl": "rows:fields", "torn.jsonl": "torn:languages", "long.txt": "long:",
-    "nbest.jsonl": "rows:close nbest", "torn-nbest.jsonl": "torn:nbest", "torn-choices.jsonl": "torn:choices", "prompts.jsonl": "rows:prompts", "adapters.jsonl": "rows:adapter prompts",
+    "nbest.jsonl": "rows:close nbest", "torn-nbest.jsonl": "torn:nbest", "torn-choices.jsonl": "torn:choices", "torn-messages.jsonl": "torn:messages", "more.jsonl": "rows:more messages", "prompts.jsonl": "rows:prompts", "adapters.jsonl": "rows:adapter prompts",
     "choices.jsonl": "rows:choices", "references.jsonl": "rows:references", "data/blimp.jsonl": "rows:blimp",
     "data/HumanEval.jsonl": "rows:programs to write", "theirs.json": "results-json", "results.sqlite": "file:results/results.sqlite",
     "wiki.txt": "text: = A = \n\n a @-@ b , c . \n\n = B = \n\n d e f . \n",
@@ -44,7 +44,8 @@ class Changes:
     beside: tuple[Any, ...] = ()
     """Options given with and without it."""
     look: str = "out"
-    """What is observed: out, err, or the content of files that match a pattern."""
+    """What is observed: out, err, code, plan (figures that do not depend on the machine), opened, read, loaded, or the
+    content of files that match a pattern."""
     base: tuple[Any, ...] | None = None
     """The call, where it is not the command's usual one."""
     stdin: str = ""
@@ -385,7 +386,80 @@ TABLES["pretrain"] = Table(_SHORT, {
     "--resume": C(("--resume", "cut"), base=(), look="code"),
     "--json": C(("--json",)),
 })  # fmt: skip
-SLOW = ("pretrain",)
+FEW = ("--steps", 2)
+_TUNED = ("run", "--task", "chat", "--train", "messages.jsonl", "--out", "made", *FEW)
+_PAIRS = ("--task", "translation", "--train", "pairs.jsonl", "--out", "made", *SHAPE, "--tokenizer", "tok", *FEW)
+_HIDDEN = ("bert", "--task", "fill-mask", "--train", "texts", "--out", "made", *FEW)
+_LORA = (*_TUNED, "--method", "lora")
+A = "made/adapter_*"
+TABLES["finetune"] = Table(_TUNED, TABLES["pretrain"].options | {
+    "--task": C(("--task", "story"), look=W, base=("run", "--train", "pairs.jsonl", "--out", "made", *FEW, "--task", "translation")),
+    "--train": C(("--train", "messages.jsonl", "--skip-bad"), look=W, base=("run", "--task", "chat", "--out", "made", *FEW, "--train", "torn-messages.jsonl")),
+    "--validation": C(("--validation", "messages.jsonl"), look="made/run.toml"),
+    "--extra": C(("--extra", "more.jsonl"), look="made/run.toml"),
+    "--source": C(("--source", "old"), ("--target", "new"), base=("run", "--task", "translation", "--train", "fields.jsonl", "--out", "made", *FEW), look="code"),
+    "--target": C(("--target", "new"), ("--source", "old"), base=("run", "--task", "translation", "--train", "fields.jsonl", "--out", "made", *FEW), look="code"),
+    "--reverse": C(("--reverse",), look=W, base=_PAIRS),
+    "--strict": C(("--strict",), look="code", base=("run", "--task", "chat", "--out", "made", *FEW, "--train", "torn-messages.jsonl")),
+    "--max-source-tokens": C(("--max-source-tokens", 4), look=W, base=_PAIRS),
+    "--max-target-tokens": C(("--max-target-tokens", 20), look="made/run.toml", base=_PAIRS),
+    "--max-length": C(("--max-length", 40), look=W),
+    "--arch": C(("--arch", "t5"), look="made/config.json", base=_PAIRS),
+    "--layers": C(("--layers", 2), look=W, base=_PAIRS),
+    "--width": C(("--width", 64), look=W, base=_PAIRS),
+    "--heads": C(("--heads", 1), look="made/config.json", base=_PAIRS),
+    "--vocab-size": C(("--vocab-size", 290), look="made/config.json", base=("--task", "translation", "--train", "pairs.jsonl", "--out", "made", *SHAPE, *FEW)),
+    "--tokenizer": C(("--tokenizer", "tok"), look="made/config.json", base=("--task", "translation", "--train", "pairs.jsonl", "--out", "made", *SHAPE, *FEW)),
+    "--dropout": C(("--dropout", 0.5), look=W, base=_PAIRS),
+    "--method": C(("--method", "lora"), look="made/*.safetensors"),
+    "--rank": C(("--rank", 3), look=A, base=_LORA),
+    "--alpha": C(("--alpha", 3), look=A, base=_LORA),
+    "--quantize": C(("--quantize", "int8"), look=A, base=_LORA),
+    "--layer-decay": C(("--layer-decay", 0.5), look=W),
+    "--smoothing": C(("--smoothing", 0.5), look=W, base=_PAIRS),
+    "--noise": C(("--noise", 0.3), look=W, base=_PAIRS),
+    "--deletion": C(("--deletion", 0.3), look=W, base=_PAIRS),
+    "--beta": C(("--beta", 2), look=W, base=("run", "--task", "preference", "--train", "preferences.jsonl", "--out", "made", *FEW)),
+    "--masking": C(("--masking", "token"), look=W, base=_HIDDEN),
+    "--mask-ratio": C(("--mask-ratio", 0.5), look=W, base=_HIDDEN),
+    "--pack": C(("--no-pack",), look=W),
+    "--tokens": C(("--tokens", "1k"), look=W, base=(*_TUNED[:-2], "--tokens", "3k")),
+    "--epochs": C(("--epochs", 1), look=W, base=(*_TUNED[:-2], "--epochs", 2, "--batch", 2)),
+    "--steps": C(("--steps", 1), look=W),
+    "--optimizer": C(("--optimizer", "muon"), look=W),
+    "--schedule": C(("--schedule", "cosine"), ("--steps", 9), look=W),
+    "--warmup": C(("--warmup", 0.9), ("--steps", 9), look=W),
+    "--decay": C(("--decay", 0.9), ("--schedule", "wsd", "--steps", 9), look=W),
+    "--momentum": C(("--momentum", 0.1), ("--optimizer", "muon"), look=W),
+    "--document-mask": R(("--document-mask",), "--document-mask has no effect here"),
+    "--compile": R(("--compile", "on"), "--compile has no effect here"),
+    "--resume": C(("--resume", "cut-pairs"), base=(), look="code"),
+})  # fmt: skip
+for _name in ("--size", "--kv-heads", "--context", "--prompt"):
+    del TABLES["finetune"].options[_name]
+_PLAN = ("corpus", *SHAPE, "--context", 32, "--batch", 2, "--evaluations", 2, "--json")
+TABLES["plan"] = Table((*_PLAN, "--steps", 9), {
+    **{name: R((name, value), f"{name} has no effect here") for name, value in {
+        "--schedule": "cosine", "--warmup": 0.9, "--decay": 0.9, "--final-learning-rate": 0.5, "--weight-decay": 5, "--momentum": 0.1,
+        "--beta1": 0.1, "--beta2": 0.1, "--clip": 0.1, "--patience": 3, "--parallel": "ddp", "--seed": 3, "--save-minutes": 1,
+        "--max-skipped": 2, "--wandb": "x"}.items()},
+    "--tensorboard": R(("--tensorboard",), "--tensorboard has no effect here"),
+    **{name: C((name, value), look="plan") for name, value in {
+        "--arch": "gpt2", "--layers": 2, "--width": 64, "--heads": 1, "--kv-heads": 1, "--context": 64, "--dropout": 0.5, "--batch": 4,
+        "--steps": 7, "--micro-batch": 1, "--optimizer": "adamw", "--learning-rate": 0.5, "--evaluations": 3}.items()},
+    "--size": C(("--size", "20k"), look="plan", base=("corpus", "--steps", 1, "--context", 32, "--json")),
+    "--budget": R(("--budget", "never"), "--budget never"),
+    "--tokens": C(("--tokens", "1k"), look="plan", base=_PLAN),
+    "--epochs": C(("--epochs", 1), look="plan", base=_PLAN),
+    "--document-mask": C(("--document-mask",), look="plan"),
+    "--precision": C(("--precision", "fp32"), ("--no-document-mask",), look="plan"),
+    "--compile": C(("--compile", "on"), look="plan"),
+    "--recompute": C(("--recompute",), look="plan"),
+    "--device": DEVICE,
+    "--vocab-size": C(("--vocab-size", 300), look="plan", base=_PLAN[1:]),
+    "--json": C(("--json",), base=_PLAN[:-1]),
+})  # fmt: skip
+SLOW = ("pretrain", "finetune", "plan")
 """Commands whose entries take a training each."""
 
 
@@ -400,8 +474,7 @@ def options_of(command: str) -> list[str]:
 
 @pytest.mark.parametrize("command", _COMMANDS)
 def test_every_option_has_an_entry(command: str):
-    if command in TABLES:
-        assert set(options_of(command)) == set(TABLES[command].options)
+    assert set(options_of(command)) == set(TABLES[command].options)
 
 
 def replaced(base: tuple[Any, ...], given: tuple[Any, ...]) -> tuple[Any, ...]:
@@ -437,9 +510,19 @@ def watched(command: str, arguments: tuple[Any, ...], look: str, stdin: str, fol
     assert done.code == 0, (command, arguments, done)
     if look in ("opened", "read", "loaded"):
         return {"opened": opened, "read": read, "loaded": loaded}[look]
+    if look == "plan":
+        plan = json.loads(done.out)
+        return {name: plan[name] for name in _UNTIMED} | {
+            "steps": plan["timetable"]["n_steps"],
+            "at": plan["timetable"]["evaluate_at"],
+        }
     if look in ("out", "err"):
         return untimed(getattr(done, look))
     return {path.relative_to(folder): path.read_bytes() for path in sorted(folder.glob(look)) if path.is_file()}
+
+
+_UNTIMED = ("model", "parameters", "derived", "flops", "tokens", "epochs", "micro_batch", "batch", "context", "disk")
+"""What a plan says of the run and not of the machine."""
 
 
 def untimed(text: str) -> str:

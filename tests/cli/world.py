@@ -72,6 +72,10 @@ ROWS |= {
             [("the lamp", "a boat"), ("a boat", "the lamp"), ("the nets", "dusk"), ("dusk", "the nets")]
         )
     ],
+    "more messages": [
+        {"messages": [{"role": "user", "content": f"Night {n}?"}, {"role": "assistant", "content": f"Night {n}!"}]}
+        for n in range(9)
+    ],
     "few pairs": ROWS["pairs"][:3],
     "languages": [{"title": f"Day {n}", "text": VERSES[n % 8], "language": ("en", "zh")[n % 2]} for n in range(30)],
     "fields": [{"old": row["source"], "new": row["target"]} for row in ROWS["pairs"]],

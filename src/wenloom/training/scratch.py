@@ -111,14 +111,20 @@ def scratch_run(corpus: CorpusStatistics, model: ModelSettings, training: TrainS
     decoder.initialise(generator(training.seed, "weights"))
     decoder.to(hardware.device)
     check_causality(decoder, generator(training.seed, "causality"))
-    words = f"{model.arch}, {model.layers} layers, width {model.width}, {model.heads} heads, context {model.context}"
+    document_start = _document_start(corpus, training, model.context)
+    words = (
+        f"{model.arch}, {config.n_layers} layer{'s' * (config.n_layers > 1)}, width {model.width}, "
+        f"{config.n_heads} head{'s' * (config.n_heads > 1)}, context {model.context}"
+        + ", documents apart"
+        * (document_start is not None)
+    )
 
     def expected(tokens: int) -> tuple[float, float]:
         unique = corpus.tokens * corpus.bytes_per_token if corpus.tokens else None
         return expected_bits_per_byte(n_parameters, tokens * corpus.bytes_per_token, unique)
 
     return RunSpec(
-        CausalObjective(decoder, _document_start(corpus, training, model.context)), source, training,
+        CausalObjective(decoder, document_start), source, training,
         asdict(model) | asdict(training), dial.derived, words, corpus.validation_tokens,
         has_epochs=corpus.tokens is not None, expected=expected,
     )  # fmt: skip

@@ -149,7 +149,9 @@ def set_up(
     tokens, reached = timetable.n_steps * size * source.row_tokens, flops * size * source.row_tokens / step_seconds
     peak = max(peak, reached / world.size)
     plan = TrainingPlan(
-        model=f"{spec.words}, {'bf16' if bf16 else 'fp32'} on {hardware.name}",
+        model=f"{spec.words}, {'bf16' if bf16 else 'fp32'} on {hardware.name}"
+        + ", blocks recomputed" * training.recompute
+        + ", compiled" * compiled,
         parameters=n_parameters,
         derived=spec.derived,
         timetable=timetable,
