@@ -13,7 +13,7 @@ from wenloom.checkpoint.folder import load_decoder
 from wenloom.evaluation.options import Convention, OverlapOptions, Writing
 from wenloom.evaluation.plan import EvaluationPlan
 from wenloom.evaluation.suite import EvaluatedModel
-from wenloom.tasks.finetune import WORKS, finetune
+from wenloom.tasks.finetune import RECIPES, finetune
 from wenloom.tasks.settings import DataSettings, FreshSettings
 from wenloom.text.documents import ReadOptions
 from wenloom.tokens.prepare import PrepareOptions, prepare
@@ -106,4 +106,4 @@ def test_a_task_of_another_package_trains(installed: Path):
     fresh = FreshSettings(layers=1, width=16, heads=2)
     training = TrainSettings(steps=1, batch=1, device="cpu")
     result = finetune("gaps", installed / "run", None, data, fresh, None, training)
-    assert result.run.steps == 1 and "gaps" in WORKS and "gaps" in (installed / "run/run.toml").read_text()
+    assert result.run.steps == 1 and "gaps" in RECIPES and "gaps" in (installed / "run/run.toml").read_text()

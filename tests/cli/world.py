@@ -84,7 +84,7 @@ ROWS |= {
         {"task_id": "H/0", "prompt": "def f():\n", "test": "def check(g): assert g() == 1", "entry_point": "f"}
     ],
 }
-ROWS |= {"summaries to measure by": ROWS["summaries"][:3]}
+ROWS |= {"validation summaries": ROWS["summaries"][:3]}
 
 RESULTS = [
     {

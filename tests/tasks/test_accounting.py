@@ -1,4 +1,4 @@
-"""Figures of what is held out: nats, tokens, bytes and characters of the same tokens, however many rows are left out.
+"""Figures of the validation data: nats, tokens, bytes and characters of the same tokens, however many rows are left out.
 
 Against a recomputation of its own: logits one row at a time, log-softmax in float64, bytes of the texts that were scored.
 """
@@ -15,7 +15,7 @@ from wenloom.core.randomness import generator
 from wenloom.model.build import Model
 from wenloom.model.decoder import Decoder
 from wenloom.model.presets import from_scratch
-from wenloom.tasks.finetune import WORKS
+from wenloom.tasks.finetune import RECIPES
 from wenloom.tasks.recipe import Settings, TaskRecipe
 from wenloom.tasks.settings import DataSettings, FreshSettings, LearningSettings
 from wenloom.tokens.shards import Dataset
@@ -58,19 +58,19 @@ def measured(
     """What a run would say of the model before its first step."""
     fresh = FreshSettings() if base else FreshSettings(layers=1, width=32, heads=2, vocab_size=300, dropout=0.0)
     asked = DataSettings(train=str(path), validation=str(path), **data)  # pyright: ignore
-    work = WORKS[task](Settings(task, base, asked, fresh, LearningSettings(), TrainSettings(device="cpu")))
+    recipe = RECIPES[task](Settings(task, base, asked, fresh, LearningSettings(), TrainSettings(device="cpu")))
     if base is None:
-        model, tokenizer = work.fresh()
+        model, tokenizer = recipe.fresh()
     else:
         tokenizer = TextTokenizer.from_pretrained(base)
-        model = work.prepared(load_model(base), tokenizer)
-    encoded = work.encode(model, tokenizer)
-    training_data = ExampleData(tokenizer, encoded.held_out, encoded.held_out, {})
-    loss = training_data.evaluate(work.objective(model.eval()), "cpu", World(), lambda n: None)
+        model = recipe.prepared(load_model(base), tokenizer)
+    encoded = recipe.encode(model, tokenizer)
+    training_data = ExampleData(tokenizer, encoded.validation, encoded.validation, {})
+    loss = training_data.evaluate(recipe.objective(model.eval()), "cpu", World(), lambda n: None)
     assert (loss.tokens, loss.bytes, loss.characters) == (
-        training_data.held_out.tokens, training_data.held_out.bytes, training_data.held_out.characters,
+        training_data.validation_size.tokens, training_data.validation_size.bytes, training_data.validation_size.characters,
     )  # fmt: skip
-    return work, model, tokenizer, loss, training_data
+    return recipe, model, tokenizer, loss, training_data
 
 
 def nats_of(decoder: Model, read: list[int], targets: list[int]) -> float:
@@ -113,9 +113,9 @@ def test_texts_from_texts_by_a_decoder(task: str, cue: str, space: str, base: Pa
     path.write_text(
         "\n".join(json.dumps(dict(zip(names, pair, strict=True))) for pair in exchanges()), encoding="utf-8"
     )
-    work, model, tokenizer, loss, _ = measured(task, path, base, max_target_tokens=24)
+    recipe, model, tokenizer, loss, _ = measured(task, path, base, max_target_tokens=24)
     nats, tokens, texts = 0.0, 0, []
-    for pair in work.held_out:
+    for pair in recipe.validation:
         target = tokenizer.encode(space + pair.targets[0], add_special_tokens=False)
         if len(target) + 1 <= 24:
             read = [*tokenizer.encode(""), *tokenizer.encode(pair.source + cue, add_special_tokens=False)]
@@ -128,9 +128,9 @@ def test_texts_from_texts_by_a_decoder(task: str, cue: str, space: str, base: Pa
 def test_texts_from_texts_by_a_fresh_model(tmp_path: Path):
     path = tmp_path / "pairs.jsonl"
     path.write_text("\n".join(json.dumps({"source": a, "target": b}) for a, b in exchanges()), encoding="utf-8")
-    work, model, tokenizer, loss, _ = measured("translation", path, None, max_target_tokens=24)
+    recipe, model, tokenizer, loss, _ = measured("translation", path, None, max_target_tokens=24)
     nats, tokens, texts = 0.0, 0, []
-    for pair in work.held_out:
+    for pair in recipe.validation:
         targets = tokenizer.encode(pair.targets[0])
         if len(targets) <= 24:
             source, read = torch.tensor([tokenizer.encode(pair.source)]), torch.tensor([[0, *targets[:-1]]])
@@ -164,7 +164,7 @@ def test_hidden_tokens_and_missing_spans(task: str, tmp_path: Path):
     """Of every window of a text, and of tokens that are a part of a character."""
     _, model, tokenizer, loss, training_data = measured(task, plain(tmp_path), None, max_source_tokens=24)
     nats, hidden = 0.0, []
-    for example in training_data._held_out:
+    for example in training_data._validation:
         rows = {name: torch.tensor([value]) for name, value in example.items()}
         with torch.no_grad():
             if task == "fill-mask":

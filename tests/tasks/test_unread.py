@@ -9,7 +9,7 @@ from wenloom.checkpoint.folder import write_model_files
 from wenloom.core.errors import InputError
 from wenloom.model.decoder import Decoder
 from wenloom.model.presets import from_scratch
-from wenloom.tasks.finetune import WORKS, finetune
+from wenloom.tasks.finetune import RECIPES, finetune
 from wenloom.tasks.settings import DataSettings, FreshSettings, LearningSettings
 from wenloom.tasks.unread import UNREAD, Case
 from wenloom.tokens.tokenizer import TextTokenizer
@@ -52,11 +52,11 @@ def test_the_table_names_settings_that_exist_and_a_value_is_known_for_each():
     )  # pyright: ignore
 
 
-@pytest.mark.parametrize("task", list(WORKS))
+@pytest.mark.parametrize("task", list(RECIPES))
 def test_what_a_task_does_not_read_is_refused_by_name_before_a_row_is_read(
     task: str, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(WORKS[task], "__init__", lambda *_: (_ for _ in ()).throw(AssertionError("it was read")))
+    monkeypatch.setattr(RECIPES[task], "__init__", lambda *_: (_ for _ in ()).throw(AssertionError("it was read")))
     n_refused = 0
     for name in OTHER:
         training = TrainSettings(optimizer="adamw")

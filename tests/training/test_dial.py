@@ -12,7 +12,7 @@ from wenloom.core.errors import InputError
 from wenloom.model.decoder import Decoder
 from wenloom.model.lora import AdapterConfig, adapt
 from wenloom.tokens.shards import Dataset
-from wenloom.training.dial import turn
+from wenloom.training.dial import resolve_settings
 from wenloom.training.measure import StepMemory, flops_of, step_memory
 from wenloom.training.objectives import CausalObjective
 from wenloom.training.parallel import World
@@ -28,10 +28,10 @@ from ..conftest import tiny_config
 def test_a_model_has_about_the_size_asked_for(size: int, vocab_size: int):
     if size < 60 * vocab_size:
         return  # the vocabulary alone is larger
-    dial = turn(ModelSettings(size=str(size)), TrainSettings(), vocab_size, None, lambda: 1e11)
-    parameters = parameters_of(model_config(dial.model, vocab_size, None))
+    resolved = resolve_settings(ModelSettings(size=str(size)), TrainSettings(), vocab_size, None, lambda: 1e11)
+    parameters = parameters_of(model_config(resolved.model, vocab_size, None))
     assert abs(math.log(parameters / size)) < 0.35
-    assert dial.model.width and dial.model.heads and dial.model.width % dial.model.heads == 0
+    assert resolved.model.width and resolved.model.heads and resolved.model.width % resolved.model.heads == 0
 
 
 @pytest.mark.parametrize(
@@ -48,21 +48,23 @@ def test_a_model_has_about_the_size_asked_for(size: int, vocab_size: int):
     ],
 )
 def test_one_number_is_enough(model: ModelSettings, training: TrainSettings):
-    dial = turn(model, training, 4096, 10**7, lambda: 2e11)
+    resolved = resolve_settings(model, training, 4096, 10**7, lambda: 2e11)
     given = {"size", "kv_heads"}
-    assert all(getattr(dial.model, name) is not None for name in dial.model.__dataclass_fields__ if name not in given)
-    assert dial.training.batch and dial.training.learning_rate
-    assert all(each.formula for each in dial.derived)
-    again = turn(dial.model, dial.training, 4096, 10**7, lambda: 1e9)
-    assert again.derived == [] and again.model == dial.model and again.training == dial.training
+    assert all(
+        getattr(resolved.model, name) is not None for name in resolved.model.__dataclass_fields__ if name not in given
+    )
+    assert resolved.training.batch and resolved.training.learning_rate
+    assert all(each.formula for each in resolved.derived)
+    again = resolve_settings(resolved.model, resolved.training, 4096, 10**7, lambda: 1e9)
+    assert again.derived == [] and again.model == resolved.model and again.training == resolved.training
 
 
 def test_more_time_gives_a_larger_model_and_repeated_text_gives_dropout():
     sizes, dropouts = [], []
     for budget in ("20s", "10min", "1h", "10h"):
-        dial = turn(ModelSettings(), TrainSettings(budget=budget), 1024, 400_000, lambda: 2e11)
-        sizes.append((dial.model.layers or 0) * (dial.model.width or 0) ** 2)
-        dropouts.append(dial.model.dropout or 0.0)
+        resolved = resolve_settings(ModelSettings(), TrainSettings(budget=budget), 1024, 400_000, lambda: 2e11)
+        sizes.append((resolved.model.layers or 0) * (resolved.model.width or 0) ** 2)
+        dropouts.append(resolved.model.dropout or 0.0)
     assert sizes == sorted(sizes) and sizes[0] < sizes[-1] / 10
     assert dropouts == sorted(dropouts) and dropouts[0] == 0.0 and dropouts[-1] == 0.2
 

@@ -221,18 +221,18 @@ def test_the_first_loss_of_an_adapter_is_that_of_peft(real_models: Path, tmp_pat
     path = tmp_path / "rows.jsonl"
     path.write_text("\n".join(json.dumps({"prompt": q, "response": r}) for q, r in pairs), encoding="utf-8")
     data = DataSettings(train=str(path), validation=str(path))
-    work = DialogueRecipe(
+    recipe = DialogueRecipe(
         Settings("chat", folder, data, FreshSettings(), LearningSettings(method="lora"), TrainSettings())
     )
     tokenizer = TextTokenizer.from_pretrained(folder)
-    model = work.prepared(load_model(folder), tokenizer)
+    model = recipe.prepared(load_model(folder), tokenizer)
     adapt(model, AdapterConfig(), torch.Generator().manual_seed(0))
     from wenloom.training.examples import ExampleData
     from wenloom.training.parallel import World
 
-    encoded = work.encode(model, tokenizer)
-    ours = ExampleData(tokenizer, encoded.train, encoded.held_out, {}).evaluate(
-        work.objective(model), "cpu", World(), lambda n: None
+    encoded = recipe.encode(model, tokenizer)
+    ours = ExampleData(tokenizer, encoded.train, encoded.validation, {}).evaluate(
+        recipe.objective(model), "cpu", World(), lambda n: None
     )
     theirs = transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
     theirs = peft.get_peft_model(theirs, peft.LoraConfig(r=8, lora_alpha=16, target_modules="all-linear")).eval()

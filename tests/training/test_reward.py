@@ -85,7 +85,7 @@ class OwnTexts(Source):
 class Rewarded:
     """Validation: the mean reward of other continuations."""
 
-    command, best, bytes_per_token, held_out = "reinforce", BestBy("reward", "max"), None, Loss(0.0, 64, 0, 0)
+    command, best, bytes_per_token, validation_size = "reinforce", BestBy("reward", "max"), None, Loss(0.0, 64, 0, 0)
 
     def __init__(self, tokenizer: TextTokenizer, reward: Callable[[Tensor], Tensor]):
         self.tokenizer, self.reward, self.value = tokenizer, reward, 0.0

@@ -87,7 +87,7 @@ A {model["family"]} model for {data["task"]} with {model["parameters"]:,} parame
 
 | | |
 |---|---|
-| Examples | {data["train_examples"]:,} from {files}; {data["validation_examples"]:,} held out to measure by |
+| Examples | {data["train_examples"]:,} from {files}; {data["validation_examples"]:,} for validation |
 | Tokenizer | {model["tokenizer"]}, {model["vocab_size"]:,} tokens |
 | Training | {result["steps"]:,} steps of {settings["batch"]} examples, {result["training_seconds"]:,.0f} s on {environment["device"]} |
 | Seed | {settings["seed"]} |

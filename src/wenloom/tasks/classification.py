@@ -113,15 +113,15 @@ class ClassificationRecipe(TaskRecipe[Labelled]):
         labels = tuple(sorted({row.label for row in self.train}))
         if len(labels) < 2:
             raise InputError(f"all examples are of one class ({self.train[0].label}): there is nothing to tell apart.")
-        if strange := sorted({row.label for row in self.held_out} - set(labels)):
-            raise InputError(f"the class {strange[0]!r} is among what is measured by, but not among what is learned.")
+        if strange := sorted({row.label for row in self.validation} - set(labels)):
+            raise InputError(f"the class {strange[0]!r} is in the validation data, but not in the training data.")
         return with_classes(model, labels, generator(self.settings.training.seed, "head"))
 
     def encode(self, model: Model, tokenizer: TextTokenizer) -> EncodedExamples:
         """Texts cut to fit."""
         longest, n_cut = min(self.settings.data.max_source_tokens, model.config.context_length), 0
         made: list[list[Example]] = []
-        for rows in (self.train, self.held_out):
+        for rows in (self.train, self.validation):
             ids = encoded(tokenizer, [row.text for row in rows], longest)
             n_cut += sum(len(each) == longest for each in ids)
             made.append([
@@ -138,7 +138,7 @@ class ClassificationRecipe(TaskRecipe[Labelled]):
 
     def show(self, model: Model, tokenizer: TextTokenizer) -> SamplePreview:
         """The classes of a few texts."""
-        texts = [row.text for row in self.held_out[:SHOWN]]
+        texts = [row.text for row in self.validation[:SHOWN]]
         found = zip(texts, classify(model, tokenizer, texts), strict=True)
         return SamplePreview(
             [Sample(f"{text}\n→ ", f"{guess.label} ({guess.probability:.0%})") for text, guess in found]
@@ -146,8 +146,8 @@ class ClassificationRecipe(TaskRecipe[Labelled]):
 
     def measure(self, model: Model, tokenizer: TextTokenizer) -> Figures:
         """Accuracy."""
-        found = classify(model, tokenizer, [row.text for row in self.held_out])
-        right = [guess.label == row.label for guess, row in zip(found, self.held_out, strict=True)]
+        found = classify(model, tokenizer, [row.text for row in self.validation])
+        right = [guess.label == row.label for guess, row in zip(found, self.validation, strict=True)]
         return {"accuracy": share(right)}
 
 

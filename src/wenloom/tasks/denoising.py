@@ -108,7 +108,7 @@ class DenoisingRecipe(TaskRecipe[str]):
         return model
 
     def encode(self, model: Model, tokenizer: TextTokenizer) -> EncodedExamples:
-        """Rows of as many tokens as are read at once; of what is measured by, the same spans are missing each time."""
+        """Rows of as many tokens as are read at once; of validation examples, the same spans are missing each time."""
         config = model.config
         assert config.decoder_start_token_id is not None and config.encoder is not None
         known = [tokenizer.backend.token_to_id(sentinel(n)) for n in range(SENTINELS)]
@@ -128,9 +128,9 @@ class DenoisingRecipe(TaskRecipe[str]):
             parts = [row[start : start + room] for row in ids for start in range(0, len(row), room)]
             return [{"source_BS": Tokens(part)} for part in parts if len(part) > 1]
 
-        held_out = [hide(example, seed) for seed, example in enumerate(rows(self.held_out))]
+        validation = [hide(example, seed) for seed, example in enumerate(rows(self.validation))]
         train = [example | {"targets_BT": hide(example, 0)["targets_BT"]} for example in rows(self.train)]  # for now
-        return EncodedExamples(train, held_out, {})
+        return EncodedExamples(train, validation, {})
 
     def objective(self, model: Model) -> Objective:
         """Next tokens of what is missing."""

@@ -49,19 +49,19 @@ class DialogueRecipe(TaskRecipe[Conversation]):
         return _with_template(model, tokenizer, self.settings.base)
 
     def encode(self, model: Model, tokenizer: TextTokenizer) -> EncodedExamples:
-        """Packed, unless asked not to; what is measured by stands alone."""
+        """Packed, unless asked not to; a validation example stands alone."""
         longest = longest_row(self.settings.data, model)
         encoder = ChatEncoder(tokenizer, longest)
         masked_conversations = [masked for row in self.train for masked in encoder.masked_conversations(row)]
         if masked_conversations:
             remarks.print(coloured(tokenizer, masked_conversations[0]))
         train = encoder.rows(masked_conversations, self.settings.learning.pack)
-        held_out = encoder.examples(self.held_out, pack=False)
+        validation = encoder.examples(self.validation, pack=False)
         notes = {
             f"conversations have more than {longest} tokens: they lost their last turns": encoder.n_cut,
             f"conversations have more than {longest} tokens in their first exchange: left out": encoder.n_dropped,
         }
-        return EncodedExamples(train, held_out, notes, len(masked_conversations) / max(1, len(train)))
+        return EncodedExamples(train, validation, notes, len(masked_conversations) / max(1, len(train)))
 
     def objective(self, model: Model) -> Objective:
         """Next tokens of the replies."""
@@ -71,14 +71,14 @@ class DialogueRecipe(TaskRecipe[Conversation]):
     def show(self, model: Model, tokenizer: TextTokenizer) -> SamplePreview:
         """Replies to a few openings."""
         assert isinstance(model, Decoder)
-        return replies(model, tokenizer, self.held_out[:SHOWN])
+        return replies(model, tokenizer, self.validation[:SHOWN])
 
     def measure(self, model: Model, tokenizer: TextTokenizer) -> Figures:
         """Part of the replies that end with an end token."""
         assert isinstance(model, Decoder)
         engine = Engine(model, tokenizer)
         jobs = []
-        for index, row in enumerate(self.held_out[:_MEASURED]):
+        for index, row in enumerate(self.validation[:_MEASURED]):
             prompt = chat_ids(tokenizer, row[:-1])
             room = model.config.context_length - len(prompt)
             if room >= _LEAST_ROOM:
@@ -117,7 +117,7 @@ class PreferenceRecipe(TaskRecipe[Preference]):
         encoder = ChatEncoder(tokenizer, longest)
         n_dropped = 0
         made: list[list[Example]] = []
-        for rows in (self.train, self.held_out):
+        for rows in (self.train, self.validation):
             examples = [example for example in (_pair(encoder, row) for row in rows) if example is not None]
             n_dropped += len(rows) - len(examples)
             made.append(examples)
@@ -133,7 +133,7 @@ class PreferenceRecipe(TaskRecipe[Preference]):
     def show(self, model: Model, tokenizer: TextTokenizer) -> SamplePreview:
         """Replies to a few openings."""
         assert isinstance(model, Decoder)
-        return replies(model, tokenizer, [row.chosen for row in self.held_out[:SHOWN]])
+        return replies(model, tokenizer, [row.chosen for row in self.validation[:SHOWN]])
 
     @torch.inference_mode()
     def measure(self, model: Model, tokenizer: TextTokenizer) -> Figures:
@@ -141,7 +141,7 @@ class PreferenceRecipe(TaskRecipe[Preference]):
         assert isinstance(model, Decoder)
         objective = PreferenceObjective(model)
         encoder = ChatEncoder(tokenizer, longest_row(self.settings.data, model))
-        examples = [each for each in (_pair(encoder, row) for row in self.held_out) if each is not None]
+        examples = [each for each in (_pair(encoder, row) for row in self.validation) if each is not None]
         margins = _margins(objective, examples)
         assert self.settings.base is not None
         base = load_model(self.settings.base, str(model.embed.weight.device))

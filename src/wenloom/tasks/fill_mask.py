@@ -93,20 +93,20 @@ class FillMaskRecipe(TaskRecipe[str]):
         return model
 
     def encode(self, model: Model, tokenizer: TextTokenizer) -> EncodedExamples:
-        """Rows of as many tokens as are seen at once; of what is measured by, the same are hidden each time."""
+        """Rows of as many tokens as are seen at once; of validation examples, the same are hidden each time."""
         if tokenizer.mask_token_id is None:
             raise InputError("this model's tokenizer has no mask token.")
         learning, room = self.settings.learning, min(self.settings.data.max_source_tokens, model.config.context_length)
         hide = Masking(tokenizer.mask_token_id, model.config.vocab_size, learning.mask_ratio, learning.masking)
         self.change = hide
         train = [example for text in self.train for example in _rows(tokenizer, text, room)]
-        held_out = [example for text in self.held_out for example in _rows(tokenizer, text, room)]
-        held_out = [hide(example, seed) for seed, example in enumerate(held_out)]
+        validation = [example for text in self.validation for example in _rows(tokenizer, text, room)]
+        validation = [hide(example, seed) for seed, example in enumerate(validation)]
         for example in train:
             tokens = example["inputs_BT"]
             assert isinstance(tokens, Column)
             example["targets_BT"] = Targets(tokens)  # which of them, is drawn later
-        return EncodedExamples(train, held_out, {})
+        return EncodedExamples(train, validation, {})
 
     def objective(self, model: Model) -> Objective:
         """-log P(hidden | the rest)."""
@@ -134,7 +134,7 @@ class FillMaskRecipe(TaskRecipe[str]):
     def show(self, model: Model, tokenizer: TextTokenizer) -> SamplePreview:
         """A few texts with a word in their middle hidden, and what the model puts there."""
         samples = []
-        for text in self.held_out[:SHOWN]:
+        for text in self.validation[:SHOWN]:
             words = text.split()[:16] or [text[:30]]
             middle = len(words) // 2
             shown = " ".join([*words[:middle], MASK, *words[middle + 1 :]])
@@ -150,7 +150,7 @@ class FillMaskRecipe(TaskRecipe[str]):
 
 
 def masked_tokenizer(tokenizer: TextTokenizer) -> TextTokenizer:
-    """The same with a mask, and with an opening and a closing token around every text."""
+    """The tokenizer with a mask token, and with an opening and a closing token around every text."""
     added = [
         AddedToken(MASK, lstrip=True, special=True),
         *(AddedToken(name, special=True) for name in (OPENING, CLOSING)),

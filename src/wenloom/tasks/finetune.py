@@ -29,7 +29,7 @@ _OWN: dict[str, type[TaskRecipe[Any]]] = {
     "classification": ClassificationRecipe, "fill-mask": FillMaskRecipe, "denoising": DenoisingRecipe,
     "story": WritingRecipe, "poetry": WritingRecipe, "code": WritingRecipe,
 }  # fmt: skip
-WORKS: Registry[type[TaskRecipe[Any]]] = Registry(
+RECIPES: Registry[type[TaskRecipe[Any]]] = Registry(
     "wenloom.tasks", _OWN, lambda thing: isinstance(thing, type) and issubclass(thing, TaskRecipe)
 )
 """Trainings by the name of the task."""
@@ -47,7 +47,7 @@ def finetune(
     """Train a model for a task.
 
     Args:
-        task: a name in `WORKS`.
+        task: a name in `RECIPES`.
         out: run folder, as in `training.pretrain.pretrain`.
         base: the model to begin with; None makes one from scratch, where the task has one.
         data, fresh, learning, training: see their fields.
@@ -56,13 +56,13 @@ def finetune(
         InputError: the settings, the examples or the output folder cannot be used.
         NotFinite, Interrupted: see `training.pretrain.pretrain`.
     """
-    if task not in WORKS:
-        raise InputError(f"--task {task}: known are {', '.join(WORKS)}.")
+    if task not in RECIPES:
+        raise InputError(f"--task {task}: known are {', '.join(RECIPES)}.")
     check_output(out)
     settings = Settings(task, base, data or DataSettings(), fresh or FreshSettings(),
                         learning or LearningSettings(), training or TrainSettings())  # fmt: skip
     _refuse_unread(settings)
-    return WORKS[task](settings).run(out)
+    return RECIPES[task](settings).run(out)
 
 
 def _refuse_unread(settings: Settings) -> None:
@@ -85,7 +85,7 @@ def resume(out: Path) -> TaskResult:
     """
     tables = read_run(out)
     table = tables["settings"]
-    if not isinstance(table.get("task"), str) or table["task"] not in WORKS:
+    if not isinstance(table.get("task"), str) or table["task"] not in RECIPES:
         raise InputError(f"{out}: was not made by wenloom finetune; continue it with wenloom pretrain --resume.")
     refuse_if_taken(out)
     checkpoint = sound_checkpoint(out)
@@ -101,7 +101,7 @@ def resume(out: Path) -> TaskResult:
         settings_of(out, LearningSettings, table),
         settings_of(out, TrainSettings, table | fixed),
     )
-    work = WORKS[settings.task](settings)
-    if work.key != tables["data"]["key"]:
+    recipe = RECIPES[settings.task](settings)
+    if recipe.key != tables["data"]["key"]:
         raise InputError(f"{out}: the examples are not those that this run was started on; start a new run.")
-    return work.run(out, checkpoint)
+    return recipe.run(out, checkpoint)

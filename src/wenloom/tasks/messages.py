@@ -167,7 +167,7 @@ class ChatEncoder:
         return self.rows([masked for each in conversations for masked in self.masked_conversations(each)], pack)
 
     def rows(self, masked_conversations: Sequence[MaskedConversation], pack: bool) -> list[Example]:
-        """The same of examples."""
+        """Examples of masked conversations; packed, several share a row."""
         rows = (
             packed([len(each.tokens) - 1 for each in masked_conversations], self.longest)
             if pack

@@ -50,20 +50,20 @@ class PairRecipe(TaskRecipe[Pair]):
         return bounds(model.config, self.settings.data.max_source_tokens, self.settings.data.max_target_tokens)
 
     def encode(self, model: Model, tokenizer: TextTokenizer) -> EncodedExamples:
-        """Every target of a pair is learned; it is measured by the first."""
+        """Every target of a pair is learned; validation is by the first."""
         max_source_tokens, max_target_tokens = self.bounds(model)
         encoder = PairEncoder(
             model.config, tokenizer, PAIR_TASKS[self.settings.task], max_source_tokens, max_target_tokens
         )
         train = encoder.examples([(pair.source, target) for pair in self.train for target in pair.targets])
-        held_out = encoder.examples([(pair.source, pair.targets[0]) for pair in self.held_out])
+        validation = encoder.examples([(pair.source, pair.targets[0]) for pair in self.validation])
         if model.config.encoder is not None:
             self.change = self.noise(model, tokenizer)
         notes = {
             f"sources have more than {max_source_tokens} tokens: they lost their end": encoder.n_cut,
             f"targets have more than {max_target_tokens} tokens: left out": encoder.n_dropped,
         }
-        return EncodedExamples(train, held_out, notes)
+        return EncodedExamples(train, validation, notes)
 
     def objective(self, model: Model) -> Objective:
         """Next tokens of the target."""
@@ -85,7 +85,7 @@ class PairRecipe(TaskRecipe[Pair]):
 
     def measure(self, model: Model, tokenizer: TextTokenizer) -> Figures:
         """BLEU or ROUGE of greedy answers, against all references."""
-        task, rows = PAIR_TASKS[self.settings.task], self.held_out[:_MEASURED]
+        task, rows = PAIR_TASKS[self.settings.task], self.validation[:_MEASURED]
         writer = PairWriter(model, tokenizer, task, *self.bounds(model))
         with progress("Measuring", len(rows), "texts") as bar:
             found = []
@@ -100,7 +100,7 @@ class PairRecipe(TaskRecipe[Pair]):
 
     def show(self, model: Model, tokenizer: TextTokenizer) -> SamplePreview:
         """The most probable answers to a few sources."""
-        sources = [pair.source for pair in self.held_out[:SHOWN]]
+        sources = [pair.source for pair in self.validation[:SHOWN]]
         writer = PairWriter(model, tokenizer, PAIR_TASKS[self.settings.task], *self.bounds(model))
         found = [answer.text.strip() for answer in writer.write(sources)]
         return SamplePreview([Sample(f"{source}\n→ ", text) for source, text in zip(sources, found, strict=True)])

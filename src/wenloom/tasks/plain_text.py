@@ -35,7 +35,7 @@ def read_stretches(where: str, refusals: Refusals) -> list[str]:
             pieces.append(piece)
     if len(pieces) < 2:
         first = f" Left out: {refusals.refused[0]}." if refusals.refused else ""
-        raise InputError(f"{where}: has too little text: some must be held out to measure by.{first}")
+        raise InputError(f"{where}: has too little text: some must be kept for validation.{first}")
     return pieces
 
 

@@ -71,7 +71,7 @@ class EncodedExamples:
     """Examples as a model reads them."""
 
     train: list[Example]
-    held_out: list[Example]
+    validation: list[Example]
     notes: dict[str, int]
     """What happened to examples that do not fit, by what is said of them."""
     packed: float = 1.0
@@ -84,7 +84,7 @@ class TaskResult:
 
     run: RunResult
     figures: Figures
-    """Of the best model, on what is held out."""
+    """Of the best model, on the validation data."""
 
 
 def _base_missing(settings: Settings) -> InputError:
@@ -116,18 +116,18 @@ class TaskRecipe(ABC, Generic[Row]):
         self.settings = replace(settings, training=self._without_gaps(settings))
         data, reader = settings.data, RowReader(settings.data.strict)
         self.train = self.read(settings.data.train, reader, data)
-        measured, extra = (
+        validation, extra = (
             None if where is None else self.read(where, reader, data) for where in (data.validation, data.extra)
         )
         reader.report()
-        if measured is not None:
-            self.held_out = measured
+        if validation is not None:
+            self.validation = validation
         else:
-            self.train, self.held_out = self._divided(settings.training.seed)
+            self.train, self.validation = self._divided(settings.training.seed)
         if extra is not None:
             self.train += self._to_learn(extra)
         self.reader = reader
-        rows = json.dumps([self.train, self.held_out], ensure_ascii=False)
+        rows = json.dumps([self.train, self.validation], ensure_ascii=False)
         self.key = hashlib.sha256(rows.encode()).hexdigest()[:16]
 
     # --- what a task says ---
@@ -138,10 +138,10 @@ class TaskRecipe(ABC, Generic[Row]):
 
     @abstractmethod
     def question(self, row: Row) -> str:
-        """What tells rows apart that must not be divided between training and measuring."""
+        """What tells rows apart that must not be divided between training and validation."""
 
     def answers(self, row: Row) -> tuple[str, ...]:
-        """Texts that are not learned where they are the answers to what is measured by."""
+        """Texts that are not learned where they are the answers of validation rows."""
         return ()
 
     @abstractmethod
@@ -172,36 +172,36 @@ class TaskRecipe(ABC, Generic[Row]):
         return SamplePreview()
 
     def measure(self, model: Model, tokenizer: TextTokenizer) -> Figures:
-        """How good the finished model is at what is held out, by the task's own measure."""
+        """How good the finished model is on the validation data, by the task's own measure."""
         return {}
 
     # --- the same for all ---
 
     def _divided(self, seed: int) -> tuple[list[Row], list[Row]]:
-        """A fiftieth to measure by, 1,000 at most: those whose questions hash lowest, so that equal ones stay together.
+        """A fiftieth for validation, 1,000 at most: those whose questions hash lowest, so that equal ones stay together.
 
         Raises:
             InputError: too few to divide.
         """
         rows, questions = self.train, [self.question(row) for row in self.train]
-        n_held_out = min(1000, max(1, len(rows) // 50))
-        chosen = set(sorted(questions, key=lambda each: derive_seed(seed, "held out", each))[:n_held_out])
-        held_out = [row for row, question in zip(rows, questions, strict=True) if question in chosen]
+        n_validation = min(1000, max(1, len(rows) // 50))
+        chosen = set(sorted(questions, key=lambda each: derive_seed(seed, "held out", each))[:n_validation])
+        validation = [row for row, question in zip(rows, questions, strict=True) if question in chosen]
         others = [row for row, question in zip(rows, questions, strict=True) if question not in chosen]
-        self.held_out = held_out
+        self.validation = validation
         train = self._to_learn(others)
         if not train:
-            raise InputError(f"{len(rows)} examples are too few: some must be held out to measure by.")
-        return train, held_out
+            raise InputError(f"{len(rows)} examples are too few: some must be kept for validation.")
+        return train, validation
 
     def _to_learn(self, rows: list[Row]) -> list[Row]:
-        """Those of which neither question nor answer is held out."""
-        questions = {self.question(row) for row in self.held_out}
-        answers = {answer for row in self.held_out for answer in self.answers(row)}
+        """Rows of which neither question nor answer is in the validation data."""
+        questions = {self.question(row) for row in self.validation}
+        answers = {answer for row in self.validation for answer in self.answers(row)}
         kept = [row for row in rows if self.question(row) not in questions and answers.isdisjoint(self.answers(row))]
         if len(kept) < len(rows):
             remark(
-                f"Left out: {len(rows) - len(kept):,} examples that share a question or an answer with what measures."
+                f"Left out: {len(rows) - len(kept):,} examples that share a question or an answer with the validation data."
             )
         return kept
 
@@ -263,14 +263,14 @@ class TaskRecipe(ABC, Generic[Row]):
         for what, count in encoded.notes.items():
             if count:
                 remark(f"{count:,} {what}.")
-        if not encoded.train or not encoded.held_out:
-            raise InputError("no example is left to learn from, or to measure by: all are too long.")
+        if not encoded.train or not encoded.validation:
+            raise InputError("no example is left for training, or for validation: all are too long.")
         table = {
             "task": self.settings.task,
             "key": self.key,
             "train": (self.settings.data.train or "").split(","),
             "train_examples": len(encoded.train),
-            "validation_examples": len(encoded.held_out),
+            "validation_examples": len(encoded.validation),
             "rows_left_out": self.reader.count,
             "left_out": [printable(str(each), 500) for each in self.reader.refused[:_MOST_NAMED]],
         }
@@ -281,13 +281,13 @@ class TaskRecipe(ABC, Generic[Row]):
         training = self.settings.training
         assert training.batch
         source = Examples(encoded.train, training.batch, training.seed, self.change)
-        training_data = ExampleData(tokenizer, encoded.train, encoded.held_out, table)
+        training_data = ExampleData(tokenizer, encoded.train, encoded.validation, table)
         targets = statistics.fmean(map(targets_of, encoded.train))
         shape = model.config
         spec = RunSpec(
             self.objective(model), source, training, self.settings.table(), self.derived,
             f"{shape.family}, {shape.n_layers} layers, width {shape.d_model}",
-            round(sum(map(targets_of, encoded.held_out)) * source.row_tokens / max(1.0, targets)),
+            round(sum(map(targets_of, encoded.validation)) * source.row_tokens / max(1.0, targets)),
             layer_decay=self.settings.learning.layer_decay, smaller=self.smaller,
             calmer="more examples, a higher --dropout, a smaller --width or fewer --epochs" if base is None else
                    "more examples, a lower --learning-rate or fewer --epochs",

@@ -62,14 +62,14 @@ class RowReader(Refusals):
                 yield line, row
 
     def columns(self, path: Path, make: Callable[[list[str]], Made]) -> list[Made]:
-        """The same of a file of columns between tabs."""
+        """What `make` makes of every row of a file of columns between tabs."""
         made: list[Made] = []
         for line, text in enumerate(read_lines(path), 1):
             self._take(path, line, lambda text=text: make(_short(text).split("\t")), made)
         return self._some(path, made)
 
     def lines(self, paths: Sequence[Path], make: Callable[[list[str]], Made]) -> list[Made]:
-        """The same of files whose lines belong together.
+        """What `make` makes of the lines of several files that stand at one place.
 
         Raises:
             InputError: one has more lines than another.

@@ -19,9 +19,9 @@ class DataSettings:
     """Examples: jsonl (or a JSON list; several parted by commas), columns between tabs (.tsv), or two files of lines as
     train.en,train.de; each may be compressed."""
     validation: str | None = None
-    """Examples to measure by, in the same form; default: a fiftieth of the others, 1,000 at most."""
+    """Validation examples, in the same format; default: a fiftieth of the others, 1,000 at most."""
     extra: str | None = None
-    """More examples, to learn from but never to measure by, such as back-translations."""
+    """More examples, for training but never for validation, such as back-translations."""
     source: str | None = None
     """Field (or column) of the text that is read; default: the names that the task knows."""
     target: str | None = None

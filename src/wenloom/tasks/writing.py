@@ -107,8 +107,8 @@ class WritingRecipe(PairRecipe):
         return reader.objects(where, lambda row: piece_of(row, self.settings.task, data.source, data.target))
 
     def measure(self, model: Model, tokenizer: TextTokenizer) -> Figures:
-        """Of texts drawn for prompts that were held out, what can be counted."""
-        rows = self.held_out[:_MEASURED]
+        """Of texts drawn for validation prompts, what can be counted."""
+        rows = self.validation[:_MEASURED]
         writer = PairWriter(model, tokenizer, PAIR_TASKS[self.settings.task], *self.bounds(model))
         found = []
         with progress("Measuring", len(rows), "texts") as bar:

@@ -134,10 +134,10 @@ def read_corpus(
     if validation_files:
         corpus.rule, fraction = "files of its own", None
     with progress("Reading", sum(file.stat().st_size for file in [*validation_files, *files])) as bar:
-        for is_held_out, group in ((True, validation_files), (False, files)):
+        for is_validation_file, group in ((True, validation_files), (False, files)):
             for document in pipeline.run(read_documents(list(group), reading, bar.advance, corpus.refusals)):
                 digest = content_hash(document.text)
-                validates = is_held_out or (fraction is not None and is_validation(digest, fraction))
+                validates = is_validation_file or (fraction is not None and is_validation(digest, fraction))
                 corpus.add(document.text, digest, validates)
     corpus.refusals.report()
     corpus.dropped = pipeline.counts

@@ -30,12 +30,12 @@ def masked_conversations(
     """Tokens of a conversation; those of the assistant's turns are learned, up to the token that ends them.
 
     Where the template only adds to what it wrote of earlier turns, that is one example. Where it writes them otherwise
-    once they are past (Qwen3 drops their reasoning), every turn is a example of its own, after what the model sees before
+    once they are past (Qwen3 drops their reasoning), every turn is an example of its own, after what the model sees before
     it writes that turn. The characters that are rendered and encoded grow linearly with the conversation; turn by turn,
     up to `longest` tokens.
 
     Args:
-        longest: most tokens of a example; a conversation of one example loses the turns that do not fit, of one turn by
+        longest: most tokens of an example; a conversation of one example loses the turns that do not fit, of one turn by
             turn those that do not fit are left out.
 
     Returns:

@@ -77,18 +77,23 @@ def prepare(
     check_steps(options.text_steps)
     if out.exists() and not (out / MANIFEST).exists() and any(out.iterdir() if out.is_dir() else [out]):
         raise InputError(f"{out}: exists and is no prepared corpus, so it is not replaced. Choose another --out.")
-    files, held_out = find_files(paths), find_files(list(options.validation_files)) if options.validation_files else []
-    if both := set(files) & set(held_out):
+    files, validation_files = (
+        find_files(paths),
+        find_files(list(options.validation_files)) if options.validation_files else [],
+    )
+    if both := set(files) & set(validation_files):
         raise InputError(f"{sorted(both)[0]}: cannot be training and validation text at once.")
-    refuse_idle([*files, *held_out], reading)
+    refuse_idle([*files, *validation_files], reading)
     if dropped is not None:
-        _check_elsewhere(dropped, out, [*files, *held_out])
-    sources, held_out_sources = _sources(files), _sources(held_out)
+        _check_elsewhere(dropped, out, [*files, *validation_files])
+    sources, validation_sources = _sources(files), _sources(validation_files)
     learning = {"kind": options.kind, "vocab_size": options.vocab_size}
     spec = {
         "format": _FORMAT,
         "texts": [[source["sha256"], "".join(Path(source["file"]).suffixes)] for source in sources],
-        "validation_texts": [[source["sha256"], "".join(Path(source["file"]).suffixes)] for source in held_out_sources],
+        "validation_texts": [
+            [source["sha256"], "".join(Path(source["file"]).suffixes)] for source in validation_sources
+        ],
         "reading": _what_matters(reading),
         "validation": options.validation,
         "tokenizer": tokenizer.fingerprint() if tokenizer else learning,
@@ -100,7 +105,7 @@ def prepare(
 
     out.parent.mkdir(parents=True, exist_ok=True)
     with dropped_file(dropped) as told:
-        corpus = read_corpus(files, reading, options.validation, out.parent, held_out, options.text_steps, told)
+        corpus = read_corpus(files, reading, options.validation, out.parent, validation_files, options.text_steps, told)
     whole = corpus.refusals.whole_files
     if tokenizer is None:
         tokenizer = learn(corpus, options.kind, options.vocab_size)
@@ -118,7 +123,7 @@ def prepare(
             left_out={"rows": corpus.refusals.count, "first": corpus.refusals.as_json()},
             tokenizer={"kind": tokenizer.kind, "vocab_size": tokenizer.vocab_size, "sha256": tokenizer.fingerprint()},
             reading=asdict(reading),
-            sources=[each for each in sources + held_out_sources if Path(each["file"]) not in whole],
+            sources=[each for each in sources + validation_sources if Path(each["file"]) not in whole],
         )
     return Prepared(Dataset.open(out), reused=False)
 

@@ -29,8 +29,8 @@ class Derived(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Dial:
-    """Settings without gaps."""
+class ResolvedSettings:
+    """Settings without gaps, and where each came from that nobody set."""
 
     model: ModelSettings
     training: TrainSettings
@@ -39,13 +39,13 @@ class Dial:
     """Tokens of the run, as far as known before timing."""
 
 
-def turn(
+def resolve_settings(
     model: ModelSettings,
     training: TrainSettings,
     vocab_size: int,
     corpus_tokens: int | None,
     flops_per_second: Callable[[], float],
-) -> Dial:
+) -> ResolvedSettings:
     """Fill in what `model` and `training` leave open.
 
     Args:
@@ -140,7 +140,7 @@ def turn(
             str(dropout),
             f"0 up to 6 epochs x sqrt(size / tokens), 0.1 up to 20, then 0.2; here {pressure:.1f}",
         )
-    return Dial(model, training, derived, tokens)
+    return ResolvedSettings(model, training, derived, tokens)
 
 
 def _clamped(size: float) -> float:

@@ -103,9 +103,9 @@ _SAMPLED = 1000
 
 
 class ExampleData:
-    """Examples to learn from and others to measure by.
+    """Training examples and validation examples.
 
-    Every example that is held out has a size of its own: targets, and the bytes and characters of the text that they
+    Every validation example has a size of its own: targets, and the bytes and characters of the text that they
     are. What is summed over examples, nats or sizes, is summed over the same ones.
 
     Args:
@@ -116,12 +116,12 @@ class ExampleData:
     command, best = "finetune", BestBy()
 
     def __init__(
-        self, tokenizer: TextTokenizer, train: Sequence[Example], held_out: Sequence[Example], table: dict[str, Any]
+        self, tokenizer: TextTokenizer, train: Sequence[Example], validation: Sequence[Example], table: dict[str, Any]
     ):
         self.tokenizer, self._table = tokenizer, table
         self._sizes = TextSizes(tokenizer)
-        self._held_out = sorted(held_out, key=tokens_of, reverse=True)
-        self.held_out = self._size(self._held_out)
+        self._validation = sorted(validation, key=tokens_of, reverse=True)
+        self.validation_size = self._size(self._validation)
         learned = self._size(train[:: -(-len(train) // _SAMPLED) or 1])
         self.bytes_per_token = learned.bytes / max(1, learned.tokens) or None
 
@@ -137,9 +137,9 @@ class ExampleData:
 
     @torch.no_grad()
     def evaluate(self, objective: nn.Module, device: str, world: World, on_tokens: Callable[[int], None]) -> Loss:
-        """The loss over the examples that are held out, without dropout or smoothing."""
+        """The loss over the validation examples, without dropout or smoothing."""
         totals = torch.zeros(4, dtype=torch.float64)
-        batches = _of_like_length(self._held_out)
+        batches = _of_like_length(self._validation)
         for turn in range(-(-len(batches) // world.size)):
             number = turn * world.size + world.rank
             examples = batches[number % len(batches)]  # sharded models need every process at every turn

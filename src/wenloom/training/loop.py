@@ -259,7 +259,7 @@ class Run:
         """Score the validation text, show and report; the checkpoint was written before, so it may be interrupted."""
         model, world = self.train_step.model, self.world
         model.eval()
-        done, n_tokens = 0, max(1, self.training_data.held_out.tokens)
+        done, n_tokens = 0, max(1, self.training_data.validation_size.tokens)
 
         def on_tokens(count: int) -> None:
             nonlocal done
@@ -310,8 +310,8 @@ class Run:
                 self.out, self.tables(), [sample.prompt + sample.continuation for sample in self.preview.samples]
             )
             self._report(is_running=False)
-        held_out, figures = self.training_data.held_out, best["validation"]
-        loss = replace(held_out, nats=figures.get("nats_per_token", math.nan) * held_out.tokens)
+        size, figures = self.training_data.validation_size, best["validation"]
+        loss = replace(size, nats=figures.get("nats_per_token", math.nan) * size.tokens)
         return RunResult(self.out, loss, figures, self.history.best_step, self.progress.step, self.progress.seconds)
 
     def _memorised(self) -> CopiedSpan | None:

@@ -297,7 +297,7 @@ class Loss:
 def evaluate(
     objective: nn.Module,
     stream: TokenStream,
-    held_out: Loss,
+    size: Loss,
     context_length: int,
     batch_tokens: int = 2048,
     device: str = "cpu",
@@ -311,7 +311,7 @@ def evaluate(
 
     Args:
         objective: a `CausalObjective`, wrapped or not.
-        held_out: the size of the text without its first token, which nothing stands before.
+        size: of the text without its first token, which nothing stands before.
         on_tokens: told how many tokens are done, for progress.
         world: the processes that share the work; all get the result.
     """
@@ -333,4 +333,4 @@ def evaluate(
         on_tokens(min(count * world.size, n_targets - turn * world.size * chunk))
     if world.size > 1:
         nats = world.total(nats.to(device)).cpu()
-    return replace(held_out, nats=nats.item())
+    return replace(size, nats=nats.item())

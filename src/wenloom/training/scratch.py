@@ -15,7 +15,7 @@ from wenloom.model.decoder import Decoder
 from wenloom.model.presets import from_scratch
 from wenloom.tokens.shards import Dataset, TokenStream
 from wenloom.tokens.tokenizer import TextTokenizer
-from wenloom.training.dial import turn
+from wenloom.training.dial import resolve_settings
 from wenloom.training.guards import check_causality
 from wenloom.training.objectives import CausalObjective
 from wenloom.training.parallel import World
@@ -53,7 +53,7 @@ class CorpusStatistics(NamedTuple):
         """
         train, validation = dataset.splits["train"], dataset.splits["validation"]
         if not validation.bytes:
-            raise InputError(f"{dataset.folder}: has no validation text to measure by. Prepare more text.")
+            raise InputError(f"{dataset.folder}: has no validation text. Prepare more text.")
         tokenizer = dataset.tokenizer()
         return cls(tokenizer.vocab_size, dataset.stream("train"), train.tokens, validation.tokens,
                    train.bytes / max(1, train.tokens), tokenizer.bos_token_id, train.tokens / max(1, train.documents),
@@ -97,8 +97,8 @@ def scratch_run(corpus: CorpusStatistics, model: ModelSettings, training: TrainS
         peak = world.agreed(matmul_peak(hardware.device, torch.bfloat16 if bf16 else torch.float32))
         return _GUESSED_UTILISATION * peak * world.size
 
-    dial = turn(model, training, corpus.vocab_size, corpus.tokens, flops_per_second)
-    model, training = dial.model, dial.training
+    resolved = resolve_settings(model, training, corpus.vocab_size, corpus.tokens, flops_per_second)
+    model, training = resolved.model, resolved.training
     refuse((training,), TRAINING, training)
     assert model.context and training.batch
     config = model_config(model, corpus.vocab_size, corpus.tokenizer)
@@ -125,7 +125,7 @@ def scratch_run(corpus: CorpusStatistics, model: ModelSettings, training: TrainS
 
     return RunSpec(
         CausalObjective(decoder, document_start), source, training,
-        asdict(model) | asdict(training), dial.derived, words, corpus.validation_tokens,
+        asdict(model) | asdict(training), resolved.derived, words, corpus.validation_tokens,
         has_epochs=corpus.tokens is not None, expected=expected,
     )  # fmt: skip
 

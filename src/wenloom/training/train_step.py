@@ -62,7 +62,7 @@ class TrainStep:
 
     Args:
         objective: on its device; wrapped in place where there are several processes.
-        settings: without gaps (`dial.turn`).
+        settings: without gaps (`dial.resolve_settings`).
         bf16: whether products are taken in bfloat16 (weights and optimizer state stay in float32).
         micro_batch: rows computed at a time.
         layer_decay: see `make_optimizers`.

@@ -1,4 +1,4 @@
-"""What a run learns from and is measured by, as the loop sees it."""
+"""What a run learns from and is validated on, as the loop sees it."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -17,7 +17,7 @@ from wenloom.training.parallel import World
 
 
 class Evaluation(Protocol):
-    """What was measured."""
+    """What validation found."""
 
     def figures(self) -> dict[str, float]:
         """By name."""
@@ -32,13 +32,13 @@ class TrainingData(Protocol):
     """UTF-8 bytes of a token that is learned, on average; None where targets are no text."""
     command: str
     """The command that goes on with a run."""
-    held_out: Loss
-    """How much is held out to measure by; its nats are 0."""
+    validation_size: Loss
+    """Tokens, bytes and characters of the validation data; its nats are 0."""
     best: BestBy
     """Which figure tells the best model."""
 
     def evaluate(self, objective: nn.Module, device: str, world: World, on_tokens: Callable[[int], None]) -> Evaluation:
-        """What is measured of what is held out; `on_tokens` is told how many targets are done."""
+        """Figures over the validation data; calls `on_tokens` with the number of targets done."""
         ...
 
     def table(self) -> dict[str, Any]:
@@ -65,14 +65,14 @@ class CorpusData:
         self.bytes_per_token: float | None = train.bytes / max(1, train.tokens)
         first = dataset.stream("validation").window(0, 1)
         unpredicted = TextSizes(tokenizer).of([first.tolist()])
-        self.held_out = Loss(0.0, split.tokens - 1, split.bytes - unpredicted.bytes,
+        self.validation_size = Loss(0.0, split.tokens - 1, split.bytes - unpredicted.bytes,
                              split.characters - unpredicted.characters)  # fmt: skip
 
     def evaluate(self, objective: nn.Module, device: str, world: World, on_tokens: Callable[[int], None]) -> Loss:
         """See `objectives.evaluate`."""
         stream = self._dataset.stream("validation")
         return evaluate(
-            objective, stream, self.held_out, self._context, device=device, on_tokens=on_tokens, world=world
+            objective, stream, self.validation_size, self._context, device=device, on_tokens=on_tokens, world=world
         )
 
     def table(self) -> dict[str, Any]:
