@@ -65,7 +65,7 @@ class LanguageModel:
         return "".join(self.stream(prompt, **options))
 
     def stream(self, prompt: str = "", **options: Any) -> Iterator[str]:
-        """The same, piece by piece as it is written."""
+        """What `generate` gives, piece by piece as it is written."""
         request = request_from(options)
         if request.num_return_sequences != 1:
             raise InputError("one call writes one continuation; `complete` gives several.")

@@ -250,7 +250,7 @@ def load_model(folder: Path, device: str = "cpu", dtype: torch.dtype = torch.flo
 
 
 def _split(each: TensorMap, tensor: Tensor, expected: dict[str, tuple[int, ...]], folder: Path) -> list[Tensor]:
-    """Theirs to ours, with the shapes checked."""
+    """Our tensors of one of theirs, with the shapes checked."""
     try:
         parts = list(each.split(tensor))
     except RuntimeError:

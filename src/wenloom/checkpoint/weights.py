@@ -50,7 +50,7 @@ class Stored:
     """Texts by name that stand in the file beside the tensors."""
 
     def read(self) -> Tensor:
-        """Its numbers.
+        """The tensor's numbers.
 
         Raises:
             CheckpointError: they are not those that were written.
@@ -65,7 +65,7 @@ class Stored:
         return tensor
 
     def read_weights(self) -> Tensor:
-        """The same of weights, which are floating-point numbers.
+        """The tensor's numbers as weights, which are floating-point.
 
         Raises:
             CheckpointError: they are of another kind.
@@ -167,7 +167,7 @@ def stored_tensors(files: Iterable[Path], stack: ExitStack) -> dict[str, Stored]
 
 
 def _checksums(path: Path, metadata: Mapping[str, str]) -> dict[str, str]:
-    """Those that were written with the tensors, if the file is as Wenloom wrote it."""
+    """Checksums that were written with the tensors, if the file is as Wenloom wrote it."""
     if _SUMS not in metadata:
         return {}
     with path.open("rb") as file:

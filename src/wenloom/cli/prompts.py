@@ -111,7 +111,7 @@ def _row(line: Line, is_json: bool) -> dict[str, Any]:
 
 
 def unanswered(rows: list[Row], path: Path, out: Path) -> list[Row]:
-    """Those that have no result yet. Results that failed, and a last one that was cut off, leave the file.
+    """Rows that have no result yet. Results that failed, and a last one that was cut off, leave the file.
 
     Raises:
         InputError: the file holds something else, or answers other prompts.

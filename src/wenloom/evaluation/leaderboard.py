@@ -42,7 +42,7 @@ class Board:
 
     @property
     def anchor(self) -> str:
-        """Its name in links."""
+        """The name of this place in links."""
         words = re.sub(r"[^\w]+", "-", f"{self.task} {self.dataset} {self.metric} {self.signature}".lower())
         return words.strip("-")[:120]
 

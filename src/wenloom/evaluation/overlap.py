@@ -31,7 +31,7 @@ class OverlapScore(NamedTuple):
     value: float
     """0 to 100, but TER, WER and CER, which may exceed it."""
     per_sample: list[float]
-    """The same of every sample alone."""
+    """The value of every sample alone."""
     interval: Interval
     signature: Signature
     text: str = ""

@@ -38,7 +38,7 @@ class Outcome(NamedTuple):
     """How a program ended."""
 
     passed: bool
-    """It ran to its end without an error."""
+    """Whether it ran to its end without an error."""
     reason: str
     """`passed`, `timed out`, or the last line of what it complained about."""
 

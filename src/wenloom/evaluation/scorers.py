@@ -84,7 +84,7 @@ class DecoderScorer(_ModelScorer):
         return ScoredRow([*row.tokens, *ends], row.start) if each.is_whole else row
 
     def rows(self, groups: Sequence[Sequence[ScoredRow]], on_rows: Advance = lambda n: None) -> list[list[Likelihood]]:
-        """The same for tokens."""
+        """Log-probabilities of tokens, each row after those before its start."""
         return likelihoods(self.decoder, groups, on_rows)
 
     def text(self, text: str, windows: Windows | None = None, on_tokens: Advance = lambda n: None) -> Score:

@@ -177,7 +177,7 @@ class Suite(ABC):
         return None
 
     def find(self, folder: Path | None = None) -> Path:
-        """Its file, anywhere below the data folder.
+        """The suite's file, anywhere below the data folder.
 
         Raises:
             InputError: not there; says where it can be had.

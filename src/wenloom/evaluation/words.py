@@ -12,7 +12,7 @@ CJK = re.compile(
 )
 """Scripts written without blanks: Han, Hiragana, Katakana."""
 UNSPACED = re.compile(r"[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff]")
-"""Others without blanks that are not cut here: Thai, Lao, Burmese, Khmer."""
+"""Scripts without blanks that are not cut here: Thai, Lao, Burmese, Khmer."""
 
 
 def looks_unspaced(texts: Sequence[str]) -> bool:

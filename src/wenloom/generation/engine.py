@@ -21,7 +21,7 @@ from wenloom.generation.jobs import NOT_OURS, Continuation, ForwardRequest, Job,
 from wenloom.generation.request import GenerationRequest, request_from
 from wenloom.generation.request_types import shown
 from wenloom.generation.sequence_group import SequenceGroup
-from wenloom.generation.steps import read, work_for
+from wenloom.generation.steps import read, schedule
 from wenloom.generation.strategies import sequence_groups_for
 from wenloom.generation.turns import Turns
 from wenloom.generation.vocabulary import Vocabulary
@@ -126,7 +126,7 @@ class Engine:
     def attempt(
         self, prompt: str | Sequence[int], request: GenerationRequest | Mapping[str, Any], seed_index: int = 0
     ) -> Job:
-        """The same for one of many: a request that `submit` would refuse comes back failed, with the reason in it."""
+        """Submit one of many: a request that `submit` refuses comes back failed, with the reason in it."""
         try:
             return self.submit(prompt, request, seed_index)
         except WenloomError as error:
@@ -280,7 +280,7 @@ class Engine:
             try:
                 self._admit()
                 for runner in self._runners:
-                    if work := work_for(runner, self._running, self.chunk):
+                    if work := schedule(runner, self._running, self.chunk):
                         read(runner, work, self._fail)
                 for sequences in list(self._running):
                     if len(sequences.arrived) == len(sequences.reads) and sequences.job.error is None:

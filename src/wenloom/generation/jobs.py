@@ -93,7 +93,7 @@ class Continuation:
     tokens: list[int] = field(default_factory=list)
     """What was written, an end token included."""
     text: str = ""
-    """The same as text (behind the prompt, where `echo` asks for it), without special tokens and from a stop string on;
+    """The tokens as text (behind the prompt, where `echo` asks for it), without special tokens and from a stop string on;
     empty where the engine has no tokenizer."""
     ended_by: EndedBy | None = None
     """What ended it; None while it is written."""
@@ -117,7 +117,7 @@ class Continuation:
         return None if self.ended_by is None else _FINISH_REASONS[self.ended_by]
 
     def end(self, ended_by: EndedBy) -> None:
-        """Nothing more will come: text that was held back is certain now."""
+        """Finish the text: what the stream held back is certain now."""
         if self.stream is not None:
             self.text += self.stream.finish()
         self.ended_by = ended_by
@@ -125,7 +125,7 @@ class Continuation:
             self.error = "the options leave no token that is allowed"
 
     def break_off(self, ended_by: EndedBy) -> None:
-        """The same in the midst of it, also where the tokenizer has failed."""
+        """Finish in the midst of a text, also where the tokenizer has failed."""
         self.ended_by = ended_by
         try:
             self.end(ended_by)

@@ -57,7 +57,7 @@ class Sampling:
     epsilon_cutoff: float | None = option(None, above=0, most=1, zero_is_off=True, cuts=True)
     """Draw only among tokens at least this probable (Hewitt et al. 2022)."""
     eta_cutoff: float | None = option(None, above=0, most=1, zero_is_off=True, cuts=True)
-    """The same with a threshold that falls with entropy: min(eta, sqrt(eta) exp(-entropy)) (Hewitt et al. 2022)."""
+    """Draw only among tokens above a threshold that falls with entropy: min(eta, sqrt(eta) exp(-entropy)) (Hewitt et al. 2022)."""
     xtc_probability: float = option(0.0, least=0, most=1, draws=True)
     """How often the most probable choices are left out (exclude top choices, p-e-w 2024)."""
     xtc_threshold: float = option(0.1, above=0, most=1)
@@ -93,7 +93,7 @@ class Penalties:
     bad_words: tuple[str, ...] = ()
     """Words that must not be written, as the tokens that spell them alone or after a blank."""
     bad_words_ids: tuple[tuple[int, ...], ...] = ()
-    """The same as token sequences."""
+    """Token sequences that must not be written."""
     logit_bias: tuple[tuple[int, float], ...] = ()
     """(token, bias) pairs, or a mapping: added to the logits."""
     suppress_tokens: tuple[int, ...] = ()
@@ -122,7 +122,7 @@ class Search:
     force_words: tuple[str, ...] = ()
     """Beam search: texts that must be written (grid beam search, Hokamp & Liu 2017)."""
     force_words_ids: tuple[tuple[int, ...], ...] = ()
-    """The same as token sequences."""
+    """Beam search: token sequences that must be written."""
     penalty_alpha: float | None = option(None, least=0, most=1)
     """Contrastive search among the top_k tokens: weight of being unlike the text so far (Su et al. 2022); 0.6."""
     dola_layers: tuple[int, ...] | Literal["low", "high"] | None = None
@@ -162,7 +162,7 @@ class Output:
     logprobs: int | None = option(None, least=0, most=1000)
     """The log-probability of every new token, and of this many most probable ones (0: of the token alone)."""
     prompt_logprobs: int | None = option(None, least=0, most=1000)
-    """The same for the prompt."""
+    """The log-probability of every token of the prompt, and of this many most probable ones."""
     echo: bool | None = None
     """Repeat the prompt before the continuation (default: only where `wenloom generate` prints text)."""
 

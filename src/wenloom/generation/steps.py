@@ -12,14 +12,14 @@ from wenloom.model.cache import Segment
 from wenloom.runtime.runner import ModelRunner
 from wenloom.runtime.slots import PAGE
 
-Work = list[tuple[SequenceGroup, int, Segment]]
+ScheduledReads = list[tuple[SequenceGroup, int, Segment]]
 """(group, which of its reads, what of its text)."""
 Fail = Callable[[Job, BaseException], None]
 _SHORT = 16
 """Reads up to this many tokens (decoding, guesses) go before chunks of prompts."""
 
 
-def work_for(runner: ModelRunner, running: Sequence[SequenceGroup], chunk: int) -> Work:
+def schedule(runner: ModelRunner, running: Sequence[SequenceGroup], chunk: int) -> ScheduledReads:
     """What to read in one step: (group, which of its reads, segment); short reads first, then chunks of prompts."""
     waiting = [
         (sequences, index, len(read.text.tokens) - read.text.view.first - read.text.known)
@@ -40,8 +40,8 @@ def work_for(runner: ModelRunner, running: Sequence[SequenceGroup], chunk: int) 
     return work
 
 
-def read(runner: ModelRunner, work: Work, fail: Fail) -> None:
-    """Read what `work_for` found, and hand the scores to those who asked; who fails of it is told to `fail`."""
+def read(runner: ModelRunner, work: ScheduledReads, fail: Fail) -> None:
+    """Read what `schedule` found, and hand the scores to those who asked; who fails of it is told to `fail`."""
     started = time.perf_counter()
     tokens: list[int] = []
     wanted: list[Wanted] = []
@@ -68,7 +68,7 @@ def read(runner: ModelRunner, work: Work, fail: Fail) -> None:
     runner.timed(len(tokens), time.perf_counter() - started)
 
 
-def _read_apart(runner: ModelRunner, work: Work, error: BaseException, fail: Fail) -> None:
+def _read_apart(runner: ModelRunner, work: ScheduledReads, error: BaseException, fail: Fail) -> None:
     """After a step that failed, such as of a lack of memory: each request by itself, and who fails alone has failed."""
     jobs = list(dict.fromkeys(sequences.job for sequences, _, _ in work))
     if len(jobs) == 1:

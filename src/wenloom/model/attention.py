@@ -186,7 +186,7 @@ class _WrittenOutAttention(torch.autograd.Function):
 
 
 class _AttentionInParts(torch.autograd.Function):
-    """The same, some queries at a time; the weights are computed again for the backward pass, not kept."""
+    """Attention, some queries at a time; the weights are computed again for the backward pass, not kept."""
 
     @staticmethod
     def forward(

@@ -21,7 +21,7 @@ def build(config: ModelConfig) -> Model:
 
 
 def with_classes(model: Model, labels: tuple[str, ...], generator: torch.Generator) -> Model:
-    """The same encoder or decoder with a fresh head for these classes in place of the one it has.
+    """An encoder or decoder with a fresh head for these classes in place of the one it has.
 
     Raises:
         InputError: it has both an encoder and a decoder, or quantized weights.

@@ -14,7 +14,7 @@ PLAIN_BLOCKS: dict[str, Any] = {
 }  # fmt: skip
 """What models of the kinds of GPT-2, BERT and BART share: LayerNorm, biases, a feed-forward layer without gate."""
 POST_NORM: dict[str, Any] = {**PLAIN_BLOCKS, "post_norm": True, "final_norm": False}
-"""The same with the norm after each sub-layer, as in the original Transformer."""
+"""`PLAIN_BLOCKS` with the norm after each sub-layer, as in the original Transformer."""
 
 
 def _at_most(most: int) -> Any:

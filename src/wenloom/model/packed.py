@@ -30,7 +30,7 @@ class PackedLinear(nn.Module):
 
 
 def packed(decoder: Decoder) -> Decoder:
-    """The same model with packed matrices, sharing all else; the model itself where that is of no use.
+    """A model with packed matrices, sharing all else; the model itself where that is of no use.
 
     Only for inference; the original must stay unchanged meanwhile.
     """

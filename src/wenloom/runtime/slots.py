@@ -60,7 +60,7 @@ class Slots:
         return sum(each.nbytes for each in (*self.keys, *self.values))
 
     def pages(self, slot: int) -> list[int]:
-        """Those of a slot's text."""
+        """The pages of a slot's text."""
         return self.tables[slot, : self._n_pages[slot]].tolist() if slot < len(self._n_pages) else []
 
     # --- who holds what ---

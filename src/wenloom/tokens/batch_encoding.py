@@ -13,7 +13,7 @@ class BatchEncoding(dict[str, Any]):
     """`input_ids` and `attention_mask`, as keys and as attributes."""
 
     def to(self, device: Any) -> "BatchEncoding":
-        """The same tensors on another device."""
+        """These tensors on another device."""
         return BatchEncoding({name: value.to(device) for name, value in self.items()})
 
     def __getattr__(self, name: str) -> Any:

@@ -109,7 +109,7 @@ class ChatRenderer:
         return _unmarked(text, opening, closing, begin, end, n_replies)
 
     def encode(self, rendered: Rendered) -> Placed:
-        """Its tokens: the template's control tokens as such, the words of messages as text."""
+        """The tokens of a rendered conversation: the template's control tokens as such, the words of messages as text."""
         if not rendered.words and not self._needs_care:
             encoding = self.tokenizer.encoding(rendered.text, add_special_tokens=False)
             return Placed(encoding.ids, [begin for begin, _ in encoding.offsets])

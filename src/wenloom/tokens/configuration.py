@@ -79,7 +79,7 @@ class TokenizerConfig:
     splits_special: bool = False
     """Whether the names of special tokens in a text are text."""
     pipeline: dict[str, bool] = field(default_factory=dict)
-    """Those of `switches.SWITCHES` that are set, where a class obeys them."""
+    """The values of `switches.SWITCHES` that are set, where a class obeys them."""
     class_name: str | None = None
     """transformers' class without "Tokenizer" and "Fast"; None for the general ones."""
     adds: dict[str, bool] = field(default_factory=dict)

@@ -54,7 +54,7 @@ class LiteralEncoder:
         ]
 
     def encoding(self, text: str, add_special_tokens: bool) -> Encoding:
-        """The same of one text, with all that the backend knows of it."""
+        """One text that is nothing but text, with all that the backend knows of it."""
         return self._backend.encode(text, add_special_tokens=add_special_tokens)
 
     def encode(self, text: str, words: Sequence[Range]) -> Placed:

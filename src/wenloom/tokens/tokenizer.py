@@ -123,7 +123,7 @@ class TextTokenizer:
 
     @property
     def mask_token_id(self) -> int | None:
-        """Its id."""
+        """The id of the mask token."""
         return self._id("mask_token")
 
     @property

@@ -29,7 +29,7 @@ _ASIDE = re.compile(r"\.step-[\d-]+\.(old\.)?[a-z0-9_]{8}")
 
 
 def own_checkpoints(run: Path) -> list[Path]:
-    """Those that were written here, damaged ones included, oldest first."""
+    """Checkpoints that this run wrote, damaged ones included, oldest first."""
     with suppress(OSError):
         found = [path for path in (run / "checkpoints").iterdir() if _order(path) is not None]
         return sorted(found, key=lambda path: _order(path) or (0, 0))

@@ -195,7 +195,7 @@ def _sum(world: World, bucket: dist.GradBucket) -> torch.futures.Future[Tensor]:
 
 
 def _sum_in_rank_order(world: World, bucket: dist.GradBucket) -> torch.futures.Future[Tensor]:  # pyright: ignore[reportPrivateImportUsage]
-    """The same, added up in one fixed order: a ring adds in an order that depends on how DDP cuts its buckets,
+    """Sum gradients in one fixed order: a ring adds in an order that depends on how DDP cuts its buckets,
     which changes after the first step, and a resumed run would differ in the last bit."""
     parts = [torch.empty_like(bucket.buffer()) for _ in range(world.size)]
     work = dist.all_gather(parts, bucket.buffer(), async_op=True)

@@ -88,7 +88,7 @@ def _like(model: Model) -> Model:
 
 
 def _without(model: Model) -> Model:
-    """The same without its adapter."""
+    """The model without its adapter."""
     for name, layer in list(adapted_layers(model)):
         model.set_submodule(name, layer.linear)
     return model

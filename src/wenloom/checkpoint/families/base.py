@@ -19,13 +19,13 @@ class TensorMap:
     theirs: str
     ours: tuple[str, ...]
     split: Callable[[Tensor], Sequence[Tensor]] = lambda tensor: (tensor,)
-    """Theirs to ours."""
+    """From their tensor to ours."""
     join: Callable[[Sequence[Tensor]], Tensor] = lambda tensors: tensors[0]
     """Ours to theirs."""
 
 
 def same(theirs: str, ours: str) -> TensorMap:
-    """The same numbers under another name."""
+    """A tensor with the same numbers under another name."""
     return TensorMap(theirs, (ours,))
 
 

@@ -157,7 +157,7 @@ class ConfigFields:
         return self.activation_named(field, default if value is None else value)
 
     def activation_named(self, field: str, name: Any) -> Activation:
-        """The same for a name that was cut out of a field."""
+        """A non-linearity by a name that was cut out of a field."""
         if not isinstance(name, str) or name not in ACTIVATION_NAMES:
             raise self.refuse(field, f"activation {shown(name)} is not known (known: {', '.join(ACTIVATION_NAMES)})")
         return ACTIVATION_NAMES[name]

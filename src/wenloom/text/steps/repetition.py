@@ -57,7 +57,7 @@ def shares(text: str) -> Iterator[_Share]:
 
 
 def _again(parts: Sequence[str]) -> list[str]:
-    """Those that stood before."""
+    """The parts that repeat an earlier one."""
     seen: set[str] = set()
     return [part for part in parts if part in seen or seen.add(part)]
 
