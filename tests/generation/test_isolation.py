@@ -3,10 +3,12 @@
 import gc
 import random
 import resource
+import shutil
 import sys
 import threading
 import weakref
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +23,7 @@ from wenloom.generation.jobs import Continuation, Job
 from wenloom.generation.processors import Processors
 from wenloom.generation.request import GenerationRequest
 from wenloom.generation.stream import Spelling
+from wenloom.tokens.prepare import prepare
 from wenloom.tokens.tokenizer import TextTokenizer
 
 from ..conftest import random_decoder, tiny_config
@@ -302,32 +305,62 @@ def test_a_stream_that_nobody_wants_frees_its_slot():
     assert engine.slots_in_use == 0 and not engine.step()
 
 
-def test_threads_take_turns():
-    """Several threads submit, stream and cancel at one engine, and each gets what it would get alone."""
-    engine = Engine(DECODER, max_slots=4)
-    found: dict[int, list[int]] = {}
+def test_eight_threads_write_as_if_alone_while_corpora_are_encoded(
+    tokenizer: TextTokenizer, texts: list[str], tmp_path: Path
+):
+    """Threads submit, stream and cancel at one engine, while others encode text with its tokenizer."""
+    engine = Engine(DECODER, tokenizer, max_slots=4)
+    kinds: list[dict[str, Any]] = [{}, {"stop_strings": ("e",)}, {"regex": "[a-z]{2,8}"}, {"num_return_sequences": 2}]
+    found: dict[int, Any] = {}
+    done, start = threading.Event(), threading.Barrier(8 + 2)
+    corpus = tmp_path / "corpus.txt"
+    corpus.write_text("\n\n".join(texts), encoding="utf-8")
 
-    def work(number: int) -> None:
-        for turn in range(6):
-            request = GenerationRequest(max_new_tokens=8, seed=number, eos_token_id=())
-            job = engine.submit([5, number + 2], request)
-            tokens = [event.token for event in engine.stream(job)]
-            assert found.setdefault(number, tokens) == tokens
-            left = engine.submit([7, turn + 2], request)
+    def asked(number: int) -> tuple[str, dict[str, Any]]:
+        return texts[number][: 5 + 3 * number], {"max_new_tokens": 8, "seed": number, **kinds[number % len(kinds)]}
+
+    def write(number: int) -> None:
+        start.wait()
+        for turn in range(4):
+            job = engine.submit(*asked(number))
+            pieces = ["", ""]
+            for event in engine.stream(job):
+                pieces[event.index] += event.text
+            assert [each.text for each in job.result()] == pieces[: len(job.result())]
+            assert found.setdefault(number, outcome(job.result())) == outcome(job.result())
+            left = engine.submit(texts[turn], {"max_new_tokens": 50})
             engine.cancel(left)
             assert left.done
 
-    threads = [threading.Thread(target=work, args=(number,)) for number in range(5)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    def encode(number: int) -> list[list[int]]:
+        out = tmp_path / f"encoded{number}"
+        dataset = prepare([str(corpus)], out, tokenizer=tokenizer).dataset
+        streams = [dataset.stream(name) for name in ("train", "validation")]
+        ids = [stream.window(0, len(stream)).tolist() for stream in streams]
+        shutil.rmtree(out)
+        return ids
+
+    expected = encode(0)
+    assert len(expected[0]) > 1000
+
+    def encode_on(number: int) -> None:
+        start.wait()
+        while not done.is_set():
+            assert encode(number) == expected
+
+    with ThreadPoolExecutor(8 + 2) as pool:
+        writing = [pool.submit(write, number) for number in range(8)]
+        encoding = [pool.submit(encode_on, number) for number in (1, 2)]
+        wait(writing)
+        done.set()
+        for each in (*writing, *encoding):
+            each.result()
     assert engine.slots_in_use == 0 and not engine.step()
-    for number, tokens in found.items():
-        alone = Engine(DECODER)
-        job = alone.submit([5, number + 2], GenerationRequest(max_new_tokens=8, seed=number, eos_token_id=()))
+    for number, written in found.items():
+        alone = Engine(DECODER, tokenizer)
+        job = alone.submit(*asked(number))
         alone.run([job])
-        assert job.result()[0].tokens == tokens
+        assert outcome(job.result()) == written
 
 
 def test_a_request_of_another_engine_is_refused():
