@@ -77,10 +77,8 @@ def prepare(
     check_steps(options.text_steps)
     if out.exists() and not (out / MANIFEST).exists() and any(out.iterdir() if out.is_dir() else [out]):
         raise InputError(f"{out}: exists and is no prepared corpus, so it is not replaced. Choose another --out.")
-    files, validation_files = (
-        find_files(paths),
-        find_files(list(options.validation_files)) if options.validation_files else [],
-    )
+    files = find_files(paths)
+    validation_files = find_files(list(options.validation_files)) if options.validation_files else []
     if both := set(files) & set(validation_files):
         raise InputError(f"{sorted(both)[0]}: cannot be training and validation text at once.")
     refuse_idle([*files, *validation_files], reading)
