@@ -130,3 +130,14 @@ def test_an_option_that_does_nothing_alone_is_refused_naming_what_it_needs(name:
              "negative_prompt": "x", "dry_allowed_length": 3, "num_beam_groups": 2, "dry_base": 2.0}.get(name, 0.5)  # fmt: skip
     with pytest.raises(InputError, match=f"{name} needs {re.escape(needed)}"):
         GenerationRequest(**{name: value})
+
+
+@pytest.mark.parametrize("others", [{}, {"num_beams": 4, "do_sample": False}, {"penalty_alpha": 0.5, "do_sample": False},
+                                    {"mirostat_tau": 3.0}, {"num_beam_groups": 2, "num_beams": 4, "do_sample": False}])  # fmt: skip
+def test_any_number_in_any_field_is_taken_or_refused_in_a_sentence(others: dict[str, Any]):
+    for each in dataclasses.fields(GenerationRequest):
+        for value in (0, -1, 1, 2, 0.0, 0.5, -0.0, 1e300, 10**30, float("nan"), True, None):
+            try:
+                request_from({**others, each.name: value})
+            except InputError as refused:
+                assert "\n" not in str(refused)

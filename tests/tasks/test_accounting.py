@@ -205,3 +205,31 @@ def test_the_first_token_of_a_corpus_is_in_no_figure(dataset: Dataset, tokenizer
     expected = Loss(nats, len(tokens) - 1, split.bytes - len(first), split.characters - len(first.decode()))
     assert (loss.tokens, loss.bytes, loss.characters) == (expected.tokens, expected.bytes, expected.characters)
     assert loss.figures() == pytest.approx(expected.figures(), rel=1e-4)
+
+
+LONG = "".join(chr(0x4E00 + n * 7 % 9000) for n in range(2500))
+"""More than any of these models reads, without a blank."""
+
+
+@pytest.mark.parametrize(
+    "task", ["fill-mask", "denoising", "translation", "summarization", "story", "chat", "preference"]
+)
+def test_what_is_shown_at_an_evaluation_fits_the_model_however_long_the_texts_are(
+    task: str, base: Path, tmp_path: Path
+):
+    path = tmp_path / ("texts.txt" if task in ("fill-mask", "denoising") else "rows.jsonl")
+    pairs = [(f"{number} {LONG}", "short") for number in range(12)]
+    rows = {
+        "chat": [{"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"},
+                               {"role": "user", "content": a}, {"role": "assistant", "content": b}]} for a, b in pairs],
+        "preference": [{"prompt": f"{n}?", "chosen": "b", "rejected": "c" + a * (n % 2)} for n, (a, _) in enumerate(pairs)],
+    }.get(task, [{"source": a, "target": b, "prompt": a, "text": b} for a, b in pairs])  # fmt: skip
+    text = "\n\n".join(a for a, _ in pairs) if path.suffix == ".txt" else "\n".join(map(json.dumps, rows))
+    path.write_text(text, encoding="utf-8")
+    needs_base = task in ("chat", "preference")
+    work, model, tokenizer, _, _ = measured(
+        task, path, base if needs_base else None, **({"max_source_tokens": 32} if not needs_base else {})
+    )
+    samples = work.show(model.eval(), tokenizer).samples
+    assert (samples or task == "denoising") and all(sample.prompt for sample in samples)
+    work.measure(model, tokenizer)

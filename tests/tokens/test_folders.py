@@ -4,6 +4,7 @@ Every variant is something that transformers, or somebody's editor, writes besid
 """
 
 import gzip
+import itertools
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -179,6 +180,7 @@ VARIANTS: list[tuple[str, tuple[str, ...], list[Edit]]] = [
     ("Chinese characters, by BERT's class", ("word-piece",),
      [config(tokenizer_class="BertTokenizer", do_lower_case=False, tokenize_chinese_chars=False)]),
     ("a leading blank, by GPT-2's class", ("byte-level",), [config(tokenizer_class="GPT2Tokenizer", add_prefix_space=True)]),
+    ("a leading blank, by a class of another kind", ("byte-level",), [config(tokenizer_class="LlamaTokenizerFast", add_prefix_space=True)]),
     ("a leading blank, by no class", ("byte-level",), [config(add_prefix_space=True)]),
     ("a template", TEXTUAL, [config(chat_template=CHATML)]),
     ("a list of templates", TEXTUAL,
@@ -404,14 +406,21 @@ def test_a_real_template_renders_and_encodes_as_in_transformers(real_models: Pat
     assert chat_ids(ours, talk) == theirs.apply_chat_template(plain, add_generation_prompt=True, return_dict=False)
 
 
+LISTS = ("extra_special_tokens", "additional_special_tokens")
+
+
 @pytest.mark.parametrize(
     ("in_config", "in_map"),
     [
-        ({"additional_special_tokens": ["<p>"]}, {"additional_special_tokens": ["<q>"]}),
-        ({"additional_special_tokens": []}, {"additional_special_tokens": ["<q>"]}),
-        ({"extra_special_tokens": ["<p>"]}, {"additional_special_tokens": ["<q>"]}),
-        ({"additional_special_tokens": ["<p>"]}, {"extra_special_tokens": ["<q>"]}),
-        ({}, {"additional_special_tokens": ["<q>"]}),
+        *itertools.product(
+            (
+                {},
+                *(({name: value}) for name in LISTS for value in ([], ["<p>"])),
+                {LISTS[0]: {}},
+                {LISTS[0]: {"image_token": "<p>"}},
+            ),
+            ({LISTS[1]: ["<q>"]}, {LISTS[0]: ["<q>"]}, {LISTS[0]: {"image_token": "<q>"}}),
+        ),
         *(
             ({part: "<p>"}, {part: "<q>"})
             for part in ("bos_token", "eos_token", "unk_token", "pad_token", "mask_token")

@@ -114,7 +114,7 @@ def at_odds(request: RequestOptions) -> list[str]:
         wrong.append("several greedy continuations would all be the same: sample, or give num_beams")
     if beams and r.num_return_sequences > r.num_beams:
         wrong.append(f"num_beams ({r.num_beams}) must be at least num_return_sequences ({r.num_return_sequences})")
-    if beams and r.num_beams % r.num_beam_groups:
+    if beams and r.num_beam_groups > 0 and r.num_beams % r.num_beam_groups:
         wrong.append(f"num_beams ({r.num_beams}) must be a multiple of num_beam_groups ({r.num_beam_groups})")
     if r.diversity_penalty and r.num_beam_groups == 1 and beams:
         wrong.append("diversity_penalty needs num_beam_groups of 2 or more")

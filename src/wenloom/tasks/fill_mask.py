@@ -135,10 +135,9 @@ class FillMaskRecipe(TaskRecipe[str]):
         """A few texts with a word in their middle hidden, and what the model puts there."""
         samples = []
         for text in self.validation[:SHOWN]:
-            words = text.split()[:16] or [text[:30]]
-            middle = len(words) // 2
-            shown = " ".join([*words[:middle], MASK, *words[middle + 1 :]])
-            guesses = next(iter(fill(model, tokenizer, shown.replace(MASK, str(tokenizer.mask_token)), 3)))
+            before, after = _around_a_word(tokenizer, text.replace(MASK, ""), min(16, model.config.context_length // 2))
+            guesses = fill(model, tokenizer, f"{before}{tokenizer.mask_token}{after}", 3)[0]
+            shown = f"{before}{MASK}{after}"
             samples.append(
                 Sample(f"{shown}\n→ ", ", ".join(f"{each.text.strip()} ({each.probability:.0%})" for each in guesses))
             )
@@ -157,6 +156,22 @@ def masked_tokenizer(tokenizer: TextTokenizer) -> TextTokenizer:
     ]
     special = {"pad_token": str(tokenizer.pad_token), "mask_token": MASK, "cls_token": OPENING, "sep_token": CLOSING}
     return tokenizer.extended(added, special, f"{OPENING} $A {CLOSING}", f"{OPENING} $A {CLOSING} $B:1 {CLOSING}:1")
+
+
+def _around_a_word(tokenizer: TextTokenizer, text: str, most: int) -> tuple[str, str]:
+    """What stands before and behind a token in the middle of the first `most` of a text; one that is a whole word if
+    there is one."""
+    encoded = tokenizer.encoding(text, add_special_tokens=False)
+    words, offsets = encoded.word_ids[: most + 1], encoded.offsets[:most]  # each a new list at every access
+    if not offsets:
+        return "", ""
+    middle = len(offsets) // 2
+    whole = [at for at in range(len(offsets)) if words.count(words[at]) == 1 and text[slice(*offsets[at])].strip()]
+    hidden = min(whole, key=lambda at: abs(at - middle), default=middle)
+    start, end = offsets[hidden]
+    word = text[start:end]
+    start += len(word) - len(word.lstrip())
+    return text[:start], text[end : offsets[-1][1]]
 
 
 def _rows(tokenizer: TextTokenizer, text: str, room: int) -> Iterator[Example]:

@@ -135,6 +135,14 @@ class _Reader:
     ) -> tuple[dict[str, AddedToken | str], frozenset[str], list[AddedToken | str], list[AddedToken]]:
         """Special tokens by part, parts that are null, others, and added ones; where `added_tokens_decoder` stands, it replaces the older files."""
         content = dict(self.content)
+        if not content.get("extra_special_tokens") and "additional_special_tokens" in content:
+            content["extra_special_tokens"] = content.pop("additional_special_tokens")
+        if isinstance(
+            by_name := content.get("extra_special_tokens"), dict
+        ):  # {} is no list that older files add nothing to
+            del content["extra_special_tokens"]
+            content["model_specific_special_tokens"] = self._object(content.get("model_specific_special_tokens") or {},
+                                                                    "model_specific_special_tokens") | by_name  # fmt: skip
         decoder = content.get("added_tokens_decoder")
         added: dict[int, AddedToken] = {}
         if decoder is not None:
@@ -263,9 +271,9 @@ class _Reader:
 def _with_special_map(content: dict[str, Any], older: dict[str, Any]) -> dict[str, Any]:
     """special_tokens_map.json decides over each part; the list of others that tokenizer_config.json holds stays."""
     lists = ("extra_special_tokens", "additional_special_tokens")
-    if not any(name in content for name in lists):
+    if lists[0] not in content:
         return content | older
-    held, more = content.get(lists[0]) or content.get(lists[1]) or [], older.get(lists[0])
+    held, more = content[lists[0]] or [], older.get(lists[0])
     if isinstance(held, list) and isinstance(more, list):
         more = held + [each for each in more if each not in held]
     merged = content | older | {lists[0]: more if lists[0] in older else held}

@@ -77,9 +77,7 @@ def read_folder(folder: Path) -> TokenizerParts:
             config = replace(config, padding_side=config.padding_side or backend.padding["direction"])
         if backend.truncation:
             config = replace(config, truncation_side=config.truncation_side or backend.truncation["direction"])
-        if config.class_name in _PADS_LEFT and not (
-            config.class_name == "Llama" and "ByteLevel" in repr(backend.pre_tokenizer)  # no Llama to transformers
-        ):
+        if config.class_name in _PADS_LEFT and not _is_llama_by_name_only(config, backend):
             config = replace(config, padding_side=config.padding_side or "left")
         backend = _configured(path, backend, config)
         special = {name: token for name, token in defaults.items() if backend.token_to_id(token) is not None} | special
@@ -260,6 +258,11 @@ def _wordpiece(path: Path) -> Tokenizer:
 # --- what the configuration changes ---
 
 
+def _is_llama_by_name_only(config: TokenizerConfig, backend: Tokenizer) -> bool:
+    """A byte-level vocabulary that names Llama's class, as DeepSeek's do: transformers takes the general class for it."""
+    return config.class_name == "Llama" and "ByteLevel" in repr(backend.pre_tokenizer)
+
+
 def _configured(path: Path, backend: Tokenizer, config: TokenizerConfig) -> Tokenizer:
     """Without cutting and filling, which tokenizer.json may hold; with the switches that transformers' classes obey."""
     backend.no_truncation()
@@ -269,7 +272,7 @@ def _configured(path: Path, backend: Tokenizer, config: TokenizerConfig) -> Toke
             f"{path}: puts \u2581 before every stretch between special tokens, as written and as transformers 4 does; "
             "transformers 5's LlamaTokenizer puts it before the text alone, so ids after a special token differ."
         )
-    if not config.pipeline:
+    if not config.pipeline or _is_llama_by_name_only(config, backend):
         return backend
     spec = json.loads(backend.to_str())
     steps = ("normalizer", "pre_tokenizer", "decoder")
