@@ -392,9 +392,10 @@ _PAIRS = ("--task", "translation", "--train", "pairs.jsonl", "--out", "made", *S
 _HIDDEN = ("bert", "--task", "fill-mask", "--train", "texts", "--out", "made", *FEW)
 _LORA = (*_TUNED, "--method", "lora")
 A = "made/adapter_*"
+_LONGER = (*_TUNED[:-2], "--steps", 9)
 TABLES["finetune"] = Table(_TUNED, TABLES["pretrain"].options | {
-    "--task": C(("--task", "story"), look=W, base=("run", "--train", "pairs.jsonl", "--out", "made", *FEW, "--task", "translation")),
-    "--train": C(("--train", "messages.jsonl", "--skip-bad"), look=W, base=("run", "--task", "chat", "--out", "made", *FEW, "--train", "torn-messages.jsonl")),
+    "--task": C(("--task", "summarization"), look=W, base=("run", "--train", "pairs.jsonl", "--out", "made", *FEW, "--task", "translation")),
+    "--train": C(("--train", "more.jsonl"), look=W),
     "--validation": C(("--validation", "messages.jsonl"), look="made/run.toml"),
     "--extra": C(("--extra", "more.jsonl"), look="made/run.toml"),
     "--source": C(("--source", "old"), ("--target", "new"), base=("run", "--task", "translation", "--train", "fields.jsonl", "--out", "made", *FEW), look="code"),
@@ -402,7 +403,7 @@ TABLES["finetune"] = Table(_TUNED, TABLES["pretrain"].options | {
     "--reverse": C(("--reverse",), look=W, base=_PAIRS),
     "--strict": C(("--strict",), look="code", base=("run", "--task", "chat", "--out", "made", *FEW, "--train", "torn-messages.jsonl")),
     "--max-source-tokens": C(("--max-source-tokens", 4), look=W, base=_PAIRS),
-    "--max-target-tokens": C(("--max-target-tokens", 20), look="made/run.toml", base=_PAIRS),
+    "--max-target-tokens": C(("--max-target-tokens", 20), look="code", base=_PAIRS),
     "--max-length": C(("--max-length", 40), look=W),
     "--arch": C(("--arch", "t5"), look="made/config.json", base=_PAIRS),
     "--layers": C(("--layers", 2), look=W, base=_PAIRS),
@@ -427,9 +428,11 @@ TABLES["finetune"] = Table(_TUNED, TABLES["pretrain"].options | {
     "--epochs": C(("--epochs", 1), look=W, base=(*_TUNED[:-2], "--epochs", 2, "--batch", 2)),
     "--steps": C(("--steps", 1), look=W),
     "--optimizer": C(("--optimizer", "muon"), look=W),
-    "--schedule": C(("--schedule", "cosine"), ("--steps", 9), look=W),
-    "--warmup": C(("--warmup", 0.9), ("--steps", 9), look=W),
-    "--decay": C(("--decay", 0.9), ("--schedule", "wsd", "--steps", 9), look=W),
+    "--schedule": C(("--schedule", "cosine"), look=W, base=_LONGER),
+    "--warmup": C(("--warmup", 0.9), look=W, base=_LONGER),
+    "--decay": C(("--decay", 0.9), ("--schedule", "wsd"), look=W, base=_LONGER),
+    "--final-learning-rate": C(("--final-learning-rate", 0.9), look=W, base=_LONGER),
+    "--precision": C(("--precision", "bf16"), look="made/run.toml"),
     "--momentum": C(("--momentum", 0.1), ("--optimizer", "muon"), look=W),
     "--document-mask": R(("--document-mask",), "--document-mask has no effect here"),
     "--compile": R(("--compile", "on"), "--compile has no effect here"),

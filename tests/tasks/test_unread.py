@@ -10,6 +10,7 @@ from wenloom.core.errors import InputError
 from wenloom.model.decoder import Decoder
 from wenloom.model.presets import from_scratch
 from wenloom.tasks.finetune import RECIPES, finetune
+from wenloom.tasks.recipe import Settings
 from wenloom.tasks.settings import DataSettings, FreshSettings, LearningSettings
 from wenloom.tasks.unread import UNREAD, Case
 from wenloom.tokens.tokenizer import TextTokenizer
@@ -84,3 +85,17 @@ def test_the_optimizer_that_is_asked_for_is_taken(model: Path, tmp_path: Path):
         settings = Settings("translation", model, DataSettings(train=str(path)), FreshSettings(), LearningSettings(),
                             TrainSettings(optimizer=asked))  # fmt: skip
         assert PairRecipe(settings).settings.training.optimizer == taken
+
+
+def test_a_run_names_its_files_wherever_it_is_gone_on_with(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("a.en", "a.de", "one, of two.txt"):
+        Path(name).write_text("x")
+    Path("vocabulary").mkdir()
+    data = DataSettings(train="a.en, a.de", validation="one, of two.txt", extra="texts/*.txt")
+    table = Settings(
+        "translation", None, data, FreshSettings(tokenizer="vocabulary"), LearningSettings(), TrainSettings()
+    ).table()
+    here = str(tmp_path)
+    assert table["train"] == f"{here}/a.en,{here}/a.de" and table["validation"] == f"{here}/one, of two.txt"
+    assert table["extra"] == f"{here}/texts/*.txt" and table["tokenizer"] == f"{here}/vocabulary"

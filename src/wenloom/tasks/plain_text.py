@@ -2,6 +2,7 @@
 
 from wenloom.checkpoint.hub import resolve
 from wenloom.core.errors import InputError
+from wenloom.tasks.rows import files_in
 from wenloom.tasks.settings import FreshSettings
 from wenloom.text.clean import normalize
 from wenloom.text.documents import find_files, read_documents
@@ -24,7 +25,7 @@ def read_stretches(where: str, refusals: Refusals) -> list[str]:
         InputError: a file cannot be read, or there is too little text to divide.
     """
     pieces = []
-    for document in read_documents(find_files(where.split(",")), refusals=refusals):
+    for document in read_documents(find_files([str(each) for each in files_in(where)]), refusals=refusals):
         piece = ""
         for paragraph in normalize(document.text).split("\n"):
             if piece and len(piece) + len(paragraph) > _PIECE:

@@ -19,7 +19,7 @@ from wenloom.model.decoder import Decoder
 from wenloom.model.lora import AdapterConfig, adapt
 from wenloom.model.quantize import parse_bits, quantize, require_unquantized
 from wenloom.tasks.augment import Noise
-from wenloom.tasks.rows import RowReader
+from wenloom.tasks.rows import RowReader, files_in
 from wenloom.tasks.settings import DataSettings, FreshSettings, LearningSettings
 from wenloom.tokens.tokenizer import TextTokenizer
 from wenloom.training.columns import Example
@@ -58,12 +58,16 @@ class Settings:
     training: TrainSettings
 
     def table(self) -> dict[str, Any]:
-        """As run.toml keeps it."""
+        """As run.toml keeps it: with whole paths, so that it means the same wherever the run is gone on with."""
         base = str(self.base.resolve()) if self.base else None
         parts = (self.data, self.fresh, self.learning, self.training)
-        return {"task": self.task, "base": base} | {
-            name: value for part in parts for name, value in asdict(part).items()
-        }
+        table = {name: value for part in parts for name, value in asdict(part).items()}
+        for name in ("train", "validation", "extra"):
+            if table[name] is not None:
+                table[name] = ",".join(str(each.resolve()) for each in files_in(table[name]))
+        if table["tokenizer"] is not None and Path(table["tokenizer"]).expanduser().exists():
+            table["tokenizer"] = str(Path(table["tokenizer"]).expanduser().resolve())
+        return {"task": self.task, "base": base} | table
 
 
 @dataclass(frozen=True)

@@ -115,7 +115,8 @@ def files_in(where: str | Path) -> list[Path]:
     >>> [str(path) for path in files_in("a.jsonl, b.jsonl")]
     ['a.jsonl', 'b.jsonl']
     """
-    return [Path(where)] if Path(where).exists() else [Path(part.strip()) for part in str(where).split(",")]
+    whole = Path(where).expanduser()
+    return [whole] if whole.exists() else [Path(part.strip()).expanduser() for part in str(where).split(",")]
 
 
 def content_suffix(path: Path) -> str:
