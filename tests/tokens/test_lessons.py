@@ -32,6 +32,10 @@ def backends() -> dict[str, Tokenizer]:
     for each in made.values():
         each.backend.add_special_tokens([AddedToken(name, special=True, normalized=False) for name in SPECIAL])
         each.backend.add_tokens([AddedToken(name, special=False, normalized=False) for name in NOT_SPECIAL])
+    made["thoughts"] = train_tokenizer([], "byte")  # in which the marks of thinking are special
+    made["thoughts"].backend.add_special_tokens(
+        [AddedToken(name, special=True, normalized=False) for name in (*SPECIAL, *NOT_SPECIAL)]
+    )
     return {name: each.backend for name, each in made.items()}
 
 
@@ -45,8 +49,9 @@ def plain(messages: list[Message]) -> list[dict[str, str]]:
     return [each._asdict() for each in messages]
 
 
-@pytest.mark.parametrize("kind", ["byte", "bpe"])
-@pytest.mark.parametrize("name", TEMPLATES)
+@pytest.mark.parametrize("kind, name", [
+    *((kind, name) for name in TEMPLATES for kind in ("byte", "bpe")), ("thoughts", "Qwen"), ("thoughts", "DeepSeek"),
+])  # fmt: skip
 @pytest.mark.parametrize("system", [None, "Be brief."])
 def test_a_conversation_is_the_text_and_the_tokens_of_transformers(
     backends: dict[str, Tokenizer], kind: str, name: str, system: str | None
@@ -181,6 +186,16 @@ def test_contents_that_hold_the_marks_themselves_are_kept(backends: dict[str, To
     [found] = masked_conversations(ChatRenderer(ours), odd)
     assert ours.decode(found.tokens) == render(ours, odd, reply=False)
     assert ours.bos_token_id not in found.tokens
+
+
+@pytest.mark.parametrize("name", TEMPLATES)
+def test_blanks_around_a_reply_are_learned_only_if_the_template_keeps_them(backends: dict[str, Tokenizer], name: str):
+    ours, _ = ours_and_theirs(backends["byte"], TEMPLATES[name])
+    talk = [Message("user", " Hi \n"), Message("assistant", " \n Hello. \n")]
+    for each in masked_conversations(ChatRenderer(ours), talk):
+        assert each.tokens == chat_ids(ours, talk, reply=False)
+        learned = ours.decode([token for token, learns in zip(each.tokens, each.learned, strict=True) if learns])
+        assert learned in ours.decode(each.tokens) and "Hello." in learned
 
 
 def test_several_templates_without_a_usual_one_are_named(backends: dict[str, Tokenizer]):

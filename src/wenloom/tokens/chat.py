@@ -44,6 +44,15 @@ class Rendered(NamedTuple):
     """Where the assistant's contents stand, if asked for and found, each once and in order; else none."""
 
 
+class Marks(NamedTuple):
+    """Characters that no message holds: around words of a message that name control tokens, and around replies."""
+
+    opening: str
+    closing: str
+    begin: str
+    end: str
+
+
 class ChatRenderer:
     """Writes conversations by a tokenizer's chat template, and keeps apart what the template and what people wrote.
 
@@ -74,10 +83,10 @@ class ChatRenderer:
         self.ends = frozenset(ends | {number for number in (tokenizer.eos_token_id,) if number is not None})
         """The tokens that may end a turn: every special one but the padding."""
         others = [token.content for token in added if not token.special and token.content.strip()]
-        written = template_words(self.template) if others else ""
-        self._others = [name for name in others if name in written]
         special = [token.content for token in added if token.special]
-        self._by_role = {"assistant": names_pattern(special)}
+        written = template_words(self.template) if added else ""
+        self._others = [name for name in others if name in written]
+        self._special, self._spoken = special, [name for name in special if name in written]
         self._by_default = names_pattern([*special, *self._others])
         normalized = any(token.normalized for token in added if token.special)
         self._needs_care = tokenizer.splits_special or normalized  # found in other spellings than their names
@@ -92,21 +101,48 @@ class ChatRenderer:
         Raises:
             InputError: the template fails on these messages, see `templates.render_template`.
         """
-        opening, closing, begin, end = _unused([self.template or "", *(each.content for each in messages)])
+        marks = Marks(*_unused([self.template or "", *(each.content for each in messages)]))
+        return self._render(messages, reply, find_replies, marks, self._parsed(messages, reply, marks))
+
+    def _parsed(self, messages: Sequence[Message], reply: bool, marks: Marks) -> frozenset[str]:
+        """The special tokens in the assistant's turns that the template looks for and that a mark would hide from it:
+        the model's own `</think>`, behind which it strips line breaks, where that is special."""
+        said = [content for role, content in messages if role == "assistant"]
+        parsed = frozenset(name for name in self._spoken if any(name in content for content in said))
+        if not parsed:
+            return parsed
+        plain = self._filled([{"role": role, "content": content} for role, content in messages], reply)
+        if self._render(messages, reply, False, marks, frozenset()).text == plain:
+            return frozenset()
+        for name in sorted(parsed):
+            if self._render(messages, reply, False, marks, parsed - {name}).text == plain:
+                parsed -= {name}
+        return parsed
+
+    def _render(
+        self, messages: Sequence[Message], reply: bool, find_replies: bool, marks: Marks, parsed: frozenset[str]
+    ) -> Rendered:
+        own = names_pattern([name for name in self._special if name not in parsed])
         turns, is_marked = [], False
         for role, content in messages:
-            pattern = self._by_role.get(role, self._by_default)
-            said, n_marked = pattern.subn(lambda match: f"{opening}{match.group()}{closing}", content)
+            pattern = own if role == "assistant" else self._by_default
+            said, n_marked = pattern.subn(lambda match: f"{marks.opening}{match.group()}{marks.closing}", content)
             is_marked |= n_marked > 0
-            if find_replies and role == "assistant":
-                said = f"{begin}{said}{end}"
+            if find_replies and role == "assistant":  # blanks around it stay outside, where a template may trim them
+                at = len(said) - len(said.lstrip())
+                core = said.strip()
+                said = f"{said[:at]}{marks.begin}{core}{marks.end}{said[at + len(core) :]}"
             turns.append({"role": role, "content": said})
-        values = {"messages": turns, "add_generation_prompt": reply, "tools": None, "documents": None, **self._names}
-        text = render_template(self.template or "", values)
+        text = self._filled(turns, reply)
         if not is_marked and not find_replies:
             return Rendered(text, [], [])
         n_replies = sum(role == "assistant" for role, _ in messages) if find_replies else 0
-        return _unmarked(text, opening, closing, begin, end, n_replies)
+        return _unmarked(text, marks, n_replies)
+
+    def _filled(self, turns: list[dict[str, str]], reply: bool) -> str:
+        """What the template makes of turns."""
+        values = {"messages": turns, "add_generation_prompt": reply, "tools": None, "documents": None, **self._names}
+        return render_template(self.template or "", values)
 
     def encode(self, rendered: Rendered) -> Placed:
         """The tokens of a rendered conversation: the template's control tokens as such, the words of messages as text."""
@@ -145,8 +181,9 @@ def _unused(texts: Iterable[str]) -> Iterator[str]:
     return iter(found)
 
 
-def _unmarked(text: str, opening: str, closing: str, begin: str, end: str, n_replies: int) -> Rendered:
+def _unmarked(text: str, marked_by: Marks, n_replies: int) -> Rendered:
     """A rendered conversation without its marks, and where they stood."""
+    opening, closing, begin, end = marked_by
     plain: list[str] = []
     words: list[Range] = []
     marks: list[str] = []
