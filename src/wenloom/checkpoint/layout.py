@@ -65,7 +65,7 @@ def as_stored(config: ModelConfig, family: Family, stored: Mapping[str, Stored],
     n_layers = config.n_layers + (0 if config.encoder is None else config.encoder.n_layers)
     if n_layers > len(stored):
         raise CheckpointError(f"{folder}: config.json asks for {n_layers:,} layers, the weights are of fewer.")
-    if config.kind == "encoder" and not config.labels:
+    if config.kind == "encoder" and config.output != "classes":
         tied = replace(config, tie_embeddings=True)
         names = [{each.theirs for each in family.tensors(replace(tied, has_head=has))} for has in (True, False)]
         there = [any(each in stored for each in family.names(name, True)) for name in names[0] - names[1]]
@@ -74,7 +74,7 @@ def as_stored(config: ModelConfig, family: Family, stored: Mapping[str, Stored],
             _say_headless(folder, config.family)
     if family.is_always_tied and not any(name in stored for name in family.names_of_head):
         config = replace(config, tie_embeddings=True)
-    if config.tie_embeddings and not config.labels and config.has_head:
+    if config.tie_embeddings and config.output == "tokens":
         for embedding, names in family.copies.items():
             head = next((name for name in family.names_of_head if name in names and name in stored), None)
             if head and embedding in stored and not is_same(stored[embedding].read_weights(), stored[head]):

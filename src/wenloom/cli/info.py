@@ -80,9 +80,7 @@ def _model(path: Path) -> dict[str, Any]:
         facts |= {"stored_as": ", ".join(kinds), "quantized_to": quantized}
     else:
         facts |= {"parameters": parameters, "problem": problem}
-    shape = {name: value for name, value in asdict(config).items() if name not in _beside_the_point(config)}
-    if config.rope is not None and config.rope.kind != "yarn":
-        shape["rope"] = {name: value for name, value in shape["rope"].items() if name not in _OF_YARN}
+    shape = {name: value for name, value in config.described().items() if name not in ("encoder", "family", "has_head")}
     if config.encoder is not None:
         encoder = asdict(config.encoder)
         shape["encoder"] = {
@@ -91,31 +89,12 @@ def _model(path: Path) -> dict[str, Any]:
     return facts | shape
 
 
-_OF_YARN = ("beta_fast", "beta_slow", "mscale", "mscale_all_dim", "truncate")
-
-
 def _gives(config: ModelConfig) -> str:
-    if config.labels:
+    if config.output == "classes":
         return "classes of a text"
     if config.kind == "encoder":
-        return "tokens for hidden places" if config.has_head else "hidden states; it has no head"
+        return "tokens for hidden places" if config.output == "tokens" else "hidden states; it has no head"
     return "texts" if config.kind == "decoder" else "texts from texts"
-
-
-def _beside_the_point(config: ModelConfig) -> set[str]:
-    """Fields that say nothing about a model of this shape."""
-    fields = {"encoder", "family", "has_head"}
-    if config.rope is not None:
-        fields |= {"positions", "position_offset", "skip_padding"}
-    if config.rope is not None or config.positions != "relative":
-        fields |= {"relative_buckets", "relative_distance"}
-    if config.kind != "encoder-decoder":
-        fields |= {"share_embedding", "decoder_start_token_id"}
-    if config.kind != "encoder":
-        fields |= {"token_types", "head_activation"}
-    if config.labels or not config.has_head:
-        fields |= {"tie_embeddings", "output_bias", "head_activation"}
-    return fields
 
 
 def _adapter(path: Path) -> dict[str, Any]:

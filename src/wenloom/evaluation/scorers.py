@@ -170,18 +170,16 @@ class PairScorer(_ModelScorer):
         assert encoder is not None
         if not tokens:
             raise InputError("the source is empty.")
-        if encoder.positions == "relative" or len(tokens) <= encoder.context_length:
+        if encoder.n_positions is None or len(tokens) <= encoder.n_positions:
             return tokens, 0
         last = tokens[-1:] if tokens[-1] in self._pairs.config.eos_token_ids else []
-        return tokens[: encoder.context_length - len(last)] + last, len(tokens) - encoder.context_length
+        return tokens[: encoder.n_positions - len(last)] + last, len(tokens) - encoder.n_positions
 
     def _target(self, each: TextInContext) -> list[int]:
         tokens, config = self.tokenizer.encode(each.text, add_special_tokens=False), self._pairs.config
         tokens = [*tokens, *(config.eos_token_ids[:1] if each.is_whole else ())]
-        if config.positions != "relative" and len(tokens) > config.context_length:
-            raise InputError(
-                f"the text has {len(tokens):,} tokens; this model writes at most {config.context_length:,}."
-            )
+        if config.n_positions is not None and len(tokens) > config.n_positions:
+            raise InputError(f"the text has {len(tokens):,} tokens; this model writes at most {config.n_positions:,}.")
         return tokens
 
     @torch.inference_mode()

@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from wenloom.model.cache import EncoderKV, KVCache, SlotBatch
 from wenloom.model.config import ModelConfig
-from wenloom.model.norm import RMSNorm
+from wenloom.model.norm import make_head_norm
 from wenloom.model.position import rotate
 from wenloom.model.taps import Taps, tapped
 
@@ -21,7 +21,7 @@ class Attention(nn.Module):
         super().__init__()
         self.layer, self.d_head = layer, config.d_head
         self.scale, self.dropout = config.attention_scale(layer), config.attention_dropout
-        self.window = config.sliding_window if layer in config.sliding_layers else None
+        self.window = config.window(layer)
         self.causal = config.causal
         self.grouped = config.n_kv_heads != config.n_heads
         d_query, d_kv = config.n_heads * config.d_head, config.n_kv_heads * config.d_head
@@ -29,8 +29,7 @@ class Attention(nn.Module):
         self.key = nn.Linear(config.d_model, d_kv, bias=config.qkv_bias)
         self.value = nn.Linear(config.d_model, d_kv, bias=config.qkv_bias)
         self.output = nn.Linear(d_query, config.d_model, bias=config.attention_output_bias)
-        self.query_norm = RMSNorm(config.d_head, eps=config.norm_eps) if config.qk_norm else None
-        self.key_norm = RMSNorm(config.d_head, eps=config.norm_eps) if config.qk_norm else None
+        self.query_norm, self.key_norm = make_head_norm(config), make_head_norm(config)
 
     def forward(
         self,

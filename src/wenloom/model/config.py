@@ -1,6 +1,6 @@
 """The shape of a model, in the field's names, independent of any file format."""
 
-from dataclasses import dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Literal, get_args
 
 from wenloom.core.errors import InputError
@@ -62,6 +62,11 @@ class Rope:
     def depends_on_length(self) -> bool:
         """Whether the frequencies of early tokens change as the text grows."""
         return self.kind in ("dynamic", "longrope")
+
+    def described(self) -> dict[str, Any]:
+        """Values by field, without those of yarn where it is of another kind."""
+        of_yarn = ("beta_fast", "beta_slow", "mscale", "mscale_all_dim", "truncate")
+        return {name: value for name, value in asdict(self).items() if self.kind == "yarn" or name not in of_yarn}
 
 
 @dataclass(frozen=True)
@@ -204,6 +209,61 @@ class ModelConfig:
     def kind(self) -> Literal["decoder", "encoder", "encoder-decoder"]:
         """What it is the shape of."""
         return "encoder" if not self.causal else "decoder" if self.encoder is None else "encoder-decoder"
+
+    @property
+    def output(self) -> Literal["tokens", "classes", "hidden states"]:
+        """What a text is answered with: scores of tokens or of classes, or the last residual stream."""
+        return "classes" if self.labels else "tokens" if self.has_head else "hidden states"
+
+    def described(self) -> dict[str, Any]:
+        """Values by field, without fields that change nothing in a model of this shape."""
+        unused: set[str] = set()
+        if self.rope is not None:
+            unused |= {"positions", "position_offset", "skip_padding"}
+        if not self.has_relative_bias:
+            unused |= {"relative_buckets", "relative_distance"}
+        if self.kind != "encoder-decoder":
+            unused |= {"share_embedding", "decoder_start_token_id"}
+        if self.kind != "encoder":
+            unused |= {"token_types", "head_activation"}
+        if self.output != "tokens":
+            unused |= {"tie_embeddings", "output_bias", "head_activation"}
+        shape = {name: value for name, value in asdict(self).items() if name not in unused}
+        return shape if self.rope is None else shape | {"rope": self.rope.described()}
+
+    @property
+    def has_output_matrix(self) -> bool:
+        """Whether logits come from a matrix of their own, not from the embedding."""
+        return self.output == "tokens" and not self.tie_embeddings
+
+    @property
+    def has_relative_bias(self) -> bool:
+        """Whether a bias by distance takes the place of positions (T5)."""
+        return self.rope is None and self.positions == "relative"
+
+    @property
+    def n_positions(self) -> int | None:
+        """The most tokens that it has positions for; None where only distances count."""
+        return None if self.has_relative_bias else self.context_length
+
+    @property
+    def depends_on_length(self) -> bool:
+        """Whether the angles of early tokens change as the text grows."""
+        return self.rope is not None and self.rope.depends_on_length
+
+    @property
+    def d_rotary(self) -> int:
+        """Dimensions of a head that are rotated."""
+        return 0 if self.rope is None else self.rope.d_rotary
+
+    @property
+    def drops(self) -> bool:
+        """Whether training drops anything."""
+        return any((self.embedding_dropout, self.attention_dropout, self.residual_dropout))
+
+    def window(self, layer: int) -> int | None:
+        """How many tokens a token of one layer sees, itself included; None where it sees all."""
+        return self.sliding_window if layer in self.sliding_layers else None
 
     def attention_scale(self, layer: int) -> float:
         """The factor on query-key products in one layer."""

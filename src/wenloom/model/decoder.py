@@ -7,7 +7,7 @@ from torch.nn import functional as F
 from wenloom.model.cache import EncoderKV, KVCache, SlotBatch
 from wenloom.model.config import ModelConfig
 from wenloom.model.position import frequency_epoch, rotary_table
-from wenloom.model.stack import Classifier, Stack
+from wenloom.model.stack import Stack, make_classifier
 from wenloom.model.taps import Taps, tapped, within
 
 
@@ -19,10 +19,9 @@ class Decoder(Stack):
 
     def __init__(self, config: ModelConfig):
         super().__init__(config)
-        own_head = not config.tie_embeddings and not config.labels
-        self.head = nn.Linear(config.d_model, config.vocab_size, bias=False) if own_head else None
+        self.head = nn.Linear(config.d_model, config.vocab_size, bias=False) if config.has_output_matrix else None
         self.output_bias = nn.Parameter(torch.zeros(config.vocab_size)) if config.output_bias else None
-        self.classifier = Classifier(config) if config.labels else None
+        self.classifier = make_classifier(config)
 
     def forward(
         self,
@@ -90,11 +89,10 @@ class Decoder(Stack):
         return tapped(taps, "final_norm", self.final_norm(x_1ND))[0]
 
     def _rotary_of(self, batch: SlotBatch, dtype: torch.dtype) -> tuple[Tensor, Tensor] | None:
-        rope = self.config.rope
-        if rope is None or not rope.depends_on_length:
+        if not self.config.depends_on_length:
             return self._rotary(batch.position_N, dtype)
         parts = [
-            rotary_table(rope, positions, segment.length, self.config.context_length)
+            rotary_table(self.config, positions, segment.length)
             for positions, segment in zip(
                 batch.position_N.split([s.count for s in batch.segments]), batch.segments, strict=True
             )
@@ -102,10 +100,13 @@ class Decoder(Stack):
         cos, sin = (torch.cat(each) for each in zip(*parts, strict=True))
         return cos.to(dtype), sin.to(dtype)
 
+    def transformed(self, x_BTD: Tensor) -> Tensor:
+        """The normalised last residual stream as the output matrix reads it."""
+        return x_BTD * self.config.d_model**-0.5 if self.config.scale_output else x_BTD
+
     def unembed(self, x_BTD: Tensor) -> Tensor:
         """Logits from the normalised last residual stream."""
-        if self.config.scale_output:
-            x_BTD = x_BTD * self.config.d_model**-0.5
+        x_BTD = self.transformed(x_BTD)
         logits_BTV = F.linear(x_BTD, self.embed.weight) if self.head is None else self.head(x_BTD)
         return logits_BTV if self.output_bias is None else logits_BTV + self.output_bias
 
@@ -134,4 +135,4 @@ class Decoder(Stack):
 
     def frequency_epoch(self, length: int) -> int:
         """See `position.frequency_epoch`: cached keys are valid only within one epoch."""
-        return frequency_epoch(self.config.rope, length, self.config.context_length)
+        return frequency_epoch(self.config, length)

@@ -7,7 +7,7 @@ from wenloom.core.errors import InputError
 from wenloom.model.config import ModelConfig
 from wenloom.model.feedforward import ACTIVATIONS
 from wenloom.model.norm import make_norm
-from wenloom.model.stack import Classifier, Stack
+from wenloom.model.stack import Stack, make_classifier
 from wenloom.model.taps import Taps, tapped
 
 
@@ -20,12 +20,13 @@ class Encoder(Stack):
 
     def __init__(self, config: ModelConfig):
         super().__init__(config)
-        self.classifier = Classifier(config) if config.labels else None
-        if not config.labels and config.has_head:
+        self.classifier = make_classifier(config)
+        if config.output == "tokens":
+            assert config.head_activation is not None
             self.transform = nn.Linear(config.d_model, config.d_model)
-            self.transform_activation = ACTIVATIONS[config.head_activation or config.activation]
+            self.transform_activation = ACTIVATIONS[config.head_activation]
             self.transform_norm = make_norm(config)
-            self.head = None if config.tie_embeddings else nn.Linear(config.d_model, config.vocab_size, bias=False)
+            self.head = nn.Linear(config.d_model, config.vocab_size, bias=False) if config.has_output_matrix else None
             self.output_bias = nn.Parameter(zeros(config.vocab_size))
 
     def forward(
@@ -40,12 +41,12 @@ class Encoder(Stack):
         if self.classifier is not None:
             return self.classify(tokens_BT, attention_mask, token_types_BT=token_types_BT, taps=taps)
         x_BTD = self.hidden(tokens_BT, attention_mask, token_types_BT=token_types_BT, taps=taps)
-        return tapped(taps, "logits", self.unembed(x_BTD)) if self.config.has_head else x_BTD
+        return tapped(taps, "logits", self.unembed(x_BTD)) if self.predicts_tokens else x_BTD
 
     @property
     def places(self) -> list[str]:
         """Names for `taps`."""
-        return [*super().places, *(["logits"] if self.config.has_head else [])]
+        return [*super().places, *(["logits"] if self.config.output != "hidden states" else [])]
 
     def classify(
         self,
@@ -65,7 +66,7 @@ class Encoder(Stack):
     @property
     def predicts_tokens(self) -> bool:
         """Whether it has the head for that."""
-        return self.classifier is None and self.config.has_head
+        return self.config.output == "tokens"
 
     def transformed(self, x_BTD: Tensor) -> Tensor:
         """The residual stream as the output matrix reads it.

@@ -21,3 +21,8 @@ def make_norm(config: ModelConfig) -> nn.Module:
     if config.norm == "rmsnorm":
         return RMSNorm(config.d_model, eps=config.norm_eps)
     return nn.LayerNorm(config.d_model, eps=config.norm_eps)
+
+
+def make_head_norm(config: ModelConfig) -> RMSNorm | None:
+    """The normalisation of every query and key head, where `config` asks for one."""
+    return RMSNorm(config.d_head, eps=config.norm_eps) if config.qk_norm else None

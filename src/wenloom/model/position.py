@@ -120,22 +120,23 @@ def attention_factor(rope: Rope, context_length: int) -> float:
     return 0.1 * math.log(factor) + 1
 
 
-def frequency_epoch(rope: Rope | None, length: int, context_length: int) -> int:
-    """A number that changes exactly when growing to `length` tokens changes the frequencies.
+def frequency_epoch(config: ModelConfig, length: int) -> int:
+    """A number that changes exactly when growing to `length` tokens changes the rotary frequencies.
 
     Keys cached under another epoch were rotated by other angles and must be computed again.
     """
+    rope = config.rope
     if rope is None or not rope.depends_on_length:
         return 0
-    if rope.kind == "longrope":
-        return int(length > (rope.original_context_length or context_length))
-    return max(0, length - (rope.original_context_length or context_length))
+    original = rope.original_context_length or config.context_length
+    return int(length > original) if rope.kind == "longrope" else max(0, length - original)
 
 
-def rotary_table(rope: Rope, positions: Tensor, length: int, context_length: int) -> tuple[Tensor, Tensor]:
+def rotary_table(config: ModelConfig, positions: Tensor, length: int) -> tuple[Tensor, Tensor]:
     """Cosines and signed sines for `rotate`.
 
     Args:
+        config: of a model with rotary positions.
         positions: integer positions, any shape (..., T).
         length: tokens of the text, see `frequencies`.
 
@@ -143,6 +144,8 @@ def rotary_table(rope: Rope, positions: Tensor, length: int, context_length: int
         Two float32 tensors of shape (..., T, d_rotary); the first half of the sines is negated, so that
         rotation is x * cos + roll(x) * sin.
     """
+    rope, context_length = config.rope, config.context_length
+    assert rope is not None
     angles = positions[..., None].float() * frequencies(rope, length, context_length).to(positions.device)
     scale = attention_factor(rope, context_length)
     cos, sin = angles.cos() * scale, angles.sin() * scale
@@ -184,7 +187,7 @@ class RelativeBias(nn.Module):
 
     def __init__(self, config: ModelConfig):
         super().__init__()
-        self.both_ways = not config.causal
+        self.both_ways = config.kind == "encoder"
         self.n_buckets, self.longest = config.relative_buckets, config.relative_distance
         self.table = embedding(config.relative_buckets, config.n_heads)
 

@@ -35,8 +35,7 @@ class Stack(nn.Module):
             self.positions = embedding(config.context_length + config.position_offset, config.d_model)
         elif config.rope is None and config.positions == "sinusoidal":
             self.positions = SinusoidalPositions(config.context_length, config.d_model)
-        is_relative = config.rope is None and config.positions == "relative"
-        self.relative = RelativeBias(config) if is_relative else None
+        self.relative = RelativeBias(config) if config.has_relative_bias else None
         self.token_types = embedding(config.token_types, config.d_model) if config.token_types else None
         self.embedding_norm = make_norm(config) if config.embedding_norm else None
         self.dropout = Dropout(config.embedding_dropout, site=0)
@@ -129,18 +128,18 @@ class Stack(nn.Module):
         rotary = self._rotary(positions, x_BTD.dtype)
         causal = self.config.causal
         full = visible_keys(T, past + T, None, present_BS, device, documents_BT, causal)
-        windowed = full
-        if self.config.sliding_window is not None:
-            windowed = visible_keys(T, past + T, self.config.sliding_window, present_BS, device, documents_BT, causal)
         if self.relative is not None:
             bias = self.relative(torch.arange(past, past + T, device=device), past + T)
             if full is None and causal and T > 1:
                 full = torch.ones(T, T, dtype=torch.bool, device=device).tril()
             full = bias if full is None else bias.masked_fill(~full, -torch.inf)
+        masks: dict[int | None, Tensor | None] = {None: full}
         for layer, block in enumerate(self.blocks):
-            mask = windowed if layer in self.config.sliding_layers else full
+            window = self.config.window(layer)
+            if window not in masks:
+                masks[window] = visible_keys(T, past + T, window, present_BS, device, documents_BT, causal)
             keys_B = None if dropout_keys_B is None else dropout_keys_B + (layer + 1) * 0x61C88647
-            x_BTD = block(x_BTD, rotary, mask, cache, keys_B, encoder_kv, within(taps, f"blocks.{layer}"))
+            x_BTD = block(x_BTD, rotary, masks[window], cache, keys_B, encoder_kv, within(taps, f"blocks.{layer}"))
         if cache is not None:
             cache.advance(T)
         return tapped(taps, "final_norm", self.final_norm(x_BTD))
@@ -151,16 +150,16 @@ class Stack(nn.Module):
         return stack_places(self.config)
 
     def _rotary(self, positions: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor] | None:
-        rope, context_length = self.config.rope, self.config.context_length
-        if rope is None:
+        config = self.config
+        if not config.d_rotary:
             return None
         if positions.dim() == 1:
-            length = int(positions[-1]) + 1 if rope.depends_on_length else 0
-            cos, sin = rotary_table(rope, positions, length, context_length)
-        elif not rope.depends_on_length:
-            cos, sin = rotary_table(rope, positions[:, None], 0, context_length)  # (B, 1, T, r): all heads alike
+            length = int(positions[-1]) + 1 if config.depends_on_length else 0
+            cos, sin = rotary_table(config, positions, length)
+        elif not config.depends_on_length:
+            cos, sin = rotary_table(config, positions[:, None], 0)  # (B, 1, T, r): all heads alike
         else:  # each row by its own length, so that a row's result does not depend on its batch
-            rows = [rotary_table(rope, row, int(row.max()) + 1, context_length) for row in positions]
+            rows = [rotary_table(config, row, int(row.max()) + 1) for row in positions]
             cos, sin = (torch.stack(each)[:, None] for each in zip(*rows, strict=True))
         return cos.to(dtype), sin.to(dtype)
 
@@ -189,6 +188,11 @@ class Stack(nn.Module):
     def n_parameters(self) -> int:
         """Number of weights, tied ones counted once."""
         return sum(parameter.numel() for parameter in self.parameters())
+
+
+def make_classifier(config: ModelConfig) -> "Classifier | None":
+    """The head of a model that classifies texts."""
+    return Classifier(config) if config.output == "classes" else None
 
 
 class Classifier(nn.Module):

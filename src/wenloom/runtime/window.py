@@ -35,10 +35,10 @@ def window_start(n_tokens: int, context_length: int) -> int:
 
 def view_of(config: ModelConfig, n_tokens: int) -> View:
     """The view of a text of so many tokens."""
-    if config.rope is None and config.positions == "relative":  # knows distances only
+    if config.has_relative_bias:
         return WHOLE
-    if config.rope is not None and config.rope.depends_on_length:  # made to run past the context it was trained on
-        return View(0, frequency_epoch(config.rope, n_tokens, config.context_length))
+    if config.depends_on_length:  # made to run past the context it was trained on
+        return View(0, frequency_epoch(config, n_tokens))
     return View(window_start(n_tokens, config.context_length), 0)
 
 

@@ -118,7 +118,7 @@ class DenoisingRecipe(TaskRecipe[str]):
         )  # fmt: skip
         self.change = hide
         room = self.settings.data.max_source_tokens - 1
-        if config.encoder.positions != "relative":
+        if config.encoder.n_positions is not None:
             room = min(room, config.context_length - 1)
         if room < 2:
             raise InputError("--max-source-tokens 2: leaves no room for a text and what is missing from it.")

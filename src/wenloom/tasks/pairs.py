@@ -118,10 +118,10 @@ def bounds(config: ModelConfig, max_source_tokens: int | None, max_target_tokens
     if encoder is None:
         target = min(target, config.context_length // 2)
         room = config.context_length - target
-    elif encoder.positions == "relative":
+    elif encoder.n_positions is None:
         room = 1 << 20
     else:
-        target, room = min(target, config.context_length), encoder.context_length
+        target, room = min(target, config.context_length), encoder.n_positions
     return min(max_source_tokens or room, room), target
 
 

@@ -43,7 +43,7 @@ def flops_per_token(config: ModelConfig, length: float, passes: int = 3) -> floa
     attention = config.n_heads * config.d_head
     weights = config.d_model * (2 * attention + 2 * config.n_kv_heads * config.d_head)
     weights += (3 if config.gated_mlp else 2) * config.d_model * config.d_mlp
-    output = config.vocab_size * config.d_model if config.causal else 0
+    output = config.vocab_size * config.d_model if config.kind != "encoder" else 0
     products = 2.0 * passes * config.n_layers * weights + 2.0 * max(2, passes) * output
     flops = products + (12.0 if passes > 1 else 4.0) * config.n_layers * attention * length
     if config.encoder is not None:  # half read, half write

@@ -255,9 +255,7 @@ def causal_loss(
 
 
 def _token_loss(decoder: Decoder, hidden_BTD: Tensor, targets_BT: Tensor, smoothing: float = 0.0) -> Tensor:
-    hidden_ND = hidden_BTD.flatten(0, 1)
-    if decoder.config.scale_output:
-        hidden_ND = hidden_ND * decoder.config.d_model**-0.5
+    hidden_ND = decoder.transformed(hidden_BTD.flatten(0, 1))
     return cross_entropy(hidden_ND, decoder.output_weight, targets_BT.flatten(), decoder.output_bias, smoothing)
 
 

@@ -72,16 +72,16 @@ def heads_of_encoder(config: ModelConfig, names: Mapping[str, str], untied: Sequ
             and without a weight "output_bias".
         untied: an output matrix of its own.
     """
-    if config.labels:
+    if config.output == "classes":
         return [
             each
             for ours in ("classifier.dense", "classifier.output")
             for each in with_bias(same, names[ours], ours, True)
         ]
-    if not config.has_head:
+    if config.output == "hidden states":
         return []
     maps = [each for ours in ("transform", "transform_norm") for each in with_bias(same, names[ours], ours, True)]
-    return [*maps, same(names["output_bias"], "output_bias"), *(() if config.tie_embeddings else untied)]
+    return [*maps, same(names["output_bias"], "output_bias"), *(untied if config.has_output_matrix else ())]
 
 
 @dataclass(frozen=True)
@@ -129,9 +129,9 @@ class Family:
 
     def name_of_class(self, config: ModelConfig) -> str:
         """The class that transformers builds of a model."""
-        if config.labels:
+        if config.output == "classes":
             return self.classifier or self.architecture
-        return self.architecture if config.has_head else self.bare or self.architecture
+        return self.architecture if config.output == "tokens" else self.bare or self.architecture
 
     def config_json(self, config: ModelConfig) -> dict[str, Any]:
         """The whole config.json."""

@@ -18,7 +18,7 @@ from wenloom.model.decoder import Decoder
 from wenloom.model.position import rotary_table
 from wenloom.model.quantize import QuantizedLinear
 from wenloom.runtime.native.layout import MAX_TOKENS, Layer, Linear, Model, Norm
-from wenloom.runtime.native.supported import ACTIVATIONS, CACHE_KINDS, drops, hooks_of
+from wenloom.runtime.native.supported import ACTIVATIONS, CACHE_KINDS, hooks_of
 from wenloom.runtime.slots import Slots
 from wenloom.runtime.threads import ThreadChoices
 
@@ -47,10 +47,9 @@ class NativeStep:
             for name in ("gate", "up", "down"):
                 setattr(layer, name, self._linear(getattr(mlp, name)))
             layer.scale, layer.window = config.attention_scale(index), attention.window or 0
-        rope = config.rope
         self._model = Model(
             n_layers=config.n_layers, d_model=config.d_model, n_heads=config.n_heads, n_kv_heads=config.n_kv_heads,
-            d_head=config.d_head, d_mlp=config.d_mlp, d_rotary=rope.d_rotary if rope else 0,
+            d_head=config.d_head, d_mlp=config.d_mlp, d_rotary=config.d_rotary,
             activation=ACTIVATIONS.index(config.activation), layer_norm=config.norm == "layernorm",
             parallel_residual=config.parallel_residual,
             eps=config.norm_eps, layers=self._layers, final_norm=self._norm(decoder.final_norm),
@@ -67,7 +66,7 @@ class NativeStep:
     @property
     def applies(self) -> bool:
         """Whether the decoder is still computed as it stands: nobody listens to its layers, and nothing is dropped."""
-        return not (self._decoder.training and drops(self._decoder.config)) and not any(self._hooks)
+        return not (self._decoder.training and self._decoder.config.drops) and not any(self._hooks)
 
     def read(
         self, tokens: Sequence[int], slots: Slots, segments: Sequence[Segment], logit_rows: Sequence[int]
@@ -112,10 +111,10 @@ class NativeStep:
 
     def _extend_angles(self, length: int) -> None:
         """Cosines and sines of all positions up to a length."""
-        rope = self._decoder.config.rope
-        if rope is not None and len(self._cos) < length:
+        config = self._decoder.config
+        if config.d_rotary and len(self._cos) < length:
             positions = torch.arange(1 << (length - 1).bit_length(), device="cpu")
-            cos, sin = rotary_table(rope, positions, 0, self._decoder.config.context_length)
+            cos, sin = rotary_table(config, positions, 0)
             self._cos, self._sin = cos.contiguous(), sin.contiguous()
 
     def _point_at(self, slots: Slots) -> None:

@@ -75,15 +75,10 @@ def fits(decoder: Decoder, cache_dtype: torch.dtype) -> bool:
         and get_args(Activation) == ACTIVATIONS
         and type(decoder.config) is ModelConfig
         and _knows(decoder.config, _MODEL_FIELDS)
-        and not (decoder.training and drops(decoder.config))
+        and not (decoder.training and decoder.config.drops)
         and not any(hooks_of(decoder))
         and _is_plain(decoder)
     )
-
-
-def drops(config: ModelConfig) -> bool:
-    """Whether training drops anything."""
-    return any((config.embedding_dropout, config.attention_dropout, config.residual_dropout))
 
 
 def hooks_of(decoder: Decoder) -> list[dict[int, Any]]:
