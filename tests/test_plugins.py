@@ -93,11 +93,11 @@ def test_a_suite_of_another_package_is_scored(installed: Path, tmp_path: Path):
     write_model_files(random_decoder(tiny_config(vocab_size=tokenizer.vocab_size)), installed / "model")
     tokenizer.save_pretrained(installed / "model")
     loaded = wenloom.load(installed / "model")
-    subject = EvaluatedModel("model", installed / "model", loaded.decoder, loaded.tokenizer, loaded.engine)
+    evaluated = EvaluatedModel("model", installed / "model", loaded.decoder, loaded.tokenizer, loaded.engine)
     plan = EvaluationPlan(
         "abc", installed / "data", installed / "out", None, [], Convention(), OverlapOptions(), Writing()
     )
-    assert {(each.dataset, each.n) for each in plan.run(subject)} == {("ABC", 2)}
+    assert {(each.dataset, each.n) for each in plan.run(evaluated)} == {("ABC", 2)}
 
 
 def test_a_task_of_another_package_trains(installed: Path):

@@ -132,18 +132,18 @@ def evaluate(
                       temperature=writing.temperature != Writing.temperature)  # fmt: skip
     found: dict[str, list[MetricResult]] = {}
     for model in models:
-        subject = _subject(model, device, dtype)
+        evaluated = _evaluated_model(model, device, dtype)
         started = time.monotonic()
         for plan in plans:
             began = time.monotonic()
             try:
-                figures = plan.run(subject)
+                figures = plan.run(evaluated)
             except KeyboardInterrupt:
                 remark("The samples so far are kept; the same command goes on from there.")
                 raise
             found.setdefault(model, []).extend(figures)
             if keep:
-                kept = _results(subject, figures, plan.samples(model), time.monotonic() - began)
+                kept = _results(evaluated, figures, plan.samples(model), time.monotonic() - began)
                 ResultsStore(store).add(kept)
         remark(f"{model}: {len(plans)} evaluation(s) in {time.monotonic() - started:,.0f} s.")
     pairs = [plan.compared(models[0], other) for plan in plans for other in models[1:]]
@@ -176,7 +176,7 @@ def _refuse_of_other_metrics(comparing: OverlapOptions, metrics: list[str]) -> N
     refuse_unused(f"goes with rouge; the metric is {named}", **rouge)
 
 
-def _subject(model: str, device: str, dtype: str) -> "EvaluatedModel":
+def _evaluated_model(model: str, device: str, dtype: str) -> "EvaluatedModel":
     from wenloom.api import load
     from wenloom.checkpoint.hub import resolve
     from wenloom.evaluation.suite import EvaluatedModel
@@ -230,7 +230,7 @@ def _quality(predictions: Path, corpus: Path | None, json: bool) -> None:
         say(f"{name:<14} {'-' if value is None else f'{value:,}' if isinstance(value, int) else f'{value:.4f}'}")
 
 
-def _results(subject: "EvaluatedModel", figures: "list[MetricResult]", samples: Path, seconds: float) -> list[Any]:
+def _results(evaluated: "EvaluatedModel", figures: "list[MetricResult]", samples: Path, seconds: float) -> list[Any]:
     from wenloom.core.hardware import probe
     from wenloom.core.version import __version__
     from wenloom.evaluation.results import Result, today
@@ -238,10 +238,10 @@ def _results(subject: "EvaluatedModel", figures: "list[MetricResult]", samples: 
     hardware = str(probe("auto").device)
     return [
         Result(
-            task=each.task, dataset=each.dataset, metric=each.metric, value=each.value, model=subject.name,
+            task=each.task, dataset=each.dataset, metric=each.metric, value=each.value, model=evaluated.name,
             signature=str(each.signature), low=each.low, high=each.high, n=each.n, higher_is_better=each.higher_is_better,
-            is_headline=each.is_headline, date=today(), parameters=subject.decoder.n_parameters(),
-            model_hash=subject.fingerprint, code_version=__version__, command=shlex.join(["wenloom", *sys.argv[1:]]),
+            is_headline=each.is_headline, date=today(), parameters=evaluated.decoder.n_parameters(),
+            model_hash=evaluated.fingerprint, code_version=__version__, command=shlex.join(["wenloom", *sys.argv[1:]]),
             hardware=hardware, seconds=seconds, samples=str(samples) if samples.exists() else "", details=each.details,
         )
         for each in figures

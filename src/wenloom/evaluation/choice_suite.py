@@ -39,10 +39,8 @@ class ChoiceSuite(Suite):
     def read(self, path: Path, refusals: Refusals | None = None) -> list[Question]:
         return self.questions(path, refusals)
 
-    def run(
-        self, subject: EvaluatedModel, samples: Sequence[Question], request: EvaluationRequest
-    ) -> list[MetricResult]:
-        known, scorer = request.log({}), subject.scorer()
+    def run(self, model: EvaluatedModel, samples: Sequence[Question], request: EvaluationRequest) -> list[MetricResult]:
+        known, scorer = request.log({}), model.scorer()
         missing = [each for number, each in enumerate(samples) if number not in known.known]
         with progress(self.name, n_rows(missing), "choices") as bar:
             result = _answered(scorer, samples, known, bar.advance)

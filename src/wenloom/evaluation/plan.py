@@ -48,14 +48,14 @@ class EvaluationPlan:
         self.refusals: Refusals | None = None
         """What was left out of the file."""
 
-    def _request(self, subject: EvaluatedModel | None = None) -> EvaluationRequest:
+    def _request(self, model: EvaluatedModel | None = None) -> EvaluationRequest:
         def log(more: dict[str, Any]) -> SampleLog:
-            assert subject is not None
+            assert model is not None
             header = {
-                "evaluation": self.name, "model": subject.fingerprint, "data": self._data, "kind": self.kind,
-                "dtype": str(next(subject.decoder.parameters()).dtype), **more,
+                "evaluation": self.name, "model": model.fingerprint, "data": self._data, "kind": self.kind,
+                "dtype": str(next(model.decoder.parameters()).dtype), **more,
             }  # fmt: skip
-            return SampleLog(self.samples(subject.name), header)
+            return SampleLog(self.samples(model.name), header)
 
         return EvaluationRequest(self._data, log, *self._options)
 
@@ -72,9 +72,9 @@ class EvaluationPlan:
         parts = [part for part in Path(model).parts[-2:] if part not in ("/", ".", "..")]
         return self._out / "-".join(parts) / f"{self.name}.jsonl"
 
-    def run(self, subject: EvaluatedModel) -> list[MetricResult]:
+    def run(self, model: EvaluatedModel) -> list[MetricResult]:
         """Score a model, going on where an earlier call stopped; shows its progress."""
-        figures = self.suite.run(subject, self._read(), self._request(subject))
+        figures = self.suite.run(model, self._read(), self._request(model))
         n_left_out = self.refusals.count if self.refusals else 0
         return [
             replace(each, details=each.details | {"rows_left_out": n_left_out}) if n_left_out else each

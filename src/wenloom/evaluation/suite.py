@@ -156,7 +156,7 @@ class Suite(ABC):
         """
 
     @abstractmethod
-    def run(self, subject: EvaluatedModel, samples: Sequence[Any], request: EvaluationRequest) -> list[MetricResult]:
+    def run(self, model: EvaluatedModel, samples: Sequence[Any], request: EvaluationRequest) -> list[MetricResult]:
         """Score a model, going on where an earlier call stopped; shows its progress."""
 
     def check(self, request: EvaluationRequest, limit: int | None) -> None:

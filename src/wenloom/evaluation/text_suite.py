@@ -32,10 +32,10 @@ class TextSuite(Suite):
     def read(self, path: Path, refusals: Refusals | None = None) -> list[str]:
         return [read_text(path)]
 
-    def run(self, subject: EvaluatedModel, samples: Sequence[str], request: EvaluationRequest) -> list[MetricResult]:
+    def run(self, model: EvaluatedModel, samples: Sequence[str], request: EvaluationRequest) -> list[MetricResult]:
         (text,) = samples
         with progress(self.name, None, "tokens") as bar:
-            return text_figures(subject.scorer(), self.task, self.dataset, text, request.convention, bar.advance)
+            return text_figures(model.scorer(), self.task, self.dataset, text, request.convention, bar.advance)
 
 
 def text_figures(

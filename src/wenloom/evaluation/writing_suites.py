@@ -49,12 +49,8 @@ class ProblemSuite(Suite):
     def metric(self, k: int) -> str:
         """The name of the figure."""
 
-    def run(
-        self, subject: EvaluatedModel, samples: Sequence[Problem], request: EvaluationRequest
-    ) -> list[MetricResult]:
-        texts = _written(
-            self, subject, [each.prompt for each in samples], request, request.writing.attempts, self.stops
-        )
+    def run(self, model: EvaluatedModel, samples: Sequence[Problem], request: EvaluationRequest) -> list[MetricResult]:
+        texts = _written(self, model, [each.prompt for each in samples], request, request.writing.attempts, self.stops)
         with progress(f"{self.name}: checking", len(samples), "problems") as bar:
             return self._figures(samples, texts, request, bar.advance)
 
@@ -127,10 +123,10 @@ class OwnSuite(Suite):
     def read(self, path: Path, refusals: Refusals | None = None) -> list[Any]:
         return own_rows(path, refusals)
 
-    def run(self, subject: EvaluatedModel, samples: Sequence[Any], request: EvaluationRequest) -> list[MetricResult]:
+    def run(self, model: EvaluatedModel, samples: Sequence[Any], request: EvaluationRequest) -> list[MetricResult]:
         if isinstance(samples[0], Question):
-            return self._of_choices.run(subject, samples, request)
-        texts = _written(self, subject, [each.prompt for each in samples], request, 1, ("\n",))
+            return self._of_choices.run(model, samples, request)
+        texts = _written(self, model, [each.prompt for each in samples], request, 1, ("\n",))
         found = _compared([each[0] for each in texts], samples, request)
         return overlap_figures(self.task, self.dataset, found, request.data)
 
@@ -159,7 +155,7 @@ def _check_attempts(request: EvaluationRequest) -> None:
 
 
 def _written(
-    suite: Suite, subject: EvaluatedModel, prompts: Sequence[str], request: EvaluationRequest, attempts: int,
+    suite: Suite, model: EvaluatedModel, prompts: Sequence[str], request: EvaluationRequest, attempts: int,
     stops: tuple[str, ...],
 ) -> list[list[str]]:  # fmt: skip
     """What the model writes after each prompt, `attempts` times."""
@@ -170,11 +166,11 @@ def _written(
     wanted = GenerationRequest(max_new_tokens=writing.max_new_tokens, stop_strings=stops, **sampling)
     samples = request.log({"attempts": writing.attempts, "max_new_tokens": writing.max_new_tokens, **sampling})
     with progress(f"{suite.name}: writing", len(prompts) - len(samples.known), "texts") as bar:
-        return written(subject, prompts, samples, wanted, attempts, bar.advance)
+        return written(model, prompts, samples, wanted, attempts, bar.advance)
 
 
 def written(
-    subject: EvaluatedModel,
+    model: EvaluatedModel,
     prompts: Sequence[str],
     samples: SampleLog,
     request: GenerationRequest,
@@ -184,13 +180,10 @@ def written(
     """What the model writes after each prompt, `attempts` times; going on where an earlier call stopped."""
     for numbers in in_chunks(len(prompts), samples, 64):
         jobs = [
-            [
-                subject.engine.submit(prompts[number], request, number * attempts + attempt)
-                for attempt in range(attempts)
-            ]
+            [model.engine.submit(prompts[number], request, number * attempts + attempt) for attempt in range(attempts)]
             for number in numbers
         ]
-        subject.engine.run([job for each in jobs for job in each])
+        model.engine.run([job for each in jobs for job in each])
         texts = [[job.result()[0].text for job in each] for each in jobs]
         samples.add(
             [{"number": n, "prompt": prompts[n], "written": each} for n, each in zip(numbers, texts, strict=True)]
