@@ -141,7 +141,7 @@ class BackgroundEngine:
                     self._tell(job)
 
     def _tell(self, job: Job) -> None:
-        """Pass on what has come; who cannot be told is given up."""
+        """Pass on what has come; a listener that fails loses its job."""
         try:
             self._listeners[job]()
         except BaseException as error:

@@ -58,7 +58,7 @@ Strategy = Generator[list[ForwardRequest], list[ForwardResult], None]
 
 
 def as_failure(error: BaseException) -> WenloomError:
-    """The error of one request as a sentence; what is no error of ours is kept as its cause."""
+    """The error of one request as a sentence; keeps an exception that is not ours as its cause."""
     if isinstance(error, WenloomError):
         return error
     reason = "there is not enough memory" if isinstance(error, MemoryError) else printable(str(error), 300).rstrip(".")

@@ -34,7 +34,7 @@ class Length:
 
 @dataclass(frozen=True)
 class Sampling:
-    """How a token is drawn. The options apply in the order in which they stand here."""
+    """How to draw a token. The options apply in the order in which they stand here."""
 
     do_sample: bool | None = None
     """Draw tokens at random (default); False takes the most probable one each time (greedy)."""

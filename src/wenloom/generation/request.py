@@ -1,4 +1,4 @@
-"""What is asked of generation, validated at once."""
+"""A request to generate: its options, all checked together."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from wenloom.generation.request_checks import at_odds, normalise, out_of_range
 
 @dataclass(frozen=True)
 class GenerationRequest(RequestOptions):
-    """How one or several continuations of a prompt are chosen.
+    """How to choose one or several continuations of a prompt.
 
     Every option that is given applies, or the request is refused: none is ignored. The processors apply in this
     order: guidance (or contrastive decoding, or DoLa); logit_bias; repetition, presence, frequency penalties; DRY;

@@ -41,7 +41,7 @@ def schedule(runner: ModelRunner, running: Sequence[SequenceGroup], chunk: int) 
 
 
 def read(runner: ModelRunner, work: ScheduledReads, fail: Fail) -> None:
-    """Read what `schedule` found, and hand the scores to those who asked; who fails of it is told to `fail`."""
+    """Read what `schedule` found and hand the scores to those who asked; calls `fail` with every job that fails of it."""
     started = time.perf_counter()
     tokens: list[int] = []
     wanted: list[Wanted] = []

@@ -1,4 +1,4 @@
-"""What all strategies share: how a text begins, how its next token is chosen, and how that is written down."""
+"""What all strategies share: begin a text, choose its next token, and record that."""
 
 import copy
 import math
@@ -76,7 +76,7 @@ class TokenSelector:
 def begin(
     sequences: SequenceGroup, tokens: Sequence[int]
 ) -> Generator[list[ForwardRequest], list[ForwardResult], Text]:
-    """Open the prompt's text; where its own scores are asked for, read it by pieces and note them."""
+    """Open the prompt's text; where the request wants its scores, read it in pieces and note them."""
     n_top = sequences.job.request.prompt_logprobs
     if n_top is None or sequences.index > 0:
         return sequences.open(tokens)

@@ -140,7 +140,7 @@ class CrossAttention(Attention):
         """
         Args:
             x_BTD: normalised residual stream.
-            memory: of a batch of texts, or of the texts whose tokens stand in one row.
+            encoder_kv: of a batch of texts, or of the texts whose tokens stand in one row.
             taps: those of this layer.
         """
         q_BHTK = self._heads(self.query(x_BTD))

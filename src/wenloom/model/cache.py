@@ -199,7 +199,7 @@ class SlotBatch:
     def attend_to_source(
         self, layer: int, q_1HNK: Tensor, attention: Callable[[Tensor, Tensor, Tensor, Tensor | None], Tensor]
     ) -> Tensor:
-        """Let every text attend to what it is written from; neighbours with one memory (beams) do so at once."""
+        """Let every text attend to what it is written from; neighbours that share an `EncoderKV` (beams) do so at once."""
         y_1HNK = torch.empty_like(q_1HNK)
         start = 0
         for _, run in itertools.groupby(range(len(self.segments)), lambda index: id(self.segments[index].encoder_kv)):

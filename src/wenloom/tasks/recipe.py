@@ -48,7 +48,7 @@ _HEADS = ("head.", "classifier.", "transform", "output_bias")
 
 @dataclass(frozen=True)
 class Settings:
-    """Everything that was asked for."""
+    """All settings of a task's training."""
 
     task: str
     base: Path | None
@@ -77,7 +77,7 @@ class EncodedExamples:
     train: list[Example]
     validation: list[Example]
     notes: dict[str, int]
-    """What happened to examples that do not fit, by what is said of them."""
+    """Counts of examples that do not fit, by a phrase that says what happened to them."""
     packed: float = 1.0
     """How many of the texts that are learned share a row, on average."""
 
@@ -256,7 +256,7 @@ class TaskRecipe(ABC, Generic[Row]):
         return TaskResult(result, figures)
 
     def _specified(self, n_processes: int) -> tuple[RunSpec, TrainingData]:
-        """What the run is made of, and what it is validated by."""
+        """The parts of the run, and the data that it learns from and validates on."""
         base = self.settings.base
         if base is None:
             model, tokenizer = self.fresh()

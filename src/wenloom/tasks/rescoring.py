@@ -123,9 +123,9 @@ class Rescoring(NamedTuple):
     oracle: float
     """Of the best hypothesis of each list: no choice can do better."""
     fusion: Fusion
-    """Tuned on all, for use on other speech; or what was given."""
+    """Weights that all utterances tuned, for use on other speech; or those that the caller gave."""
     chosen: list[int]
-    """The hypothesis chosen of each utterance."""
+    """Index of the chosen hypothesis of each utterance."""
     gain: Interval
     """before - after, by the same resampling."""
 

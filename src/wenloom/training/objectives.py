@@ -29,7 +29,7 @@ class LossSum(NamedTuple):
     weight: Tensor
     """How many targets it is summed over."""
     figures: dict[str, Tensor]
-    """What else is told, by name, summed over the same targets."""
+    """Further figures by name, each summed over these targets."""
 
 
 class Objective(nn.Module):
