@@ -28,6 +28,8 @@ class Row(NamedTuple):
     """None where the line cannot be run."""
     error: str | None
     """Why."""
+    seed_index: int
+    """Tells it apart from others that share its seed: its place, from 0; 0 where the line brings a seed of its own."""
     own: dict[str, Any]
     """What its result repeats of it: number of the line, "id" and prompt."""
 
@@ -87,9 +89,10 @@ def rows_of(path: Path, options: Mapping[str, Any]) -> list[Row]:
                 raise ValueError(f'"prompt" must be text or a list of tokens, got {shown(row["prompt"])}')
             mine = {name: value for name, value in row.items() if name not in ("prompt", "id")}
             request = request_from(zero_is_greedy({**options, **mine}))
-            found.append(Row(line.number, row["prompt"], request, None, own))
+            place = 0 if "seed" in row else len(found)
+            found.append(Row(line.number, row["prompt"], request, None, place, own))
         except ValueError as error:
-            found.append(Row(line.number, None, None, str(error).rstrip(".") + ".", own))
+            found.append(Row(line.number, None, None, str(error).rstrip(".") + ".", 0, own))
     if not found:
         raise InputError(f"{path}: holds no prompt.")
     if all(row.error for row in found):
@@ -195,7 +198,7 @@ def _results(loaded: "LanguageModel", rows: list[Row]) -> Iterator[tuple[Row, di
                 if row.request is None:
                     yield row, {"error": row.error}
                 else:
-                    running[row.line] = row, engine.attempt(row.prompt, row.request, seed_index=row.line)
+                    running[row.line] = row, engine.attempt(row.prompt, row.request, seed_index=row.seed_index)
             if not running:
                 return
             engine.step()

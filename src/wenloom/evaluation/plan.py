@@ -37,7 +37,7 @@ class EvaluationPlan:
         path = Path(name)
         self.suite = suite_of_file(path) if path.is_file() else suite_of(name)
         self.path = path if path.is_file() else self.suite.find(data)
-        self.name, self.kind = self.suite.name, self.suite.kind
+        self.name, self.kind = self.suite.name, self.suite.kind_of(self.path)
         self._out, self._limit = out, limit
         self._options = convention, metrics, comparing, writing
         if unknown := [each for each in metrics if each not in METRICS]:

@@ -144,6 +144,10 @@ class Suite(ABC):
     kind: ClassVar[str]
     """choice, text, answer, program or rows: which options it reads, and what its samples are."""
 
+    def kind_of(self, path: Path) -> str:
+        """The kind of the samples of a file."""
+        return self.kind
+
     @abstractmethod
     def read(self, path: Path, refusals: Refusals | None = None) -> list[Any]:
         """The samples of its file.

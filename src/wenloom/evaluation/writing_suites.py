@@ -117,6 +117,9 @@ class OwnSuite(Suite):
 
     kind: ClassVar[str] = "rows"
 
+    def kind_of(self, path: Path) -> str:
+        return "choice" if _asks_for_choices(path) else self.kind
+
     def check(self, request: EvaluationRequest, limit: int | None) -> None:
         _check_attempts(request)
 
@@ -192,6 +195,11 @@ def written(
     return [samples.known[number]["written"] for number in range(len(prompts))]
 
 
+def _asks_for_choices(path: Path) -> bool:
+    first = read_rows(path, Refusals(strict=False))[0]
+    return "choices" in first or "context_options" in first
+
+
 def own_rows(path: Path, refusals: Refusals | None = None) -> list[Question] | list[Reference]:
     """A user's own jsonl: rows with "choices", or rows with a prompt and one or more references, as many in every row.
 
@@ -201,7 +209,7 @@ def own_rows(path: Path, refusals: Refusals | None = None) -> list[Question] | l
     Raises:
         InputError: rows of neither kind, if the refusals are strict; no row that can be used.
     """
-    if any(name in read_rows(path, Refusals(strict=False))[0] for name in ("choices", "context_options")):
+    if _asks_for_choices(path):
         return multiple_choice(path, refusals)
     counts: list[int] = []
 

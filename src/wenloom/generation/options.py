@@ -67,7 +67,8 @@ class Sampling:
     mirostat_eta: float = option(0.1, above=0, most=1)
     """With mirostat_tau: how fast it adapts."""
     seed: int | None = option(None, least=0, most=2**63 - 1)
-    """Makes the draw repeatable, whatever else is in the batch; None is different every time."""
+    """Makes the draw repeatable, whatever else is in the batch; of several prompts each draws by its place. None: another
+    draw every time."""
 
 
 @dataclass(frozen=True)
