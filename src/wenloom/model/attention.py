@@ -9,6 +9,7 @@ from torch.nn import functional as F
 
 from wenloom.model.cache import EncoderKV, KVCache, SlotBatch
 from wenloom.model.config import ModelConfig
+from wenloom.model.dropout import Dropout, keys_of_patterns
 from wenloom.model.norm import make_head_norm
 from wenloom.model.position import rotate
 from wenloom.model.taps import Taps, tapped
@@ -20,7 +21,8 @@ class Attention(nn.Module):
     def __init__(self, config: ModelConfig, layer: int):
         super().__init__()
         self.layer, self.d_head = layer, config.d_head
-        self.scale, self.dropout = config.attention_scale(layer), config.attention_dropout
+        self.scale = config.attention_scale(layer)
+        self.pattern_dropout = Dropout(config.attention_dropout, site=4)
         self.window = config.window(layer)
         self.causal = config.causal
         self.grouped = config.n_kv_heads != config.n_heads
@@ -37,6 +39,7 @@ class Attention(nn.Module):
         rotary: tuple[Tensor, Tensor] | None,
         mask: Tensor | None,
         cache: KVCache | SlotBatch | None,
+        keys_B: Tensor | None = None,
         taps: Taps | None = None,
     ) -> Tensor:
         """
@@ -47,6 +50,7 @@ class Attention(nn.Module):
                 is added to the scores there; None is plain causal attention (of an encoder: everything is seen).
             cache: earlier keys and values, extended in place. With a `SlotBatch` the one row holds the tokens of
                 several texts, each of which sees its own; no mask then.
+            keys_B: what dropout is decided by.
             taps: those of this layer.
         """
         q_BHTK, k_BGTK, v_BGTK = (self._heads(project(x_BTD)) for project in (self.query, self.key, self.value))
@@ -62,7 +66,7 @@ class Attention(nn.Module):
         else:
             if cache is not None:
                 k_BGTK, v_BGTK = cache.append(self.layer, k_BGTK, v_BGTK)
-            y_BHTK = self._attend(q_BHTK, k_BGTK, v_BGTK, mask, taps)
+            y_BHTK = self._attend(q_BHTK, k_BGTK, v_BGTK, mask, taps, keys_B)
         return self._joined(y_BHTK, taps)
 
     def _heads(self, x_BTD: Tensor) -> Tensor:
@@ -73,18 +77,23 @@ class Attention(nn.Module):
         return tapped(taps, "out", self.output(y_BHTK.transpose(1, 2).flatten(2)))
 
     def _attend(
-        self, q_BHTK: Tensor, k_BGTK: Tensor, v_BGTK: Tensor, mask: Tensor | None, taps: Taps | None = None
-    ) -> Tensor:
-        if taps is not None and "pattern" in taps:
+        self, q_BHTK: Tensor, k_BGTK: Tensor, v_BGTK: Tensor, mask: Tensor | None, taps: Taps | None = None,
+        keys_B: Tensor | None = None,
+    ) -> Tensor:  # fmt: skip
+        drops = self.training and self.pattern_dropout.rate > 0
+        if drops or (taps is not None and "pattern" in taps):
             weights_BHTS = self.pattern(q_BHTK, k_BGTK, mask)
-            replaced_BHTS = taps.at("pattern", weights_BHTS)
-            if replaced_BHTS is not weights_BHTS:
+            given_BHTS = weights_BHTS if taps is None else taps.at("pattern", weights_BHTS)
+            if drops or given_BHTS is not weights_BHTS:
+                if drops:
+                    keys_N = None if keys_B is None else keys_of_patterns(keys_B, *given_BHTS.shape[1:3])
+                    given_BHTS = self.pattern_dropout(given_BHTS.flatten(0, 2), keys_N).view_as(given_BHTS)
                 v_BHSK = v_BGTK.repeat_interleave(q_BHTK.shape[1] // v_BGTK.shape[1], 1)
-                return (replaced_BHTS @ v_BHSK.float()).to(q_BHTK.dtype)
+                return (given_BHTS @ v_BHSK.float()).to(q_BHTK.dtype)
         T = q_BHTK.shape[-2]
         if q_BHTK.device.type == "cpu" and torch.is_autocast_enabled("cpu"):
             is_bias = mask is not None and mask.dtype != torch.bool
-            if torch.is_grad_enabled() and T <= _WRITTEN_OUT_UP_TO and not self.dropout and not is_bias:
+            if torch.is_grad_enabled() and T <= _WRITTEN_OUT_UP_TO and not is_bias:
                 dtype, repeats = torch.get_autocast_dtype("cpu"), q_BHTK.shape[1] // k_BGTK.shape[1]
                 k_BHTK, v_BHTK = (x.to(dtype).repeat_interleave(repeats, 1) if repeats > 1 else x.to(dtype)
                                   for x in (k_BGTK, v_BGTK))  # fmt: skip
@@ -119,7 +128,6 @@ class Attention(nn.Module):
             v_BGTK.to(q_BHTK.dtype),
             attn_mask=mask if mask is None or mask.dtype == torch.bool else mask.to(q_BHTK.dtype),
             is_causal=self.causal and mask is None and q_BHTK.shape[-2] > 1,
-            dropout_p=self.dropout if self.training else 0.0,
             scale=self.scale,
             enable_gqa=self.grouped,
         )
@@ -131,16 +139,20 @@ class CrossAttention(Attention):
     def __init__(self, config: ModelConfig, layer: int):
         super().__init__(config, layer)
         self.causal = False
+        self.pattern_dropout.site = 5
 
     def project(self, encoded_BSD: Tensor) -> tuple[Tensor, Tensor]:
         """Keys and values of an encoded text, made once."""
         return self._heads(self.key(encoded_BSD)), self._heads(self.value(encoded_BSD))
 
-    def forward(self, x_BTD: Tensor, encoder_kv: EncoderKV | SlotBatch, taps: Taps | None = None) -> Tensor:
+    def forward(
+        self, x_BTD: Tensor, encoder_kv: EncoderKV | SlotBatch, keys_B: Tensor | None = None, taps: Taps | None = None
+    ) -> Tensor:
         """
         Args:
             x_BTD: normalised residual stream.
             encoder_kv: of a batch of texts, or of the texts whose tokens stand in one row.
+            keys_B: what dropout is decided by.
             taps: those of this layer.
         """
         q_BHTK = self._heads(self.query(x_BTD))
@@ -148,7 +160,7 @@ class CrossAttention(Attention):
             attend = self._attend if taps is None else partial(self._attend, taps=taps)
             return self._joined(encoder_kv.attend_to_source(self.layer, q_BHTK, attend), taps)
         mask = None if encoder_kv.present_BS is None else encoder_kv.present_BS[:, None, None]
-        y_BHTK = self._attend(q_BHTK, encoder_kv.keys[self.layer], encoder_kv.values[self.layer], mask, taps)
+        y_BHTK = self._attend(q_BHTK, encoder_kv.keys[self.layer], encoder_kv.values[self.layer], mask, taps, keys_B)
         return self._joined(y_BHTK, taps)
 
 

@@ -50,18 +50,18 @@ class Block(nn.Module):
         """
         x_BTD = tapped(taps, "resid_pre", x_BTD)
         if self.post_norm:
-            attended = self.attention(x_BTD, rotary, mask, cache, within(taps, "attention"))
+            attended = self.attention(x_BTD, rotary, mask, cache, keys_B, within(taps, "attention"))
             mid_BTD = self.attention_norm(x_BTD + self.attention_dropout(attended, keys_B))
             if encoder_kv is not None:
-                attended = self.cross(mid_BTD, encoder_kv, within(taps, "cross"))
+                attended = self.cross(mid_BTD, encoder_kv, keys_B, within(taps, "cross"))
                 mid_BTD = self.cross_norm(mid_BTD + self.cross_dropout(attended, keys_B))
             mid_BTD = tapped(taps, "resid_mid", mid_BTD)
             mlp_out = self.mlp(mid_BTD, within(taps, "mlp"))
             return tapped(taps, "resid_post", self.mlp_norm(mid_BTD + self.mlp_dropout(mlp_out, keys_B)))
-        attended = self.attention(self.attention_norm(x_BTD), rotary, mask, cache, within(taps, "attention"))
+        attended = self.attention(self.attention_norm(x_BTD), rotary, mask, cache, keys_B, within(taps, "attention"))
         mid_BTD = x_BTD + self.attention_dropout(attended, keys_B)
         if encoder_kv is not None:
-            attended = self.cross(self.cross_norm(mid_BTD), encoder_kv, within(taps, "cross"))
+            attended = self.cross(self.cross_norm(mid_BTD), encoder_kv, keys_B, within(taps, "cross"))
             mid_BTD = mid_BTD + self.cross_dropout(attended, keys_B)
         mid_BTD = tapped(taps, "resid_mid", mid_BTD)
         mlp_out = self.mlp(self.mlp_norm(x_BTD if self.parallel else mid_BTD), within(taps, "mlp"))

@@ -33,6 +33,13 @@ class Dropout(nn.Module):
         return x_BTD * keep(keys_B + self.site * 0x3504F333, x_BTD[0].numel(), self.rate).view_as(x_BTD)
 
 
+def keys_of_patterns(keys_B: Tensor, n_heads: int, n_tokens: int) -> Tensor:
+    """Keys of the rows of attention patterns, shape (B * H * T,): a token's stays the same behind any padding."""
+    heads_H1 = torch.arange(n_heads, device=keys_B.device)[:, None] * 0x2C1B3C6D
+    tokens_T = torch.arange(n_tokens, device=keys_B.device) * 0x297A2D39
+    return (keys_B.long()[:, None, None] + heads_H1 + tokens_T).flatten()
+
+
 def keep(keys_B: Tensor, n: int, rate: float) -> Tensor:
     """0 or 1 / (1 - rate) for `n` values a row, shape (B, n), float32.
 
