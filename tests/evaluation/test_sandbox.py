@@ -15,6 +15,8 @@ CLAIMS = {
     "ends itself well": "import os\nos._exit(0)",
     "leaves": "raise SystemExit(0)",
     "leaves by the interpreter": "import sys\nsys.exit()",
+    "is hit as if by a fault": "import faulthandler\nfaulthandler._sigsegv()",
+    "kills itself": "import signal\ntry: signal.raise_signal(signal.SIGKILL)\nexcept OSError: pass",
     "leaves a thread": "import threading, os\nthreading.Thread(target=os._exit, args=(0,)).start()\nimport time\ntime.sleep(1)",
     "leaves at exit": "import atexit, os\natexit.register(os._exit, 0)\nassert False",
     "leaves from a hook": "import sys, os\nsys.excepthook = lambda *_: os._exit(0)\nassert False",
@@ -221,6 +223,7 @@ HARMLESS = {
     "class Q(typing.NamedTuple):\n    x: int\nassert Q(1).x == 1",
     "data classes": "import dataclasses\n@dataclasses.dataclass\nclass A:\n    x: int = 1\nassert A() == A(1)",
     "its own files": "import os, tempfile, pathlib\npathlib.Path('a').write_text('x')\nos.rename('a', 'b')\n"
+    "os.mkdir('d')\nos.rename('b', 'd/b')\nos.rename('d/b', 'b')\n"
     "assert os.listdir() and open('b').read() == 'x'\nos.remove('b')\n"
     "with tempfile.TemporaryDirectory() as d: open(d + '/y', 'w').write('z')",
     "threads": "import threading\nfrom concurrent.futures import ThreadPoolExecutor\n"

@@ -43,6 +43,9 @@ _CALLS = {
 """Per processor: its AUDIT_ARCH, the numbers of clone, prlimit64 and ioctl (allowed with some arguments only), and the
 calls that are allowed: files, memory, time, threads and pipes of its own; none that signals, handles signals, traces, connects, mounts,
 starts processes, or changes owners, modes, times and attributes of files."""
+_TGKILL = {_X86: 234, _ARM: 131}
+_DEADLY = [signal.SIGILL, signal.SIGABRT, signal.SIGBUS, signal.SIGFPE, signal.SIGKILL, signal.SIGSEGV]
+"""A program that raises one of these dies, as elsewhere, instead of going on because the call is refused."""
 _CLONE_THREAD = 0x10000
 _TERMINAL_ASKED, _CLOSE_ON_EXEC = 0x5401, 0x5451  # TCGETS, FIOCLEX
 
@@ -184,6 +187,9 @@ def close_calls() -> None:
              (give, 0, 0, allow), (give, 0, 0, refuse)]  # fmt: skip
     code += [(equal, 0, 5, ioctl), (load, 0, 0, low[1]), (equal, 1, 0, _TERMINAL_ASKED), (equal, 0, 1, _CLOSE_ON_EXEC),
              (give, 0, 0, allow), (give, 0, 0, refuse)]  # fmt: skip
+    code += [(equal, 0, 3 + len(_DEADLY), _TGKILL[arch]), (load, 0, 0, low[2])]
+    code += [(equal, len(_DEADLY) - at, 0, number) for at, number in enumerate(_DEADLY)]
+    code += [(give, 0, 0, missing), (give, 0, 0, kill)]
     code += [(give, 0, 0, missing)]
     program = ctypes.create_string_buffer(b"".join(struct.pack("HBBI", *each) for each in code))
     filter_ = struct.pack("HxxxxxxP", len(code), ctypes.addressof(program))
