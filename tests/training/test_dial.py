@@ -145,7 +145,7 @@ def test_the_expected_loss_falls_with_size_and_text_but_not_with_repetition():
 
 
 def test_a_model_that_cannot_fit_is_refused_before_it_is_made(dataset: Dataset):
-    with pytest.raises(InputError, match=r"takes [\d.]+ TB before its first token.*smaller --size"):
+    with pytest.raises(InputError, match=r"takes [\d.]+ TB before its first token.*smaller model"):
         scratch_run(CorpusStatistics.of(dataset), ModelSettings(size="900b"), TrainSettings(steps=1), World())
 
 
