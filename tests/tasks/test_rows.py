@@ -1,13 +1,15 @@
 """Task data: every shape is read, and what cannot be used is named by line and counted."""
 
+import csv
 import gzip
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from wenloom.core.errors import InputError
-from wenloom.tasks.classification import read_labelled
+from wenloom.tasks.classification import Labelled, read_labelled
 from wenloom.tasks.messages import (
     ChatEncoder,
     conversation_of,
@@ -127,7 +129,7 @@ def test_labels_of_texts(tmp_path: Path):
     (tmp_path / "a.tsv").write_text("good\tA fine film.\nbad\n")
     reader = RowReader()
     assert read_labelled(str(tmp_path / "a.tsv"), reader) == [("A fine film.", "good")]
-    assert "label, a tab and a text" in reader.refused[0].why
+    assert "2 were expected" in reader.refused[0].why
     (tmp_path / "a.jsonl").write_text('{"sentence": "好", "label": 1}\n{"sentence": "x", "label": [1]}')
     assert read_labelled(str(tmp_path / "a.jsonl"), reader) == [("好", "1")]
 
@@ -149,3 +151,84 @@ def test_conversations_that_do_not_fit_lose_turns_or_are_left_out():
     targets = found[1]["targets_BT"]
     assert isinstance(targets, list)
     assert tokenizer.decode([token for token in targets if token != IGNORED]) == " cd<|endoftext|>" * 2
+
+
+TABLE = [("good", 'a "q" b'), ("bad", "x, y"), ("good", "春眠 z")]
+
+
+def table(path: Path, delimiter: str, header: bool) -> str:
+    """As spreadsheets and data frames write it."""
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, delimiter=delimiter, lineterminator="\n")
+        writer.writerows([("label", "text")] * header + TABLE)
+    return str(path)
+
+
+@pytest.mark.parametrize("name, delimiter, header", [
+    ("a.csv", ",", True), ("b.csv", ";", True), ("c.csv", "\t", True), ("d.tsv", "\t", True), ("e.tsv", "\t", False),
+])  # fmt: skip
+def test_tables_are_read_as_their_header_says(name: str, delimiter: str, header: bool, tmp_path: Path):
+    file = table(tmp_path / name, delimiter, header)
+    reader = RowReader()
+    expected = [Labelled(text, label) for label, text in TABLE]
+    assert read_labelled(file, reader) == expected and not reader.count
+    if name.endswith(".tsv"):
+        assert read_labelled(file, RowReader(), "2", "1") == expected
+    if header:
+        assert read_labelled(file, RowReader(), "text", "label") == expected
+        assert read_pairs(file, TRANSLATION, RowReader(), "label", "text") == [Pair(a, (b,)) for a, b in TABLE]
+
+
+@pytest.mark.parametrize("source, target, why", [
+    ("77", "1", "has no column 77; line 1 has 2"), ("0", "1", "has no column 0"),
+    ("text", "nonsense", 'names no column "nonsense"; it has label, text'),
+])  # fmt: skip
+def test_a_column_that_is_not_there_is_named(source: str, target: str, why: str, tmp_path: Path):
+    file = table(tmp_path / "a.tsv", "\t", True)
+    for read in (lambda: read_labelled(file, RowReader(), source, target),
+                 lambda: read_pairs(file, TRANSLATION, RowReader(), source, target)):  # fmt: skip
+        with pytest.raises(InputError, match=why):
+            read()
+
+
+SAID = [
+    {"role": "user", "content": "Day?"},
+    {"role": "assistant", "content": "Which?"},
+    {"role": "user", "content": "5"},
+]
+
+
+def reply(text: str) -> dict[str, str]:
+    return {"role": "assistant", "content": text}
+
+
+@pytest.mark.parametrize("row", [
+    {"prompt": SAID, "chosen": "Yes.", "rejected": "No."},
+    {"prompt": SAID, "chosen": [reply("Yes.")], "rejected": [reply("No.")]},
+    {"prompt": SAID, "chosen": reply("Yes."), "rejected": reply("No.")},
+    {"chosen": [*SAID, reply("Yes.")], "rejected": [*SAID, reply("No.")]},
+    {"prompt": "Day?", "chosen": [*SAID, reply("Yes.")], "rejected": [*SAID, reply("No.")]},
+    {"conversations": [{"from": {"user": "human", "assistant": "gpt"}[each["role"]], "value": each["content"]} for each in SAID],
+     "chosen": {"from": "gpt", "value": "Yes."}, "rejected": {"from": "gpt", "value": "No."}},
+    {"chosen": "\n\nHuman: Day?\n\nAssistant: Which?\n\nHuman: 5\n\nAssistant: Yes.",
+     "rejected": "\n\nHuman: Day?\n\nAssistant: Which?\n\nHuman: 5\n\nAssistant: No."},
+])  # fmt: skip
+def test_preferences_in_the_layouts_in_use_are_one(row: dict[str, Any]):
+    before = tuple(Message(each["role"], each["content"]) for each in SAID)
+    found = preference_of(row)
+    assert found.chosen == (*before, Message("assistant", "Yes.")) and found.rejected[:-1] == before
+    assert found.rejected[-1].content == "No."
+
+
+def test_a_question_with_a_system_text_is_a_prompt():
+    found = preference_of({"system": "Be brief.", "question": "Day?", "chosen": "Yes.", "rejected": "No."})
+    assert [each.role for each in found.chosen] == ["system", "user", "assistant"]
+
+
+def test_rows_of_a_list_on_one_line_are_told_apart(tmp_path: Path):
+    rows = [{"text": f"{n}", "label": "a"} for n in range(9)]
+    del rows[4]["label"], rows[7]["text"]
+    (tmp_path / "a.json").write_text(json.dumps(rows))
+    reader = RowReader()
+    assert len(read_labelled(str(tmp_path / "a.json"), reader)) == 7
+    assert [str(each).split(": ")[1] for each in reader.refused] == ["item 5", "item 8"]

@@ -119,7 +119,7 @@ def test_offset_in_jsonl_counts_from_the_start_of_the_file(tmp_path: Path):
         ("a.jsonl", b'{"text": "x"}\n["y"]\n', "line 2: holds a list"),
         ("a.jsonl", b'{"text": 7}\n', "holds a number, not text"),
         ("a.jsonl", b"[" * 100_000, "line 1: not valid JSON"),
-        ("a.csv", b"id,body\n1,x\n", r'line 2: no field "text" \(found: id, body\)'),
+        ("a.csv", b"id,body\n1,x\n", r'line 2: no field "text" \(found: id, body; line 1 names the columns\)'),
         ("a.csv", b"id,text\n1,x,y\n", "line 2: has another number of columns"),
         ("a.csv", b'id,text\n1,"x\n', "not valid CSV"),
         ("a.doc", b"x", r"kind '.doc' is not known"),

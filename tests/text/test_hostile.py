@@ -363,7 +363,7 @@ def test_a_file_without_end_of_which_nothing_can_be_used_is_left_behind(
 ):
     monkeypatch.setattr("wenloom.text.refusals.MOST_IN_A_ROW", 50)
     monkeypatch.setattr("wenloom.text.lines.MOST_EMPTY", 50)
-    monkeypatch.setattr("wenloom.text.documents.MOST_EMPTY", 50)
+    monkeypatch.setattr("wenloom.text.tables.MOST_EMPTY", 50)
     (tmp_path / name).write_bytes(what * 10_000)
     (tmp_path / "b.txt").write_text("good")
     refusals = Refusals(strict=False)

@@ -16,7 +16,8 @@ from wenloom.core.console import print_json, progress, say
 from wenloom.core.errors import InputError
 from wenloom.core.files import folder_aside
 from wenloom.text.corpus import read_corpus
-from wenloom.text.documents import Document, ReadOptions, find_files, hold_rows, read_documents, refuse_idle
+from wenloom.text.documents import SKIP_BAD, Document, ReadOptions, find_files, hold_rows, read_documents, refuse_idle
+from wenloom.text.refusals import Refusals
 from wenloom.tokens.configuration import TOKENIZER
 from wenloom.tokens.prepare import learn
 from wenloom.tokens.report import Fit, measure, measure_passage
@@ -69,7 +70,7 @@ def train(
 def _read(files: list[Path], reading: ReadOptions) -> Iterator[Document]:
     refuse_idle(files, reading)
     with progress("Reading", sum(file.stat().st_size for file in files)) as bar:
-        yield from read_documents(files, reading, on_bytes=bar.advance)
+        yield from read_documents(files, reading, bar.advance, Refusals(not reading.skip_bad, SKIP_BAD))
 
 
 def report(

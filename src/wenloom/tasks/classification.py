@@ -12,7 +12,7 @@ from wenloom.core.randomness import generator
 from wenloom.model.build import Model, with_classes
 from wenloom.model.encoder_decoder import EncoderDecoder
 from wenloom.tasks.recipe import SHOWN, EncodedExamples, Figures, TaskRecipe
-from wenloom.tasks.rows import RowReader, content_suffix, text_of, value_of
+from wenloom.tasks.rows import RowReader, TableColumn, content_suffix, text_of, value_of
 from wenloom.tasks.settings import DataSettings
 from wenloom.tokens.tokenizer import TextTokenizer
 from wenloom.training.columns import Column, Example, Tokens, collated
@@ -20,6 +20,10 @@ from wenloom.training.objectives import ClassificationObjective, Objective
 from wenloom.training.report import Sample, SamplePreview
 
 _BATCH = 32
+
+
+_TEXTS, _LABELS = ("text", "sentence", "content"), ("label", "class", "category")
+"""Names of fields and columns, unless others are given."""
 
 
 class Labelled(NamedTuple):
@@ -39,25 +43,26 @@ class Guess(NamedTuple):
 
 
 def read_labelled(where: str, reader: RowReader, text: str | None = None, label: str | None = None) -> list[Labelled]:
-    """Texts with classes, of jsonl files (fields text and label) or of columns between tabs (label, then text).
+    """Texts with classes, of jsonl or csv files (fields text and label) or of columns between tabs (label, then text,
+    where no header says otherwise).
 
     Args:
-        text, label: other field names.
+        text, label: other fields, or columns by their names or numbers (from 1 on).
     """
     if content_suffix(Path(where)) in (".tsv", ".txt"):
 
-        def from_columns(columns: list[str]) -> Labelled:
-            if len(columns) < 2 or not all(column.strip() for column in columns[:2]):
+        def from_cells(cells: list[str]) -> Labelled:
+            if not all(cells):
                 raise ValueError("needs a label, a tab and a text")
-            return Labelled(columns[1].strip(), columns[0].strip())
+            return Labelled(cells[1], cells[0])
 
-        return reader.columns(Path(where), from_columns)
+        return reader.columns(Path(where), [TableColumn(label, _LABELS, 1), TableColumn(text, _TEXTS, 2)], from_cells)
 
     def from_row(row: dict[str, Any]) -> Labelled:
-        name, value = value_of(row, [label] if label else ["label", "class", "category"])
+        name, value = value_of(row, [label] if label else _LABELS)
         if not isinstance(value, str | int) or (isinstance(value, str) and not value.strip()):
             raise ValueError(f'"{name}" must be a text or a number, got {value!r}')
-        return Labelled(text_of(row, [text] if text else ["text", "sentence", "content"]), str(value).strip())
+        return Labelled(text_of(row, [text] if text else _TEXTS), str(value).strip())
 
     return reader.objects(where, from_row)
 

@@ -68,26 +68,60 @@ class Preference(NamedTuple):
 
 
 def preference_of(row: dict[str, Any]) -> Preference:
-    """Two conversations that differ in the last reply: {"prompt", "chosen", "rejected"}, where prompt is text or
-    messages and the answers are text; or whole transcripts with "Human:" and "Assistant:" (Anthropic's).
+    """Two conversations that differ in the last reply, in the layouts in use: chosen and rejected are replies (text, a
+    message or messages) to a prompt (text or messages, or conversations; a system text may stand beside it), whole
+    conversations as messages, with or without the prompt once more, or transcripts with "Human:" and "Assistant:".
 
     Raises:
-        ValueError: it is neither.
+        ValueError: it is none of these.
     """
     both = [value_of(row, [name])[1] for name in ("chosen", "rejected")]
-    if "prompt" not in row:
+    before = _before(row)
+    if before is None and all(isinstance(each, str) for each in both):
         chosen, rejected = (_transcript(text) for text in both)
     else:
-        prompt = row["prompt"]
-        before = _turns(row, "prompt", "role", "content") if isinstance(prompt, list) else (
-            Message("user", text_of(row, ["prompt"])),)  # fmt: skip
-        answers = [text_of(row, [name]) for name in ("chosen", "rejected")]
-        chosen, rejected = ((*before, Message("assistant", answer)) for answer in answers)
+        chosen, rejected = (_ending(row, name, before or ()) for name in ("chosen", "rejected"))
     if chosen[:-1] != rejected[:-1]:
         raise ValueError("chosen and rejected must answer the same conversation")
     if chosen == rejected:
         raise ValueError("chosen and rejected are the same")
     return Preference(chosen, rejected)
+
+
+_PROMPTS = ("prompt", "question", "instruction", "input")
+
+
+def _before(row: dict[str, Any]) -> Conversation | None:
+    """What both replies answer; None where no field says it."""
+    name = next((each for each in (*_PROMPTS, "conversations") if row.get(each) not in (None, "")), None)
+    if name is None:
+        return None
+    system = row.get("system")
+    opening = (Message("system", system.strip()),) if isinstance(system, str) and system.strip() else ()
+    if isinstance(row[name], list):
+        return (*opening, *_messages(row, name))
+    return (*opening, Message("user", text_of(row, [name])))
+
+
+def _messages(row: dict[str, Any], name: str) -> Conversation:
+    """Turns in the words of OpenAI (role, content) or of ShareGPT (from, value)."""
+    first = row[name][0] if row[name] else None
+    who = ("from", "value") if isinstance(first, dict) and "from" in first else ("role", "content")
+    return _turns(row, name, *who)
+
+
+def _ending(row: dict[str, Any], name: str, before: Conversation) -> Conversation:
+    """The conversation with this ending: text, a message, messages of the assistant, or all of the conversation."""
+    value = row[name]
+    if isinstance(value, dict):
+        row, value = {name: [value]}, [value]
+    if not isinstance(value, list) or not all(isinstance(each, dict) for each in value):
+        return (*before, Message("assistant", text_of(row, [name])))
+    turns = _messages(row, name)
+    if any(each.role == "user" for each in turns):
+        told = [each for each in before if each.role == "system"] if turns[0].role != "system" else []
+        return (*told, *turns)
+    return (*before, *turns)
 
 
 def _transcript(text: Any) -> Conversation:

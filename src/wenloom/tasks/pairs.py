@@ -6,7 +6,7 @@ from typing import Any, Literal, NamedTuple
 
 from wenloom.core.errors import InputError
 from wenloom.model.config import ModelConfig
-from wenloom.tasks.rows import RowReader, content_suffix, files_in, text_of, texts_of
+from wenloom.tasks.rows import RowReader, TableColumn, content_suffix, files_in, text_of, texts_of
 from wenloom.tokens.tokenizer import TextTokenizer
 from wenloom.training.columns import Column, Example, Targets, Tokens
 from wenloom.training.cross_entropy import IGNORED
@@ -61,27 +61,21 @@ def read_pairs(
     Args:
         where: jsonl files (or JSON lists) of objects, parted by commas; a file of columns between tabs (.tsv, .txt), or two files of
             lines as `train.en,train.de`; each may be compressed.
-        source, target: field names, or numbers of columns from 1 on; default: those that the task knows, or the
-            first two columns.
+        source, target: fields, or columns by their names or numbers (from 1 on); default: those that the task knows,
+            or the first two columns.
 
     Raises:
-        InputError: see `RowReader`; a column number that is none.
+        InputError: see `RowReader`.
     """
     names = ([source] if source else task.sources, [target] if target else task.targets)
     paths = files_in(where)
-    if len(paths) > 1 and content_suffix(paths[0]) not in (".json", ".jsonl"):
+    if len(paths) > 1 and content_suffix(paths[0]) not in (".json", ".jsonl", ".csv"):
         if len(paths) != 2:
             raise InputError(f"{where}: name two files, as in train.en,train.de.")
         return reader.lines(paths, lambda texts: _pair(texts[0], (texts[1],)))
     if content_suffix(paths[0]) in (".tsv", ".txt"):
-        first, second = _column(source, 1), _column(target, 2)
-
-        def from_columns(columns: list[str]) -> Pair:
-            if max(first, second) > len(columns):
-                raise ValueError(f"has {len(columns)} columns between tabs; {max(first, second)} were expected")
-            return _pair(columns[first - 1], (columns[second - 1],))
-
-        return reader.columns(paths[0], from_columns)
+        wanted = [TableColumn(source, task.sources, 1), TableColumn(target, task.targets, 2)]
+        return reader.columns(paths[0], wanted, lambda cells: _pair(cells[0], (cells[1],)))
 
     def from_row(row: dict[str, Any]) -> Pair:
         return Pair(text_of(row, names[0]), texts_of(row, names[1]))
@@ -94,14 +88,6 @@ def _pair(source: str, targets: tuple[str, ...]) -> Pair:
         if not text.strip():
             raise ValueError(f"the {side} is empty")
     return Pair(source.strip(), tuple(each.strip() for each in targets))
-
-
-def _column(name: str | None, default: int) -> int:
-    if name is None:
-        return default
-    if not name.isdigit() or int(name) < 1:
-        raise InputError(f"{name!r}: columns of a file between tabs are numbered from 1 on.")
-    return int(name)
 
 
 MAX_TARGET_TOKENS = 256

@@ -6,14 +6,16 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
-from wenloom.core.errors import InputError
+from wenloom.core.console import remark
+from wenloom.core.errors import InputError, printable
 from wenloom.core.foreign import kind_of, parsed_json, reading
 from wenloom.evaluation.rows import read_lines, read_text
 from wenloom.text.compression import COMPRESSIONS
 from wenloom.text.lines import json_lines, lines_of, utf8
 from wenloom.text.refusals import Refusals
+from wenloom.text.tables import table_rows
 
 Made = TypeVar("Made")
 LONGEST_ROW = 500_000
@@ -43,29 +45,42 @@ class RowReader(Refusals):
 
     def _objects(self, path: Path, make: Callable[[dict[str, Any]], Made]) -> list[Made]:
         made: list[Made] = []
-        for line, row in self._rows(path):
-            self._take(path, line, lambda row=row: make(row), made)
+        for line, item, row in self._rows(path):
+            self._take(path, line, lambda row=row: make(row), made, item)
         return self._some(path, made)
 
-    def _rows(self, path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-        if not _is_list(path):
-            yield from json_lines(path, lambda line: _short(utf8(line)), self, 4 * LONGEST_ROW)
+    def _rows(self, path: Path) -> Iterator[tuple[int, str, dict[str, Any]]]:
+        """Rows with the number of the line, and of the item where several may stand on one."""
+        if content_suffix(path) == ".csv":
+            for line, row in table_rows(path, self, most=LONGEST_ROW):
+                yield line, "", row
             return
-        for line, text in _items(path):
+        if not _is_list(path):
+            for line, row in json_lines(path, lambda line: _short(utf8(line)), self, 4 * LONGEST_ROW):
+                yield line, "", row
+            return
+        for number, (line, text) in enumerate(_items(path), 1):
+            item = f"item {number}: "
             try:
                 row = parsed_json(_short(text))
                 if not isinstance(row, dict):
                     raise ValueError(f"holds {kind_of(row)}, expected an object {{...}}")
             except ValueError as error:
-                self.refuse(path, line, str(error))
+                self.refuse(path, line, item + str(error))
             else:
-                yield line, row
+                yield line, item, row
 
-    def columns(self, path: Path, make: Callable[[list[str]], Made]) -> list[Made]:
-        """What `make` makes of every row of a file of columns between tabs."""
+    def columns(self, path: Path, wanted: Sequence["TableColumn"], make: Callable[[list[str]], Made]) -> list[Made]:
+        """What `make` makes of the wanted cells of every row of a file of columns between tabs.
+
+        Raises:
+            InputError: there is no such column.
+        """
+        lines = read_lines(path)
+        numbers, has_header = _numbers_of(path, lines[0].split("\t") if lines else [], wanted)
         made: list[Made] = []
-        for line, text in enumerate(read_lines(path), 1):
-            self._take(path, line, lambda text=text: make(_short(text).split("\t")), made)
+        for line, text in enumerate(lines[has_header:], 1 + has_header):
+            self._take(path, line, lambda text=text: make(_cells(_short(text), numbers)), made)
         return self._some(path, made)
 
     def lines(self, paths: Sequence[Path], make: Callable[[list[str]], Made]) -> list[Made]:
@@ -83,24 +98,86 @@ class RowReader(Refusals):
             self._take(paths[0], line, lambda texts=texts: make([_short(text) for text in texts]), made)
         return self._some(paths[0], made)
 
-    def _take(self, path: Path, line: int, make: Callable[[], Made], made: list[Made]) -> None:
+    def _take(self, path: Path, line: int, make: Callable[[], Made], made: list[Made], item: str = "") -> None:
         try:
             with reading(f"{path}, line {line}"):
                 try:
                     made.append(make())
                     self.in_a_row = 0
                 except ValueError as error:
-                    self.refuse(path, line, str(error))
+                    self.refuse(path, line, item + str(error))
         except InputError as error:
             if self.strict:
                 raise
-            self.refuse(path, line, str(error).removeprefix(f"{path}, line {line}: "))
+            self.refuse(path, line, item + str(error).removeprefix(f"{path}, line {line}: "))
 
     def _some(self, path: Path, made: list[Made]) -> list[Made]:
         if not made:
             first = next((f" The first: {each}." for each in self.refused if each.path == path), "")
             raise InputError(f"{path}: holds no row that can be used.{first}")
         return made
+
+
+class TableColumn(NamedTuple):
+    """A column that a task reads, of a file of columns between tabs."""
+
+    given: str | None
+    """Its name or number (from 1 on), as a person gives it."""
+    names: Sequence[str]
+    """Names under which a header may have it."""
+    number: int
+    """Where it is if nobody says."""
+
+
+def _numbers_of(path: Path, first: list[str], wanted: Sequence[TableColumn]) -> tuple[list[int], bool]:
+    """Which columns these are, from 0 on, and whether the first line names them.
+
+    It does where a column was asked for by a name, or where all that are wanted have names there that the task knows.
+
+    Raises:
+        InputError: no column has the name, or the number.
+    """
+    header = [cell.strip().strip('"').lower() for cell in first]
+    every_name = {name for column in wanted for name in column.names}
+    numbers, named, known = [], False, []
+    for given, names, number in wanted:
+        at = number - 1
+        if given is not None and given.isdigit():
+            at = int(given) - 1
+            if not 0 <= at < len(first):
+                raise InputError(
+                    f"{path}: has no column {given}; line 1 has {len(first)} between tabs, numbered from 1 on."
+                )
+        elif given is not None:
+            if given.lower() not in header:
+                cells = ", ".join(printable(cell, 30) for cell in first)[:200]
+                raise InputError(f'{path}: line 1 names no column "{printable(given, 60)}"; it has {cells or "none"}.')
+            at, named = header.index(given.lower()), True
+        else:
+            at = next((header.index(name) for name in names if name in header), at)
+        numbers.append(at)
+        known.append(at < len(header) and header[at] in every_name)
+    if named or all(known):
+        remark(
+            f"{path}: line 1 names the columns; {' and '.join(printable(first[at].strip(), 40) for at in numbers)} are read."
+        )
+        return numbers, True
+    return [at if column.given else column.number - 1 for at, column in zip(numbers, wanted, strict=True)], False
+
+
+def _cells(text: str, numbers: Sequence[int]) -> list[str]:
+    """The cells of a row, without the quotes that spreadsheets put around some.
+
+    Raises:
+        ValueError: it has too few.
+    """
+    cells = text.split("\t")
+    if max(numbers) >= len(cells):
+        raise ValueError(f"has {len(cells)} columns between tabs; {max(numbers) + 1} were expected")
+    return [_QUOTED.sub(lambda found: found[1].replace('""', '"'), cells[at].strip()) for at in numbers]
+
+
+_QUOTED = re.compile(r'^"((?:[^"]|"")*)"$')
 
 
 def _short(text: str) -> str:

@@ -9,7 +9,7 @@ from pathlib import Path
 from wenloom.core.console import progress
 from wenloom.core.errors import InputError
 from wenloom.text.digest import content_hash
-from wenloom.text.documents import ReadOptions, read_documents
+from wenloom.text.documents import SKIP_BAD, ReadOptions, read_documents
 from wenloom.text.pipeline import DroppedFile, Pipeline, steps_named
 from wenloom.text.refusals import Refusals
 from wenloom.text.split import is_validation, tail_start
@@ -128,7 +128,7 @@ def read_corpus(
         InputError: see `text.documents.read_documents` and `pipeline.check_steps`; or there is no text at all.
     """
     pipeline, corpus = Pipeline(steps_named(steps)), Corpus(folder)
-    corpus.refusals = Refusals(strict=not reading.skip_bad)
+    corpus.refusals = Refusals(strict=not reading.skip_bad, mend=SKIP_BAD)
     if dropped is not None:
         pipeline.on_dropped, corpus.refusals.on_refused = dropped.document, dropped.row
     if validation_files:

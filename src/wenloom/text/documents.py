@@ -3,9 +3,7 @@
 Every reader takes a file bit by bit: what it keeps in memory is one document, whose length is bounded.
 """
 
-import csv
 import glob
-import io
 import os
 import re
 from collections import Counter
@@ -15,14 +13,15 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from wenloom.core.console import remark
-from wenloom.core.errors import InputError
+from wenloom.core.errors import InputError, printable
 from wenloom.core.foreign import kind_of, reading, regular_file
 from wenloom.text.compression import COMPRESSIONS
 from wenloom.text.encoding import check_encoding, decoded, encoding_of, pieces_of
 from wenloom.text.html import visible_text
-from wenloom.text.lines import MOST_EMPTY, ROW_BYTES, Line, json_lines
+from wenloom.text.lines import ROW_BYTES, Line, json_lines
 from wenloom.text.refusals import Refusals
 from wenloom.text.spoken import spoken_sentences
+from wenloom.text.tables import table_rows
 
 
 @dataclass(frozen=True)
@@ -71,6 +70,15 @@ class ReadOptions:
         return default if self.max_document_mb is None else self.max_document_mb * 2**20
 
 
+SKIP_BAD = "--skip-bad leaves out what cannot be read"
+_FRAME = "to_json('texts.jsonl', orient='records', lines=True, force_ascii=False)"
+_CONVERSIONS = {
+    ".json": "; a JSON list becomes lines by: jq -c '.[]' FILE > texts.jsonl",
+    ".parquet": f"; convert it: pandas.read_parquet(FILE).{_FRAME}",
+    ".arrow": f"; convert it: datasets.Dataset.from_file(FILE).{_FRAME}",
+    ".xlsx": f"; convert it: pandas.read_excel(FILE).{_FRAME}",
+}
+"""What to do with files of other kinds."""
 _TEXT_BYTES = 256 * 2**20
 """Of a txt or md file that is one document; enwik8 has 100 million bytes."""
 
@@ -108,8 +116,9 @@ def find_files(paths: list[str]) -> list[Path]:
     for file in found:
         if _kind(file) not in _READERS:
             known = ", ".join(sorted(_READERS))
+            mend = _CONVERSIONS.get(_kind(file), "")
             raise InputError(
-                f"{file}: kind {_kind(file) or '(no ending)'!r} is not known. Known: {known}, also .gz and .zst."
+                f"{file}: kind {_kind(file) or '(no ending)'!r} is not known{mend}. Known: {known}, also .gz and .zst."
             )
     return list(found)
 
@@ -188,7 +197,7 @@ def read_documents(
             yield from _read(_Source(file, options, refusals))
         except InputError as error:
             if refusals.strict:
-                raise
+                raise refusals.with_mend(error) from None
             refusals.in_a_row = 0
             refusals.refuse(file, 0, str(error).removeprefix(f"{file}: "))
         on_bytes(file.stat().st_size if file.exists() else 0)
@@ -206,7 +215,7 @@ def _read(source: _Source) -> Iterator[Document]:
     file = source.file
     before = regular_file(file)
     if before.st_size == 0:
-        raise InputError(f"{file}: is empty; leave it out (--skip-bad leaves out whatever cannot be read).")
+        raise InputError(f"{file}: is empty; leave it out.")
     documents = _READERS[_kind(file)](source)
     with reading(file):
         yield from _sentences(documents) if source.options.spoken else documents
@@ -282,8 +291,9 @@ def _document(row: dict[str, Any], line: int, source: _Source) -> Document:
     parts = []
     for name in names:
         if name not in row:
-            found = ", ".join(map(str, row)) or "none"
-            raise ValueError(f'no field "{name}" (found: {found[:200]}). Name it with --text-field')
+            found = ", ".join(printable(str(each), 40) for each in row)[:200] or "none"
+            table = "; line 1 names the columns" * (_READERS[_kind(source.file)] is _csv)
+            raise ValueError(f'no field "{name}" (found: {found}{table}). Name it with --text-field')
         value = row[name]
         if isinstance(value, list) and all(isinstance(line, str) for line in value):
             value = "\n".join(value)
@@ -307,73 +317,26 @@ def _jsonl(source: _Source) -> Iterator[Document]:
         return decoded(line.data, encoding, options.repair, line.offset)
 
     for number, row in json_lines(file, text_of, source.refusals, options.most(ROW_BYTES)):
-        try:
-            document = _document(row, number, source)
-        except ValueError as error:
-            source.refusals.refuse(file, number, str(error))
-            continue
-        source.refusals.in_a_row = 0
-        yield document
-
-
-csv.field_size_limit(2**31 - 1)  # for all threads alike: what bounds a field is `_CsvLines`
-
-
-class _CsvLines:
-    """Lines for the csv module, which together must not make a row that is too long."""
-
-    def __init__(self, source: _Source, most: int):
-        self._source, self._most = source, most
-        self.pending = self.empty = 0
-        """Characters since the last row, and empty lines."""
-
-    def __iter__(self) -> Iterator[str]:
-        carry = ""
-        for text, _ in pieces_of(self._source.file, self._source.options.encoding, self._source.options.repair):
-            *whole, carry = io.StringIO(carry + text, newline="")
-            for line in whole:
-                yield self._counted(line)
-            if carry.endswith("\n"):
-                yield self._counted(carry)
-                carry = ""
-            elif len(carry) > self._most:
-                self._counted(carry)
-        if carry:
-            yield self._counted(carry)
-
-    def _counted(self, line: str) -> str:
-        self.pending += len(line)
-        self.empty = self.empty + 1 if line.isspace() else 0
-        if self.empty > MOST_EMPTY:
-            raise csv.Error(f"more than {MOST_EMPTY:,} empty lines in a row")
-        if self.pending > self._most:
-            raise csv.Error(f"a row of more than {self._most:,} characters: a quote that is not closed?")
-        return line.removeprefix("\ufeff")  # a mark stands where files were joined
+        yield from _of_row(row, number, source)
 
 
 def _csv(source: _Source) -> Iterator[Document]:
-    file = source.file
-    lines = _CsvLines(source, source.options.most(ROW_BYTES))
-    rows = csv.DictReader(lines, delimiter="\t" if _kind(file) == ".tsv" else ",", strict=True)
-    begin = 1
+    options, delimiter = source.options, "\t" if _kind(source.file) == ".tsv" else None
+    rows = table_rows(source.file, source.refusals, delimiter, options.encoding, options.repair,
+                      options.most(ROW_BYTES), options.text_field)  # fmt: skip
+    for number, row in rows:
+        yield from _of_row(row, number, source)
+
+
+def _of_row(row: dict[str, Any], line: int, source: _Source) -> Iterator[Document]:
+    """The document of a row, unless it is refused."""
     try:
-        for name in source.options.text_field:
-            if (rows.fieldnames or []).count(name) > 1:
-                raise InputError(f'{file}, line 1: the column "{name}" stands twice.')
-        begin = rows.line_num + 1
-        for row in rows:
-            lines.pending, begin = 0, rows.line_num + 1
-            try:
-                if row.get(None) or None in row.values():  # pyright: ignore[reportArgumentType, reportCallIssue]
-                    raise ValueError("has another number of columns than the header")
-                document = _document(row, rows.line_num, source)
-            except ValueError as error:
-                source.refusals.refuse(file, rows.line_num, str(error))
-                continue
-            source.refusals.in_a_row = 0
-            yield document
-    except csv.Error as error:
-        raise InputError(f"{file}, line {begin}: not valid CSV ({error}).") from None
+        document = _document(row, line, source)
+    except ValueError as error:
+        source.refusals.refuse(source.file, line, str(error))
+        return
+    source.refusals.in_a_row = 0
+    yield document
 
 
 _READERS: dict[str, Callable[[_Source], Iterator[Document]]] = {

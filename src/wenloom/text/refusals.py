@@ -32,9 +32,12 @@ class Refusals:
 
     Args:
         strict: stop at the first.
+        mend: see below.
     """
 
     strict: bool = True
+    mend: str = ""
+    """How the command leaves such rows out, for the error of a strict one."""
     refused: list[Refused] = field(default_factory=list)
     """The first `MOST_LISTED`."""
     count: int = 0
@@ -52,7 +55,7 @@ class Refusals:
         """
         refused = Refused(path, line, why.rstrip("."))
         if self.strict:
-            raise InputError(f"{refused}.")
+            raise self.with_mend(InputError(f"{refused}."))
         self.on_refused(refused)
         self.count += 1
         self.in_a_row += 1
@@ -62,6 +65,11 @@ class Refusals:
             raise InputError(f"{path}: {MOST_IN_A_ROW:,} rows in a row cannot be used; the last is {refused}.")
         if len(self.refused) < MOST_LISTED:
             self.refused.append(refused)
+
+    def with_mend(self, error: InputError) -> InputError:
+        """The error that stops a strict reading, with what would leave the row or file out."""
+        said = str(error).rstrip(".")
+        return InputError(f"{said} ({self.mend})." if self.mend and self.mend not in said else f"{said}.")
 
     def report(self, most: int = 5) -> None:
         """Say what was left out: the first few by line, and how many there are."""
