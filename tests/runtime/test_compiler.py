@@ -321,7 +321,7 @@ def test_structures_that_are_not_pythons_are_never_used(
     monkeypatch.setattr(compiler, "FLAGS", ["-O0", *compiler.FLAGS[1:]])
     monkeypatch.setattr(compiler, "_folders", lambda: [tmp_path / "wenloom"])
     monkeypatch.setattr(compiler, "_build", None)
-    assert compiler.library(wait=True) is None
+    assert compiler.library(None) is None
     said = capsys.readouterr().err
     assert (
         said.count("Writing with PyTorch's kernels") == 1

@@ -306,7 +306,7 @@ def test_kinds_of_the_cache(kind: torch.dtype):
 
 def test_a_hook_that_comes_later_is_called():
     compiled()
-    compiler.library(wait=True)
+    compiler.library(None)
     decoder = random_decoder(tiny_config())
     runner = ModelRunner(decoder, 2, 0)
 

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from wenloom.checkpoint.folder import load_model, write_model_files
+from wenloom.core.errors import InputError
 from wenloom.core.randomness import generator
 from wenloom.model.build import Model
 from wenloom.model.decoder import Decoder
@@ -233,3 +234,30 @@ def test_what_is_shown_at_an_evaluation_fits_the_model_however_long_the_texts_ar
     samples = work.show(model.eval(), tokenizer).samples
     assert (samples or task == "denoising") and all(sample.prompt for sample in samples)
     work.measure(model, tokenizer)
+
+
+def test_other_rows_are_chosen_for_validation_where_none_of_those_chosen_fits(base: Path, tmp_path: Path):
+    """Or a run would end though half of its rows can be learned."""
+    path = tmp_path / "rows.jsonl"
+    rows = [{"prompt": f"{n}?", "response": "so " * (200 if n % 10 else 2)} for n in range(60)]
+    path.write_text("\n".join(map(json.dumps, rows)))
+    for seed in range(4):
+        asked = DataSettings(train=str(path))
+        work = RECIPES["chat"](
+            Settings("chat", base, asked, FreshSettings(), LearningSettings(), TrainSettings(seed=seed))
+        )
+        tokenizer = TextTokenizer.from_pretrained(base)
+        encoded = work._encoded(work.prepared(load_model(base), tokenizer), tokenizer)
+        assert (
+            encoded.validation
+            and len(encoded.train)
+            and {str(row) for row in work.train}.isdisjoint(map(str, work.validation))
+        )
+    path.write_text("\n".join(json.dumps(row) for row in rows if len(row["response"]) > 99))
+    work = RECIPES["chat"](
+        Settings("chat", base, DataSettings(train=str(path)), FreshSettings(), LearningSettings(), TrainSettings())
+    )
+    with pytest.raises(
+        InputError, match="no example is left for training: all 54 are too long; allow more by --max-length"
+    ):
+        work._encoded(work.prepared(load_model(base), tokenizer), tokenizer)

@@ -456,6 +456,15 @@ def test_padding_of_file_class_and_configuration_counts_as_in_transformers(
         assert ours.pad_token == theirs.pad_token
 
 
+def test_padding_by_a_token_that_is_in_no_vocabulary_adds_it_as_transformers_does(tmp_path: Path):
+    backend = Tokenizer.from_str(BASES["byte-level"].to_str())
+    backend.enable_padding()  # its default, [PAD], is in few vocabularies
+    backend.save(str(tmp_path / "tokenizer.json"))
+    ours = TextTokenizer.from_pretrained(tmp_path)
+    theirs = transformers.AutoTokenizer.from_pretrained(tmp_path)
+    assert ours.backend.get_vocab() == theirs.get_vocab() and ours.pad_token_id == theirs.pad_token_id
+
+
 def test_a_prepend_normalizer_of_llama_is_followed_as_written_with_a_remark(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):

@@ -3,7 +3,7 @@
 from wenloom.cli.answers import texts_to_work_on
 from wenloom.cli.options import Device, Json
 from wenloom.core.console import print_json, say
-from wenloom.core.errors import InputError
+from wenloom.core.errors import InputError, printable
 
 
 def fill(
@@ -40,4 +40,4 @@ def fill(
     if json:
         print_json({"model": model, "text": shown, "masks": [[each._asdict() for each in one] for one in found]})
     else:
-        say("\n\n".join("\n".join(f"{each.probability:6.1%}  {each.text}" for each in one) for one in found))
+        say("\n\n".join("\n".join(f"{each.probability:6.1%}  {printable(each.text)}" for each in one) for one in found))

@@ -86,6 +86,10 @@ def as_json(result: "TaskResult") -> dict[str, object]:
     }
 
 
+_MEANING = {"stopped": " of the replies end by themselves"}
+"""What the name of a figure leaves open."""
+
+
 def summary(result: "TaskResult") -> str:
     """The result, and what to try next."""
     from wenloom.training.report import NEXT
@@ -95,7 +99,7 @@ def summary(result: "TaskResult") -> str:
     task = read_run(run.folder)["settings"]["task"]
     command = NEXT.get(task, "info {}").format(shlex.quote(str(run.folder)))
     figures = [
-        f"  {name:10} {value:.4g}" + ("" if error is None else f" ± {error:.2g}")
+        f"  {name:10} {value:.4g}" + ("" if error is None else f" ± {error:.2g}") + _MEANING.get(name, "")
         for name, (value, error) in result.figures.items()
     ]
     return "\n".join([

@@ -49,6 +49,8 @@ def leaderboard(
     from wenloom.evaluation import results as stored
     from wenloom.evaluation.leaderboard import write_leaderboard
 
+    if store is not None and not store.exists() and not import_:
+        raise InputError(f"--store {store}: no such store.")
     kept = stored.ResultsStore(store)
     added = sum(kept.add(interchange.read(path)) for path in import_ or [])
     own = kept.all()

@@ -39,7 +39,7 @@ def prompts_from(dataset: Dataset, count: int = 3) -> list[str]:
         text = tokenizer.decode(window, skip_special_tokens=True).lstrip("\ufffd")
         line = next((line.strip() for line in text.splitlines()[place > 0 :] if len(line.strip()) > 8), text.strip())
         words = line.split()
-        opening = " ".join(words[:4]) if len(words) > 4 else line[:8]
+        opening = (" ".join(words[:4]) if len(words) > 4 else line[:8]).strip("\ufffd")  # a character that is cut
         if opening and opening not in prompts:
             prompts.append(opening)
     return prompts

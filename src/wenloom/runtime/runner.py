@@ -46,7 +46,7 @@ class ModelRunner:
         self.weights_changed()
         self.forget()
         if self._fits:
-            compiler.library()  # begins to build
+            compiler.library(0.2)  # begins to build; that it cannot be is said before the first token
         self._threads = ThreadChoices(torch.get_num_threads(), trial=1, first=4)  # a prompt is a few long steps
         """Of steps by PyTorch."""
         self.seconds: dict[int, float] = {}

@@ -35,6 +35,7 @@ class DialogueRecipe(TaskRecipe[Conversation]):
     """Learn the assistant's turns of conversations."""
 
     smaller = "choose a smaller --max-length, --method lora, or --recompute"
+    longer = "allow more by --max-length, or take a model that reads more at once"
 
     def read(self, where: str, reader: RowReader, data: DataSettings) -> list[Conversation]:
         """Conversations in any known shape."""
@@ -97,6 +98,7 @@ class PreferenceRecipe(TaskRecipe[Preference]):
     """Learn which of two replies people prefer."""
 
     smaller = "choose a smaller --max-length, --method lora, or --recompute"
+    longer = "allow more by --max-length, or take a model that reads more at once"
 
     def read(self, where: str, reader: RowReader, data: DataSettings) -> list[Preference]:
         """Conversations with two endings."""

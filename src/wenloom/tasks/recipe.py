@@ -43,6 +43,8 @@ SHOWN = 3
 """Examples that are shown at every evaluation."""
 _MOST_NAMED = 1000
 """Rows left out that run.toml lists."""
+_DIVISIONS = 20
+"""How often other rows are chosen for validation where none of those chosen fits."""
 _HEADS = ("head.", "classifier.", "transform", "output_bias")
 
 
@@ -108,6 +110,9 @@ class TaskRecipe(ABC, Generic[Row]):
     smaller = "choose a smaller --max-source-tokens, --method lora, or --recompute"
     """What to do where one example does not fit in memory."""
 
+    longer = "allow more by --max-source-tokens and --max-target-tokens"
+    """What to do where no example fits the model."""
+
     def __init__(self, settings: Settings):
         if settings.data.train is None:
             raise InputError("name the examples: --train FILE")
@@ -124,12 +129,12 @@ class TaskRecipe(ABC, Generic[Row]):
             None if where is None else self.read(where, reader, data) for where in (data.validation, data.extra)
         )
         reader.report()
+        self._given, self._extra = self.train, extra or []
         if validation is not None:
             self.validation = validation
+            self.train = self.train + self._to_learn(self._extra)
         else:
-            self.train, self.validation = self._divided(settings.training.seed)
-        if extra is not None:
-            self.train += self._to_learn(extra)
+            self._divide(settings.training.seed)
         self.reader = reader
         rows = json.dumps([self.train, self.validation], ensure_ascii=False)
         self.key = hashlib.sha256(rows.encode()).hexdigest()[:16]
@@ -181,13 +186,13 @@ class TaskRecipe(ABC, Generic[Row]):
 
     # --- the same for all ---
 
-    def _divided(self, seed: int) -> tuple[list[Row], list[Row]]:
+    def _divide(self, seed: int) -> None:
         """A fiftieth for validation, 1,000 at most: those whose questions hash lowest, so that equal ones stay together.
 
         Raises:
             InputError: too few to divide.
         """
-        rows, questions = self.train, [self.question(row) for row in self.train]
+        rows, questions = self._given, [self.question(row) for row in self._given]
         n_validation = min(1000, max(1, len(rows) // 50))
         chosen = set(sorted(questions, key=lambda each: derive_seed(seed, "held out", each))[:n_validation])
         validation = [row for row, question in zip(rows, questions, strict=True) if question in chosen]
@@ -196,7 +201,27 @@ class TaskRecipe(ABC, Generic[Row]):
         train = self._to_learn(others)
         if not train:
             raise InputError(f"{len(rows)} examples are too few: some must be kept for validation.")
-        return train, validation
+        self.train = train + self._to_learn(self._extra)
+
+    def _encoded(self, model: Model, tokenizer: TextTokenizer) -> EncodedExamples:
+        """Examples; where none of a few rows chosen for validation fits the model, others are chosen.
+
+        Raises:
+            InputError: none fits for training, or for validation.
+        """
+        encoded = self.encode(model, tokenizer)
+        for attempt in range(1, _DIVISIONS):
+            if encoded.validation or not encoded.train or self.settings.data.validation is not None:
+                break
+            self._divide(self.settings.training.seed + attempt)
+            encoded = self.encode(model, tokenizer)
+        for what, count in encoded.notes.items():
+            if count:
+                remark(f"{count:,} {what}.")
+        if not encoded.train or not encoded.validation:
+            what = "validation" if encoded.train else "training"
+            raise InputError(f"no example is left for {what}: all {len(self._given):,} are too long; {self.longer}.")
+        return encoded
 
     def _to_learn(self, rows: list[Row]) -> list[Row]:
         """Rows of which neither question nor answer is in the validation data."""
@@ -263,12 +288,7 @@ class TaskRecipe(ABC, Generic[Row]):
         else:
             tokenizer = TextTokenizer.from_pretrained(base)
             model = self._tuned_by_method(self.prepared(load_model(base), tokenizer))
-        encoded = self.encode(model, tokenizer)
-        for what, count in encoded.notes.items():
-            if count:
-                remark(f"{count:,} {what}.")
-        if not encoded.train or not encoded.validation:
-            raise InputError("no example is left for training, or for validation: all are too long.")
+        encoded = self._encoded(model, tokenizer)
         table = {
             "task": self.settings.task,
             "key": self.key,
@@ -276,6 +296,7 @@ class TaskRecipe(ABC, Generic[Row]):
             "train_examples": len(encoded.train),
             "validation_examples": len(encoded.validation),
             "rows_left_out": self.reader.count,
+            "too_long": [f"{count:,} {what}" for what, count in encoded.notes.items() if count],
             "left_out": [printable(str(each), 500) for each in self.reader.refused[:_MOST_NAMED]],
         }
         if not any(map(targets_of, encoded.train)):

@@ -72,8 +72,9 @@ def read_folder(folder: Path) -> TokenizerParts:
     with reading(path, CheckpointError, "is no tokenizer"), quiet_panics():
         _check_ids(path, backend)
         if backend.padding:
-            if "pad_token" not in config.absent:
-                special.setdefault("pad_token", backend.padding["pad_token"])
+            if "pad_token" not in config.absent and "pad_token" not in special:
+                special["pad_token"] = backend.padding["pad_token"]
+                config = replace(config, special=config.special | {"pad_token": special["pad_token"]})
             config = replace(config, padding_side=config.padding_side or backend.padding["direction"])
         if backend.truncation:
             config = replace(config, truncation_side=config.truncation_side or backend.truncation["direction"])

@@ -144,7 +144,12 @@ class TextTokenizer:
                 return "bytes"
             return "byte-level BPE" if byte_level else "BPE"
         model: str = spec["model"]["type"]
-        return {"Unigram": "unigram", "WordLevel": "characters"}.get(model, model)
+        if model == "WordLevel":
+            special = {each["content"] for each in spec["added_tokens"]}
+            return (
+                "characters" if all(len(word) == 1 or word in special for word in spec["model"]["vocab"]) else "words"
+            )
+        return {"Unigram": "unigram"}.get(model, model)
 
     def fingerprint(self) -> str:
         """SHA-256 over everything that decides how text becomes ids."""

@@ -355,6 +355,9 @@ class Run:
         checkpoint = latest_checkpoint(self.out)
         if checkpoint and self.world.is_main and not self.history.best():
             publish_model(self.out, checkpoint)  # nothing better is known yet
+        if self.world.is_main:
+            self._write_run()
+            self._report(is_running=False)
         return Interrupted(
             f"Stopped at step {self.progress.step:,} of {self.progress.n_steps:,}; everything is saved. Continue with:\n"
             f"  wenloom {self.training_data.command} --resume {shlex.quote(str(self.out))}"

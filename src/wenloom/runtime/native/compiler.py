@@ -54,14 +54,18 @@ _build: _Build | None = None
 _lock = threading.Lock()
 
 
-def library(wait: bool = False) -> ctypes.CDLL | None:
-    """The compiled step; None while it is being built, or where it cannot be. The first call begins to build."""
+def library(seconds: float | None = 0.0) -> ctypes.CDLL | None:
+    """The compiled step; None while it is being built, or where it cannot be. The first call begins to build.
+
+    Args:
+        seconds: how long to wait for it; None: to the end.
+    """
     global _build
     with _lock:
         if _build is None:
             _build = _Build()
-    if wait:
-        _build.thread.join()
+    if seconds != 0.0:
+        _build.thread.join(seconds)
     return _build.library
 
 
