@@ -143,13 +143,9 @@ class TextTokenizer:
             if byte_level and not spec["model"]["merges"]:
                 return "bytes"
             return "byte-level BPE" if byte_level else "BPE"
-        model: str = spec["model"]["type"]
-        if model == "WordLevel":
-            special = {each["content"] for each in spec["added_tokens"]}
-            return (
-                "characters" if all(len(word) == 1 or word in special for word in spec["model"]["vocab"]) else "words"
-            )
-        return {"Unigram": "unigram"}.get(model, model)
+        special, words = {each["content"] for each in spec["added_tokens"]}, self.backend.get_vocab()
+        by_words = "characters" if all(len(word) == 1 or word in special for word in words) else "words"
+        return {"Unigram": "unigram", "WordLevel": by_words}.get(spec["model"]["type"], spec["model"]["type"])
 
     def fingerprint(self) -> str:
         """SHA-256 over everything that decides how text becomes ids."""

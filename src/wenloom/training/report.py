@@ -181,9 +181,12 @@ def ticks(low: float, high: float, count: int = 5) -> list[float]:
 def short(value: float) -> str:
     """A number for an axis.
 
-    >>> short(1_500_000), short(20_000), short(0.003), short(2.5)
-    ('1.5M', '20k', '0.003', '2.5')
+    >>> short(1_500_000), short(20_000), short(0.003), short(0.00025), short(2.5)
+    ('1.5M', '20k', '0.003', '2.5e-4', '2.5')
     """
+    if 0 < abs(value) < 1e-3:
+        mantissa, exponent = f"{value:.2e}".split("e")
+        return f"{float(mantissa):g}e{int(exponent)}"
     for limit, unit in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
         if abs(value) >= limit:
             return f"{value / limit:g}{unit}"
