@@ -35,7 +35,7 @@ class Matcher:
         """Which tokens may follow, shape (V,), boolean; end tokens among them where the text may end."""
         bits = np.frombuffer(self._inner.compute_bitmask(), np.uint8)
         if self._inner.is_error():
-            raise InputError(f"the grammar takes too much work: {_reason(self._inner.get_error())}.")
+            raise InputError(f"the grammar cannot be followed: {_reason(self._inner.get_error())}.")
         allowed = np.zeros(vocab_size, bool)
         flags = np.unpackbits(bits, bitorder="little")[:vocab_size]
         allowed[: len(flags)] = flags
@@ -119,7 +119,8 @@ def _checked_schema(kind: str, source: str) -> dict[str, Any]:
 def _reason(message: str) -> str:
     """The first line of llguidance's message, without its own hints."""
     lines = message.strip().splitlines() or ["unknown reason"]
-    return printable(lines[0].removeprefix("Error: ").rstrip("."), 300)
+    said = lines[0].removeprefix("Error: ").rstrip(".")
+    return "no text satisfies it" if said.startswith("NoExtension") else printable(said, 300)
 
 
 def _for_llguidance(tokenizer: TextTokenizer, vocab_size: int, endings: frozenset[int]) -> llguidance.LLTokenizer:
