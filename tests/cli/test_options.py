@@ -297,7 +297,7 @@ TABLES = {
     }),
     "leaderboard": Table((), {
         "--out": C(("--out", "elsewhere"), look="elsewhere/*"),
-        "--store": C(("--store", "other.sqlite")),
+        "--store": R(("--store", "other.sqlite"), "--store other.sqlite: no such store"),
         "--task": C(("--task", "language modelling")),
         "--published": C(("--no-published",)),
         "--import": C(("--import", "theirs.json")),
