@@ -161,7 +161,7 @@ def run_wenloom(folder: Path, kind: str) -> dict[str, Any]:
 
     first = write(engine(prefix_bytes=0), [prompt(16)], 1)
     ready = time.perf_counter() - started
-    compiler.library(wait=True)
+    compiler.library(None)
     made = engine(prefix_bytes=0)
     tokens = write(made, [prompt(PROMPT)], NEW)[0]
     one = best_of(2, lambda: write(made, [prompt(PROMPT)], 1))
