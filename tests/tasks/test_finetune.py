@@ -346,7 +346,7 @@ def test_what_does_not_fit_together_is_refused(settings: dict[str, Any], why: st
 
 def test_a_run_without_a_token_to_learn_is_refused(base: Path, pairs: Path, tmp_path: Path):
     long = tmp_path / "long.tsv"
-    long.write_text("".join(f"{number}\ta target of many tokens\n" for number in range(60)))
+    long.write_text("".join(f"{number}\ta target of many tokens, the {number}th\n" for number in range(60)))
     with pytest.raises(InputError, match="no example is left for training: all 60 are too long"):
         finetune("translation", tmp_path / "run", base, DataSettings(train=str(long), max_target_tokens=2))
     encoder = tmp_path / "bert"
