@@ -63,8 +63,9 @@ class StepMemory(NamedTuple):
 
 
 def step_memory(
-    objective: Objective, row: Rows, autocast: Callable[[], AbstractContextManager[object]], device: str, whole: bool
-) -> StepMemory:
+    objective: Objective, row: Rows, autocast: Callable[[], AbstractContextManager[object]], device: str, whole: bool,
+    n_rows: int | None = None,
+) -> StepMemory:  # fmt: skip
     """Measured with pieces of one row, before a whole one is tried.
 
     What autograd keeps is counted by its own hooks; what the process takes for it (temporary results, the allocator's
@@ -75,9 +76,12 @@ def step_memory(
     Args:
         row: the widest example of the run, as one row.
         whole: whether this process may compute gradients here (the parts of a sharded model do not fit in one).
+        n_rows: the most rows that are ever computed at a time, so that measuring takes no more memory than they do.
     """
     length = max(tensor.shape[1] for tensor in row.values() if tensor.dim() > 1)
     wanted = _piece_tokens(objective.model.n_parameters())
+    if n_rows is not None:
+        wanted = min(wanted, max(_LEAST_TOKENS, n_rows * length // 2))
     pieces = [_piece(row, length, tokens) for tokens in (wanted, 2 * wanted)]
     objective.train()
     release_freed_memory()
@@ -113,9 +117,12 @@ def step_memory(
     return StepMemory(max(0.0, taken[0] - gradients - first * by_row), by_row, kept_by_row)
 
 
+_LEAST_TOKENS = WEIGHTS_KEPT_UP_TO + 64
+
+
 def _piece_tokens(n_parameters: int) -> int:
     """Enough to stand out from chance, few enough to take no time; more than attention keeps weights of."""
-    return int(min(1024, max(WEIGHTS_KEPT_UP_TO + 64, 2.5e11 / (6 * n_parameters))))
+    return int(min(1024, max(_LEAST_TOKENS, 2.5e11 / (6 * n_parameters))))
 
 
 def _piece(row: Rows, length: int, tokens: int) -> tuple[Rows, float]:

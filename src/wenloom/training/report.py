@@ -199,7 +199,7 @@ def chart(lines: list[Curve], y_label: str) -> dict[str, Any]:
     points = [point for line in lines for point in line.points]
     if not points:
         return {"lines": []}
-    left, right, top, bottom = 52, 630, 10, 190
+    left, right, top, bottom = 66, 630, 10, 190
     x_low, x_high = 0.0, max(x for x, _ in points) or 1.0
     y_low, y_high = min(y for _, y in points), max(y for _, y in points)
     margin = (y_high - y_low) * 0.05 or abs(y_high) * 0.1 or 1.0

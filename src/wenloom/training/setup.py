@@ -126,7 +126,7 @@ def set_up(
     first, end = world.share(size)
     widest = source.widest() | {"dropout_keys_B": torch.zeros(1).long()}
     widest = {name: each.to(device) for name, each in widest.items()}
-    step = measured_step(objective, widest, world, strategy, device, bf16)
+    step = measured_step(objective, widest, world, strategy, device, bf16, training.micro_batch or end - first)
     train_step = TrainStep(objective, training, world, strategy, device, bf16, training.micro_batch or end - first,
                            spec.layer_decay, spec.smaller)  # fmt: skip
     done, n_steps = restore(train_step)
@@ -225,7 +225,7 @@ def saves_between(training: TrainSettings, timetable: Timetable) -> bool:
 
 
 def measured_step(
-    objective: Objective, row: Rows, world: World, strategy: Strategy, device: str, bf16: bool
+    objective: Objective, row: Rows, world: World, strategy: Strategy, device: str, bf16: bool, n_rows: int
 ) -> StepMemory:
     """See `measure.step_memory`; before the model is divided among processes.
 
@@ -235,7 +235,7 @@ def measured_step(
     remark("Measuring what a step takes in memory and time; this leaves the model as it is ...")
     whole = strategy == "ddp"
     try:
-        found = step_memory(objective, row, lambda: autocast(device, bf16), device, whole)
+        found = step_memory(objective, row, lambda: autocast(device, bf16), device, whole, n_rows)
     except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
         if not is_out_of_memory(error):
             raise
