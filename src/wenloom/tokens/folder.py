@@ -26,7 +26,7 @@ from wenloom.tokens.configuration import (
     say_once,
 )
 from wenloom.tokens.gpt2 import END_OF_TEXT, gpt2_backend
-from wenloom.tokens.switches import switch
+from wenloom.tokens.switches import frame, switch
 
 _PAIRS = (("vocab.json", "merges.txt"), ("encoder.json", "vocab.bpe"))
 _WORDPIECE = "vocab.txt"
@@ -89,6 +89,7 @@ def read_folder(folder: Path) -> TokenizerParts:
         for name, token in special.items():
             if backend.token_to_id(token) is None:
                 raise CheckpointError(f'{path}: {name} "{printable(token, 60)}" is not in the vocabulary.')
+        frame(backend, special, config.class_name)
         for text in _PROBES:
             backend.decode(backend.encode(text).ids)
     _say_what_is_overruled(folder, backend, config, special)

@@ -1,6 +1,11 @@
-"""Switches of tokenizer_config.json that transformers' classes obey against what tokenizer.json says."""
+"""What transformers' classes do against what tokenizer.json says: they obey switches of tokenizer_config.json, and put
+their own tokens around a text."""
 
+from collections.abc import Mapping
 from typing import Any
+
+from tokenizers import Tokenizer
+from tokenizers.processors import TemplateProcessing
 
 _OF_BERT = {
     "do_lower_case": "lowercase",
@@ -11,6 +16,44 @@ SWITCHES = (*_OF_BERT, "add_prefix_space", "legacy")
 _BYTES_ALONE = ("GPT2", "Roberta", "Bart")
 """Classes that cut texts by ByteLevel alone."""
 _NOTHING = {"type": "Sequence", "normalizers": []}
+
+
+_LIKE_BERT = ("cls_token $A sep_token", "cls_token $A sep_token $B:1 sep_token:1")
+_LIKE_ROBERTA = ("cls_token $A sep_token", "cls_token $A sep_token sep_token $B sep_token")
+_FRAMES = {
+    **dict.fromkeys(("Bert", "DistilBert", "Electra", "MobileBert"), _LIKE_BERT),
+    **dict.fromkeys(("Roberta", "Bart", "Longformer", "XLMRoberta", "Camembert"), _LIKE_ROBERTA),
+    "T5": ("$A eos_token", "$A eos_token $B eos_token"),
+    "GPTNeoX": ("$A", "$A $B:1"),
+}
+"""What stands around one text and around two, by class."""
+
+
+def frame(backend: Tokenizer, special: Mapping[str, str], class_name: str | None) -> None:
+    """Put around texts what the class puts there, if that is known and tokenizer.json says otherwise.
+
+    Args:
+        special: tokens by the part they play.
+    """
+    if class_name not in _FRAMES:
+        return
+    texts = _FRAMES[class_name]
+    names = {name for name in ("cls_token", "sep_token", "eos_token") if name in texts[0]}
+    tokens = {name: special[name] for name in names if name in special}
+    found = {name: number for name, token in tokens.items() if (number := backend.token_to_id(token)) is not None}
+    if found.keys() != names:
+        return
+    if backend.encode("").ids != [found[each] for each in texts[0].split() if each in names]:
+        one, two = (_named(text, tokens) for text in texts)
+        backend.post_processor = TemplateProcessing(
+            one, two, [(tokens[name], number) for name, number in found.items()]
+        )
+
+
+def _named(text: str, tokens: Mapping[str, str]) -> list[str]:
+    """The pieces of a template with tokens in place of their parts."""
+    pieces = [each.partition(":") for each in text.split()]
+    return [f"{tokens.get(name, name)}:{kind or 0}" for name, _, kind in pieces]
 
 
 def switch(spec: dict[str, Any], switches: dict[str, bool], class_name: str | None) -> None:

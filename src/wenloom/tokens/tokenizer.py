@@ -145,7 +145,8 @@ class TextTokenizer:
             return "byte-level BPE" if byte_level else "BPE"
         special, words = {each["content"] for each in spec["added_tokens"]}, self.backend.get_vocab()
         by_words = "characters" if all(len(word) == 1 or word in special for word in words) else "words"
-        return {"Unigram": "unigram", "WordLevel": by_words}.get(spec["model"]["type"], spec["model"]["type"])
+        model: str = spec["model"]["type"]
+        return {"Unigram": "unigram", "WordLevel": by_words}.get(model, model)
 
     def fingerprint(self) -> str:
         """SHA-256 over everything that decides how text becomes ids."""
