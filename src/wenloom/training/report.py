@@ -118,6 +118,7 @@ def write_report(
         ),
         norm_chart=chart([Curve("norm", "train", curve(steps, "tokens", "gradient_norm"))], "gradient norm"),
         history=history,
+        task=task,
         preview=preview,
         figure=figure,
         unit=unit,
