@@ -1,5 +1,6 @@
 """What all trainings for a task have in common: examples, a model to begin with, the one loop."""
 
+import gc
 import hashlib
 import json
 import statistics
@@ -13,6 +14,7 @@ from wenloom.checkpoint.folder import load_model
 from wenloom.core.console import remark
 from wenloom.core.errors import InputError, printable
 from wenloom.core.hardware import probe
+from wenloom.core.memory import release_freed_memory
 from wenloom.core.randomness import derive_seed, generator
 from wenloom.model.build import Model
 from wenloom.model.decoder import Decoder
@@ -273,6 +275,8 @@ class TaskRecipe(ABC, Generic[Row]):
             result = Run(*self._specified(world.size), out, self.show, world, checkpoint).go()
             if not world.is_main:
                 return TaskResult(result, {})
+        gc.collect()  # what was trained, before it is read back
+        release_freed_memory()
         device = probe(self.settings.training.device).device
         figures = self.measure(load_model(out, device), TextTokenizer.from_pretrained(out))
         table = {name: value for name, (value, _) in figures.items()}

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from wenloom.core.console import remark
 from wenloom.core.hardware import memory_used
@@ -81,7 +82,7 @@ def step_memory(
     length = max(tensor.shape[1] for tensor in row.values() if tensor.dim() > 1)
     wanted = _piece_tokens(objective.model.n_parameters())
     if n_rows is not None:
-        wanted = min(wanted, max(_LEAST_TOKENS, n_rows * length // 2))
+        wanted = min(wanted, max(min(_LEAST_TOKENS, length), n_rows * length // 2))
     pieces = [_piece(row, length, tokens) for tokens in (wanted, 2 * wanted)]
     objective.train()
     release_freed_memory()
@@ -118,6 +119,19 @@ def step_memory(
 
 
 _LEAST_TOKENS = WEIGHTS_KEPT_UP_TO + 64
+
+
+def use_libraries() -> None:
+    """A step of a model of nothing: what PyTorch's libraries take comes with their first use, some 50 MB, and belongs to
+    the program and not to the model."""
+    with torch.random.fork_rng(devices=[]):
+        layer = nn.Sequential(nn.Linear(64, 64), nn.LayerNorm(64), nn.GELU(), nn.Linear(64, 64))
+    for bf16 in (False, True):
+        with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+            x_11TK = layer(torch.zeros(64, 64))[None, None]
+            y_11TK = F.scaled_dot_product_attention(x_11TK, x_11TK, x_11TK)
+        F.cross_entropy(y_11TK[0, 0].float(), torch.zeros(64, dtype=torch.long)).backward()
+    torch.optim.AdamW(layer.parameters()).step()
 
 
 def _piece_tokens(n_parameters: int) -> int:

@@ -15,7 +15,7 @@ from wenloom.model.build import Model
 from wenloom.model.config import ModelConfig
 from wenloom.model.lora import keep_frozen_in
 from wenloom.training.dial import Derived
-from wenloom.training.measure import StepMemory, compile_if_it_pays, flops_of, step_memory, time_steps
+from wenloom.training.measure import StepMemory, compile_if_it_pays, flops_of, step_memory, time_steps, use_libraries
 from wenloom.training.objectives import Objective
 from wenloom.training.optimizers import Muon
 from wenloom.training.parallel import Strategy, World, shards
@@ -254,6 +254,7 @@ def program_bytes(device: str, model: Model) -> float:
     """What this process holds beside the model; 0 where nobody tells, and on a GPU."""
     if device != "cpu":
         return 0.0
+    use_libraries()
     release_freed_memory()
     return max(0.0, (memory_used("cpu") or 0) - bytes_of(model))
 
