@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from wenloom.checkpoint.adapter import with_adapter
-from wenloom.checkpoint.folder import load_decoder, save_model
+from wenloom.checkpoint.folder import load_decoder, load_tokenizer, save_model
 from wenloom.checkpoint.generation import generation_options
 from wenloom.checkpoint.hub import resolve
 from wenloom.core.console import remark
@@ -160,7 +160,7 @@ def load(
     if len(named) < len(adapters):
         raise InputError("adapters are chosen by the names of their folders: give them different names.")
     adapted = {each: with_adapter(decoder, path) for each, path in named.items()}
-    return LanguageModel(decoder, TextTokenizer.from_pretrained(folder), second, cache_dtype, adapted)
+    return LanguageModel(decoder, load_tokenizer(folder), second, cache_dtype, adapted)
 
 
 def _dtype(name: str | torch.dtype, option: str = "dtype") -> torch.dtype:
@@ -364,4 +364,4 @@ class AutoTokenizer:
     @staticmethod
     def from_pretrained(name: str | Path) -> TextTokenizer:
         """Read the tokenizer of a folder, or of a hub model by its name."""
-        return TextTokenizer.from_pretrained(resolve(name))
+        return load_tokenizer(resolve(name))

@@ -8,7 +8,7 @@ import torch
 import transformers
 
 from wenloom.checkpoint.adapter import load_adapter, with_adapter, write_adapter
-from wenloom.checkpoint.folder import load_model
+from wenloom.checkpoint.folder import load_model, load_tokenizer
 from wenloom.core.errors import CheckpointError, InputError
 from wenloom.generation.engine import Engine
 from wenloom.generation.request import GenerationRequest
@@ -16,6 +16,8 @@ from wenloom.model.build import Model, with_classes
 from wenloom.model.encoder_decoder import EncoderDecoder
 from wenloom.model.lora import AdapterConfig, adapt, adapted_layers, merge, without_adapter
 from wenloom.model.quantize import quantize
+from wenloom.tokens.tokenizer import TextTokenizer
+from wenloom.tokens.train import train_tokenizer
 
 VOCAB = 61
 CONFIGS = {
@@ -266,3 +268,16 @@ def test_requests_of_one_engine_choose_their_adapters(family: str, tmp_path: Pat
     assert sum(each.nbytes for each in model.parameters()) == n_bytes  # the base is as it was
     with pytest.raises(InputError, match="this engine has plain, dora"):
         together.submit([3], GenerationRequest(adapter="poems"))
+
+
+def test_an_adapter_without_a_tokenizer_has_its_models(tokenizer: TextTokenizer, tmp_path: Path):
+    """PEFT writes none."""
+    base = base_folder("llama", tmp_path / "base")
+    tokenizer.save_pretrained(base)
+    peft.get_peft_model(peft_base(base), peft.LoraConfig(target_modules=["q_proj"])).save_pretrained(
+        tmp_path / "adapter"
+    )
+    assert load_tokenizer(tmp_path / "adapter").fingerprint() == tokenizer.fingerprint()
+    other = train_tokenizer(["another one"], "byte")
+    other.save_pretrained(tmp_path / "adapter")
+    assert load_tokenizer(tmp_path / "adapter").fingerprint() == other.fingerprint()

@@ -191,6 +191,21 @@ def test_a_column_that_is_not_there_is_named(source: str, target: str, why: str,
             read()
 
 
+def test_a_header_that_names_one_of_two_columns_is_told(tmp_path: Path):
+    (tmp_path / "a.tsv").write_text("id\treview\tlabel\n1\tfine\tgood\n")
+    with pytest.raises(InputError, match=r"names columns \(id, review, label\), but none of text"):
+        read_labelled(str(tmp_path / "a.tsv"), RowReader())
+    assert read_labelled(str(tmp_path / "a.tsv"), RowReader(), "review") == [Labelled("fine", "good")]
+    assert read_labelled(str(tmp_path / "a.tsv"), RowReader(), "2", "3") == [Labelled("fine", "good")]
+
+
+def test_a_table_in_another_encoding_is_named_without_options_of_other_commands(tmp_path: Path):
+    (tmp_path / "a.csv").write_bytes("label,text\n好,春眠不觉晓处处闻啼鸟\n".encode("gb18030") * 30)
+    with pytest.raises(InputError, match="Save it as UTF-8") as refused:
+        read_labelled(str(tmp_path / "a.csv"), RowReader())
+    assert "--" not in str(refused.value)
+
+
 SAID = [
     {"role": "user", "content": "Day?"},
     {"role": "assistant", "content": "Which?"},
@@ -218,6 +233,20 @@ def test_preferences_in_the_layouts_in_use_are_one(row: dict[str, Any]):
     found = preference_of(row)
     assert found.chosen == (*before, Message("assistant", "Yes.")) and found.rejected[:-1] == before
     assert found.rejected[-1].content == "No."
+
+
+@pytest.mark.parametrize("row, asked", [
+    ({"instruction": "Translate.", "input": "day"}, ["Translate.\n\nday"]),
+    ({"instruction": "And this?", "history": [["Hi", "Hello"], ["Day?", "Which?"]]}, ["Hi", "Hello", "Day?", "Which?", "And this?"]),
+    ({"prompt": "\n\nHuman: Day?\n\nAssistant: Which?\n\nHuman: 5\n\nAssistant:"}, ["Day?", "Which?", "5"]),
+    ({"system": "Be brief.", "prompt": [{"role": "system", "content": "Be kind."}, {"role": "user", "content": "Day?"}]},
+     ["Be kind.", "Day?"]),
+])  # fmt: skip
+def test_nothing_of_a_question_is_dropped(row: dict[str, Any], asked: list[str]):
+    found = preference_of({**row, "chosen": "Yes.", "rejected": "No."})
+    assert [each.content for each in found.chosen] == [*asked, "Yes."] and found.chosen[-2].role == "user"
+    if "instruction" in row:  # and of one that is answered once
+        assert [each.content for each in conversation_of({**row, "output": "Yes."})] == [*asked, "Yes."]
 
 
 def test_a_question_with_a_system_text_is_a_prompt():

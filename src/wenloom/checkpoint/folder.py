@@ -32,6 +32,8 @@ from wenloom.model.config import ModelConfig
 from wenloom.model.decoder import Decoder
 from wenloom.model.lora import merge
 from wenloom.model.quantize import Bits, QuantizedLinear, quantize_head, require_unquantized
+from wenloom.tokens.folder import has_tokenizer
+from wenloom.tokens.tokenizer import TextTokenizer
 
 CONFIG, SAVED = "config.json", ".saved"
 _OF_A_MODEL = re.compile(
@@ -138,6 +140,16 @@ def base_of(folder: Path) -> Path:
         seen.add(each.resolve())
         each = _named_base(each)
     return base
+
+
+def load_tokenizer(folder: Path) -> TextTokenizer:
+    """The tokenizer of a model's folder; that of its model for an adapter without one, as PEFT writes it.
+
+    Raises:
+        CheckpointError: there is none, or it is damaged.
+    """
+    has_none = is_adapter(folder) and not has_tokenizer(folder)
+    return TextTokenizer.from_pretrained(base_of(folder) if has_none else folder)
 
 
 def _named_base(folder: Path) -> Path:

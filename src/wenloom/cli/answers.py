@@ -91,17 +91,14 @@ def answer(task: str, model: str, text: str | None, how: AnswerOptions, device: 
     options: dict[str, float] = {"num_beams": how.num_beams, "no_repeat_ngram_size": how.no_repeat}
     if how.num_beams > 1:
         options["length_penalty"] = how.length_penalty
-    from wenloom.checkpoint.folder import load_model
+    from wenloom.checkpoint.folder import load_model, load_tokenizer
     from wenloom.checkpoint.hub import resolve
     from wenloom.core.hardware import probe
     from wenloom.tasks.apply import PairWriter
-    from wenloom.tokens.tokenizer import TextTokenizer
 
     folder = resolve(model)
     loaded = load_model(folder, probe(device).device)
-    writer = PairWriter(
-        loaded, TextTokenizer.from_pretrained(folder), PAIR_TASKS[task], max_new_tokens=how.max_new_tokens
-    )
+    writer = PairWriter(loaded, load_tokenizer(folder), PAIR_TASKS[task], max_new_tokens=how.max_new_tokens)
     filled = [index for index, source in enumerate(sources) if source.strip()]  # an empty line stays one
     answers = [""] * len(sources)
     with progress("Writing", len(filled), "texts") as bar:

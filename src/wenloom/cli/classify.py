@@ -33,15 +33,14 @@ def classify(
         A file with a text per line, also compressed.
     """
     texts = texts_to_work_on(text, file)
-    from wenloom.checkpoint.folder import load_model
+    from wenloom.checkpoint.folder import load_model, load_tokenizer
     from wenloom.checkpoint.hub import resolve
     from wenloom.core.hardware import probe
     from wenloom.tasks import classification
-    from wenloom.tokens.tokenizer import TextTokenizer
 
     folder = resolve(model)
     loaded = load_model(folder, probe(device).device)
-    guesses = list(classification.classify(loaded, TextTokenizer.from_pretrained(folder), texts))
+    guesses = list(classification.classify(loaded, load_tokenizer(folder), texts))
     if json:
         answers = [{"text": each, "label": guess.label, "probabilities": dict(guess.others)}
                    for each, guess in zip(texts, guesses, strict=True)]  # fmt: skip

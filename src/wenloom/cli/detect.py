@@ -38,18 +38,18 @@ def detect(
     GenerationRequest(watermark_key=watermark_key, watermark_greenlist_ratio=watermark_greenlist_ratio)
     if watermark_greenlist_ratio == 1:
         raise InputError("--watermark-greenlist-ratio 1 favours every token: there is nothing to detect.")
+    from wenloom.checkpoint.folder import load_tokenizer
     from wenloom.checkpoint.hub import resolve
     from wenloom.core.foreign import reading
     from wenloom.evaluation.rows import read_text
     from wenloom.generation.watermark import detect as look
-    from wenloom.tokens.tokenizer import TextTokenizer
 
     if file is not None:
         text = read_text(file)
     else:
         with reading("standard input", what="is not valid UTF-8"):
             text = sys.stdin.buffer.read().decode()
-    ids = TextTokenizer.from_pretrained(resolve(model)).encode(text, add_special_tokens=False)
+    ids = load_tokenizer(resolve(model)).encode(text, add_special_tokens=False)
     found = look(ids, watermark_key, watermark_greenlist_ratio)
     if json:
         print_json(dataclasses.asdict(found))

@@ -27,16 +27,13 @@ def fill(
     if count < 1:
         raise InputError(f"--count {count}: must be at least 1.")
     (shown,) = texts_to_work_on(text, None)
-    from wenloom.checkpoint.folder import load_model
+    from wenloom.checkpoint.folder import load_model, load_tokenizer
     from wenloom.checkpoint.hub import resolve
     from wenloom.core.hardware import probe
     from wenloom.tasks import fill_mask
-    from wenloom.tokens.tokenizer import TextTokenizer
 
     folder = resolve(model)
-    found = fill_mask.fill(
-        load_model(folder, probe(device).device), TextTokenizer.from_pretrained(folder), shown, count
-    )
+    found = fill_mask.fill(load_model(folder, probe(device).device), load_tokenizer(folder), shown, count)
     if json:
         print_json({"model": model, "text": shown, "masks": [[each._asdict() for each in one] for one in found]})
     else:

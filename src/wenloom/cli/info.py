@@ -14,7 +14,6 @@ from wenloom.core.console import print_json
 from wenloom.core.errors import InputError, WenloomError, printable
 from wenloom.model.config import ModelConfig
 from wenloom.tokens.shards import MANIFEST, Dataset
-from wenloom.tokens.tokenizer import TextTokenizer
 
 
 def info(folder: str, /, *, json: Json = False) -> None:
@@ -28,7 +27,7 @@ def info(folder: str, /, *, json: Json = False) -> None:
     folder
         A model, run, corpus or tokenizer folder, or a hub model.
     """
-    from wenloom.checkpoint.folder import is_adapter, is_model
+    from wenloom.checkpoint.folder import is_adapter, is_model, load_tokenizer
     from wenloom.training.run_file import RUN
 
     path = resolve(folder)
@@ -42,7 +41,7 @@ def info(folder: str, /, *, json: Json = False) -> None:
     if (path / MANIFEST).exists():
         sections |= _corpus(path)
     try:
-        tokenizer = TextTokenizer.from_pretrained(path)
+        tokenizer = load_tokenizer(path)
         sections["tokenizer"] = {"kind": tokenizer.kind, "vocab_size": tokenizer.vocab_size, **tokenizer.special_tokens}
     except WenloomError as error:
         if sections:

@@ -29,10 +29,9 @@ def quantize(model: str, /, *, out: Path, to: str = "int8", json: Json = False) 
     """
     if out.exists() and any(out.iterdir() if out.is_dir() else [out]):
         raise InputError(f"{out}: is not empty. Choose another --out.")
-    from wenloom.checkpoint.folder import load_decoder, stored_dtype, write_model_files
+    from wenloom.checkpoint.folder import load_decoder, load_tokenizer, stored_dtype, write_model_files
     from wenloom.checkpoint.hub import resolve
     from wenloom.model.quantize import QuantizedLinear, parse_bits
-    from wenloom.tokens.tokenizer import TextTokenizer
 
     bits, source = parse_bits(to), resolve(model)
     decoder = load_decoder(source)
@@ -40,7 +39,7 @@ def quantize(model: str, /, *, out: Path, to: str = "int8", json: Json = False) 
         raise InputError(f"{model}: its weights are quantized already.")
     with folder_aside(out) as folder:
         write_model_files(decoder, folder, bits=bits, dtype=stored_dtype(source))
-        TextTokenizer.from_pretrained(source).save_pretrained(folder)
+        load_tokenizer(source).save_pretrained(folder)
     before, after = (sum(file.stat().st_size for file in path.glob("*.safetensors")) for path in (source, out))
     if json:
         print_json({"folder": str(out), "bits": bits, "bytes": after, "bytes_before": before})

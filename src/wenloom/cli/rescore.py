@@ -64,7 +64,7 @@ def rescore(
         raise InputError("--weight and --bonus must be finite numbers.")
     if (mix and second is None) or not 0 <= mix <= 1:
         raise InputError(f"--mix {mix:g}: the part of the --second model, from 0 to 1.")
-    from wenloom.checkpoint.folder import load_model
+    from wenloom.checkpoint.folder import load_model, load_tokenizer
     from wenloom.checkpoint.hub import resolve
     from wenloom.core.hardware import probe
     from wenloom.evaluation.scorers import scorer_of
@@ -72,14 +72,13 @@ def rescore(
     from wenloom.model.packed import packed
     from wenloom.tasks import rescoring
     from wenloom.tasks.rows import RowReader
-    from wenloom.tokens.tokenizer import TextTokenizer
 
     reader = RowReader(strict)
     utterances = rescoring.read_utterances(nbest, reader)
     reader.report()
     scores = []
     for folder in [resolve(name) for name in (model, second) if name is not None]:
-        loaded, tokenizer = load_model(folder, probe(device).device), TextTokenizer.from_pretrained(folder)
+        loaded, tokenizer = load_model(folder, probe(device).device), load_tokenizer(folder)
         with progress("Scoring", sum(len(each.hypotheses) for each in utterances), "texts") as bar:
             scorer = scorer_of(packed(loaded) if isinstance(loaded, Decoder) else loaded, tokenizer)
             scores.append(rescoring.log_probabilities(scorer, utterances, case, bar.advance))

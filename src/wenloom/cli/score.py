@@ -72,15 +72,14 @@ def score(
             raise InputError(f"{file}: holds {len(documents)} documents; score takes one text.")
         text = normalize(documents[0].text)
     assert text is not None
-    from wenloom.checkpoint.folder import load_model
+    from wenloom.checkpoint.folder import load_model, load_tokenizer
     from wenloom.checkpoint.hub import resolve
     from wenloom.core.hardware import probe
     from wenloom.evaluation.scorer import Windows
     from wenloom.evaluation.scorers import scorer_of
-    from wenloom.tokens.tokenizer import TextTokenizer
 
     folder = resolve(model)
-    tokenizer = TextTokenizer.from_pretrained(folder)
+    tokenizer = load_tokenizer(folder)
     scorer = scorer_of(load_model(folder, probe(device).device), tokenizer)
     if scorer.kind == "masked":
         refuse_unused("is for models that read from left to right; this one is an encoder",

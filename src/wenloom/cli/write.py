@@ -58,7 +58,7 @@ def write(
         raise InputError("--n: at temperature 0 all texts would be the same.")
     if temperature == 0:
         refuse_unused("draws nothing at --temperature 0", seed=seed is not None)
-    from wenloom.checkpoint.folder import load_model
+    from wenloom.checkpoint.folder import load_model, load_tokenizer
     from wenloom.checkpoint.hub import resolve
     from wenloom.core.hardware import probe
     from wenloom.tasks import writing
@@ -66,7 +66,6 @@ def write(
     from wenloom.tasks.pairs import PAIR_TASKS
     from wenloom.tasks.poetry import form_named
     from wenloom.tasks.writing import check_poem, check_program
-    from wenloom.tokens.tokenizer import TextTokenizer
     from wenloom.training.run_file import task_of
 
     folder = resolve(model)
@@ -80,7 +79,7 @@ def write(
         options |= {"temperature": temperature, "seed": seed}
     if form is not None:
         options["regex"] = form_named(form).pattern
-    writer = PairWriter(load_model(folder, probe(device).device), TextTokenizer.from_pretrained(folder),
+    writer = PairWriter(load_model(folder, probe(device).device), load_tokenizer(folder),
                         PAIR_TASKS[chosen], max_new_tokens=max_new_tokens)  # fmt: skip
     asked = writing.prompt_for(chosen, prompt, form)
     texts = [answer.text.strip() for answer in writer.write([asked] * n, **options)]

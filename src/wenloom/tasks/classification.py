@@ -60,8 +60,10 @@ def read_labelled(where: str, reader: RowReader, text: str | None = None, label:
 
     def from_row(row: dict[str, Any]) -> Labelled:
         name, value = value_of(row, [label] if label else _LABELS)
+        if isinstance(value, float) and value.is_integer():  # what a data frame makes of a column with gaps
+            value = int(value)
         if not isinstance(value, str | int) or (isinstance(value, str) and not value.strip()):
-            raise ValueError(f'"{name}" must be a text or a number, got {value!r}')
+            raise ValueError(f'"{name}" must be a text or a whole number, got {value!r}')
         return Labelled(text_of(row, [text] if text else _TEXTS), str(value).strip())
 
     return reader.objects(where, from_row)

@@ -34,15 +34,13 @@ def conversation_of(row: dict[str, Any]) -> Conversation:
                              ("turns", "speaker", "utterance")):  # fmt: skip
         if field in row:
             return _turns(row, field, who, what)
-    opening = [Message("system", text_of(row, ["system"]))] if row.get("system") else []
+    opening = _opening(row)
     if "instruction" in row:
         instances = row.get("instances")
         if isinstance(instances, list) and instances and isinstance(instances[0], dict):  # self-instruct
             row = {**instances[0], "instruction": row["instruction"]}
-        asked = text_of(row, ["instruction"])
-        if isinstance(row.get("input"), str) and row["input"].strip():
-            asked += "\n\n" + row["input"].strip()
-        return (*opening, Message("user", asked), Message("assistant", text_of(row, ["output", "response"])))
+        answer = text_of(row, ["output", "response"])
+        return (*opening, Message("user", _instruction(row)), Message("assistant", answer))
     asked = text_of(row, ["prompt", "question"])
     return (*opening, Message("user", asked), Message("assistant", text_of(row, ["response", "completion", "answer"])))
 
@@ -88,6 +86,26 @@ def preference_of(row: dict[str, Any]) -> Preference:
     return Preference(chosen, rejected)
 
 
+def _opening(row: dict[str, Any]) -> Conversation:
+    """What stands before the question: a system text, and earlier exchanges as pairs of texts ("history")."""
+    made = [Message("system", text_of(row, ["system"]))] if row.get("system") else []
+    history = row.get("history") or []
+    if not isinstance(history, list):
+        raise ValueError('"history" must be a list of exchanges')
+    for number, exchange in enumerate(history, 1):
+        if not isinstance(exchange, list) or len(exchange) != 2 or not all(isinstance(each, str) for each in exchange):
+            raise ValueError(f'exchange {number} of "history" must be two texts')
+        made += [Message("user", exchange[0].strip()), Message("assistant", exchange[1].strip())]
+    return tuple(made)
+
+
+def _instruction(row: dict[str, Any]) -> str:
+    """Alpaca's question: the instruction, and what it is about."""
+    asked = text_of(row, ["instruction"])
+    given = row.get("input")
+    return f"{asked}\n\n{given.strip()}" if isinstance(given, str) and given.strip() else asked
+
+
 _PROMPTS = ("prompt", "question", "instruction", "input")
 
 
@@ -96,11 +114,14 @@ def _before(row: dict[str, Any]) -> Conversation | None:
     name = next((each for each in (*_PROMPTS, "conversations") if row.get(each) not in (None, "")), None)
     if name is None:
         return None
-    system = row.get("system")
-    opening = (Message("system", system.strip()),) if isinstance(system, str) and system.strip() else ()
+    opening = _opening(row)
     if isinstance(row[name], list):
-        return (*opening, *_messages(row, name))
-    return (*opening, Message("user", text_of(row, [name])))
+        turns = _messages(row, name)
+        return (*(each for each in opening if each.role != "system" or turns[0].role != "system"), *turns)
+    asked = _instruction(row) if name == "instruction" else text_of(row, [name])
+    if _TRANSCRIPT.match(asked) or _TRANSCRIPT.match(f"\n\n{asked}"):  # Anthropic's, up to "Assistant:"
+        return (*opening, *_turns_of(asked.removesuffix("Assistant:").rstrip()))
+    return (*opening, Message("user", asked))
 
 
 def _messages(row: dict[str, Any], name: str) -> Conversation:
@@ -127,11 +148,18 @@ def _ending(row: dict[str, Any], name: str, before: Conversation) -> Conversatio
 def _transcript(text: Any) -> Conversation:
     if not isinstance(text, str):
         raise ValueError('without "prompt", chosen and rejected must be transcripts with "Human:" and "Assistant:"')
-    parts = _TRANSCRIPT.split(text)
-    if parts[0].strip() or len(parts) < 5:
+    if len(turns := _turns_of(text)) < 2:
         raise ValueError('no transcript with "Human:" and "Assistant:"')
+    return turns
+
+
+def _turns_of(text: str) -> Conversation:
+    """Turns of a transcript; none where it begins otherwise."""
+    before, *parts = _TRANSCRIPT.split(text)
     roles = {"Human": "user", "Assistant": "assistant"}
-    return tuple(Message(roles[who], said.strip()) for who, said in zip(parts[1::2], parts[2::2], strict=True))
+    if before.strip():
+        return ()
+    return tuple(Message(roles[who], said.strip()) for who, said in zip(parts[::2], parts[1::2], strict=True))
 
 
 def read_conversations(where: str, reader: RowReader) -> list[Conversation]:

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
-from wenloom.checkpoint.folder import load_model
+from wenloom.checkpoint.folder import load_model, load_tokenizer
 from wenloom.core.console import remark
 from wenloom.core.errors import InputError, printable
 from wenloom.core.hardware import probe
@@ -290,7 +290,7 @@ class TaskRecipe(ABC, Generic[Row]):
         if base is None:
             model, tokenizer = self.fresh()
         else:
-            tokenizer = TextTokenizer.from_pretrained(base)
+            tokenizer = load_tokenizer(base)
             model = self._tuned_by_method(self.prepared(load_model(base), tokenizer))
         encoded = self._encoded(model, tokenizer)
         table = {

@@ -52,8 +52,11 @@ class RowReader(Refusals):
     def _rows(self, path: Path) -> Iterator[tuple[int, str, dict[str, Any]]]:
         """Rows with the number of the line, and of the item where several may stand on one."""
         if content_suffix(path) == ".csv":
-            for line, row in table_rows(path, self, most=LONGEST_ROW):
-                yield line, "", row
+            try:
+                for line, row in table_rows(path, self, most=LONGEST_ROW):
+                    yield line, "", row
+            except InputError as error:
+                raise InputError(_ENCODING_ADVICE.sub("Save it as UTF-8", str(error))) from None
             return
         if not _is_list(path):
             for line, row in json_lines(path, lambda line: _short(utf8(line)), self, 4 * LONGEST_ROW):
@@ -118,6 +121,10 @@ class RowReader(Refusals):
         return made
 
 
+_ENCODING_ADVICE = re.compile(r"(It looks like \S+: add|Name its encoding with) --encoding.*?(?=\.$)")
+"""Options of other commands."""
+
+
 class TableColumn(NamedTuple):
     """A column that a task reads, of a file of columns between tabs."""
 
@@ -132,14 +139,15 @@ class TableColumn(NamedTuple):
 def _numbers_of(path: Path, first: list[str], wanted: Sequence[TableColumn]) -> tuple[list[int], bool]:
     """Which columns these are, from 0 on, and whether the first line names them.
 
-    It does where a column was asked for by a name, or where all that are wanted have names there that the task knows.
+    It does where a column was asked for by a name, or where one of its cells is a name that the task knows.
 
     Raises:
-        InputError: no column has the name, or the number.
+        InputError: no column has the name, or the number; or the first line names columns, but not those that are wanted.
     """
     header = [cell.strip().strip('"').lower() for cell in first]
     every_name = {name for column in wanted for name in column.names}
-    numbers, named, known = [], False, []
+    numbers, unnamed = [], list[TableColumn]()
+    has_header = any(cell in every_name for cell in header)
     for given, names, number in wanted:
         at = number - 1
         if given is not None and given.isdigit():
@@ -152,12 +160,19 @@ def _numbers_of(path: Path, first: list[str], wanted: Sequence[TableColumn]) -> 
             if given.lower() not in header:
                 cells = ", ".join(printable(cell, 30) for cell in first)[:200]
                 raise InputError(f'{path}: line 1 names no column "{printable(given, 60)}"; it has {cells or "none"}.')
-            at, named = header.index(given.lower()), True
+            at, has_header = header.index(given.lower()), True
+        elif any(name in header for name in names):
+            at = next(header.index(name) for name in names if name in header)
         else:
-            at = next((header.index(name) for name in names if name in header), at)
+            unnamed.append(TableColumn(given, names, number))
         numbers.append(at)
-        known.append(at < len(header) and header[at] in every_name)
-    if named or all(known):
+    if has_header and unnamed:
+        cells = ", ".join(printable(cell, 30) for cell in first)[:200]
+        raise InputError(
+            f"{path}: line 1 names columns ({cells}), but none of {' or '.join(unnamed[0].names)}; name both by "
+            "--source and --target (by number where line 1 is an example)."
+        )
+    if has_header:
         remark(
             f"{path}: line 1 names the columns; {' and '.join(printable(first[at].strip(), 40) for at in numbers)} are read."
         )

@@ -146,6 +146,11 @@ def _models_tokens(folder: Path) -> int | None:
     return max(found, default=None)
 
 
+def has_tokenizer(folder: Path) -> bool:
+    """Whether a folder holds a vocabulary of whatever form."""
+    return any((folder / name).exists() for name in (TOKENIZER, *dict(_PAIRS), _WORDPIECE, *_OTHERS))
+
+
 def _backend(folder: Path, config: TokenizerConfig) -> tuple[Path, Tokenizer, dict[str, str]]:
     """The file, what is made of it, and tokens that play a part where the configuration names none."""
     if (path := folder / TOKENIZER).exists():
