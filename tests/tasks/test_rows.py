@@ -206,6 +206,23 @@ def test_a_table_in_another_encoding_is_named_without_options_of_other_commands(
     assert "--" not in str(refused.value)
 
 
+@pytest.mark.parametrize("line, cells", [
+    ('good\t"a ""x""\ty"', ["good", 'a "x"\ty']), ('good\t"He said', ["good", '"He said']),
+    ('good\t"No" means no', ["good", '"No" means no']), ('"good"\t"a"', ["good", "a"]), ("good\ta", ["good", "a"]),
+])  # fmt: skip
+def test_quotes_of_a_cell_are_its_own_unless_they_match(line: str, cells: list[str], tmp_path: Path):
+    (tmp_path / "a.tsv").write_text(line + "\n")
+    assert read_labelled(str(tmp_path / "a.tsv"), RowReader()) == [Labelled(cells[1], cells[0])]
+
+
+@pytest.mark.parametrize("name", ["a.csv", "a.tsv"])
+def test_a_column_that_stands_twice_is_refused(name: str, tmp_path: Path):
+    delimiter = "," if name == "a.csv" else "\t"
+    (tmp_path / name).write_text("\n".join(delimiter.join(row) for row in (["label", "text", "text"], ["a", "b", "c"])))
+    with pytest.raises(InputError, match='line 1: the column "text" stands twice'):
+        read_labelled(str(tmp_path / name), RowReader())
+
+
 SAID = [
     {"role": "user", "content": "Day?"},
     {"role": "assistant", "content": "Which?"},

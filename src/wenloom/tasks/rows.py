@@ -1,5 +1,7 @@
 """Rows of task data, one by one: what cannot be used is named by line and counted."""
 
+import contextlib
+import csv
 import json
 import re
 from collections.abc import Callable, Iterator, Sequence
@@ -54,7 +56,7 @@ class RowReader(Refusals):
         if content_suffix(path) == ".csv":
             try:
                 for line, row in table_rows(path, self, most=LONGEST_ROW):
-                    yield line, "", row
+                    yield line, "", {name.strip(): cell for name, cell in row.items()}
             except InputError as error:
                 raise InputError(_ENCODING_ADVICE.sub("Save it as UTF-8", str(error))) from None
             return
@@ -80,7 +82,7 @@ class RowReader(Refusals):
             InputError: there is no such column.
         """
         lines = read_lines(path)
-        numbers, has_header = _numbers_of(path, lines[0].split("\t") if lines else [], wanted)
+        numbers, has_header = _numbers_of(path, _split(lines[0]) if lines else [], wanted)
         made: list[Made] = []
         for line, text in enumerate(lines[has_header:], 1 + has_header):
             self._take(path, line, lambda text=text: make(_cells(_short(text), numbers)), made)
@@ -173,6 +175,8 @@ def _numbers_of(path: Path, first: list[str], wanted: Sequence[TableColumn]) -> 
             "--source and --target (by number where line 1 is an example)."
         )
     if has_header:
+        if twice := next((first[at] for at in numbers if header.count(header[at]) > 1), None):
+            raise InputError(f'{path}, line 1: the column "{printable(twice.strip(), 60)}" stands twice.')
         remark(
             f"{path}: line 1 names the columns; {' and '.join(printable(first[at].strip(), 40) for at in numbers)} are read."
         )
@@ -186,13 +190,18 @@ def _cells(text: str, numbers: Sequence[int]) -> list[str]:
     Raises:
         ValueError: it has too few.
     """
-    cells = text.split("\t")
+    cells = _split(text)
     if max(numbers) >= len(cells):
         raise ValueError(f"has {len(cells)} columns between tabs; {max(numbers) + 1} were expected")
-    return [_QUOTED.sub(lambda found: found[1].replace('""', '"'), cells[at].strip()) for at in numbers]
+    return [cells[at].strip() for at in numbers]
 
 
-_QUOTED = re.compile(r'^"((?:[^"]|"")*)"$')
+def _split(text: str) -> list[str]:
+    """The cells of a line; where its quotes do not match, they belong to the text."""
+    if '"' in text:
+        with contextlib.suppress(csv.Error):
+            return next(csv.reader([text], delimiter="\t", strict=True))
+    return text.split("\t")
 
 
 def _short(text: str) -> str:

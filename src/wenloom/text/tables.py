@@ -16,7 +16,7 @@ csv.field_size_limit(2**31 - 1)  # for all threads alike: what bounds a field is
 
 def table_rows(
     file: Path, refusals: Refusals, delimiter: str | None = None, encoding: str = "utf-8", repair: bool = False,
-    most: int = ROW_BYTES, once: Sequence[str] = (),
+    most: int = ROW_BYTES, once: Sequence[str] | None = None,
 ) -> Iterator[tuple[int, dict[str, str]]]:  # fmt: skip
     """Rows with the number of their last line; those with another number of cells than the header are refused.
 
@@ -26,7 +26,7 @@ def table_rows(
         delimiter: between cells; None: a comma, or the semicolon or tabulator in whose place the header has none.
         encoding, repair: see `documents.ReadOptions`.
         most: characters of a row.
-        once: columns that must not stand twice.
+        once: columns that must not stand twice; None: all that have a name.
 
     Raises:
         InputError: no such file, or no table.
@@ -39,7 +39,7 @@ def table_rows(
         rows = csv.DictReader(
             itertools.chain([header], source), delimiter=delimiter or _delimiter_of(header), strict=True
         )
-        for name in once:
+        for name in filter(None, rows.fieldnames or [] if once is None else once):
             if (rows.fieldnames or []).count(name) > 1:
                 raise InputError(f'{file}, line 1: the column "{printable(name, 60)}" stands twice.')
         begin = rows.line_num + 1
