@@ -159,6 +159,31 @@ def test_classes_of_peft_take_the_rest_of_their_head_from_the_model(
             load_model(tmp_path / "adapter")
 
 
+@pytest.mark.parametrize("family", ["llama", "qwen2", "gpt_neox", "gpt2"])
+def test_classes_over_a_decoder_that_was_saved_without_its_head(family: str, tmp_path: Path):
+    """As embedding models are: the classes stand where the output matrix would."""
+    torch.manual_seed(0)
+    shape = {"qwen2": lambda: transformers.Qwen2Config(hidden_size=16, num_hidden_layers=2, num_attention_heads=2,
+                                                       num_key_value_heads=1, intermediate_size=24, vocab_size=VOCAB)}  # fmt: skip
+    config = (CONFIGS | shape)[family]()
+    config.tie_word_embeddings, config.pad_token_id = family == "gpt2", 1
+    transformers.AutoModel.from_config(config).save_pretrained(tmp_path / "base")
+    auto = transformers.AutoModelForSequenceClassification.from_pretrained(tmp_path / "base", num_labels=3)
+    theirs = peft.get_peft_model(auto, peft.LoraConfig(task_type="SEQ_CLS")).eval()
+    for name, parameter in theirs.named_parameters():
+        parameter.data += 0.3 * torch.randn_like(parameter) if "lora_" in name else 0.0
+    theirs.save_pretrained(tmp_path / "adapter")
+    tokens = torch.randint(2, VOCAB, (2, 9), generator=torch.Generator().manual_seed(1))
+    mask = torch.ones_like(tokens)
+    with torch.no_grad():
+        expected = theirs(input_ids=tokens, attention_mask=mask).logits
+        ours = load_model(tmp_path / "adapter").classify(tokens, mask)  # pyright: ignore
+    assert torch.allclose(ours, expected, atol=1e-4)
+    if family != "gpt2":
+        with pytest.raises(CheckpointError, match="no output matrix"):
+            load_model(tmp_path / "base")
+
+
 def test_classes_without_names_keep_those_of_the_model(tmp_path: Path):
     config = ENCODERS["bert"]()
     config.id2label, config.label2id = {0: "neg", 1: "pos"}, {"neg": 0, "pos": 1}

@@ -2,10 +2,8 @@
 
 import functools
 import json
-import re
-import shutil
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +11,7 @@ import torch
 from torch import Tensor
 
 from wenloom.checkpoint.adapter import load_adapter
-from wenloom.checkpoint.adapter_config import ADAPTER_CONFIG
+from wenloom.checkpoint.adapter_config import ADAPTER_CONFIG, read_adapter_config
 from wenloom.checkpoint.families import FAMILIES
 from wenloom.checkpoint.families.base import Family, TensorMap
 from wenloom.checkpoint.families.fields import ConfigFields, shown
@@ -21,10 +19,10 @@ from wenloom.checkpoint.generation import GENERATION, with_token_ids
 from wenloom.checkpoint.hub import resolve
 from wenloom.checkpoint.layout import as_stored, by_full_name, check_left, is_same, missing
 from wenloom.checkpoint.quantized import quantization_config, quantized_state, read_quantization, take_layer
-from wenloom.checkpoint.weights import FLOATING, INDEX, SHARD_BYTES, stored_tensors, weight_files, write_weights
+from wenloom.checkpoint.replacing import CONFIG, place_of, replaced
+from wenloom.checkpoint.weights import FLOATING, SHARD_BYTES, stored_tensors, weight_files, write_weights
 from wenloom.core.console import remark
 from wenloom.core.errors import CheckpointError, InputError, printable
-from wenloom.core.files import folder_aside, publish
 from wenloom.core.foreign import read_json_object, reading
 from wenloom.core.memory import LargePages
 from wenloom.model.build import Model, build
@@ -34,15 +32,6 @@ from wenloom.model.lora import merge
 from wenloom.model.quantize import Bits, QuantizedLinear, quantize_head, require_unquantized
 from wenloom.tokens.folder import has_tokenizer
 from wenloom.tokens.tokenizer import TextTokenizer
-
-CONFIG, SAVED = "config.json", ".saved"
-_OF_A_MODEL = re.compile(
-    rf"model(-\d+-of-\d+)?\.safetensors|{re.escape(INDEX)}|{GENERATION}|adapter_config\.json|adapter_model\b.*"
-    r"|pytorch_model\b.*\.(bin|json)|tf_model\b.*\.(h5|json)|flax_model\b.*\.(msgpack|json)"
-    r"|(quantize|quant|hf_quant)_config\.json"
-)
-"""Names of files by which some program would read a folder as the model, the adapter or the number format that it held
-before another model was saved there."""
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -62,7 +51,7 @@ def read_config(folder: Path) -> ModelConfig:
     """
     if not folder.is_dir():
         raise CheckpointError(f"{folder}: no such folder." if not folder.exists() else f"{folder}: is no folder.")
-    path = _place(folder) / CONFIG
+    path = place_of(folder) / CONFIG
     if is_adapter(folder):
         return read_config(base_of(folder))
     if not path.exists():
@@ -97,7 +86,7 @@ def shape_of(folder: Path) -> tuple[ModelConfig, str | None]:
     try:
         with ExitStack() as stack:
             family = FAMILIES[config.family]
-            stored = by_full_name(stored_tensors(weight_files(_place(folder)), stack), family, folder)
+            stored = by_full_name(stored_tensors(weight_files(place_of(folder)), stack), family, folder)
             return as_stored(config, family, stored, folder), None
     except CheckpointError as error:
         return config, str(error)
@@ -109,7 +98,7 @@ def weights_of(folder: Path) -> tuple[list[Path], list[str], str | None]:
     Raises:
         CheckpointError: they cannot be opened.
     """
-    place = _place(folder)
+    place = place_of(folder)
     files, quantization = weight_files(place), read_quantization(read_json(place / CONFIG), str(place / CONFIG))
     with ExitStack() as stack:
         kinds = sorted({tensor.dtype for tensor in stored_tensors(files, stack).values()} & {*FLOATING})
@@ -118,7 +107,7 @@ def weights_of(folder: Path) -> tuple[list[Path], list[str], str | None]:
 
 def is_model(folder: Path) -> bool:
     """Whether a folder holds a model of its own."""
-    return (_place(folder) / CONFIG).exists()
+    return (place_of(folder) / CONFIG).exists()
 
 
 def is_adapter(folder: Path) -> bool:
@@ -167,12 +156,6 @@ def _named_base(folder: Path) -> Path:
         return resolve(name)
 
 
-def _place(folder: Path) -> Path:
-    """Where a folder's model stands: in a folder of its own while it takes the place of another, see `save_model`."""
-    saved = folder / SAVED
-    return saved if (saved / CONFIG).exists() else folder
-
-
 def _family(name: object, where: Path | str) -> Family:
     if not isinstance(name, str) or name not in FAMILIES:
         raise CheckpointError(
@@ -209,19 +192,29 @@ def load_model(folder: Path, device: str = "cpu", dtype: torch.dtype = torch.flo
     Raises:
         CheckpointError: see `read_config`; or weights are missing, unexpected, misshapen, truncated or pickled.
     """
-    config = read_config(folder)
     if is_adapter(folder):
-        base = base_of(folder)
-        return merge(load_adapter(load_model(base, device, dtype), folder, weight_files(_place(base)))).eval()
+        base, has_classes = base_of(folder), bool(read_adapter_config(folder / ADAPTER_CONFIG).saved)
+        model = _load(base, device, dtype, needs_head=not has_classes)
+        return merge(load_adapter(model, folder, weight_files(place_of(base)))).eval()
+    return _load(folder, device, dtype)
+
+
+def _load(folder: Path, device: str, dtype: torch.dtype, needs_head: bool = True) -> Model:
+    """Read a model of its own.
+
+    Args:
+        needs_head: whether a decoder must have an output matrix; none, where classes take its place.
+    """
+    config = read_config(folder)
     family = _family(config.family, folder)
-    place = _place(folder)
+    place = place_of(folder)
     quantization = read_quantization(read_json(place / CONFIG), str(place / CONFIG))
     weights: dict[str, Tensor] = {}
     pages = LargePages()
     rounded_layers: dict[str, QuantizedLinear] = {}
     with ExitStack() as stack:
         stored = by_full_name(stored_tensors(weight_files(place), stack), family, folder)
-        config = as_stored(config, family, stored, folder)
+        config = as_stored(config, family, stored, folder, needs_head)
         with torch.device("meta"):
             model = build(config)
         expected = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
@@ -297,7 +290,7 @@ def stored_dtype(folder: Path) -> torch.dtype:
     if is_adapter(folder):
         return stored_dtype(base_of(folder))
     with ExitStack() as stack:
-        found = {tensor.dtype for tensor in stored_tensors(weight_files(_place(folder)), stack).values()}
+        found = {tensor.dtype for tensor in stored_tensors(weight_files(place_of(folder)), stack).values()}
     known = {"F64": torch.float64, "F32": torch.float32, "BF16": torch.bfloat16, "F16": torch.float16}
     return functools.reduce(torch.promote_types, {known[name] for name in found & set(known)} or {torch.float32})
 
@@ -338,56 +331,11 @@ def write_model_files(
 def save_model(decoder: Model, folder: Path) -> None:
     """Write a model into a folder that may hold other files and another model, which it replaces.
 
-    The new model is complete in a folder of its own (`.saved`) before anything of the old one is touched, and read
-    from there until its files are in place. For other programs, config.json goes first and comes last, so that a kill
-    in between leaves a folder that is the old model, the new one, or refused, never parts of both.
+    A kill leaves the old model, the new one, or a folder that is refused, see `replacing.replaced`.
 
     Raises:
         WenloomError: the disk refused; a model that was there is untouched.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    with _replaced(folder) as aside:
+    with replaced(folder) as aside:
         write_model_files(decoder, aside)
-
-
-def publish_files(files: Sequence[Path], folder: Path) -> None:
-    """Make a model's files, which stay where they are too, those of a folder: one by one where a kill in between
-    leaves no parts of two models, as weights in one file do, else as `save_model` does.
-
-    Raises:
-        WenloomError: the disk refused.
-    """
-    if not any(file.name == INDEX for file in files):
-        for file in files:
-            publish(file, folder)
-        return
-    with _replaced(folder) as aside:
-        for file in files:
-            publish(file, aside)
-
-
-@contextmanager
-def _replaced(folder: Path) -> Iterator[Path]:
-    """Yield an empty folder for a model, which then takes the place of the one in `folder`."""
-    _put_in_place(folder)
-    with folder_aside(folder / ".saving") as aside:
-        yield aside
-    (folder / ".saving").rename(folder / SAVED)
-    _put_in_place(folder)
-
-
-def _put_in_place(folder: Path) -> None:
-    """Move a complete model from `.saved` into its folder, and what it replaces out of it."""
-    saved = folder / SAVED
-    if not (saved / CONFIG).exists():
-        shutil.rmtree(saved, ignore_errors=True)
-        return
-    (folder / CONFIG).unlink(missing_ok=True)
-    new = {file.name for file in saved.iterdir()}
-    for old in [*folder.iterdir()]:
-        if old.name not in new and _OF_A_MODEL.fullmatch(old.name) and not old.is_dir():
-            old.unlink(missing_ok=True)
-    for file in sorted(saved.iterdir(), key=lambda file: file.name == CONFIG):
-        publish(file, folder)
-    (saved / CONFIG).unlink()
-    shutil.rmtree(saved)

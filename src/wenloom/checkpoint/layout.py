@@ -54,10 +54,15 @@ def by_full_name(found: Mapping[str, Stored], family: Family, folder: Path) -> d
     return stored
 
 
-def as_stored(config: ModelConfig, family: Family, stored: Mapping[str, Stored], folder: Path) -> ModelConfig:
+def as_stored(
+    config: ModelConfig, family: Family, stored: Mapping[str, Stored], folder: Path, needs_head: bool = True
+) -> ModelConfig:
     """The shape as the weights have it, where transformers believes them more than config.json: an output matrix
     beside a different embedding is used though `tie_word_embeddings` is true, and an encoder is loaded without the
     head that it lacks.
+
+    Args:
+        needs_head: whether a decoder must have an output matrix; else it is built as if that were the embedding.
 
     Raises:
         CheckpointError: there are fewer tensors than layers.
@@ -72,7 +77,8 @@ def as_stored(config: ModelConfig, family: Family, stored: Mapping[str, Stored],
         config = replace(config, has_head=all(there) if any(there) else False)
         if not config.has_head:
             _say_headless(folder, config.family)
-    if family.is_always_tied and not any(name in stored for name in family.names_of_head):
+    is_spared = family.is_always_tied or (not needs_head and config.kind == "decoder")
+    if is_spared and not any(name in stored for name in family.names_of_head):
         config = replace(config, tie_embeddings=True)
     if config.tie_embeddings and config.output == "tokens":
         for embedding, names in family.copies.items():

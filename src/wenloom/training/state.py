@@ -19,7 +19,8 @@ import torch
 from torch import Tensor
 
 from wenloom.checkpoint.adapter import load_adapter, write_adapter
-from wenloom.checkpoint.folder import is_adapter, load_model, publish_files, write_model_files
+from wenloom.checkpoint.folder import is_adapter, load_model, write_model_files
+from wenloom.checkpoint.replacing import publish_files
 from wenloom.checkpoint.weights import stored_tensors, write_tensors
 from wenloom.core.errors import CheckpointError
 from wenloom.core.files import folder_aside
