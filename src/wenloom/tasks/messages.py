@@ -119,7 +119,7 @@ def _before(row: dict[str, Any]) -> Conversation | None:
         turns = _messages(row, name)
         return (*(each for each in opening if each.role != "system" or turns[0].role != "system"), *turns)
     asked = _instruction(row) if name == "instruction" else text_of(row, [name])
-    if _TRANSCRIPT.match(asked) or _TRANSCRIPT.match(f"\n\n{asked}"):  # Anthropic's, up to "Assistant:"
+    if _TRANSCRIPT.match(asked):  # Anthropic's, up to "Assistant:"
         return (*opening, *_turns_of(asked.removesuffix("Assistant:").rstrip()))
     return (*opening, Message("user", asked))
 
