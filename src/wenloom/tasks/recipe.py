@@ -221,8 +221,8 @@ class TaskRecipe(ABC, Generic[Row]):
             if count:
                 remark(f"{count:,} {what}.")
         if not encoded.train or not encoded.validation:
-            what = "validation" if encoded.train else "training"
-            raise InputError(f"no example is left for {what}: all {len(self._given):,} are too long; {self.longer}.")
+            what, rows = ("validation", self.validation) if encoded.train else ("training", self._given)
+            raise InputError(f"no example is left for {what}: all {len(rows):,} are too long; {self.longer}.")
         return encoded
 
     def _to_learn(self, rows: list[Row]) -> list[Row]:
