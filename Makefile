@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/pip --disable-pip-version-check
 
-.PHONY: quickstart test test-all lint bench clean
+.PHONY: quickstart test test-all coverage lint docs bench clean
 
 quickstart: $(VENV)/.installed
 	$(BIN)/wenloom quickstart
@@ -15,6 +15,13 @@ test: $(VENV)/.dev
 test-all: $(VENV)/.dev
 	$(BIN)/pytest -q
 	PYTHONPATH=. $(BIN)/python -m tests.fuzz --inputs 100000 --workers 2
+
+coverage: $(VENV)/.dev
+	OMP_NUM_THREADS=1 $(BIN)/pytest -q -n 2 -m "not slow" --cov=wenloom --cov-report=term:skip-covered
+
+docs: $(VENV)/.docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	@echo "site/index.html; with search: $(BIN)/python -m http.server -d site"
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .
@@ -38,5 +45,9 @@ $(VENV)/.dev: pyproject.toml constraints.txt | $(VENV)/.python
 	$(PIP) install -q -c constraints.txt -e '.[dev]'
 	touch $(VENV)/.installed $@
 
+$(VENV)/.docs: pyproject.toml constraints.txt | $(VENV)/.python
+	$(PIP) install -q -c constraints.txt -e '.[docs]'
+	touch $(VENV)/.installed $@
+
 clean:
-	rm -rf $(VENV) .hypothesis .pytest_cache .ruff_cache .import_linter_cache
+	rm -rf $(VENV) site .hypothesis .pytest_cache .ruff_cache .import_linter_cache

@@ -3,6 +3,7 @@
 import ast
 import re
 import subprocess
+import tomllib
 import zipfile
 from collections import Counter
 from pathlib import Path
@@ -98,3 +99,20 @@ def test_no_file_is_longer_than_400_lines():
     files = [name for name in tracked("src") if name.endswith((".py", ".c", ".h"))]
     lengths = {name: (ROOT / name).read_text(encoding="utf-8").count("\n") for name in files}
     assert lengths and {name: n for name, n in lengths.items() if n > 400} == {}
+
+
+def test_dependencies_and_extras_hold_what_is_imported():
+    """Those of the tests, the documents and the peers of bench/ aside; a pin of what another package brings has no module here."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    source = "\n".join((ROOT / name).read_text(encoding="utf-8") for name in tracked("src") if name.endswith(".py"))
+    modules = {"pyyaml": "yaml", "lm-eval": "lm_eval", "huggingface-hub": "huggingface_hub", "charset-normalizer": "charset_normalizer"}  # fmt: skip
+    shipped = {"": project["dependencies"], **project["optional-dependencies"]}
+    for extra in ("dev", "docs", "peers"):
+        del shipped[extra]
+    for extra, packages in shipped.items():
+        for package in packages:
+            name = re.match(r"[\w-]+", package)[0]
+            if "!=" in package:
+                continue
+            module = modules.get(name, name)
+            assert re.search(rf'(import|from) {module}\b|"{module}["., ]', source), (extra, package)
