@@ -79,6 +79,36 @@ def test_an_interrupted_evaluation_goes_on(work: Path):
     assert other["figures"]["two"] != first["figures"]["one"]
 
 
+def test_worked_examples_are_the_same_for_every_model_and_named(work: Path):
+    for name, when in (("asked", "今年"), ("more", "去年")):
+        rows = [{"query": f"{when}{n}月的天气", "choices": ["很好", "很坏"], "gold": n % 2} for n in range(1, 10)]
+        (work / f"{name}.jsonl").write_text("".join(map("{}\n".format, map(json.dumps, rows))))
+    call = ("evaluate", "one", "two", "--on", "asked.jsonl,pairs.jsonl", "--max-new-tokens", 4, "--shots", 2, "--json")
+    found = json.loads(good(*call, cwd=work))
+    for model in ("one", "two"):
+        signature = found["figures"][model][0]["signature"]
+        assert "|shots:2|seed:1234|examples:asked.jsonl " in signature
+    heads = [
+        json.loads((work / f"evaluation/{model}/asked-2-shot.jsonl").read_text().splitlines()[0])
+        for model in ("one", "two")
+    ]
+    assert heads[0]["examples"] == heads[1]["examples"] and len(heads[0]["examples"]) == 3  # one to spare
+    row = json.loads((work / "evaluation/one/pairs-2-shot.jsonl").read_text().splitlines()[1])
+    assert len(row["examples"]) == 2 and row["number"] + 1 not in row["examples"]
+    again = json.loads(
+        good(*call[:4], "--on", "asked.jsonl", "--shots", 1, "--shots-from", "more.jsonl", "--json", cwd=work)
+    )
+    assert "examples:more.jsonl" in again["figures"]["one"][0]["signature"]
+    for arguments, message in (
+        (("--on", "own.jsonl", "--shots", 99), "--shots 99: own.jsonl has only 1 examples besides the question itself"),
+        (("--on", "text.txt", "--shots", 1), "text has none that take worked examples"),
+        (("--on", "own.jsonl", "--shots", -1), "--shots -1: at least 0"),
+        (("--on", "own.jsonl", "--shots-seed", 3), "--shots-seed: goes with --shots of 1 or more"),
+        (("--on", "own.jsonl", "--shots", 1, "--shots-from", "none.jsonl"), "none.jsonl: no such file"),
+    ):
+        assert message in bad("evaluate", "one", *arguments, cwd=work)
+
+
 def test_predictions_without_a_model(work: Path):
     (work / "hyp.txt").write_text("the cat sat\n今天很冷\n", encoding="utf-8")
     (work / "ref.txt").write_text("the cat sat down\n今天很热\n", encoding="utf-8")

@@ -13,7 +13,7 @@ from wenloom.cli.options import Device, Dtype, Json, changed, flags, refuse_unus
 from wenloom.core.console import out as console
 from wenloom.core.console import print_json, remark, say
 from wenloom.core.errors import InputError
-from wenloom.evaluation.options import Convention, OverlapOptions, Writing
+from wenloom.evaluation.options import Convention, OverlapOptions, Shots, Writing
 
 if TYPE_CHECKING:
     from wenloom.evaluation.suite import EvaluatedModel, MetricResult
@@ -37,9 +37,10 @@ def evaluate(
     metric: list[str] | None = None,
     corpus: Path | None = None,
     json: Json = False,
-    scoring: Annotated[Convention, flags("Perplexity", 1)] = Convention(),
-    comparing: Annotated[OverlapOptions, flags("Texts against references", 2)] = OverlapOptions(),
-    writing: Annotated[Writing, flags("Writing", 3)] = Writing(),
+    examples: Annotated[Shots, flags("Worked examples", 1)] = Shots(),
+    scoring: Annotated[Convention, flags("Perplexity", 2)] = Convention(),
+    comparing: Annotated[OverlapOptions, flags("Texts against references", 3)] = OverlapOptions(),
+    writing: Annotated[Writing, flags("Writing", 4)] = Writing(),
 ) -> None:
     """Tell how good a model is, with an interval and a signature for every figure.
 
@@ -48,6 +49,7 @@ def evaluate(
     Two models are also compared with each other, on the same samples.
 
         wenloom evaluate runs/mine --on lambada,blimp --data datasets/
+        wenloom evaluate runs/mine --on arc_easy --shots 5 --data datasets/
         wenloom evaluate runs/mine --on chapter.txt --stride 64
         wenloom evaluate runs/mine --on questions.jsonl --metric rouge
         wenloom evaluate --predictions out.txt --references ref.txt --metric bleu
@@ -89,7 +91,7 @@ def evaluate(
             raise InputError("--predictions are compared without a model; leave out models and --on.")
         refuse_unused("goes with models, which --predictions need not", data=data is not None, limit=limit is not None,
                       skip_bad=skip_bad, out=out != _OUT, store=store is not None, no_keep=not keep, device=device != "auto",
-                      dtype=dtype != "float32", **changed(scoring), **changed(writing))  # fmt: skip
+                      dtype=dtype != "float32", **changed(examples), **changed(scoring), **changed(writing))  # fmt: skip
         refuse_unused("goes with --metric quality", corpus=corpus is not None and metrics != ["quality"])
         _refuse_of_other_metrics(comparing, metrics or ["bleu"])
         if metrics == ["quality"]:
@@ -113,7 +115,12 @@ def evaluate(
     from wenloom.evaluation.plan import EvaluationPlan
     from wenloom.evaluation.results import ResultsStore
 
-    plans = [EvaluationPlan(name, data, out, limit, metrics, scoring, comparing, writing, skip_bad) for name in names]
+    if not examples.shots:
+        refuse_unused("goes with --shots of 1 or more", **changed(examples))
+    plans = [
+        EvaluationPlan(name, data, out, limit, metrics, scoring, comparing, writing, skip_bad, examples)
+        for name in names
+    ]
     kinds = {plan.kind for plan in plans}
     if "text" not in kinds:
         refuse_unused("goes with texts, for perplexity; none is among --on", **changed(scoring))

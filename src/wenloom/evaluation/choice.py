@@ -6,7 +6,7 @@ raw, per token, per byte, per character, and against the answer's probability wi
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -28,12 +28,27 @@ class Question:
     gold: int
     group: str = ""
     """What its result counts towards, such as a BLiMP paradigm."""
+    lead: str = ""
+    """What stands before every context: a description, worked examples."""
+    examples: tuple[int, ...] = ()
+    """Which ones."""
 
     def pairs(self) -> list[tuple[str, str]]:
         """Context and continuation of every choice."""
+        return [(self.lead + context, choice) for context, choice in self._bare_pairs()]
+
+    def _bare_pairs(self) -> list[tuple[str, str]]:
         contexts = self.contexts * (len(self.choices) if len(self.contexts) == 1 else 1)
         choices = self.choices * (len(contexts) if len(self.choices) == 1 else 1)
         return list(zip(contexts, choices, strict=True))
+
+    def solved(self) -> str:
+        """The context with its right choice, see `shots`."""
+        return "".join(self._bare_pairs()[self.gold])
+
+    def led_by(self, examples: str, numbers: tuple[int, ...]) -> "Question":
+        """The question after worked examples."""
+        return replace(self, lead=self.lead + examples, examples=numbers)
 
 
 @dataclass(frozen=True)
@@ -100,10 +115,9 @@ def answer_all(
     """
     if not questions:
         raise InputError("there are no questions.")
-    asked = [[TextInContext(*pair) for pair in question.pairs()] for question in questions]
+    conditional = _by_lead(scorer, questions, on_rows)
     bare = _unconditional(questions) if unconditional else []
-    found = scorer.continuations([*asked, *bare], on_rows)
-    conditional, alone = found[: len(asked)], found[len(asked) :]
+    alone = scorer.continuations(bare, on_rows) if bare else []
     for number, scores in enumerate(conditional, 1):
         if not all(each.token_ids for each in scores):
             raise InputError(f"question {number}: a choice without any token to score.")
@@ -111,6 +125,20 @@ def answer_all(
         [_answer(q, f, alone[index] if alone else None) for index, (q, f) in enumerate(zip(questions, conditional, strict=True))],
         questions,
     )  # fmt: skip
+
+
+def _by_lead(
+    scorer: Scorer, questions: Sequence[Question], on_rows: Callable[[int], None]
+) -> list[list[ContinuationScore]]:
+    """Scores of all choices, asked lead by lead, so that each lead is read once."""
+    leads: dict[str, list[int]] = {}
+    for number, question in enumerate(questions):
+        leads.setdefault(question.lead, []).append(number)
+    found: dict[int, list[ContinuationScore]] = {}
+    for numbers in leads.values():
+        asked = [[TextInContext(*pair) for pair in questions[number].pairs()] for number in numbers]
+        found |= zip(numbers, scorer.continuations(asked, on_rows), strict=True)
+    return [found[number] for number in range(len(questions))]
 
 
 def n_rows(questions: Sequence[Question], unconditional: bool = True) -> int:

@@ -18,6 +18,7 @@ from wenloom.evaluation.choice import (
     n_rows,
 )
 from wenloom.evaluation.scorer import Advance, Scorer, kind_field
+from wenloom.evaluation.shots import Drawn
 from wenloom.evaluation.signature import Signature
 from wenloom.evaluation.significance import Interval, interval
 from wenloom.evaluation.suite import EvaluatedModel, EvaluationRequest, MetricResult, SampleLog, Suite, in_chunks
@@ -35,6 +36,7 @@ class ChoiceSuite(Suite):
     questions: Callable[[Path, Refusals | None], list[Question]] = lambda path, refusals: []
     """Reads its file."""
     kind: ClassVar[str] = "choice"
+    takes_examples: ClassVar[bool] = True
 
     def read(self, path: Path, refusals: Refusals | None = None) -> list[Question]:
         return self.questions(path, refusals)
@@ -44,7 +46,7 @@ class ChoiceSuite(Suite):
         missing = [each for number, each in enumerate(samples) if number not in known.known]
         with progress(self.name, n_rows(missing), "choices") as bar:
             result = _answered(scorer, samples, known, bar.advance)
-        return choice_figures(self.task, self.dataset, self.headline, result, request.data, scorer)
+        return choice_figures(self.task, self.dataset, self.headline, result, request.data, scorer, request.drawn)
 
     def per_sample(
         self, rows: Sequence[dict[str, Any]], samples: Sequence[Any], request: EvaluationRequest
@@ -64,7 +66,7 @@ def _answered(scorer: Scorer, questions: Sequence[Question], samples: SampleLog,
         samples.add(
             [
                 {"number": number, "context": list(q.contexts), "choices": list(q.choices), "gold": q.gold,
-                 "group": q.group, **asdict(answer)}
+                 "group": q.group, "examples": list(q.examples), **asdict(answer)}
                 for number, q, answer in zip(numbers, part, found.answers, strict=True)
             ]
         )  # fmt: skip
@@ -75,22 +77,23 @@ def _answered(scorer: Scorer, questions: Sequence[Question], samples: SampleLog,
 
 
 def choice_figures(
-    task: str, dataset: str, headline: str, result: ChoiceResult, data: str, scorer: Scorer
+    task: str, dataset: str, headline: str, result: ChoiceResult, data: str, scorer: Scorer, drawn: Drawn | None = None
 ) -> list[MetricResult]:
     """Accuracy by every norm; greedy accuracy and perplexity where there is but one choice; groups as details."""
     n, cut_off = len(result.answers), sum(each.cut_off > 0 for each in result.answers)
     details: dict[str, Any] = {"questions_cut_off": cut_off} if cut_off else {}
-    bos = scorer.opens(not result.questions[0].contexts[0])
+    bos = scorer.opens(not result.questions[0].pairs()[0][0])
+    shots = (drawn or Drawn()).signed()
 
     def figure(metric: str, found: Interval, norm: str | None, **more: Any) -> MetricResult:
-        signature = Signature.of(metric, norm=norm, shots=0, bos=bos, n=n, **kind_field(scorer), data=data, version=1)
+        signature = Signature.of(metric, norm=norm, **shots, bos=bos, n=n, **kind_field(scorer), data=data, version=1)
         return MetricResult(task, dataset, metric, found.value, found.low, found.high, n, signature,
                       is_headline=norm == headline, details=details | more)  # fmt: skip
 
     if all(len(each.pairs()) == 1 for each in result.questions):
         value = choice_perplexity(result)
         nats = interval(-np.array([each.right for each in result.answers]))
-        signature = Signature.of("ppl_of_target", shots=0, bos=bos, n=n, **kind_field(scorer), data=data, version=1)
+        signature = Signature.of("ppl_of_target", **shots, bos=bos, n=n, **kind_field(scorer), data=data, version=1)
         low, high = (float(np.exp(min(each, 700))) for each in (nats.low, nats.high))
         return [
             figure("acc", greedy_accuracy(result), "greedy"),

@@ -1,7 +1,7 @@
 """Metrics of texts against references by their names."""
 
 from collections.abc import Callable, Sequence
-from typing import Literal
+from typing import Any, Literal
 
 from wenloom.core.errors import InputError
 from wenloom.evaluation.options import OverlapOptions
@@ -75,12 +75,19 @@ def compare(
     return found
 
 
-def overlap_figures(task: str, dataset: str, found: Sequence[OverlapScore], data: str) -> list[MetricResult]:
-    """As figures for the results store."""
+def overlap_figures(
+    task: str, dataset: str, found: Sequence[OverlapScore], more: dict[str, object], details: dict[str, Any]
+) -> list[MetricResult]:
+    """As figures for the results store.
+
+    Args:
+        more: fields of the signature besides those of the metric.
+    """
+    fields = Signature.of("", **more).fields
     return [
         MetricResult(task, dataset, each.metric, each.value, each.interval.low, each.interval.high, len(each.per_sample),
-               Signature(each.signature.metric, (*each.signature.fields, ("data", data))),
+               Signature(each.signature.metric, (*each.signature.fields, *fields)),
                higher_is_better=each.metric not in LOWER_IS_BETTER, is_headline=index == 0,
-               details={"line": each.text} if each.text else {})
+               details=details | ({"line": each.text} if each.text else {}))
         for index, each in enumerate(found)
     ]  # fmt: skip

@@ -15,6 +15,8 @@ _BATCH_TOKENS = 1024
 """Tokens of a batch: more no longer fit into the processor's caches (5 M parameters: 8,192 takes twice the time)."""
 _LOGITS = 2**24
 """Most logits that are held at once."""
+_SHARED = 16
+"""Tokens that all questions must begin with to be read once: below, copying their keys and values saves nothing."""
 
 
 class ScoredRow(NamedTuple):
@@ -85,7 +87,8 @@ class _RowGroup(NamedTuple):
 def likelihoods(
     decoder: Decoder, questions: Sequence[Sequence[ScoredRow]], on_rows: Callable[[int], None] = lambda n: None
 ) -> list[list[Likelihood]]:
-    """Score the rows of many questions; rows of one question should begin alike, which is then read once.
+    """Score the rows of many questions; rows of one question should begin alike, which is then read once, as is what
+    all questions begin with (worked examples).
 
     A row longer than the context loses its beginning.
 
@@ -100,13 +103,28 @@ def likelihoods(
     groups = [group for number, rows in enumerate(questions) if rows for group in _groups(number, rows, limit, share)]
     groups.sort(key=lambda each: (len(each.prefix), max(map(len, each.suffixes))))
     found: list[list[Likelihood | None]] = [[None] * len(rows) for rows in questions]
+    whole, cut = [each for each in groups if not each.cut_off], [each for each in groups if each.cut_off]
     with torch.inference_mode():
-        for _, alike in groupby(groups, lambda each: len(each.prefix)):
-            for batch in _batches(list(alike)):
-                for group, scores in zip(batch, _score(decoder, batch), strict=True):
-                    found[group.number][group.first : group.first + len(scores)] = scores
-                on_rows(sum(len(each.suffixes) for each in batch))
+        for some, beginning in ((whole, _beginning(decoder, whole) if share else None), (cut, None)):
+            for _, alike in groupby(some, lambda each: len(each.prefix)):
+                for batch in _batches(list(alike), beginning.length if beginning else 0):
+                    for group, scores in zip(batch, _score(decoder, batch, beginning), strict=True):
+                        found[group.number][group.first : group.first + len(scores)] = scores
+                    on_rows(sum(len(each.suffixes) for each in batch))
     return [[each for each in rows if each is not None] for rows in found]
+
+
+def _beginning(decoder: Decoder, groups: Sequence[_RowGroup]) -> KVCache | None:
+    """What all groups begin with, read once; it ends before the first token that is scored or needed by itself."""
+    if len({each.number for each in groups}) < 2:
+        return None
+    rows = [ScoredRow(each.prefix[: min(each.starts) - 1] + [0], 0) for each in groups]
+    length = min(_common(rows), min(len(each.prefix) for each in groups) - 1)
+    if length < _SHARED:
+        return None
+    cache = KVCache(decoder.config.n_layers)
+    decoder.hidden(torch.tensor([groups[0].prefix[:length]], device=decoder.embed.weight.device), cache=cache)
+    return cache
 
 
 def _groups(number: int, rows: Sequence[ScoredRow], limit: int, share: bool) -> Iterator[_RowGroup]:
@@ -131,11 +149,15 @@ def _common(rows: Sequence[ScoredRow]) -> int:
     return shortest
 
 
-def _batches(groups: list[_RowGroup]) -> Iterator[list[_RowGroup]]:
+def _batches(groups: list[_RowGroup], n_read: int) -> Iterator[list[_RowGroup]]:
+    """
+    Args:
+        n_read: tokens of every group that are read already.
+    """
     batch: list[_RowGroup] = []
     tokens = 0
     for group in groups:
-        size = len(group.suffixes) * (len(group.prefix) + max(map(len, group.suffixes)))
+        size = len(group.suffixes) * (len(group.prefix) - n_read + max(map(len, group.suffixes)))
         if batch and tokens + size > _BATCH_TOKENS:
             yield batch
             batch, tokens = [], 0
@@ -144,13 +166,17 @@ def _batches(groups: list[_RowGroup]) -> Iterator[list[_RowGroup]]:
     yield batch
 
 
-def _score(decoder: Decoder, batch: list[_RowGroup]) -> list[list[Likelihood]]:
+def _score(decoder: Decoder, batch: list[_RowGroup], beginning: KVCache | None) -> list[list[Likelihood]]:
     device = decoder.embed.weight.device
     rows = [(index, suffix, start) for index, group in enumerate(batch)
             for suffix, start in zip(group.suffixes, group.starts, strict=True)]  # fmt: skip
     prefix_length, longest = len(batch[0].prefix), max(len(suffix) for _, suffix, _ in rows)
-    cache = KVCache(decoder.config.n_layers) if longest > 1 else None
-    prefix_BT = torch.tensor([group.prefix for group in batch], device=device)
+    n_read = beginning.length if beginning else 0
+    if beginning:
+        cache = beginning.of_rows(torch.zeros(len(batch), dtype=torch.long, device=device))
+    else:
+        cache = KVCache(decoder.config.n_layers) if longest > 1 else None
+    prefix_BT = torch.tensor([group.prefix[n_read:] for group in batch], device=device)
     hidden_BTD = decoder.hidden(prefix_BT, cache=cache)
     owner_R = torch.tensor([index for index, _, _ in rows], device=device)
     # scores of the prefix's own tokens, where a row asks for them
@@ -159,14 +185,16 @@ def _score(decoder: Decoder, batch: list[_RowGroup]) -> list[list[Likelihood]]:
     early_greedy: list[list[bool]] = [[] for _ in batch]
     if earliest < prefix_length:
         logs, greedy = _targets(
-            decoder, hidden_BTD[:, earliest - 1 : -1].flatten(0, 1), prefix_BT[:, earliest:].flatten()
+            decoder,
+            hidden_BTD[:, earliest - n_read - 1 : -1].flatten(0, 1),
+            prefix_BT[:, earliest - n_read :].flatten(),
         )
         early_logs, early_greedy = (each.view(len(batch), -1).tolist() for each in (logs, greedy))
     # and of the suffixes: the first token by the prefix's last position, the others after it
     targets_RS = torch.tensor([[*suffix, *[0] * (longest - len(suffix))] for _, suffix, _ in rows], device=device)
     lengths_R = torch.tensor([len(suffix) for _, suffix, _ in rows], device=device)
     hidden_RSD = hidden_BTD[owner_R, -1:]
-    if cache is not None:
+    if cache is not None and longest > 1:
         cache.keep(owner_R)
         hidden_RSD = torch.cat([hidden_RSD, decoder.hidden(targets_RS[:, :-1], cache=cache)], 1)
     real_RS = torch.arange(longest, device=device) < lengths_R[:, None]

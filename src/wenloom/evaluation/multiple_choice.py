@@ -32,7 +32,7 @@ def multiple_choice(path: Path, refusals: Refusals | None = None) -> list[Questi
         else:
             query = field(path, row, ["query", "context", "question", "prompt"])
             asked = query.rstrip() + "\nAnswer:" if query.startswith("Question:") else query
-            contexts, choices = (asked,), tuple(_led(asked, each) for each in texts)
+            contexts, choices = (asked,), tuple(led(asked, each) for each in texts)
         if not 0 <= gold < len(texts):
             raise InputError(f"{path}, line {row['_line']}: gold {gold}, but the choices are 0 to {len(texts) - 1}.")
         return Question(contexts, choices, gold)
@@ -40,7 +40,7 @@ def multiple_choice(path: Path, refusals: Refusals | None = None) -> list[Questi
     return made_of_rows(path, made, refusals)
 
 
-def _led(context: str, choice: str) -> str:
-    """A choice with the blank before it, where neither has one and the script uses blanks."""
+def led(context: str, choice: str) -> str:
+    """A choice or answer with the blank before it, where neither has one and the script uses blanks."""
     bare = not context or context[-1].isspace() or choice[0].isspace() or not context[-1].isascii()
     return choice if bare else f" {choice}"

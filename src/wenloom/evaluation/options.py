@@ -1,7 +1,10 @@
 """What an evaluation can be told: conventions of perplexity, how texts are compared, how models write."""
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
+
+from wenloom.core.errors import InputError
 
 
 @dataclass(frozen=True)
@@ -39,6 +42,23 @@ class OverlapOptions:
     """ROUGE: English words by their stems."""
     references_by: Literal["mean", "max"] = "mean"
     """ROUGE with several references: mean over them, or max."""
+
+
+@dataclass(frozen=True)
+class Shots:
+    """Worked examples before each question (few-shot)."""
+
+    shots: int = 0
+    """Worked examples before each question: from the suite's training or dev split where that is there, else from other
+    rows; the same ones for every model."""
+    shots_seed: int = 1234
+    """Seed by which they are drawn."""
+    shots_from: Path | None = None
+    """A file to take them from, laid out as the one with the questions."""
+
+    def __post_init__(self):
+        if self.shots < 0:
+            raise InputError(f"--shots {self.shots}: at least 0.")
 
 
 @dataclass(frozen=True)

@@ -1,16 +1,25 @@
 """One thing to score models on, a suite or a user's file: running it, and what its samples tell afterwards."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from wenloom.core.errors import InputError
 from wenloom.evaluation.compare import METRICS
-from wenloom.evaluation.options import Convention, OverlapOptions, Writing
+from wenloom.evaluation.options import Convention, OverlapOptions, Shots, Writing
 from wenloom.evaluation.perplexity import data_hash
 from wenloom.evaluation.rows import read_rows, read_text
+from wenloom.evaluation.shots import Drawn, Pool, with_examples
 from wenloom.evaluation.significance import paired
-from wenloom.evaluation.suite import EvaluatedModel, EvaluationRequest, MetricResult, SampleLog
+from wenloom.evaluation.suite import (
+    EvaluatedModel,
+    EvaluationRequest,
+    MetricResult,
+    SampleLog,
+    data_folder,
+    found_below,
+)
 from wenloom.evaluation.suites import suite_of, suite_of_file
 from wenloom.text.refusals import Refusals
 
@@ -25,6 +34,7 @@ class EvaluationPlan:
         limit: only the first so many samples.
         metrics: by which written texts are compared with references.
         skip_bad: leave out rows that cannot be used, instead of stopping at the first.
+        shots: the worked examples before each question.
 
     Raises:
         InputError: no such file or suite, or options that do not fit it.
@@ -33,16 +43,23 @@ class EvaluationPlan:
     def __init__(
         self, name: str, data: Path | None, out: Path, limit: int | None, metrics: list[str],
         convention: Convention, comparing: OverlapOptions, writing: Writing, skip_bad: bool = False,
+        shots: Shots | None = None,
     ):  # fmt: skip
         path = Path(name)
         self.suite = suite_of_file(path) if path.is_file() else suite_of(name)
         self.path = path if path.is_file() else self.suite.find(data)
+        self._folder = data_folder(data)
         self.name, self.kind = self.suite.name, self.suite.kind_of(self.path)
         self._out, self._limit = out, limit
         self._options = convention, metrics, comparing, writing
         if unknown := [each for each in metrics if each not in METRICS]:
             raise InputError(f"--metric {unknown[0]}: known are {', '.join(METRICS)}.")
         self._data = data_hash(read_text(self.path))
+        self._shots, self._drawn = shots or Shots(), Drawn()
+        if self._shots.shots and not self.suite.takes_examples:
+            raise InputError(
+                f"--shots goes with questions and prompts; {self.name} has none that take worked examples."
+            )
         self.suite.check(self._request(), limit)
         self._skip_bad = skip_bad
         self.refusals: Refusals | None = None
@@ -54,10 +71,11 @@ class EvaluationPlan:
             header = {
                 "evaluation": self.name, "model": model.fingerprint, "data": self._data, "kind": self.kind,
                 "dtype": str(next(model.decoder.parameters()).dtype), **more,
+                **(self._drawn.header() if self._drawn.shots else {}),
             }  # fmt: skip
             return SampleLog(self.samples(model.name), header)
 
-        return EvaluationRequest(self._data, log, *self._options)
+        return EvaluationRequest(self._data, log, *self._options, self._drawn)
 
     def _read(self) -> list[Any]:
         refusals = Refusals(strict=not self._skip_bad)
@@ -65,16 +83,32 @@ class EvaluationPlan:
         if self.refusals is None:
             self.refusals = refusals
             refusals.report()
-        return made[: self._limit]
+        if not self._shots.shots:
+            return made[: self._limit]
+        shots = self._shots
+        made, self._drawn = with_examples(made[: self._limit], self._pool(made), shots.shots, shots.shots_seed)
+        return made
+
+    def _pool(self, asked: Sequence[Any]) -> Pool:
+        """Where examples come from: a file that was named, the split that the suite has for it, or the other rows."""
+        beside = (self.path.parent / name for name in self.suite.example_files)
+        file = self._shots.shots_from or next((path for path in beside if path.is_file()), None)
+        file = file or found_below(self._folder, self.suite.example_files)
+        if file is None:
+            return Pool(asked, self.path.name, is_asked=True)
+        in_order = self.suite.in_order and self._shots.shots_from is None
+        return Pool(self.suite.read(file, Refusals()), file.name, is_asked=False, in_order=in_order)
 
     def samples(self, model: str) -> Path:
         """The file of a model's samples."""
         parts = [part for part in Path(model).parts[-2:] if part not in ("/", ".", "..")]
-        return self._out / "-".join(parts) / f"{self.name}.jsonl"
+        shots = f"-{self._shots.shots}-shot" if self._shots.shots else ""
+        return self._out / "-".join(parts) / f"{self.name}{shots}.jsonl"
 
     def run(self, model: EvaluatedModel) -> list[MetricResult]:
         """Score a model, going on where an earlier call stopped; shows its progress."""
-        figures = self.suite.run(model, self._read(), self._request(model))
+        samples = self._read()  # which draws the examples that the request tells of
+        figures = self.suite.run(model, samples, self._request(model))
         n_left_out = self.refusals.count if self.refusals else 0
         return [
             replace(each, details=each.details | {"rows_left_out": n_left_out}) if n_left_out else each
@@ -88,7 +122,8 @@ class EvaluationPlan:
 
     def compared(self, first: str, second: str) -> dict[str, Any] | None:
         """Two models on the same samples, by a paired test; None where samples are not scored one by one."""
-        samples, request = self._read(), self._request()
+        samples = self._read()
+        request = self._request()
         both = [self.suite.per_sample(self._rows(model), samples, request) for model in (first, second)]
         if both[0] is None or both[1] is None:
             return None

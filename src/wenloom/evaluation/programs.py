@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -21,6 +21,21 @@ class Problem:
     """Of a program: what stands before what the model wrote."""
     after: str = ""
     """Of a program: the tests that follow."""
+    solution: str = ""
+    """The right answer with the way to it, for worked examples."""
+    group: str = ""
+    lead: str = ""
+    """What stands before the prompt."""
+    examples: tuple[int, ...] = ()
+    """Which worked examples that are."""
+
+    def solved(self) -> str:
+        """The prompt with its answer, see `shots`."""
+        return f"{self.prompt} {self.solution}"
+
+    def led_by(self, examples: str, numbers: tuple[int, ...]) -> "Problem":
+        """The problem after worked examples."""
+        return replace(self, lead=self.lead + examples, examples=numbers)
 
     def program(self, written: str) -> str:
         """The whole program with its tests."""

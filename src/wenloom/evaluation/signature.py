@@ -30,6 +30,8 @@ _MEANING = {
     "refs": "whether several references are averaged or the best one counts",
     "norm": "by what the log-probability of a choice is divided",
     "shots": "how many solved examples stand before the question",
+    "seed": "by which the solved examples were drawn",
+    "examples": "which solved examples they are: file, rows and a hash of their texts",
     "split": "which part of the dataset",
     "n": "how many examples were scored",
     "k": "how many attempts a problem has",

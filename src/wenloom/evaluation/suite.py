@@ -21,6 +21,7 @@ from wenloom.evaluation.options import Convention, OverlapOptions, Writing
 from wenloom.evaluation.perplexity import data_hash
 from wenloom.evaluation.scorer import Scorer
 from wenloom.evaluation.scorers import DecoderScorer
+from wenloom.evaluation.shots import Drawn
 from wenloom.evaluation.signature import Signature
 from wenloom.generation.engine import Engine
 from wenloom.model.decoder import Decoder
@@ -126,6 +127,8 @@ class EvaluationRequest(NamedTuple):
     metrics: list[str]
     comparing: OverlapOptions
     writing: Writing
+    drawn: Drawn = Drawn()
+    """The worked examples before the questions."""
 
 
 @dataclass(frozen=True)
@@ -141,8 +144,15 @@ class Suite(ABC):
     where: str = ""
     """Where it can be had."""
 
+    example_files: tuple[str, ...] = field(default=(), kw_only=True)
+    """Names that the file of its training or dev split may have, from which worked examples are drawn."""
+    in_order: bool = field(default=False, kw_only=True)
+    """Whether the first examples are taken, as they were published for that, instead of drawn ones."""
+
     kind: ClassVar[str]
     """choice, text, answer, program or rows: which options it reads, and what its samples are."""
+    takes_examples: ClassVar[bool] = False
+    """Whether its samples are `shots.Askable`."""
 
     def kind_of(self, path: Path) -> str:
         """The kind of the samples of a file."""
@@ -186,16 +196,27 @@ class Suite(ABC):
         Raises:
             InputError: not there; says where it can be had.
         """
-        root = folder or Path(os.environ.get(DATA_FOLDER, "data"))
-        if root.is_dir():
-            for name in self.files:
-                for ending in ("", ".gz", ".zst"):
-                    if found := sorted(root.rglob(name + ending)):
-                        return found[0]
+        root = data_folder(folder)
+        if found := found_below(root, self.files):
+            return found
         raise InputError(
             f"{self.name}: none of {', '.join(self.files)} (or .gz) below {root}. It can be had from {self.where}; "
             f"name the folder with --data or the variable {DATA_FOLDER}."
         )
+
+
+def data_folder(named: Path | None) -> Path:
+    """The folder below which suites' files lie."""
+    return named or Path(os.environ.get(DATA_FOLDER, "data"))
+
+
+def found_below(root: Path, names: Sequence[str]) -> Path | None:
+    """The first of some files that is anywhere below a folder, also compressed."""
+    for name in names if root.is_dir() else ():
+        for ending in ("", ".gz", ".zst"):
+            if found := sorted(root.rglob(name + ending)):
+                return found[0]
+    return None
 
 
 def in_chunks(total: int, samples: SampleLog, size: int = CHUNK) -> Iterator[list[int]]:

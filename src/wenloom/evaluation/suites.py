@@ -62,8 +62,8 @@ def _blimp(path: Path, refusals: Refusals | None = None) -> list[Question]:
 
 def _gsm8k(path: Path, refusals: Refusals | None = None) -> list[Problem]:
     def made(row: Row) -> Problem:
-        answer = field(path, row, ["answer"]).rpartition("####")[2].strip()
-        return Problem(str(row["_line"]), f"Question: {field(path, row, ['question'])}\nAnswer:", answer=answer)
+        solution, prompt = field(path, row, ["answer"]), f"Question: {field(path, row, ['question'])}\nAnswer:"
+        return Problem(str(row["_line"]), prompt, solution.rpartition("####")[2].strip(), solution=solution)
 
     return made_of_rows(path, made, refusals)
 
@@ -110,7 +110,7 @@ _OWN: tuple[Suite, ...] = (
         ChoiceSuite("blimp", "grammar", "BLiMP", ("blimp.jsonl",), "67,000 pairs of a sentence and its ungrammatical twin",
               "github.com/alexwarstadt/blimp (the files of data/ joined)", "raw", _blimp),
         AnswerSuite("gsm8k", "mathematics", "GSM8K", ("gsm8k/test.jsonl",), "word problems of grade schools",
-              "github.com/openai/grade-school-math", _gsm8k),
+              "github.com/openai/grade-school-math", _gsm8k, example_files=("gsm8k/train.jsonl",)),
         ProgramSuite("humaneval", "code", "HumanEval", ("HumanEval.jsonl",), "Python functions by their docstring",
               "github.com/openai/human-eval", _humaneval),
         ProgramSuite("mbpp", "code", "MBPP", ("mbpp.jsonl",), "short Python programs by a sentence",

@@ -2,9 +2,9 @@
 
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 
@@ -13,7 +13,7 @@ from wenloom.core.errors import InputError
 from wenloom.evaluation.choice import Question
 from wenloom.evaluation.choice_suite import ChoiceSuite
 from wenloom.evaluation.compare import compare, overlap_figures
-from wenloom.evaluation.multiple_choice import multiple_choice
+from wenloom.evaluation.multiple_choice import led, multiple_choice
 from wenloom.evaluation.programs import Problem, is_right, pass_rates
 from wenloom.evaluation.rows import field as row_field
 from wenloom.evaluation.rows import made_of_rows, read_rows, texts_in
@@ -50,13 +50,14 @@ class ProblemSuite(Suite):
         """The name of the figure."""
 
     def run(self, model: EvaluatedModel, samples: Sequence[Problem], request: EvaluationRequest) -> list[MetricResult]:
-        texts = _written(self, model, [each.prompt for each in samples], request, request.writing.attempts, self.stops)
+        texts, cut_off = _written(self, model, samples, request, request.writing.attempts, self.stops)
         with progress(f"{self.name}: checking", len(samples), "problems") as bar:
-            return self._figures(samples, texts, request, bar.advance)
+            return self._figures(samples, texts, cut_off, request, bar.advance)
 
     def _figures(
-        self, problems: Sequence[Problem], texts: list[list[str]], request: EvaluationRequest, on_problem: Advance
-    ) -> list[MetricResult]:
+        self, problems: Sequence[Problem], texts: list[list[str]], cut_off: dict[str, int], request: EvaluationRequest,
+        on_problem: Advance,
+    ) -> list[MetricResult]:  # fmt: skip
         counts = []
         for problem, attempts in zip(problems, texts, strict=True):
             counts.append((len(attempts), sum(self.is_solved(problem, text) for text in attempts)))
@@ -64,11 +65,13 @@ class ProblemSuite(Suite):
         made, ks = [], request.writing.pass_k
         for k in ks:
             found, metric, n = interval(pass_rates(counts, k)), self.metric(k), len(problems)
-            signature = Signature.of(metric, k=k, shots=0, n=n, attempts=len(texts[0]), data=request.data, version=1)
+            signature = Signature.of(
+                metric, k=k, **request.drawn.signed(), n=n, attempts=len(texts[0]), data=request.data, version=1
+            )
             made.append(
                 MetricResult(
                     self.task, self.dataset, metric, found.value, found.low, found.high, n, signature,
-                    is_headline=k == ks[0],
+                    is_headline=k == ks[0], details=cut_off,
                 )
             )  # fmt: skip
         return made
@@ -78,6 +81,7 @@ class AnswerSuite(ProblemSuite):
     """Problems whose answer is a number."""
 
     kind: ClassVar[str] = "answer"
+    takes_examples: ClassVar[bool] = True
     stops: ClassVar[tuple[str, ...]] = ("\nQuestion:", "\n\n\n")
 
     def is_solved(self, problem: Problem, text: str) -> bool:
@@ -104,11 +108,25 @@ class ProgramSuite(ProblemSuite):
         return f"pass@{k}"
 
 
-class Reference(NamedTuple):
+@dataclass(frozen=True)
+class Reference:
     """A prompt, and what people wrote after it."""
 
     prompt: str
     references: list[str]
+    group: str = ""
+    lead: str = ""
+    """What stands before the prompt."""
+    examples: tuple[int, ...] = ()
+    """Which worked examples that are."""
+
+    def solved(self) -> str:
+        """The prompt with its first reference, see `shots`."""
+        return self.prompt + led(self.prompt, self.references[0])
+
+    def led_by(self, examples: str, numbers: tuple[int, ...]) -> "Reference":
+        """The prompt after worked examples."""
+        return replace(self, lead=self.lead + examples, examples=numbers)
 
 
 @dataclass(frozen=True)
@@ -116,6 +134,7 @@ class OwnSuite(Suite):
     """A user's own jsonl, which holds questions with choices, or prompts with references."""
 
     kind: ClassVar[str] = "rows"
+    takes_examples: ClassVar[bool] = True
 
     def kind_of(self, path: Path) -> str:
         return "choice" if _asks_for_choices(path) else self.kind
@@ -129,9 +148,10 @@ class OwnSuite(Suite):
     def run(self, model: EvaluatedModel, samples: Sequence[Any], request: EvaluationRequest) -> list[MetricResult]:
         if isinstance(samples[0], Question):
             return self._of_choices.run(model, samples, request)
-        texts = _written(self, model, [each.prompt for each in samples], request, 1, ("\n",))
+        texts, cut_off = _written(self, model, samples, request, 1, ("\n",))
         found = _compared([each[0] for each in texts], samples, request)
-        return overlap_figures(self.task, self.dataset, found, request.data)
+        shots = request.drawn.signed() if request.drawn.shots else {}
+        return overlap_figures(self.task, self.dataset, found, {**shots, "data": request.data}, cut_off)
 
     @property
     def _of_choices(self) -> ChoiceSuite:
@@ -157,11 +177,22 @@ def _check_attempts(request: EvaluationRequest) -> None:
         raise InputError(f"pass@{max(writing.pass_k)} needs --attempts {max(writing.pass_k)} or more.")
 
 
+class Prompt(Protocol):
+    """What a model goes on from."""
+
+    @property
+    def lead(self) -> str: ...
+    @property
+    def prompt(self) -> str: ...
+    @property
+    def examples(self) -> tuple[int, ...]: ...
+
+
 def _written(
-    suite: Suite, model: EvaluatedModel, prompts: Sequence[str], request: EvaluationRequest, attempts: int,
+    suite: Suite, model: EvaluatedModel, prompts: Sequence[Prompt], request: EvaluationRequest, attempts: int,
     stops: tuple[str, ...],
-) -> list[list[str]]:  # fmt: skip
-    """What the model writes after each prompt, `attempts` times."""
+) -> tuple[list[list[str]], dict[str, int]]:  # fmt: skip
+    """What the model writes after each prompt, `attempts` times; and how many prompts did not fit, if any did not."""
     writing = request.writing
     sampling: dict[str, Any] = {"do_sample": False}
     if writing.attempts > 1:
@@ -169,12 +200,14 @@ def _written(
     wanted = GenerationRequest(max_new_tokens=writing.max_new_tokens, stop_strings=stops, **sampling)
     samples = request.log({"attempts": writing.attempts, "max_new_tokens": writing.max_new_tokens, **sampling})
     with progress(f"{suite.name}: writing", len(prompts) - len(samples.known), "texts") as bar:
-        return written(model, prompts, samples, wanted, attempts, bar.advance)
+        texts = written(model, prompts, samples, wanted, attempts, bar.advance)
+    cut_off = sum(samples.known[number].get("cut_off", 0) > 0 for number in range(len(prompts)))
+    return texts, {"questions_cut_off": cut_off} if cut_off else {}
 
 
 def written(
     model: EvaluatedModel,
-    prompts: Sequence[str],
+    prompts: Sequence[Prompt],
     samples: SampleLog,
     request: GenerationRequest,
     attempts: int = 1,
@@ -183,13 +216,25 @@ def written(
     """What the model writes after each prompt, `attempts` times; going on where an earlier call stopped."""
     for numbers in in_chunks(len(prompts), samples, 64):
         jobs = [
-            [model.engine.submit(prompts[number], request, number * attempts + attempt) for attempt in range(attempts)]
-            for number in numbers
+            [
+                model.engine.submit(each.lead + each.prompt, request, number * attempts + attempt)
+                for attempt in range(attempts)
+            ]
+            for number, each in ((number, prompts[number]) for number in numbers)
         ]
         model.engine.run([job for each in jobs for job in each])
         texts = [[job.result()[0].text for job in each] for each in jobs]
         samples.add(
-            [{"number": n, "prompt": prompts[n], "written": each} for n, each in zip(numbers, texts, strict=True)]
+            [
+                {
+                    "number": n,
+                    "prompt": prompts[n].prompt,
+                    "examples": list(prompts[n].examples),
+                    "written": each,
+                    "cut_off": jobs[0].unseen,
+                }
+                for n, each, jobs in zip(numbers, texts, jobs, strict=True)
+            ]
         )
         on_text(len(numbers))
     return [samples.known[number]["written"] for number in range(len(prompts))]

@@ -51,6 +51,13 @@ class KVCache:
             for stores in (self._keys, self._values)
         )
 
+    def of_rows(self, rows: Tensor) -> "KVCache":
+        """Another cache that goes on from some rows of this one, which stays as it is; a row may come several times."""
+        other = KVCache(len(self._keys))
+        other.length, other._keys, other._values = self.length, self._keys, self._values
+        other.keep(rows)
+        return other
+
     def clear(self) -> None:
         """Forget everything but keep the room."""
         self.length = 0
