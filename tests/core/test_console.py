@@ -4,7 +4,8 @@ import json
 
 import pytest
 
-from wenloom.core.console import print_json, progress, remark, say
+from wenloom.core.console import print_json, remark, say
+from wenloom.core.progress import progress
 
 NAME = "a\x1b[31m\x9b2J\r\x07\x7f\udcff.txt"
 """As the name of a file may be."""

@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Annotated
 
 from wenloom.cli.options import Device, Json, flags
-from wenloom.core.console import print_json, progress, say
+from wenloom.core.console import print_json, say
 from wenloom.core.errors import InputError
 from wenloom.core.files import write_atomically
+from wenloom.core.progress import progress
 
 
 @dataclass(frozen=True)

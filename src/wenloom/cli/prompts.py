@@ -6,10 +6,11 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from wenloom.core.console import print_json, progress, remark
+from wenloom.core.console import print_json, remark
 from wenloom.core.errors import InputError
 from wenloom.core.files import write_atomically
 from wenloom.core.foreign import json_text, kind_of, parsed_json
+from wenloom.core.progress import progress
 from wenloom.generation.request import GenerationRequest, request_from
 from wenloom.generation.request_types import shown
 from wenloom.text.lines import Line, lines_of, utf8

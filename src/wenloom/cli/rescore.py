@@ -7,9 +7,10 @@ from typing import Annotated, Literal
 from cyclopts import Parameter
 
 from wenloom.cli.options import Device, Json
-from wenloom.core.console import print_json, progress, say
+from wenloom.core.console import print_json, say
 from wenloom.core.errors import InputError
 from wenloom.core.files import write_atomically
+from wenloom.core.progress import progress
 
 
 def rescore(

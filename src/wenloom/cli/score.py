@@ -9,8 +9,9 @@ from rich.text import Text
 
 from wenloom.cli.options import Device, Json, refuse_unused
 from wenloom.core.console import out as console
-from wenloom.core.console import print_json, progress, say
+from wenloom.core.console import print_json, say
 from wenloom.core.errors import InputError
+from wenloom.core.progress import progress
 from wenloom.text.clean import normalize
 from wenloom.text.documents import ReadOptions, find_files, read_documents
 

@@ -12,9 +12,10 @@ from rich.table import Table
 from wenloom.checkpoint.hub import resolve
 from wenloom.cli.options import Json, Reading, changed, refuse_unused
 from wenloom.core.console import out as console
-from wenloom.core.console import print_json, progress, say
+from wenloom.core.console import print_json, say
 from wenloom.core.errors import InputError
 from wenloom.core.files import folder_aside
+from wenloom.core.progress import progress
 from wenloom.text.corpus import read_corpus
 from wenloom.text.documents import SKIP_BAD, Document, ReadOptions, find_files, hold_rows, read_documents, refuse_idle
 from wenloom.text.refusals import Refusals
@@ -69,7 +70,7 @@ def train(
 
 def _read(files: list[Path], reading: ReadOptions) -> Iterator[Document]:
     refuse_idle(files, reading)
-    with progress("Reading", sum(file.stat().st_size for file in files)) as bar:
+    with progress("Reading", sum(file.stat().st_size for file in files), "bytes") as bar:
         yield from read_documents(files, reading, bar.advance, Refusals(not reading.skip_bad, SKIP_BAD))
 
 

@@ -6,12 +6,10 @@ Standard output carries only what was asked for, so that it can be piped.
 import json
 import re
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
+from rich.cells import cell_len
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 
 class _Console(Console):
@@ -46,8 +44,32 @@ def say(text: str) -> None:
 
 
 def remark(text: str) -> None:
-    """Say one line about what is being done, on standard error."""
-    remarks.print(_whole(text), markup=False, soft_wrap=True)
+    """Say what is being done, on standard error; on a terminal its lines break between words."""
+    whole = _whole(text)
+    if remarks.is_terminal:
+        whole = "\n".join(wrapped(line, remarks.width) for line in whole.split("\n"))
+    remarks.print(whole, markup=False, soft_wrap=True)
+
+
+_COMMAND = re.compile(r"\s*(try +|Try next: +)?wenloom ")
+
+
+def wrapped(line: str, width: int) -> str:
+    """A line in several, broken between words and indented as its first is; no word is cut, and no command to be copied.
+
+    >>> wrapped("  a step takes 3 ms", 12).split("\\n"), wrapped("wenloom info runs/mine", 12)
+    (['  a step', '    takes 3', '    ms'], 'wenloom info runs/mine')
+    """
+    if cell_len(line) <= width or _COMMAND.match(line):
+        return line
+    indent = line[: len(line) - len(line.lstrip())]
+    rows, row = [], indent
+    for word in line.split():
+        if row.strip() and cell_len(row) + 1 + cell_len(word) > width:
+            rows.append(row)
+            row = indent + "  "
+        row += (" " if row.strip() else "") + word
+    return "\n".join([*rows, row])
 
 
 def _whole(text: str) -> str:
@@ -63,37 +85,3 @@ def print_json(value: Any) -> None:
         escaped = not (sys.stdout.encoding or "").lower().startswith("utf")
         text = json.dumps(value, ensure_ascii=escaped, indent=2)
         sys.stdout.write(text.encode("utf-8", "backslashreplace").decode() + "\n")
-
-
-@contextmanager
-def progress(label: str, total: float | None, unit: str = "") -> Iterator["ProgressBar"]:
-    """A bar with rate and time left on standard error; a pipe gets one line at the end instead."""
-    columns = [
-        TextColumn("{task.description}"),
-        BarColumn(bar_width=24),
-        TaskProgressColumn(),
-        TimeElapsedColumn(),
-        TextColumn("left"),
-        TimeRemainingColumn(),
-        TextColumn(" {task.fields[status]}"),
-    ]
-    with Progress(*columns, console=remarks, transient=False, disable=not remarks.is_terminal) as bar:
-        yield ProgressBar(bar, bar.add_task(label, total=total, status=""), unit)
-
-
-class ProgressBar:
-    """The handle that `progress` yields."""
-
-    def __init__(self, bar: Progress, task: Any, unit: str):
-        self._bar, self._task, self._unit = bar, task, unit
-
-    def advance(self, amount: float = 1, status: str = "") -> None:
-        """Move forward by `amount`; `status` stands behind the bar."""
-        task = self._bar.tasks[0]
-        if not status and self._unit and task.speed:
-            status = f"{task.speed:,.1f} {self._unit}/s"
-        self._bar.update(self._task, advance=amount, status=status or task.fields["status"])
-
-    def print(self, text: str) -> None:
-        """Say a line above the bar (also where there is no bar)."""
-        remark(text)

@@ -7,7 +7,7 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 
-from wenloom.core.console import progress
+from wenloom.core.progress import progress
 from wenloom.evaluation.choice import (
     Answer,
     ChoiceResult,

@@ -7,8 +7,8 @@ from typing import ClassVar
 
 import numpy as np
 
-from wenloom.core.console import progress
 from wenloom.core.errors import InputError
+from wenloom.core.progress import progress
 from wenloom.evaluation.options import Convention
 from wenloom.evaluation.perplexity import measure
 from wenloom.evaluation.rows import read_text

@@ -8,8 +8,8 @@ from typing import Any, ClassVar, Protocol
 
 import numpy as np
 
-from wenloom.core.console import progress
 from wenloom.core.errors import InputError
+from wenloom.core.progress import progress
 from wenloom.evaluation.choice import Question
 from wenloom.evaluation.choice_suite import ChoiceSuite
 from wenloom.evaluation.compare import compare, overlap_figures

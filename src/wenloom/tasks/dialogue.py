@@ -4,8 +4,9 @@ import torch
 from rich.text import Text
 
 from wenloom.checkpoint.folder import load_model
-from wenloom.core.console import progress, remarks
+from wenloom.core.console import remarks
 from wenloom.core.errors import InputError
+from wenloom.core.progress import progress
 from wenloom.generation.engine import Engine
 from wenloom.generation.request import GenerationRequest
 from wenloom.model.build import Model

@@ -2,8 +2,8 @@
 
 from typing import cast, get_args
 
-from wenloom.core.console import progress
 from wenloom.core.errors import InputError
+from wenloom.core.progress import progress
 from wenloom.core.randomness import generator
 from wenloom.evaluation.overlap import rouge, sacrebleu_score
 from wenloom.model.build import Model, build

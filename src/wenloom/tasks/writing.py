@@ -6,7 +6,7 @@ import statistics
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from wenloom.core.console import progress
+from wenloom.core.progress import progress
 from wenloom.evaluation.programs import cut_to_program
 from wenloom.evaluation.quality import distinct_n, repetition
 from wenloom.evaluation.sandbox import run_program

@@ -6,8 +6,8 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from wenloom.core.console import progress
 from wenloom.core.errors import InputError
+from wenloom.core.progress import progress
 from wenloom.text.digest import content_hash
 from wenloom.text.documents import SKIP_BAD, ReadOptions, read_documents
 from wenloom.text.pipeline import DroppedFile, Pipeline, steps_named
@@ -133,7 +133,7 @@ def read_corpus(
         pipeline.on_dropped, corpus.refusals.on_refused = dropped.document, dropped.row
     if validation_files:
         corpus.rule, fraction = "files of its own", None
-    with progress("Reading", sum(file.stat().st_size for file in [*validation_files, *files])) as bar:
+    with progress("Reading", sum(file.stat().st_size for file in [*validation_files, *files]), "bytes") as bar:
         for is_validation_file, group in ((True, validation_files), (False, files)):
             for document in pipeline.run(read_documents(list(group), reading, bar.advance, corpus.refusals)):
                 digest = content_hash(document.text)

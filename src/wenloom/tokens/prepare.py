@@ -7,9 +7,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from wenloom.core.console import ProgressBar, progress
 from wenloom.core.errors import InputError
 from wenloom.core.files import folder_aside, sha256_of_file
+from wenloom.core.progress import ProgressBar, progress
 from wenloom.text.corpus import Corpus, read_corpus
 from wenloom.text.documents import ReadOptions, find_files, refuse_idle
 from wenloom.text.pipeline import check_steps, dropped_file
@@ -169,7 +169,7 @@ def learn(corpus: Corpus, kind: Kind, vocab_size: int | None) -> TextTokenizer:
     if kind == "byte":
         return train_tokenizer([], kind, vocab_size)
     everything = kind == "char"  # a character left out of the sample would be unknown for ever
-    with progress("Learning the vocabulary", None) as bar:
+    with progress("Learning the vocabulary") as bar:
         sample = _counted(corpus.learning_sample(None) if everything else corpus.learning_sample(), bar)
         if vocab_size is None and not everything:
             return train_tokenizer(sample, kind, default_vocab_size(corpus.n_bytes), exact=False)
@@ -192,7 +192,7 @@ def _encode(corpus: Corpus, tokenizer: TextTokenizer, folder: Path) -> dict[str,
     dtype, unknown = token_dtype(tokenizer.vocab_size), tokenizer.unk_token_id
     writers = {name: ShardWriter(folder, name, dtype) for name in ("train", "validation")}
     measures = {name: {"documents": 0, "bytes": 0, "characters": 0, "unknown": 0} for name in writers}
-    with progress("Encoding", corpus.n_bytes) as bar:
+    with progress("Encoding", corpus.n_bytes, "bytes") as bar:
         for batch in corpus.batches():
             encoded = tokenizer.encode_documents([text for _, text in batch])
             for (split, text), ids in zip(batch, encoded, strict=True):

@@ -13,10 +13,11 @@ from typing import Any
 import torch
 
 from wenloom.checkpoint.folder import load_model
-from wenloom.core.console import ProgressBar, progress, remark
+from wenloom.core.console import remark
 from wenloom.core.errors import InputError
 from wenloom.core.hardware import memory_used
 from wenloom.core.memory import release_freed_memory
+from wenloom.core.progress import ProgressBar, progress
 from wenloom.core.quantities import show_bytes, show_unit
 from wenloom.model.build import Model
 from wenloom.tokens.tokenizer import TextTokenizer
@@ -148,8 +149,8 @@ class Run:
         if self.checkpoint and self.world.is_main and self.history.best_step == self.progress.step:
             publish_model(self.out, self.checkpoint)  # it may have been stopped between an evaluation and this
         try:
-            with stop_signals() as stop, progress("Training", n_steps) as bar:
-                bar.advance(self.progress.step)
+            with stop_signals() as stop, progress("Training", n_steps, "steps") as bar:
+                bar.begin_at(self.progress.step)
                 if (
                     self.checkpoint
                     and self.progress.step in timetable.evaluate_at
@@ -176,16 +177,16 @@ class Run:
                 if self._saved_step != self.progress.step and self._is_sound():
                     self._save()
                 raise self._interrupted() from None
-            step, now, status = self.progress.step, time.monotonic(), ""
+            step, now = self.progress.step, time.monotonic()
             tokens += self.setup.source.tokens(self.progress.samples - self.batch, self.progress.samples)
             evaluation_is_due = step in evaluate_at
             if now - last_log > _LOG_SECONDS or evaluation_is_due:
-                status = self._log(gradients, rate, tokens / (now - last_log))
+                bar.tell(self._log(gradients, rate, tokens / (now - last_log)))
                 last_log, tokens = now, 0
             if now - last_report > _REPORT_SECONDS and self.world.is_main:
                 self._report(is_running=True)
                 last_report = now
-            bar.advance(1, status)
+            bar.advance()
             save_is_due = now - last_save > 60 * self.training.save_minutes
             must_stop, save_is_due = self.world.signals(stop.is_set(), save_is_due, self.setup.hardware.device)
             if (must_stop or save_is_due or evaluation_is_due) and self._is_sound():
@@ -259,16 +260,18 @@ class Run:
         """Score the validation text, show and report; the checkpoint was written before, so it may be interrupted."""
         model, world = self.train_step.model, self.world
         model.eval()
-        done, n_tokens = 0, max(1, self.training_data.validation_size.tokens)
 
         def on_tokens(count: int) -> None:
-            nonlocal done
-            done += count
             if stop.is_set() and world.size == 1:  # several must not part ways in the middle of an exchange
                 raise self._interrupted()
-            bar.advance(0, f"evaluating {min(1.0, done / n_tokens):.0%}")
+            validating.advance(count)
 
-        with self.train_step.autocast(), torch.compiler.set_stance("force_eager"):  # compiled for training steps only
+        n_tokens = max(1, self.training_data.validation_size.tokens)
+        with (
+            progress("Validating", n_tokens, "tokens") as validating,
+            self.train_step.autocast(),
+            torch.compiler.set_stance("force_eager"),  # compiled for training steps only
+        ):
             figures = self.training_data.evaluate(
                 self.train_step.replica.module, self.setup.hardware.device, world, on_tokens
             ).figures()
@@ -324,15 +327,15 @@ class Run:
 
     # --- what is said about it ---
 
-    def _log(self, gradients: Gradients, rate: float, speed: float) -> str:
-        """Record a step; returns the line for the terminal."""
+    def _log(self, gradients: Gradients, rate: float, speed: float) -> list[str]:
+        """Record a step; returns figures for the terminal, the most important first."""
         used, reached = memory_used(self.setup.hardware.device), speed * self.setup.flops / self.world.size
         self._peak = max(self._peak, reached)  # what was reached is possible: the peak was measured too low
         utilisation = reached / self._peak
-        of_text, shown = {}, ""
+        of_text, shown = {}, []
         if self.training_data.bytes_per_token is not None:
             bits = gradients.loss / math.log(2) / self.training_data.bytes_per_token
-            of_text, shown = {"bits_per_byte": round(bits, 4)}, f"{bits:.2f} bits per byte  "
+            of_text, shown = {"bits_per_byte": round(bits, 4)}, [f"{bits:.2f} bits per byte"]
         figures = {
             "loss": gradients.loss, **gradients.figures, **of_text, "learning_rate": rate,
             "gradient_norm": gradients.norm, "tokens_per_second": round(speed, 1),
@@ -344,10 +347,10 @@ class Run:
         )
         for sink in self.sinks:
             sink.log(step, {f"train/{name}": value for name, value in figures.items()})
-        return (
-            f"loss {gradients.loss:.3f}  {shown}{speed:,.0f} tokens/s, {utilisation:.0%} of peak  "
-            f"{show_bytes(used or 0)}  gradient {gradients.norm:.2f}"
-        )
+        return [
+            f"loss {gradients.loss:.3f}", *shown, f"{speed:,.0f} tokens/s", f"{utilisation:.0%} of peak".replace("%", " %"),
+            show_bytes(used or 0), f"gradient {gradients.norm:.2f}",
+        ]  # fmt: skip
 
     def _interrupted(self) -> Interrupted:
         """The end that the user asked for, when everything is on the disk."""
