@@ -17,7 +17,8 @@ from wenloom.model.build import Model
 from wenloom.model.decoder import Decoder
 from wenloom.model.presets import from_scratch
 from wenloom.tasks.finetune import RECIPES
-from wenloom.tasks.recipe import Settings, TaskRecipe
+from wenloom.tasks.recipe import TaskRecipe
+from wenloom.tasks.run_settings import Settings
 from wenloom.tasks.settings import DataSettings, FreshSettings, LearningSettings
 from wenloom.tokens.shards import Dataset
 from wenloom.tokens.tokenizer import TextTokenizer

@@ -28,7 +28,8 @@ from wenloom.tasks.dialogue import DialogueRecipe, PreferenceRecipe
 from wenloom.tasks.finetune import finetune, resume
 from wenloom.tasks.messages import ChatEncoder
 from wenloom.tasks.pairs import TRANSLATION, bounds
-from wenloom.tasks.recipe import Settings, TaskResult
+from wenloom.tasks.recipe import TaskResult
+from wenloom.tasks.run_settings import Settings
 from wenloom.tasks.settings import DataSettings, FreshSettings, LearningSettings
 from wenloom.tokens.chat import PLAIN_TEMPLATE, Message
 from wenloom.tokens.tokenizer import TextTokenizer
@@ -98,7 +99,7 @@ def interrupted(monkeypatch: pytest.MonkeyPatch, step: int) -> Iterator[None]:
             raise Interrupted("stopped")
         return original(self, *arguments)
 
-    monkeypatch.setattr("wenloom.training.setup.time_steps", lambda *_: 0.01)
+    monkeypatch.setattr("wenloom.training.setup.time_steps", lambda *_, **__: 0.01)
     monkeypatch.setattr(TrainStep, "step", stopping)
     with pytest.raises(Interrupted):
         yield

@@ -10,7 +10,7 @@ from wenloom.core.errors import InputError
 from wenloom.model.decoder import Decoder
 from wenloom.model.presets import from_scratch
 from wenloom.tasks.finetune import RECIPES, finetune
-from wenloom.tasks.recipe import Settings
+from wenloom.tasks.run_settings import Settings
 from wenloom.tasks.settings import DataSettings, FreshSettings, LearningSettings
 from wenloom.tasks.unread import UNREAD, Case
 from wenloom.tokens.tokenizer import TextTokenizer
@@ -77,7 +77,7 @@ def test_what_a_task_does_not_read_is_refused_by_name_before_a_row_is_read(
 def test_the_optimizer_that_is_asked_for_is_taken(model: Path, tmp_path: Path):
     """Muon, too, from a trained model; without a word AdamW."""
     from wenloom.tasks.pair_recipe import PairRecipe
-    from wenloom.tasks.recipe import Settings
+    from wenloom.tasks.run_settings import Settings
 
     path = tmp_path / "pairs.tsv"
     path.write_text("\n".join(f"word {n}\tWort {n}" for n in range(60)), encoding="utf-8")

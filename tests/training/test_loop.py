@@ -69,7 +69,7 @@ def test_ctrl_c_within_a_step_keeps_the_last_whole_one(
     training, parts = replace(TRAINING, micro_batch=1), iter(range(1000))
     whole = pretrain(dataset.folder, tmp_path / "whole", MODEL, training)
     computed = TrainStep.autocast
-    monkeypatch.setattr("wenloom.training.setup.time_steps", lambda *_: 0.01)
+    monkeypatch.setattr("wenloom.training.setup.time_steps", lambda *_, **__: 0.01)
 
     def pressed(self: TrainStep) -> object:
         if (part := next(parts)) == 4 * step + 1:

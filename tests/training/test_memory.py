@@ -213,7 +213,7 @@ def test_the_first_loss_of_an_adapter_is_that_of_peft(real_models: Path, tmp_pat
     import transformers
 
     from wenloom.tasks.dialogue import DialogueRecipe
-    from wenloom.tasks.recipe import Settings
+    from wenloom.tasks.run_settings import Settings
     from wenloom.tasks.settings import FreshSettings
 
     folder = real_models / "smollm2"

@@ -112,7 +112,7 @@ def test_a_reward_is_learned_through_the_one_loop_and_tells_the_best(
     tokenizer: TextTokenizer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     """The share of tokens with an "e", in rows that the model makes: read once a step, after the step before it."""
-    monkeypatch.setattr("wenloom.training.setup.time_steps", lambda *_: 0.01)
+    monkeypatch.setattr("wenloom.training.setup.time_steps", lambda *_, **__: 0.01)
     has_letter = torch.tensor(["e" in tokenizer.decode([token]) for token in range(400)]).float()
     decoder = random_decoder(tiny_config())
     source = OwnTexts(decoder, lambda tokens_BT: has_letter[tokens_BT].mean(1), batch=16)

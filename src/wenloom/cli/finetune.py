@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from wenloom.cli.options import Json, flags
+from wenloom.core.clock import command_began
 from wenloom.core.console import print_json, say
 from wenloom.core.errors import InputError
 from wenloom.core.quantities import show_unit
@@ -70,7 +71,8 @@ def finetune(
         if task is None or out is None:
             raise InputError("name the task, the examples and --out, as in: wenloom finetune --task translation "
                              "--train pairs.jsonl --out runs/mine")  # fmt: skip
-        result = work.finetune(task, out, None if model is None else resolve(model), data, fresh, learning, training)
+        result = work.finetune(task, out, None if model is None else resolve(model), data, fresh, learning, training,
+                               command_began())  # fmt: skip
     print_json(as_json(result)) if json else say(summary(result))
 
 

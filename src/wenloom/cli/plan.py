@@ -1,12 +1,13 @@
 """`wenloom plan`. torch is loaded when there is work, so that --help answers at once."""
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
 from wenloom.cli.options import Json, flags
+from wenloom.core.clock import command_began
 from wenloom.core.console import print_json, say
 from wenloom.core.errors import InputError
 from wenloom.tokens.shards import Dataset
@@ -41,6 +42,7 @@ def plan(
     data
         Folder made by `wenloom prepare`; without one the text is imagined.
     """
+    from wenloom.training.pace import deadline
     from wenloom.training.parallel import World
     from wenloom.training.scratch import CorpusStatistics, scratch_run
     from wenloom.training.setup import set_up
@@ -51,7 +53,8 @@ def plan(
     refuse((training,), PLAN, training)
     corpus = CorpusStatistics.of(Dataset.open(data)) if data else CorpusStatistics.imagined(vocab_size or 8192)
     world = World()
-    setup = set_up(scratch_run(corpus, model, training, world), world)
+    spec = scratch_run(corpus, model, training, world)
+    setup = set_up(replace(spec, deadline=deadline(spec.training, command_began())), world)
     setup.prefetcher.close()
     print_json(as_json(setup.plan)) if json else say(as_text(setup.plan))
 

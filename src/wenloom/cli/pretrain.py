@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import Parameter
 
 from wenloom.cli.options import Json, flags
+from wenloom.core.clock import command_began
 from wenloom.core.console import print_json, say
 from wenloom.core.errors import InputError
 from wenloom.tokens.shards import Dataset
@@ -52,6 +53,7 @@ def pretrain(
     from wenloom.training import pretrain as work
     from wenloom.training.run_file import read_run
 
+    started = command_began()
     if resume is not None:
         if data is not None or out is not None or model != ModelSettings() or training != TrainSettings():
             raise InputError("--resume continues a run with its own corpus and settings: leave everything else out.")
@@ -60,7 +62,7 @@ def pretrain(
     else:
         if data is None or out is None:
             raise InputError("name the corpus and --out, as in: wenloom pretrain data/mine --out runs/mine")
-        result = work.pretrain(data, out, model, training, showing(prompt or prompts_from(Dataset.open(data))))
+        result = work.pretrain(data, out, model, training, showing(prompt or prompts_from(Dataset.open(data))), started)
     print_json(as_json(result)) if json else say(summary(result))
 
 

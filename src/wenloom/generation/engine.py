@@ -7,6 +7,7 @@ in chunks, a prompt whose beginning is known, a guess of several tokens and plai
 strategy gets does not depend on what else is read.
 """
 
+import time
 from collections import deque
 from collections.abc import Callable, Generator, Mapping, Sequence
 from typing import Any
@@ -223,14 +224,21 @@ class Engine:
         with self._turns:
             self._end(job)
 
-    def run(self, jobs: Sequence[Job]) -> None:
+    def run(self, jobs: Sequence[Job], until: float | None = None) -> None:
         """Step until these are done.
+
+        Args:
+            until: when, by `time.monotonic`, those that are not done are cancelled; what was written stays.
 
         Raises:
             InputError: one of them is another engine's.
         """
         while not all(job.done for job in jobs):
-            if not self.step() and not all(job.done for job in jobs):
+            if until is not None and time.monotonic() >= until:
+                for job in jobs:
+                    if not job.done:
+                        self.cancel(job)
+            elif not self.step() and not all(job.done for job in jobs):
                 raise InputError("a request can only be run by the engine that it was submitted to.")
 
     def stream(self, job: Job) -> Generator[Event, None, None]:

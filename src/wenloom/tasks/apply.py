@@ -50,10 +50,11 @@ class PairWriter:
         """The most probable text, unless the options say otherwise; with beams, weighed by length^1."""
         return request_from({"do_sample": False, "max_new_tokens": self.encoder.max_target_tokens} | options)
 
-    def write(self, sources: Sequence[str], **options: Any) -> Iterator[Continuation]:
+    def write(self, sources: Sequence[str], until: float | None = None, **options: Any) -> Iterator[Continuation]:
         """An answer per source, in order, as soon as those before are done; sources of like length run together.
 
         Args:
+            until: see `Engine.run`.
             options: as in `GenerationRequest`.
         """
         request = self.request(**options)
@@ -65,7 +66,7 @@ class PairWriter:
             jobs = {index: self.engine.submit(ids[index], request, index) for index in indices}
             try:
                 for index in range(start, start + len(indices)):
-                    self.engine.run([jobs[index]])
+                    self.engine.run([jobs[index]], until)
                     yield jobs[index].result()[0]
             finally:  # who does not want the rest leaves nothing under way
                 for job in jobs.values():

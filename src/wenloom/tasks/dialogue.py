@@ -1,13 +1,19 @@
 """Training for conversations: to answer, and to answer better."""
 
+import time
+from collections.abc import Iterator, Sequence
+
+import numpy as np
 import torch
 from rich.text import Text
 
 from wenloom.checkpoint.folder import load_model
-from wenloom.core.console import remarks
+from wenloom.core.console import remark, remarks
 from wenloom.core.errors import InputError
 from wenloom.core.progress import progress
+from wenloom.core.randomness import derive_seed
 from wenloom.generation.engine import Engine
+from wenloom.generation.jobs import Continuation
 from wenloom.generation.request import GenerationRequest
 from wenloom.model.build import Model
 from wenloom.model.decoder import Decoder
@@ -28,6 +34,9 @@ from wenloom.training.report import Sample, SamplePreview
 _SAMPLE_TOKENS = 200
 _MAX_LENGTH = 1024
 """As TRL has it: memory grows with the length of a row, and models that read 8,192 tokens or more would fill a machine."""
+_REFERENCE_SHARE = 0.25
+"""Part of a budget that may pass before the first step of a preference training; learning from a pair takes some four times
+as long as comparing its answers."""
 _MEASURED, _LONGEST_REPLY, _LEAST_ROOM = 200, 1024, 32
 """Conversations whose reply is measured at the end, its most tokens, and the room below which there is none."""
 
@@ -35,6 +44,7 @@ _MEASURED, _LONGEST_REPLY, _LEAST_ROOM = 200, 1024, 32
 class DialogueRecipe(TaskRecipe[Conversation]):
     """Learn the assistant's turns of conversations."""
 
+    measuring = 0.1
     smaller = "choose a smaller --max-length, --method lora, or --recompute"
     longer = "allow more by --max-length, or take a model that reads more at once"
 
@@ -86,18 +96,20 @@ class DialogueRecipe(TaskRecipe[Conversation]):
             if room >= _LEAST_ROOM:
                 request = GenerationRequest(max_new_tokens=min(_LONGEST_REPLY, room), temperature=0.7, seed=0)
                 jobs.append(engine.submit(prompt, request, index))
-        with progress("Measuring", len(jobs), "replies") as bar:
+
+        def replies() -> Iterator[Continuation]:
             for job in jobs:
-                engine.run([job])
-                bar.advance()
-        if not jobs:
-            return {}
-        return {"stopped": share([job.result()[0].ended_by == "end token" for job in jobs])}
+                engine.run([job], self.until)
+                yield job.result()[0]
+
+        found = self.written(replies(), len(jobs), "replies")
+        return {"stopped": share([reply.ended_by == "end token" for reply in found])} if found else {}
 
 
 class PreferenceRecipe(TaskRecipe[Preference]):
     """Learn which of two replies people prefer."""
 
+    measuring = 0.1
     smaller = "choose a smaller --max-length, --method lora, or --recompute"
     longer = "allow more by --max-length, or take a model that reads more at once"
 
@@ -124,9 +136,33 @@ class PreferenceRecipe(TaskRecipe[Preference]):
             examples = [example for example in (_pair(encoder, row) for row in rows) if example is not None]
             n_dropped += len(rows) - len(examples)
             made.append(examples)
-        _add_references(PreferenceObjective(model), [*made[0], *made[1]])
+        train = self._with_references(PreferenceObjective(model), made[0], made[1])
         notes = {f"pairs have more than {longest} tokens, or differ only beyond them: left out": n_dropped}
-        return EncodedExamples(made[0], made[1], notes)
+        return EncodedExamples(train, made[1], notes)
+
+    def _with_references(
+        self, objective: PreferenceObjective, train: list[Example], validation: list[Example]
+    ) -> list[Example]:
+        """Note of every pair how much more probable the model finds the preferred answer, before it learns.
+
+        Where a budget does not allow it for all training pairs, those drawn last are left out: they would not be learned
+        either.
+        """
+        if self.settings.training.budget is not None:
+            drawn = np.random.default_rng(derive_seed(self.settings.training.seed, "pairs")).permutation(len(train))
+            train = [train[index] for index in drawn[: self.settings.most_examples]]
+        end = self.settings.deadline
+        now = time.monotonic()
+        until = None if end is None else now + _REFERENCE_SHARE * (end - now)
+        with without_adapter(objective.model):
+            margins = _margins(objective, validation)
+            margins += _margins(objective, train, until)
+        for example, margin in zip([*validation, *train], margins, strict=False):
+            example["reference_B"] = margin
+        n_known = len(margins) - len(validation)
+        if n_known < len(train):
+            remark(f"The budget suffices to learn from {n_known:,} of {len(train):,} pairs, drawn at random.")
+        return train[:n_known]
 
     def objective(self, model: Model) -> Objective:
         """DPO."""
@@ -145,12 +181,12 @@ class PreferenceRecipe(TaskRecipe[Preference]):
         objective = PreferenceObjective(model)
         encoder = ChatEncoder(tokenizer, longest_row(self.settings.data, model))
         examples = [each for each in (_pair(encoder, row) for row in self.validation) if each is not None]
-        margins = _margins(objective, examples)
+        margins = _margins(objective, examples, self.until and (time.monotonic() + self.until) / 2)
         assert self.settings.base is not None
         base = load_model(self.settings.base, str(model.embed.weight.device))
         assert isinstance(base, Decoder)
-        references = _margins(PreferenceObjective(base), examples)
-        better = [margin > reference for margin, reference in zip(margins, references, strict=True)]
+        references = _margins(PreferenceObjective(base), examples[: len(margins)], self.until)
+        better = [margin > reference for margin, reference in zip(margins, references, strict=False)]
         return {"preferred": share(better)}
 
 
@@ -193,12 +229,13 @@ def replies(model: Decoder, tokenizer: TextTokenizer, conversations: list[Conver
     """What a model answers where the last reply of a conversation stood."""
     engine = Engine(model, tokenizer)
     request = GenerationRequest(max_new_tokens=100, temperature=0.7, seed=0)
-    samples = []
-    for messages in conversations:
-        job = engine.submit(chat_ids(tokenizer, messages[:-1]), request)
-        engine.run([job])
-        samples.append(Sample(render(tokenizer, messages[:-1]), job.result()[0].text))
-    return SamplePreview(samples)
+    openings = [messages[:-1] for messages in conversations]
+    jobs = [engine.submit(chat_ids(tokenizer, opening), request) for opening in openings]
+    engine.run(jobs)
+    written = [job.result()[0].text for job in jobs]
+    return SamplePreview(
+        [Sample(render(tokenizer, opening), text) for opening, text in zip(openings, written, strict=True)]
+    )
 
 
 def _pair(encoder: ChatEncoder, row: Preference) -> Example | None:
@@ -215,21 +252,16 @@ def _pair(encoder: ChatEncoder, row: Preference) -> Example | None:
     return example | {"targets_B": 1}
 
 
-def _add_references(objective: PreferenceObjective, examples: list[Example]) -> None:
-    """Note of every pair how much more probable the model finds the preferred answer, before it learns."""
-    with without_adapter(objective.model):
-        for example, margin in zip(examples, _margins(objective, examples), strict=True):
-            example["reference_B"] = margin
-
-
 @torch.no_grad()
-def _margins(objective: PreferenceObjective, examples: list[Example]) -> list[float]:
-    """log P(chosen) - log P(rejected) of every pair."""
+def _margins(objective: PreferenceObjective, examples: Sequence[Example], until: float | None = None) -> list[float]:
+    """log P(chosen) - log P(rejected) of every pair; of the first ones, where the time ends before (at least of some)."""
     device = objective.model.eval().embed.weight.device
     names = ("chosen_BT", "chosen_labels_BT", "rejected_BT", "rejected_labels_BT")
     margins: list[float] = []
     with progress("Comparing", len(examples), "pairs") as bar:
         for start in range(0, len(examples), 8):
+            if until is not None and margins and time.monotonic() >= until:
+                break
             rows = collated(examples[start : start + 8])
             chosen, chosen_labels, rejected, rejected_labels = (rows[name].to(device) for name in names)
             margins += objective.margin(chosen, chosen_labels, rejected, rejected_labels).tolist()

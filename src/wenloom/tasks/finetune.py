@@ -1,5 +1,6 @@
 """Training for a task: from files of examples to a model folder, in the one training loop."""
 
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,13 +13,15 @@ from wenloom.tasks.denoising import DenoisingRecipe
 from wenloom.tasks.dialogue import DialogueRecipe, PreferenceRecipe
 from wenloom.tasks.fill_mask import FillMaskRecipe
 from wenloom.tasks.pair_recipe import PairRecipe
-from wenloom.tasks.recipe import Settings, TaskRecipe, TaskResult
+from wenloom.tasks.recipe import TaskRecipe, TaskResult
+from wenloom.tasks.run_settings import Settings
 from wenloom.tasks.settings import DataSettings, FreshSettings, LearningSettings
 from wenloom.tasks.unread import UNREAD, Case
 from wenloom.tasks.writing import WritingRecipe
 from wenloom.training.checkpoints import sound_checkpoint
 from wenloom.training.lock import refuse_if_taken
-from wenloom.training.loop import check_output
+from wenloom.training.output import check_output
+from wenloom.training.pace import deadline
 from wenloom.training.parallel import refuse_alone
 from wenloom.training.run_file import RUN, read_run, settings_of
 from wenloom.training.settings import TrainSettings
@@ -43,6 +46,7 @@ def finetune(
     fresh: FreshSettings | None = None,
     learning: LearningSettings | None = None,
     training: TrainSettings | None = None,
+    started: float | None = None,
 ) -> TaskResult:
     """Train a model for a task.
 
@@ -51,6 +55,7 @@ def finetune(
         out: run folder, as in `training.pretrain.pretrain`.
         base: the model to begin with; None makes one from scratch, where the task has one.
         data, fresh, learning, training: see their fields.
+        started: see `training.pretrain.pretrain`.
 
     Raises:
         InputError: the settings, the examples or the output folder cannot be used.
@@ -59,8 +64,11 @@ def finetune(
     if task not in RECIPES:
         raise InputError(f"--task {task}: known are {', '.join(RECIPES)}.")
     check_output(out)
-    settings = Settings(task, base, data or DataSettings(), fresh or FreshSettings(),
-                        learning or LearningSettings(), training or TrainSettings())  # fmt: skip
+    training = training or TrainSettings()
+    settings = Settings(
+        task, base, data or DataSettings(), fresh or FreshSettings(), learning or LearningSettings(), training,
+        deadline(training, time.monotonic() if started is None else started),
+    )  # fmt: skip
     _refuse_unread(settings)
     return RECIPES[task](settings).run(out)
 
@@ -93,6 +101,7 @@ def resume(out: Path) -> TaskResult:
         raise InputError(f"{out / RUN}: table [settings]: base names no model.")
     environment = tables.get("environment", {})
     fixed = {name: environment[name] for name in ("precision", "micro_batch") if name in environment}
+    examples = tables["data"].get("train_examples")
     settings = Settings(
         table["task"],
         Path(table["base"]) if table.get("base") else None,
@@ -100,6 +109,7 @@ def resume(out: Path) -> TaskResult:
         settings_of(out, FreshSettings, table),
         settings_of(out, LearningSettings, table),
         settings_of(out, TrainSettings, table | fixed),
+        most_examples=examples if isinstance(examples, int) else None,
     )
     recipe = RECIPES[settings.task](settings)
     if recipe.key != tables["data"]["key"]:

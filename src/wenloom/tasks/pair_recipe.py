@@ -3,7 +3,6 @@
 from typing import cast, get_args
 
 from wenloom.core.errors import InputError
-from wenloom.core.progress import progress
 from wenloom.core.randomness import generator
 from wenloom.evaluation.overlap import rouge, sacrebleu_score
 from wenloom.model.build import Model, build
@@ -13,8 +12,9 @@ from wenloom.model.presets import PairArchitecture, encoder_decoder_from_scratch
 from wenloom.tasks.apply import PairWriter
 from wenloom.tasks.pairs import PAIR_TASKS, Pair, PairEncoder, bounds, read_pairs
 from wenloom.tasks.plain_text import fresh_tokenizer
-from wenloom.tasks.recipe import SHOWN, EncodedExamples, Figures, Settings, TaskRecipe
+from wenloom.tasks.recipe import SHOWN, EncodedExamples, Figures, TaskRecipe
 from wenloom.tasks.rows import RowReader
+from wenloom.tasks.run_settings import Settings
 from wenloom.tasks.settings import DataSettings, FreshSettings
 from wenloom.tokens.tokenizer import TextTokenizer
 from wenloom.tokens.train import default_vocab_size
@@ -29,6 +29,7 @@ class PairRecipe(TaskRecipe[Pair]):
     """Translation and summarization: from scratch (with an encoder) or from a model of either kind."""
 
     needs_base = False
+    measuring = 0.1
 
     def read(self, where: str, reader: RowReader, data: DataSettings) -> list[Pair]:
         """Pairs, turned round with --reverse."""
@@ -87,11 +88,11 @@ class PairRecipe(TaskRecipe[Pair]):
         """BLEU or ROUGE of greedy answers, against all references."""
         task, rows = PAIR_TASKS[self.settings.task], self.validation[:_MEASURED]
         writer = PairWriter(model, tokenizer, task, *self.bounds(model))
-        with progress("Measuring", len(rows), "texts") as bar:
-            found = []
-            for answer in writer.write([row.source for row in rows]):
-                found.append(answer.text.strip())
-                bar.advance()
+        answers = writer.write([row.source for row in rows], self.until)
+        found = [answer.text.strip() for answer in self.written(answers, len(rows), "texts")]
+        if not found:
+            return {}
+        rows = rows[: len(found)]
         fewest = min(len(row.targets) for row in rows)
         references = [[row.targets[number] for row in rows] for number in range(fewest)]
         is_bleu = task.metric == "bleu"

@@ -4,25 +4,30 @@ import gc
 import hashlib
 import json
 import statistics
+import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Generic, TypeVar
 
 from wenloom.checkpoint.folder import load_model, load_tokenizer
 from wenloom.core.console import remark
 from wenloom.core.errors import InputError, printable
 from wenloom.core.hardware import probe
 from wenloom.core.memory import release_freed_memory
+from wenloom.core.progress import progress
+from wenloom.core.quantities import parse_duration
 from wenloom.core.randomness import derive_seed, generator
+from wenloom.generation.jobs import Continuation
 from wenloom.model.build import Model
 from wenloom.model.decoder import Decoder
 from wenloom.model.lora import AdapterConfig, adapt
 from wenloom.model.quantize import parse_bits, quantize, require_unquantized
 from wenloom.tasks.augment import Noise
-from wenloom.tasks.rows import RowReader, files_in
-from wenloom.tasks.settings import DataSettings, FreshSettings, LearningSettings
+from wenloom.tasks.rows import RowReader
+from wenloom.tasks.run_settings import Settings
+from wenloom.tasks.settings import DataSettings
 from wenloom.tokens.tokenizer import TextTokenizer
 from wenloom.training.columns import Example
 from wenloom.training.dial import Derived
@@ -37,6 +42,7 @@ from wenloom.training.setup import RunSpec
 from wenloom.training.training_data import TrainingData
 
 Row = TypeVar("Row")
+Found = TypeVar("Found")
 Figures = dict[str, tuple[float, float | None]]
 """Measures by name: value, and standard error or half of a 95 % interval where there is one."""
 _FROM_SCRATCH, _FROM_A_MODEL = 64, 16
@@ -47,31 +53,9 @@ _MOST_NAMED = 1000
 """Rows left out that run.toml lists."""
 _DIVISIONS = 20
 """How often other rows are chosen for validation where none of those chosen fits."""
+_LEAVING = 0.5
+"""Seconds of a budget for what follows the figures: they are written down, and Python ends."""
 _HEADS = ("head.", "classifier.", "transform", "output_bias")
-
-
-@dataclass(frozen=True)
-class Settings:
-    """All settings of a task's training."""
-
-    task: str
-    base: Path | None
-    data: DataSettings
-    fresh: FreshSettings
-    learning: LearningSettings
-    training: TrainSettings
-
-    def table(self) -> dict[str, Any]:
-        """As run.toml keeps it: with whole paths, so that it means the same wherever the run is gone on with."""
-        base = str(self.base.resolve()) if self.base else None
-        parts = (self.data, self.fresh, self.learning, self.training)
-        table = {name: value for part in parts for name, value in asdict(part).items()}
-        for name in ("train", "validation", "extra"):
-            if table[name] is not None:
-                table[name] = ",".join(str(each.resolve()) for each in files_in(table[name]))
-        if table["tokenizer"] is not None and Path(table["tokenizer"]).expanduser().exists():
-            table["tokenizer"] = str(Path(table["tokenizer"]).expanduser().resolve())
-        return {"task": self.task, "base": base} | table
 
 
 @dataclass(frozen=True)
@@ -112,6 +96,9 @@ class TaskRecipe(ABC, Generic[Row]):
     smaller = "choose a smaller --max-source-tokens, --method lora, or --recompute"
     """What to do where one example does not fit in memory."""
 
+    measuring = 0.0
+    """Part of a budget that `measure` may take."""
+
     longer = "allow more by --max-source-tokens and --max-target-tokens"
     """What to do where no example fits the model."""
 
@@ -126,10 +113,11 @@ class TaskRecipe(ABC, Generic[Row]):
         self.batch_is_open = False
         self.settings = replace(settings, training=self._without_gaps(settings))
         data, reader = settings.data, RowReader(settings.data.strict)
-        self.train = self.read(settings.data.train, reader, data)
-        validation, extra = (
-            None if where is None else self.read(where, reader, data) for where in (data.validation, data.extra)
-        )
+        with progress("Reading the examples"):
+            self.train = self.read(settings.data.train, reader, data)
+            validation, extra = (
+                None if where is None else self.read(where, reader, data) for where in (data.validation, data.extra)
+            )
         reader.report()
         self._given, self._extra = self.train, extra or []
         if validation is not None:
@@ -183,8 +171,38 @@ class TaskRecipe(ABC, Generic[Row]):
         return SamplePreview()
 
     def measure(self, model: Model, tokenizer: TextTokenizer) -> Figures:
-        """How good the finished model is on the validation data, by the task's own measure."""
+        """How good the finished model is on the validation data, by the task's own measure.
+
+        Where there is a budget, it keeps to `until`.
+        """
         return {}
+
+    @property
+    def until(self) -> float | None:
+        """When `measure` is to have ended, by `time.monotonic`; None without a budget."""
+        end = self.settings.deadline
+        return None if end is None else end - _LEAVING
+
+    def in_time(self, found: Iterable[Found]) -> Iterator[Found]:
+        """What is found until the budget ends; something at least."""
+        for each in found:
+            yield each
+            if self.until is not None and time.monotonic() >= self.until:
+                return
+
+    def written(self, texts: Iterable[Continuation], total: int, unit: str) -> list[Continuation]:
+        """Texts as they are written, with a bar; those that the end of the budget left without a token are left out."""
+        found = []
+        with progress("Measuring", total, unit) as bar:
+            for text in texts:
+                found.append(text)
+                bar.advance()
+        begun = [each for each in found if each.tokens or each.ended_by != "cancelled"]
+        if n_cut := sum(each.ended_by == "cancelled" for each in begun):
+            remark(
+                f"The budget ended while {unit} were measured: {n_cut:,} of {len(begun):,} count as far as they were written."
+            )
+        return begun
 
     # --- the same for all ---
 
@@ -278,7 +296,8 @@ class TaskRecipe(ABC, Generic[Row]):
         gc.collect()  # what was trained, before it is read back
         release_freed_memory()
         device = probe(self.settings.training.device).device
-        figures = self.measure(load_model(out, device), TextTokenizer.from_pretrained(out))
+        with progress("Measuring the finished model"):
+            figures = self.measure(load_model(out, device), TextTokenizer.from_pretrained(out))
         table = {name: value for name, (value, _) in figures.items()}
         errors = {f"{name}_error": error for name, (_, error) in figures.items() if error is not None}
         write_run(out, read_run(out) | {"measures": table | errors})
@@ -286,13 +305,16 @@ class TaskRecipe(ABC, Generic[Row]):
 
     def _specified(self, n_processes: int) -> tuple[RunSpec, TrainingData]:
         """The parts of the run, and the data that it learns from and validates on."""
-        base = self.settings.base
-        if base is None:
-            model, tokenizer = self.fresh()
-        else:
-            tokenizer = load_tokenizer(base)
-            model = self._tuned_by_method(self.prepared(load_model(base), tokenizer))
-        encoded = self._encoded(model, tokenizer)
+        base, loading = self.settings.base, time.monotonic()
+        with progress("Making the model" if base is None else "Loading the model"):
+            if base is None:
+                model, tokenizer = self.fresh()
+            else:
+                tokenizer = load_tokenizer(base)
+                model = self._tuned_by_method(self.prepared(load_model(base), tokenizer))
+        loading = time.monotonic() - loading
+        with progress("Encoding the examples"):
+            encoded = self._encoded(model, tokenizer)
         table = {
             "task": self.settings.task,
             "key": self.key,
@@ -317,11 +339,22 @@ class TaskRecipe(ABC, Generic[Row]):
             self.objective(model), source, training, self.settings.table(), self.derived,
             f"{shape.family}, {shape.n_layers} layers, width {shape.d_model}",
             round(sum(map(targets_of, encoded.validation)) * source.row_tokens / max(1.0, targets)),
-            layer_decay=self.settings.learning.layer_decay, smaller=self.smaller,
+            layer_decay=self.settings.learning.layer_decay, smaller=self.smaller, deadline=self.settings.deadline,
+            closing=self._closing(loading),
             calmer="more examples, a higher --dropout, a smaller --width or fewer --epochs" if base is None else
                    "more examples, a lower --learning-rate or fewer --epochs",
         )  # fmt: skip
         return spec, training_data
+
+    def _closing(self, loading: float) -> float:
+        """Seconds of a budget for what follows the last evaluation: report, the model read back, its figures.
+
+        Args:
+            loading: seconds that reading, or making, the model took.
+        """
+        budget = self.settings.training.budget
+        measuring = self.measuring * parse_duration(budget, "--budget") if budget else 0.0
+        return 1.0 + loading * (self.settings.base is not None) + measuring + _LEAVING
 
     def _fit_batch(self, packed: float, n_processes: int) -> None:
         """As many rows as hold the texts of a step: where many share a row, few rows do."""

@@ -6,7 +6,6 @@ import statistics
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from wenloom.core.progress import progress
 from wenloom.evaluation.programs import cut_to_program
 from wenloom.evaluation.quality import distinct_n, repetition
 from wenloom.evaluation.sandbox import run_program
@@ -110,12 +109,10 @@ class WritingRecipe(PairRecipe):
         """Of texts drawn for validation prompts, what can be counted."""
         rows = self.validation[:_MEASURED]
         writer = PairWriter(model, tokenizer, PAIR_TASKS[self.settings.task], *self.bounds(model))
-        found = []
-        with progress("Measuring", len(rows), "texts") as bar:
-            for answer in writer.write([row.source for row in rows], do_sample=True, temperature=0.8, seed=0):
-                found.append(answer.text.strip())
-                bar.advance()
-        return figures_of(self.settings.task, [row.source for row in rows], found)
+        prompts = [row.source for row in rows]
+        answers = writer.write(prompts, self.until, do_sample=True, temperature=0.8, seed=0)
+        found = [answer.text.strip() for answer in self.written(answers, len(rows), "texts")]
+        return figures_of(self.settings.task, prompts[: len(found)], found) if found else {}
 
 
 def figures_of(style: str, prompts: Sequence[str], texts: Sequence[str]) -> Figures:

@@ -113,6 +113,18 @@ def read_metrics(run: Path) -> list[dict[str, Any]]:
     return lines
 
 
+def decided_before(run: Path, step: int) -> dict[int, tuple[int, int]]:
+    """By step, after which steps a run should end and how many evaluations should come, as far as it got before it was
+    stopped: see `pace`.
+
+    Args:
+        step: where it goes on.
+    """
+    lines = [line for line in read_metrics(run) if line["step"] > step]
+    names = ("of_steps", "evaluations_left")
+    return {line["step"]: (line[names[0]], line[names[1]]) for line in lines if all(name in line for name in names)}
+
+
 def _numbered(file: BinaryIO) -> Iterator[tuple[int, bytes]]:
     """Lines with their numbers; of one that is too long to be ours the beginning."""
     number = 0
@@ -133,6 +145,9 @@ def _checked(line: Any) -> dict[str, Any]:
         raise ValueError
     for name in ("tokens", "seconds", *_FIGURES):
         if name in line and not _is_number(line[name], (int, float)):
+            raise ValueError
+    for name in ("of_steps", "evaluations_left"):
+        if name in line and (not _is_number(line[name], int) or line[name] < 1):
             raise ValueError
     line.setdefault("tokens", 0)
     line.setdefault("seconds", 0.0)

@@ -18,20 +18,20 @@ from wenloom.core.errors import InputError
 from wenloom.core.hardware import memory_used
 from wenloom.core.memory import release_freed_memory
 from wenloom.core.progress import ProgressBar, progress
-from wenloom.core.quantities import show_bytes, show_unit
 from wenloom.model.build import Model
 from wenloom.tokens.tokenizer import TextTokenizer
 from wenloom.training import record
 from wenloom.training.checkpoints import latest_checkpoint, own_checkpoints, set_aside_newer, sound_checkpoint
 from wenloom.training.guards import NotFinite, origin
-from wenloom.training.history import History
+from wenloom.training.history import History, decided_before
 from wenloom.training.interrupt import Interrupted, stop_signals
-from wenloom.training.lock import RunIsTaken, locked, refuse_if_taken
+from wenloom.training.lock import RunIsTaken, locked
 from wenloom.training.memorization import CopiedSpan
 from wenloom.training.objectives import Loss
+from wenloom.training.pace import Course
 from wenloom.training.parallel import World, full_tensor
 from wenloom.training.report import SamplePreview, write_report
-from wenloom.training.run_file import METRICS, REPORT, RUN, write_run
+from wenloom.training.run_file import write_run
 from wenloom.training.schedules import multiplier
 from wenloom.training.setup import RunSpec, set_up
 from wenloom.training.sinks import open_sinks
@@ -40,7 +40,6 @@ from wenloom.training.train_step import Gradients, StepStopped, TrainStep
 from wenloom.training.training_data import TrainingData
 
 _LOG_SECONDS, _REPORT_SECONDS = 1.0, 20.0
-_LEFT = {RUN, METRICS, REPORT, "checkpoints", "tensorboard", "wandb"}
 Show = Callable[[Model, TextTokenizer], SamplePreview]
 
 
@@ -57,21 +56,6 @@ class RunResult:
     steps: int
     seconds: float
     """Training time, evaluation and saving not counted."""
-
-
-def check_output(out: Path) -> None:
-    """Whether a new run may be written there.
-
-    Raises:
-        InputError: it holds something else than what a run leaves before its first checkpoint, or another process
-            trains there.
-    """
-    refuse_if_taken(out)
-    held = {path.name for path in out.iterdir()} if out.is_dir() else {out.name} if out.exists() else set()
-    before = own_checkpoints(out)
-    if {name for name in held if not name.startswith(".")} - _LEFT or before:
-        more = f" Continue it with --resume {shlex.quote(str(out))}, or choose" if before else " Choose"
-        raise InputError(f"{out}: is not empty.{more} another --out.")
 
 
 class Run:
@@ -98,7 +82,13 @@ class Run:
         self._calmer = spec.calmer
         self.setup, self.training_data = set_up(spec, world, self._restore), training_data
         self.training, self.train_step = self.setup.training, self.setup.train_step
-        self.progress.n_steps = self.setup.plan.timetable.n_steps
+        timetable = self.setup.plan.timetable
+        self.progress.n_steps = timetable.n_steps
+        course = self.progress.course
+        if course is None or course.n_steps != timetable.n_steps:
+            course = Course.laid_out(timetable.n_steps, len(timetable.evaluate_at))
+        self.course = self.progress.course = course
+        self.pace, self._evaluate_at = self.setup.pace, self.course.evaluate_at()
         assert self.training.batch
         self.tokenizer, self.batch = self.training_data.tokenizer, self.training.batch
         self.preview, self.overlap = SamplePreview(), None
@@ -139,7 +129,7 @@ class Run:
             raise RunIsTaken(f"{self.out}: another process trained here meanwhile; choose another --out.")
 
     def _go(self) -> RunResult:
-        timetable, n_steps = self.setup.plan.timetable, self.progress.n_steps
+        self._decided = decided_before(self.out, self.progress.step) if self.checkpoint else {}
         self.history = History(self.out, self.progress.step, self.world.is_main, self.training_data.best)
         self.sinks = open_sinks(self.out, self.training, self.world.is_main, self.setup.settings, self.progress.step)
         self.saver = Saver(self.out, self.tokenizer, self.setup.settings.get("base"))
@@ -149,27 +139,29 @@ class Run:
         if self.checkpoint and self.world.is_main and self.history.best_step == self.progress.step:
             publish_model(self.out, self.checkpoint)  # it may have been stopped between an evaluation and this
         try:
-            with stop_signals() as stop, progress("Training", n_steps, "steps") as bar:
+            with stop_signals() as stop, progress("Training", self.progress.n_steps, "steps") as bar:
                 bar.begin_at(self.progress.step)
                 if (
                     self.checkpoint
-                    and self.progress.step in timetable.evaluate_at
+                    and self.progress.step in self._evaluate_at
                     and not self.history.evaluated(self.progress.step)
                 ):  # stopped between the save and its evaluation
                     self._evaluate(bar, stop)
-                self._train(timetable.evaluate_at, bar, stop)
-            self.saver.wait()
-            return self._finish()
+                self._train(bar, stop)
+            with progress("Writing the report"):
+                self.saver.wait()
+                return self._finish()
         finally:
             self.saver.close()
             self.setup.prefetcher.close()
             for sink in self.sinks:
                 sink.close()
 
-    def _train(self, evaluate_at: frozenset[int], bar: ProgressBar, stop: threading.Event) -> None:
+    def _train(self, bar: ProgressBar, stop: threading.Event) -> None:
         """Steps, and between them what is due: a log line, a checkpoint, an evaluation, the end."""
         last_log = last_report = last_save = time.monotonic()
         tokens = 0
+        self.pace.mark(self.progress.step)
         while self.progress.step < self.progress.n_steps:
             try:
                 gradients, rate = self._step(stop)
@@ -179,9 +171,13 @@ class Run:
                 raise self._interrupted() from None
             step, now = self.progress.step, time.monotonic()
             tokens += self.setup.source.tokens(self.progress.samples - self.batch, self.progress.samples)
-            evaluation_is_due = step in evaluate_at
-            if now - last_log > _LOG_SECONDS or evaluation_is_due:
-                bar.tell(self._log(gradients, rate, tokens / (now - last_log)))
+            evaluation_is_due = step in self._evaluate_at
+            is_turned = self._turn()
+            evaluation_is_due = evaluation_is_due or step in self._evaluate_at
+            if now - last_log > _LOG_SECONDS or evaluation_is_due or is_turned:
+                figures = self._log(gradients, rate, tokens / max(1e-9, now - last_log))
+                bar.total = self.progress.n_steps
+                bar.tell(figures, self.pace.left(self.course, step))
                 last_log, tokens = now, 0
             if now - last_report > _REPORT_SECONDS and self.world.is_main:
                 self._report(is_running=True)
@@ -197,12 +193,30 @@ class Run:
             if evaluation_is_due and self._is_sound():
                 self._evaluate(bar, stop)
                 last_log = time.monotonic()
+                self.pace.evaluated(last_log - now)
                 if self.history.evaluations_since_best() >= (self.training.patience or self.progress.n_steps + 1):
                     remark(
                         f"No better evaluation in the last {self.training.patience}: stopped early at step {step:,}."
                     )
                     self.progress.n_steps = step
                     self._save()
+
+    def _turn(self) -> bool:
+        """Put the length of the run right where a budget asks for it; returns whether it was changed.
+
+        A run that is resumed repeats what was decided before it was stopped, and decides nothing anew.
+        """
+        step, decision = self.progress.step, None
+        if self.checkpoint is not None:
+            decision = self._decided.get(step)
+        elif self.pace.is_time(self.course, step):
+            self.pace.mark(step)
+            decision = self.world.agreed(self.pace.decided(self.course, step))
+        if decision is None or decision == (self.course.n_steps, len(self.course.checks)):
+            return False
+        self.course = self.progress.course = self.course.turned(step, *decision)
+        self.progress.n_steps, self._evaluate_at = self.course.n_steps, self.course.evaluate_at()
+        return True
 
     @property
     def _context(self) -> int:
@@ -216,10 +230,10 @@ class Run:
             NotFinite: that happened too often in a row.
         """
         started, training, step = time.monotonic(), self.training, self.progress.step
-        n_steps = self.progress.n_steps
+        planned = self.course.planned
         rate = (training.learning_rate or 0.0) * multiplier(
-            training.schedule, step, n_steps, max(1, round(training.warmup * n_steps)),
-            round(training.decay * n_steps), training.final_learning_rate,
+            training.schedule, self.course.at(step), planned, max(1, round(training.warmup * planned)),
+            round(training.decay * planned), training.final_learning_rate,
         )  # fmt: skip
         batch = self.setup.prefetcher.batch(self.progress.samples)
         gradients = self.train_step.step(batch, rate, stop)
@@ -294,7 +308,9 @@ class Run:
         if checkpoint and self.history.best_step == step:
             publish_model(self.out, checkpoint)
         sample = f"  {self.preview.samples[0].excerpt()!r}" if self.preview.samples else ""
-        bar.print(f"step {step:,}: validation {_shown(figures, self.setup.settings.get('task'))}{sample}")
+        bar.print(
+            f"step {step:,}: validation {record.shown_validation(figures, self.setup.settings.get('task'))}{sample}"
+        )
         if self.history.turned_worse():
             bar.print(
                 f"Validation has been getting worse since step {self.history.best_step:,}: the model learns its text by heart. The "
@@ -331,26 +347,17 @@ class Run:
         """Record a step; returns figures for the terminal, the most important first."""
         used, reached = memory_used(self.setup.hardware.device), speed * self.setup.flops / self.world.size
         self._peak = max(self._peak, reached)  # what was reached is possible: the peak was measured too low
-        utilisation = reached / self._peak
-        of_text, shown = {}, []
-        if self.training_data.bytes_per_token is not None:
-            bits = gradients.loss / math.log(2) / self.training_data.bytes_per_token
-            of_text, shown = {"bits_per_byte": round(bits, 4)}, [f"{bits:.2f} bits per byte"]
-        figures = {
-            "loss": gradients.loss, **gradients.figures, **of_text, "learning_rate": rate,
-            "gradient_norm": gradients.norm, "tokens_per_second": round(speed, 1),
-            "utilisation": round(utilisation, 4), "memory_bytes": used or 0,
-        }  # fmt: skip
-        step = self.progress.step
-        self.history.add(
-            step=step, tokens=self.progress.samples * self._context, seconds=round(self.progress.seconds, 2), **figures
+        figures = record.step_figures(
+            gradients, rate, speed, reached / self._peak, used or 0, self.training_data.bytes_per_token
         )
+        progress, step = self.progress, self.progress.step
+        self.history.add(
+            step=step, of_steps=progress.n_steps, evaluations_left=len(self.course.checks),
+            tokens=progress.samples * self._context, seconds=round(progress.seconds, 2), **figures,
+        )  # fmt: skip
         for sink in self.sinks:
             sink.log(step, {f"train/{name}": value for name, value in figures.items()})
-        return [
-            f"loss {gradients.loss:.3f}", *shown, f"{speed:,.0f} tokens/s", f"{utilisation:.0%} of peak".replace("%", " %"),
-            show_bytes(used or 0), f"gradient {gradients.norm:.2f}",
-        ]  # fmt: skip
+        return record.shown_figures(figures)
 
     def _interrupted(self) -> Interrupted:
         """The end that the user asked for, when everything is on the disk."""
@@ -384,10 +391,3 @@ class Run:
 
     def _report(self, is_running: bool) -> None:
         write_report(self.out, self.tables(), self.history.lines, self.preview, is_running, self.history.best_by.figure)
-
-
-def _shown(figures: dict[str, float], task: object) -> str:
-    """Figures of an evaluation in a line."""
-    return ", ".join(
-        f"{value:.3f} {show_unit(name, task)}" for name, value in figures.items() if name != "nats_per_character"
-    )

@@ -186,6 +186,21 @@ def time_steps(train_step: TrainStep, read: Callable[[int], Batch], rounds: int 
     return statistics.median(seconds[1:])
 
 
+@torch.no_grad()
+def time_validation(train_step: TrainStep, batch: Batch) -> float:
+    """Seconds to score a batch without learning from it, by as many of its rows as are computed at a time."""
+    part = Batch(batch.first, batch.part(slice(train_step.micro_batch)), batch.weight)
+    seconds = []
+    train_step.model.eval()
+    for _ in range(2):  # the first one warms up
+        started = time.perf_counter()
+        with train_step.autocast():
+            train_step.replica.module(**part.rows).total.item()
+        seconds.append(time.perf_counter() - started)
+    train_step.model.train()
+    return seconds[-1] * batch.n_rows / part.n_rows
+
+
 def compile_blocks(blocks: nn.ModuleList, on: bool) -> None:
     """Turn compilation of the blocks on or off. One block's code serves all of them, so depth costs nothing."""
     for block in blocks:

@@ -6,10 +6,8 @@ from dataclasses import dataclass
 from wenloom.core.quantities import parse_count, parse_duration, show_bytes, show_count, show_duration
 from wenloom.training.dial import Derived
 from wenloom.training.measure import StepMemory
+from wenloom.training.pace import EVALUATION_SHARE, Course
 from wenloom.training.settings import TrainSettings
-
-_EVALUATION_SHARE = 0.1
-"""Part of the time that evaluations may cost, unless their number is asked for."""
 
 
 @dataclass(frozen=True)
@@ -22,6 +20,8 @@ class Timetable:
     """Steps after which the validation text is scored; the last is always among them."""
     seconds: float
     """Estimate of what is left to do, evaluations included."""
+    evaluation_seconds: float
+    """Of them, those of one evaluation."""
 
 
 def make_timetable(
@@ -32,6 +32,8 @@ def make_timetable(
     validation_tokens: int,
     done: int = 0,
     n_steps: int | None = None,
+    left: float | None = None,
+    evaluation_seconds: float | None = None,
 ) -> Timetable:
     """Lay out a run.
 
@@ -41,10 +43,15 @@ def make_timetable(
         batch_tokens: tokens in one step.
         done: steps done already, by a run that is resumed.
         n_steps: the length that a resumed run was made for.
+        left: seconds of a budget for steps and evaluations; None: all of it.
+        evaluation_seconds: time of one evaluation, where it was measured.
     """
-    # an evaluation is a forward pass: about a third of the work of training on a token
-    evaluation_seconds = max(1e-3, validation_tokens / (3 * batch_tokens / step_seconds))
+    if evaluation_seconds is None:  # it is a forward pass: about a third of the work of training on a token
+        evaluation_seconds = validation_tokens / (3 * batch_tokens / step_seconds)
+    evaluation_seconds = max(1e-3, evaluation_seconds)
     seconds = parse_duration(settings.budget, "--budget") if settings.budget else None
+    if seconds is not None and left is not None:
+        seconds = left
     if n_steps is None and seconds is None:
         if settings.steps is not None:
             n_steps = settings.steps
@@ -55,13 +62,14 @@ def make_timetable(
     count = settings.evaluations
     if count is None:
         expected = seconds if seconds is not None else (n_steps or 1) * step_seconds
-        count = int(min(20, max(1, _EVALUATION_SHARE * expected / evaluation_seconds)))
+        count = int(min(20, max(1, EVALUATION_SHARE * expected / evaluation_seconds)))
     if n_steps is None:
         assert seconds is not None
         n_steps = max(1, round((seconds - count * evaluation_seconds) / step_seconds))
-    evaluate_at = frozenset(math.ceil(n_steps * part / count) for part in range(1, count + 1))
+    evaluate_at = Course.laid_out(n_steps, count).evaluate_at()
     to_come = sum(step > done for step in evaluate_at)
-    return Timetable(n_steps, evaluate_at, (n_steps - done) * step_seconds + to_come * evaluation_seconds)
+    seconds = (n_steps - done) * step_seconds + to_come * evaluation_seconds
+    return Timetable(n_steps, evaluate_at, seconds, evaluation_seconds)
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,7 @@
 """Training from scratch on a prepared corpus, in the one training loop."""
 
+import time
+from dataclasses import replace
 from pathlib import Path
 
 from wenloom.core.errors import InputError
@@ -7,7 +9,9 @@ from wenloom.core.hardware import probe
 from wenloom.tokens.shards import Dataset
 from wenloom.training.checkpoints import sound_checkpoint
 from wenloom.training.lock import refuse_if_taken
-from wenloom.training.loop import Run, RunResult, Show, check_output
+from wenloom.training.loop import Run, RunResult, Show
+from wenloom.training.output import check_output
+from wenloom.training.pace import deadline
 from wenloom.training.parallel import World, joined_processes, refuse_alone
 from wenloom.training.run_file import read_run, settings_of
 from wenloom.training.scratch import CorpusStatistics, scratch_run
@@ -21,6 +25,7 @@ def pretrain(
     model: ModelSettings | None = None,
     training: TrainSettings | None = None,
     show: Show | None = None,
+    started: float | None = None,
 ) -> RunResult:
     """Train a model from scratch on a prepared corpus.
 
@@ -31,6 +36,7 @@ def pretrain(
         out: run folder; new, empty, or left by a run that was stopped before its first checkpoint.
         model, training: see their fields.
         show: called at every evaluation; what it writes goes into the log and the report.
+        started: when the command began, by `time.monotonic`: a budget counts from there; default: now.
 
     Raises:
         InputError: the settings, the corpus or the output folder cannot be used.
@@ -39,9 +45,12 @@ def pretrain(
     """
     check_output(out)
     training = training or TrainSettings()
+    started = time.monotonic() if started is None else started
     refuse_alone(training.parallel)
     with joined_processes(probe(training.device).device) as world:
-        return _pretraining(Dataset.open(data), out, model or ModelSettings(), training, show, world).go()
+        return _pretraining(
+            Dataset.open(data), out, model or ModelSettings(), training, show, world, started=started
+        ).go()
 
 
 def resume(run: Path, show: Show | None = None) -> RunResult:
@@ -78,10 +87,13 @@ def _pretraining(
     show: Show | None,
     world: World,
     checkpoint: Path | None = None,
+    started: float | None = None,
 ) -> Run:
     corpus = CorpusStatistics.of(dataset)
 
     spec = scratch_run(corpus, model, training, world)
+    if started is not None:  # a run that is resumed has its length
+        spec = replace(spec, deadline=deadline(spec.training, started))
     assert corpus.tokenizer is not None
     corpus.tokenizer.model_max_length = context = spec.source.longest
     return Run(spec, CorpusData(dataset, corpus.tokenizer, context), out, show, world, checkpoint)

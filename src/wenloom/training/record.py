@@ -1,17 +1,19 @@
 """What a run says of itself: the lines before it starts, and the tables of run.toml."""
 
+import math
 import platform
 from typing import Any
 
 import torch
 
-from wenloom.core.quantities import show_bytes, show_duration
+from wenloom.core.quantities import show_bytes, show_duration, show_unit
 from wenloom.core.version import __version__
 from wenloom.training.history import BestBy
 from wenloom.training.memorization import CopiedSpan
 from wenloom.training.parallel import World
 from wenloom.training.setup import Setup
 from wenloom.training.state import Progress
+from wenloom.training.train_step import Gradients
 from wenloom.training.training_data import TrainingData
 
 
@@ -33,6 +35,42 @@ def announcement(setup: Setup, world: World) -> list[str]:
     if not setup.hardware.bf16 and setup.hardware.device == "cpu":
         lines.append("Without bf16: this machine has no unit for it.")
     return lines
+
+
+def step_figures(
+    gradients: Gradients, rate: float, speed: float, utilisation: float, memory: int, bytes_per_token: float | None
+) -> dict[str, float]:
+    """What metrics.jsonl says of a step.
+
+    Args:
+        speed: tokens per second.
+        utilisation: part of the matmul peak.
+        memory: bytes.
+    """
+    of_text = {}
+    if bytes_per_token is not None:
+        of_text = {"bits_per_byte": round(gradients.loss / math.log(2) / bytes_per_token, 4)}
+    return {
+        "loss": gradients.loss, **gradients.figures, **of_text, "learning_rate": rate, "gradient_norm": gradients.norm,
+        "tokens_per_second": round(speed, 1), "utilisation": round(utilisation, 4), "memory_bytes": memory,
+    }  # fmt: skip
+
+
+def shown_figures(figures: dict[str, float]) -> list[str]:
+    """The same for a terminal, the most important first."""
+    of_text = [f"{figures['bits_per_byte']:.2f} bits per byte"] if "bits_per_byte" in figures else []
+    return [
+        f"loss {figures['loss']:.3f}", *of_text, f"{figures['tokens_per_second']:,.0f} tokens/s",
+        f"{100 * figures['utilisation']:.0f} % of peak", show_bytes(figures["memory_bytes"]),
+        f"gradient {figures['gradient_norm']:.2f}",
+    ]  # fmt: skip
+
+
+def shown_validation(figures: dict[str, float], task: object) -> str:
+    """Figures of an evaluation in a line."""
+    return ", ".join(
+        f"{value:.3f} {show_unit(name, task)}" for name, value in figures.items() if name != "nats_per_character"
+    )
 
 
 def tables(

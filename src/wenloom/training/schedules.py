@@ -5,7 +5,7 @@ import math
 from wenloom.training.settings import Schedule
 
 
-def multiplier(schedule: Schedule, step: int, n_steps: int, warmup: int, decay: int, floor: float) -> float:
+def multiplier(schedule: Schedule, step: float, n_steps: int, warmup: int, decay: int, floor: float) -> float:
     """Rise linearly over `warmup` steps, then fall to `floor`.
 
     linear: in a straight line to the end ("Straight to zero", Bergsma et al. 2025). cosine: along half a cosine

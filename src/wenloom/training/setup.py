@@ -1,5 +1,7 @@
 """From a model and what it learns from to a training step that is ready for its first step, and the plan of the run."""
 
+import math
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
@@ -10,14 +12,24 @@ from wenloom.core.console import remark
 from wenloom.core.errors import InputError
 from wenloom.core.hardware import Hardware, matmul_peak, memory_available, memory_used, probe
 from wenloom.core.memory import release_freed_memory, reuse_freed_memory
+from wenloom.core.progress import progress
 from wenloom.core.quantities import show_bytes
 from wenloom.model.build import Model
 from wenloom.model.config import ModelConfig
 from wenloom.model.lora import keep_frozen_in
 from wenloom.training.dial import Derived
-from wenloom.training.measure import StepMemory, compile_if_it_pays, flops_of, step_memory, time_steps, use_libraries
+from wenloom.training.measure import (
+    StepMemory,
+    compile_if_it_pays,
+    flops_of,
+    step_memory,
+    time_steps,
+    time_validation,
+    use_libraries,
+)
 from wenloom.training.objectives import Objective
 from wenloom.training.optimizers import Muon
+from wenloom.training.pace import Pace
 from wenloom.training.parallel import Strategy, World, shards
 from wenloom.training.plan import (
     MemoryEstimate,
@@ -31,6 +43,9 @@ from wenloom.training.prefetcher import Prefetcher
 from wenloom.training.settings import TrainSettings
 from wenloom.training.source import Rows, Source
 from wenloom.training.train_step import SMALLER, TrainStep, autocast, is_out_of_memory, recompute_blocks
+
+_TIMING_SHARE = 0.05
+"""Part of a budget that is spent at most on timing a few steps."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +65,7 @@ class Setup:
     source: Source
     prefetcher: Prefetcher
     plan: TrainingPlan
+    pace: Pace
     flops: float
     """Of one training step per token."""
 
@@ -81,6 +97,10 @@ class RunSpec:
     """What helps where the model learns its text by heart, for people."""
     expected: Callable[[int], tuple[float, float]] | None = None
     """Bits per byte to expect after so many tokens, from and to."""
+    deadline: float | None = None
+    """When the command is to have ended, by `time.monotonic`; None without a budget."""
+    closing: float = 1.0
+    """Seconds that what follows the last evaluation takes."""
 
 
 def set_up(
@@ -126,7 +146,8 @@ def set_up(
     first, end = world.share(size)
     widest = source.widest() | {"dropout_keys_B": torch.zeros(1).long()}
     widest = {name: each.to(device) for name, each in widest.items()}
-    step = measured_step(objective, widest, world, strategy, device, bf16, training.micro_batch or end - first)
+    with progress("Measuring what a step takes in memory"):
+        step = measured_step(objective, widest, world, strategy, device, bf16, training.micro_batch or end - first)
     train_step = TrainStep(objective, training, world, strategy, device, bf16, training.micro_batch or end - first,
                            spec.layer_decay, spec.smaller)  # fmt: skip
     done, n_steps = restore(train_step)
@@ -134,17 +155,28 @@ def set_up(
     free = None if available is None else int(available + program)
     parts = fit(train_step, step, program, end - first, source.longest, free, device)
 
+    def left() -> float | None:
+        return None if spec.deadline is None else max(0.0, spec.deadline - time.monotonic() - spec.closing)
+
     def lay_out(step_seconds: float) -> Timetable:
         return make_timetable(training, step_seconds, size * source.row_tokens, source.per_epoch,
-                              spec.validation_tokens, done, n_steps or None)  # fmt: skip
+                              spec.validation_tokens, done, n_steps or None, world.agreed(left()),
+                              evaluation_seconds)  # fmt: skip
 
     def time_a_step() -> float:
-        return world.agreed(time_steps(train_step, lambda attempt: prefetcher.batch(attempt * size)))
+        limit = min(10.0, _TIMING_SHARE * (left() or math.inf))
+        return world.agreed(time_steps(train_step, lambda attempt: prefetcher.batch(attempt * size), limit=limit))
 
-    step_seconds, compiled = time_a_step(), False
+    with progress("Measuring the time of a step"):
+        step_seconds, compiled = time_a_step(), False
+        evaluation_seconds = None
+        if spec.deadline is not None:
+            batches = spec.validation_tokens / (size * source.row_tokens)
+            evaluation_seconds = world.agreed(batches * time_validation(train_step, prefetcher.batch(0)))
     if training.compile == "on" or (training.compile == "auto" and world.size == 1 and source.one_shape):
         expected, forced = lay_out(step_seconds).seconds, training.compile == "on"
-        compiled, step_seconds = compile_if_it_pays(train_step, time_a_step, step_seconds, expected, forced)
+        with progress("Compiling the blocks, if that pays"):
+            compiled, step_seconds = compile_if_it_pays(train_step, time_a_step, step_seconds, expected, forced)
     timetable, flops = lay_out(step_seconds), flops_of(model, source.row_tokens)
     tokens, reached = timetable.n_steps * size * source.row_tokens, flops * size * source.row_tokens / step_seconds
     peak = max(peak, reached / world.size)
@@ -168,8 +200,9 @@ def set_up(
         context=source.row_tokens,
         bits_per_byte=None if spec.expected is None else spec.expected(tokens),
     )
+    pace = Pace(step_seconds, timetable.evaluation_seconds, spec.deadline, spec.closing)
     return Setup(training, spec.settings, config, hardware, bf16, compiled, strategy, train_step, source, prefetcher,
-                 plan, flops)  # fmt: skip
+                 plan, pace, flops)  # fmt: skip
 
 
 def chosen_strategy(
@@ -232,7 +265,6 @@ def measured_step(
     Raises:
         InputError: not even a piece of a row fits.
     """
-    remark("Measuring what a step takes in memory and time; this leaves the model as it is ...")
     whole = strategy == "ddp"
     try:
         found = step_memory(objective, row, lambda: autocast(device, bf16), device, whole, n_rows)

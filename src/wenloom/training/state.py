@@ -14,6 +14,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -29,6 +30,7 @@ from wenloom.model.build import Model, build
 from wenloom.model.lora import adapt, adapted_layers
 from wenloom.tokens.tokenizer import TextTokenizer
 from wenloom.training.checkpoints import OPTIMIZER, STATE, drop_older, free_place, read_state, write_state
+from wenloom.training.pace import Course
 from wenloom.training.parallel import World, full_tensor, shard_like
 
 
@@ -46,6 +48,8 @@ class Progress:
     """Time spent training, evaluation and saving not counted."""
     skipped: int = 0
     """Steps in a row, up to now, whose loss or gradient was not finite."""
+    course: Course | None = None
+    """Where in its schedule each step stands; None before it is known."""
 
 
 @dataclass(frozen=True)
@@ -213,4 +217,19 @@ def read_progress(path: Path) -> Progress:
                 f'{path / STATE}: field "{name}": must be a number from 0 on, got {str(value)[:40]!r}.'
             )
         values[name] = value
-    return Progress(**values)
+    return Progress(**values, course=_course(path, state.get("course")))
+
+
+def _course(path: Path, table: Any) -> Course | None:
+    """What state.json says of it; checkpoints of earlier versions say nothing.
+
+    Raises:
+        CheckpointError: it is none.
+    """
+    if table is None:
+        return None
+    with reading(path / STATE, CheckpointError, 'holds no "course" that a run writes'):
+        course = Course(**table | {"checks": tuple(map(float, table["checks"]))})
+        if not 0 <= course.since <= course.n_steps or not 0 <= course.place <= course.planned or not course.checks:
+            raise CheckpointError(f'{path / STATE}: field "course": its steps do not fit together.')
+    return course

@@ -1,0 +1,27 @@
+"""Where a new run may be written."""
+
+import shlex
+from pathlib import Path
+
+from wenloom.core.errors import InputError
+from wenloom.training.checkpoints import own_checkpoints
+from wenloom.training.lock import refuse_if_taken
+from wenloom.training.run_file import METRICS, REPORT, RUN
+
+_LEFT = {RUN, METRICS, REPORT, "checkpoints", "tensorboard", "wandb"}
+"""What a run writes before its first checkpoint."""
+
+
+def check_output(out: Path) -> None:
+    """Whether a new run may be written there.
+
+    Raises:
+        InputError: it holds something else than what a run leaves before its first checkpoint, or another process
+            trains there.
+    """
+    refuse_if_taken(out)
+    held = {path.name for path in out.iterdir()} if out.is_dir() else {out.name} if out.exists() else set()
+    before = own_checkpoints(out)
+    if {name for name in held if not name.startswith(".")} - _LEFT or before:
+        more = f" Continue it with --resume {shlex.quote(str(out))}, or choose" if before else " Choose"
+        raise InputError(f"{out}: is not empty.{more} another --out.")

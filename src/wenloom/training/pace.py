@@ -1,0 +1,143 @@
+"""How long a run goes on: its steps, where in the schedule each stands, and how a budget of time is kept.
+
+The steps of a budget are known for certain only when they are done: the machine has other work, rows differ in length. So
+the number of steps is put right while the run goes on. The schedule of the learning rate is not cut off by that: what is
+left of it is walked in the steps that are left, so that it always comes to its end. What was decided stands in the lines of
+metrics.jsonl (`of_steps`) and in every checkpoint; a run that is resumed repeats it and decides nothing anew.
+"""
+
+import math
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from wenloom.core.quantities import parse_duration
+from wenloom.training.settings import TrainSettings
+
+EVALUATION_SHARE = 0.1
+"""Part of the time that evaluations may cost, unless their number is asked for."""
+_DECISIONS = 50
+"""How often the length of a run is put right, about."""
+_REMEMBERED = 16
+"""Decisions over which the speed is averaged."""
+_WORTH_IT = 0.01
+"""Part of the steps left from which their number is changed."""
+
+
+def deadline(training: TrainSettings, started: float) -> float | None:
+    """When a command that began at `started` is to have ended; None without a budget."""
+    return None if training.budget is None else started + parse_duration(training.budget, "--budget")
+
+
+@dataclass(frozen=True)
+class Course:
+    """The steps of a run, and their places in a schedule that was laid out for `planned` of them."""
+
+    n_steps: int
+    """Steps that the run ends with."""
+    planned: int
+    """Steps that the schedule was laid out for."""
+    checks: tuple[float, ...]
+    """Places in the schedule after which the validation data is scored, ascending; the last is its end."""
+    since: int = 0
+    """The step from which this holds."""
+    place: float = 0.0
+    """Where in the schedule that step stands."""
+
+    @classmethod
+    def laid_out(cls, n_steps: int, n_evaluations: int) -> "Course":
+        """A whole run, with evaluations evenly spread.
+
+        >>> sorted(Course.laid_out(10, 4).evaluate_at())
+        [3, 5, 8, 10]
+        """
+        return cls(n_steps, n_steps, tuple(n_steps * part / n_evaluations for part in range(1, n_evaluations + 1)))
+
+    def at(self, step: int) -> float:
+        """The place in the schedule after so many steps."""
+        if step >= self.n_steps:
+            return float(self.planned)
+        return self.place + (step - self.since) * (self.planned - self.place) / (self.n_steps - self.since)
+
+    def evaluate_at(self) -> frozenset[int]:
+        """Steps after which the validation data is scored."""
+        per_place = (self.n_steps - self.since) / max(self.planned - self.place, 1e-9)
+        steps = (self.since + math.ceil((check - self.place) * per_place - 1e-9) for check in self.checks)
+        return frozenset(max(1, min(self.n_steps, step)) for step in steps)
+
+    def turned(self, step: int, n_steps: int, n_evaluations: int | None = None) -> "Course":
+        """The same run with another end, decided after a step: what is left of the schedule, in the steps left.
+
+        Args:
+            n_evaluations: how many of those to come are kept, the last among them; None: all.
+
+        >>> Course.laid_out(100, 4).turned(50, 75).at(75), Course.laid_out(100, 4).turned(50, 75, 1).evaluate_at()
+        (100.0, frozenset({75}))
+        """
+        place = min(self.at(step), float(self.planned))
+        left = [check for check in self.checks if check > place] or [float(self.planned)]
+        count = min(n_evaluations or len(left), len(left))
+        kept = tuple(left[number * len(left) // count - 1] for number in range(1, count + 1))
+        return replace(self, n_steps=max(step, n_steps), checks=kept, since=step, place=place)
+
+
+class Pace:
+    """How fast a run goes, and what follows for its length.
+
+    Args:
+        step_seconds, evaluation_seconds: by the measurements before the run.
+        deadline: when the command is to have ended, by the clock; None where no budget was given.
+        closing: seconds that what comes after the last evaluation takes.
+        clock: seconds that pass.
+    """
+
+    def __init__(
+        self,
+        step_seconds: float,
+        evaluation_seconds: float,
+        deadline: float | None = None,
+        closing: float = 0.0,
+        clock: Callable[[], float] = time.monotonic,
+    ):
+        self.deadline, self._closing, self._clock = deadline, closing, clock
+        self._step_seconds, self._evaluation_seconds = step_seconds, evaluation_seconds
+        self._beside = 0.0
+        self._marks: deque[tuple[int, float]] = deque(maxlen=_REMEMBERED)
+
+    def mark(self, step: int) -> None:
+        """Look at the clock after a step."""
+        self._marks.append((step, self._clock() - self._beside))
+        (first, began), (last, ended) = self._marks[0], self._marks[-1]
+        if last > first:
+            self._step_seconds = (ended - began) / (last - first)
+
+    def evaluated(self, seconds: float) -> None:
+        """Take note of what an evaluation took, with all that belongs to it."""
+        self._evaluation_seconds = seconds
+        self._beside += seconds
+
+    def left(self, course: Course, step: int) -> float:
+        """Seconds to the end of the command."""
+        if self.deadline is not None:
+            return max(0.0, self.deadline - self._clock())
+        to_come = sum(each > step for each in course.evaluate_at())
+        return (course.n_steps - step) * self._step_seconds + to_come * self._evaluation_seconds + self._closing
+
+    def is_time(self, course: Course, step: int) -> bool:
+        """Whether the length of the run is to be looked at after this step: the same steps in every process."""
+        is_between = 0 < step < course.n_steps and step % max(1, course.planned // _DECISIONS) == 0
+        return self.deadline is not None and is_between
+
+    def decided(self, course: Course, step: int) -> tuple[int, int] | None:
+        """Steps that the run should end with, and how many evaluations are to come; None where that stays as it is."""
+        assert self.deadline is not None
+        left = self.deadline - self._clock() - self._closing
+        to_come = [each for each in course.evaluate_at() if each > step]
+        n_evaluations, cost = len(to_come), self._evaluation_seconds
+        if (n_evaluations - 1) * cost > EVALUATION_SHARE * left:
+            n_evaluations = min(n_evaluations, 1 + max(0, int(EVALUATION_SHARE * left / cost)))
+        n_steps = step + max(0, int((left - n_evaluations * cost) / self._step_seconds))
+        if abs(n_steps - course.n_steps) <= _WORTH_IT * (course.n_steps - step):
+            n_steps = course.n_steps
+        return None if (n_steps, n_evaluations) == (course.n_steps, len(to_come)) else (n_steps, n_evaluations)
