@@ -19,7 +19,7 @@ EVALUATION_SHARE = 0.1
 """Part of the time that evaluations may cost, unless their number is asked for."""
 _DECISIONS = 50
 """How often the length of a run is put right, about."""
-_REMEMBERED = 16
+_REMEMBERED = 8
 """Decisions over which the speed is averaged."""
 _WORTH_IT = 0.01
 """Part of the steps left from which their number is changed."""

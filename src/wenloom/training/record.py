@@ -25,11 +25,12 @@ def announcement(setup: Setup, world: World) -> list[str]:
     expected = ""
     if plan.bits_per_byte is not None:
         expected = f", {plan.bits_per_byte[0]:.2f} to {plan.bits_per_byte[1]:.2f} bits per byte expected"
+    n = len(timetable.evaluate_at)
     lines = [
         f"{plan.model}: {plan.parameters:,} parameters{together}.",
         *(f"  {each.name} {each.value} = {each.formula}" for each in plan.derived),
         f"{timetable.n_steps:,} steps of {plan.batch} x {plan.context} tokens, {plan.tokens:,} tokens{epochs}, "
-        f"{len(timetable.evaluate_at)} evaluations; about {show_duration(timetable.seconds)} ({plan.utilisation:.0%} of the "
+        f"{n} evaluation{'s' * (n > 1)}; about {show_duration(timetable.seconds)} ({100 * plan.utilisation:.0f} % of the "
         f"matmul peak), {show_bytes(plan.memory.total)}{expected}.",
     ]
     if not setup.hardware.bf16 and setup.hardware.device == "cpu":

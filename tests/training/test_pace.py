@@ -1,0 +1,169 @@
+"""A budget of time, kept by putting the length of a run right; all by clocks that the tests turn."""
+
+import json
+import math
+import shutil
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from wenloom.core.errors import CheckpointError
+from wenloom.tokens.shards import Dataset
+from wenloom.training.checkpoints import STATE, latest_checkpoint, read_state
+from wenloom.training.history import read_metrics
+from wenloom.training.interrupt import Interrupted
+from wenloom.training.pace import Course, Pace
+from wenloom.training.pretrain import pretrain, resume
+from wenloom.training.schedules import multiplier
+from wenloom.training.settings import TrainSettings
+from wenloom.training.state import read_progress
+
+from .runs import MODEL, same_weights
+from .test_resume import stop_at
+
+
+class Clock:
+    """Seconds that pass when they are told to."""
+
+    now = 5000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def simulated(
+    budget: float, told: float, step: list[float], evaluation: float, n_evaluations: int, closing: float = 2.0
+):
+    """A run of which a step was told to take so long, and takes as long as `step` says, by quarters of the budget."""
+    clock = Clock()
+    begin = clock.now
+    pace = Pace(told, 0.01, begin + budget, closing, clock)
+    course = Course.laid_out(max(1, int(budget / told)), n_evaluations)
+    done, places = 0, []
+    pace.mark(0)
+    while done < course.n_steps:
+        places.append(course.at(done))
+        quarter = min(3, int(4 * (clock.now - begin) / budget))
+        clock.now += step[quarter]
+        done += 1
+        is_due = done in course.evaluate_at()
+        if pace.is_time(course, done):
+            pace.mark(done)
+            if (decision := pace.decided(course, done)) is not None:
+                course = course.turned(done, *decision)
+        if is_due or done in course.evaluate_at():
+            clock.now += evaluation
+            pace.evaluated(evaluation)
+    return clock.now + closing - begin, course, places
+
+
+@pytest.mark.parametrize("evaluation", [0.01, 1.0, 4.0])
+@pytest.mark.parametrize(
+    "step", [[0.1] * 4, [0.2] * 4, [0.03] * 4, [0.1, 0.25, 0.25, 0.25], [0.2, 0.05, 0.2, 0.05], [0.4, 0.4, 0.2, 0.2]]
+)
+@pytest.mark.parametrize("n_evaluations", [2, 5, 20])
+def test_a_budget_is_kept_whatever_a_step_was_said_to_take(step: list[float], evaluation: float, n_evaluations: int):
+    took, course, places = simulated(60, 0.1, step, evaluation, n_evaluations)
+    assert 0.95 * 60 <= took <= 1.05 * 60
+    left = [1 - place / course.planned for place in places]
+    assert left == sorted(left, reverse=True) and left[0] == 1 and left[-1] < 0.05  # the decay comes to its end
+
+
+@pytest.mark.parametrize("schedule", ["linear", "cosine", "wsd"])
+def test_the_learning_rate_comes_down_without_a_jump(schedule):
+    _, course, places = simulated(60, 0.1, [0.1, 0.25, 0.25, 0.25], 1.0, 5)
+    rates = [multiplier(schedule, place, course.planned, 12, round(0.3 * course.planned), 0.0) for place in places]
+    assert max(abs(one - other) for one, other in pairwise(rates)) < 0.1
+    assert rates[-1] < 0.05 and max(rates) == pytest.approx(1, abs=0.01)
+
+
+def test_a_budget_that_is_spent_ends_after_the_step():
+    clock = Clock()
+    pace = Pace(0.1, 1.0, clock.now - 5, 2.0, clock)
+    course = Course.laid_out(100, 4)
+    decision = pace.decided(course, 2)
+    assert decision is not None
+    turned = course.turned(2, *decision)
+    assert turned.n_steps == 2 and turned.evaluate_at() == {2} and turned.at(2) == 100
+
+
+@given(st.integers(1, 5000), st.integers(1, 20), st.data())
+def test_turns_keep_what_is_left_of_the_schedule(n_steps: int, n_evaluations: int, data: st.DataObject):
+    course = Course.laid_out(n_steps, n_evaluations)
+    assert [course.at(step) for step in range(0, n_steps, 7)] == list(range(0, n_steps, 7))
+    assert course.evaluate_at() == {math.ceil(n_steps * part / n_evaluations) for part in range(1, n_evaluations + 1)}
+    step = 0
+    for _ in range(data.draw(st.integers(0, 6))):
+        if step >= course.n_steps:
+            break
+        step = data.draw(st.integers(step, course.n_steps - 1))
+        place = course.at(step)
+        course = course.turned(step, data.draw(st.integers(1, 5000)), data.draw(st.none() | st.integers(1, 20)))
+        assert course.n_steps >= step and course.at(step) in (pytest.approx(place), course.planned)
+    assert course.at(course.n_steps) == n_steps and max(course.evaluate_at()) == max(1, course.n_steps)
+    places = [course.at(each) for each in range(step, course.n_steps + 1, max(1, (course.n_steps - step) // 50))]
+    assert places == sorted(places)
+
+
+SLOWER = TrainSettings(
+    budget="80s", batch=4, learning_rate=0.01, evaluations=4, precision="fp32", device="cpu", compile="off"
+)
+
+
+@pytest.fixture
+def ticking(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A step that is said to take one second and takes two, later four, by a clock that only a look at it turns."""
+    monkeypatch.setattr("wenloom.training.setup.time_steps", lambda *_, **__: 1.0)
+    monkeypatch.setattr("wenloom.training.setup.time_validation", lambda *_: 0.01)
+    mark = Pace.mark
+
+    def advance(pace: Pace, step: int) -> None:
+        if not isinstance(pace._clock, Clock):
+            pace._clock = Clock()
+            pace.deadline = pace.deadline and Clock.now + 80
+        elif step:
+            pace._clock.now += 2 if step < 16 else 4
+        mark(pace, step)
+
+    monkeypatch.setattr(Pace, "mark", advance)
+    monkeypatch.setattr(Pace, "evaluated", lambda *_: None)
+
+
+def test_the_length_of_a_run_is_put_right_and_said_in_its_lines(dataset: Dataset, tmp_path: Path, ticking: None):
+    run = pretrain(dataset.folder, tmp_path / "run", MODEL, SLOWER)
+    lines = [line for line in read_metrics(run.folder) if "of_steps" in line]
+    assert lines[0]["of_steps"] > run.steps and lines[-1]["of_steps"] == run.steps
+    assert lines[-1]["learning_rate"] < 0.2 * SLOWER.learning_rate  # pyright: ignore
+    evaluations = [line["step"] for line in read_metrics(run.folder) if "validation" in line]
+    assert len(evaluations) == 4 and evaluations[-1] == run.steps
+
+
+def test_what_was_decided_is_decided_when_a_run_is_resumed(dataset: Dataset, tmp_path: Path, ticking: None):
+    out, other = tmp_path / "run", tmp_path / "other"
+    with pytest.raises(Interrupted):
+        pretrain(dataset.folder, out, MODEL, SLOWER, stop_at(2))  # pyright: ignore
+    shutil.copytree(out, other)
+    newest = latest_checkpoint(other)
+    assert newest is not None
+    last = read_progress(newest)
+    shutil.rmtree(newest)  # as if it had been killed after the one before
+    before = latest_checkpoint(other)
+    assert before is not None and read_progress(before).n_steps != last.n_steps, "something was decided between them"
+    one, two = resume(out), resume(other)
+    assert one.steps == two.steps == last.n_steps and same_weights(out, other)
+
+
+@pytest.mark.parametrize(
+    "course", [{"n_steps": 3}, [1], {"n_steps": 9, "planned": 9, "checks": [], "since": 10, "place": 0.0}]
+)
+def test_a_course_that_is_none_is_named(course: object, dataset: Dataset, tmp_path: Path, ticking: None):
+    run = pretrain(dataset.folder, tmp_path / "run", MODEL, TrainSettings(steps=2, batch=4))
+    checkpoint = latest_checkpoint(run.folder)
+    assert checkpoint is not None
+    state = read_state(checkpoint)
+    (checkpoint / STATE).write_text(json.dumps(state | {"course": course}))
+    with pytest.raises(CheckpointError, match="course"):
+        read_progress(checkpoint)
