@@ -1,7 +1,7 @@
 """The public interface as text: names and signatures, taken from the source.
 
-`python -m tests.api_listing` writes docs/api.md; a test says when it is out of date, so that a change of the interface
-shows in review.
+`python -m tests.api_listing` writes docs/api.md and its translation; a test says when they are out of date, so that a change
+of the interface shows in review.
 """
 
 import ast
@@ -14,7 +14,7 @@ from typing import Any
 
 import wenloom
 
-FILE = Path(__file__).parents[1] / "docs/api.md"
+DOCS = Path(__file__).parents[1] / "docs"
 FOR_PACKAGES = (
     "wenloom.core.plugins:Registry", "wenloom.checkpoint.families.base:Family", "wenloom.checkpoint.families.base:TensorMap",
     "wenloom.tasks.recipe:TaskRecipe", "wenloom.evaluation.suite:Suite", "wenloom.evaluation.suite:EvaluationRequest",
@@ -23,23 +23,45 @@ FOR_PACKAGES = (
     "wenloom.text.steps.step:Dropped", "wenloom.text.documents:Document",
 )  # fmt: skip
 """What packages build on that add families, tasks, suites and text steps."""
-_HEAD = """# The Python interface
+_WORDS = {
+    "api.md": (
+        """# The Python interface
+
+[中文](zh/api.md)
 
 Names and signatures of what others may build on; everything else may change without notice. Written by
 `python -m tests.api_listing`.
-"""
+""",
+        "import wenloom",
+        "Options of generation",
+        "For packages of one's own",
+    ),
+    "zh/api.md": (
+        """# Python 接口
+
+[English](../api.md)
+
+可以依赖的名称及其签名；其余的一切都可能随时改变。由 `python -m tests.api_listing` 写出。
+""",
+        "import wenloom",
+        "生成选项",
+        "用于自己编写的包",
+    ),
+}
+"""Head and titles, by file below docs/."""
 
 
-def listing() -> str:
-    """The content of docs/api.md."""
+def listings() -> dict[str, str]:
+    """The content of docs/api.md and its translation."""
     own = [line for name in sorted(wenloom.__all__) for line in _entry(name, getattr(wenloom, name))]
     options = _entry("GenerationRequest", _thing("wenloom.generation.request:GenerationRequest"))
     own += _entry("api.CausalLM", _thing("wenloom.api:CausalLM"))
     others = [line for path in FOR_PACKAGES for line in _entry(path.replace(":", "."), _thing(path))]
-    parts = {"import wenloom": own, "Options of generation": options, "For packages of one's own": others}
-    return _HEAD + "".join(
-        f"\n## {title}\n\n```text\n" + "\n".join(lines) + "\n```\n" for title, lines in parts.items()
-    )
+    parts = [f"\n```text\n{chr(10).join(lines)}\n```\n" for lines in (own, options, others)]
+    return {
+        file: head + "".join(f"\n## {title}\n{part}" for title, part in zip(titles, parts, strict=True))
+        for file, (head, *titles) in _WORDS.items()
+    }
 
 
 def _thing(path: str) -> Any:
@@ -79,4 +101,5 @@ def _function(name: str, node: ast.FunctionDef) -> Iterator[str]:
 
 
 if __name__ == "__main__":
-    FILE.write_text(listing(), encoding="utf-8")
+    for name, content in listings().items():
+        (DOCS / name).write_text(content, encoding="utf-8")
