@@ -138,7 +138,9 @@ def test_the_third_line_leads_to_the_other_language(page: Path, translation: Pat
 def test_translations_are_chinese():
     """Most letters of their prose are."""
     for _, translation in (pair.values for pair in PAIRS):
-        prose = "".join(re.sub(r"`[^`]*`", "", part.text) for part in parts(translation) if part.kind[:3] not in ("```", ":::"))
+        prose = "".join(
+            re.sub(r"`[^`]*`", "", part.text) for part in parts(translation) if part.kind[:3] not in ("```", ":::")
+        )
         assert len(re.findall(r"[\u4e00-\u9fff]", prose)) > len(re.findall(r"[A-Za-z]+", prose)), translation
 
 
