@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from wenloom.cli.app import _COMMANDS
+from wenloom.cli.commands import COMMANDS
 
 from .calling import Done, call
 from .test_options import HERE, TABLES, Changes, options_of, replaced
@@ -43,7 +43,7 @@ BAD = {
 def calls() -> list[tuple[str, tuple[Any, ...]]]:
     """Good calls of every command, between them with every file and folder that it takes."""
     found = []
-    for command in _COMMANDS:
+    for command in COMMANDS:
         table = TABLES.get(command)
         bases = [*([table.base] if table else []), *MORE.get(command, ())]
         for entry in table.options.values() if table else ():

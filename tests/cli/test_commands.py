@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 import transformers
 
+from wenloom.cli.commands import COMMANDS, RENAMED, STAGES
+
 from ..conftest import VERSES, story
 
 
@@ -60,16 +62,30 @@ def test_help_of_every_command_teaches():
         "pretrain",
         "report",
         "generate",
-        "next",
+        "next-tokens",
         "score",
         "info",
         "import",
     ):
         assert name in front
-    for command in (["prepare"], ["plan"], ["pretrain"], ["generate"], ["next"], ["score"], ["info"], ["tokenizer", "train"],
+    for command in (["prepare"], ["plan"], ["pretrain"], ["generate"], ["next-tokens"], ["score"], ["info"], ["tokenizer", "train"],
                     ["tokenizer", "report"], ["import", "llama2c"]):  # fmt: skip
         text = good(*command, "--help")
         assert f"wenloom {' '.join(command)} " in text and "--json" in text
+
+
+def test_help_lists_every_command_under_its_stage():
+    front = good("--help")
+    places = [front.index(f" {stage} ─") for stage in STAGES]
+    assert places == sorted(places)
+    for stage, start, end in zip(STAGES, places, [*places[1:], len(front)], strict=True):
+        for command in STAGES[stage]:
+            assert f"│ {command.split()[0]} " in front[start:end]
+
+
+@pytest.mark.parametrize("old, new", RENAMED.items())
+def test_an_old_command_is_refused_with_its_new_name(old: str, new: str):
+    assert f"`{new}`" in bad(old, "x") and old not in COMMANDS and new in COMMANDS
 
 
 def test_help_and_import_load_no_torch():
@@ -146,8 +162,8 @@ def test_forms_marks_and_rounding_on_the_command_line(work: Path):
     marked = good("generate", "run", "The", "--watermark-key", 7, "--watermark-bias", 9, "--eos-token-id", 399, "--max-new-tokens", 150,
                   "--temperature", 2, "--top-p", 1, cwd=work)  # fmt: skip
     (work / "marked.txt").write_text(marked, "utf-8")
-    assert json.loads(good("detect", "run", "marked.txt", "--watermark-key", 7, "--json", cwd=work))["z"] > 4
-    assert "shows no mark" in good("detect", "run", "marked.txt", "--watermark-key", 8, cwd=work)
+    assert json.loads(good("detect-watermark", "run", "marked.txt", "--watermark-key", 7, "--json", cwd=work))["z"] > 4
+    assert "shows no mark" in good("detect-watermark", "run", "marked.txt", "--watermark-key", 8, cwd=work)
     good("quantize", "run", "--to", "int4", "--out", "small", cwd=work)
     assert good("generate", "small", "The", "--greedy", "--max-new-tokens", 5, cwd=work).startswith("The")
     assert "is not empty" in bad("quantize", "run", "--out", "small", cwd=work)
@@ -161,9 +177,9 @@ def test_chat_answers_every_turn(work: Path):
 
 
 def test_next_and_score(work: Path):
-    table = good("next", "run", "And so ended day", "--top", 5, cwd=work)
+    table = good("next-tokens", "run", "And so ended day", "--top", 5, cwd=work)
     assert "█" in table and "%" in table
-    rows = json.loads(good("next", "run", "And so ended day", "--top", 5, "--json", cwd=work))["next"]
+    rows = json.loads(good("next-tokens", "run", "And so ended day", "--top", 5, "--json", cwd=work))["next-tokens"]
     assert len(rows) == 5 and rows[0]["probability"] >= rows[4]["probability"]
     shown = good("score", "run", VERSES[0], cwd=work)
     assert "perplexity" in shown and "bits per byte" in shown
@@ -250,7 +266,7 @@ def test_quickstart_runs_and_runs_again(tmp_path: Path):
         (["score", "run"], "--file"),
         (["score", "run", ""], "empty"),
         (["score", "run", "x", "--stride", "0"], "--stride 0"),
-        (["next", "run", "x", "--top", "0"], "--top 0"),
+        (["next-tokens", "run", "x", "--top", "0"], "--top 0"),
         (["info", "texts"], "neither a model"),
         (["tokenizer", "report", "texts"], "has no tokenizer"),
         (["import", "llama2c", "gone.bin", "--tokenizer", "t.bin", "--out", "x"], "gone.bin"),

@@ -1,4 +1,4 @@
-"""`evaluate`, `leaderboard`, `diff-signature` and `doctor` as a person calls them."""
+"""`evaluate`, `leaderboard`, `compare-signatures` and `doctor` as a person calls them."""
 
 import json
 from pathlib import Path
@@ -163,10 +163,10 @@ def test_programs_are_run_when_asked(work: Path):
 
 
 def test_signatures_side_by_side():
-    text = good("diff-signature", "ppl|ctx:1024|stride:1024", "ppl|ctx:1024|stride:512")
+    text = good("compare-signatures", "ppl|ctx:1024|stride:1024", "ppl|ctx:1024|stride:512")
     assert "stride: 1024 / 512" in text and "context" in text
-    assert json.loads(good("diff-signature", "ppl|ctx:8", "ppl|ctx:8|version:2", "--json"))["comparable"]
-    assert "not a signature" in bad("diff-signature", "ppl", "ppl|a:b")
+    assert json.loads(good("compare-signatures", "ppl|ctx:8", "ppl|ctx:8|version:2", "--json"))["comparable"]
+    assert "not a signature" in bad("compare-signatures", "ppl", "ppl|a:b")
 
 
 def test_the_doctor():

@@ -15,7 +15,8 @@ from pathlib import Path
 
 import pytest
 
-from wenloom.cli.app import _COMMANDS, build_app, module_of
+from wenloom.cli.app import build_app
+from wenloom.cli.commands import COMMANDS, module_of
 
 from ..conftest import story
 from .calling import Done, call, succeed
@@ -61,7 +62,7 @@ OTHERWISE = {
     "translate": {"runs/mine": "translator"},
     "summarize": {"runs/mine": "summarizer"},
     "classify": {"runs/mine": "classes"},
-    "fill": {"runs/mine": "encoder"},
+    "fill-mask": {"runs/mine": "encoder"},
     "finetune": {"runs/en-de": "interrupted-pairs"},
     "pretrain": {"runs/mine": "interrupted"},
     "evaluate": {"questions.jsonl": "rows:references"},
@@ -106,7 +107,7 @@ class Block:
 
 def _of_help() -> list[Block]:
     found = [Block("wenloom", "sh", part) for part in re.findall(r"```\n(.*?)```", str(build_app([]).help), re.DOTALL)]
-    for path in _COMMANDS:
+    for path in COMMANDS:
         module, function = module_of(path)
         text = inspect.getdoc(getattr(importlib.import_module(module), function)) or ""
         for part in re.findall(r"(?:^    \S.*\n?)+", text.partition("\nParameters\n")[0], re.MULTILINE):
@@ -134,11 +135,11 @@ PYTHON = {block.where: [b.text for b in BLOCKS if b.language == "python" and b.w
 
 def test_every_command_has_an_example():
     shown = " ".join(block.text for block in _of_help())
-    for path in _COMMANDS:
+    for path in COMMANDS:
         assert f"wenloom {path}" in shown, path
 
 
-@pytest.mark.parametrize("path", _COMMANDS)
+@pytest.mark.parametrize("path", COMMANDS)
 def test_help_shows_each_line_of_an_example_on_a_line_of_its_own(path: str, tmp_path: Path):
     help_page = re.sub(r" +\\ *\n +", " ", succeed(*path.split(), "--help", cwd=tmp_path))
     shown = [line.strip() for line in help_page.splitlines()]
@@ -194,8 +195,8 @@ def cheaper(words: list[str]) -> list[str]:
             "--steps",
             "2",
         ]
-    if command in ("translate", "summarize", "write") and "--max-new-tokens" not in words:
-        return [*words, "--max-new-tokens", "8" if command != "write" else "40"]
+    if command in ("translate", "summarize", "compose") and "--max-new-tokens" not in words:
+        return [*words, "--max-new-tokens", "8" if command != "compose" else "40"]
     if command not in ("pretrain", "finetune", "plan") or "--resume" in words:
         return words
     kept: list[str] = []
@@ -347,7 +348,7 @@ OF_OTHERS = ("--minutes 60",)
 
 
 def test_every_option_that_a_document_names_exists():
-    known = {name for command in _COMMANDS for name in flags_of(command)} | {"--help", "--version", "--config"}
+    known = {name for command in COMMANDS for name in flags_of(command)} | {"--help", "--version", "--config"}
     for path, text in INLINE:
         if path.name == "experiments.md" or text in OF_OTHERS:
             continue
@@ -368,7 +369,7 @@ def test_every_command_that_a_document_names_exists():
         if path.name != "experiments.md" and (match := re.match(r"wenloom ([a-z][a-z0-9-]*)(?: ([a-z0-9]+))?", text)):
             group = match[1] in ("tokenizer", "import")
             assert (f"{match[1]} {match[2]}" if group and match[2] else match[1]) in {
-                *_COMMANDS,
+                *COMMANDS,
                 "tokenizer",
                 "import",
             }, (path, text)

@@ -12,7 +12,8 @@ import pytest
 import torch
 
 from wenloom.api import load
-from wenloom.cli.app import _COMMANDS, build_app
+from wenloom.cli.app import build_app
+from wenloom.cli.commands import COMMANDS
 from wenloom.runtime.runner import ModelRunner
 
 from ..conftest import VERSES, story
@@ -154,7 +155,7 @@ TABLES = {
         "--device": DEVICE,
         "--json": C(("--json",)),
     }, {"MODEL": R(("nowhere", "x"), "nowhere", base=()), "TEXT": C((), base=("pairs", "--max-new-tokens", 8), stdin=VERSES[1])}),
-    "write": Table(("poet", "春", "--seed", 1, "--max-new-tokens", 12), {
+    "compose": Table(("poet", "春", "--seed", 1, "--max-new-tokens", 12), {
         "--style": C(("--style", "story"), look="err"),
         "--form": C(("--form", "五言绝句")),
         "--run": C(("--run",), base=("code", "a function", "--max-new-tokens", 5), look="err", writes="print(1)"),
@@ -165,7 +166,7 @@ TABLES = {
         "--device": DEVICE,
         "--json": C(("--json",)),
     }),
-    "fill": Table(("bert", "The [MASK] was"), {"--count": C(("--count", 2)), "--device": DEVICE, "--json": C(("--json",))}),
+    "fill-mask": Table(("bert", "The [MASK] was"), {"--count": C(("--count", 2)), "--device": DEVICE, "--json": C(("--json",))}),
     "classify": Table(("classes", VERSES[0]), {
         "--file": C(("--file", "lines.txt"), base=("classes",), stdin="a"), "--device": DEVICE, "--json": C(("--json",)),
     }),
@@ -240,7 +241,7 @@ TABLES = {
         "--quantize": C(("--quantize", "int4"), look="loaded"),
         "--kv-cache": C(("--kv-cache", "int8"), look="loaded"),
     }, stdin="The lamp\n"),
-    "detect": Table(("run", "text.txt", "--watermark-key", 7), {
+    "detect-watermark": Table(("run", "text.txt", "--watermark-key", 7), {
         "--watermark-key": C(("--watermark-key", 8), base=("run", "text.txt", "--watermark-key", 7)),
         "--watermark-greenlist-ratio": C(("--watermark-greenlist-ratio", 0.5)),
         "--json": C(("--json",)),
@@ -250,7 +251,7 @@ TABLES = {
         "--to": C(("--to", "int4")),
         "--json": C(("--json",)),
     }),
-    "next": Table(("run", "The lamp"), {"--top": C(("--top", 3)), "--device": DEVICE, "--json": C(("--json",))}),
+    "next-tokens": Table(("run", "The lamp"), {"--top": C(("--top", 3)), "--device": DEVICE, "--json": C(("--json",))}),
     "score": Table(("run", VERSES[0]), {
         "--file": C(("--file", "text.txt"), base=("run",), look="code"),
         "--stride": C(("--stride", 8), base=("run", "--file", "text.txt")),
@@ -304,7 +305,7 @@ TABLES = {
         "--export": C(("--export", "eee")),
         "--json": C(("--json",)),
     }),
-    "diff-signature": Table(("ppl|ctx:8", "ppl|ctx:9"), {"--json": C(("--json",))}),
+    "compare-signatures": Table(("ppl|ctx:8", "ppl|ctx:9"), {"--json": C(("--json",))}),
     "doctor": Table((), {"--json": C(("--json",))}),
     "info": Table(("run",), {"--json": C(("--json",))}),
     "tokenizer train": Table(("texts", "--out", "made"), {
@@ -475,7 +476,7 @@ def options_of(command: str) -> list[str]:
     return [name for name in names if name.startswith("--")]
 
 
-@pytest.mark.parametrize("command", _COMMANDS)
+@pytest.mark.parametrize("command", COMMANDS)
 def test_every_option_has_an_entry(command: str):
     assert set(options_of(command)) == set(TABLES[command].options)
 
@@ -607,9 +608,9 @@ CONTRADICTIONS = [
     ("translate pairs x --num-beams 1 --length-penalty 2", "--length-penalty", "--num-beams"),
     ("translate pairs x --out made.txt", "--out", "--file"),
     ("translate pairs x --file lines.txt", "a text", "--file"),
-    ("write poet x --temperature 0 --seed 3", "--seed", "--temperature 0"),
-    ("write poet x --temperature 0 --n 3", "--n", "temperature 0"),
-    ("write poet x --run", "--run", "--style code"),
+    ("compose poet x --temperature 0 --seed 3", "--seed", "--temperature 0"),
+    ("compose poet x --temperature 0 --n 3", "--n", "temperature 0"),
+    ("compose poet x --run", "--run", "--style code"),
     ("rescore run nbest.jsonl --bonus 1", "--bonus", "--weight"),
     ("rescore run nbest.jsonl --weight 1 --mix 0.5", "--mix", "--second"),
     ("score bert x --stride 4", "--stride", "encoder"),

@@ -12,8 +12,8 @@ import pytest
 from wenloom.cli import app, outcome
 from wenloom.core.errors import WenloomError
 
-ALIKE = "diff-signature 'ppl|data:春' 'ppl|data:春'"
-UNLIKE = "diff-signature 'ppl|data:春' 'ppl|data:夏'"
+ALIKE = "compare-signatures 'ppl|data:春' 'ppl|data:春'"
+UNLIKE = "compare-signatures 'ppl|data:春' 'ppl|data:夏'"
 
 
 def shell(line: str, limit: int | None = None, **environment: str | None) -> subprocess.CompletedProcess[bytes]:

@@ -1,4 +1,4 @@
-"""`generate`, `chat` and `next`: no option is ignored, and a prompt, a line or a turn that fails does so alone."""
+"""`generate`, `chat` and `next-tokens`: no option is ignored, and a prompt, a line or a turn that fails does so alone."""
 
 import json
 from pathlib import Path
@@ -77,7 +77,7 @@ def test_a_prompt_longer_than_the_context_is_said_or_refused(here: Path):
                 "--suppress-tokens", 0, cwd=here)
     )["continuations"][0]  # fmt: skip
     assert short["finish_reason"] == "length" and len(short["tokens"]) < 33
-    assert "the model sees 32" in " ".join(call("next", "run", long, cwd=here).err.split())
+    assert "the model sees 32" in " ".join(call("next-tokens", "run", long, cwd=here).err.split())
 
 
 LINES = [

@@ -72,7 +72,7 @@ def test_a_poet_keeps_to_the_form_it_is_asked_for(tmp_path: Path, capsys: pytest
     assert 0 <= result.figures["form"][0] <= 1
     assert "line 61" in capsys.readouterr().err
     with pytest.raises(SystemExit) as ended:
-        call("write", str(tmp_path / "run"), "夜", "--form", "七言绝句", "--seed", "1", "--n", "2", "--json")
+        call("compose", str(tmp_path / "run"), "夜", "--form", "七言绝句", "--seed", "1", "--n", "2", "--json")
     assert ended.value.code == 0
     texts = json.loads(capsys.readouterr().out)["texts"]
     assert len(texts) == 2 and texts[0]["text"] != texts[1]["text"]
@@ -91,7 +91,7 @@ def test_what_cannot_be_is_refused(arguments: list[str], tmp_path: Path, capsys:
         "result": {"steps": 1, "of_steps": 1, "tokens": 1, "training_seconds": 1.0},
     })  # fmt: skip
     with pytest.raises(SystemExit) as ended:
-        call("write", str(tmp_path), "x", *arguments)
+        call("compose", str(tmp_path), "x", *arguments)
     assert ended.value.code == 2 and "--" in capsys.readouterr().err
 
 

@@ -9,46 +9,14 @@ from pathlib import Path
 from textwrap import wrap
 from typing import Any, NoReturn
 
-from cyclopts import App, CycloptsError, Parameter
+from cyclopts import App, CycloptsError, Group, Parameter
 from cyclopts.config import Toml
 
+from wenloom.cli.commands import FAMILIES, RENAMED, STAGES, called, module_of
 from wenloom.cli.outcome import DEBUG, discard_output, failed, open_streams, our_fault
 from wenloom.core.console import out
 from wenloom.core.errors import InputError, WenloomError
 from wenloom.core.version import __version__
-
-_COMMANDS = {
-    "quickstart": "Train a small model on Shakespeare in a few minutes and see what it can do.",
-    "prepare": "Turn files of text into a corpus that training reads: clean, split, tokenize.",
-    "plan": "Tell what a training run would take: time, memory, disk, and the loss to expect.",
-    "pretrain": "Train a model from scratch on a prepared corpus.",
-    "finetune": "Train a model for a task: translation, chat, classification and others.",
-    "translate": "Translate a text, or a file line by line.",
-    "summarize": "Summarize a text, or each line of a file.",
-    "write": "Write a story, a poem or a program, and check it.",
-    "fill": "Tell what may stand where a token is hidden.",
-    "classify": "Tell the class of a text, or of each line of a file.",
-    "rescore": "Choose among the hypotheses of a speech recogniser with a language model.",
-    "report": "Lay several training runs side by side on one page.",
-    "generate": "Let a model write.",
-    "chat": "Talk with a model.",
-    "detect": "Tell whether a text bears a watermark.",
-    "quantize": "Write a model again with weights of 8 or 4 bits.",
-    "next": "Show the tokens a model expects next.",
-    "score": "Tell how probable a model finds a text.",
-    "evaluate": "Tell how good a model is: on benchmarks, on your own data, or texts against references.",
-    "leaderboard": "Make a page of all results, yours beside published ones.",
-    "diff-signature": "Tell why two figures cannot be compared.",
-    "doctor": "Prove the installation on small known cases, and say what is slow or missing.",
-    "info": "Tell what is in a folder: model, run or corpus.",
-    "tokenizer train": "Learn a vocabulary from text, in any language.",
-    "tokenizer report": "Bytes, characters and words per token, by language.",
-    "import llama2c": "Convert a llama2.c model (.bin) and its tokenizer into a model folder.",
-}
-_GROUPS = {
-    "tokenizer": "Train a tokenizer, or report how well one fits a text.",
-    "import": "Convert a model of another program into a model folder.",
-}
 
 
 def build_app(arguments: list[str]) -> App:
@@ -70,16 +38,26 @@ def build_app(arguments: list[str]) -> App:
         suppress_keyboard_interrupt=False,
         help_format="markdown",
         default_parameter=Parameter(negative_iterable=()),
+        group_commands=Group("Options", sort_key=len(STAGES) + 1),
     )
-    groups = {name: App(name=name, help=text, help_format="markdown") for name, text in _GROUPS.items()}
-    for group in groups.values():
-        app.command(group)
-    for path, summary in _COMMANDS.items():
-        *group, name = path.split()
-        module, function = module_of(path)
-        called = arguments[: len(group) + 1] == path.split()
-        parent = groups[group[0]] if group else app
-        parent.command(f"{module}:{function}", name=name, help=_described(module, function) if called else summary)
+    asked = called(arguments)
+    families: dict[str, App] = {}
+    for order, (stage, commands) in enumerate(STAGES.items(), 1):
+        group = Group(stage, sort_key=order)
+        for place, (path, summary) in enumerate(commands.items()):
+            *family, name = path.split()
+            if family and family[0] not in families:
+                families[family[0]] = App(name=family[0], help=FAMILIES[family[0]], help_format="markdown",
+                                          group=group, group_commands="Commands", sort_key=place)  # fmt: skip
+                app.command(families[family[0]])
+            module, function = module_of(path)
+            (families[family[0]] if family else app).command(
+                f"{module}:{function}",
+                name=name,
+                help=_described(module, function) if path.split() == asked else summary,
+                group="Commands" if family else group,
+                sort_key=place,
+            )
     return app
 
 
@@ -96,22 +74,14 @@ def _fenced(block: re.Match[str]) -> str:
     return "\n".join(("```", *lines, "```", ""))
 
 
-def module_of(command: str) -> tuple[str, str]:
-    """Where a command is written: module and function.
-
-    >>> module_of("import llama2c")
-    ('wenloom.cli.import_', 'llama2c')
-    """
-    words = command.replace("-", "_").split()
-    return f"wenloom.cli.{'import_' if words[0] == 'import' else words[0]}", words[-1]
-
-
 def main() -> NoReturn:
     """Run one command. Exit codes: 0 done, 1 a fault of Wenloom itself, 2 bad input, 130 stopped by the user."""
     arguments = sys.argv[1:]
     as_json = "--json" in arguments
     open_streams()
     try:
+        if arguments and arguments[0] in RENAMED:
+            raise InputError(f"the command `{arguments[0]}` is now called `{RENAMED[arguments[0]]}`.")
         config = _config_file(arguments)
         app = build_app(arguments)
         app.config, app.console = config, out
@@ -121,7 +91,7 @@ def main() -> NoReturn:
     except WenloomError as error:
         code = failed(str(error), error.exit_code, as_json and not error.is_reported)
     except CycloptsError as error:
-        asked = " ".join(("wenloom", *_called(arguments), "--help"))
+        asked = " ".join(("wenloom", *called(arguments), "--help"))
         code = failed(f"{error} ({asked} lists what there is)", 2, as_json)
     except BrokenPipeError:  # the reader of our output went away, as `| head` does
         discard_output()
@@ -138,11 +108,6 @@ def main() -> NoReturn:
             raise
         code = failed(our_fault(error), 1, as_json)
     sys.exit(code)
-
-
-def _called(arguments: list[str]) -> list[str]:
-    """The command that the arguments call, as far as there is one."""
-    return next((path.split() for path in _COMMANDS if arguments[: len(path.split())] == path.split()), [])
 
 
 def _config_file(arguments: list[str]) -> tuple[Toml, ...]:

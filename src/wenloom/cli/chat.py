@@ -30,7 +30,7 @@ def chat(
     sampling: Annotated[Sampling, flags("Sampling", 2)] = Sampling(),
     penalties: Annotated[Penalties, flags("Penalties and bans", 3)] = Penalties(),
 ) -> None:
-    """Talk with a model.
+    """Chat with a model.
 
     Ctrl-C stops a reply, /reset begins anew, /quit or Ctrl-D ends. A model with a chat template is asked in its own
     way; one without reads a plain transcript of "User:" and "Assistant:".

@@ -16,7 +16,7 @@ def classify(
     device: Device = "auto",
     json: Json = False,
 ) -> None:
-    """Tell the class of a text, or of each line of a file.
+    """Classify a text, or each line of a file.
 
     The model is one that `wenloom finetune --task classification` made, or a hub model with classes.
 

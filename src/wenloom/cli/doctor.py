@@ -11,7 +11,7 @@ _MARKS = {"right": ("ok", "green"), "missing": ("--", "yellow"), "wrong": ("WRON
 
 
 def doctor(*, json: Json = False) -> None:
-    """Prove the installation on small known cases, and say what is slow or missing here.
+    """Check the installation on small known cases, and report what is slow or missing.
 
     Compares this machine's arithmetic with float64, the compiled decoding step with PyTorch, cached with uncached
     generation, and the metrics with known values. Takes some seconds. Exit code 2 if something is wrong.

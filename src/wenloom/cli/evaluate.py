@@ -42,7 +42,7 @@ def evaluate(
     comparing: Annotated[OverlapOptions, flags("Texts against references", 3)] = OverlapOptions(),
     writing: Annotated[Writing, flags("Writing", 4)] = Writing(),
 ) -> None:
-    """Tell how good a model is, with an interval and a signature for every figure.
+    """Evaluate a model, with a confidence interval and a signature for every score.
 
     Suites: wikitext2, lambada, hellaswag, arc_easy, piqa, openbookqa, copa, winogrande, wsc, blimp, gsm8k, humaneval,
     mbpp. Instead of a suite, name a file: text for perplexity, or jsonl with choices or with prompts and references.

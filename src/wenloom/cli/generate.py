@@ -46,7 +46,7 @@ def generate(
     speed: Annotated[Speed, flags("Speed", 7)] = Speed(),
     watermark: Annotated[Watermark, flags("Watermark", 8)] = Watermark(),
 ) -> None:
-    """Let a model write.
+    """Generate text.
 
     The text appears as it is written. Without a prompt, one is read from a pipe; without either, the model
     begins a text of its own.

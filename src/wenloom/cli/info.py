@@ -17,7 +17,7 @@ from wenloom.tokens.shards import MANIFEST, Dataset
 
 
 def info(folder: str, /, *, json: Json = False) -> None:
-    """Tell what is in a folder: family, parameters, tokenizer and training of a model; sources and sizes of a corpus.
+    """Show what is in a folder: family, parameters, tokenizer and training of a model; sources and sizes of a corpus.
 
         wenloom info runs/quickstart
         wenloom info data/mine --json

@@ -20,7 +20,7 @@ def leaderboard(
     export: Literal["sota", "eval-results", "model-index", "eee"] | None = None,
     json: Json = False,
 ) -> None:
-    """Make a page of all results: your own, and published ones beside them.
+    """Show all results on one page, yours beside published ones.
 
     The folder holds index.html (open it in a browser; it needs no network), results.csv and references.bib. A board
     ranks only figures whose signatures agree.

@@ -28,7 +28,7 @@ def plan(
     ] = None,
     json: Json = False,
 ) -> None:
-    """Tell what a training run would take on this machine: time, memory, disk, and the loss to expect.
+    """Estimate what a training run takes on this machine: time, memory, disk and the loss to expect.
 
     Takes the options of `wenloom pretrain` that decide these, times a few steps and trains nothing. Each number comes with its
     formula.

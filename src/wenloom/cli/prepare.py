@@ -29,7 +29,7 @@ def prepare(
     write_dropped: Path | None = None,
     json: Json = False,
 ) -> None:
-    """Turn files of text into a corpus that training reads.
+    """Turn text files into a training corpus.
 
     Reads txt, md, html, csv, tsv and jsonl, also compressed (.gz, .zst); normalises Unicode, drops exact
     duplicates, keeps part of the documents for validation, learns a tokenizer, and writes memory-mapped

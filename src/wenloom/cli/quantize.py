@@ -10,7 +10,7 @@ from wenloom.core.quantities import show_bytes
 
 
 def quantize(model: str, /, *, out: Path, to: str = "int8", json: Json = False) -> None:
-    """Write a model again with weights of 8 or 4 bits.
+    """Quantize a model to 8 or 4 bits.
 
     The embedding and the output matrix stay as they are; the latter is quantized to 8 bits when the model is loaded.
     transformers reads the folder too, where its companion library compressed-tensors is installed; so does vLLM.

@@ -61,7 +61,7 @@ def quickstart(*, out: Path = Path("runs/quickstart"), steps: int | None = None,
     folder = shlex.quote(str(out))
     say(summary(result).rpartition("\n")[0])
     say(
-        f"\nTry next:\n  wenloom generate {folder} \"ROMEO:\"\n  wenloom next {folder} \"To be or not to\"\n"
+        f"\nTry next:\n  wenloom generate {folder} \"ROMEO:\"\n  wenloom next-tokens {folder} \"To be or not to\"\n"
         "  wenloom prepare my-texts/ --out data/mine && wenloom pretrain data/mine --out runs/mine"
     )  # fmt: skip
 

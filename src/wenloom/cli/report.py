@@ -17,7 +17,7 @@ def report(
     out: Path | None = None,
     open: Annotated[bool, Parameter(name="--open", negative="", help="Show the page in a browser.")] = False,
 ) -> None:
-    """Lay several runs side by side on one page, or find the page of one.
+    """Compare several training runs on one page, or name the page of one.
 
     The page needs nothing but itself: curves of loss, speed and gradient, results, samples, and the settings in
     which the runs differ. A run that is still going on can be among them.

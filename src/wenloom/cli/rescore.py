@@ -28,7 +28,7 @@ def rescore(
     device: Device = "auto",
     json: Json = False,
 ) -> None:
-    """Choose among the hypotheses of a speech recogniser with a language model, and measure the word errors.
+    """Choose among a speech recognizer's hypotheses with a language model, and measure the word error rate.
 
     The best of score + weight (log P + bonus words) is chosen. What counts how much is tuned on one half of the
     utterances and applied to the other, and the other way round. Shown are the word error rates of the recogniser's own

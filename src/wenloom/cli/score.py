@@ -35,7 +35,7 @@ def score(
     device: Device = "auto",
     json: Json = False,
 ) -> None:
-    """Tell how probable a model finds a text: log P(x1..xn) = Σ log P(xi | x<i).
+    """Compute the log-probability of a text: log P(x1..xn) = Σ log P(xi | x<i).
 
     Prints the log-probability of every token and of the whole, perplexity and bits per byte. A text longer
     than the context is read in overlapping windows. A masked model (BERT) gives the pseudo-log-likelihood: every token

@@ -36,7 +36,7 @@ def train(
     reading: Reading = ReadOptions(),
     json: Json = False,
 ) -> None:
-    """Learn a vocabulary from text, in any language.
+    """Train a tokenizer on text in any language.
 
     The folder it writes (tokenizer.json, tokenizer_config.json) is read by transformers too, and by
     `wenloom prepare --tokenizer`.

@@ -185,7 +185,7 @@ class Watermark:
     """A mark that statistics can find again (Kirchenbauer et al. 2023)."""
 
     watermark_key: int | None = option(None, least=0, most=2**63 - 1)
-    """Mark the text with this key; `wenloom detect` finds it by the same."""
+    """Mark the text with this key; `wenloom detect-watermark` finds it by the same."""
     watermark_greenlist_ratio: float = option(0.25, above=0, most=1)
     """Share of the vocabulary that is favoured after each token."""
     watermark_bias: float = option(2.0, least=-1e6, most=1e6)

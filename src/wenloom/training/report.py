@@ -21,10 +21,10 @@ NEXT = {
     "chat": "chat {}",
     "preference": "chat {}",
     "classification": 'classify {} "..."',
-    "fill-mask": 'fill {} "... [MASK] ..."',
-    "story": 'write {} "..."',
-    "poetry": 'write {} "..."',
-    "code": 'write {} "..."',
+    "fill-mask": 'fill-mask {} "... [MASK] ..."',
+    "story": 'compose {} "..."',
+    "poetry": 'compose {} "..."',
+    "code": 'compose {} "..."',
     "denoising": "finetune {} --task summarization --train FILE --out FOLDER",
 }
 """The command that uses a model made for a task."""

@@ -1,4 +1,4 @@
-"""`wenloom fill`. torch is loaded when there is work, so that --help answers at once."""
+"""`wenloom fill-mask`. torch is loaded when there is work, so that --help answers at once."""
 
 from wenloom.cli.answers import texts_to_work_on
 from wenloom.cli.options import Device, Json
@@ -6,14 +6,14 @@ from wenloom.core.console import print_json, say
 from wenloom.core.errors import InputError, printable
 
 
-def fill(
+def fill_mask(
     model: str, text: str | None = None, /, *, count: int = 5, device: Device = "auto", json: Json = False
 ) -> None:
-    """Tell what may stand where a token is hidden.
+    """Predict the masked tokens of a text.
 
     The model is one that `wenloom finetune --task fill-mask` made, or a hub model such as BERT.
 
-        wenloom fill runs/mine "The [MASK] barks."
+        wenloom fill-mask runs/mine "The [MASK] barks."
 
     Parameters
     ----------
@@ -30,10 +30,10 @@ def fill(
     from wenloom.checkpoint.folder import load_model, load_tokenizer
     from wenloom.checkpoint.hub import resolve
     from wenloom.core.hardware import probe
-    from wenloom.tasks import fill_mask
+    from wenloom.tasks.fill_mask import fill
 
     folder = resolve(model)
-    found = fill_mask.fill(load_model(folder, probe(device).device), load_tokenizer(folder), shown, count)
+    found = fill(load_model(folder, probe(device).device), load_tokenizer(folder), shown, count)
     if json:
         print_json({"model": model, "text": shown, "masks": [[each._asdict() for each in one] for one in found]})
     else:

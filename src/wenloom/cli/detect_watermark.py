@@ -1,4 +1,4 @@
-"""`wenloom detect`."""
+"""`wenloom detect-watermark`."""
 
 import dataclasses
 import sys
@@ -10,7 +10,7 @@ from wenloom.core.errors import InputError
 from wenloom.generation.request import GenerationRequest
 
 
-def detect(
+def detect_watermark(
     model: str,
     file: Path | None = None,
     /,
@@ -19,10 +19,10 @@ def detect(
     watermark_greenlist_ratio: float = 0.25,
     json: Json = False,
 ) -> None:
-    """Tell whether a text bears a watermark.
+    """Detect a watermark in a text.
 
         wenloom generate runs/mine "Once" --watermark-key 42 > text.txt
-        wenloom detect runs/mine text.txt --watermark-key 42
+        wenloom detect-watermark runs/mine text.txt --watermark-key 42
 
     Parameters
     ----------
@@ -42,7 +42,7 @@ def detect(
     from wenloom.checkpoint.hub import resolve
     from wenloom.core.foreign import reading
     from wenloom.evaluation.rows import read_text
-    from wenloom.generation.watermark import detect as look
+    from wenloom.generation.watermark import detect
 
     if file is not None:
         text = read_text(file)
@@ -50,7 +50,7 @@ def detect(
         with reading("standard input", what="is not valid UTF-8"):
             text = sys.stdin.buffer.read().decode()
     ids = load_tokenizer(resolve(model)).encode(text, add_special_tokens=False)
-    found = look(ids, watermark_key, watermark_greenlist_ratio)
+    found = detect(ids, watermark_key, watermark_greenlist_ratio)
     if json:
         print_json(dataclasses.asdict(found))
         return

@@ -1,4 +1,4 @@
-"""`wenloom next`. torch is loaded when there is work, so that --help answers at once."""
+"""`wenloom next-tokens`. torch is loaded when there is work, so that --help answers at once."""
 
 from rich.cells import cell_len
 from rich.markup import escape
@@ -12,12 +12,10 @@ from wenloom.core.errors import InputError
 _BAR_WIDTH = 40
 
 
-def next(  # noqa: A001 - named after its command
-    model: str, prompt: str = "", /, *, top: int = 10, device: Device = "auto", json: Json = False
-) -> None:
-    """Show the tokens a model expects next, most probable first.
+def next_tokens(model: str, prompt: str = "", /, *, top: int = 10, device: Device = "auto", json: Json = False) -> None:
+    """Show the most probable next tokens.
 
-        wenloom next runs/quickstart "To be or not to"
+        wenloom next-tokens runs/quickstart "To be or not to"
 
     Parameters
     ----------

@@ -1,14 +1,14 @@
-"""`wenloom diff-signature`."""
+"""`wenloom compare-signatures`."""
 
 from wenloom.cli.options import Json
 from wenloom.core.console import print_json, say
 from wenloom.evaluation.signature import Signature, differences
 
 
-def diff_signature(first: str, second: str, /, *, json: Json = False) -> None:
-    """Tell why two figures cannot be compared, from their signatures.
+def compare_signatures(first: str, second: str, /, *, json: Json = False) -> None:
+    """Explain why two scores are not comparable, from their signatures.
 
-        wenloom diff-signature "ppl|ctx:1024|stride:1024|bos:no" "ppl|ctx:1024|stride:512|bos:no"
+        wenloom compare-signatures "ppl|ctx:1024|stride:1024|bos:no" "ppl|ctx:1024|stride:512|bos:no"
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""`wenloom write`. torch is loaded when there is work, so that --help answers at once."""
+"""`wenloom compose`. torch is loaded when there is work, so that --help answers at once."""
 
 from typing import Annotated, Any, Literal
 
@@ -9,7 +9,7 @@ from wenloom.core.console import print_json, remark, say
 from wenloom.core.errors import InputError
 
 
-def write(
+def compose(
     model: str,
     prompt: str,
     /,
@@ -28,8 +28,8 @@ def write(
 
     The model is one that `wenloom finetune --task story`, `poetry` or `code` made.
 
-        wenloom write runs/poems 春夜 --form 七言绝句
-        wenloom write runs/code "a function that adds two numbers" --run
+        wenloom compose runs/poems 春夜 --form 七言绝句
+        wenloom compose runs/code "a function that adds two numbers" --run
 
     Parameters
     ----------

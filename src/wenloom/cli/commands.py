@@ -1,0 +1,75 @@
+"""The commands by stage of a model's life, as `wenloom --help` lists them."""
+
+STAGES = {
+    "Data": {
+        "prepare": "Turn text files into a training corpus: clean, deduplicate, split, tokenize.",
+        "tokenizer train": "Train a tokenizer on text in any language.",
+        "tokenizer report": "Report bytes, characters and words per token, by language.",
+    },
+    "Train": {
+        "quickstart": "Train a small model on Shakespeare in a few minutes and see what it can do.",
+        "plan": "Estimate what a training run takes: time, memory, disk and the loss to expect.",
+        "pretrain": "Train a model from scratch on a prepared corpus.",
+        "finetune": "Train a model for a task: translation, chat, classification and others.",
+        "report": "Compare several training runs on one page.",
+    },
+    "Use": {
+        "generate": "Generate text.",
+        "chat": "Chat with a model.",
+        "translate": "Translate a text, or a file line by line.",
+        "summarize": "Summarize a text, or each line of a file.",
+        "classify": "Classify a text, or each line of a file.",
+        "fill-mask": "Predict the masked tokens of a text.",
+        "compose": "Write a story, a poem or a program, and check it.",
+        "rescore": "Choose among a speech recognizer's hypotheses with a language model.",
+    },
+    "Measure": {
+        "evaluate": "Evaluate a model on benchmarks or your own data, or texts against references.",
+        "score": "Compute the log-probability and the perplexity of a text.",
+        "leaderboard": "Show all results on one page, yours beside published ones.",
+        "compare-signatures": "Explain why two scores are not comparable.",
+    },
+    "Look inside": {
+        "next-tokens": "Show the most probable next tokens.",
+        "info": "Show what is in a folder: model, run, corpus or tokenizer.",
+    },
+    "Tools": {
+        "quantize": "Quantize a model to 8 or 4 bits.",
+        "import llama2c": "Convert a llama2.c model (.bin) and its tokenizer into a model folder.",
+        "detect-watermark": "Detect a watermark in a text.",
+        "doctor": "Check the installation on small known cases; report what is slow or missing.",
+    },
+}
+"""What each command does, in one line."""
+
+COMMANDS = {command: summary for stage in STAGES.values() for command, summary in stage.items()}
+
+FAMILIES = {
+    "tokenizer": "Train a tokenizer, or report how well one fits a text.",
+    "import": "Convert a model of another program into a model folder.",
+}
+"""First words that several commands share."""
+
+RENAMED = {
+    "detect": "detect-watermark",
+    "diff-signature": "compare-signatures",
+    "fill": "fill-mask",
+    "next": "next-tokens",
+    "write": "compose",
+}
+"""Commands of version 0.1 under their present names."""
+
+
+def called(arguments: list[str]) -> list[str]:
+    """The words of the command that the arguments call, as far as there is one."""
+    return next((path.split() for path in COMMANDS if arguments[: len(path.split())] == path.split()), [])
+
+
+def module_of(command: str) -> tuple[str, str]:
+    """Where a command is written: module and function.
+
+    >>> module_of("import llama2c")
+    ('wenloom.cli.import_', 'llama2c')
+    """
+    words = command.replace("-", "_").split()
+    return f"wenloom.cli.{'import_' if words[0] == 'import' else words[0]}", words[-1]
