@@ -96,7 +96,7 @@ def test_worked_examples_are_the_same_for_every_model_and_named(work: Path):
     row = json.loads((work / "evaluation/one/pairs-2-shot.jsonl").read_text().splitlines()[1])
     assert len(row["examples"]) == 2 and row["number"] + 1 not in row["examples"]
     again = json.loads(
-        good(*call[:4], "--on", "asked.jsonl", "--shots", 1, "--shots-from", "more.jsonl", "--json", cwd=work)
+        good(*call[:3], "--on", "asked.jsonl", "--shots", 1, "--shots-from", "more.jsonl", "--json", cwd=work)
     )
     assert "examples:more.jsonl" in again["figures"]["one"][0]["signature"]
     for arguments, message in (
