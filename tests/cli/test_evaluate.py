@@ -109,6 +109,25 @@ def test_worked_examples_are_the_same_for_every_model_and_named(work: Path):
         assert message in bad("evaluate", "one", *arguments, cwd=work)
 
 
+def test_a_suite_of_ones_own_and_the_list(work: Path):
+    (work / "mine.toml").write_text(
+        'files = ["asked.csv"]\nquery = "谜面：{谜面}"\nreference = "{谜底}"\ngroup = "{类别}"\n', encoding="utf-8"
+    )
+    (work / "asked.csv").write_text(
+        "谜面,谜底,类别\n" + "".join(f"有{n}口,回,字{n % 2}\n" for n in range(6)), encoding="utf-8"
+    )
+    call = ("evaluate", "one", "two", "--on", "mine.toml", "--shots", 1, "--max-new-tokens", 3, "--json")
+    found = json.loads(good(*call, cwd=work))
+    assert [each["metric"] for each in found["figures"]["one"]] == ["exact_match", "f1"]
+    assert found["figures"]["one"][0]["details"]["group_sizes"] == {"字0": 3, "字1": 3}
+    assert "|format:own " in found["figures"]["one"][0]["signature"] and found["comparisons"][0]["by"] == "exact_match"
+    listed = {each["name"]: each for each in json.loads(good("evaluate", "--list", "--json", cwd=work))}
+    assert listed["blimp"]["file"] == "blimp.jsonl" and listed["mmlu"]["file"] == "" and listed["mmlu"]["shots"]
+    assert "cmrc2018" in good("evaluate", "--list", cwd=work)
+    (work / "mine.toml").write_text('files = ["asked.csv"]\nquery = "{谜面}"\nreference = "{答}"\n', encoding="utf-8")
+    assert 'asked.csv, line 2: no field "答"' in bad("evaluate", "one", "--on", "mine.toml", cwd=work)
+
+
 def test_predictions_without_a_model(work: Path):
     (work / "hyp.txt").write_text("the cat sat\n今天很冷\n", encoding="utf-8")
     (work / "ref.txt").write_text("the cat sat down\n今天很热\n", encoding="utf-8")

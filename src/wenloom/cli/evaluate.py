@@ -24,6 +24,7 @@ _OUT = Path("evaluation")
 def evaluate(
     *models: str,
     on: list[str] | None = None,
+    list_: Annotated[bool, Parameter(name="--list", negative="")] = False,
     data: Path | None = None,
     limit: int | None = None,
     skip_bad: bool = False,
@@ -44,9 +45,9 @@ def evaluate(
 ) -> None:
     """Evaluate a model, with a confidence interval and a signature for every score.
 
-    Suites: wikitext2, lambada, hellaswag, arc_easy, piqa, openbookqa, copa, winogrande, wsc, blimp, gsm8k, humaneval,
-    mbpp. Instead of a suite, name a file: text for perplexity, or jsonl with choices or with prompts and references.
-    Two models are also compared with each other, on the same samples.
+    Suites: wikitext2, lambada, hellaswag, arc_easy, arc_challenge, mmlu, triviaqa, blimp, gsm8k, humaneval, ceval, cmmlu,
+    cmrc2018 and more (--list). Instead of a suite, name a file: text for perplexity, jsonl with choices or with prompts and
+    references, or a suite of your own in TOML. Two models are also compared with each other, on the same samples.
 
         wenloom evaluate runs/mine --on lambada,blimp --data datasets/
         wenloom evaluate runs/mine --on arc_easy --shots 5 --data datasets/
@@ -62,6 +63,8 @@ def evaluate(
         Model folders, or hub models.
     on
         Suites or files; several times or parted by commas.
+    list_
+        List the suites, and whether their files are below --data; nothing is scored.
     data
         The folder below which suites' files lie; default: the variable WENLOOM_DATA, else data/.
     limit
@@ -84,6 +87,9 @@ def evaluate(
     corpus
         With --metric quality: a prepared corpus; tells how much of the texts stands in it word for word.
     """
+    if list_:
+        _list(data, json)
+        return
     names = [name for each in on or [] for name in each.split(",") if name]
     metrics = [name for each in metric or [] for name in each.split(",") if name]
     if predictions is not None:
@@ -167,6 +173,30 @@ def evaluate(
     for each in comparisons:
         say(_sentence(each))
     say(f"Page: {page}")
+
+
+def _list(data: Path | None, json: bool) -> None:
+    from wenloom.evaluation.locate import data_folder
+    from wenloom.evaluation.suites import SUITES
+
+    rows, root = [], data_folder(data)
+    for name, suite in SUITES.items():
+        try:
+            file = str(suite.find(data).relative_to(root))
+        except InputError:
+            file = ""
+        rows.append({"name": name, "task": suite.task, "about": suite.about, "file": file, "source": suite.where,
+                     "shots": suite.takes_examples})  # fmt: skip
+    if json:
+        print_json(rows)
+        return
+    table = Table(box=None, pad_edge=False)
+    for column in ("suite", "what", f"file below {root}"):
+        table.add_column(column, overflow="fold")
+    for row in rows:
+        table.add_row(row["name"], row["about"], row["file"] or "-")
+    console.print(table)
+    say("-: not there; evaluate --on SUITE says where it can be had.")
 
 
 def _refuse_of_other_metrics(comparing: OverlapOptions, metrics: list[str]) -> None:

@@ -32,6 +32,8 @@ class Question:
     """What stands before every context: a description, worked examples."""
     examples: tuple[int, ...] = ()
     """Which ones."""
+    example: str = ""
+    """How it is written as one; default: its context with the right choice."""
 
     def pairs(self) -> list[tuple[str, str]]:
         """Context and continuation of every choice."""
@@ -44,7 +46,7 @@ class Question:
 
     def solved(self) -> str:
         """The context with its right choice, see `shots`."""
-        return "".join(self._bare_pairs()[self.gold])
+        return self.example or "".join(self._bare_pairs()[self.gold])
 
     def led_by(self, examples: str, numbers: tuple[int, ...]) -> "Question":
         """The question after worked examples."""
@@ -88,14 +90,6 @@ class ChoiceResult:
         """The norms that were computed."""
         return list(self.answers[0].chosen)
 
-    def by_group(self, norm: str) -> dict[str, tuple[float, int]]:
-        """Accuracy in percent and number of questions of every group."""
-        correct = self.correct(norm)
-        groups: dict[str, list[float]] = {}
-        for question, value in zip(self.questions, correct, strict=True):
-            groups.setdefault(question.group, []).append(value)
-        return {name: (100 * float(np.mean(values)), len(values)) for name, values in groups.items()}
-
 
 def answer_all(
     scorer: Scorer,
@@ -116,13 +110,13 @@ def answer_all(
     if not questions:
         raise InputError("there are no questions.")
     conditional = _by_lead(scorer, questions, on_rows)
-    bare = _unconditional(questions) if unconditional else []
-    alone = scorer.continuations(bare, on_rows) if bare else []
+    alone = _unconditional(scorer, questions, on_rows) if unconditional else {}
     for number, scores in enumerate(conditional, 1):
         if not all(each.token_ids for each in scores):
             raise InputError(f"question {number}: a choice without any token to score.")
     return ChoiceResult(
-        [_answer(q, f, alone[index] if alone else None) for index, (q, f) in enumerate(zip(questions, conditional, strict=True))],
+        [_answer(q, f, [alone[each] for each in q.choices] if alone else None)
+         for q, f in zip(questions, conditional, strict=True)],
         questions,
     )  # fmt: skip
 
@@ -144,17 +138,26 @@ def _by_lead(
 def n_rows(questions: Sequence[Question], unconditional: bool = True) -> int:
     """How many rows `answer_all` scores, for a progress bar."""
     count = sum(len(question.pairs()) for question in questions)
-    return count * (2 if unconditional and _has_unconditional(questions) else 1)
+    return count + (len(_distinct(questions)) if unconditional and _has_unconditional(questions) else 0)
 
 
 def _has_unconditional(questions: Sequence[Question]) -> bool:
     return all(len(q.contexts) == 1 and q.contexts[0] for q in questions)
 
 
-def _unconditional(questions: Sequence[Question]) -> list[list[TextInContext]]:
+def _distinct(questions: Sequence[Question]) -> list[str]:
+    return list(dict.fromkeys(choice for question in questions for choice in question.choices))
+
+
+def _unconditional(
+    scorer: Scorer, questions: Sequence[Question], on_rows: Callable[[int], None]
+) -> dict[str, ContinuationScore]:
+    """Of every choice alone; choices of many questions (the letters A to D) are scored once."""
     if not _has_unconditional(questions):
-        return []
-    return [[TextInContext("Answer:", each) for each in question.choices] for question in questions]
+        return {}
+    choices = _distinct(questions)
+    found = scorer.continuations([[TextInContext("Answer:", each)] for each in choices], on_rows)
+    return {choice: scores[0] for choice, scores in zip(choices, found, strict=True)}
 
 
 def _answer(question: Question, found: list[ContinuationScore], alone: list[ContinuationScore] | None) -> Answer:

@@ -1,7 +1,8 @@
 """Suites of questions with several answers, see `choice`."""
 
+from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -18,10 +19,17 @@ from wenloom.evaluation.choice import (
     n_rows,
 )
 from wenloom.evaluation.scorer import Advance, Scorer, kind_field
-from wenloom.evaluation.shots import Drawn
 from wenloom.evaluation.signature import Signature
 from wenloom.evaluation.significance import Interval, interval
-from wenloom.evaluation.suite import EvaluatedModel, EvaluationRequest, MetricResult, SampleLog, Suite, in_chunks
+from wenloom.evaluation.suite import (
+    EvaluatedModel,
+    EvaluationRequest,
+    MetricResult,
+    SampleLog,
+    Suite,
+    by_group,
+    in_chunks,
+)
 from wenloom.text.refusals import Refusals
 
 Headline = Literal["raw", "token", "byte", "character", "unconditional", "greedy"]
@@ -43,10 +51,12 @@ class ChoiceSuite(Suite):
 
     def run(self, model: EvaluatedModel, samples: Sequence[Question], request: EvaluationRequest) -> list[MetricResult]:
         known, scorer = request.log({}), model.scorer()
-        missing = [each for number, each in enumerate(samples) if number not in known.known]
-        with progress(self.name, n_rows(missing), "choices") as bar:
+        missing = ([samples[number] for number in numbers] for numbers in in_chunks(len(samples), known))
+        with progress(self.name, sum(map(n_rows, missing)), "choices") as bar:
             result = _answered(scorer, samples, known, bar.advance)
-        return choice_figures(self.task, self.dataset, self.headline, result, request.data, scorer, request.drawn)
+        return choice_figures(
+            self.task, self.dataset, self.headline, result, request.data, scorer, self.signed(request)
+        )
 
     def per_sample(
         self, rows: Sequence[dict[str, Any]], samples: Sequence[Any], request: EvaluationRequest
@@ -77,13 +87,19 @@ def _answered(scorer: Scorer, questions: Sequence[Question], samples: SampleLog,
 
 
 def choice_figures(
-    task: str, dataset: str, headline: str, result: ChoiceResult, data: str, scorer: Scorer, drawn: Drawn | None = None
+    task: str,
+    dataset: str,
+    headline: str,
+    result: ChoiceResult,
+    data: str,
+    scorer: Scorer,
+    more: dict[str, object] | None = None,
 ) -> list[MetricResult]:
     """Accuracy by every norm; greedy accuracy and perplexity where there is but one choice; groups as details."""
     n, cut_off = len(result.answers), sum(each.cut_off > 0 for each in result.answers)
     details: dict[str, Any] = {"questions_cut_off": cut_off} if cut_off else {}
     bos = scorer.opens(not result.questions[0].pairs()[0][0])
-    shots = (drawn or Drawn()).signed()
+    shots = more or {"shots": 0}
 
     def figure(metric: str, found: Interval, norm: str | None, **more: Any) -> MetricResult:
         signature = Signature.of(metric, norm=norm, **shots, bos=bos, n=n, **kind_field(scorer), data=data, version=1)
@@ -101,9 +117,15 @@ def choice_figures(
                 task, dataset, "ppl_of_target", value, low, high, n, signature, higher_is_better=False, details=details
             ),
         ]
-    made = []
-    for norm in result.norms:
-        groups = result.by_group(norm) if any(each.group for each in result.questions) else {}
-        more = {"groups": {name: round(value, 2) for name, (value, _) in sorted(groups.items())}} if groups else {}
-        made.append(figure("acc", result.accuracy(norm), norm, **more))
+    groups = [each.group for each in result.questions]
+    made = [
+        figure("acc", result.accuracy(norm), norm, **by_group(groups, 100 * result.correct(norm)))
+        for norm in result.norms
+    ]
+    if len(set(groups)) > 1 and headline in result.norms:
+        # each question weighs as its group has it: then the mean is that of the groups' means
+        sizes = Counter(groups)
+        weights = np.array([n / (len(sizes) * sizes[each]) for each in groups])
+        found = interval(100 * result.correct(headline) * weights)
+        made.append(replace(figure("acc_macro", found, headline), is_headline=False))
     return made

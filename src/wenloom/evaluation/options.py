@@ -71,7 +71,7 @@ class Writing:
     """Texts per problem; with more than one they are sampled."""
     pass_k: tuple[int, ...] = (1,)
     """The k of pass@k."""
-    max_new_tokens: int = 256
-    """Most tokens of a text."""
+    max_new_tokens: int | None = None
+    """Most tokens of a text; default: what the suite says, else 256."""
     temperature: float = 0.8
     """Of sampling, with several attempts."""

@@ -12,14 +12,7 @@ from wenloom.evaluation.perplexity import data_hash
 from wenloom.evaluation.rows import read_rows, read_text
 from wenloom.evaluation.shots import Drawn, Pool, with_examples
 from wenloom.evaluation.significance import paired
-from wenloom.evaluation.suite import (
-    EvaluatedModel,
-    EvaluationRequest,
-    MetricResult,
-    SampleLog,
-    data_folder,
-    found_below,
-)
+from wenloom.evaluation.suite import EvaluatedModel, EvaluationRequest, MetricResult, SampleLog
 from wenloom.evaluation.suites import suite_of, suite_of_file
 from wenloom.text.refusals import Refusals
 
@@ -47,14 +40,14 @@ class EvaluationPlan:
     ):  # fmt: skip
         path = Path(name)
         self.suite = suite_of_file(path) if path.is_file() else suite_of(name)
-        self.path = path if path.is_file() else self.suite.find(data)
-        self._folder = data_folder(data)
+        self.path = path if path.is_file() and path.suffix != ".toml" else self.suite.find(data)
+        self._folder = data
         self.name, self.kind = self.suite.name, self.suite.kind_of(self.path)
         self._out, self._limit = out, limit
         self._options = convention, metrics, comparing, writing
         if unknown := [each for each in metrics if each not in METRICS]:
             raise InputError(f"--metric {unknown[0]}: known are {', '.join(METRICS)}.")
-        self._data = data_hash(read_text(self.path))
+        self._data = data_hash("".join(map(read_text, self.suite.data_files(self.path))))
         self._shots, self._drawn = shots or Shots(), Drawn()
         if self._shots.shots and not self.suite.takes_examples:
             raise InputError(
@@ -91,13 +84,12 @@ class EvaluationPlan:
 
     def _pool(self, asked: Sequence[Any]) -> Pool:
         """Where examples come from: a file that was named, the split that the suite has for it, or the other rows."""
-        beside = (self.path.parent / name for name in self.suite.example_files)
-        file = self._shots.shots_from or next((path for path in beside if path.is_file()), None)
-        file = file or found_below(self._folder, self.suite.example_files)
+        file = self._shots.shots_from or self.suite.find_examples(self.path, self._folder)
         if file is None:
             return Pool(asked, self.path.name, is_asked=True)
         in_order = self.suite.in_order and self._shots.shots_from is None
-        return Pool(self.suite.read(file, Refusals()), file.name, is_asked=False, in_order=in_order)
+        source = file.parent.name if "*" in file.name else file.name
+        return Pool(self.suite.read(file, Refusals()), source, is_asked=False, in_order=in_order)
 
     def samples(self, model: str) -> Path:
         """The file of a model's samples."""

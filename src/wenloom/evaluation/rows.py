@@ -78,8 +78,19 @@ def made_of_rows(path: Path, make: Callable[[dict[str, Any]], Made], refusals: R
         InputError: see `read_rows`; no row that can be used.
     """
     refusals = refusals or Refusals()
+    return made_of(path, read_rows(path, refusals), make, refusals)
+
+
+def made_of(
+    path: Path, rows: Sequence[dict[str, Any]], make: Callable[[dict[str, Any]], Made], refusals: Refusals
+) -> list[Made]:
+    """The same of rows that were read.
+
+    Raises:
+        InputError: no row that can be used.
+    """
     made: list[Made] = []
-    for row in read_rows(path, refusals):
+    for row in rows:
         where = f"{path}, line {row['_line']}"
         try:
             with reading(where):

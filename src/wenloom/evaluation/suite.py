@@ -5,7 +5,6 @@ sample, and a second call scores only what is missing.
 """
 
 import json
-import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
@@ -17,6 +16,7 @@ import numpy as np
 from wenloom.core.errors import InputError
 from wenloom.core.files import sha256_of_file, write_atomically
 from wenloom.core.foreign import parsed_json
+from wenloom.evaluation.locate import DATA_FOLDER, data_folder, files_in, found_below
 from wenloom.evaluation.options import Convention, OverlapOptions, Writing
 from wenloom.evaluation.perplexity import data_hash
 from wenloom.evaluation.scorer import Scorer
@@ -29,8 +29,6 @@ from wenloom.model.packed import packed
 from wenloom.text.refusals import Refusals
 from wenloom.tokens.tokenizer import TextTokenizer
 
-DATA_FOLDER = "WENLOOM_DATA"
-"""Environment variable: where datasets lie."""
 CHUNK = 2048
 """Questions that are scored between two writes of the samples."""
 
@@ -149,8 +147,13 @@ class Suite(ABC):
     in_order: bool = field(default=False, kw_only=True)
     """Whether the first examples are taken, as they were published for that, instead of drawn ones."""
 
+    format: str = field(default="", kw_only=True)
+    """After what its prompts are written, for signatures."""
+    beside: Path | None = field(default=None, kw_only=True)
+    """A folder where its files are looked for first."""
+
     kind: ClassVar[str]
-    """choice, text, answer, program or rows: which options it reads, and what its samples are."""
+    """choice, text, answer, written, program or rows: which options it reads, and what its samples are."""
     takes_examples: ClassVar[bool] = False
     """Whether its samples are `shots.Askable`."""
 
@@ -197,26 +200,50 @@ class Suite(ABC):
             InputError: not there; says where it can be had.
         """
         root = data_folder(folder)
-        if found := found_below(root, self.files):
+        if found := self._found(self.files, root):
             return found
         raise InputError(
-            f"{self.name}: none of {', '.join(self.files)} (or .gz) below {root}. It can be had from {self.where}; "
-            f"name the folder with --data or the variable {DATA_FOLDER}."
+            f"{self.name}: none of {', '.join(self.files)} (or .gz) below {root}."
+            f"{f' It can be had from {self.where};' if self.where else ''} name the folder with --data or the variable "
+            f"{DATA_FOLDER}."
         )
 
+    def find_examples(self, path: Path, folder: Path | None = None) -> Path | None:
+        """The file of its training or dev split, beside the suite's file or below the data folder.
 
-def data_folder(named: Path | None) -> Path:
-    """The folder below which suites' files lie."""
-    return named or Path(os.environ.get(DATA_FOLDER, "data"))
+        Args:
+            path: what `find` told.
+        """
+        for name in self.example_files:
+            if found := found_below(path.parents[name.count("/")], [name], self.name):
+                return found
+        return self._found(self.example_files, data_folder(folder))
+
+    def data_files(self, path: Path) -> list[Path]:
+        """The files that `find` stands for."""
+        return [file for file, _ in files_in(path)]
+
+    def signed(self, request: EvaluationRequest) -> dict[str, object]:
+        """What signatures of all its figures say besides metric and data."""
+        return {**request.drawn.signed(), "format": self.format or None}
+
+    def _found(self, names: Sequence[str], root: Path) -> Path | None:
+        for place in (self.beside, root):
+            if place is not None and (found := found_below(place, names, self.name)):
+                return found
+        return None
 
 
-def found_below(root: Path, names: Sequence[str]) -> Path | None:
-    """The first of some files that is anywhere below a folder, also compressed."""
-    for name in names if root.is_dir() else ():
-        for ending in ("", ".gz", ".zst"):
-            if found := sorted(root.rglob(name + ending)):
-                return found[0]
-    return None
+def by_group(groups: Sequence[str], values: np.ndarray) -> dict[str, dict[str, float]]:
+    """Details of a figure: mean and number of every group (a subject, a paradigm), in order; none where there is but one."""
+    names = sorted(set(groups))
+    if len(names) < 2:
+        return {}
+    owners = np.array(groups)
+    return {
+        "groups": {name: round(float(values[owners == name].mean()), 2) for name in names},
+        "group_sizes": {name: int((owners == name).sum()) for name in names},
+    }
 
 
 def in_chunks(total: int, samples: SampleLog, size: int = CHUNK) -> Iterator[list[int]]:

@@ -12,6 +12,7 @@ from wenloom.evaluation.programs import Problem
 from wenloom.evaluation.rows import field, made_of_rows, read_lines, texts_in
 from wenloom.evaluation.suite import Suite
 from wenloom.evaluation.text_suite import TextSuite
+from wenloom.evaluation.toml_suite import load_suite
 from wenloom.evaluation.writing_suites import AnswerSuite, OwnSuite, ProgramSuite
 from wenloom.text.refusals import Refusals
 
@@ -116,8 +117,11 @@ _OWN: tuple[Suite, ...] = (
         ProgramSuite("mbpp", "code", "MBPP", ("mbpp.jsonl",), "short Python programs by a sentence",
               "github.com/google-research/google-research, mbpp", _mbpp),
 )  # fmt: skip
+_CATALOGUE = sorted((Path(__file__).parent / "catalogue").glob("*.toml"))
 SUITES: Registry[Suite] = Registry(
-    "wenloom.suites", {each.name: each for each in _OWN}, lambda thing: isinstance(thing, Suite)
+    "wenloom.suites",
+    {each.name: each for each in (*_OWN, *map(load_suite, _CATALOGUE))},
+    lambda thing: isinstance(thing, Suite),
 )
 """Every suite by name."""
 
@@ -133,6 +137,8 @@ def suite_of(name: str) -> Suite:
 
 
 def suite_of_file(path: Path) -> Suite:
-    """What a user's own file is: rows of jsonl, or a text."""
+    """What a user's own file is: a suite's description in TOML, rows of jsonl, or a text."""
+    if path.suffix == ".toml":
+        return load_suite(path)
     kind = OwnSuite if ".jsonl" in path.suffixes else TextSuite
     return kind(path.stem, "own data", path.name)

@@ -2,9 +2,9 @@
 
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -13,16 +13,17 @@ from wenloom.core.progress import progress
 from wenloom.evaluation.choice import Question
 from wenloom.evaluation.choice_suite import ChoiceSuite
 from wenloom.evaluation.compare import compare, overlap_figures
-from wenloom.evaluation.multiple_choice import led, multiple_choice
+from wenloom.evaluation.multiple_choice import multiple_choice
 from wenloom.evaluation.programs import Problem, is_right, pass_rates
+from wenloom.evaluation.reference_suite import Reference
 from wenloom.evaluation.rows import field as row_field
 from wenloom.evaluation.rows import made_of_rows, read_rows, texts_in
 from wenloom.evaluation.sandbox import run_program
 from wenloom.evaluation.scorer import Advance
 from wenloom.evaluation.signature import Signature
 from wenloom.evaluation.significance import interval
-from wenloom.evaluation.suite import EvaluatedModel, EvaluationRequest, MetricResult, SampleLog, Suite, in_chunks
-from wenloom.generation.request import GenerationRequest
+from wenloom.evaluation.suite import EvaluatedModel, EvaluationRequest, MetricResult, Suite
+from wenloom.evaluation.writing import written_texts
 from wenloom.text.refusals import Refusals
 
 
@@ -50,7 +51,7 @@ class ProblemSuite(Suite):
         """The name of the figure."""
 
     def run(self, model: EvaluatedModel, samples: Sequence[Problem], request: EvaluationRequest) -> list[MetricResult]:
-        texts, cut_off = _written(self, model, samples, request, request.writing.attempts, self.stops)
+        texts, cut_off = written_texts(self.name, model, samples, request, request.writing.attempts, self.stops)
         with progress(f"{self.name}: checking", len(samples), "problems") as bar:
             return self._figures(samples, texts, cut_off, request, bar.advance)
 
@@ -66,7 +67,7 @@ class ProblemSuite(Suite):
         for k in ks:
             found, metric, n = interval(pass_rates(counts, k)), self.metric(k), len(problems)
             signature = Signature.of(
-                metric, k=k, **request.drawn.signed(), n=n, attempts=len(texts[0]), data=request.data, version=1
+                metric, k=k, **self.signed(request), n=n, attempts=len(texts[0]), data=request.data, version=1
             )
             made.append(
                 MetricResult(
@@ -109,27 +110,6 @@ class ProgramSuite(ProblemSuite):
 
 
 @dataclass(frozen=True)
-class Reference:
-    """A prompt, and what people wrote after it."""
-
-    prompt: str
-    references: list[str]
-    group: str = ""
-    lead: str = ""
-    """What stands before the prompt."""
-    examples: tuple[int, ...] = ()
-    """Which worked examples that are."""
-
-    def solved(self) -> str:
-        """The prompt with its first reference, see `shots`."""
-        return self.prompt + led(self.prompt, self.references[0])
-
-    def led_by(self, examples: str, numbers: tuple[int, ...]) -> "Reference":
-        """The prompt after worked examples."""
-        return replace(self, lead=self.lead + examples, examples=numbers)
-
-
-@dataclass(frozen=True)
 class OwnSuite(Suite):
     """A user's own jsonl, which holds questions with choices, or prompts with references."""
 
@@ -148,9 +128,9 @@ class OwnSuite(Suite):
     def run(self, model: EvaluatedModel, samples: Sequence[Any], request: EvaluationRequest) -> list[MetricResult]:
         if isinstance(samples[0], Question):
             return self._of_choices.run(model, samples, request)
-        texts, cut_off = _written(self, model, samples, request, 1, ("\n",))
+        texts, cut_off = written_texts(self.name, model, samples, request, 1, ("\n",))
         found = _compared([each[0] for each in texts], samples, request)
-        shots = request.drawn.signed() if request.drawn.shots else {}
+        shots = self.signed(request) if request.drawn.shots else {}
         return overlap_figures(self.task, self.dataset, found, {**shots, "data": request.data}, cut_off)
 
     @property
@@ -175,69 +155,6 @@ def _check_attempts(request: EvaluationRequest) -> None:
     writing = request.writing
     if writing.attempts < max(writing.pass_k, default=1):
         raise InputError(f"pass@{max(writing.pass_k)} needs --attempts {max(writing.pass_k)} or more.")
-
-
-class Prompt(Protocol):
-    """What a model goes on from."""
-
-    @property
-    def lead(self) -> str: ...
-    @property
-    def prompt(self) -> str: ...
-    @property
-    def examples(self) -> tuple[int, ...]: ...
-
-
-def _written(
-    suite: Suite, model: EvaluatedModel, prompts: Sequence[Prompt], request: EvaluationRequest, attempts: int,
-    stops: tuple[str, ...],
-) -> tuple[list[list[str]], dict[str, int]]:  # fmt: skip
-    """What the model writes after each prompt, `attempts` times; and how many prompts did not fit, if any did not."""
-    writing = request.writing
-    sampling: dict[str, Any] = {"do_sample": False}
-    if writing.attempts > 1:
-        sampling = {"do_sample": True, "temperature": writing.temperature, "seed": 0}
-    wanted = GenerationRequest(max_new_tokens=writing.max_new_tokens, stop_strings=stops, **sampling)
-    samples = request.log({"attempts": writing.attempts, "max_new_tokens": writing.max_new_tokens, **sampling})
-    with progress(f"{suite.name}: writing", len(prompts) - len(samples.known), "texts") as bar:
-        texts = written(model, prompts, samples, wanted, attempts, bar.advance)
-    cut_off = sum(samples.known[number].get("cut_off", 0) > 0 for number in range(len(prompts)))
-    return texts, {"questions_cut_off": cut_off} if cut_off else {}
-
-
-def written(
-    model: EvaluatedModel,
-    prompts: Sequence[Prompt],
-    samples: SampleLog,
-    request: GenerationRequest,
-    attempts: int = 1,
-    on_text: Advance = lambda n: None,
-) -> list[list[str]]:
-    """What the model writes after each prompt, `attempts` times; going on where an earlier call stopped."""
-    for numbers in in_chunks(len(prompts), samples, 64):
-        jobs = [
-            [
-                model.engine.submit(each.lead + each.prompt, request, number * attempts + attempt)
-                for attempt in range(attempts)
-            ]
-            for number, each in ((number, prompts[number]) for number in numbers)
-        ]
-        model.engine.run([job for each in jobs for job in each])
-        texts = [[job.result()[0].text for job in each] for each in jobs]
-        samples.add(
-            [
-                {
-                    "number": n,
-                    "prompt": prompts[n].prompt,
-                    "examples": list(prompts[n].examples),
-                    "written": each,
-                    "cut_off": jobs[0].unseen,
-                }
-                for n, each, jobs in zip(numbers, texts, jobs, strict=True)
-            ]
-        )
-        on_text(len(numbers))
-    return [samples.known[number]["written"] for number in range(len(prompts))]
 
 
 def _asks_for_choices(path: Path) -> bool:
