@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any, Protocol
 
-from wenloom.core.console import progress
+from wenloom.core.progress import progress
 from wenloom.evaluation.scorer import Advance
 from wenloom.evaluation.suite import EvaluatedModel, EvaluationRequest, SampleLog, in_chunks
 from wenloom.generation.request import GenerationRequest
