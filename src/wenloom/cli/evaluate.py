@@ -120,6 +120,7 @@ def evaluate(
         raise InputError("a model is named twice.")
     from wenloom.evaluation.plan import EvaluationPlan
     from wenloom.evaluation.results import ResultsStore
+    from wenloom.evaluation.significance import holm
 
     if not examples.shots:
         refuse_unused("goes with --shots of 1 or more", **changed(examples))
@@ -161,6 +162,8 @@ def evaluate(
         remark(f"{model}: {len(plans)} evaluation(s) in {time.monotonic() - started:,.0f} s.")
     pairs = [plan.compared(models[0], other) for plan in plans for other in models[1:]]
     comparisons = [each for each in pairs if each is not None]
+    for each, adjusted in zip(comparisons, holm([each["p"] for each in comparisons]), strict=True):
+        each["p_holm"] = adjusted
     page = out / "index.html"
     _page(page, found, comparisons, [plan.examples(model) for model in models for plan in plans])
     if json:
@@ -314,10 +317,10 @@ def _show(model: str, figures: "list[MetricResult]") -> None:
 
 
 def _sentence(each: dict[str, Any]) -> str:
-    sure = "a difference" if each["p"] < 0.05 else "no difference that is sure"
+    sure = "a difference" if each["p_holm"] < 0.05 else "no significant difference"
     return (
         f"{each['on']}, {each['by']}: {each['second']} against {each['first']}: {each['difference']:+.2f} "
-        f"({each['low']:+.2f} to {each['high']:+.2f}, p = {each['p']:.4f}): {sure}."
+        f"({each['low']:+.2f} to {each['high']:+.2f}, p = {each['p']:.4f}, {each['p_holm']:.4f} after Holm): {sure}."
     )
 
 

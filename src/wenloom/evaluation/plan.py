@@ -5,13 +5,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from wenloom.core.errors import InputError
 from wenloom.evaluation.compare import METRICS
 from wenloom.evaluation.options import Convention, OverlapOptions, Shots, Writing
 from wenloom.evaluation.perplexity import data_hash
 from wenloom.evaluation.rows import read_rows, read_text
 from wenloom.evaluation.shots import Drawn, Pool, with_examples
-from wenloom.evaluation.significance import paired
+from wenloom.evaluation.significance import mcnemar, paired
 from wenloom.evaluation.suite import EvaluatedModel, EvaluationRequest, MetricResult, SampleLog
 from wenloom.evaluation.suites import suite_of, suite_of_file
 from wenloom.text.refusals import Refusals
@@ -120,7 +122,11 @@ class EvaluationPlan:
         if both[0] is None or both[1] is None:
             return None
         by, values = both[0]
-        return {"on": self.name, "by": by, "first": first, "second": second, **paired(values, both[1][1])._asdict()}
+        other = both[1][1]
+        found = {"on": self.name, "by": by, "first": first, "second": second, **paired(values, other)._asdict()}
+        if len(np.union1d(values, other)) <= 2:  # right or wrong
+            return found | {"p": mcnemar(values, other), "test": "McNemar, exact"}
+        return found | {"test": "approximate randomization"}
 
     def examples(self, model: str) -> dict[str, Any]:
         """A model's best and worst samples."""
