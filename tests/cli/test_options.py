@@ -306,6 +306,7 @@ TABLES = {
         "--json": C(("--json",)),
     }),
     "compare-signatures": Table(("ppl|ctx:8", "ppl|ctx:9"), {"--json": C(("--json",))}),
+    "watch": Table(("run", "--once"), {"--once": R(("--once", "yes"), "yes"), "--json": C(("--json",))}),
     "doctor": Table((), {"--json": C(("--json",))}),
     "info": Table(("run",), {"--json": C(("--json",))}),
     "tokenizer train": Table(("texts", "--out", "made"), {

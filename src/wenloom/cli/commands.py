@@ -11,6 +11,7 @@ STAGES = {
         "plan": "Estimate what a training run takes: time, memory, disk and the loss to expect.",
         "pretrain": "Train a model from scratch on a prepared corpus.",
         "finetune": "Train a model for a task: translation, chat, classification and others.",
+        "watch": "Follow a training run from another terminal: progress, curves, the last sample.",
         "report": "Compare several training runs on one page.",
     },
     "Use": {

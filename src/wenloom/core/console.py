@@ -40,12 +40,12 @@ def silence() -> None:
 
 def say(text: str) -> None:
     """Print lines of a result as they are, never wrapped (a path or command must stay whole)."""
-    out.print(_whole(text), markup=False, soft_wrap=True)
+    out.print(visible(text), markup=False, soft_wrap=True)
 
 
 def remark(text: str) -> None:
     """Say what is being done, on standard error; on a terminal its lines break between words."""
-    whole = _whole(text)
+    whole = visible(text)
     if remarks.is_terminal:
         whole = "\n".join(wrapped(line, remarks.width) for line in whole.split("\n"))
     remarks.print(whole, markup=False, soft_wrap=True)
@@ -72,16 +72,22 @@ def wrapped(line: str, width: int) -> str:
     return "\n".join([*rows, row])
 
 
-def _whole(text: str) -> str:
+def visible(text: str) -> str:
     """Half surrogates and control characters, which names of files may hold, as escapes: no terminal takes the ones,
     and each obeys the others."""
     escaped = _CONTROLS.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
     return escaped.encode("utf-8", "backslashreplace").decode()
 
 
-def print_json(value: Any) -> None:
+def print_json(value: Any, indent: int | None = 2) -> None:
     """Print one JSON document on standard output, Chinese as Chinese (as escapes, where the output takes no UTF-8)."""
     if not out.quiet:
         escaped = not (sys.stdout.encoding or "").lower().startswith("utf")
-        text = json.dumps(value, ensure_ascii=escaped, indent=2)
+        text = json.dumps(value, ensure_ascii=escaped, indent=indent)
         sys.stdout.write(text.encode("utf-8", "backslashreplace").decode() + "\n")
+
+
+def print_json_line(value: Any) -> None:
+    """Print one JSON document on a line of its own, at once: who reads a pipe is waiting for it."""
+    print_json(value, indent=None)
+    sys.stdout.flush()

@@ -143,7 +143,7 @@ def _checked(line: Any) -> dict[str, Any]:
     """
     if not isinstance(line, dict) or not _is_number(line.get("step"), int) or line["step"] < 0:
         raise ValueError
-    for name in ("tokens", "seconds", *_FIGURES):
+    for name in ("tokens", "seconds", "seconds_left", *_FIGURES):
         if name in line and not _is_number(line[name], (int, float)):
             raise ValueError
     for name in ("of_steps", "evaluations_left"):

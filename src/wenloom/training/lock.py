@@ -56,6 +56,20 @@ def refuse_if_taken(run: Path) -> None:
             pass
 
 
+def is_held(run: Path) -> bool:
+    """Whether a process trains in a folder, as far as its lock file says; looks without touching the lock."""
+    try:
+        about: Any = json.loads((run / LOCK).read_bytes()[:4096])
+        if about["host"] != socket.gethostname():
+            return True
+        os.kill(about["pid"], 0)
+    except PermissionError:  # it lives, and is somebody else's
+        return True
+    except (OSError, ValueError, TypeError, KeyError, OverflowError, RecursionError):
+        return False
+    return True
+
+
 def _taken(run: Path) -> int | None:
     path = run / LOCK
     if sys.platform == "win32":

@@ -175,9 +175,9 @@ class Run:
             is_turned = self._turn()
             evaluation_is_due = evaluation_is_due or step in self._evaluate_at
             if now - last_log > _LOG_SECONDS or evaluation_is_due or is_turned:
-                figures = self._log(gradients, rate, tokens / max(1e-9, now - last_log))
+                left = self.pace.left(self.course, step)
                 bar.total = self.progress.n_steps
-                bar.tell(figures, self.pace.left(self.course, step))
+                bar.tell(self._log(gradients, rate, tokens / max(1e-9, now - last_log), left), left)
                 last_log, tokens = now, 0
             if now - last_report > _REPORT_SECONDS and self.world.is_main:
                 self._report(is_running=True)
@@ -343,7 +343,7 @@ class Run:
 
     # --- what is said about it ---
 
-    def _log(self, gradients: Gradients, rate: float, speed: float) -> list[str]:
+    def _log(self, gradients: Gradients, rate: float, speed: float, left: float) -> list[str]:
         """Record a step; returns figures for the terminal, the most important first."""
         used, reached = memory_used(self.setup.hardware.device), speed * self.setup.flops / self.world.size
         self._peak = max(self._peak, reached)  # what was reached is possible: the peak was measured too low
@@ -353,7 +353,8 @@ class Run:
         progress, step = self.progress, self.progress.step
         self.history.add(
             step=step, of_steps=progress.n_steps, evaluations_left=len(self.course.checks),
-            tokens=progress.samples * self._context, seconds=round(progress.seconds, 2), **figures,
+            tokens=progress.samples * self._context, seconds=round(progress.seconds, 2), seconds_left=round(left, 1),
+            **figures,
         )  # fmt: skip
         for sink in self.sinks:
             sink.log(step, {f"train/{name}": value for name, value in figures.items()})

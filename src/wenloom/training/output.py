@@ -8,7 +8,7 @@ from wenloom.training.checkpoints import own_checkpoints
 from wenloom.training.lock import refuse_if_taken
 from wenloom.training.run_file import METRICS, REPORT, RUN
 
-_LEFT = {RUN, METRICS, REPORT, "checkpoints", "tensorboard", "wandb"}
+LEFT = {RUN, METRICS, REPORT, "checkpoints", "tensorboard", "wandb"}
 """What a run writes before its first checkpoint."""
 
 
@@ -22,6 +22,6 @@ def check_output(out: Path) -> None:
     refuse_if_taken(out)
     held = {path.name for path in out.iterdir()} if out.is_dir() else {out.name} if out.exists() else set()
     before = own_checkpoints(out)
-    if {name for name in held if not name.startswith(".")} - _LEFT or before:
+    if {name for name in held if not name.startswith(".")} - LEFT or before:
         more = f" Continue it with --resume {shlex.quote(str(out))}, or choose" if before else " Choose"
         raise InputError(f"{out}: is not empty.{more} another --out.")
