@@ -79,6 +79,10 @@ NOT_RUN = {
     ". .venv/bin/activate": "of an installation",
     "python bench/gpt_and_bert.py": "trains for minutes on public datasets; the script exists",
     "torchrun": "needs several processes or machines; its wenloom command is parsed, and tests/cli/test_commands.py runs two",
+    "wenloom serve": "answers until a signal comes; it is parsed here, and tests/serving run the server",
+    "pip install": "of an installation",
+    "curl": "needs the server of the lines above it",
+    "from openai": "needs the server of the lines above it; it is compiled",
     "import lm_eval": "needs the extra [harness]; it is compiled",
 }
 """Examples that do not run here, by how they begin, and why."""
@@ -289,6 +293,8 @@ def check_what_is_not_run(line: str) -> None:
         assert re.search(rf"^{line.split()[1]}:", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
     elif "bench/" in line:
         assert all((ROOT / word).is_file() for word in line.split() if word.startswith("bench/"))
+    elif line.startswith("wenloom serve"):
+        parse(words_of(line)[1:])
     elif "--no-python wenloom" in line:
         parse(words_of(line.partition("--no-python wenloom ")[2]))
 

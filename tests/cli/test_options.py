@@ -45,7 +45,7 @@ class Changes:
     beside: tuple[Any, ...] = ()
     """Options given with and without it."""
     look: str = "out"
-    """What is observed: out, err, code, plan (figures that do not depend on the machine), opened, read, loaded, or the
+    """What is observed: out, err, code, plan (figures that do not depend on the machine), opened, read, loaded, served, or the
     content of files that match a pattern."""
     base: tuple[Any, ...] | None = None
     """The call, where it is not the command's usual one."""
@@ -464,6 +464,17 @@ TABLES["plan"] = Table((*_PLAN, "--steps", 9), {
     "--vocab-size": C(("--vocab-size", 300), look="plan", base=_PLAN[1:]),
     "--json": C(("--json",), base=_PLAN[:-1]),
 })  # fmt: skip
+_ELSEWHERE = ("--host", "0.0.0.0")
+TABLES["serve"] = Table(("run", "--port", 0), {
+    **{name: C((name, value), look="served") for name, value in {
+        "--host": "::1", "--port": 1234, "--allow-host": "a.example", "--allow-origin": "https://a.example", "--max-concurrent-requests": 3,
+        "--max-queued-tokens": 3, "--max-body-mb": 3, "--max-stop-strings": 3, "--max-total-tokens": 3, "--max-choices": 3,
+        "--max-schema-kb": 3, "--rate": 3, "--deadline": 3, "--drain": 3, "--watchdog": 3, "--access-log": "made.jsonl", "--adapters": "adapter",
+        "--draft": "small", "--device": "cpu", "--dtype": "bfloat16", "--quantize": "int8", "--kv-cache": "int8"}.items()},
+    "--no-auth": C(("--no-auth",), _ELSEWHERE, look="served code"),
+    "--api-key-file": C(("--api-key-file", "text.txt"), _ELSEWHERE, look="served code"),
+    "--log-prompts": C(("--log-prompts",), look="served"),
+})  # fmt: skip
 SLOW = ("pretrain", "finetune", "plan")
 """Commands whose entries take a training each."""
 
@@ -492,7 +503,7 @@ def replaced(base: tuple[Any, ...], given: tuple[Any, ...]) -> tuple[Any, ...]:
 
 def watched(command: str, arguments: tuple[Any, ...], look: str, stdin: str, folder: Path, writes: str | None) -> Any:
     """What is observed of a call: see `Changes.look`."""
-    opened, read, loaded = [], [], []
+    opened, read, loaded, served = [], [], [], []
     reading = ModelRunner.read
 
     def counted(reader: ModelRunner, tokens: Any, *more: Any, **named: Any) -> Any:
@@ -507,14 +518,21 @@ def watched(command: str, arguments: tuple[Any, ...], look: str, stdin: str, fol
         if writes is not None:
             patch.setattr("wenloom.tasks.apply.PairWriter.write", lambda *_, **__: [SimpleNamespace(text=writes)])
         patch.setattr("webbrowser.open", opened.append)
+        if "served" in look:
+            patch.setattr(
+                "wenloom.serving.server.serve",
+                lambda loaders, settings: served.append(
+                    (settings, [(*each.args, each.keywords) for each in loaders.values()])
+                ),
+            )
         done = call(*command.split(), *arguments, cwd=folder, stdin=stdin,
                     environment={"WENLOOM_RESULTS": "results.sqlite", "WENLOOM_DATA": "none"})  # fmt: skip
     assert done.code in (0, 2), done
-    if look == "code":
+    if look in ("code", "served code"):
         return done.code
     assert done.code == 0, (command, arguments, done)
-    if look in ("opened", "read", "loaded"):
-        return {"opened": opened, "read": read, "loaded": loaded}[look]
+    if look in ("opened", "read", "loaded", "served"):
+        return {"opened": opened, "read": read, "loaded": loaded, "served": served}[look]
     if look == "plan":
         plan = json.loads(done.out)
         return {name: plan[name] for name in _UNTIMED} | {

@@ -17,6 +17,7 @@ STAGES = {
     "Use": {
         "generate": "Generate text.",
         "chat": "Chat with a model.",
+        "serve": "Serve models over HTTP to clients of the OpenAI API.",
         "translate": "Translate a text, or a file line by line.",
         "summarize": "Summarize a text, or each line of a file.",
         "classify": "Classify a text, or each line of a file.",

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import queue
 import threading
+import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
 from typing import Any
 
@@ -31,6 +32,7 @@ class BackgroundEngine:
         self._orders: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._listeners: dict[Job, Callable[[], None]] = {}
         self._door, self._closed = threading.Lock(), False
+        self._step_began: float | None = None
         self._thread = threading.Thread(target=self._run, name="wenloom-engine", daemon=True)
         self._thread.start()
 
@@ -50,7 +52,27 @@ class BackgroundEngine:
     async def stream(
         self, prompt: str | Sequence[int], request: GenerationRequest | Mapping[str, Any], seed_index: int = 0
     ) -> AsyncIterator[Event]:
-        """Events as they come, scores and finish reasons among them.
+        """Events as they come, scores and finish reasons among them; leaves and raises as `follow` does."""
+        async with contextlib.aclosing(self.follow(prompt, request, seed_index)) as heard:
+            async for each in heard:
+                if isinstance(each, Event):
+                    yield each
+
+    async def complete(
+        self, prompt: str | Sequence[int], request: GenerationRequest | Mapping[str, Any], seed_index: int = 0
+    ) -> list[Continuation]:
+        """All continuations, once they are done, with all that the engine knows of them; raises as `follow` does."""
+        found: list[Continuation] = []
+        async with contextlib.aclosing(self.follow(prompt, request, seed_index)) as heard:
+            async for each in heard:
+                if isinstance(each, Job):
+                    found = each.continuations
+        return found
+
+    async def follow(
+        self, prompt: str | Sequence[int], request: GenerationRequest | Mapping[str, Any], seed_index: int = 0
+    ) -> AsyncGenerator[Job | Event, None]:
+        """The job as soon as the engine has taken it, and then its events; it is done where these end.
 
         Leaving the loop early, or being cancelled, cancels the request at its next step.
 
@@ -58,44 +80,26 @@ class BackgroundEngine:
             InputError: the request cannot be run.
             WenloomError: it failed, or the engine is closed.
         """
-        async with contextlib.aclosing(self._listen(prompt, request, seed_index)) as events:
-            async for event in events:
-                if isinstance(event, Event):
-                    yield event
-
-    async def complete(
-        self, prompt: str | Sequence[int], request: GenerationRequest | Mapping[str, Any], seed_index: int = 0
-    ) -> list[Continuation]:
-        """All continuations, once they are done, with all that the engine knows of them; raises as `stream` does."""
-        found: list[Continuation] = []
-        async with contextlib.aclosing(self._listen(prompt, request, seed_index)) as events:
-            async for event in events:
-                if isinstance(event, Job):
-                    found = event.continuations
-        return found
-
-    async def _listen(
-        self, prompt: str | Sequence[int], request: GenerationRequest | Mapping[str, Any], seed_index: int
-    ) -> AsyncGenerator[Event | Job, None]:
-        """Events, and the job when it is done."""
-        loop, events = asyncio.get_running_loop(), asyncio.Queue[Event | Job | WenloomError]()
+        loop, heard = asyncio.get_running_loop(), asyncio.Queue[Job | Event | WenloomError | None]()
         jobs: list[Job] = []
 
-        def tell(event: Event | Job | WenloomError) -> None:
+        def tell(what: Job | Event | WenloomError | None) -> None:
             with contextlib.suppress(RuntimeError):  # the loop is closed: nobody listens any more
-                loop.call_soon_threadsafe(events.put_nowait, event)
+                loop.call_soon_threadsafe(heard.put_nowait, what)
 
         def begin() -> None:
             job = self._engine.attempt(prompt, request, seed_index)
             jobs.append(job)
             following = self._engine.events(job)
+            if job.error is None:
+                tell(job)
 
             def news() -> None:
                 for event in following():
                     tell(event)
                 if job.done:
                     self._listeners.pop(job, None)
-                    tell(job.error or job)
+                    tell(job.error)
 
             self._listeners[job] = news
 
@@ -109,13 +113,18 @@ class BackgroundEngine:
                 raise WenloomError("this engine is closed.")
             self._orders.put(begin)
         try:
-            while not isinstance(event := await events.get(), Job):
-                if isinstance(event, WenloomError):
-                    raise event
-                yield event
-            yield event
+            while (each := await heard.get()) is not None:
+                if isinstance(each, WenloomError):
+                    raise each
+                yield each
         finally:
             self._orders.put(cancel)
+
+    @property
+    def seconds_in_step(self) -> float:
+        """How long the step that is being taken has lasted; 0 between steps."""
+        began = self._step_began
+        return 0.0 if began is None else time.monotonic() - began
 
     def _run(self) -> None:
         while True:
@@ -131,12 +140,14 @@ class BackgroundEngine:
                     order()
                     wait = False
             if self._listeners:
+                self._step_began = time.monotonic()
                 try:
                     self._engine.step()
                 except BaseException as error:  # no request's own: those who wait are told, the thread goes on
                     for job in self._listeners:
                         job.fail(error)
                         self._engine.cancel(job)
+                self._step_began = None
                 for job in list(self._listeners):
                     self._tell(job)
 

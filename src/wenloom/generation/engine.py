@@ -18,7 +18,7 @@ from wenloom.core.errors import InputError, WenloomError, printable
 from wenloom.core.foreign import kind_of
 from wenloom.core.memory import reuse_freed_memory
 from wenloom.generation.events import Event, News
-from wenloom.generation.jobs import NOT_OURS, Continuation, ForwardRequest, Job, as_failure
+from wenloom.generation.jobs import NOT_OURS, Continuation, EngineLoad, ForwardRequest, Job, as_failure
 from wenloom.generation.request import GenerationRequest, request_from
 from wenloom.generation.request_types import shown
 from wenloom.generation.sequence_group import SequenceGroup
@@ -278,6 +278,16 @@ class Engine:
         """Texts under way, of all models."""
         return sum(runner.in_use for runner in self._runners)
 
+    @property
+    def load(self) -> EngineLoad:
+        """How busy it is; read in the midst of a step, the figures may be a step apart."""
+        runners = self._runners
+        return EngineLoad(
+            waiting=len(self._waiting), running=len(self._running), slots_in_use=self.slots_in_use,
+            slots=sum(runner.max_slots for runner in runners),
+            cache_bytes=sum(runner.slots.n_used * runner.slots.page_bytes for runner in runners),
+        )  # fmt: skip
+
     # --- one step ---
 
     @torch.inference_mode()
@@ -324,7 +334,7 @@ class Engine:
             sequences.reads = sequences.strategy.send(answers) if sequences.reads else next(sequences.strategy)
             sequences.readings = [None] * len(sequences.reads)
             for read in sequences.reads:
-                self._look_up(read, sequences.job.request.use_cache)
+                self._look_up(read, sequences)
         except StopIteration:
             self._finish(sequences)
         except NOT_OURS:
@@ -356,13 +366,15 @@ class Engine:
         if sequences.strategy is not None:
             sequences.strategy.close()  # it holds the group that holds it
 
-    def _look_up(self, read: ForwardRequest, use_cache: bool) -> None:
+    def _look_up(self, read: ForwardRequest, sequences: SequenceGroup) -> None:
         """Bring a text's view up to date and take what is known of its beginning from the cache."""
-        text, runner = read.text, read.text.runner
+        text, runner, job, use_cache = read.text, read.text.runner, sequences.job, sequences.job.request.use_cache
         view = view_of(runner.decoder.config, len(text.tokens))
         if view != text.view or not use_cache:
             text.view, text.known = view, 0
         visible = len(text.tokens) - view.first
         if use_cache and text.known == 0 and read.logits == 1 and text.encoder_kv is None:
             text.known = runner.prefixes.restore(text.tokens, view, text.slot, visible - 1)
+            if sequences.index == 0 and len(text.tokens) == len(job.prompt):
+                job.n_reused = text.known
         text.known = min(text.known, visible - read.logits)

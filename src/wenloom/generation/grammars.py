@@ -5,6 +5,7 @@ reason. llguidance derives, it does not backtrack: no pattern takes exponential 
 """
 
 import json
+import threading
 from collections import OrderedDict
 from typing import Any
 
@@ -56,12 +57,13 @@ class Matcher:
 
 
 class Grammars:
-    """Compiles grammars for one tokenizer, and keeps the latest."""
+    """Compiles grammars for one tokenizer, and keeps the latest; for any thread."""
 
     def __init__(self, tokenizer: TextTokenizer, vocab_size: int, endings: frozenset[int]):
         self._tokenizer = _for_llguidance(tokenizer, vocab_size, endings)
         self._limits = llguidance.LLParserLimits(verbose_errors=False)  # its bounds: some 100 ms to build, 15 a token
         self._kept: OrderedDict[tuple[str, str], llguidance.LLMatcher] = OrderedDict()
+        self._lock = threading.Lock()
 
     def matcher(self, kind: str, source: str) -> Matcher:
         """A fresh matcher.
@@ -74,13 +76,17 @@ class Grammars:
             InputError: the grammar is not valid or too large.
         """
         key = (kind, source)
-        if key not in self._kept:
+        with self._lock:
+            found = self._kept.get(key)
+        if found is None:
             with reading(kind, what="cannot be compiled"):
-                self._kept[key] = self._compile(kind, source)
+                found = self._compile(kind, source)
+        with self._lock:
+            self._kept[key] = found
+            self._kept.move_to_end(key)
             if len(self._kept) > _KEPT:
                 self._kept.popitem(last=False)
-        self._kept.move_to_end(key)
-        return Matcher(self._kept[key].deep_copy())
+        return Matcher(found.deep_copy())
 
     def _compile(self, kind: str, source: str) -> llguidance.LLMatcher:
         if kind == "json_schema" or (kind == "grammar" and source.lstrip().startswith("{")):

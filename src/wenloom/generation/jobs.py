@@ -151,6 +151,12 @@ class Job:
     """The source as the decoder sees it, once it was read."""
     unseen: int = 0
     """Tokens of the prompt that lie outside the model's context: it goes on without them."""
+    n_reused: int = 0
+    """Tokens of the prompt that were known from earlier ones."""
+    n_guessed: int = 0
+    """Tokens that were guessed ahead."""
+    n_agreed: int = 0
+    """Of these, those that came."""
     error: WenloomError | None = None
     """Why it failed."""
     sequence_groups: int = 0
@@ -178,3 +184,17 @@ class Job:
         if self.error is not None:
             raise self.error
         return self.continuations
+
+
+class EngineLoad(NamedTuple):
+    """How busy an engine is."""
+
+    waiting: int
+    """Continuations that wait for a slot."""
+    running: int
+    """Continuations that are written."""
+    slots_in_use: int
+    slots: int
+    """Of all models and adapters."""
+    cache_bytes: int
+    """Memory of the keys and values that texts or the prefix cache hold."""

@@ -51,6 +51,8 @@ def guess_ahead(sequences: SequenceGroup, selector: TokenSelector) -> Strategy:
         text.known = min(text.known, len(text.tokens) - 1 - text.view.first)
         if guess:
             worth.learn(len(guess), agreed)
+            sequences.job.n_guessed += len(guess)
+            sequences.job.n_agreed += agreed
 
 
 def looked_up(tokens: Sequence[int], limit: int, longest: int = 3) -> list[int]:

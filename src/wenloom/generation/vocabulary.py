@@ -1,6 +1,7 @@
 """What an engine needs of the vocabulary: prompts as tokens, end tokens, grammars, and tokens as text."""
 
 import functools
+import threading
 from collections.abc import Sequence
 
 from wenloom.core.errors import InputError
@@ -19,6 +20,7 @@ class Vocabulary:
         self.config, self.tokenizer = config, tokenizer
         self._grammars: dict[frozenset[int], Grammars] = {}
         self._breakers: dict[tuple[str, ...], frozenset[int]] = {}
+        self._lock = threading.Lock()
 
     def tokenizer_for(self, what: str) -> TextTokenizer:
         """The tokenizer.
@@ -64,22 +66,37 @@ class Vocabulary:
 
     def grammars(self, endings: frozenset[int]) -> Grammars:
         """The compiler of grammars for these end tokens."""
-        if endings not in self._grammars:
-            if len(self._grammars) >= _KEPT:
-                self._grammars.pop(next(iter(self._grammars)))
-            self._grammars[endings] = Grammars(self.tokenizer_for("a grammar"), self.config.vocab_size, endings)
-        return self._grammars[endings]
+        with self._lock:
+            if endings not in self._grammars:
+                if len(self._grammars) >= _KEPT:
+                    self._grammars.pop(next(iter(self._grammars)))
+                self._grammars[endings] = Grammars(self.tokenizer_for("a grammar"), self.config.vocab_size, endings)
+            return self._grammars[endings]
 
     def breakers(self, texts: tuple[str, ...]) -> frozenset[int]:
         """Tokens that hold one of these texts."""
-        if texts not in self._breakers:
-            if len(self._breakers) >= _KEPT:
-                self._breakers.pop(next(iter(self._breakers)))
-            wanted = [text.encode() for text in texts]
-            vocabulary = self.tokenizer_for("dry_sequence_breakers").token_bytes(self.config.vocab_size)
-            found = (token for token, data in enumerate(vocabulary) if any(each in data for each in wanted))
-            self._breakers[texts] = frozenset(found)
-        return self._breakers[texts]
+        with self._lock:
+            if texts not in self._breakers:
+                if len(self._breakers) >= _KEPT:
+                    self._breakers.pop(next(iter(self._breakers)))
+                wanted = [text.encode() for text in texts]
+                vocabulary = self.tokenizer_for("dry_sequence_breakers").token_bytes(self.config.vocab_size)
+                found = (token for token, data in enumerate(vocabulary) if any(each in data for each in wanted))
+                self._breakers[texts] = frozenset(found)
+            return self._breakers[texts]
+
+    def prepare(self, request: GenerationRequest) -> None:
+        """Make ready what a request needs of the vocabulary and what takes long, its grammar above all; for any thread.
+
+        An engine that takes the request afterwards finds it, and does not hold up others meanwhile.
+
+        Raises:
+            InputError: the grammar is not valid or too large.
+        """
+        if request.constraint is not None:
+            self.grammars(self.endings(request)).matcher(*request.constraint)
+        if request.dry_multiplier and self.tokenizer is not None:
+            self.breakers(request.dry_sequence_breakers)
 
     @functools.cached_property
     def _spelling(self) -> Spelling:

@@ -1,0 +1,75 @@
+"""`wenloom serve`. torch is loaded when there is work, so that --help answers at once."""
+
+import functools
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from wenloom.cli.options import Device, Dtype, KVCache, Quantize, flags
+from wenloom.core.errors import InputError
+from wenloom.serving.settings import Access, RequestLimits, Running, ServerSettings
+
+
+def serve(
+    *models: Annotated[str, Parameter(name="models")],
+    adapters: list[str] | None = None,
+    draft: str | None = None,
+    device: Device = "auto",
+    dtype: Dtype = "float32",
+    quantize: Quantize = None,
+    kv_cache: KVCache = None,
+    access: Annotated[Access, flags("Access", 1)] = Access(),
+    limits: Annotated[RequestLimits, flags("Limits", 2)] = RequestLimits(),
+    running: Annotated[Running, flags("Running", 3)] = Running(),
+) -> None:
+    """Answer requests over HTTP, in the words of the OpenAI API.
+
+    The server answers this machine alone unless --host says otherwise, and then asks for keys. A client takes
+    http://127.0.0.1:8000/v1 as its base_url and the folder's name as its model.
+
+        wenloom serve runs/quickstart
+        wenloom serve small=runs/a large=runs/b --port 8080
+        wenloom serve runs/mine --host 0.0.0.0 --api-key-file keys.txt
+
+    Parameters
+    ----------
+    models
+        Model folders or hub models such as owner/name; NAME=FOLDER gives one another name than its folder's.
+    adapters
+        A folder with an adapter of the model, served under its folder's name; may be given several times.
+    draft
+        A smaller model with the same vocabulary that guesses ahead; the texts stay the same.
+    """
+    named = {}
+    for each in models:
+        name, _, where = each.rpartition("=")
+        name = name or (Path(where).resolve().name if Path(where).exists() else where)
+        if name in named:
+            raise InputError(f"two models are called {name}: give them names, as in one={named[name]} two={where}.")
+        named[name] = where
+    if not named:
+        raise InputError("name a model: wenloom serve FOLDER.")
+    if len(named) > 1 and (adapters or draft):
+        raise InputError("--adapters and --draft belong to one model: serve one.")
+    try:
+        from wenloom.serving.server import serve as run
+    except ModuleNotFoundError as error:
+        raise InputError(f"serving needs {error.name}: pip install 'wenloom[serve]'.") from None
+    from wenloom.api import load
+    from wenloom.checkpoint.hub import resolve
+
+    loaders = {
+        name: functools.partial(
+            load,
+            resolve(where),
+            device,
+            dtype,
+            draft_model=draft,
+            quantize=quantize,
+            kv_cache=kv_cache,
+            adapters=adapters or (),
+        )
+        for name, where in named.items()
+    }
+    run(loaders, ServerSettings(access, limits, running))

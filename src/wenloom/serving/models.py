@@ -1,0 +1,129 @@
+"""The models that a server answers with, by name, each with an engine in a thread of its own."""
+
+import asyncio
+import functools
+import hashlib
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from wenloom.api import LanguageModel
+from wenloom.core.errors import printable
+from wenloom.core.version import __version__
+from wenloom.generation.background import BackgroundEngine
+from wenloom.runtime.window import context_of
+from wenloom.serving.errors import APIError
+from wenloom.serving.token_names import TokenNames
+from wenloom.tokens.chat import ChatRenderer
+
+
+@dataclass(frozen=True)
+class ServedModel:
+    """A model under a name, or one of its adapters."""
+
+    name: str
+    model: LanguageModel
+    engine: BackgroundEngine
+    adapter: str | None = None
+    created: int = field(default_factory=lambda: int(time.time()))
+    """When it was loaded, in seconds since 1970."""
+
+    @functools.cached_property
+    def chat(self) -> ChatRenderer:
+        """What writes conversations for it.
+
+        Raises:
+            InputError: it has several chat templates and none that is the usual one.
+        """
+        return ChatRenderer(self.model.tokenizer)
+
+    @functools.cached_property
+    def token_names(self) -> TokenNames:
+        """What its tokens are as text."""
+        return TokenNames(self.model.tokenizer, self.model.decoder.config.vocab_size)
+
+    @functools.cached_property
+    def fingerprint(self) -> str:
+        """Changes where the same seed may give another text."""
+        decoder = self.model.decoder
+        what = (
+            __version__,
+            decoder.config,
+            decoder.embed.weight.dtype,
+            self.model.tokenizer.fingerprint(),
+            self.adapter,
+        )
+        return "fp_" + hashlib.sha256(repr(what).encode()).hexdigest()[:10]
+
+    @property
+    def context(self) -> int | None:
+        """Tokens that it sees; None: no bound."""
+        return context_of(self.model.decoder.config)
+
+    def described(self) -> dict[str, object]:
+        """The model as OpenAI's list has it."""
+        parent = {} if self.adapter is None else {"parent": self.name.removesuffix(f":{self.adapter}")}
+        return {"id": self.name, "object": "model", "created": self.created, "owned_by": "wenloom", **parent,
+                "max_model_len": self.context}  # fmt: skip
+
+
+class Models:
+    """Models that are loaded one after the other, while the server answers already.
+
+    Args:
+        loaders: what loads each model, by its name.
+    """
+
+    def __init__(self, loaders: Mapping[str, Callable[[], LanguageModel]]):
+        self._loaders = dict(loaders)
+        self._served: dict[str, ServedModel] = {}
+        self._engines: list[BackgroundEngine] = []
+
+    async def load(self) -> None:
+        """Load them all.
+
+        Raises:
+            WenloomError: one cannot be loaded.
+        """
+        for name, load in list(self._loaders.items()):
+            model = await asyncio.to_thread(load)
+            engine = BackgroundEngine(model.engine)
+            self._engines.append(engine)
+            served = ServedModel(name, model, engine)
+            await asyncio.to_thread(lambda served=served: served.token_names)
+            self._served[name] = served
+            for adapter in model.adapters:
+                alias = adapter if adapter not in self._loaders and adapter not in self._served else f"{name}:{adapter}"
+                self._served[alias] = ServedModel(alias, model, engine, adapter)
+            del self._loaders[name]
+
+    def find(self, name: str) -> ServedModel:
+        """
+        Raises:
+            APIError: there is none of that name, or it is not loaded yet.
+        """
+        if name in self._served:
+            return self._served[name]
+        if name in self._loaders:
+            raise APIError(503, f"the model {name} is being loaded.", code="model_loading", retry_after=1)
+        known = ", ".join([*self._served, *self._loaders])
+        raise APIError(404, f"The model `{printable(name, 100)}` does not exist; this server has {known}.",
+                       param="model", code="model_not_found")  # fmt: skip
+
+    def __iter__(self):
+        return iter(self._served.values())
+
+    @property
+    def engines(self) -> list[BackgroundEngine]:
+        """One for each model that is loaded."""
+        return self._engines
+
+    @property
+    def ready(self) -> bool:
+        """Whether there is one to ask."""
+        return bool(self._served)
+
+    def close(self) -> None:
+        """Stop the engines; requests that are under way are cancelled."""
+        for engine in self._engines:
+            engine.close()

@@ -1,0 +1,116 @@
+"""From a body to an answer: what all endpoints that write have in common."""
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections.abc import AsyncGenerator, Callable
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+from fastapi import Request
+from fastapi.responses import JSONResponse, Response
+
+from wenloom.core.errors import WenloomError
+from wenloom.serving.admission import Admission
+from wenloom.serving.answer import AnswerWriter
+from wenloom.serving.errors import APIError, as_api_error
+from wenloom.serving.fields import Body
+from wenloom.serving.log import Entry
+from wenloom.serving.metrics import Metrics, TokenTimes
+from wenloom.serving.models import Models, ServedModel
+from wenloom.serving.run import ChoiceEvent, EngineRun
+from wenloom.serving.settings import RequestLimits
+from wenloom.serving.sse import DONE, EventStream, data
+
+B = TypeVar("B", bound=Body)
+Prepare = Callable[[B, ServedModel, RequestLimits], tuple[EngineRun, AnswerWriter]]
+
+
+@dataclass(eq=False)
+class Service:
+    """What requests are answered with."""
+
+    models: Models
+    limits: RequestLimits
+    admission: Admission = field(init=False)
+    metrics: Metrics = field(init=False)
+
+    def __post_init__(self):
+        self.admission = Admission(self.limits)
+        self.metrics = Metrics(self.models, self.admission)
+
+    async def answer(self, http: Request, body: Any, prepare: "Prepare[Any]") -> Response:
+        """Write, and answer in one piece or in events.
+
+        Args:
+            prepare: makes a run of the body, in a thread of its own.
+
+        Raises:
+            WenloomError: it cannot be done, and nothing has been sent.
+        """
+        served, entry = self.models.find(body.model), entry_of(http)
+        entry.model, entry.note = served.name, _noted(body)
+        run, answer = await asyncio.to_thread(prepare, body, served, self.limits)
+        entry.prompt_tokens = sum(len(prompt.ids) for prompt in run.prompts)
+        entry.ticket = self.admission.queue(entry.prompt_tokens)
+        events = self._watched(await run.begin(), run, entry)
+        if body.stream:
+            return EventStream(_streamed(events, answer, entry))
+        async with contextlib.aclosing(events):
+            async for _ in events:
+                pass
+        return JSONResponse(answer.whole())
+
+    async def _watched(
+        self, events: AsyncGenerator[ChoiceEvent, None], run: EngineRun, entry: Entry
+    ) -> AsyncGenerator[ChoiceEvent, None]:
+        """Events, timed and counted."""
+        times = TokenTimes(self.metrics, run.served.name, entry.began)
+        try:
+            async with contextlib.aclosing(events):
+                async for each in events:
+                    entry.release()
+                    if each.event.token is not None:
+                        times.token(each.choice)
+                        entry.completion_tokens += 1
+                    yield each
+        finally:
+            self.metrics.ran(run)
+
+
+async def _streamed(
+    events: AsyncGenerator[ChoiceEvent, None], answer: AnswerWriter, entry: Entry
+) -> AsyncGenerator[bytes, None]:
+    """An answer as events; what fails on the way is the last of them."""
+    async with contextlib.aclosing(events):
+        try:
+            for chunk in answer.opening():
+                yield data(chunk)
+            async for each in events:
+                for chunk in answer.pieces(each):
+                    yield data(chunk)
+                if time.monotonic() > entry.deadline:
+                    raise APIError(
+                        504, "the request has taken longer than this server allows.", code="deadline_exceeded"
+                    )
+            if (chunk := answer.usage_chunk()) is not None:
+                yield data(chunk)
+            yield DONE
+        except Exception as error:
+            told = as_api_error(error)
+            entry.refuse(told)
+            if not isinstance(error, WenloomError):
+                logging.getLogger("uvicorn.error").exception("request %s failed", entry.id)
+            yield data(told.body())
+
+
+def entry_of(http: Request) -> Entry:
+    """The line of the log that a request gets."""
+    return http.scope["wenloom.entry"]
+
+
+def _noted(body: Any) -> dict[str, Any]:
+    """What a client wants noted of a request."""
+    names = ("user", "safety_identifier", "metadata")
+    return {name: value for name in names if (value := getattr(body, name, None)) is not None}
