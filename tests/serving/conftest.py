@@ -72,7 +72,9 @@ class Served:
 def serving(app: ASGIApp, model: LanguageModel, drain: int = 30) -> Iterator[Served]:
     """Run an app at a port of its own."""
     listening = socket.create_server(("127.0.0.1", 0))
-    config = uvicorn.Config(app, http="h11", ws="none", log_level="error", timeout_graceful_shutdown=drain)
+    config = uvicorn.Config(
+        app, http="h11", ws="none", log_config=None, log_level="error", timeout_graceful_shutdown=drain
+    )
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True)
     thread.start()

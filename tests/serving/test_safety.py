@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import logging
 import signal
 import socket
 from collections.abc import Iterator
@@ -21,6 +22,7 @@ from wenloom.serving.models import Models
 from wenloom.serving.settings import Access, RequestLimits, Running, ServerSettings
 from wenloom.tokens.tokenizer import TextTokenizer
 
+from ..cli.calling import refused
 from .conftest import Served, chat_model, serving
 
 KEY, OTHER = "sk-a-key-of-ann-0123456789", "sk-a-key-of-bob-0123456789"
@@ -283,3 +285,17 @@ def test_an_answer_carries_the_id_of_its_request(served: Served):
     assert given.headers["x-request-id"] == "mine-1"
     odd = httpx2.get(f"{served.url}/v1/models", headers={"x-request-id": "a b"})
     assert odd.headers["x-request-id"] != "a b"
+
+
+class _Noted(logging.Handler):
+    closed = False
+
+    def close(self) -> None:
+        self.closed = True
+        super().close()
+
+
+def test_handlers_of_the_process_s_logging_stay_open(tmp_path: Path):
+    handler = _Noted()
+    assert "gone" in refused("serve", tmp_path / "gone", "--port", 0, cwd=tmp_path)
+    assert not handler.closed

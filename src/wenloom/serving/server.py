@@ -62,8 +62,9 @@ def serve(loaders: Mapping[str, Callable[[], LanguageModel]], settings: ServerSe
             models.close()
 
         app = create_app(models, settings, log, lifespan)
+        # without log_config=None uvicorn closes every handler of this process's logging, and with it their streams
         config = uvicorn.Config(
-            app, http="h11", ws="none", log_level="error", access_log=False, server_header=False, proxy_headers=False,
+            app, http="h11", ws="none", log_config=None, log_level="error", access_log=False, server_header=False, proxy_headers=False,
             timeout_graceful_shutdown=max(1, round(settings.running.drain)), h11_max_incomplete_event_size=_HEADERS_BYTES,
         )  # fmt: skip
         server = _Server(config)
