@@ -21,7 +21,7 @@ from .calling import call
 from .world import SHAPE, World
 
 HERE = {
-    "run": "decoder", "small": "small-decoder", "bert": "encoder", "classes": "classes", "pairs": "translator", "sums": "summarizer",
+    "run": "decoder", "small": "small-decoder", "bert": "encoder", "classes": "classes", "pairs": "translator", "sums": "summarizer", "brief": "brief-translator",
     "poet": "poet", "code": "programmer", "chat": "chat", "adapter": "adapter", "corpus": "corpus", "texts": "texts",
     "cut": "interrupted", "cut-pairs": "interrupted-pairs", "tok": "tokenizer", "llama2c": "llama2c",
     "runs/quickstart": "decoder", "text.txt": f"text:{story(1)}", "other.txt": f"text:{story(30)}", "parts.txt": f"text:{'<|endoftext|>'.join(map(story, range(6)))}",
@@ -149,7 +149,7 @@ TABLES = {
         "--file": C(("--file", "lines.txt"), base=("pairs", "--max-new-tokens", 8), stdin=VERSES[0]),
         "--out": C(("--out", "made.txt"), base=("pairs", "--file", "lines.txt", "--max-new-tokens", 8), look="made.txt"),
         "--num-beams": C(("--num-beams", 1)),
-        "--length-penalty": C(("--length-penalty", -9), base=("sums", VERSES[0], "--max-new-tokens", 8)),
+        "--length-penalty": C(("--length-penalty", -9), base=("brief", VERSES[0], "--max-new-tokens", 8)),
         "--max-new-tokens": C(("--max-new-tokens", 2), base=("pairs", VERSES[0])),
         "--no-repeat": C(("--no-repeat", 1), ("--num-beams", 1)),
         "--device": DEVICE,
@@ -566,7 +566,7 @@ def test_the_option_changes_something_or_is_refused(command: str, name: str, wor
     entry = table.options[name]
     base = table.base if entry.base is None else entry.base
     if command == "summarize":
-        base = tuple("sums" if each == "pairs" else each for each in base)
+        base = tuple("sums" if each in ("pairs", "brief") else each for each in base)
     words = " ".join(map(str, (*base, *entry.given)) if isinstance(entry.given, tuple) else map(str, base))
     here = {
         name: kind
@@ -677,3 +677,19 @@ def test_answers_are_written_beside_json(world: World):
     )
     answers = [each["text"] for each in json.loads(shown.out)["answers"]]
     assert (folder / "made.txt").read_text(encoding="utf-8").splitlines() == answers
+
+
+UNFIT = [("translate", "decoder"), ("translate", "chat"), ("summarize", "translator"), ("translate", "summarizer"), ("summarize", "denoiser"),
+         ("translate", "adapter"), ("classify", "decoder"), ("summarize", "encoder")]  # fmt: skip
+
+
+@pytest.mark.parametrize("command, kind", UNFIT)
+def test_a_model_that_was_not_trained_for_the_task_is_refused(command: str, kind: str, world: World):
+    done = call(command, "m", VERSES[0], cwd=world.lay_out({"m": kind, "decoder": "decoder"}))
+    assert done.code == 2 and "wenloom finetune --task" in done.err and not done.out, done
+
+
+def test_a_quantized_model_knows_its_task(world: World):
+    folder = world.lay_out({"poet": "poet"})
+    assert call("quantize", "poet", "--out", "small", cwd=folder).code == 0
+    assert call("compose", "small", "春", "--max-new-tokens", 4, cwd=folder).code == 0

@@ -54,14 +54,69 @@ def test_every_way_to_say_greedy_is_the_same(here: Path, greedy: list[Any]):
     assert succeed(*WRITE, *greedy, cwd=here) == succeed(*WRITE, "--top-k", 1, cwd=here)
 
 
-def test_the_prompt_is_repeated_unless_echo_says_otherwise(here: Path):
-    plain, without = (succeed(*WRITE, "--seed", 1, *more, cwd=here) for more in ((), ("--no-echo",)))
-    assert plain == "The lamp" + without == succeed(*WRITE, "--seed", 1, "--echo", cwd=here)
-    several = succeed(*WRITE, "--seed", 1, "--n", 2, "--no-echo", cwd=here)
+def test_the_prompt_is_repeated_only_where_echo_asks(here: Path):
+    plain, echoed = (succeed(*WRITE, "--seed", 1, *more, cwd=here) for more in ((), ("--echo",)))
+    assert echoed == "The lamp" + plain and not plain.startswith("The lamp")
+    several = succeed(*WRITE, "--seed", 1, "--n", 2, cwd=here)
     assert several.count("--- ") == 2 and "The lamp" not in several
-    for echo in ((), ("--echo",)):
+    for echo, shown in (((), plain), (("--echo",), echoed)):
         (found,) = json.loads(succeed(*WRITE, "--seed", 1, "--json", *echo, cwd=here))["continuations"]
-        assert found["text"] + "\n" == (plain if echo else without)
+        assert found["text"] + "\n" == shown
+
+
+PERSON = json.dumps({"type": "object", "properties": {"name": {"type": "string", "maxLength": 3}}, "required": ["name"],
+                     "additionalProperties": False})  # fmt: skip
+CONSTRAINTS = [
+    (("--json-schema", PERSON), "--json-schema"),
+    (("--regex", "[a-f]{4} [a-f]{4}"), "--regex"),
+    (("--choices", "a lamp is lit", "--choices", "the night is dark"), "--choices"),
+    (("--grammar", 'start: "once " /[a-z]{5}/ " upon"'), "--grammar"),
+]
+
+
+@pytest.mark.parametrize("constraint, named", CONSTRAINTS)
+@pytest.mark.parametrize("more", [(), ("--n", 2), ("--echo",), ("--num-beams", 3, "--no-do-sample")], ids=str)
+def test_what_obeys_no_constraint_in_full_ends_with_an_error(
+    here: Path, constraint: tuple[str, ...], named: str, more: tuple[Any, ...]
+):
+    command = ("generate", "run", "The", *constraint, *more, *("--seed", 1) * ("--num-beams" not in more))
+    whole = call(*command, "--max-new-tokens", 60, cwd=here)
+    assert (whole.code, whole.err) == (0, ""), whole
+    cut = call(*command, "--max-new-tokens", 2, cwd=here)
+    said = " ".join(cut.err.split())
+    assert (
+        cut.code == 2 and cut.out and f"not obey {named}: it was cut off after 2 tokens; raise --max-new-tokens" in said
+    )
+    as_json = call(*command, "--max-new-tokens", 2, "--json", cwd=here)
+    assert as_json.code == 2 and json.loads(as_json.out)["continuations"][0]["finish_reason"] == "length"
+
+
+def test_json_is_whole_or_the_exit_code_says_so(here: Path):
+    """Whatever the limit."""
+    codes = set()
+    for limit in range(1, 24):
+        done = call(
+            "generate", "run", "x", "--json-schema", PERSON, "--max-new-tokens", limit, "--seed", limit, cwd=here
+        )
+        codes.add(done.code)
+        try:
+            json.loads(done.out)
+        except ValueError:
+            assert done.code == 2, done
+        else:
+            assert done.code == 0, done
+    assert codes == {0, 2}
+
+
+def test_a_line_of_prompts_that_is_cut_off_is_an_error_and_tried_anew(here: Path):
+    (here / "people.jsonl").write_text(json.dumps({"prompt": "x", "json_schema": json.loads(PERSON)}), encoding="utf-8")
+    command = ("generate", "run", "--prompts", "people.jsonl", "--out", "people-out.jsonl", "--seed", 1)
+    done = call(*command, "--max-new-tokens", 3, cwd=here)
+    (row,) = map(json.loads, (here / "people-out.jsonl").read_text(encoding="utf-8").splitlines())
+    assert done.code == 2 and "json_schema" in row["error"] and row["continuations"][0]["text"]
+    succeed(*command, "--max-new-tokens", 60, cwd=here)
+    (row,) = map(json.loads, (here / "people-out.jsonl").read_text(encoding="utf-8").splitlines())
+    assert json.loads(row["continuations"][0]["text"]) and "error" not in row
 
 
 def test_a_prompt_longer_than_the_context_is_said_or_refused(here: Path):
@@ -83,7 +138,7 @@ def test_a_prompt_longer_than_the_context_is_said_or_refused(here: Path):
 LINES = [
     ('{"prompt": "The", "seed": 3}', None), ("not json", "not valid JSON"), ('{"prompt": 5}', '"prompt" must be text'), ("", None),
     ('{"prompt": "x", "stop_strings": [5]}', "stop_strings"), ('{"prompt": "x", "top_kk": 5}', "top_kk"), ("[1]", "object"),
-    ('{"prompt": "x", "json_schema": {"type": "boolean"}, "id": "q"}', None), ('{"prompt": "x", "regex": "("}', "regex"),
+    ('{"prompt": "x", "json_schema": {"type": "boolean"}, "max_new_tokens": 9, "id": "q"}', None), ('{"prompt": "x", "regex": "("}', "regex"),
     ('{"prompt": "\\ud800"}', "surrogate"), ('{"prompt": "x", "seed": ' + "9" * 5000 + "}", "digits"), ('{"promt": "x"}', "prompt"),
     ('{"prompt": [5, 6], "temperature": 0}', None), ('{"prompt": [99999]}', "token 99999"), ('{"prompt": "x", "max_new_tokens": null}', "max_new_tokens"),
     ('{"prompt": "春眠"}', None),
@@ -104,8 +159,7 @@ def test_a_bad_line_of_prompts_is_named_and_the_others_are_answered(here: Path):
             assert reason in failed[number] and reason in rows[number]["error"] and f"line {number}: " in said
         elif line:
             assert rows[number]["continuations"] and number not in failed
-    written = rows[8]["continuations"][0]["text"]  # four tokens of it
-    assert rows[8]["id"] == "q" and written and any(word.startswith(written) for word in ("true", "false"))
+    assert rows[8]["id"] == "q" and rows[8]["continuations"][0]["text"] in ("true", "false")
     again = call(*command, "--out", "answers.jsonl", cwd=here)
     assert again.code == 2 and f"of {len(failed)} prompts failed" in " ".join(again.err.split())
     alone = here / "alone.jsonl"

@@ -222,18 +222,15 @@ class World:
         )
 
     def _summarizer(self) -> None:
-        self._tune(
-            "summarizer",
-            None,
-            "summarization",
-            "summaries",
-            "--max-target-tokens",
-            24,
-            "--steps",
-            20,
-            "--tokenizer",
-            self.path("corpus"),
-        )
+        self._ending("summarizer", "summarization")
+
+    def _brief_translator(self) -> None:
+        self._ending("brief-translator", "translation", "--source", "dialogue", "--target", "summary")
+
+    def _ending(self, name: str, task: str, *fields: str) -> None:
+        """A model that has learned to end its answers."""
+        self._tune(name, None, task, "summaries", *fields, "--max-target-tokens", 24, "--steps", 20, "--tokenizer",
+                   self.path("corpus"))  # fmt: skip
 
     def _denoiser(self) -> None:
         succeed("finetune", "--task", "denoising", "--train", self.path("texts"), "--arch", "t5", "--tokenizer", self.path("corpus"),

@@ -98,6 +98,7 @@ def answer(task: str, model: str, text: str | None, how: AnswerOptions, device: 
     from wenloom.tasks.apply import PairWriter
 
     folder = resolve(model)
+    _refuse_unfit(model, folder, task)
     loaded = load_model(folder, probe(device).device)
     writer = PairWriter(loaded, load_tokenizer(folder), PAIR_TASKS[task], max_new_tokens=how.max_new_tokens)
     filled = [index for index, source in enumerate(sources) if source.strip()]  # an empty line stays one
@@ -117,6 +118,24 @@ def answer(task: str, model: str, text: str | None, how: AnswerOptions, device: 
         say(f"{how.out}: {len(answers):,} lines.")
     else:
         say("\n".join(answers))
+
+
+def _refuse_unfit(model: str, folder: Path, task: str) -> None:
+    """
+    Raises:
+        InputError: the model was not trained for the task: it would go on with the text, and look as if it had answered.
+    """
+    from wenloom.checkpoint.folder import base_of, is_adapter, read_config
+    from wenloom.training.run_file import task_of
+
+    trained_for = task_of(folder)
+    if trained_for == task:
+        return
+    if trained_for is None and read_config(base_of(folder) if is_adapter(folder) else folder).kind == "encoder-decoder":
+        return  # of a hub, where encoder-decoders are published for tasks
+    but = "" if trained_for is None else f" but for {trained_for}"
+    raise InputError(f"{model}: was not trained for {task}{but}: wenloom finetune --task {task} makes a model that is "
+                     "(wenloom generate and wenloom chat take instructions in your own words).")  # fmt: skip
 
 
 def texts_to_work_on(text: str | None, file: Path | None, fields: Sequence[str] = ("text",)) -> list[str]:

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
-from wenloom.cli.options import Device, Dtype, Json, KVCache, Quantize, flags
-from wenloom.cli.prompts import answer, job_as_json, rows_of, unanswered, zero_is_greedy
+from wenloom.cli.options import Device, Dtype, Json, KVCache, Quantize, as_flags, flags
+from wenloom.cli.prompts import answer, disobedience, job_as_json, rows_of, unanswered, zero_is_greedy
 from wenloom.core.console import print_json, remark
 from wenloom.core.errors import InputError
 from wenloom.generation.options import Length, Output, Penalties, Sampling, Search, Speed, StructuredOutput, Watermark
@@ -48,10 +48,11 @@ def generate(
 ) -> None:
     """Generate text.
 
-    The text appears as it is written. Without a prompt, one is read from a pipe; without either, the model
-    begins a text of its own.
+    Prints what follows the prompt, as it is written; --echo repeats the prompt before it. Without a prompt, one is
+    read from a pipe; without either, the model begins a text of its own. Exit code 2 if the text does not obey
+    --json-schema, --regex, --choices or --grammar because it was cut off.
 
-        wenloom generate runs/quickstart "ROMEO:"
+        wenloom generate runs/quickstart "ROMEO:" --echo
         wenloom generate runs/quickstart "ROMEO:" --n 3 --temperature 1.1 --seed 7
         echo "Once upon a time" | wenloom generate runs/mine --greedy --stop "."
         wenloom generate runs/mine "The answer: " --choices yes --choices no
@@ -98,12 +99,9 @@ def generate(
         if output.num_return_sequences not in (1, n):
             raise InputError(f"--n {n} and --num-return-sequences {output.num_return_sequences}: give one of them.")
         options["num_return_sequences"] = n
-    is_shown = prompts is None and not json
-    if is_shown and output.echo is None:
-        options["echo"] = True
     request = GenerationRequest(**options)
     if prompts is None:
-        _refuse_idle(request, draft, adapters, is_shown)
+        _refuse_idle(request, draft, adapters, is_shown=not json)
     rows = []
     if prompts is not None:
         if prompt is not None:
@@ -132,8 +130,12 @@ def generate(
         loaded.engine.run([job])
         job.result()
         print_json({"model": model, "prompt": prompt, **job_as_json(job)})
-        return
-    _show(loaded, job)
+    else:
+        _show(loaded, job)
+    if why := disobedience(loaded, job):
+        error = InputError(as_flags(why))
+        error.is_reported = json
+        raise error
 
 
 def _greedy(sampling: Sampling, keeps_top_k: bool) -> dict[str, Any]:

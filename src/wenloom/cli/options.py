@@ -1,11 +1,13 @@
 """Parameters that several commands share."""
 
 import dataclasses
+import re
 from typing import Annotated, Any
 
 from cyclopts import Group, Parameter
 
 from wenloom.core.errors import InputError
+from wenloom.generation.request import GenerationRequest
 from wenloom.text.documents import ReadOptions
 
 Json = Annotated[bool, Parameter(name="--json", negative="", help="Print one JSON document instead of text.")]
@@ -38,8 +40,23 @@ def refuse_unused(why: str, **given: bool) -> None:
     Raises:
         InputError: one was.
     """
-    if names := ["--" + name.replace("_", "-") for name, is_given in given.items() if is_given]:
+    if names := [flag(name) for name, is_given in given.items() if is_given]:
         raise InputError(f"{', '.join(names)}: {why}.")
+
+
+def as_flags(text: str) -> str:
+    """A message about a request's options, which stand there as `name`, for who types them as flags.
+
+    >>> as_flags("`top_p` must be above 0; `seed` needs `temperature`.")
+    '--top-p must be above 0; --seed needs --temperature.'
+    """
+    names = GenerationRequest.__dataclass_fields__
+    return re.sub(r"`(\w+)`", lambda each: flag(each[1]) if each[1] in names else each[0], text)
+
+
+def flag(name: str) -> str:
+    """How a field is typed on the command line."""
+    return "--" + name.replace("_", "-")
 
 
 Reading = Annotated[ReadOptions, flags("Reading", 3)]

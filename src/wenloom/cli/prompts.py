@@ -72,6 +72,35 @@ def job_as_json(job: "Job") -> dict[str, Any]:
     return found
 
 
+def disobedience(loaded: "LanguageModel", job: "Job") -> str:
+    """Why continuations are not what their constraint (a JSON schema, a pattern, ...) asks for; empty where they are.
+
+    A text that was cut off obeys none: nobody's parser should have to find that out.
+    """
+    request = job.request
+    if request.constraint is None:
+        return ""
+    vocabulary = loaded.engine.vocabulary
+    grammars = vocabulary.grammars(vocabulary.endings(request))
+    broken = [
+        each for each in job.continuations if not grammars.obeyed(*request.constraint, each.text[each.n_echoed :])
+    ]
+    if not broken:
+        return ""
+    which = "the text does" if len(job.continuations) == 1 else f"{len(broken)} of {len(job.continuations)} texts do"
+    return f"{which} not obey `{request.constraint[0]}`: {_how_it_ended(broken[0], request)}."
+
+
+def _how_it_ended(each: "Continuation", request: GenerationRequest) -> str:
+    if each.ended_by == "stop string":
+        return "a stop string ended it"
+    if each.ended_by == "dead end":
+        return "the other options left no token that it allows"
+    if len(each.tokens) < request.max_new_tokens:
+        return f"it was cut off after {len(each.tokens):,} tokens, where `max_length` or the model's context ends"
+    return f"it was cut off after {len(each.tokens):,} tokens; raise `max_new_tokens`"
+
+
 def rows_of(path: Path, options: Mapping[str, Any]) -> list[Row]:
     """The prompts of a file.
 
@@ -206,7 +235,10 @@ def _results(loaded: "LanguageModel", rows: list[Row]) -> Iterator[tuple[Row, di
             for line, (row, job) in list(running.items()):
                 if job.done:
                     del running[line]
-                    yield row, job_as_json(job)
+                    result = job_as_json(job)
+                    if "error" not in result and (why := disobedience(loaded, job)):
+                        result["error"] = why
+                    yield row, result
     finally:
         for _, job in running.values():
             engine.cancel(job)

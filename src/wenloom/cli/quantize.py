@@ -1,5 +1,6 @@
 """`wenloom quantize`. torch is loaded when there is work, so that --help answers at once."""
 
+import shutil
 from pathlib import Path
 
 from wenloom.cli.options import Json
@@ -32,6 +33,7 @@ def quantize(model: str, /, *, out: Path, to: str = "int8", json: Json = False) 
     from wenloom.checkpoint.folder import load_decoder, load_tokenizer, stored_dtype, write_model_files
     from wenloom.checkpoint.hub import resolve
     from wenloom.model.quantize import QuantizedLinear, parse_bits
+    from wenloom.training.run_file import RUN
 
     bits, source = parse_bits(to), resolve(model)
     decoder = load_decoder(source)
@@ -40,6 +42,8 @@ def quantize(model: str, /, *, out: Path, to: str = "int8", json: Json = False) 
     with folder_aside(out) as folder:
         write_model_files(decoder, folder, bits=bits, dtype=stored_dtype(source))
         load_tokenizer(source).save_pretrained(folder)
+        if (source / RUN).exists():  # it says what the model was trained for
+            shutil.copyfile(source / RUN, folder / RUN)
     before, after = (sum(file.stat().st_size for file in path.glob("*.safetensors")) for path in (source, out))
     if json:
         print_json({"folder": str(out), "bits": bits, "bytes": after, "bytes_before": before})

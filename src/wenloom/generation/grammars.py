@@ -51,6 +51,10 @@ class Matcher:
         """Whether nothing may follow any more."""
         return self._inner.is_stopped()
 
+    def accepts(self, tokens: list[int]) -> bool:
+        """Whether the sequence may go on with all of these tokens and then end; goes on as far as it may."""
+        return self._inner.try_consume_tokens(tokens) == len(tokens) and self._inner.is_accepting()
+
     def copy(self) -> "Matcher":
         """Another one in the same state."""
         return Matcher(self._inner.deep_copy())
@@ -87,6 +91,15 @@ class Grammars:
             if len(self._kept) > _KEPT:
                 self._kept.popitem(last=False)
         return Matcher(found.deep_copy())
+
+    def obeyed(self, kind: str, source: str, text: str) -> bool:
+        """Whether a text is whole in this grammar: neither cut off nor anything else.
+
+        Raises:
+            InputError: the grammar is not valid or too large.
+        """
+        tokens = self._tokenizer.tokenize_bytes(text.encode())
+        return self.matcher(kind, source).accepts(tokens)
 
     def _compile(self, kind: str, source: str) -> llguidance.LLMatcher:
         if kind == "json_schema" or (kind == "grammar" and source.lstrip().startswith("{")):

@@ -104,10 +104,12 @@ class Continuation:
     sum_logprobs: float | None = None
     """Of a beam: the score it won by, before the length penalty."""
     stream: TextStream | None = field(default=None, repr=False)
+    n_echoed: int = 0
+    """Characters of the text that repeat the prompt."""
 
     def begin_with(self, prompt: str) -> None:
         """Repeat the prompt before all that comes."""
-        self.text = prompt
+        self.text, self.n_echoed = prompt, len(prompt)
         if self.stream is not None:
             self.stream.repeat(prompt)
 

@@ -164,8 +164,8 @@ class Output:
     """The log-probability of every new token, and of this many most probable ones (0: of the token alone)."""
     prompt_logprobs: int | None = option(None, least=0, most=1000)
     """The log-probability of every token of the prompt, and of this many most probable ones."""
-    echo: bool | None = None
-    """Repeat the prompt before the continuation (default: only where `wenloom generate` prints text)."""
+    echo: bool = False
+    """Repeat the prompt before the continuation."""
 
 
 @dataclass(frozen=True)
