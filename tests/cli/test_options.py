@@ -235,6 +235,7 @@ TABLES = {
         "--max-length": C(("--max-length", 24)),
         "--min-length": C(("--min-length", 26), ("--eos-token-id", 66, *AB)),
         "--draft": C(("--draft", "small"), look="read"),
+        "--history": R(("--no-history",), "--no-history: input from a pipe is never kept"),
         "--device": DEVICE,
         "--mirostat-eta": C(("--mirostat-eta", 1), ("--mirostat-tau", 3), base=LONG_CHAT),
         "--dtype": C(("--dtype", "bfloat16"), look="loaded"),

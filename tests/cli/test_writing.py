@@ -174,5 +174,5 @@ def test_a_bad_line_of_prompts_is_named_and_the_others_are_answered(here: Path):
 def test_a_turn_that_fails_leaves_the_conversation(here: Path):
     done = call("chat", "run", "--max-new-tokens", 3, "--on-overflow", "error", "--seed", 1, cwd=here,
                 stdin="Hi\n" + "long " * 100 + "\n/reset\nHi\n")  # fmt: skip
-    assert done.code == 2 and "no reply" in done.err and "1 turns could not be answered" in done.err
+    assert done.code == 2 and "no reply" in done.err and "1 turn could not be answered" in done.err
     assert len(done.out.splitlines()) >= 2

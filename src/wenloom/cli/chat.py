@@ -2,18 +2,21 @@
 
 import dataclasses
 import sys
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Annotated
 
-from wenloom.cli.options import Device, Dtype, KVCache, Quantize, flags
-from wenloom.cli.prompts import zero_is_greedy
-from wenloom.core.console import remark, remarks
+from cyclopts import Parameter
+
+from wenloom.cli.conversation import COMMANDS, GREETING, Conversation, TurnReader
+from wenloom.cli.line_input import LineInput
+from wenloom.cli.options import Device, Dtype, KVCache, Quantize, as_flags, flags
+from wenloom.core.console import remark
 from wenloom.core.errors import InputError, WenloomError, printable
+from wenloom.core.quantities import counted
 from wenloom.generation.options import Length, Penalties, Sampling
-from wenloom.generation.request import GenerationRequest
 
 if TYPE_CHECKING:
     from wenloom.api import LanguageModel
-    from wenloom.tokens.chat import Message
 
 
 def chat(
@@ -22,6 +25,7 @@ def chat(
     *,
     system: str | None = None,
     draft: str | None = None,
+    history: Annotated[bool, Parameter(name="--history")] = True,
     device: Device = "auto",
     dtype: Dtype = "float32",
     quantize: Quantize = None,
@@ -32,8 +36,10 @@ def chat(
 ) -> None:
     """Chat with a model.
 
-    Ctrl-C stops a reply, /reset begins anew, /quit or Ctrl-D ends. A model with a chat template is asked in its own
-    way; one without reads a plain transcript of "User:" and "Assistant:".
+    Ctrl-C stops a reply, /quit or Ctrl-D ends. /help lists the commands: reset, undo, retry, set the system prompt or
+    an option, save and load. Several lines: end each but the last with a backslash, or put three double quotes around
+    them. A model with a chat template is asked in its own way; one without reads a plain transcript of "User:" and
+    "Assistant:".
 
         wenloom chat runs/mine --system "You are a ship's cook." --temperature 0.7
 
@@ -42,46 +48,71 @@ def chat(
     model
         A model folder, or a hub model such as owner/name.
     system
-        What the model is told before the first turn.
+        The system prompt: what the model is told before the first turn.
     draft
         A smaller model with the same vocabulary that drafts, five tokens at a time.
+    history
+        Keep what you type for the arrow keys of later chats, in ~/.local/state/wenloom/chat_history. Input from a pipe is
+        never kept.
     """
-    options = zero_is_greedy(
-        {**dataclasses.asdict(length), **dataclasses.asdict(sampling), **dataclasses.asdict(penalties)}
-    )
-    GenerationRequest(**options)
+    options = {
+        field.name: value
+        for group in (length, sampling, penalties)
+        for field in dataclasses.fields(group)
+        if (value := getattr(group, field.name)) != field.default
+    }
+    try:
+        Conversation(options, system)
+    except InputError as error:
+        raise InputError(as_flags(str(error))) from None
+    lines = LineInput("chat_history" if history else None, tuple(COMMANDS))
+    if not history and not lines.is_terminal:
+        raise InputError("--no-history: input from a pipe is never kept; leave it out.")
     from wenloom.api import load
-    from wenloom.tokens.chat import STOP_OF_PLAIN, Message
+    from wenloom.tokens.chat import STOP_OF_PLAIN
 
     loaded = load(model, device, dtype, draft_model=draft, quantize=quantize, kv_cache=kv_cache)
+    always = {}
     if loaded.tokenizer.chat_template is None and not loaded.tokenizer.other_templates:
-        options["stop_strings"] = (*length.stop_strings, STOP_OF_PLAIN)
+        always["stop_strings"] = (STOP_OF_PLAIN,)
         remark("This model has no chat template: it goes on with a plain transcript.")
     if draft is not None:
-        options["num_assistant_tokens"] = 5
-    request = GenerationRequest(**options)
-    opening = [Message("system", system)] if system else []
-    turns: list[Message] = [*opening]
+        always["num_assistant_tokens"] = 5
+    if lines.is_terminal:
+        remark(GREETING)
+    failed = _converse(loaded, Conversation(options, system, always), lines)
+    if failed and not lines.is_terminal:
+        raise InputError(f"{counted(failed, 'turn')} could not be answered.")
+
+
+def _converse(loaded: "LanguageModel", conversation: Conversation, lines: LineInput) -> int:
+    """Reply until the user ends; returns how many turns failed."""
     failed = 0
-    while (line := _asked()) is not None:
-        if line == "/reset":
-            turns = [*opening]
-            remark("(a new conversation)")
+    for text in _turns(lines):
+        step = conversation.take(text)
+        if step.says:
+            remark(step.says)
+        failed += step.failed
+        if step.ends:
+            break
+        if not step.asks:
             continue
-        turns.append(Message("user", line))
         try:
-            reply = _reply(loaded, turns, request)
+            reply = _reply(loaded, conversation)
         except WenloomError as error:  # of this turn alone
             remark(f"(no reply: {printable(str(error))})")
-            turns.pop()
+            conversation.no_reply()
             failed += 1
             continue
-        turns.append(Message("assistant", reply))
-    if failed and not sys.stdin.isatty():
-        raise InputError(f"{failed:,} turns could not be answered.")
+        if reply:
+            conversation.reply(reply)
+        else:
+            remark("(the model ended its turn without a word)")
+            conversation.no_reply()
+    return failed
 
 
-def _reply(loaded: "LanguageModel", turns: "list[Message]", request: GenerationRequest) -> str:
+def _reply(loaded: "LanguageModel", conversation: Conversation) -> str:
     """Write the next turn as it comes; returns its text.
 
     Raises:
@@ -89,11 +120,11 @@ def _reply(loaded: "LanguageModel", turns: "list[Message]", request: GenerationR
     """
     from wenloom.tokens.chat import chat_ids
 
-    ids = chat_ids(loaded.tokenizer, turns)
-    job = loaded.engine.submit(ids, request)
+    ids = chat_ids(loaded.tokenizer, conversation.messages)
+    job = loaded.engine.submit(ids, conversation.request, conversation.attempt)
     if job.unseen:
         limit = loaded.decoder.config.context_length
-        remark(f"(the conversation has {len(ids):,} tokens: its beginning is out of the model's sight, {limit:,})")
+        remark(f"(the conversation has {len(ids):,} tokens, the model sees the last {limit:,})")
     pieces: list[str] = []
     stream = loaded.engine.stream(job)
     try:
@@ -109,23 +140,20 @@ def _reply(loaded: "LanguageModel", turns: "list[Message]", request: GenerationR
     return "".join(pieces).strip()
 
 
-def _asked() -> str | None:
-    """The user's next turn; None at the end."""
+def _turns(lines: LineInput) -> Iterator[str]:
+    """What the user says, turn by turn. Ctrl-C forgets what was typed of one."""
+    reader = TurnReader()
     while True:
         try:
-            if sys.stdin.isatty():
-                line = remarks.input("[bold blue]> [/]")
-            else:
-                line = sys.stdin.readline()
-                if not line:
-                    return None
-        except EOFError:
-            return None
+            line = lines.line("… " if reader.goes_on else "> ")
         except KeyboardInterrupt:
-            return None
-        except UnicodeDecodeError as error:
-            raise InputError(f"standard input: byte {error.start} is not valid UTF-8.") from None
-        if (line := line.strip()) == "/quit":
-            return None
-        if line:
-            return line
+            if not lines.is_terminal:
+                raise
+            reader.forget()
+            remark("\n(Ctrl-D or /quit ends)")
+            continue
+        text = reader.rest() if line is None else reader.feed(line)
+        if text is not None:
+            yield text
+        if line is None:
+            return

@@ -68,6 +68,17 @@ def show_count(number: float) -> str:
     return f"{number:.3g}"
 
 
+def counted(number: int, noun: str) -> str:
+    """A number with its noun, in the plural where there is not one.
+
+    >>> counted(1, "row"), counted(1200, "prompt"), counted(0, "reply")
+    ('1 row', '1,200 prompts', '0 replies')
+    """
+    if number == 1:
+        return f"1 {noun}"
+    return f"{number:,} {noun[:-1]}ies" if noun.endswith("y") and noun[-2] not in "aeiou" else f"{number:,} {noun}s"
+
+
 def show_duration(seconds: float) -> str:
     """The two largest units.
 

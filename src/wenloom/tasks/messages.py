@@ -164,7 +164,7 @@ def _turns_of(text: str) -> Conversation:
 
 def read_conversations(where: str, reader: RowReader) -> list[Conversation]:
     """Conversations of jsonl files or JSON lists, each checked."""
-    return reader.objects(where, lambda row: _checked(conversation_of(row)))
+    return reader.objects(where, lambda row: checked(conversation_of(row)))
 
 
 def read_preferences(where: str, reader: RowReader) -> list[Preference]:
@@ -172,12 +172,12 @@ def read_preferences(where: str, reader: RowReader) -> list[Preference]:
 
     def make(row: dict[str, Any]) -> Preference:
         found = preference_of(row)
-        return Preference(_checked(found.chosen), _checked(found.rejected))
+        return Preference(checked(found.chosen), checked(found.rejected))
 
     return reader.objects(where, make)
 
 
-def _checked(messages: Conversation) -> Conversation:
+def checked(messages: Conversation) -> Conversation:
     """Without a last turn of the user, which nobody answered.
 
     Raises:
