@@ -48,7 +48,8 @@ def test_the_wheel_holds_the_package_and_nothing_else(wheel: zipfile.ZipFile):
         "py.typed",
     ):
         assert f"wenloom/{needed}" in packed
-    assert any(name.endswith("report.html.jinja") for name in packed)
+    for needed in ("report.html.jinja", "page.html.jinja", "style.css", "chart.js"):
+        assert any(name.endswith(needed) for name in packed)
 
 
 def test_the_wheel_says_what_it_is(wheel: zipfile.ZipFile):

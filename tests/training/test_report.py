@@ -1,31 +1,23 @@
 """Pages and other places that figures go to."""
 
+import html
 import json
+import re
+import shlex
 import sys
 import types
 from dataclasses import replace
-from itertools import pairwise
 from pathlib import Path
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from wenloom.core.errors import InputError
 from wenloom.tokens.shards import Dataset
 from wenloom.training.comparison import compare
 from wenloom.training.pretrain import pretrain
-from wenloom.training.report import ticks
+from wenloom.training.report import NextTokens, Sample, SamplePreview, suggestions
 
 from .runs import MODEL, TRAINING
-
-
-@given(st.floats(-1e6, 1e6), st.floats(1e-3, 1e6))
-def test_ticks_are_inside_and_evenly_spaced(low: float, width: float):
-    found = ticks(low, low + width)
-    assert 2 <= len(found) <= 12 or width < abs(low) * 1e-9
-    gaps = [b - a for a, b in pairwise(found)]
-    assert all(gap == pytest.approx(gaps[0], rel=1e-3, abs=1e-9) for gap in gaps)
 
 
 def test_runs_side_by_side(dataset: Dataset, tmp_path: Path):
@@ -35,7 +27,10 @@ def test_runs_side_by_side(dataset: Dataset, tmp_path: Path):
     assert "http" not in page.replace("http://www.w3.org", "") and page.count("<polyline") >= 8
     for run in (muon, adamw):
         assert f"{run.loss.bits_per_byte:.4f}" in page
-    assert "<td>optimizer</td><td>muon</td><td>adamw</td>" in page and "<td>width</td>" not in page
+    assert '<td>optimizer</td><td data-label="muon">muon</td><td data-label="adamw">adamw</td>' in page
+    different, same = page.split("settings that are the same")
+    assert different.index("Where they differ") < different.index("optimizer") and "<td>width</td>" not in different
+    assert "<td>width</td>" in same
     assert page.count("<b>best</b>") == 1 and "different corpora" not in page
     with pytest.raises(InputError, match="holds no training run"):
         compare([tmp_path])
@@ -43,6 +38,47 @@ def test_runs_side_by_side(dataset: Dataset, tmp_path: Path):
     written.write_text(written.read_text().replace(f'"{dataset.manifest["key"]}"', '"other"'))
     page = compare([muon.folder, adamw.folder])
     assert "<b>best</b>" not in page and "different corpora" in page
+
+
+HOSTILE = "</script><img src=x onerror=alert(1)>"
+
+
+def shown_by(prompt: str) -> SamplePreview:
+    return SamplePreview(
+        [Sample(prompt, f"{HOSTILE}<|endoftext|>再来")], [NextTokens(prompt, [(HOSTILE, 0.5), ("<|endoftext|>", 0.1)])]
+    )
+
+
+def test_pages_show_text_as_text_prompts_beside_samples_and_the_end_of_a_text_as_a_mark(
+    dataset: Dataset, tmp_path: Path
+):
+    runs = [
+        pretrain(
+            dataset.folder, tmp_path / name, MODEL, replace(TRAINING, seed=seed), lambda *_: shown_by("床前明月光")
+        )
+        for seed, name in enumerate(("<img src=y>", "other"))
+    ]
+    report = (runs[0].folder / "report.html").read_text(encoding="utf-8")
+    for page in (report, compare([run.folder for run in runs])):
+        assert "<img" not in page and "&lt;img src=y&gt;" in page and "&lt;/script&gt;" in page
+        assert not re.search("(?<!td>)&lt;.endoftext", page) and "∎</abbr>再来" in page and "床前明月光" in page
+    assert f"wenloom generate {shlex.quote(str(runs[0].folder))} '床前明月光'" in html.unescape(report)
+    assert compare([run.folder for run in runs]).count("<b>床前明月光</b>") == 2
+
+
+@pytest.mark.parametrize("task, prompts, command", [
+    (None, ["举头望明月"], "generate run '举头望明月' # write"),
+    (None, ["", "two\nlines", "x" * 90, "It's"], """generate run 'It'"'"'s' # write"""),
+    (None, [], "generate run 'Once upon a time' # write"),
+    ("translation", ["我爱你"], "translate run '我爱你'"),
+    ("translation", ["x" * 90], 'translate run "..."'),
+    ("fill-mask", ["no gap"], 'fill-mask run "... [MASK] ..."'),
+    ("fill-mask", ["天[MASK]地"], "fill-mask run '天[MASK]地'"),
+    ("chat", ["你好"], "chat run"),
+])  # fmt: skip
+def test_what_to_try_is_in_the_language_of_the_run(task: str | None, prompts: list[str], command: str):
+    first = suggestions(Path("run"), task, prompts).splitlines()[0]
+    assert " ".join(first.split()) == f"wenloom {command}"
 
 
 def test_tensorboard_gets_every_figure(dataset: Dataset, tmp_path: Path):

@@ -3,10 +3,12 @@
 from pathlib import Path
 from typing import Any
 
+from wenloom.core.pages.chart import Chart, Series, colour_class
+from wenloom.core.pages.page import END_OF_TEXT, render
 from wenloom.core.quantities import show_duration, show_unit
 from wenloom.core.version import __version__
 from wenloom.training.history import BestBy, read_metrics
-from wenloom.training.report import COLOURS, Curve, chart, curve, render, smoothed, thinned
+from wenloom.training.report import AXES, OTHER_CHARTS, evaluation_rows, step_rows
 from wenloom.training.run_file import read_run
 
 _COMPARED = ("settings", "data", "model", "environment")
@@ -14,82 +16,71 @@ _OF_COURSE_DIFFERENT = {"folder", "micro_batch", "matmul_peak_gflops", "paramete
 
 
 def compare(folders: list[Path]) -> str:
-    """A page that lays runs side by side: curves, results, and the settings in which they differ.
+    """A page that lays runs side by side: the settings in which they differ, results, curves, and what they write.
 
     Raises:
         InputError: a folder holds no run.
     """
-    runs = [_run(folder, COLOURS[number % len(COLOURS)]) for number, folder in enumerate(folders)]
-    evaluated = [run["best"] for run in runs if run["best"]]
-    curves = [
+    runs = [_run(folder, number) for number, folder in enumerate(folders)]
+    validation, training_loss = _figures(runs)
+    unit = " or ".join(dict.fromkeys(show_unit(validation, run["tables"]["settings"].get("task")) for run in runs))
+    mixed_data = len({run["tables"]["data"]["key"] for run in runs}) > 1
+    better = max if any(run["best_by"] == (validation, "max") for run in runs) else min
+    measured = [] if mixed_data else [run["best"][validation] for run in runs if validation in run["best"]]
+    for run in runs:
+        run["value"] = run["best"].get(validation)
+        run["is_best"] = len(measured) > 1 and run["value"] == better(measured)
+
+    def steps(figure: str, is_noisy: bool) -> list[Series]:
+        return [Series(run["name"], step_rows(run["lines"], figure), run["number"], is_noisy=is_noisy) for run in runs]
+
+    evaluations = [
+        Series(run["name"], evaluation_rows(run["lines"], validation), run["number"], "dotted") for run in runs
+    ]
+    different, same = _settings([run["tables"] for run in runs])
+    return render(
+        "wenloom.training",
+        "comparison.html.jinja",
+        title=", ".join(run["name"] for run in runs),
+        version=__version__,
+        runs=runs,
+        unit=unit,
+        mixed_data=mixed_data,
+        validation=Chart(unit, AXES, evaluations),
+        charts=[
+            (label, name, Chart(unit if name == training_loss else label, AXES, steps(name, is_noisy)))
+            for name, label, is_noisy in ((training_loss, "training loss", True), *OTHER_CHARTS)
+        ],
+        different=different,
+        same=same,
+        samples=_samples(runs),
+    )
+
+
+def _figures(runs: list[dict[str, Any]]) -> tuple[str, str]:
+    """The figure of evaluations that all runs have, and that of steps beside it."""
+    pairs = [
         ("bits_per_byte", "bits_per_byte"),
         ("nats_per_token", "loss"),
         *((run["best_by"].figure, "loss") for run in runs),
     ]
-    validation, training_loss = next(
-        (each for each in curves if all(each[0] in figures for figures in evaluated)), curves[-1]
-    )
-    unit = " or ".join(dict.fromkeys(show_unit(validation, run["tables"]["settings"].get("task")) for run in runs))
-    better = max if any(run["best_by"] == (validation, "max") for run in runs) else min
-    mixed_data = len({run["tables"]["data"]["key"] for run in runs}) > 1
-    measured = [] if mixed_data else [each[validation] for each in evaluated if validation in each]
-    for run in runs:
-        found = (run["best"] or {}).get(validation)
-        run["is_best"] = len(measured) > 1 and found is not None and found == better(measured)
-
-    def lines(x: str, training: bool) -> list[Curve]:
-        drawn = []
-        for number, run in enumerate(runs):
-            css = f"run{number % len(COLOURS)}"
-            if training:
-                drawn.append(
-                    Curve(run["name"], f"thin {css}", thinned(smoothed(curve(run["steps"], x, training_loss))))
-                )
-            points = [(line[x], line["validation"][validation]) for line in run["evaluations"]
-                      if validation in line["validation"]]  # fmt: skip
-            drawn.append(Curve(run["name"], css, points))
-        return drawn
-
-    def figures(y: str) -> list[Curve]:
-        return [
-            Curve(run["name"], f"run{number % len(COLOURS)}", thinned(smoothed(curve(run["steps"], "tokens", y))))
-            for number, run in enumerate(runs)
-        ]
-
-    return render(
-        "comparison.html.jinja",
-        title=", ".join(run["name"] for run in runs),
-        is_running=False,
-        version=__version__,
-        runs=runs,
-        unit=unit,
-        validation=validation,
-        mixed_data=mixed_data,
-        by_tokens=chart(lines("tokens", training=True), unit),
-        by_time=chart(lines("seconds", training=False), unit),
-        speed=chart(figures("tokens_per_second"), "tokens per second"),
-        norm=chart(figures("gradient_norm"), "gradient norm"),
-        differences=_differences([run["tables"] for run in runs]),
-    )
+    evaluated = [run["best"] for run in runs if run["best"]]
+    return next((each for each in pairs if all(each[0] in figures for figures in evaluated)), pairs[-1])
 
 
-def _run(folder: Path, colour: str) -> dict[str, Any]:
+def _run(folder: Path, number: int) -> dict[str, Any]:
     tables, lines = read_run(folder), read_metrics(folder)
-    evaluations = [line for line in lines if "validation" in line]
-    steps = [line for line in lines if "loss" in line]
     best_by = BestBy(*(tables["result"].get(f"best_{name}", default) for name, default in BestBy()._asdict().items()))
-    measured = [line for line in evaluations if best_by.figure in line["validation"]]
-    best = min(measured, key=best_by.loss, default={}).get("validation")
+    measured = [line for line in lines if best_by.figure in line.get("validation", ())]
     last = lines[-1] if lines else {"tokens": 0, "seconds": 0.0, "step": 0}
-    samples = next((line["samples"] for line in reversed(evaluations) if line.get("samples")), [""])
     result = tables["result"] | {"steps": last["step"]}
     return {
+        "number": number,
         "name": folder.resolve().name,
-        "colour": colour,
+        "colour": colour_class(number),
         "tables": tables,
-        "steps": steps,
-        "evaluations": evaluations,
-        "best": best,
+        "lines": lines,
+        "best": min(measured, key=best_by.loss, default={"validation": {}})["validation"],
         "best_by": best_by,
         "model": tables["model"],
         "result": result,
@@ -97,16 +88,47 @@ def _run(folder: Path, colour: str) -> dict[str, Any]:
         "tokens": last["tokens"],
         "duration": show_duration(last["seconds"]),
         "speed": last["tokens"] / max(1e-9, last["seconds"]),
-        "sample": samples[0],
     }
 
 
-def _differences(runs: list[dict[str, dict[str, Any]]]) -> list[tuple[str, list[str]]]:
-    """Names and values of what is not the same in all runs."""
+def _settings(
+    runs: list[dict[str, dict[str, Any]]],
+) -> tuple[list[tuple[str, list[str]]], list[tuple[str, str]]]:
+    """Names and values of what differs between the runs, and of what does not."""
     names = dict.fromkeys((table, name) for run in runs for table in _COMPARED for name in run.get(table, {}))
-    rows = []
+    different, same = [], []
     for table, name in names:
-        values = [str(run.get(table, {}).get(name, "")) for run in runs]
-        if len(set(values)) > 1 and name not in _OF_COURSE_DIFFERENT:
-            rows.append((name, values))
-    return rows
+        values = [_shown(run.get(table, {}).get(name)) for run in runs]
+        if name in _OF_COURSE_DIFFERENT:
+            continue
+        if len(set(values)) > 1:
+            different.append((name, values))
+        else:
+            same.append((name, values[0]))
+    return different, same
+
+
+def _shown(value: Any) -> str:
+    """
+    >>> _shown(1003854), _shown(["a.txt", "b.txt"]), _shown(None), _shown(True)
+    ('1,003,854', 'a.txt, b.txt', '–', 'True')
+    """
+    if isinstance(value, list):
+        return ", ".join(map(_shown, value))
+    return (
+        "–" if value is None else f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
+    )
+
+
+def _samples(runs: list[dict[str, Any]]) -> list[tuple[str, list[dict[str, Any]]]]:
+    """What the runs made of each prompt at their last evaluation, prompts that most of them had first; a run that did
+    not keep its prompts stands under an empty one."""
+    found: dict[str, list[dict[str, Any]]] = {}
+    for run in runs:
+        last = next((line for line in reversed(run["lines"]) if line.get("samples")), {})
+        texts = last.get("samples", [])
+        prompts = last.get("prompts") or [""] * len(texts)
+        for prompt, text in zip(prompts, texts, strict=False):
+            end = run["model"].get("end_of_text") or END_OF_TEXT
+            found.setdefault(prompt, []).append({"run": run, "text": text, "step": last["step"], "end": end})
+    return sorted(found.items(), key=lambda each: -len({row["run"]["number"] for row in each[1]}))

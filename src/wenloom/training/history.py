@@ -161,9 +161,10 @@ def _checked(line: Any) -> dict[str, Any]:
             or not all(_is_number(each, (int, float)) for each in figures.values())
         ):
             raise ValueError
-        samples = line.get("samples", [])
-        if not isinstance(samples, list) or not all(isinstance(each, str) for each in samples):
-            raise ValueError
+        for name in ("prompts", "samples"):
+            texts = line.get(name, [])
+            if not isinstance(texts, list) or not all(isinstance(each, str) for each in texts):
+                raise ValueError
     return line
 
 

@@ -301,6 +301,7 @@ class Run:
         step = self.progress.step
         self.history.add_evaluation(
             step, figures, tokens=self.progress.samples * self._context, seconds=round(self.progress.seconds, 2),
+            prompts=[sample.prompt for sample in self.preview.samples],
             samples=[sample.continuation for sample in self.preview.samples],
         )  # fmt: skip
         for sink in self.sinks:

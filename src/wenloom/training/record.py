@@ -97,6 +97,7 @@ def tables(
         "model": {
             "family": setup.config.family, "parameters": setup.plan.parameters,
             "vocab_size": setup.config.vocab_size, "tokenizer": training_data.tokenizer.kind,
+            "end_of_text": training_data.tokenizer.eos_token,
         },
         "environment": {
             "wenloom": __version__, "torch": torch.__version__, "python": platform.python_version(),

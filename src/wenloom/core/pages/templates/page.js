@@ -1,0 +1,23 @@
+"use strict";
+// Light and dark: as the system has it until the reader chooses. Folded parts open for printing.
+{
+  const button = document.getElementById("theme"), names = { "": "automatic", light: "light", dark: "dark" };
+  const show = theme => {
+    document.documentElement.dataset.theme = theme;
+    button.textContent = `Colours: ${names[theme]}`;
+  };
+  let theme = document.documentElement.dataset.theme || "";
+  show(theme);
+  button.hidden = false;
+  button.addEventListener("click", () => {
+    theme = { "": "light", light: "dark", dark: "" }[theme];
+    try { localStorage.setItem("wenloom-theme", theme); } catch { /* not kept */ }
+    show(theme);
+  });
+  let opened = [];
+  addEventListener("beforeprint", () => {
+    opened = [...document.querySelectorAll("details:not([open])")];
+    for (const each of opened) each.open = true;
+  });
+  addEventListener("afterprint", () => { for (const each of opened) each.open = false; });
+}
