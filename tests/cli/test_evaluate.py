@@ -47,7 +47,9 @@ def test_two_models_on_everything(work: Path):
         assert row["low"] <= row["value"] * 1.0001 and row["value"] <= row["high"] * 1.0001 and "|" in row["signature"]
     assert [each["on"] for each in found["comparisons"]] == ["lambada", "blimp", "own", "pairs"]
     page = (work / "evaluation/index.html").read_text(encoding="utf-8")
-    assert "很好" in page and "blimp: worst of one" in page
+    assert "很好" in page and "blimp: worst of one" in page and "McNemar" in page
+    for group in ("kind_0", "kind_1"):
+        assert f"<td>{group}</td>" in page
     samples = (work / "evaluation/one/blimp.jsonl").read_text().splitlines()
     assert len(samples) == 31 and json.loads(samples[1])["choices"][0].startswith("Cats")
     board = json.loads(good("leaderboard", "--out", "board", "--json", cwd=work))
@@ -59,6 +61,20 @@ def test_two_models_on_everything(work: Path):
         in good("leaderboard", "--export", "model-index", "--out", "given", cwd=work)
         + (work / "given/model-index.md").read_text()
     )
+
+
+def test_the_page_holds_what_earlier_calls_put_into_the_folder(work: Path):
+    good("evaluate", "one", "two", "--on", "blimp", "--no-keep", cwd=work)
+    good("evaluate", "one", "--on", "text.txt", "--no-keep", cwd=work)
+    page = (work / "evaluation/index.html").read_text(encoding="utf-8")
+    assert all(said in page for said in ("BLiMP", "text.txt", "two against one", "2 models on 2 datasets"))
+    (work / "evaluation/one/blimp.figures.json").write_text("[1]")
+    (work / "evaluation/comparisons.json").write_text('[{"on": "x"}]')
+    again = wenloom("evaluate", "one", "--on", "own.jsonl", "--no-keep", cwd=work)
+    assert again.returncode == 0 and again.stderr.count("left out of the page") == 2
+    page = (work / "evaluation/index.html").read_text(encoding="utf-8")
+    assert "own.jsonl" in page and "text.txt" in page and "two against one" not in page
+    assert "own.jsonl" in (work / "evaluation/one/own.figures.json").read_text(encoding="utf-8")
 
 
 def test_an_interrupted_evaluation_goes_on(work: Path):

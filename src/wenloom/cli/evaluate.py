@@ -118,6 +118,8 @@ def evaluate(
         raise InputError(f"--limit {limit}: at least 1.")
     if len(set(models)) < len(models):
         raise InputError("a model is named twice.")
+    from wenloom.evaluation.folder import keep_comparisons
+    from wenloom.evaluation.page import write_page
     from wenloom.evaluation.plan import EvaluationPlan
     from wenloom.evaluation.results import ResultsStore
     from wenloom.evaluation.significance import holm
@@ -164,8 +166,8 @@ def evaluate(
     comparisons = [each for each in pairs if each is not None]
     for each, adjusted in zip(comparisons, holm([each["p"] for each in comparisons]), strict=True):
         each["p_holm"] = adjusted
-    page = out / "index.html"
-    _page(page, found, comparisons, [plan.examples(model) for model in models for plan in plans])
+    keep_comparisons(out, comparisons)
+    page = write_page(out)
     if json:
         figures = {model: [each.as_json() for each in rows] for model, rows in found.items()}
         left_out = [each for plan in plans if plan.refusals for each in plan.refusals.as_json()]
@@ -322,21 +324,3 @@ def _sentence(each: dict[str, Any]) -> str:
         f"{each['on']}, {each['by']}: {each['second']} against {each['first']}: {each['difference']:+.2f} "
         f"({each['low']:+.2f} to {each['high']:+.2f}, p = {each['p']:.4f}, {each['p_holm']:.4f} after Holm): {sure}."
     )
-
-
-def _page(
-    path: Path,
-    found: "dict[str, list[MetricResult]]",
-    comparisons: list[dict[str, Any]],
-    examples: list[dict[str, Any]],
-) -> None:
-    import jinja2
-
-    from wenloom.core.files import write_atomically
-    from wenloom.evaluation.leaderboard import shown
-
-    environment = jinja2.Environment(loader=jinja2.PackageLoader("wenloom.evaluation"), autoescape=True)
-    page = environment.get_template("evaluation.html.jinja").render(
-        found=found, comparisons=[_sentence(each) for each in comparisons], examples=examples, number=shown
-    )
-    write_atomically(path, page)

@@ -9,6 +9,7 @@ import numpy as np
 
 from wenloom.core.errors import InputError
 from wenloom.evaluation.compare import METRICS
+from wenloom.evaluation.folder import keep_figures
 from wenloom.evaluation.options import Convention, OverlapOptions, Shots, Writing
 from wenloom.evaluation.perplexity import data_hash
 from wenloom.evaluation.rows import read_rows, read_text
@@ -100,14 +101,13 @@ class EvaluationPlan:
         return self._out / "-".join(parts) / f"{self.name}{shots}.jsonl"
 
     def run(self, model: EvaluatedModel) -> list[MetricResult]:
-        """Score a model, going on where an earlier call stopped; shows its progress."""
+        """Score a model, going on where an earlier call stopped, and keep its figures; shows its progress."""
         samples = self._read()  # which draws the examples that the request tells of
         figures = self.suite.run(model, samples, self._request(model))
-        n_left_out = self.refusals.count if self.refusals else 0
-        return [
-            replace(each, details=each.details | {"rows_left_out": n_left_out}) if n_left_out else each
-            for each in figures
-        ]
+        if n_left_out := self.refusals.count if self.refusals else 0:
+            figures = [replace(each, details=each.details | {"rows_left_out": n_left_out}) for each in figures]
+        keep_figures(self.samples(model.name), model.name, self.name, figures)
+        return figures
 
     def _rows(self, model: str) -> list[dict[str, Any]]:
         path = self.samples(model)
@@ -123,21 +123,8 @@ class EvaluationPlan:
             return None
         by, values = both[0]
         other = both[1][1]
-        found = {"on": self.name, "by": by, "first": first, "second": second, **paired(values, other)._asdict()}
+        found = {"on": self.name, "by": by, "first": first, "second": second, "n": len(values),
+                 **paired(values, other)._asdict()}  # fmt: skip
         if len(np.union1d(values, other)) <= 2:  # right or wrong
             return found | {"p": mcnemar(values, other), "test": "McNemar, exact"}
         return found | {"test": "approximate randomization"}
-
-    def examples(self, model: str) -> dict[str, Any]:
-        """A model's best and worst samples."""
-        rows = self._rows(model)
-        if rows and "chosen" in rows[0]:
-            rows.sort(key=_margin)
-        return {"model": model, "on": self.name, "worst": rows[:5], "best": rows[-5:][::-1] if len(rows) > 5 else []}
-
-
-def _margin(row: dict[str, Any]) -> float:
-    """By how much the right choice is more probable than the best wrong one, nats."""
-    totals, gold = row["log_likelihoods"], row["gold"]
-    others = [value for index, value in enumerate(totals) if index != gold]
-    return totals[gold] - max(others, default=0.0)

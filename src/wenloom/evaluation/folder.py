@@ -1,0 +1,123 @@
+"""What a folder of evaluations holds, of this call and of earlier ones: figures, paired tests, samples.
+
+evaluation/MODEL/SUITE.jsonl          samples, see `suite`
+evaluation/MODEL/SUITE.figures.json   what came of them
+evaluation/comparisons.json           paired tests
+evaluation/index.html                 the page of all of them, see `page`
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from wenloom.core.console import remark
+from wenloom.core.errors import InputError
+from wenloom.core.files import write_atomically
+from wenloom.core.foreign import json_text, read_json, reading
+from wenloom.evaluation.rows import read_rows
+from wenloom.evaluation.signature import Signature
+from wenloom.evaluation.suite import MetricResult
+
+FIGURES, COMPARISONS = ".figures.json", "comparisons.json"
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    """What came of one model on one suite or file."""
+
+    model: str
+    on: str
+    figures: list[MetricResult]
+    samples: Path
+    """Where they are; a text for perplexity has none."""
+
+
+def keep_figures(samples: Path, model: str, on: str, figures: Sequence[MetricResult]) -> None:
+    """Write the figures beside the file of their samples."""
+    document = {"model": model, "on": on, "figures": [each.as_json() for each in figures]}
+    write_atomically(samples.with_suffix(FIGURES), json_text(document, indent=1) + "\n")
+
+
+def keep_comparisons(out: Path, made: Sequence[dict[str, Any]]) -> None:
+    """Add paired tests to those of the folder; a test of the same models on the same suite takes the place of the last."""
+    if made:
+        kept = {_asked(each): each for each in (*comparisons_in(out), *made)}
+        text = json_text(list(kept.values()), indent=1)
+        write_atomically(out / COMPARISONS, text + "\n")
+
+
+def _asked(comparison: dict[str, Any]) -> tuple[Any, ...]:
+    return tuple(comparison[name] for name in ("on", "by", "first", "second"))
+
+
+def evaluated_in(out: Path) -> list[Evaluated]:
+    """Everything that was evaluated into a folder, in order of names; files that cannot be read are named and left out."""
+    found = []
+    for path in sorted(out.glob(f"*/*{FIGURES}")):
+        with _left_out(path):
+            document = read_json(path)
+            figures = [_figure(each) for each in document["figures"]]
+            samples = path.with_name(path.name.removesuffix(FIGURES) + ".jsonl")
+            found.append(Evaluated(str(document["model"]), str(document["on"]), figures, samples))
+    return found
+
+
+def comparisons_in(out: Path) -> list[dict[str, Any]]:
+    """The paired tests of a folder."""
+    path, found = out / COMPARISONS, []
+    if path.exists():
+        with _left_out(path):
+            found = [_comparison(each) for each in read_json(path)]
+    return found
+
+
+def _comparison(values: dict[str, Any]) -> dict[str, Any]:
+    if not all(isinstance(values[name], int | float) for name in ("difference", "low", "high", "p")):
+        raise ValueError("a paired test without its numbers")
+    return values | {name: str(values[name]) for name in ("on", "by", "first", "second", "test")}
+
+
+def extremes(evaluated: Evaluated, count: int = 5) -> list[tuple[str, list[dict[str, Any]]]]:
+    """Of choices the samples where the right one is least and most preferred, of other samples the first; each with what
+    they are."""
+    rows: list[dict[str, Any]] = []
+    if evaluated.samples.exists():
+        with _left_out(evaluated.samples):
+            rows = [row for row in read_rows(evaluated.samples) if "number" in row]
+    rows.sort(key=lambda row: row["number"])
+    rows = rows[: max((each.n for each in evaluated.figures), default=0)]
+    if not rows or "chosen" not in rows[0]:
+        return [("first", rows[:count])] if rows else []
+    rows.sort(key=_margin)
+    return [("worst", rows[:count]), *([("best", rows[-count:][::-1])] if len(rows) > count else [])]
+
+
+def _margin(row: dict[str, Any]) -> float:
+    """By how much the right choice is more probable than the best wrong one, nats."""
+    totals, gold = row["log_likelihoods"], row["gold"]
+    return totals[gold] - max((value for index, value in enumerate(totals) if index != gold), default=0.0)
+
+
+def _figure(values: dict[str, Any]) -> MetricResult:
+    """From JSON.
+
+    Raises:
+        ValueError, TypeError, KeyError, InputError: it is none.
+    """
+    made = MetricResult(**{**values, "signature": Signature.parse(values["signature"])})
+    numbers, texts = (made.value, made.low, made.high, made.n), (made.task, made.dataset, made.metric)
+    if not all(isinstance(each, int | float) for each in numbers) or not all(isinstance(each, str) for each in texts):
+        raise ValueError("a figure without its numbers")
+    return made
+
+
+@contextmanager
+def _left_out(path: Path) -> Iterator[None]:
+    """What cannot be read is named in a remark: the rest of the folder can be shown."""
+    try:
+        with reading(path, what="holds nothing that evaluate wrote"):
+            yield
+    except InputError as error:
+        remark(f"{error} It is left out of the page.")

@@ -1,0 +1,70 @@
+"""The page of a folder of evaluations."""
+
+import re
+from dataclasses import replace
+from pathlib import Path
+
+from wenloom.evaluation.folder import Evaluated, evaluated_in, keep_comparisons, keep_figures
+from wenloom.evaluation.page import by_group, table, write_page
+from wenloom.evaluation.signature import Signature
+from wenloom.evaluation.suite import MetricResult
+
+HOSTILE = "</script><img src=x onerror=alert(1)>"
+
+
+def acc(value: float, norm: str, **more: object) -> MetricResult:
+    """A figure of a choice suite."""
+    return replace(
+        MetricResult("t", "D", "acc", value, value - 1, value + 1, 10, Signature.of("acc", norm=norm, data="x")), **more
+    )
+
+
+def evaluated(model: str, *figures: MetricResult) -> Evaluated:
+    """Without samples."""
+    return Evaluated(model, "d", list(figures), Path("none.jsonl"))
+
+
+def test_norms_share_a_row_only_where_every_model_has_equal_figures():
+    equal = evaluated("a", acc(50, "raw", is_headline=True), acc(50, "token"), acc(60, "byte"))
+    (first, second) = table([equal])
+    assert first.name == "acc (raw, token)" and first.is_headline and second.name == "acc (byte)"
+    assert [row.name for row in table([equal, evaluated("b", acc(40, "raw"), acc(41, "token"), acc(60, "byte"))])] == [
+        "acc (raw)", "acc (token)", "acc (byte)",
+    ]  # fmt: skip
+
+
+def test_figures_that_were_not_measured_alike_never_share_a_row():
+    other = replace(acc(50, "raw"), signature=Signature.of("acc", norm="raw", data="y"))
+    rows = table([evaluated("a", acc(50, "raw")), evaluated("b", other)])
+    assert [list(row.cells) for row in rows] == [["a"], ["b"]]
+
+
+def test_groups_come_hardest_first_whichever_way_is_better():
+    groups = {"groups": {"easy": 90.0, "hard": 10.0}, "group_sizes": {"easy": 3, "hard": 4}}
+    (row,) = table([evaluated("a", acc(50, "raw", details=groups))])
+    assert by_group(row) == [("hard", {"a": 10.0}, 4), ("easy", {"a": 90.0}, 3)]
+    (row,) = table([evaluated("a", acc(50, "raw", details=groups, higher_is_better=False))])
+    assert [name for name, _, _ in by_group(row)] == ["easy", "hard"]
+
+
+def test_what_is_kept_comes_back_and_nothing_breaks_out_of_the_page(tmp_path: Path):
+    groups = {"groups": {HOSTILE: 1.0, "b": 2.0}, "group_sizes": {HOSTILE: 1, "b": 1}}
+    figures = [acc(50, "raw", is_headline=True, dataset=HOSTILE, metric=HOSTILE, details=groups)]
+    samples = tmp_path / "m/d.jsonl"
+    keep_figures(samples, HOSTILE, "d", figures)
+    (kept,) = evaluated_in(tmp_path)
+    assert kept.figures == figures and kept.model == HOSTILE and kept.samples == samples
+    samples.write_text(
+        '{"evaluation": "d"}\n{"number": 0, "prompt": "</script><img src=x>", "written": ["<img src=x>"]}\n'
+        '{"number": 1, "prompt": 5, "written": null}\n'
+    )
+    test = {"on": HOSTILE, "by": "x", "first": HOSTILE, "second": HOSTILE, "difference": 1.0, "low": 0.0, "high": 2.0,
+            "p": 1e-9, "test": HOSTILE}  # fmt: skip
+    keep_comparisons(tmp_path, [test, test | {"p": 0.5}])
+    page = write_page(tmp_path).read_text(encoding="utf-8")
+    assert "<img" not in page and page.count("&lt;img src=x onerror") >= 8 and "0.5000" in page
+    assert not re.search(r'(?:src|href)="(?!data:|#)', page)
+
+
+def test_an_empty_folder_has_a_page(tmp_path: Path):
+    assert "0 models on 0 datasets" in write_page(tmp_path).read_text(encoding="utf-8")
