@@ -16,7 +16,7 @@ from wenloom.text.clean import normalize
 from wenloom.text.documents import ReadOptions, find_files, read_documents
 
 if TYPE_CHECKING:
-    from wenloom.evaluation.scorer import Score, Scorer
+    from wenloom.evaluation.scorer import Scorer
     from wenloom.tokens.tokenizer import TextTokenizer
 
 _SHOWN = 400
@@ -95,7 +95,10 @@ def score(
     with progress("Scoring", None, "tokens") as bar:
         result = scorer.text(text, Windows(stride, bos), bar.advance)
     if html is not None:
-        _write_page(html, model, tokenizer, result)
+        from wenloom.core.files import write_atomically
+        from wenloom.evaluation.heat import heat_page
+
+        write_atomically(html, heat_page(model, tokenizer, result, is_pseudo=scorer.kind == "masked"))
     if json:
         print_json({"model": model, **result.figures(),
                     "per_token": _per_token(tokenizer, result.token_ids, result.log_probabilities)})  # fmt: skip
@@ -144,20 +147,6 @@ def _given(model: str, scorer: "Scorer", given: str, text: str, json: bool) -> N
     console.print(_heat(scorer.tokenizer, found.token_ids, found.log_probabilities))
     greedy = "; it is what the model would write" * found.is_greedy
     say(f"\nlog P {found.log_probability:,.3f} nats over {len(found.token_ids):,} tokens, given the other text{greedy}")
-
-
-def _write_page(path: Path, name: str, tokenizer: "TextTokenizer", result: "Score") -> None:
-    import jinja2
-
-    from wenloom.core.files import write_atomically
-    from wenloom.evaluation.perplexity import pieces
-
-    environment = jinja2.Environment(loader=jinja2.PackageLoader("wenloom.evaluation"), autoescape=True)
-    page = environment.get_template("heat.html.jinja").render(
-        model=name, n=len(result.token_ids), perplexity=result.perplexity, bits=result.bits_per_byte,
-        tokens=pieces(tokenizer, result),
-    )  # fmt: skip
-    write_atomically(path, page)
 
 
 def _heat(tokenizer: "TextTokenizer", token_ids: list[int], log_probabilities: list[float]) -> Text:
