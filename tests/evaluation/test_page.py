@@ -1,10 +1,11 @@
 """The page of a folder of evaluations."""
 
+import json
 import re
 from dataclasses import replace
 from pathlib import Path
 
-from wenloom.evaluation.folder import Evaluated, evaluated_in, keep_comparisons, keep_figures
+from wenloom.evaluation.folder import Evaluated, evaluated_in, extremes, keep_comparisons, keep_figures
 from wenloom.evaluation.page import by_group, table, write_page
 from wenloom.evaluation.signature import Signature
 from wenloom.evaluation.suite import MetricResult
@@ -56,7 +57,7 @@ def test_what_is_kept_comes_back_and_nothing_breaks_out_of_the_page(tmp_path: Pa
     assert kept.figures == figures and kept.model == HOSTILE and kept.samples == samples
     samples.write_text(
         '{"evaluation": "d"}\n{"number": 0, "prompt": "</script><img src=x>", "written": ["<img src=x>"]}\n'
-        '{"number": 1, "prompt": 5, "written": null}\n'
+        '{"number": 1, "prompt": 5, "written": []}\n'
     )
     test = {"on": HOSTILE, "by": "x", "first": HOSTILE, "second": HOSTILE, "difference": 1.0, "low": 0.0, "high": 2.0,
             "p": 1e-9, "test": HOSTILE}  # fmt: skip
@@ -64,6 +65,26 @@ def test_what_is_kept_comes_back_and_nothing_breaks_out_of_the_page(tmp_path: Pa
     page = write_page(tmp_path).read_text(encoding="utf-8")
     assert "<img" not in page and page.count("&lt;img src=x onerror") >= 8 and "0.5000" in page
     assert not re.search(r'(?:src|href)="(?!data:|#)', page)
+
+
+def test_samples_are_shown_by_how_much_the_right_choice_is_preferred(tmp_path: Path):
+    def row(number: int, right: float) -> str:
+        return json.dumps({"number": number, "context": ["天 <b>"], "choices": [" 好", " 坏"], "gold": 0,
+                           "log_likelihoods": [right, -5.0], "chosen": {"raw": int(right < -5)}}) + "\n"  # fmt: skip
+
+    path = tmp_path / "d.jsonl"
+    path.write_text("".join(row(number, -float(number)) for number in range(12)))
+    (worst, best) = extremes(Evaluated("m", "d", [replace(acc(1, "raw"), n=10)], path))
+    assert [each.choices[0].log_likelihood for each in worst[1]] == [-9, -8, -7, -6, -5] and worst[0] == "worst"
+    assert [each.choices[0].log_likelihood for each in best[1]] == [0, -1, -2, -3, -4]
+    assert [each.is_chosen for each in worst[1][0].choices] == [False, True]
+    for broken in (
+        '{"number": 1}',
+        '{"number": 1, "context": [], "choices": [1], "gold": 0}',
+        '{"number": "a"}\n{"number": 1}',
+    ):
+        path.write_text(broken)
+        assert extremes(Evaluated("m", "d", [acc(1, "raw")], path)) == []
 
 
 def test_an_empty_folder_has_a_page(tmp_path: Path):

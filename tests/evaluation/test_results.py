@@ -16,10 +16,12 @@ from scipy.stats import bootstrap
 
 from wenloom.core.errors import InputError
 from wenloom.evaluation import interchange
-from wenloom.evaluation.leaderboard import as_bibtex, as_csv, boards, write_leaderboard
+from wenloom.evaluation.leaderboard import as_bibtex, as_csv, boards, progress_chart, write_leaderboard
 from wenloom.evaluation.results import Result, ResultsStore, published, result_of
 from wenloom.evaluation.signature import Signature, differences
 from wenloom.evaluation.significance import interval, paired
+
+from ..browser import dom, needs_chromium
 
 OWN = Result(
     "grammar", "BLiMP", "acc", 71.5, "runs/mine", "acc|norm:raw|n:67000|version:1", 71.2, 71.9, 67000, date="2026-11-23"
@@ -146,6 +148,58 @@ def test_only_equals_are_ranked_and_overlaps_tie():
 def test_a_later_run_of_the_same_model_takes_its_place():
     rows = [replace(OWN, model_hash="x", value=1, date="2026-01-01"), replace(OWN, model_hash="x", value=2)]
     assert [each.result.value for each in boards(rows)[0].places] == [2]
+
+
+def test_own_results_come_first_and_published_ones_are_folded_by_paper(tmp_path: Path):
+    rival = replace(
+        OWN, model="rival", value=99, low=98, high=99.5, source="quoted", paper_title="A Paper", date="2020"
+    )
+    imported = replace(rival, model="theirs", source="imported", paper_title="", value=10, low=9, high=11)
+    (board,) = boards([rival, OWN, imported])
+    assert [each.result.model for each in board.own] == ["runs/mine"] and board.own[0].rank == 2
+    assert [(each.title, each.places[0][1].rank) for each in board.papers] == [
+        ("A Paper", 1), ("imported, no publication named", 3),
+    ]  # fmt: skip
+    write_leaderboard([*published(), rival, OWN, imported], tmp_path)
+    page = (tmp_path / "index.html").read_text(encoding="utf-8")
+    order = [page.index(each) for each in ('<tr class="own"', "A Paper", 'id="published"', "GPT-2 124M")]
+    assert order == sorted(order) and page.count('<span class="tag mine">measured here</span>') == 2
+    papers = {each.paper_title for each in published()}
+    assert len(re.findall(r'<details class="paper" id="paper-', page)) == len(papers)
+    for target in re.findall(r'href="#([^"]+)"', page):
+        assert f'id="{target}"' in page
+
+
+def test_progress_keeps_the_best_so_far_in_order_of_dates():
+    def at(date: str, value: float) -> Result:
+        return replace(OWN, model=date, date=date, value=value, low=None, high=None, signature="acc|norm:raw")
+
+    (board,) = boards([at("2021-03", 5), at("2020", 3), at("2022-05-01", 4), at("2023", 9)])
+    chart = progress_chart(board)
+    assert chart is not None
+    best, own = chart.series
+    assert [value for _, value in best.rows] == [3, 5, 9, 9] and len(own.rows) == len(own.labels) == 4
+    assert [round(time, 2) for time, _ in best.rows] == [2020, 2021.17, 2023, 2023]
+    assert progress_chart(boards([at("2020", 1), at("2020-01", 2)])[0]) is None
+
+
+@needs_chromium
+def test_the_board_is_searched_and_its_links_open_what_is_folded(tmp_path: Path):
+    write_leaderboard([*published(), OWN], tmp_path)
+    script = """
+      const search = document.getElementById("search"), seen = selector => [...document.querySelectorAll(selector)]
+        .filter(each => each.closest(".hidden") === null).length, counts = [seen("tr[data-text]")];
+      for (const words of ["gpt-2 wikitext", "no such thing", ""]) {
+        search.value = words; search.dispatchEvent(new Event("input")); counts.push(seen("tr[data-text]"));
+      }
+      const paper = document.querySelector("details.paper[id]"), was = paper.open;
+      location.hash = paper.id;
+      setTimeout(() => document.body.replaceChildren(JSON.stringify([counts, was, paper.open])), 200);"""
+    (folder := tmp_path / "browser").mkdir()
+    made = dom((tmp_path / "index.html").read_text(encoding="utf-8"), folder, script)
+    counts, was, now = json.loads(re.findall(r"<body>(.*)</body>", made, re.DOTALL)[0])
+    assert counts[0] == counts[3] == len(published()) + 1 and 3 <= counts[1] < 20 and counts[2] == 0
+    assert not was and now
 
 
 def test_the_page_is_safe_and_needs_no_network(tmp_path: Path):

@@ -79,25 +79,59 @@ def _comparison(values: dict[str, Any]) -> dict[str, Any]:
     return values | {name: str(values[name]) for name in ("on", "by", "first", "second", "test")}
 
 
-def extremes(evaluated: Evaluated, count: int = 5) -> list[tuple[str, list[dict[str, Any]]]]:
+@dataclass(frozen=True)
+class Choice:
+    """A choice of a question, or one of its contexts where these differ."""
+
+    text: str
+    log_likelihood: float
+    """Nats."""
+    is_right: bool
+    is_chosen: bool
+
+
+@dataclass(frozen=True)
+class ShownSample:
+    """A sample as a page shows it: a prompt with what was written, or a context with its choices."""
+
+    prompt: str
+    written: list[str]
+    choices: list[Choice]
+
+    @property
+    def margin(self) -> float:
+        """By how much the right choice is more probable than the best wrong one, nats."""
+        wrong = [each.log_likelihood for each in self.choices if not each.is_right]
+        return sum(each.log_likelihood for each in self.choices if each.is_right) - max(wrong, default=0.0)
+
+
+def extremes(evaluated: Evaluated, count: int = 5) -> list[tuple[str, list[ShownSample]]]:
     """Of choices the samples where the right one is least and most preferred, of other samples the first; each with what
     they are."""
-    rows: list[dict[str, Any]] = []
+    samples: list[ShownSample] = []
     if evaluated.samples.exists():
         with _left_out(evaluated.samples):
-            rows = [row for row in read_rows(evaluated.samples) if "number" in row]
-    rows.sort(key=lambda row: row["number"])
-    rows = rows[: max((each.n for each in evaluated.figures), default=0)]
-    if not rows or "chosen" not in rows[0]:
-        return [("first", rows[:count])] if rows else []
-    rows.sort(key=_margin)
-    return [("worst", rows[:count]), *([("best", rows[-count:][::-1])] if len(rows) > count else [])]
+            rows = sorted(
+                (row for row in read_rows(evaluated.samples) if "number" in row), key=lambda row: row["number"]
+            )
+            n = max((each.n for each in evaluated.figures), default=0)
+            samples = [_sample(row) for row in rows[:n]]
+    if not samples or not samples[0].choices:
+        return [("first", samples[:count])] if samples else []
+    samples.sort(key=lambda each: each.margin)
+    return [("worst", samples[:count]), *([("best", samples[-count:][::-1])] if len(samples) > count else [])]
 
 
-def _margin(row: dict[str, Any]) -> float:
-    """By how much the right choice is more probable than the best wrong one, nats."""
-    totals, gold = row["log_likelihoods"], row["gold"]
-    return totals[gold] - max((value for index, value in enumerate(totals) if index != gold), default=0.0)
+def _sample(row: dict[str, Any]) -> ShownSample:
+    if "choices" not in row:
+        return ShownSample(str(row["prompt"])[-600:], [str(each)[:600] for each in row["written"][:3]], [])
+    contexts, choices = row["context"], row["choices"]
+    several = len(contexts) > 1
+    texts = [context + choices[0] for context in contexts] if several else choices
+    return ShownSample("" if several else contexts[0][-600:], [], [
+        Choice(text, float(value), place == row["gold"], place == row["chosen"]["raw"])
+        for place, (text, value) in enumerate(zip(texts, row["log_likelihoods"], strict=True))
+    ])  # fmt: skip
 
 
 def _figure(values: dict[str, Any]) -> MetricResult:

@@ -11,9 +11,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 
-import jinja2
-
 from wenloom.core.files import write_atomically
+from wenloom.core.pages.chart import Axis, Chart, Series
+from wenloom.core.pages.page import render
 from wenloom.core.version import __version__
 from wenloom.evaluation.results import Result, today
 from wenloom.evaluation.signature import Signature, differences
@@ -50,6 +50,16 @@ class Board:
     def best(self) -> Result:
         """The first."""
         return self.places[0].result
+
+    @property
+    def own(self) -> list[Place]:
+        """What was measured here."""
+        return [each for each in self.places if each.result.source == "own"]
+
+    @property
+    def papers(self) -> "list[Paper]":
+        """What was not."""
+        return by_paper((self, each) for each in self.places if each.result.source != "own")
 
 
 def boards(results: Iterable[Result]) -> list[Board]:
@@ -99,6 +109,38 @@ def incomparable(board: Board, others: Sequence[Board]) -> list[tuple[Board, str
     return found
 
 
+@dataclass(frozen=True)
+class Paper:
+    """Results of one publication, or of no known one."""
+
+    title: str
+    url: str
+    code_url: str
+    date: str
+    places: list[tuple[Board, Place]]
+
+    @property
+    def anchor(self) -> str:
+        """The name of this place in links."""
+        return "paper-" + re.sub(r"[^\w]+", "-", self.title.lower()).strip("-")[:80]
+
+
+def by_paper(places: Iterable[tuple[Board, Place]]) -> list[Paper]:
+    """Results that were not measured here, by publication in order of titles; imported ones that name none come last."""
+    papers: dict[str, list[tuple[Board, Place]]] = {}
+    for board, place in places:
+        papers.setdefault(place.result.paper_title, []).append((board, place))
+    made = []
+    for title, rows in sorted(papers.items(), key=lambda each: (not each[0], each[0].lower())):
+        results = [place.result for _, place in rows]
+        url, code_url = (next((getattr(each, name) for each in results if getattr(each, name).startswith("https://")), "")
+                         for name in ("paper_url", "code_url"))  # fmt: skip
+        made.append(
+            Paper(title or "imported, no publication named", url, code_url, max(each.date for each in results), rows)
+        )
+    return made
+
+
 def write_leaderboard(results: Sequence[Result], folder: Path) -> None:
     """Write index.html, results.csv and references.bib.
 
@@ -106,14 +148,19 @@ def write_leaderboard(results: Sequence[Result], folder: Path) -> None:
         WenloomError: the disk refused.
     """
     made = boards(results)
+    measured, published = ([board for board in made if bool(board.own) == yes] for yes in (True, False))
+    papers = by_paper((board, place) for board in published for place in board.places)
+    home = {board.anchor: board.anchor for board in measured} | {
+        board.anchor: paper.anchor for paper in papers for board, _ in paper.places
+    }
     tasks: dict[str, dict[str, list[Board]]] = {}
-    for board in made:
+    for board in measured:
         tasks.setdefault(board.task, {}).setdefault(board.dataset, []).append(board)
-    environment = jinja2.Environment(loader=jinja2.PackageLoader("wenloom.evaluation"), autoescape=True)
-    page = environment.get_template("leaderboard.html.jinja").render(
-        tasks=tasks, progress={board.anchor: progress_chart(board) for board in made},
-        others={board.anchor: incomparable(board, made) for board in made}, n_results=len(results), made=today(),
-        version=__version__, number=shown,
+    page = render(
+        "wenloom.evaluation", "leaderboard.html.jinja", title="Results board", tasks=tasks, papers=papers, home=home,
+        progress={board.anchor: chart for board in made if (chart := progress_chart(board))},
+        published=published, others={board.anchor: incomparable(board, made) for board in measured}, n_results=len(results),
+        n_own=sum(each.source == "own" for each in results), made=today(), version=__version__, number=shown,
     )  # fmt: skip
     write_atomically(folder / "index.html", page)
     write_atomically(folder / "results.csv", as_csv(results))
@@ -129,40 +176,23 @@ def shown(value: float) -> str:
     return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.2f}" if abs(value) >= 10 else f"{value:.3f}"
 
 
-def progress_chart(board: Board) -> dict[str, object] | None:
-    """Values by date, with the best so far as a line; None where there are no two dates.
-
-    Coordinates are in a picture of 640 by 200.
-    """
-    dated = sorted((row for row in (place.result for place in board.places) if row.date), key=lambda row: row.date)
-    if len({row.date[:10] for row in dated}) < 2:
-        return None
+def progress_chart(board: Board) -> Chart | None:
+    """Values by date, with the best so far as a line; None where there are no two dates."""
+    dated = sorted((place.result for place in board.places if place.result.date), key=lambda row: _year(row.date))
     times = [_year(row.date) for row in dated]
-    values = [row.value for row in dated]
-    low, high = min(values), max(values)
-    margin = 0.08 * (high - low or abs(high) or 1)
-    low, high = low - margin, high + margin
-    begin, end = min(times), max(times)
-    if begin == end:  # 2020 and 2020-01
+    if len(set(times)) < 2:  # 2020 and 2020-01 are one
         return None
-
-    def place(time: float, value: float) -> tuple[float, float]:
-        return round(50 + 575 * (time - begin) / (end - begin), 1), round(175 - 160 * (value - low) / (high - low), 1)
-
-    best, line = None, []
-    for time, value in zip(times, values, strict=True):
-        if best is None or (value > best) == board.higher_is_better:
-            if best is not None:
-                line.append(place(time, best))
-            best = value
-            line.append(place(time, best))
-    line.append(place(end, best or 0.0))
-    return {
-        "line": " ".join(f"{x},{y}" for x, y in line),
-        "dots": [(*place(time, row.value), row) for time, row in zip(times, dated, strict=True)],
-        "y": [(place(begin, value)[1], shown(value)) for value in (min(values), max(values))],
-        "x": [(place(begin, low)[0], dated[0].date[:7], "start"), (place(end, low)[0], dated[-1].date[:7], "end")],
-    }
+    best: list[tuple[float, float]] = []
+    for time, row in zip(times, dated, strict=True):
+        if not best or ((row.value > best[-1][1]) == board.higher_is_better and row.value != best[-1][1]):
+            best.append((time, row.value))
+    dots = [
+        Series(name, [(time, row.value) for time, row in zip(times, dated, strict=True) if row.source in sources], colour,
+               "dots", labels=[f"{row.model} ({row.date})" for row in dated if row.source in sources])
+        for name, sources, colour in (("measured here", ("own",), 1), ("published", ("quoted", "imported"), 0))
+    ]  # fmt: skip
+    line = Series("best so far", [*best, (times[-1], best[-1][1])], 7, "steps")
+    return Chart(board.metric, [Axis("date", "date")], [line, *dots])
 
 
 def _year(date: str) -> float:

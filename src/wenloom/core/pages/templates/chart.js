@@ -322,7 +322,7 @@ const WenloomChart = (() => {
     lines(svg, share) {
       const { left, right, top, bottom } = this.area, clip = `clip-${this.figure.id}`;
       svg.append(make("clipPath", { id: clip },
-        make("rect", { x: left, y: top - 4, width: Math.max(0, right - left + 5), height: bottom - top + 8 })));
+        make("rect", { x: left - 5, y: top - 5, width: Math.max(0, right - left + 10), height: bottom - top + 10 })));
       const group = make("g", { "clip-path": `url(#${clip})` });
       const path = (points, y) => points.map((each, n) => `${n ? "L" : "M"}${this.placeX(each.x).toFixed(1)} ${this.placeY(y(each)).toFixed(1)}`).join("");
       const floor = Math.exp(-700);
@@ -366,7 +366,8 @@ const WenloomChart = (() => {
         const point = curve.points[nearest(curve.xs, at)];
         this.mark.append(make("circle", { class: curve.colour, cx: this.placeX(point.x), cy: this.placeY(point.y), r: 4.5 }));
         const elsewhere = point.x === at ? "" : ` at ${exact(point.x, kind)}`;
-        const text = (point.label ? `${point.label}: ` : "") + exact(point.y) + elsewhere;
+        const here = point.label ? curve.points.filter(each => each.x === point.x) : [point];
+        const text = here.map(each => (each.label ? `${each.label}: ` : "") + exact(each.y)).join(", ") + elsewhere;
         this.values[curve.place].textContent = text;
         said.push(`${curve.name} ${text}`);
       }

@@ -1,5 +1,5 @@
 "use strict";
-// Light and dark: as the system has it until the reader chooses. Folded parts open for printing.
+// Light and dark: as the system has it until the reader chooses. Folded parts open for printing, and where a link leads.
 {
   const button = document.getElementById("theme"), names = { "": "automatic", light: "light", dark: "dark" };
   const show = theme => {
@@ -14,6 +14,13 @@
     try { localStorage.setItem("wenloom-theme", theme); } catch { /* not kept */ }
     show(theme);
   });
+  const unfold = () => {
+    const target = document.getElementById(decodeURIComponent(location.hash.slice(1)));
+    for (let each = target; each; each = each.parentElement) if (each.tagName === "DETAILS") each.open = true;
+    target?.scrollIntoView();
+  };
+  addEventListener("hashchange", unfold);
+  if (location.hash) unfold();
   let opened = [];
   addEventListener("beforeprint", () => {
     opened = [...document.querySelectorAll("details:not([open])")];
