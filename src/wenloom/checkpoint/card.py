@@ -1,10 +1,12 @@
 """The model card: README.md of a model folder."""
 
+import json
 from pathlib import Path
 from typing import Any
 
 from wenloom.core.files import write_atomically
 from wenloom.core.quantities import show_unit
+from wenloom.text.opening import opening
 
 
 def write_card(folder: Path, tables: dict[str, dict[str, Any]], samples: list[str]) -> None:
@@ -17,6 +19,7 @@ def write_card(folder: Path, tables: dict[str, dict[str, Any]], samples: list[st
     model, data, result = tables["model"], tables["data"], tables["result"]
     settings, environment = tables["settings"], tables["environment"]
     sources = ", ".join(Path(source).name for source in data["sources"][:5])
+    prompt = json.dumps(opening(samples[0] if samples else "") or "Once upon a time", ensure_ascii=False)
     more = f" and {len(data['sources']) - 5} more files" if len(data["sources"]) > 5 else ""
     text = f"""---
 library_name: transformers
@@ -49,7 +52,7 @@ from wenloom import AutoModelForCausalLM, AutoTokenizer  # or, the same: from tr
 
 model = AutoModelForCausalLM.from_pretrained("{folder.resolve().name}")
 tokenizer = AutoTokenizer.from_pretrained("{folder.resolve().name}")
-ids = tokenizer.encode("Once upon a time", return_tensors="pt")
+ids = tokenizer.encode({prompt}, return_tensors="pt")
 print(tokenizer.decode(model.generate(input_ids=ids, max_length=100, do_sample=True)[0], skip_special_tokens=True))
 ```
 

@@ -6,6 +6,7 @@ from wenloom.api import LanguageModel
 from wenloom.generation.next_tokens import most_probable
 from wenloom.model.build import Model
 from wenloom.model.decoder import Decoder
+from wenloom.text.opening import opening
 from wenloom.tokens.shards import Dataset
 from wenloom.tokens.tokenizer import TextTokenizer
 from wenloom.training.report import NextTokens, Sample, SamplePreview
@@ -38,8 +39,7 @@ def prompts_from(dataset: Dataset, count: int = 3) -> list[str]:
             window = window[window.index(tokenizer.bos_token_id) + 1 :]
         text = tokenizer.decode(window, skip_special_tokens=True).lstrip("\ufffd")
         line = next((line.strip() for line in text.splitlines()[place > 0 :] if len(line.strip()) > 8), text.strip())
-        words = line.split()
-        opening = (" ".join(words[:4]) if len(words) > 4 else line[:8]).strip("\ufffd")  # a character that is cut
-        if opening and opening not in prompts:
-            prompts.append(opening)
+        begun = opening(line.strip("\ufffd"))  # of a character that is cut
+        if begun and begun not in prompts:
+            prompts.append(begun)
     return prompts
