@@ -9,7 +9,7 @@ from pathlib import Path
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wenloom.evaluation.heat import LEVELS, Piece, heat_page, lines_of, most_surprising_lines
+from wenloom.evaluation.heat import LEVELS, ColouredToken, heat_page, lines_of, most_surprising_lines
 from wenloom.evaluation.scorer import Score
 from wenloom.tokens.tokenizer import TextTokenizer
 
@@ -27,7 +27,7 @@ def scored(tokenizer: TextTokenizer, text: str) -> Score:
 
 @given(st.lists(st.text("ab。\n .", min_size=1, max_size=60), min_size=1, max_size=60))
 def test_lines_hold_the_text_in_order_under_its_line_numbers(texts: list[str]):
-    lines = lines_of([Piece(text, 1.0, place) for place, text in enumerate(texts)])
+    lines = lines_of([ColouredToken(text, 1.0, place) for place, text in enumerate(texts)])
     assert [each.place for line in lines for each in line.pieces] == list(range(len(texts)))
     whole = "".join(texts)
     for line in lines:
@@ -36,15 +36,15 @@ def test_lines_hold_the_text_in_order_under_its_line_numbers(texts: list[str]):
 
 
 def test_the_most_surprising_lines_come_first_and_short_ones_do_not_count():
-    long = [[Piece("x", bits, 0)] * 6 + [Piece("\n", bits, 0)] for bits in (2.0, 9.0, 5.0)]
-    lines = lines_of([each for part in (*long, [Piece("!", 30.0, 0)]) for each in part])
+    long = [[ColouredToken("x", bits, 0)] * 6 + [ColouredToken("\n", bits, 0)] for bits in (2.0, 9.0, 5.0)]
+    lines = lines_of([each for part in (*long, [ColouredToken("!", 30.0, 0)]) for each in part])
     assert [line.bits for line in most_surprising_lines(lines)] == [9, 5, 2]
     assert [line.number for line in most_surprising_lines(lines, 1)] == [2]
     assert most_surprising_lines(lines[-1:]) == lines[-1:]
 
 
 def test_every_level_has_its_colour():
-    assert [Piece("x", bits, 0).level for bits in (0, 0.99, *LEVELS)] == [0, 0, *range(1, len(LEVELS) + 1)]
+    assert [ColouredToken("x", bits, 0).level for bits in (0, 0.99, *LEVELS)] == [0, 0, *range(1, len(LEVELS) + 1)]
 
 
 def test_the_page_shows_any_text_as_it_is(tokenizer: TextTokenizer):

@@ -16,7 +16,7 @@ _LONG_LINE, _ENDS = 240, tuple(".!?。！？…;；")
 """Characters after which a line ends with its sentence."""
 
 
-class Piece(NamedTuple):
+class ColouredToken(NamedTuple):
     """A token, or several that are one character."""
 
     text: str
@@ -33,18 +33,18 @@ class Piece(NamedTuple):
     def odds(self) -> str:
         """Its probability in words.
 
-        >>> Piece("a", 1.0, 0).odds, Piece("a", 10.0, 0).odds
+        >>> ColouredToken("a", 1.0, 0).odds, ColouredToken("a", 10.0, 0).odds
         ('50 %', '1 in 1,024')
         """
         return f"{100 * 2**-self.bits:.3g} %" if self.bits < 6.64 else f"1 in {2 ** min(self.bits, 200):,.0f}"
 
 
-class Line(NamedTuple):
+class ColouredLine(NamedTuple):
     """A line of the text, or a sentence of a long one."""
 
     number: int
     """Of the text's line, from 1."""
-    pieces: list[Piece]
+    pieces: list[ColouredToken]
 
     @property
     def bits(self) -> float:
@@ -59,7 +59,7 @@ def heat_page(model: str, tokenizer: TextTokenizer, result: Score, is_pseudo: bo
         model: how it is called.
         is_pseudo: whether each token was scored from those on both sides (a masked model).
     """
-    found = [Piece(text, max(0.0, bits), place) for place, (text, bits) in enumerate(pieces(tokenizer, result))]
+    found = [ColouredToken(text, max(0.0, bits), place) for place, (text, bits) in enumerate(pieces(tokenizer, result))]
     lines = lines_of(found)
     return render(
         "wenloom.evaluation",
@@ -79,13 +79,13 @@ def heat_page(model: str, tokenizer: TextTokenizer, result: Score, is_pseudo: bo
     )
 
 
-def lines_of(found: Sequence[Piece]) -> list[Line]:
+def lines_of(found: Sequence[ColouredToken]) -> list[ColouredLine]:
     """Lines of the text; a long one ends after a sentence."""
-    lines: list[Line] = []
+    lines: list[ColouredLine] = []
     number, length, is_open = 1, 0, False
     for each in found:
         if not is_open:
-            lines.append(Line(number, []))
+            lines.append(ColouredLine(number, []))
             length = 0
         lines[-1].pieces.append(each)
         length += len(each.text)
@@ -94,13 +94,13 @@ def lines_of(found: Sequence[Piece]) -> list[Line]:
     return lines
 
 
-def most_surprising_lines(lines: Sequence[Line], count: int = 10) -> list[Line]:
+def most_surprising_lines(lines: Sequence[ColouredLine], count: int = 10) -> list[ColouredLine]:
     """By mean surprise, of lines with at least five tokens that are not blank (of all lines where none has)."""
     whole = [line for line in lines if sum(not each.text.isspace() for each in line.pieces) >= 5]
     return sorted(whole or lines, key=lambda line: -line.bits)[:count]
 
 
-def _levels(found: Sequence[Piece]) -> list[dict[str, Any]]:
+def _levels(found: Sequence[ColouredToken]) -> list[dict[str, Any]]:
     """The key of the colours: bits, probability, and the part of the tokens that have them."""
     bounds = (0, *LEVELS)
     names = [f"{low}–{high} bits" for low, high in zip(bounds, LEVELS, strict=False)] + [f"over {LEVELS[-1]} bits"]
@@ -112,7 +112,7 @@ def _levels(found: Sequence[Piece]) -> list[dict[str, Any]]:
     ]
 
 
-def _around(found: Sequence[Piece], place: int, n: int = 8) -> tuple[str, str]:
+def _around(found: Sequence[ColouredToken], place: int, n: int = 8) -> tuple[str, str]:
     """The text before and after a token, in its line."""
     before, after = found[max(0, place - n) : place], found[place + 1 : place + 1 + n]
     return "".join(each.text for each in before).split("\n")[-1], "".join(each.text for each in after).split("\n")[0]

@@ -15,7 +15,7 @@ from wenloom.evaluation.suite import MetricResult
 
 
 @dataclass
-class Row:
+class FigureRow:
     """One metric on one dataset, measured alike for all models that have it."""
 
     dataset: str
@@ -71,17 +71,17 @@ def write_page(out: Path) -> Path:
     return path
 
 
-def table(found: Sequence[Evaluated]) -> list[Row]:
+def table(found: Sequence[Evaluated]) -> list[FigureRow]:
     """Rows by dataset; figures share one only if they were measured alike, or differ in nothing but the norm and are equal."""
-    rows: dict[tuple[str, ...], Row] = {}
+    rows: dict[tuple[str, ...], FigureRow] = {}
     for evaluated in found:
         for each in evaluated.figures:
             key = (each.task, each.dataset, each.metric, each.signature.key)
             norm = each.signature.get("norm")
-            row = rows.setdefault(key, Row(each.dataset, each.metric, each.signature, each.is_headline,
+            row = rows.setdefault(key, FigureRow(each.dataset, each.metric, each.signature, each.is_headline,
                                            each.higher_is_better, [norm] if norm else []))  # fmt: skip
             row.cells[evaluated.model] = each
-    merged: list[Row] = []
+    merged: list[FigureRow] = []
     for row in rows.values():
         twin = next((each for each in merged if _are_equal(each, row)), None)
         if twin is None:
@@ -93,15 +93,15 @@ def table(found: Sequence[Evaluated]) -> list[Row]:
     return sorted(merged, key=lambda each: order.index(each.dataset))
 
 
-def _are_equal(first: Row, second: Row) -> bool:
-    def apart_from_norm(row: Row) -> tuple[Any, ...]:
+def _are_equal(first: FigureRow, second: FigureRow) -> bool:
+    def apart_from_norm(row: FigureRow) -> tuple[Any, ...]:
         fields = tuple(sorted(each for each in row.signature.fields if each[0] != "norm"))
         return row.dataset, row.metric, fields, row.values()
 
     return bool(first.norms and second.norms) and apart_from_norm(first) == apart_from_norm(second)
 
 
-def by_group(row: Row) -> list[tuple[str, dict[str, float], int]]:
+def by_group(row: FigureRow) -> list[tuple[str, dict[str, float], int]]:
     """Groups of a dataset (paradigms, subjects) with the value of every model and the number of samples; where the mean of
     the models is lowest comes first."""
     parts = {model: each.details["groups"] for model, each in row.cells.items() if each.details.get("groups")}
