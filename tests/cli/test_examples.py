@@ -190,7 +190,7 @@ def words_of(line: str) -> list[str]:
     return found
 
 
-def cheaper(words: list[str]) -> list[str]:
+def cheaper(words: list[str], folder: Path) -> list[str]:
     """The same command with less to do: as few steps, and as small a model, as show that it works."""
     command = words[0]
     words = ["300" if before == "--vocab-size" else word for word, before in zip(words, ["", *words], strict=False)]
@@ -201,14 +201,20 @@ def cheaper(words: list[str]) -> list[str]:
         ]
     if command in ("translate", "summarize", "compose") and "--max-new-tokens" not in words:
         return [*words, "--max-new-tokens", "8" if command != "compose" else "40"]
-    if command not in ("pretrain", "finetune", "plan") or "--resume" in words:
+    if command not in ("pretrain", "finetune", "plan"):
         return words
+    if "--resume" in words:
+        run = folder / words[words.index("--resume") + 1]
+        there = str(max(int(path.name[5:]) for path in (run / "checkpoints").glob("step-????????")))
+        shorter = dict.fromkeys(_LENGTHS, "2") | {"--from-step": there}
+        return ["--steps" if word in _LENGTHS else shorter.get(before, word)
+                for word, before in zip(words, ["", *words], strict=False)]  # fmt: skip
     kept: list[str] = []
     for word, before in zip(words, ["", *words], strict=False):
         if word in _LENGTHS or before in _LENGTHS:
             continue
         kept.append(_SHAPES.get(before, word))
-    new = command != "finetune" or kept[1].startswith("--")
+    new = "--init" not in kept and (command != "finetune" or kept[1].startswith("--"))
     shape = [] if not new else [str(each) for pair in zip(SHAPE[::2], SHAPE[1::2], strict=True)
                                 if pair[0] not in kept for each in pair]  # fmt: skip
     pairs = not {"translation", "summarization"}.isdisjoint(kept) and "--max-target-tokens" not in kept
@@ -238,7 +244,7 @@ def run_line(line: str, folder: Path) -> list[Done]:
             continue
         assert part[0] == "wenloom", f"{line}: no way to run {part[0]!r}"
         parse(part[1:])
-        arguments = cheaper([word.replace(",...,", ",") for word in part[1:]])
+        arguments = cheaper([word.replace(",...,", ",") for word in part[1:]], folder)
         make_room(arguments, folder)
         stdin = piped or ("Hello\n" if part[1] == "chat" else "")
         result = call(

@@ -345,6 +345,9 @@ TABLES["summarize"] = TABLES["translate"]
 W = "made/model.safetensors"
 _RUN = ("corpus", "--out", "made", *SHAPE, "--context", 32, "--batch", 2)
 _SHORT = (*_RUN, "--steps", 3)
+A = "made/adapter_*"
+_PLAIN = ("corpus", "--out", "made", "--context", 32, "--batch", 2, "--steps", 2)
+_MORE = (*_PLAIN, "--init", "run")
 TABLES["pretrain"] = Table(_SHORT, {
     "--out": C(("--out", "elsewhere"), look="elsewhere/config.json"),
     "--size": C(("--size", "20k"), look="made/config.json", base=("corpus", "--out", "made", "--steps", 1, "--context", 32)),
@@ -381,12 +384,21 @@ TABLES["pretrain"] = Table(_SHORT, {
     "--device": DEVICE,
     "--seed": C(("--seed", 1), look=W),
     "--evaluations": C(("--evaluations", 1), look="made/metrics.jsonl"),
+    "--keep-every": C(("--keep-every", 1), look="made/checkpoints/*/state.json"),
     "--save-minutes": R(("--save-minutes", 0), "--save-minutes"),
     "--max-skipped": R(("--max-skipped", 0), "--max-skipped"),
     "--tensorboard": C(("--tensorboard",), look="made/tensorboard/**/*"),
     "--wandb": R(("--wandb", "x"), "--wandb"),
+    "--init": C(("--init", "run"), look="made/config.json", base=_PLAIN),
+    "--method": C(("--method", "lora"), look=A, base=_MORE),
+    "--rank": C(("--rank", 2), look=A, base=(*_MORE, "--method", "lora")),
+    "--alpha": C(("--alpha", 2.0), look=A, base=(*_MORE, "--method", "lora")),
+    "--quantize": C(("--quantize", "int8"), look=A, base=(*_MORE, "--method", "lora")),
+    "--keep-data": C(("--keep-data", "corpus"), look="made/run.toml", base=_MORE),
+    "--keep": C(("--keep", 0.5), look=W, base=(*_MORE, "--keep-data", "corpus")),
     "--prompt": C(("--prompt", "The nets"), look="made/report.html"),
     "--resume": C(("--resume", "cut"), base=(), look="code"),
+    "--from-step": C(("--from-step", 2), ("--out", "made"), base=("--resume", "cut"), look="code"),
     "--json": C(("--json",)),
 })  # fmt: skip
 FEW = ("--steps", 2)
@@ -394,7 +406,6 @@ _TUNED = ("run", "--task", "chat", "--train", "messages.jsonl", "--out", "made",
 _PAIRS = ("--task", "translation", "--train", "pairs.jsonl", "--out", "made", *SHAPE, "--tokenizer", "tok", *FEW)
 _HIDDEN = ("bert", "--task", "fill-mask", "--train", "texts", "--out", "made", *FEW)
 _LORA = (*_TUNED, "--method", "lora")
-A = "made/adapter_*"
 _LONGER = (*_TUNED[:-2], "--steps", 9)
 TABLES["finetune"] = Table(_TUNED, TABLES["pretrain"].options | {
     "--task": C(("--task", "summarization"), look=W, base=("run", "--train", "pairs.jsonl", "--out", "made", *FEW, "--task", "translation")),
@@ -441,14 +452,14 @@ TABLES["finetune"] = Table(_TUNED, TABLES["pretrain"].options | {
     "--compile": R(("--compile", "on"), "--compile has no effect here"),
     "--resume": C(("--resume", "cut-pairs"), base=(), look="code"),
 })  # fmt: skip
-for _name in ("--size", "--kv-heads", "--context", "--prompt"):
+for _name in ("--size", "--kv-heads", "--context", "--prompt", "--init", "--keep-data", "--keep", "--from-step"):
     del TABLES["finetune"].options[_name]
 _PLAN = ("corpus", *SHAPE, "--context", 32, "--batch", 2, "--evaluations", 2, "--json")
 TABLES["plan"] = Table((*_PLAN, "--steps", 9), {
     **{name: R((name, value), f"{name} has no effect here") for name, value in {
         "--schedule": "cosine", "--warmup": 0.9, "--decay": 0.9, "--final-learning-rate": 0.5, "--weight-decay": 5, "--momentum": 0.1,
         "--beta1": 0.1, "--beta2": 0.1, "--clip": 0.1, "--patience": 3, "--parallel": "ddp", "--seed": 3, "--save-minutes": 1,
-        "--max-skipped": 2, "--wandb": "x"}.items()},
+        "--keep-every": 2, "--max-skipped": 2, "--wandb": "x"}.items()},
     "--tensorboard": R(("--tensorboard",), "--tensorboard has no effect here"),
     **{name: C((name, value), look="plan") for name, value in {
         "--arch": "gpt2", "--layers": 2, "--width": 64, "--heads": 1, "--kv-heads": 1, "--context": 64, "--dropout": 0.5, "--batch": 4,
@@ -616,7 +627,15 @@ CONTRADICTIONS = [
     ("pretrain corpus --out made --steps 1 --optimizer adamw --momentum 0.5", "--momentum", "muon"),
     ("pretrain corpus --out made --steps 1 --epochs 2", "--epochs", "--steps"),
     ("pretrain corpus --out made --steps 1 --size 1m --layers 2", "--size", "layers"),
-    ("pretrain corpus --resume cut", "--resume", "everything else"),
+    ("pretrain corpus --resume cut", "--resume", "leave them out"),
+    ("pretrain --resume cut --seed 3", "--resume", "--steps"),
+    ("pretrain --resume cut --out made", "--from-step", "--out"),
+    ("pretrain --resume cut --from-step 2", "--from-step", "--out"),
+    ("pretrain corpus --out made --from-step 2", "--from-step", "--resume"),
+    ("pretrain corpus --out made --method lora", "--method", "--init"),
+    ("pretrain corpus --out made --init run --rank 3", "--rank", "lora"),
+    ("pretrain corpus --out made --init run --keep 0.2", "--keep", "--keep-data"),
+    ("pretrain corpus --out made --init run --layers 3", "--init", "--layers"),
     ("quickstart --steps 7", "--steps 7", "60 steps already"),
     ("prepare texts --out made --tokenizer tok --vocab-size 300", "--tokenizer", "--vocab-size"),
     ("prepare texts --out made --validation 0.3 --validation-files other.txt", "--validation:", "--validation-files"),

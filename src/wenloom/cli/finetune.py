@@ -1,17 +1,17 @@
 """`wenloom finetune`. torch is loaded when there is work, so that --help answers at once."""
 
 import shlex
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-from wenloom.cli.options import Json, flags
+from wenloom.cli.options import Json, flags, named_flags
 from wenloom.core.clock import command_began
-from wenloom.core.console import print_json, say
+from wenloom.core.console import print_json, remark, say
 from wenloom.core.errors import InputError
 from wenloom.core.quantities import show_unit
 from wenloom.tasks.settings import DataSettings, FreshSettings, LearningSettings
-from wenloom.training.settings import TrainSettings
+from wenloom.training.settings import LENGTHS, TrainSettings
 
 if TYPE_CHECKING:
     from wenloom.tasks.recipe import TaskResult
@@ -38,6 +38,7 @@ def finetune(
         wenloom finetune runs/mine --task summarization --train dialogues.jsonl --out runs/summaries
         wenloom finetune runs/mine --task chat --train messages.jsonl --method lora --out runs/chat
         wenloom finetune --resume runs/en-de
+        wenloom finetune --resume runs/en-de --budget 30min
 
     Parameters
     ----------
@@ -52,21 +53,14 @@ def finetune(
     out
         Folder for the run; new or empty.
     resume
-        Continue this interrupted run, with its own settings.
+        Continue this interrupted run, with its own settings; with --steps, --tokens, --epochs or --budget train it for
+        that much longer.
     """
     from wenloom.checkpoint.hub import resolve
     from wenloom.tasks import finetune as work
 
     if resume is not None:
-        given = (data, fresh, learning, training) != (
-            DataSettings(),
-            FreshSettings(),
-            LearningSettings(),
-            TrainSettings(),
-        )
-        if model is not None or task is not None or out is not None or given:
-            raise InputError("--resume continues a run with its own examples and settings: leave everything else out.")
-        result = work.resume(resume)
+        result = _go_on(resume, (model, task, out), (data, fresh, learning), training)
     else:
         if task is None or out is None:
             raise InputError("name the task, the examples and --out, as in: wenloom finetune --task translation "
@@ -74,6 +68,27 @@ def finetune(
         result = work.finetune(task, out, None if model is None else resolve(model), data, fresh, learning, training,
                                command_began())  # fmt: skip
     print_json(as_json(result)) if json else say(summary(result))
+
+
+def _go_on(run: Path, named: tuple[object, ...], settings: tuple[object, ...], training: TrainSettings) -> "TaskResult":
+    from wenloom.tasks import finetune as work
+    from wenloom.training.prolong import has_length, how_to_prolong
+
+    given = settings != (DataSettings(), FreshSettings(), LearningSettings())
+    if (
+        any(each is not None for each in named)
+        or given
+        or replace(training, **dict.fromkeys(LENGTHS)) != TrainSettings()
+    ):
+        raise InputError(
+            "--resume continues a run with its own examples and settings: leave everything else out; "
+            f"{named_flags(LENGTHS)} train it for that much longer."
+        )
+    done = None if has_length(training) else work.finished_result(run)
+    if done is not None:
+        remark(how_to_prolong(run, "finetune"))
+        return done
+    return work.resume(run, training if has_length(training) else None, command_began())
 
 
 def as_json(result: "TaskResult") -> dict[str, object]:

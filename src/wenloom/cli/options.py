@@ -2,6 +2,7 @@
 
 import dataclasses
 import re
+from collections.abc import Sequence
 from typing import Annotated, Any
 
 from cyclopts import Group, Parameter
@@ -26,6 +27,15 @@ def flags(title: str, order: int) -> Parameter:
     return Parameter(name="*", group=Group(title, sort_key=order))
 
 
+def named_flags(names: Sequence[str]) -> str:
+    """Options by the names of their fields, as they are typed.
+
+    >>> named_flags(["steps", "keep_every"])
+    '--steps, --keep-every'
+    """
+    return ", ".join(map(flag, names))
+
+
 def changed(options: Any) -> dict[str, bool]:
     """Which fields of a dataclass of options are not at their default."""
     return {field.name: getattr(options, field.name) != field.default for field in dataclasses.fields(options)}
@@ -40,8 +50,8 @@ def refuse_unused(why: str, **given: bool) -> None:
     Raises:
         InputError: one was.
     """
-    if names := [flag(name) for name, is_given in given.items() if is_given]:
-        raise InputError(f"{', '.join(names)}: {why}.")
+    if names := [name for name, is_given in given.items() if is_given]:
+        raise InputError(f"{named_flags(names)}: {why}.")
 
 
 def as_flags(text: str) -> str:

@@ -1,18 +1,18 @@
 """`wenloom pretrain`. torch is loaded when there is work, so that --help answers at once."""
 
 import shlex
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
-from wenloom.cli.options import Json, flags
+from wenloom.cli.options import Json, flags, named_flags
 from wenloom.core.clock import command_began
-from wenloom.core.console import print_json, say
+from wenloom.core.console import print_json, remark, say
 from wenloom.core.errors import InputError
 from wenloom.tokens.shards import Dataset
-from wenloom.training.settings import ModelSettings, TrainSettings
+from wenloom.training.settings import LENGTHS, InitSettings, ModelSettings, TrainSettings
 
 if TYPE_CHECKING:
     from wenloom.training.loop import RunResult
@@ -24,46 +24,104 @@ def pretrain(
     *,
     out: Path | None = None,
     model: Annotated[ModelSettings, flags("Model", 2)] = ModelSettings(),
-    training: Annotated[TrainSettings, flags("Training", 3)] = TrainSettings(),
+    init: Annotated[InitSettings, flags("Going on with a trained model", 3)] = InitSettings(),
+    training: Annotated[TrainSettings, flags("Training", 4)] = TrainSettings(),
     prompt: Annotated[
         list[str] | None, Parameter(help="What samples while training continue; default: words of the validation text.")
     ] = None,
-    resume: Annotated[Path | None, Parameter(help="Continue this interrupted run, with its own settings.")] = None,
+    resume: Annotated[
+        Path | None,
+        Parameter(
+            help="Continue this interrupted run, with its own settings; with --steps, --tokens, --epochs or --budget "
+            "train it for that much longer."
+        ),
+    ] = None,
+    from_step: Annotated[
+        int | None,
+        Parameter(
+            help="With --resume and --out: branch from the checkpoint of this step into a new folder; a length counts from "
+            "there."
+        ),
+    ] = None,
     json: Json = False,
 ) -> None:
-    """Train a model from scratch on a prepared corpus.
+    """Train a model on text: a new one, or one that you have (--init).
 
     The run folder is the model: a Hugging Face folder with its tokenizer, beside the settings (run.toml), the
     curves (report.html, metrics.jsonl) and the last checkpoint. Ctrl-C saves and says how to go on.
 
         wenloom pretrain data/mine --out runs/mine --budget 30min
         wenloom pretrain data/mine --out runs/wide --width 512 --layers 8 --heads 8 --epochs 2
+        wenloom pretrain my-texts/ --init runs/mine --out runs/more --method lora
         wenloom pretrain --resume runs/mine
+        wenloom pretrain --resume runs/mine --steps 1000
         # settings of a file, over which flags win:
         wenloom pretrain data/mine --out runs/again --config runs/mine/run.toml
 
     Parameters
     ----------
     data
-        Folder made by `wenloom prepare`.
+        Folder made by `wenloom prepare`; or text, which is prepared into a folder beside --out.
     out
         Folder for the run; new or empty.
     """
+    if resume is not None:
+        if data is not None or model != ModelSettings() or init != InitSettings():
+            raise InputError("--resume continues a run with its own corpus and model: leave them out.")
+        result = _go_on(resume, from_step, out, training, prompt)
+    else:
+        if from_step is not None:
+            raise InputError("--from-step branches from a run: name it by --resume.")
+        if data is None or out is None:
+            raise InputError("name the corpus and --out, as in: wenloom pretrain data/mine --out runs/mine")
+        result = _begin(data, out, model, init, training, prompt)
+    print_json(as_json(result)) if json else say(summary(result))
+
+
+def _begin(
+    data: Path, out: Path, model: ModelSettings, init: InitSettings, training: TrainSettings, prompt: list[str] | None
+) -> "RunResult":
     from wenloom.cli.show import prompts_from, showing
     from wenloom.training import pretrain as work
+    from wenloom.training.output import check_output
+
+    started = command_began()
+    check_output(out)
+    data = work.corpus_of(data, out, init.init)
+    if init.keep_data is not None:
+        kept = work.corpus_of(Path(init.keep_data), out.with_name(f"{out.name}-kept"), init.init)
+        init = replace(init, keep_data=str(kept))
+    show = showing(prompt or prompts_from(Dataset.open(data)))
+    return work.pretrain(data, out, model, training, show, started, init)
+
+
+def _go_on(
+    run: Path, from_step: int | None, out: Path | None, training: TrainSettings, prompt: list[str] | None
+) -> "RunResult":
+    from wenloom.cli.show import prompts_from, showing
+    from wenloom.training import pretrain as work
+    from wenloom.training.prolong import BRANCHING, has_length, how_to_prolong
     from wenloom.training.run_file import read_run
 
     started = command_began()
-    if resume is not None:
-        if data is not None or out is not None or model != ModelSettings() or training != TrainSettings():
-            raise InputError("--resume continues a run with its own corpus and settings: leave everything else out.")
-        folder = Path(read_run(resume).get("data", {}).get("folder", ""))
-        result = work.resume(resume, showing(prompt or prompts_from(Dataset.open(folder))))
-    else:
-        if data is None or out is None:
-            raise InputError("name the corpus and --out, as in: wenloom pretrain data/mine --out runs/mine")
-        result = work.pretrain(data, out, model, training, showing(prompt or prompts_from(Dataset.open(data))), started)
-    print_json(as_json(result)) if json else say(summary(result))
+    folder = Path(read_run(run).get("data", {}).get("folder", ""))
+    open_names = (*LENGTHS, *BRANCHING) if from_step is not None else LENGTHS
+    if replace(training, **dict.fromkeys(open_names)) != TrainSettings():
+        raise InputError(
+            f"a run is gone on with by its own settings; --resume takes {named_flags(LENGTHS)}, to train for that much longer, "
+            f"and with --from-step also {named_flags(BRANCHING)}."
+        )
+    if (from_step is None) != (out is None):
+        raise InputError("--from-step and --out go together: they branch from a run into a new folder.")
+    if from_step is not None and out is not None:
+        show = showing(prompt or prompts_from(Dataset.open(folder)))
+        return work.go_on_elsewhere(run, from_step, out, training, show, started)
+    done = None if has_length(training) else work.finished_result(run)
+    if done is not None:
+        remark(how_to_prolong(run, "pretrain"))
+        return done
+    show = showing(prompt or prompts_from(Dataset.open(folder)))
+    return work.resume(run, show, training if has_length(training) else None, started)
 
 
 def as_json(result: "RunResult") -> dict[str, object]:

@@ -3,7 +3,6 @@
 import importlib.resources
 import shlex
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from wenloom.cli.options import Json
 from wenloom.cli.pretrain import as_json, summary
@@ -11,9 +10,6 @@ from wenloom.core.console import print_json, remark, say
 from wenloom.core.errors import InputError
 from wenloom.tokens.prepare import prepare
 from wenloom.training.settings import ModelSettings, TrainSettings
-
-if TYPE_CHECKING:
-    from wenloom.training.loop import RunResult
 
 SHAPE = ModelSettings(layers=4, width=128, context=128, dropout=0.0)
 _STEPS = 2000
@@ -38,12 +34,12 @@ def quickstart(*, out: Path = Path("runs/quickstart"), steps: int | None = None,
     """
     from wenloom.cli.show import showing
     from wenloom.training.checkpoints import latest_checkpoint
-    from wenloom.training.pretrain import pretrain, resume
+    from wenloom.training.pretrain import finished_result, pretrain, resume
 
     training = TrainSettings(steps=_STEPS if steps is None else steps, batch=8, evaluations=6)
     _check_what_is_there(out, steps)
     show = showing(PROMPTS)
-    finished = _finished(out)
+    finished = finished_result(out)
     if finished is not None:
         remark(f"{out} is trained already (remove the folder to start afresh).")
         result = finished
@@ -82,22 +78,3 @@ def _check_what_is_there(out: Path, steps: int | None) -> None:
     if steps is not None and there != steps:
         raise InputError(f"--steps {steps}: --out {out} holds a run of {there} steps already. Remove that folder, or "
                          "choose another --out.")  # fmt: skip
-
-
-def _finished(out: Path) -> "RunResult | None":
-    """The result of an earlier quickstart, if it came to its end."""
-    from wenloom.training.loop import RunResult
-    from wenloom.training.objectives import Loss
-    from wenloom.training.run_file import RUN, read_run
-
-    if not (out / RUN).exists():
-        return None
-    tables = read_run(out)
-    done, data = tables.get("result", {}), tables.get("data", {})
-    if "validation_nats_per_token" not in done or done["steps"] < done["of_steps"]:
-        return None
-    tokens = data["validation_tokens"] - 1
-    loss = Loss(
-        done["validation_nats_per_token"] * tokens, tokens, data["validation_bytes"], data["validation_characters"]
-    )
-    return RunResult(out, loss, loss.figures(), done["best_step"], done["steps"], done["training_seconds"])

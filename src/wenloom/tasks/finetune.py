@@ -1,5 +1,6 @@
 """Training for a task: from files of examples to a model folder, in the one training loop."""
 
+import math
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -20,9 +21,12 @@ from wenloom.tasks.unread import UNREAD, Case
 from wenloom.tasks.writing import WritingRecipe
 from wenloom.training.checkpoints import sound_checkpoint
 from wenloom.training.lock import refuse_if_taken
+from wenloom.training.loop import RunResult
+from wenloom.training.objectives import Loss
 from wenloom.training.output import check_output
 from wenloom.training.pace import deadline
 from wenloom.training.parallel import refuse_alone
+from wenloom.training.prolong import is_finished, noted, start_of_more
 from wenloom.training.run_file import RUN, read_run, settings_of
 from wenloom.training.settings import TrainSettings
 from wenloom.training.unread import TRAINING, refuse
@@ -73,6 +77,23 @@ def finetune(
     return RECIPES[task](settings).run(out)
 
 
+def finished_result(run: Path) -> TaskResult | None:
+    """The result of a training for a task that came to its end; None of any other."""
+    if not is_finished(run):
+        return None
+    tables = read_run(run)
+    done, measures = tables["result"], tables.get("measures", {})
+    figures = {
+        name.removeprefix("validation_"): value for name, value in done.items() if name.startswith("validation_")
+    }
+    loss = Loss(figures.get("nats_per_token", math.nan), 1, 0, 0)
+    found = RunResult(run, loss, figures, done["best_step"], done["steps"], done["training_seconds"])
+    own = {
+        name: (value, measures.get(f"{name}_error")) for name, value in measures.items() if not name.endswith("_error")
+    }
+    return TaskResult(found, own)
+
+
 def _refuse_unread(settings: Settings) -> None:
     """Raise for settings that this task would not read, see `tasks.unread`."""
     base, training = settings.base, settings.training
@@ -85,8 +106,13 @@ def _refuse_unread(settings: Settings) -> None:
     refuse_alone(training.parallel)
 
 
-def resume(out: Path) -> TaskResult:
+def resume(out: Path, more: TrainSettings | None = None, started: float | None = None) -> TaskResult:
     """Continue an interrupted run from its last checkpoint, to the same end.
+
+    Args:
+        more: with how much more (steps, tokens, epochs or budget) a run is to be prolonged beyond its end; its other
+            fields are not read.
+        started: see `training.pretrain.pretrain`.
 
     Raises:
         InputError: there is nothing to continue, or the examples changed since.
@@ -96,11 +122,12 @@ def resume(out: Path) -> TaskResult:
     if not isinstance(table.get("task"), str) or table["task"] not in RECIPES:
         raise InputError(f"{out}: was not made by wenloom finetune; continue it with wenloom pretrain --resume.")
     refuse_if_taken(out)
-    checkpoint = sound_checkpoint(out)
+    training = settings_of(out, TrainSettings, table)
+    checkpoint = sound_checkpoint(out) if more is None else start_of_more(out, training)
     if not isinstance(table.get("base"), str | None):
         raise InputError(f"{out / RUN}: table [settings]: base names no model.")
     environment = tables.get("environment", {})
-    fixed = {name: environment[name] for name in ("precision", "micro_batch") if name in environment}
+    fixed = {name: environment[name] for name in ("precision", "micro_batch") if name in environment and more is None}
     examples = tables["data"].get("train_examples")
     settings = Settings(
         table["task"],
@@ -109,6 +136,9 @@ def resume(out: Path) -> TaskResult:
         settings_of(out, FreshSettings, table),
         settings_of(out, LearningSettings, table),
         settings_of(out, TrainSettings, table | fixed),
+        None if more is None else deadline(more, time.monotonic() if started is None else started),
+        more,
+        tuple(table.get("prolonged", ()) if more is None else noted(out, more)),
         most_examples=examples if isinstance(examples, int) else None,
     )
     recipe = RECIPES[settings.task](settings)

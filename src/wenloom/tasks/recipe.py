@@ -18,26 +18,25 @@ from wenloom.core.hardware import probe
 from wenloom.core.memory import release_freed_memory
 from wenloom.core.progress import progress
 from wenloom.core.quantities import parse_duration
-from wenloom.core.randomness import derive_seed, generator
+from wenloom.core.randomness import derive_seed
 from wenloom.generation.jobs import Continuation
 from wenloom.model.build import Model
-from wenloom.model.decoder import Decoder
-from wenloom.model.lora import AdapterConfig, adapt
-from wenloom.model.quantize import parse_bits, quantize, require_unquantized
 from wenloom.tasks.augment import Noise
 from wenloom.tasks.rows import RowReader
 from wenloom.tasks.run_settings import Settings
 from wenloom.tasks.settings import DataSettings
 from wenloom.tokens.tokenizer import TextTokenizer
+from wenloom.training.adapters import tuned_by_method
 from wenloom.training.columns import Example
 from wenloom.training.dial import Derived
 from wenloom.training.examples import ExampleData, Examples, targets_of
 from wenloom.training.loop import Run, RunResult
 from wenloom.training.objectives import Objective
 from wenloom.training.parallel import joined_processes
+from wenloom.training.prolong import lengthened, with_length_of
 from wenloom.training.report import SamplePreview
 from wenloom.training.run_file import read_run, write_run
-from wenloom.training.settings import TrainSettings
+from wenloom.training.settings import ADAPTERS, TrainSettings
 from wenloom.training.setup import RunSpec
 from wenloom.training.training_data import TrainingData
 
@@ -265,7 +264,7 @@ class TaskRecipe(ABC, Generic[Row]):
 
     def _without_gaps(self, settings: Settings) -> TrainSettings:
         training, has_base = settings.training, settings.base is not None
-        adapter = settings.learning.method in ("lora", "dora")
+        adapter = settings.learning.method in ADAPTERS
         if training.batch is None:
             training = replace(training, batch=_FROM_SCRATCH if not has_base else _FROM_A_MODEL)
             self.batch_is_open = True
@@ -290,7 +289,11 @@ class TaskRecipe(ABC, Generic[Row]):
     def run(self, out: Path, checkpoint: Path | None = None) -> TaskResult:
         """Train to the end."""
         with joined_processes(probe(self.settings.training.device).device) as world:
-            result = Run(*self._specified(world.size), out, self.show, world, checkpoint).go()
+            spec, examples = self._specified(world.size)
+            if self.settings.more is not None and checkpoint is not None:
+                longer = replace(spec, training=with_length_of(spec.training, self.settings.more))
+                spec = lengthened(longer, out, checkpoint, branches=False)
+            result = Run(spec, examples, out, self.show, world, checkpoint).go()
             if not world.is_main:
                 return TaskResult(result, {})
         gc.collect()  # what was trained, before it is read back
@@ -311,7 +314,10 @@ class TaskRecipe(ABC, Generic[Row]):
                 model, tokenizer = self.fresh()
             else:
                 tokenizer = load_tokenizer(base)
-                model = self._tuned_by_method(self.prepared(load_model(base), tokenizer))
+                prepared, learning = self.prepared(load_model(base), tokenizer), self.settings.learning
+                model = tuned_by_method(
+                    prepared, learning.method, learning, self.settings.training.seed, self.derived, _HEADS
+                )
         loading = time.monotonic() - loading
         with progress("Encoding the examples"):
             encoded = self._encoded(model, tokenizer)
@@ -364,29 +370,3 @@ class TaskRecipe(ABC, Generic[Row]):
         formula = f"{_FROM_SCRATCH} examples from scratch, {_FROM_A_MODEL} from a trained model"
         shared = f"; {packed:.1f} share a row" if packed > 1 else ""
         self.derived.insert(0, Derived("batch", f"{rows} rows", formula + shared))
-
-    def _tuned_by_method(self, model: Model) -> Model:
-        learning = self.settings.learning
-        if learning.method not in ("lora", "dora"):
-            require_unquantized(
-                model, f"--method {learning.method} learns unquantized weights (lora and dora leave them as they are)"
-            )
-        if learning.method in ("lora", "dora"):
-            if learning.quantize is not None:
-                if not isinstance(model, Decoder):
-                    raise InputError("--quantize is for models without an encoder only.")
-                model = quantize(model, parse_bits(learning.quantize))
-            config = AdapterConfig(learning.rank, learning.alpha, dora=learning.method == "dora")
-            model = adapt(model, config, generator(self.settings.training.seed, "adapter"))
-        elif learning.method == "head":
-            for name, parameter in model.named_parameters():
-                parameter.requires_grad_(any(part in f".{name}" for part in (f".{head}" for head in _HEADS)))
-        else:
-            model.requires_grad_(True)
-        learned = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
-        if not learned:
-            raise InputError("--method head: this model's output matrix is its embedding; there is no head to learn.")
-        if learning.method != "full":
-            whole = sum(parameter.numel() for parameter in model.parameters())
-            self.derived.append(Derived("learned weights", f"{learned:,}", f"{learned / whole:.1%} of {whole:,}"))
-        return model

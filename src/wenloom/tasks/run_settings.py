@@ -21,6 +21,10 @@ class Settings:
     training: TrainSettings
     deadline: float | None = None
     """When the command is to have ended, by `time.monotonic`; None without a budget."""
+    more: TrainSettings | None = None
+    """With how much more a run is to be prolonged."""
+    prolonged: tuple[str, ...] = ()
+    """How the run came to be longer than `training` says."""
     most_examples: int | None = None
     """As many training examples as a run that is resumed had; None: all."""
 
@@ -34,4 +38,6 @@ class Settings:
                 table[name] = ",".join(str(each.resolve()) for each in files_in(table[name]))
         if table["tokenizer"] is not None and Path(table["tokenizer"]).expanduser().exists():
             table["tokenizer"] = str(Path(table["tokenizer"]).expanduser().resolve())
-        return {"task": self.task, "base": base} | table
+        return (
+            {"task": self.task, "base": base} | table | ({"prolonged": list(self.prolonged)} if self.prolonged else {})
+        )

@@ -7,6 +7,7 @@ from cyclopts import Parameter
 
 from wenloom.core.errors import InputError
 from wenloom.model.presets import EncoderArchitecture, PairArchitecture
+from wenloom.training.settings import AdapterSettings
 
 Method = Literal["full", "lora", "dora", "head"]
 
@@ -77,18 +78,12 @@ class FreshSettings:
 
 
 @dataclass(frozen=True)
-class LearningSettings:
+class LearningSettings(AdapterSettings):
     """How the examples are learned."""
 
     method: Method = "full"
     """full (every weight), lora (a small adapter beside frozen weights), dora (one that also scales them) or head
     (what stands over the blocks only)."""
-    rank: int = 8
-    """lora, dora: rows and columns of the adapter's matrices."""
-    alpha: float = 16.0
-    """lora, dora: the adapter counts alpha / rank times."""
-    quantize: str | None = None
-    """lora, dora: quantize the frozen weights to int8 or int4 while training, to save memory."""
     layer_decay: float = 1.0
     """Learning rate of each block as a part of the one above it."""
     smoothing: float = 0.1
@@ -107,10 +102,7 @@ class LearningSettings:
     """chat: put several conversations into one row, each seeing itself only."""
 
     def __post_init__(self):
-        if self.quantize is not None and self.method not in ("lora", "dora"):
-            raise InputError(
-                f"--quantize goes with --method lora or dora, not {self.method}: quantized weights stay as they are."
-            )
+        self.check(self.method)
         if not 0 < self.layer_decay <= 1:
             raise InputError(f"--layer-decay must be above 0 and at most 1, got {self.layer_decay}.")
         for name in ("noise", "deletion"):

@@ -46,8 +46,6 @@ UNREAD: tuple[Unread[Case], ...] = (
     Unread("max_length", lambda case: case.task not in CONVERSATIONS,
            "it bounds conversations; other tasks have --max-source-tokens and --max-target-tokens"),
     *(Unread(name, lambda case: case.kind is not None, _SHAPE) for name in FreshSettings.__dataclass_fields__),
-    Unread("rank", lambda case: case.method not in ("lora", "dora"), "only --method lora and dora have it"),
-    Unread("alpha", lambda case: case.method not in ("lora", "dora"), "only --method lora and dora have it"),
     Unread("layer_decay", lambda case: case.method == "head", "a head stands above all blocks"),
     Unread("smoothing", lambda case: case.task not in PAIRS or _writes_with_decoder(case),
            "it is for texts from texts, by a model with an encoder"),

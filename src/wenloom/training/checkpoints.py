@@ -156,12 +156,13 @@ def free_place(run: Path, step: int) -> Path:
 
 
 def drop_older(run: Path, newest: Path) -> None:
-    """Delete our checkpoints but the newest and a whole one before it, for the day when that is damaged.
+    """Delete our checkpoints but the newest, a whole one before it, for the day when that is damaged, and those that are
+    kept for good.
 
     What a killed process left of writing one goes, too.
     """
     own = own_checkpoints(run)
-    older = own[: own.index(newest)] if newest in own else []
+    older = [path for path in own[: own.index(newest)] if not is_kept(path)] if newest in own else []
     spare = next((path for path in reversed(older) if _problem(path, contents=False) is None), None)
     for path in older:
         if path != spare:
@@ -169,6 +170,14 @@ def drop_older(run: Path, newest: Path) -> None:
     for path in newest.parent.iterdir():
         if _ASIDE.fullmatch(path.name) and path.is_dir() and not path.is_symlink():
             shutil.rmtree(path, ignore_errors=True)
+
+
+def is_kept(path: Path) -> bool:
+    """Whether a checkpoint stays for good, to be gone on from."""
+    try:
+        return read_state(path).get("kept") is True
+    except (CheckpointError, OSError):
+        return False
 
 
 def _delete(path: Path, usual: Iterable[str]) -> None:
@@ -184,13 +193,19 @@ def _delete(path: Path, usual: Iterable[str]) -> None:
         path.rmdir()
 
 
-def set_aside_newer(run: Path, checkpoint: Path) -> None:
-    """Rename the damaged checkpoints that are newer than the one that a run goes on from."""
-    own = own_checkpoints(run)
+def set_aside_newer(run: Path, checkpoint: Path, word: str = "damaged") -> list[Path]:
+    """Rename the checkpoints that are newer than the one that a run goes on from; returns where they are now.
+
+    Args:
+        word: why they are not gone on from; becomes part of their names.
+    """
+    own, found = own_checkpoints(run), []
     for path in own[own.index(checkpoint) + 1 :]:
-        aside = path.with_name(f"{path.name}.damaged")
+        aside = path.with_name(f"{path.name}.{word}")
         number = 1
         while aside.exists():
             number += 1
-            aside = path.with_name(f"{path.name}.damaged-{number}")
+            aside = path.with_name(f"{path.name}.{word}-{number}")
         path.rename(aside)
+        found.append(aside)
+    return found

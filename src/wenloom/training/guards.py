@@ -10,6 +10,7 @@ from wenloom.model.build import Model
 from wenloom.model.decoder import Decoder
 from wenloom.model.taps import Tap, Taps
 from wenloom.tokens.tokenizer import TextTokenizer
+from wenloom.training.parallel import Strategy, full_tensor
 from wenloom.training.source import Batch
 from wenloom.training.train_step import TrainStep
 
@@ -46,13 +47,21 @@ class NotFinite(WenloomError):
     """Loss or gradient is NaN or infinite."""
 
 
-def origin(train_step: TrainStep, batch: Batch, tokenizer: TextTokenizer) -> str:
+def all_finite(model: Model) -> bool:
+    """Whether every weight is a finite number."""
+    return all(_finite(full_tensor(parameter)) for parameter in model.parameters())
+
+
+def origin(train_step: TrainStep, batch: Batch, tokenizer: TextTokenizer, strategy: Strategy) -> str:
     """Where in the model, and in which text of the batch, the first number that is not finite appears.
 
-    Computes forward and backward again, row by row, in every process its own rows; gradients are cleared.
-    Not for sharded models, whose processes compute together only.
+    Computes forward and backward again, row by row, in every process its own rows; gradients are cleared. Sharded models,
+    whose processes compute together only, are not searched.
     """
-    found = [each for each in train_step.world.gathered(_origin_here(train_step, batch, tokenizer)) if each]
+    if strategy != "ddp":
+        return "a sharded model, where it was not searched for"
+    with torch.compiler.set_stance("force_eager"):
+        found = [each for each in train_step.world.gathered(_origin_here(train_step, batch, tokenizer)) if each]
     return found[0] if found else "the sum over the batch (every row by itself is finite)"
 
 

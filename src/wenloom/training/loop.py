@@ -21,15 +21,16 @@ from wenloom.core.progress import ProgressBar, progress
 from wenloom.model.build import Model
 from wenloom.tokens.tokenizer import TextTokenizer
 from wenloom.training import record
-from wenloom.training.checkpoints import latest_checkpoint, own_checkpoints, set_aside_newer, sound_checkpoint
-from wenloom.training.guards import NotFinite, origin
+from wenloom.training.checkpoints import latest_checkpoint, own_checkpoints, set_aside_newer
+from wenloom.training.guards import NotFinite, all_finite, origin
 from wenloom.training.history import History, decided_before
 from wenloom.training.interrupt import Interrupted, stop_signals
 from wenloom.training.lock import RunIsTaken, locked
-from wenloom.training.memorization import CopiedSpan
+from wenloom.training.memorization import warn_of_quotes
 from wenloom.training.objectives import Loss
 from wenloom.training.pace import Course
-from wenloom.training.parallel import World, full_tensor
+from wenloom.training.parallel import World
+from wenloom.training.prolong import course_of, told
 from wenloom.training.report import SamplePreview, write_report
 from wenloom.training.run_file import write_run
 from wenloom.training.schedules import multiplier
@@ -78,17 +79,12 @@ class Run:
         checkpoint: Path | None = None,
     ):
         self.out, self.show, self.world, self.checkpoint = out, show, world, checkpoint
-        self.progress = Progress(n_steps=0)
-        self._calmer = spec.calmer
+        self.progress, self._found = Progress(n_steps=0), own_checkpoints(out)
+        self.spec = spec
         self.setup, self.training_data = set_up(spec, world, self._restore), training_data
-        self.training, self.train_step = self.setup.training, self.setup.train_step
-        timetable = self.setup.plan.timetable
-        self.progress.n_steps = timetable.n_steps
-        course = self.progress.course
-        if course is None or course.n_steps != timetable.n_steps:
-            course = Course.laid_out(timetable.n_steps, len(timetable.evaluate_at))
-        self.course = self.progress.course = course
-        self.pace, self._evaluate_at = self.setup.pace, self.course.evaluate_at()
+        self.training, self.train_step, self.pace = self.setup.training, self.setup.train_step, self.setup.pace
+        self._falls_from: int | None = None
+        self._go_by(self._laid_out())
         assert self.training.batch
         self.tokenizer, self.batch = self.training_data.tokenizer, self.training.batch
         self.preview, self.overlap = SamplePreview(), None
@@ -97,7 +93,25 @@ class Run:
     def _restore(self, train_step: TrainStep) -> tuple[int, int]:
         if self.checkpoint:
             self.progress = load_checkpoint(self.checkpoint, train_step.model, train_step.optimizers)
-        return self.progress.step, self.progress.n_steps
+            self.progress.kept = False
+        return (0, 0) if self.spec.prolongs else (self.progress.step, self.progress.n_steps)
+
+    def _laid_out(self) -> Course:
+        """The course of a new run, or of one that is gone on with."""
+        timetable, course, training = self.setup.plan.timetable, self.progress.course, self.training
+        laid_out = Course.laid_out(timetable.n_steps, len(timetable.evaluate_at))
+        if not self.spec.prolongs:
+            return laid_out if course is None or course.n_steps != timetable.n_steps else course
+        before, step = course_of(self.progress), self.progress.step
+        after = before.prolonged(step, laid_out, before.falls_from(training.schedule, training.decay))
+        remark(told(before, step, after, training.schedule))
+        return after
+
+    def _go_by(self, course: Course) -> None:
+        """Let the run take this course."""
+        self.course = self.progress.course = course
+        self.progress.n_steps, self._evaluate_at = course.n_steps, course.evaluate_at()
+        self._falls_from = course.falls_from(self.training.schedule, self.training.decay)
 
     def go(self) -> RunResult:
         """Train to the end; the run folder is made only now, when all settings are known to fit.
@@ -122,14 +136,15 @@ class Run:
         self.out.mkdir(parents=True, exist_ok=True)
         held.enter_context(locked(self.out))
         if self.checkpoint is not None:
-            if sound_checkpoint(self.out, silent=True) != self.checkpoint:
+            if own_checkpoints(self.out) != self._found:
                 raise RunIsTaken(f"{self.out}: another process went on with this run meanwhile; look at it again.")
-            set_aside_newer(self.out, self.checkpoint)
+            set_aside_newer(self.out, self.checkpoint, "decayed" if self.spec.prolongs else "damaged")
         elif own_checkpoints(self.out):
             raise RunIsTaken(f"{self.out}: another process trained here meanwhile; choose another --out.")
 
     def _go(self) -> RunResult:
-        self._decided = decided_before(self.out, self.progress.step) if self.checkpoint else {}
+        self._repeats = self.checkpoint is not None and not self.spec.prolongs
+        self._decided = decided_before(self.out, self.progress.step) if self._repeats else {}
         self.history = History(self.out, self.progress.step, self.world.is_main, self.training_data.best)
         self.sinks = open_sinks(self.out, self.training, self.world.is_main, self.setup.settings, self.progress.step)
         self.saver = Saver(self.out, self.tokenizer, self.setup.settings.get("base"))
@@ -141,11 +156,9 @@ class Run:
         try:
             with stop_signals() as stop, progress("Training", self.progress.n_steps, "steps") as bar:
                 bar.begin_at(self.progress.step)
-                if (
-                    self.checkpoint
-                    and self.progress.step in self._evaluate_at
-                    and not self.history.evaluated(self.progress.step)
-                ):  # stopped between the save and its evaluation
+                if not self._repeats and (self.spec.prolongs or self.spec.evaluates_first):
+                    self._save()
+                if self._is_to_be_evaluated() and not self.history.evaluated(self.progress.step):
                     self._evaluate(bar, stop)
                 self._train(bar, stop)
             with progress("Writing the report"):
@@ -156,6 +169,11 @@ class Run:
             self.setup.prefetcher.close()
             for sink in self.sinks:
                 sink.close()
+
+    def _is_to_be_evaluated(self) -> bool:
+        """Whether an evaluation belongs to where the run begins: its own first, or one that it was stopped before."""
+        step = self.progress.step
+        return step in self._evaluate_at if step else self.spec.evaluates_first
 
     def _train(self, bar: ProgressBar, stop: threading.Event) -> None:
         """Steps, and between them what is due: a log line, a checkpoint, an evaluation, the end."""
@@ -185,8 +203,9 @@ class Run:
             bar.advance()
             save_is_due = now - last_save > 60 * self.training.save_minutes
             must_stop, save_is_due = self.world.signals(stop.is_set(), save_is_due, self.setup.hardware.device)
-            if (must_stop or save_is_due or evaluation_is_due) and self._is_sound():
-                self._save()
+            is_kept = step == self._falls_from or step % (self.training.keep_every or self.progress.n_steps + 1) == 0
+            if (must_stop or save_is_due or evaluation_is_due or is_kept) and self._is_sound():
+                self._save(is_kept)
                 last_save = now
             if must_stop:
                 raise self._interrupted()
@@ -207,20 +226,15 @@ class Run:
         A run that is resumed repeats what was decided before it was stopped, and decides nothing anew.
         """
         step, decision = self.progress.step, None
-        if self.checkpoint is not None:
+        if self._repeats:
             decision = self._decided.get(step)
         elif self.pace.is_time(self.course, step):
             self.pace.mark(step)
             decision = self.world.agreed(self.pace.decided(self.course, step))
         if decision is None or decision == (self.course.n_steps, len(self.course.checks)):
             return False
-        self.course = self.progress.course = self.course.turned(step, *decision)
-        self.progress.n_steps, self._evaluate_at = self.course.n_steps, self.course.evaluate_at()
+        self._go_by(self.course.turned(step, *decision))
         return True
-
-    @property
-    def _context(self) -> int:
-        return self.setup.plan.context
 
     def _step(self, stop: threading.Event) -> tuple[Gradients, float]:
         """One optimizer step, or none where loss or gradient is not finite; returns the learning rate, too.
@@ -244,10 +258,7 @@ class Run:
             self.progress.skipped = 0
             return gradients, rate
         self.progress.skipped += 1
-        where = "a sharded model, where it was not searched for"
-        if self.setup.strategy == "ddp":
-            with torch.compiler.set_stance("force_eager"):
-                where = origin(self.train_step, batch, self.tokenizer)
+        where = origin(self.train_step, batch, self.tokenizer, self.setup.strategy)
         found = f"Step {step:,}: loss {gradients.loss}, gradient norm {gradients.norm}; it began in {where}."
         if self.progress.skipped >= training.max_skipped:
             saved = latest_checkpoint(self.out)
@@ -260,12 +271,11 @@ class Run:
 
     def _is_sound(self) -> bool:
         """Whether the weights are worth keeping; looked at only where the last step was skipped."""
-        return not self.progress.skipped or all(
-            bool(torch.isfinite(full_tensor(parameter)).all()) for parameter in self.train_step.model.parameters()
-        )
+        return not self.progress.skipped or all_finite(self.train_step.model)
 
-    def _save(self) -> None:
-        snapshot = take_snapshot(self.train_step.model, self.train_step.optimizers, self.progress, self.world)
+    def _save(self, is_kept: bool = False) -> None:
+        progress = replace(self.progress, kept=is_kept)
+        snapshot = take_snapshot(self.train_step.model, self.train_step.optimizers, progress, self.world)
         self._saved_step = self.progress.step
         if snapshot is not None:
             self.saver.save(snapshot)
@@ -300,7 +310,7 @@ class Run:
             self.preview = self.show(load_model(checkpoint, self.setup.hardware.device), self.tokenizer)
         step = self.progress.step
         self.history.add_evaluation(
-            step, figures, tokens=self.progress.samples * self._context, seconds=round(self.progress.seconds, 2),
+            step, figures, tokens=self.progress.samples * self.setup.plan.context, seconds=round(self.progress.seconds, 2),
             prompts=[sample.prompt for sample in self.preview.samples],
             samples=[sample.continuation for sample in self.preview.samples],
         )  # fmt: skip
@@ -315,7 +325,7 @@ class Run:
         if self.history.turned_worse():
             bar.print(
                 f"Validation has been getting worse since step {self.history.best_step:,}: the model learns its text by heart. The "
-                f"best model is kept; {self._calmer} would help."
+                f"best model is kept; {self.spec.calmer} would help."
             )
         self._write_run()
         self._report(is_running=True)
@@ -324,7 +334,8 @@ class Run:
         best = self.history.best()
         if self.world.is_main:
             if self.preview.samples:
-                self.overlap = self._memorised()
+                self.overlap = self.training_data.overlap([sample.continuation for sample in self.preview.samples])
+                warn_of_quotes(self.overlap, self.tokenizer)
             self._write_run()
             self.training_data.write_card(
                 self.out, self.tables(), [sample.prompt + sample.continuation for sample in self.preview.samples]
@@ -333,14 +344,6 @@ class Run:
         size, figures = self.training_data.validation_size, best["validation"]
         loss = replace(size, nats=figures.get("nats_per_token", math.nan) * size.tokens)
         return RunResult(self.out, loss, figures, self.history.best_step, self.progress.step, self.progress.seconds)
-
-    def _memorised(self) -> CopiedSpan | None:
-        """How much of the samples stands in the training text word for word."""
-        longest = self.training_data.overlap([sample.continuation for sample in self.preview.samples])
-        if longest is not None and len(longest.tokens) > longest.of / 2:
-            text = self.tokenizer.decode(longest.tokens)
-            remark(f"The model quotes its training text: {len(text)} characters of a sample stand there word for word.")
-        return longest
 
     # --- what is said about it ---
 
@@ -354,7 +357,7 @@ class Run:
         progress, step = self.progress, self.progress.step
         self.history.add(
             step=step, of_steps=progress.n_steps, evaluations_left=len(self.course.checks),
-            tokens=progress.samples * self._context, seconds=round(progress.seconds, 2), seconds_left=round(left, 1),
+            tokens=progress.samples * self.setup.plan.context, seconds=round(progress.seconds, 2), seconds_left=round(left, 1),
             **figures,
         )  # fmt: skip
         for sink in self.sinks:

@@ -4,7 +4,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from wenloom.core.console import remark
 from wenloom.tokens.shards import TokenStream
+from wenloom.tokens.tokenizer import TextTokenizer
 
 _BASE = np.uint64(0x9E3779B97F4A7C15 | 1)
 _PIECE = 2**22
@@ -36,6 +38,13 @@ def longest_overlap(text: list[int], stream: TokenStream) -> CopiedSpan:
         else:
             low, found = length, match
     return CopiedSpan(found, len(text))
+
+
+def warn_of_quotes(longest: CopiedSpan | None, tokenizer: TextTokenizer) -> None:
+    """Say so where most of a sample stands in the training text word for word."""
+    if longest is not None and len(longest.tokens) > longest.of / 2:
+        text = tokenizer.decode(longest.tokens)
+        remark(f"The model quotes its training text: {len(text)} characters of a sample stand there word for word.")
 
 
 def _shared(text: np.ndarray, stream: TokenStream, length: int) -> list[int] | None:

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from wenloom.core.quantities import parse_duration
-from wenloom.training.settings import TrainSettings
+from wenloom.training.settings import Schedule, TrainSettings
 
 EVALUATION_SHARE = 0.1
 """Part of the time that evaluations may cost, unless their number is asked for."""
@@ -65,6 +65,49 @@ class Course:
         per_place = (self.n_steps - self.since) / max(self.planned - self.place, 1e-9)
         steps = (self.since + math.ceil((check - self.place) * per_place - 1e-9) for check in self.checks)
         return frozenset(max(1, min(self.n_steps, step)) for step in steps)
+
+    def falls_from(self, schedule: Schedule, decay: float) -> int | None:
+        """The first step after which wsd's learning rate falls; None for schedules that have no stable part.
+
+        Args:
+            decay: part of the steps over which it falls.
+
+        >>> Course.laid_out(10, 1).falls_from("wsd", 0.3), Course.laid_out(10, 1).falls_from("linear", 0.3)
+        (7, None)
+        """
+        if schedule != "wsd":
+            return None
+        place = self.planned - round(decay * self.planned)
+        if place <= self.place:
+            return self.since
+        per_place = (self.n_steps - self.since) / (self.planned - self.place)
+        return self.since + math.ceil((place - self.place) * per_place - 1e-9)
+
+    def prolonged(self, step: int, more: "Course", falls_from: int | None) -> "Course":
+        """The same run gone on with, from a step on.
+
+        From its end the learning rate rises and falls anew; from the stable part of wsd it stays stable for as long as
+        a run of that length has it; elsewhere what is left of the schedule is walked in the steps that are to come.
+
+        Args:
+            more: the steps to come, laid out from 0.
+            falls_from: see the method of this name.
+
+        >>> run = Course.laid_out(10, 1)
+        >>> [run.prolonged(step, Course.laid_out(20, 1), falls_from=7).planned for step in (10, 7, 8)]
+        [20, 27, 10]
+        """
+        n_steps = step + more.n_steps
+        if step >= self.n_steps:
+            return replace(more, n_steps=n_steps, since=step)
+        if falls_from is not None and step <= falls_from:
+            return Course(n_steps, n_steps, tuple(step + check for check in more.checks), step, step)
+        return replace(self, checks=tuple(self._left_at(step, more))).turned(step, n_steps)
+
+    def _left_at(self, step: int, more: "Course") -> list[float]:
+        """Places of the checks of another course, spread over what is left of this one."""
+        place = self.at(step)
+        return [place + check / more.planned * (self.planned - place) for check in more.checks]
 
     def turned(self, step: int, n_steps: int, n_evaluations: int | None = None) -> "Course":
         """The same run with another end, decided after a step: what is left of the schedule, in the steps left.

@@ -53,12 +53,7 @@ def make_timetable(
     if seconds is not None and left is not None:
         seconds = left
     if n_steps is None and seconds is None:
-        if settings.steps is not None:
-            n_steps = settings.steps
-        elif settings.epochs is not None:
-            n_steps = max(1, round(settings.epochs * samples_per_epoch / (settings.batch or 1)))
-        else:
-            n_steps = max(1, round(parse_count(settings.tokens or "1", "--tokens") / batch_tokens))
+        n_steps = steps_asked(settings, batch_tokens, samples_per_epoch)
     count = settings.evaluations
     if count is None:
         expected = seconds if seconds is not None else (n_steps or 1) * step_seconds
@@ -70,6 +65,15 @@ def make_timetable(
     to_come = sum(step > done for step in evaluate_at)
     seconds = (n_steps - done) * step_seconds + to_come * evaluation_seconds
     return Timetable(n_steps, evaluate_at, seconds, evaluation_seconds)
+
+
+def steps_asked(settings: TrainSettings, batch_tokens: float, samples_per_epoch: float) -> int:
+    """Steps of a run whose length is given in steps, epochs or tokens, not in time; see `make_timetable`."""
+    if settings.steps is not None:
+        return settings.steps
+    if settings.epochs is not None:
+        return max(1, round(settings.epochs * samples_per_epoch / (settings.batch or 1)))
+    return max(1, round(parse_count(settings.tokens or "1", "--tokens") / batch_tokens))
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,8 @@ from wenloom.training.state import Progress
 from wenloom.training.train_step import Gradients
 from wenloom.training.training_data import TrainingData
 
+_ONLY_RECORDED = ("nats_per_character", "kept_nats_per_token", "kept_nats_per_character")
+
 
 def announcement(setup: Setup, world: World) -> list[str]:
     """The plan in a few lines, and what the run goes without."""
@@ -70,7 +72,7 @@ def shown_figures(figures: dict[str, float]) -> list[str]:
 def shown_validation(figures: dict[str, float], task: object) -> str:
     """Figures of an evaluation in a line."""
     return ", ".join(
-        f"{value:.3f} {show_unit(name, task)}" for name, value in figures.items() if name != "nats_per_character"
+        f"{value:.3f} {show_unit(name, task)}" for name, value in figures.items() if name not in _ONLY_RECORDED
     )
 
 

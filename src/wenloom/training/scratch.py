@@ -25,7 +25,7 @@ from wenloom.training.setup import RunSpec, chosen_strategy
 from wenloom.training.source import CorpusSource
 from wenloom.training.unread import TRAINING, refuse
 
-_GUESSED_UTILISATION = 0.3
+GUESSED_UTILISATION = 0.3
 """Of the matmul peak, before anything is timed; between 0.2 (1m parameters) and 0.6 (10m) on 2 CPU cores."""
 
 
@@ -95,7 +95,7 @@ def scratch_run(corpus: CorpusStatistics, model: ModelSettings, training: TrainS
     def flops_per_second() -> float:
         bf16 = training.precision == "bf16" or (training.precision == "auto" and hardware.bf16)
         peak = world.agreed(matmul_peak(hardware.device, torch.bfloat16 if bf16 else torch.float32))
-        return _GUESSED_UTILISATION * peak * world.size
+        return GUESSED_UTILISATION * peak * world.size
 
     resolved = resolve_settings(model, training, corpus.vocab_size, corpus.tokens, flops_per_second)
     model, training = resolved.model, resolved.training
@@ -111,12 +111,12 @@ def scratch_run(corpus: CorpusStatistics, model: ModelSettings, training: TrainS
     decoder.initialise(generator(training.seed, "weights"))
     decoder.to(hardware.device)
     check_causality(decoder, generator(training.seed, "causality"))
-    document_start = _document_start(corpus, training, model.context)
+    opens = document_start(corpus, training, model.context)
     words = (
         f"{model.arch}, {config.n_layers} layer{'s' * (config.n_layers > 1)}, width {model.width}, "
         f"{config.n_heads} head{'s' * (config.n_heads > 1)}, context {model.context}"
         + ", documents apart"
-        * (document_start is not None)
+        * (opens is not None)
     )
 
     def expected(tokens: int) -> tuple[float, float]:
@@ -124,13 +124,13 @@ def scratch_run(corpus: CorpusStatistics, model: ModelSettings, training: TrainS
         return expected_bits_per_byte(n_parameters, tokens * corpus.bytes_per_token, unique)
 
     return RunSpec(
-        CausalObjective(decoder, document_start), source, training,
+        CausalObjective(decoder, opens), source, training,
         asdict(model) | asdict(training), resolved.derived, words, corpus.validation_tokens,
         has_epochs=corpus.tokens is not None, expected=expected,
     )  # fmt: skip
 
 
-def _document_start(corpus: CorpusStatistics, training: TrainSettings, context: int) -> int | None:
+def document_start(corpus: CorpusStatistics, training: TrainSettings, context: int) -> int | None:
     """The token that opens a document, if tokens are to see their own document only.
 
     Raises:

@@ -1,6 +1,6 @@
 """Everything a person can set about a training run; the text under a field is its help text."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Literal
 
 from wenloom.core.errors import InputError
@@ -11,6 +11,10 @@ Compile = Literal["auto", "on", "off"]
 Parallel = Literal["auto", "ddp", "fsdp", "hsdp"]
 Schedule = Literal["linear", "cosine", "wsd"]
 OptimizerName = Literal["muon", "adamw"]
+LENGTHS = ("budget", "tokens", "epochs", "steps")
+"""Settings of which one says how long a run is."""
+ADAPTERS = ("lora", "dora")
+"""Methods that learn an adapter."""
 
 
 @dataclass(frozen=True)
@@ -41,6 +45,52 @@ class ModelSettings:
             given = [f"--{name}" for name in ("layers", "width") if getattr(self, name) is not None]
             if given:
                 raise InputError(f"--size sets layers and width: leave out {' and '.join(given)}.")
+
+
+@dataclass(frozen=True)
+class AdapterSettings:
+    """The small matrices that learn beside frozen weights."""
+
+    rank: int = 8
+    """lora, dora: rows and columns of the adapter's matrices."""
+    alpha: float = 16.0
+    """lora, dora: the adapter counts alpha / rank times."""
+    quantize: str | None = None
+    """lora, dora: quantize the frozen weights to int8 or int4 while training, to save memory."""
+
+    def check(self, method: str) -> None:
+        """
+        Raises:
+            InputError: the method has no adapter to which these settings could belong.
+        """
+        for name in ("quantize", "rank", "alpha"):
+            if getattr(self, name) != getattr(AdapterSettings, name) and method not in ADAPTERS:
+                raise InputError(f"--{name} has no effect with --method {method}: it goes with lora and dora.")
+
+
+@dataclass(frozen=True)
+class InitSettings(AdapterSettings):
+    """A model that pretraining goes on with, instead of a new one."""
+
+    init: str | None = None
+    """Go on training this model, with its shape and its vocabulary: a folder, or a hub model such as owner/name."""
+    method: Literal["full", "lora", "dora"] = "full"
+    """With --init: full (every weight), lora (a small adapter beside frozen weights) or dora (one that also scales
+    them)."""
+    keep_data: str | None = None
+    """With --init: text like the model's earlier text, prepared or not, mixed in so that the model forgets less."""
+    keep: float | None = None
+    """Part of the samples that come from --keep-data; default: 0.1."""
+
+    def __post_init__(self):
+        self.check(self.method)
+        if self.keep is not None and not 0 < self.keep < 1:
+            raise InputError(f"--keep must be above 0 and below 1, got {self.keep}.")
+        if self.keep is not None and self.keep_data is None:
+            raise InputError("--keep is the part of the samples from --keep-data: name that text, too.")
+        given = [each.name for each in fields(self) if getattr(self, each.name) != each.default]
+        if self.init is None and given:
+            raise InputError(f"--{given[0].replace('_', '-')} goes with --init: name the model to go on with.")
 
 
 @dataclass(frozen=True)
@@ -105,6 +155,8 @@ class TrainSettings:
     """How often the whole validation text is scored; default: as often as costs 10 % of the time, up to 20."""
     save_minutes: float = 5.0
     """Minutes between checkpoints; there is always one before an evaluation, at the end and on Ctrl-C."""
+    keep_every: int | None = None
+    """Keep a checkpoint every so many steps for good, to branch from by --from-step; wsd keeps one before its decay."""
     max_skipped: int = 5
     """Stop after this many steps in a row whose loss or gradient was not finite."""
     tensorboard: bool = False
@@ -118,11 +170,11 @@ class TrainSettings:
             parse_duration(self.budget, "--budget")
         if self.tokens is not None:
             parse_count(self.tokens, "--tokens")
-        lengths = [name for name in ("budget", "tokens", "epochs", "steps") if getattr(self, name) is not None]
+        lengths = [name for name in LENGTHS if getattr(self, name) is not None]
         if len(lengths) > 1:
             wrong.append(f"give only one of {', '.join('--' + name for name in lengths)}")
         positive = ("epochs", "steps", "batch", "micro_batch", "learning_rate", "patience", "evaluations",
-                    "save_minutes", "max_skipped")  # fmt: skip
+                    "keep_every", "save_minutes", "max_skipped")  # fmt: skip
         for name in positive:
             if getattr(self, name) is not None and getattr(self, name) <= 0:
                 wrong.append(f"--{name.replace('_', '-')} must be above 0, got {getattr(self, name)}")

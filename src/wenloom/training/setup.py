@@ -101,6 +101,10 @@ class RunSpec:
     """When the command is to have ended, by `time.monotonic`; None without a budget."""
     closing: float = 1.0
     """Seconds that what follows the last evaluation takes."""
+    evaluates_first: bool = False
+    """Whether the model is validated before its first step: what it began with is a result, too."""
+    prolongs: bool = False
+    """Whether the steps of `training` come after those of the checkpoint that is gone on from."""
 
 
 def set_up(
@@ -174,7 +178,8 @@ def set_up(
             batches = spec.validation_tokens / (size * source.row_tokens)
             evaluation_seconds = world.agreed(batches * time_validation(train_step, prefetcher.batch(0)))
     if training.compile == "on" or (training.compile == "auto" and world.size == 1 and source.one_shape):
-        expected, forced = lay_out(step_seconds).seconds, training.compile == "on"
+        whole, forced = lay_out(step_seconds), training.compile == "on"
+        expected = whole.seconds - len(whole.evaluate_at) * whole.evaluation_seconds  # which compiling leaves as it is
         with progress("Compiling the blocks, if that pays"):
             compiled, step_seconds = compile_if_it_pays(train_step, time_a_step, step_seconds, expected, forced)
     timetable, flops = lay_out(step_seconds), flops_of(model, source.row_tokens)

@@ -1,8 +1,10 @@
 """What a run learns from: rows by number, the same in whatever order and by however many processes they are read."""
 
+import math
 from abc import ABC, abstractmethod
 from typing import NamedTuple
 
+import torch
 from torch import Tensor
 
 from wenloom.tokens.batches import Samples
@@ -87,3 +89,30 @@ class CorpusSource(Source):
         """Tokens, and those that follow them."""
         inputs_BT, targets_BT = self._samples.batch(begin, end - begin)
         return {"inputs_BT": inputs_BT, "targets_BT": targets_BT}
+
+
+class MixedSource(Source):
+    """Samples of two sources, evenly mixed: of every 1 / share samples one is the second's.
+
+    Sample i is the second's where floor((i + 1) share) > floor(i share); each source's own samples stay in order, so
+    that a sample remains a function of its number.
+    """
+
+    def __init__(self, first: Source, second: Source, share: float):
+        self._first, self._second, self._share = first, second, share
+        self.batch, self.per_epoch = first.batch, first.per_epoch / (1 - share)
+        self.row_tokens, self.longest = first.row_tokens, max(first.longest, second.longest)
+        self.one_shape = first.one_shape and second.one_shape and first.longest == second.longest
+
+    def rows(self, begin: int, end: int) -> Rows:
+        """See `Source`; rows of both have the same names."""
+        places = [self.place(sample) for sample in range(begin, end)]
+        found = []
+        for source, number in places:
+            found.append((self._second if source else self._first).rows(number, number + 1))
+        return {name: torch.cat([each[name] for each in found]) for name in found[0]}
+
+    def place(self, sample: int) -> tuple[int, int]:
+        """Which source a sample is of, 0 or 1, and its number there."""
+        before, after = math.floor(sample * self._share), math.floor((sample + 1) * self._share)
+        return (1, before) if after > before else (0, sample - before)

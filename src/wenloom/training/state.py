@@ -5,7 +5,7 @@ A run folder is the model folder (Hugging Face files at its top) and beside them
     run.toml            settings, data and result
     metrics.jsonl       one line per logged step and per evaluation
     report.html         the same for people
-    checkpoints/step-N  the last two checkpoints: model files, optimizer.safetensors, state.json
+    checkpoints/step-N  the last two checkpoints, and those kept for good: model files, optimizer.safetensors, state.json
 
 The model at the top is the best one so far (before the first evaluation: the last one).
 """
@@ -50,6 +50,8 @@ class Progress:
     """Steps in a row, up to now, whose loss or gradient was not finite."""
     course: Course | None = None
     """Where in its schedule each step stands; None before it is known."""
+    kept: bool = False
+    """Whether the checkpoint of this moment stays for good."""
 
 
 @dataclass(frozen=True)

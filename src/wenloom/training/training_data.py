@@ -1,13 +1,14 @@
 """What a run learns from and is validated on, as the loop sees it."""
 
 from collections.abc import Callable
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
 from torch import nn
 
 from wenloom.checkpoint.card import write_card
-from wenloom.tokens.shards import Dataset
+from wenloom.tokens.shards import Dataset, TokenStream
 from wenloom.tokens.sizes import TextSizes
 from wenloom.tokens.tokenizer import TextTokenizer
 from wenloom.training.history import BestBy
@@ -59,20 +60,35 @@ class CorpusData:
 
     command, best = "pretrain", BestBy()
 
-    def __init__(self, dataset: Dataset, tokenizer: TextTokenizer, context: int):
+    def __init__(self, dataset: Dataset, tokenizer: TextTokenizer, context: int, most: int | None = None):
+        """
+        Args:
+            most: validation tokens that are read; None: all.
+        """
         self._dataset, self.tokenizer, self._context = dataset, tokenizer, context
-        train, split = dataset.splits["train"], dataset.splits["validation"]
+        train, split, sizes = dataset.splits["train"], dataset.splits["validation"], TextSizes(tokenizer)
         self.bytes_per_token: float | None = train.bytes / max(1, train.tokens)
-        first = dataset.stream("validation").window(0, 1)
-        unpredicted = TextSizes(tokenizer).of([first.tolist()])
-        self.validation_size = Loss(0.0, split.tokens - 1, split.bytes - unpredicted.bytes,
-                             split.characters - unpredicted.characters)  # fmt: skip
+        self._stream = dataset.stream("validation")
+        if most is not None and most < split.tokens:
+            self._stream = TokenStream([self._stream.window(0, most)])
+            whole = sizes.of([self._stream.window(0, most).tolist()])
+            read = Loss(0.0, most, whole.bytes, whole.characters)
+        else:
+            read = Loss(0.0, split.tokens, split.bytes, split.characters)
+        unpredicted = sizes.of([self._stream.window(0, 1).tolist()])
+        self.validation_size = Loss(0.0, read.tokens - 1, read.bytes - unpredicted.bytes,
+                                    read.characters - unpredicted.characters)  # fmt: skip
 
     def evaluate(self, objective: nn.Module, device: str, world: World, on_tokens: Callable[[int], None]) -> Loss:
         """See `objectives.evaluate`."""
-        stream = self._dataset.stream("validation")
         return evaluate(
-            objective, stream, self.validation_size, self._context, device=device, on_tokens=on_tokens, world=world
+            objective,
+            self._stream,
+            self.validation_size,
+            self._context,
+            device=device,
+            on_tokens=on_tokens,
+            world=world,
         )
 
     def table(self) -> dict[str, Any]:
@@ -96,3 +112,34 @@ class CorpusData:
     def write_card(self, folder: Path, tables: dict[str, dict[str, Any]], samples: list[str]) -> None:
         """See `checkpoint.card`."""
         write_card(folder, tables, samples)
+
+
+@dataclass(frozen=True)
+class LossWithKept(Loss):
+    """The loss over the text that is learned, and that over a text that is not to be forgotten."""
+
+    kept: Loss
+
+    def figures(self) -> dict[str, float]:
+        """Of both; the second's are called kept."""
+        return super().figures() | {f"kept_{name}": value for name, value in self.kept.figures().items()}
+
+
+class CorpusDataWithKept(CorpusData):
+    """A corpus that is learned beside another, which keeps what the model knows; of that one's validation text as many
+    tokens are read as the first one has."""
+
+    def __init__(self, dataset: Dataset, kept: Dataset, tokenizer: TextTokenizer, context: int):
+        super().__init__(dataset, tokenizer, context)
+        self._kept = CorpusData(kept, tokenizer, context, self.validation_size.tokens + 1)
+
+    def evaluate(self, objective: nn.Module, device: str, world: World, on_tokens: Callable[[int], None]) -> Loss:
+        """Both validation texts, one after the other."""
+        loss = super().evaluate(objective, device, world, on_tokens)
+        kept = self._kept.evaluate(objective, device, world, lambda count: None)
+        return LossWithKept(**asdict(loss), kept=kept)
+
+    def table(self) -> dict[str, Any]:
+        """See `CorpusData.table`; of the kept text where it comes from."""
+        kept = self._kept.table()
+        return super().table() | {f"kept_{name}": kept[name] for name in ("folder", "key", "sources")}

@@ -29,7 +29,7 @@ PLAN: tuple[Unread[TrainSettings], ...] = tuple(
     Unread(name, lambda _: True, "time, memory and disk are the same with any; give it to `wenloom pretrain`")
     for name in (
         "schedule", "warmup", "decay", "final_learning_rate", "weight_decay", "momentum", "beta1", "beta2", "clip",
-        "patience", "parallel", "seed", "save_minutes", "max_skipped", "tensorboard", "wandb",
+        "patience", "parallel", "seed", "keep_every", "save_minutes", "max_skipped", "tensorboard", "wandb",
     )
 )  # fmt: skip
 """Settings of a training that its plan does not read."""

@@ -1,0 +1,49 @@
+"""Which weights of a trained model learn: all of them, its head, or an adapter beside them."""
+
+from collections.abc import Sequence
+
+from wenloom.core.errors import InputError
+from wenloom.core.randomness import generator
+from wenloom.model.build import Model
+from wenloom.model.decoder import Decoder
+from wenloom.model.lora import AdapterConfig, adapt
+from wenloom.model.quantize import parse_bits, quantize, require_unquantized
+from wenloom.training.dial import Derived
+from wenloom.training.settings import ADAPTERS, AdapterSettings
+
+
+def tuned_by_method(
+    model: Model, method: str, adapter: AdapterSettings, seed: int, derived: list[Derived], heads: Sequence[str] = ()
+) -> Model:
+    """The model, with the weights that a method learns ready to learn and the others frozen.
+
+    Args:
+        method: full, lora (Hu et al. 2021), dora (Liu et al. 2024) or head.
+        adapter: of lora and dora.
+        seed: decides the adapter's first weights.
+        derived: told how many weights learn, where not all do.
+        heads: beginnings of names of the modules that `head` learns.
+
+    Raises:
+        InputError: the model is quantized, or cannot be, or has no head of its own.
+    """
+    if method in ADAPTERS:
+        if adapter.quantize is not None:
+            if not isinstance(model, Decoder):
+                raise InputError("--quantize is for models without an encoder only.")
+            model = quantize(model, parse_bits(adapter.quantize))
+        config = AdapterConfig(adapter.rank, adapter.alpha, dora=method == "dora")
+        model = adapt(model, config, generator(seed, "adapter"))
+    else:
+        require_unquantized(
+            model, f"--method {method} learns unquantized weights (lora and dora leave them as they are)"
+        )
+        for name, parameter in model.named_parameters():
+            parameter.requires_grad_(method == "full" or any(f".{head}" in f".{name}" for head in heads))
+    learned = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
+    if not learned:
+        raise InputError("--method head: this model's output matrix is its embedding; there is no head to learn.")
+    if method != "full":
+        whole = sum(parameter.numel() for parameter in model.parameters())
+        derived.append(Derived("learned weights", f"{learned:,}", f"{learned / whole:.1%} of {whole:,}"))
+    return model
