@@ -25,7 +25,7 @@ from wenloom.model.presets import from_scratch
 from wenloom.tasks.apply import PairWriter
 from wenloom.tasks.classification import classify
 from wenloom.tasks.dialogue import DialogueRecipe, PreferenceRecipe
-from wenloom.tasks.finetune import finetune, resume
+from wenloom.tasks.finetune import finetune, finished_result, resume
 from wenloom.tasks.messages import ChatEncoder
 from wenloom.tasks.pairs import TRANSLATION, bounds
 from wenloom.tasks.recipe import TaskResult
@@ -40,6 +40,7 @@ from wenloom.training.examples import Examples
 from wenloom.training.history import read_metrics
 from wenloom.training.interrupt import Interrupted
 from wenloom.training.objectives import CausalObjective
+from wenloom.training.run_file import read_run
 from wenloom.training.settings import TrainSettings
 
 WORDS = {"red": "rot", "green": "grün", "blue": "blau", "one": "eins", "two": "zwei", "dog": "Hund", "cat": "Katze"}
@@ -371,3 +372,19 @@ def _talk(folder: Path) -> Path:
     path = folder / "talk.json"
     path.write_text(json.dumps([{"prompt": a, "response": b} for a, b in sentences(60)]))
     return path
+
+
+@pytest.mark.parametrize("method", ["full", "lora"])
+def test_a_finished_training_is_prolonged(method: str, base: Path, tmp_path: Path):
+    rows = [{"messages": [{"role": "user", "content": f"How many is {n}?"}, {"role": "assistant", "content": f"It is {n}."}]}
+            for n in range(40)]  # fmt: skip
+    (tmp_path / "chat.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    data, learning = DataSettings(train=str(tmp_path / "chat.jsonl")), LearningSettings(method=method)  # pyright: ignore
+    training = TrainSettings(steps=3, batch=2, evaluations=1, device="cpu", precision="fp32")
+    done = finetune("chat", tmp_path / "run", base, data, learning=learning, training=training)
+    told = finished_result(tmp_path / "run")
+    assert told is not None and told.run.steps == 3 and told.figures == pytest.approx(done.figures)
+    longer = resume(tmp_path / "run", TrainSettings(steps=4))
+    assert longer.run.steps == 7 and longer.run.loss.nats_per_token < done.run.loss.nats_per_token
+    assert resume(tmp_path / "run").run.steps == 7
+    assert read_run(tmp_path / "run")["settings"]["prolonged"] == ["at step 3 by --steps 4"]

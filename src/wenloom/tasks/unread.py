@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from wenloom.tasks.settings import FreshSettings
-from wenloom.training.settings import TrainSettings
+from wenloom.training.settings import ADAPTERS, TrainSettings
 from wenloom.training.unread import Unread
 
 PAIRS = frozenset(["translation", "summarization", "story", "poetry", "code"])
@@ -46,6 +46,8 @@ UNREAD: tuple[Unread[Case], ...] = (
     Unread("max_length", lambda case: case.task not in CONVERSATIONS,
            "it bounds conversations; other tasks have --max-source-tokens and --max-target-tokens"),
     *(Unread(name, lambda case: case.kind is not None, _SHAPE) for name in FreshSettings.__dataclass_fields__),
+    Unread("rank", lambda case: case.method not in ADAPTERS, "only --method lora and dora have it"),
+    Unread("alpha", lambda case: case.method not in ADAPTERS, "only --method lora and dora have it"),
     Unread("layer_decay", lambda case: case.method == "head", "a head stands above all blocks"),
     Unread("smoothing", lambda case: case.task not in PAIRS or _writes_with_decoder(case),
            "it is for texts from texts, by a model with an encoder"),

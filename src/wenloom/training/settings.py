@@ -63,9 +63,10 @@ class AdapterSettings:
         Raises:
             InputError: the method has no adapter to which these settings could belong.
         """
-        for name in ("quantize", "rank", "alpha"):
-            if getattr(self, name) != getattr(AdapterSettings, name) and method not in ADAPTERS:
-                raise InputError(f"--{name} has no effect with --method {method}: it goes with lora and dora.")
+        if self.quantize is not None and method not in ADAPTERS:
+            raise InputError(
+                f"--quantize goes with --method lora or dora, not {method}: quantized weights stay as they are."
+            )
 
 
 @dataclass(frozen=True)
@@ -91,6 +92,8 @@ class InitSettings(AdapterSettings):
         given = [each.name for each in fields(self) if getattr(self, each.name) != each.default]
         if self.init is None and given:
             raise InputError(f"--{given[0].replace('_', '-')} goes with --init: name the model to go on with.")
+        if self.method not in ADAPTERS and (idle := sorted({"rank", "alpha"} & set(given))):
+            raise InputError(f"--{idle[0]} has no effect here: only --method lora and dora have it.")
 
 
 @dataclass(frozen=True)
