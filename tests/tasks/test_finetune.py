@@ -383,7 +383,7 @@ def test_a_finished_training_is_prolonged(method: str, base: Path, tmp_path: Pat
     training = TrainSettings(steps=3, batch=2, evaluations=1, device="cpu", precision="fp32")
     done = finetune("chat", tmp_path / "run", base, data, learning=learning, training=training)
     told = finished_result(tmp_path / "run")
-    assert told is not None and told.run.steps == 3 and told.figures == pytest.approx(done.figures)
+    assert told is not None and told.run.steps == 3 and told.figures == done.figures
     longer = resume(tmp_path / "run", TrainSettings(steps=4))
     assert longer.run.steps == 7 and longer.run.loss.nats_per_token < done.run.loss.nats_per_token
     assert resume(tmp_path / "run").run.steps == 7
