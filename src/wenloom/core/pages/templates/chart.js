@@ -4,7 +4,7 @@
 
 const WenloomChart = (() => {
   const DURATIONS = [1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 10800, 21600, 43200, 86400];
-  const SHARES = [0, 0.02, 0.05, 0.1, 0.2];
+  const SHARES = [0, 0.02, 0.05, 0.1, 0.2], FEWEST = 20;
   const HEIGHT = 260, TOP = 12, RIGHT = 14, BOTTOM = 44;
 
   // --- marks and numbers ---
@@ -86,18 +86,19 @@ const WenloomChart = (() => {
   // --- smoothing: see smoothing.py ---
 
   function smoothed(values, share) {
-    const half = share * values.length / 2, reach = Math.floor(half);
-    if (half < 1) return values.slice();
-    const tricube = Array.from({ length: reach + 1 }, (_, step) => (1 - (step / (half + 1)) ** 3) ** 3);
+    const n = values.length;
+    if (share <= 0 || n < FEWEST) return values.slice();
+    const reach = Math.max(3, Math.floor(share * n / 2)), count = Math.min(n, 2 * reach + 1);
     return values.map((_, place) => {
+      const begin = Math.min(Math.max(0, place - reach), n - count);
+      const farthest = Math.max(place - begin, begin + count - 1 - place) + 1;
       let s0 = 0, s1 = 0, s2 = 0, t0 = 0, t1 = 0;
-      for (let other = Math.max(0, place - reach); other < Math.min(values.length, place + reach + 1); other++) {
-        const distance = other - place, weight = tricube[Math.abs(distance)];
+      for (let other = begin; other < begin + count; other++) {
+        const distance = other - place, weight = (1 - (Math.abs(distance) / farthest) ** 3) ** 3;
         s0 += weight; s1 += weight * distance; s2 += weight * distance * distance;
         t0 += weight * values[other]; t1 += weight * distance * values[other];
       }
-      const spread = s0 * s2 - s1 * s1;
-      return spread > 1e-12 * s0 * s0 ? (s2 * t0 - s1 * t1) / spread : t0 / s0;
+      return (s2 * t0 - s1 * t1) / (s0 * s2 - s1 * s1);
     });
   }
 
@@ -205,7 +206,7 @@ const WenloomChart = (() => {
       };
       const isFirst = this.figure === document.querySelector("figure.chart");
       if (isFirst && this.data.axes.length > 1) choice("by ", "axis", this.data.axes.map((each, place) => [each.label, place]));
-      if (this.data.series.some(each => each.noisy && each.y.length > 20))
+      if (this.data.series.some(each => each.noisy && each.y.length >= FEWEST))
         choice("smoothed over ", "share", SHARES.map(each => [each ? `${100 * each} %` : "nothing", each]),
           "A straight line fitted to the neighbours on both sides of each value (tricube weights): it does not lag.");
       if (this.data.series.some(each => each.y.filter(value => value > 0).length > 1)) toggle("log y", "logY");
@@ -283,7 +284,7 @@ const WenloomChart = (() => {
       const yTicks = (logY ? logTicks : ticks)(...ys, 6);
       const left = 14 + 7 * Math.max(3, ...yTicks.map(each => short(each).length));
       const [divide, write, divideLog] = WRITTEN[kind];
-      const xTicks = (useLogX ? divideLog : divide)(...xs, Math.max(3, Math.floor((this.width - left) / 55)));
+      const xTicks = (useLogX ? divideLog : divide)(...xs, Math.max(4, Math.floor((this.width - left) / 75)));
       this.xs = xs;
       this.area = { left, right: this.width - RIGHT, top: TOP, bottom: HEIGHT - BOTTOM };
       this.placeX = scale(xs, [left, this.area.right], useLogX);

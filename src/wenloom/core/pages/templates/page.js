@@ -1,5 +1,5 @@
 "use strict";
-// Light and dark: as the system has it until the reader chooses. Folded parts open for printing, and where a link leads.
+// Light and dark: as the system has it until the reader chooses. Folded parts open where a link leads.
 {
   const button = document.getElementById("theme"), names = { "": "automatic", light: "light", dark: "dark" };
   const show = theme => {
@@ -21,10 +21,4 @@
   };
   addEventListener("hashchange", unfold);
   if (location.hash) unfold();
-  let opened = [];
-  addEventListener("beforeprint", () => {
-    opened = [...document.querySelectorAll("details:not([open])")];
-    for (const each of opened) each.open = true;
-  });
-  addEventListener("afterprint", () => { for (const each of opened) each.open = false; });
 }
