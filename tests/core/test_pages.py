@@ -174,6 +174,11 @@ def test_nothing_given_breaks_out_of_the_page():
     assert data["series"][0]["name"] == HOSTILE and data["series"][0]["labels"] == [HOSTILE] * 2
 
 
+def test_a_page_can_be_written_whatever_it_was_given():
+    page = a_page(Chart("\udcff", AXES, [Series("\ud83d", [(0.0, 0.0, 1.0)])]), "\ud800 春")
+    assert "? 春" in page and page.encode()
+
+
 @given(st.text("a<&;|>床 \n'\"", max_size=20), st.text("a<&;|>床", max_size=20))
 def test_marked_text_is_the_text_but_for_the_mark(before: str, after: str):
     shown = marked(f"{before}<|endoftext|>{after}")

@@ -21,8 +21,12 @@ from wenloom.cli import app, prompts
 from wenloom.core.errors import InputError, WenloomError
 from wenloom.core.randomness import generator
 from wenloom.evaluation import interchange
+from wenloom.evaluation.folder import keep_comparisons, keep_figures
+from wenloom.evaluation.page import write_page
 from wenloom.evaluation.results import Result, ResultsStore
 from wenloom.evaluation.rows import read_lines, read_text
+from wenloom.evaluation.signature import Signature
+from wenloom.evaluation.suite import MetricResult
 from wenloom.evaluation.suites import SUITES
 from wenloom.evaluation.writing_suites import own_rows
 from wenloom.model.decoder import Decoder
@@ -78,6 +82,7 @@ def make_seeds(folder: Path) -> None:
         (texts / f"{name}.zst").write_bytes(zstandard.compress(data))
     _task_rows(folder / "rows")
     _results(folder / "results")
+    _evaluated(folder / "evaluation")
     corpus = prepare(
         [str(texts / "a.jsonl"), str(texts / "a.md")], folder / "corpus", PrepareOptions("bpe", 300, 0.5)
     ).dataset
@@ -166,6 +171,18 @@ def _results(folder: Path) -> None:
         shutil.rmtree(folder / form)
 
 
+def _evaluated(folder: Path) -> None:
+    folder.mkdir(parents=True)
+    accuracy = MetricResult("grammar", "BLiMP", "acc", 50.0, 40.0, 60.0, 2, Signature.parse("acc|norm:raw"), is_headline=True,
+                            details={"groups": {"a": 100.0, "b": 0.0}, "group_sizes": {"a": 1, "b": 1}})  # fmt: skip
+    keep_figures(folder / "m/blimp.jsonl", "m", "blimp", [accuracy])
+    keep_comparisons(folder, [{"on": "blimp", "by": "acc", "first": "m", "second": "n", "difference": 1.0, "low": 0.0,
+                               "high": 2.0, "p": 0.5, "test": "McNemar, exact"}])  # fmt: skip
+    _write(folder / "m/blimp.jsonl", _jsonl([{"evaluation": "blimp"}, *(
+        {"number": n, "context": [""], "choices": ["a", "b"], "gold": 0, "log_likelihoods": [-1.0, -2.0], "chosen": {"raw": 0}}
+        for n in range(2))]))  # fmt: skip
+
+
 # --- readers ---
 
 
@@ -210,6 +227,10 @@ def _corpus(folder: Path, file: Path) -> None:
 def _run(folder: Path, file: Path) -> None:
     read_run(folder)
     compare([folder])
+
+
+def _evaluation(folder: Path, file: Path) -> None:
+    write_page(folder)
 
 
 def _checkpoint(folder: Path, file: Path) -> None:
@@ -278,6 +299,7 @@ TARGETS = [
     Target("checkpoint", "run", ("@checkpoint/state.json", "@checkpoint/optimizer.safetensors",
                                  "@checkpoint/model.safetensors"), _checkpoint, 4),
     Target("config file", "run", ("run.toml",), _config_file, 2),
+    Target("evaluation", "evaluation", ("m/blimp.figures.json", "m/blimp.jsonl", "comparisons.json"), _evaluation, 4),
     Target("store", "results", ("results.db",), _store, 5),
     Target("imports", "results", ("sota.json", "eee.json", "eval.yaml", "card.md"), _imports, 8),
     Target("pairs", "rows", ("pairs.jsonl", "pairs.json", "pairs.tsv"), _rows(lambda f, i: read_pairs(f, TRANSLATION, i)), 5),

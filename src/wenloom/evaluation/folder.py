@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from wenloom.core.console import remark
-from wenloom.core.errors import InputError
+from wenloom.core.errors import InputError, printable
 from wenloom.core.files import write_atomically
 from wenloom.core.foreign import json_text, read_json, reading
 from wenloom.evaluation.rows import read_rows
@@ -21,6 +21,8 @@ from wenloom.evaluation.signature import Signature
 from wenloom.evaluation.suite import MetricResult
 
 FIGURES, COMPARISONS = ".figures.json", "comparisons.json"
+LARGEST = 1e100
+"""Of a figure that can be shown."""
 
 
 @dataclass(frozen=True)
@@ -74,8 +76,7 @@ def comparisons_in(out: Path) -> list[dict[str, Any]]:
 
 
 def _comparison(values: dict[str, Any]) -> dict[str, Any]:
-    if not all(isinstance(values[name], int | float) for name in ("difference", "low", "high", "p")):
-        raise ValueError("a paired test without its numbers")
+    _check_numbers(*(values[name] for name in ("difference", "low", "high", "p")))
     return values | {name: str(values[name]) for name in ("on", "by", "first", "second", "test")}
 
 
@@ -141,10 +142,22 @@ def _figure(values: dict[str, Any]) -> MetricResult:
         ValueError, TypeError, KeyError, InputError: it is none.
     """
     made = MetricResult(**{**values, "signature": Signature.parse(values["signature"])})
-    numbers, texts = (made.value, made.low, made.high, made.n), (made.task, made.dataset, made.metric)
-    if not all(isinstance(each, int | float) for each in numbers) or not all(isinstance(each, str) for each in texts):
-        raise ValueError("a figure without its numbers")
+    texts, details = (made.task, made.dataset, made.metric), made.details
+    parts = [details.get(name, {}) for name in ("groups", "group_sizes")]
+    if not all(isinstance(each, str) for each in texts):
+        raise ValueError("a figure without its names")
+    _check_numbers(made.value, made.low, made.high, made.n, *(value for part in parts for value in part.values()))
     return made
+
+
+def _check_numbers(*values: Any) -> None:
+    """
+    Raises:
+        ValueError: one is none that a page can show.
+    """
+    for each in values:
+        if isinstance(each, bool) or not isinstance(each, int | float) or not abs(each) <= LARGEST:
+            raise ValueError(f"no number: {printable(repr(each), 40)}")
 
 
 @contextmanager

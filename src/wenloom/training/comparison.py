@@ -4,11 +4,11 @@ from pathlib import Path
 from typing import Any
 
 from wenloom.core.pages.chart import Chart, Series, colour_class
-from wenloom.core.pages.page import END_OF_TEXT, render
+from wenloom.core.pages.page import render
 from wenloom.core.quantities import show_duration, show_unit
 from wenloom.core.version import __version__
 from wenloom.training.history import BestBy, read_metrics
-from wenloom.training.report import AXES, OTHER_CHARTS, evaluation_rows, step_rows
+from wenloom.training.report import AXES, OTHER_CHARTS, end_of_text, evaluation_rows, step_rows
 from wenloom.training.run_file import read_run
 
 _COMPARED = ("settings", "data", "model", "environment")
@@ -129,6 +129,6 @@ def _samples(runs: list[dict[str, Any]]) -> list[tuple[str, list[dict[str, Any]]
         texts = last.get("samples", [])
         prompts = last.get("prompts") or [""] * len(texts)
         for prompt, text in zip(prompts, texts, strict=False):
-            end = run["model"].get("end_of_text") or END_OF_TEXT
+            end = end_of_text(run["tables"])
             found.setdefault(prompt, []).append({"run": run, "text": text, "step": last["step"], "end": end})
     return sorted(found.items(), key=lambda each: -len({row["run"]["number"] for row in each[1]}))

@@ -97,7 +97,7 @@ def write_report(
         history_unit=show_unit("bits_per_byte") if any("bits_per_byte" in each["validation"] for each in evaluations) else unit,
         task=task,
         preview=preview,
-        end=tables["model"].get("end_of_text") or END_OF_TEXT,
+        end=end_of_text(tables),
         unit=unit,
         tiles=[(label, result.get(f"validation_{name}")) for name, label in tiles
                if name == figure or f"validation_{name}" in result or "validation_nats_per_token" not in result],
@@ -132,6 +132,12 @@ def _milestone(line: dict[str, Any], figure: str) -> dict[str, Any]:
     value = line["validation"].get("bits_per_byte", line["validation"][figure])
     prompt, sample = ((line.get(name) or [""])[0] for name in ("prompts", "samples"))
     return {"step": line["step"], "value": value, "prompt": prompt, "sample": sample[:120]}
+
+
+def end_of_text(tables: dict[str, dict[str, Any]]) -> str:
+    """The token that ends a text, as samples of a run have it."""
+    token = tables["model"].get("end_of_text")
+    return token if isinstance(token, str) and token else END_OF_TEXT
 
 
 def suggestions(run: Path, task: object, prompts: Sequence[str]) -> str:

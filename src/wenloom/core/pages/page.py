@@ -35,7 +35,8 @@ def render(package: str, template: str, **values: Any) -> str:
         package: whose `templates/` folder has the template, such as "wenloom.training"; it extends page.html.jinja.
         values: what the template reads; all of it is escaped where it is printed.
     """
-    return _environment(package).get_template(template).render(**values)
+    page = _environment(package).get_template(template).render(**values)
+    return page.encode("utf-8", "replace").decode()  # half surrogates, which names of files and JSON can hold
 
 
 def marked(text: str, end: str = END_OF_TEXT) -> Markup:

@@ -299,6 +299,7 @@ const WenloomChart = (() => {
       this.plot.replaceChildren(svg);
       this.plot.setAttribute("aria-valuemin", xs[0]);
       this.plot.setAttribute("aria-valuemax", xs[1]);
+      this.plot.setAttribute("aria-valuenow", this.at ?? xs[1]);
       this.read(this.at);
     }
 

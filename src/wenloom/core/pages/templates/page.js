@@ -16,8 +16,12 @@
   });
   const unfold = () => {
     const target = document.getElementById(decodeURIComponent(location.hash.slice(1)));
-    for (let each = target; each; each = each.parentElement) if (each.tagName === "DETAILS") each.open = true;
-    target?.scrollIntoView();
+    let isHidden = false;
+    for (let each = target; each; each = each.parentElement) {
+      if (each.tagName !== "DETAILS" || each.open) continue;
+      each.open = isHidden = true;
+    }
+    if (isHidden) target.scrollIntoView();
   };
   addEventListener("hashchange", unfold);
   if (location.hash) unfold();
