@@ -1,29 +1,29 @@
 """The command `wenloom`. Commands are imported when they are called, so that --help answers at once."""
 
-import inspect
 import os
-import re
 import sys
-from importlib import import_module
 from pathlib import Path
-from textwrap import wrap
 from typing import Any, NoReturn
 
 from cyclopts import App, CycloptsError, Group, Parameter
 from cyclopts.config import Toml
 
 from wenloom.cli.commands import FAMILIES, RENAMED, STAGES, called, module_of
+from wenloom.cli.help import HELP_ALL, HelpPage, described
 from wenloom.cli.outcome import DEBUG, discard_output, failed, open_streams, our_fault
 from wenloom.core.console import out
 from wenloom.core.errors import InputError, WenloomError
 from wenloom.core.version import __version__
 
 
-def build_app(arguments: list[str]) -> App:
+def build_app(arguments: list[str], helps_with_all: bool = False) -> App:
     """The command tree.
 
     Only the command that `arguments` call is described by its own docstring, which costs importing it; the
     others are known by one line each.
+
+    Args:
+        helps_with_all: `--help` shows every option, as `--help-all` asks.
     """
     app = App(
         name="wenloom",
@@ -50,28 +50,16 @@ def build_app(arguments: list[str]) -> App:
                 families[family[0]] = App(name=family[0], help=FAMILIES[family[0]], help_format="markdown",
                                           group=group, group_commands="Commands", sort_key=place)  # fmt: skip
                 app.command(families[family[0]])
-            module, function = module_of(path)
+            is_asked = path.split() == asked
             (families[family[0]] if family else app).command(
-                f"{module}:{function}",
+                ":".join(module_of(path)),
                 name=name,
-                help=_described(module, function) if path.split() == asked else summary,
+                help=described(path) if is_asked else summary,
+                help_formatter=HelpPage(command=path, is_whole=helps_with_all) if is_asked else None,
                 group="Commands" if family else group,
                 sort_key=place,
             )
     return app
-
-
-def _described(module: str, function: str) -> str:
-    """What a command's docstring says before its parameters, with fences around examples, which keep their lines so."""
-    text = (inspect.getdoc(getattr(import_module(module), function)) or "").partition("\nParameters\n")[0]
-    return re.sub(r"(?:^    \S.*\n?)+", _fenced, text, flags=re.MULTILINE)
-
-
-def _fenced(block: re.Match[str]) -> str:
-    """Examples as a terminal of 80 columns shows them: what is longer goes on behind a backslash, as the shell reads it."""
-    lines = [" \\\n".join(wrap(line, 75, subsequent_indent="    ", break_long_words=False, break_on_hyphens=False))
-             for line in inspect.cleandoc(block[0]).splitlines()]  # fmt: skip
-    return "\n".join(("```", *lines, "```", ""))
 
 
 def main() -> NoReturn:
@@ -83,7 +71,9 @@ def main() -> NoReturn:
         if arguments and arguments[0] in RENAMED:
             raise InputError(f"the command `{arguments[0]}` is now called `{RENAMED[arguments[0]]}`.")
         config = _config_file(arguments)
-        app = build_app(arguments)
+        helps_with_all = HELP_ALL in arguments
+        arguments = ["--help" if each == HELP_ALL else each for each in arguments]
+        app = build_app(arguments, helps_with_all)
         app.config, app.console = config, out
         app(arguments, exit_on_error=False, print_error=False)
         sys.stdout.flush()

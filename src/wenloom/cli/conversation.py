@@ -77,7 +77,7 @@ class TurnReader:
         self._lines, self._is_fenced = [], False
 
 
-class Step(NamedTuple):
+class TurnOutcome(NamedTuple):
     """What a turn leads to."""
 
     says: str = ""
@@ -123,7 +123,7 @@ class Conversation:
 
         return [*([Message("system", self.system)] if self.system else []), *self.turns]
 
-    def take(self, text: str) -> Step:
+    def take(self, text: str) -> TurnOutcome:
         """Take a turn of the user: a command, or what the model is to reply to."""
         from wenloom.tokens.chat import Message
 
@@ -132,14 +132,14 @@ class Conversation:
             if name not in COMMANDS:
                 near = nearest(name, COMMANDS)
                 hint = f"did you mean {near[0]}?" if near else "/help lists what there is."
-                return Step(f"{name}: no such command; {hint} (// sends a text that begins with /)", failed=True)
+                return TurnOutcome(f"{name}: no such command; {hint} (// sends a text that begins with /)", failed=True)
             try:
                 return getattr(self, "_" + name[1:])("".join(argument))
             except WenloomError as error:
-                return Step(str(error).replace("`", ""), failed=True)
+                return TurnOutcome(str(error).replace("`", ""), failed=True)
         self._before, self.attempt = list(self.turns), 0
         self.turns.append(Message("user", text.removeprefix("/") if text.startswith("//") else text))
-        return Step(asks=True)
+        return TurnOutcome(asks=True)
 
     def reply(self, text: str) -> None:
         """The model has replied."""
@@ -151,39 +151,41 @@ class Conversation:
         """The model could not reply: the conversation is what it was before."""
         self.turns = self._before
 
-    def _help(self, argument: str) -> Step:
-        return Step(HELP)
+    def _help(self, argument: str) -> TurnOutcome:
+        return TurnOutcome(HELP)
 
-    def _quit(self, argument: str) -> Step:
-        return Step(ends=True)
+    def _quit(self, argument: str) -> TurnOutcome:
+        return TurnOutcome(ends=True)
 
-    def _reset(self, argument: str) -> Step:
+    def _reset(self, argument: str) -> TurnOutcome:
         self.turns = []
-        return Step("a new conversation")
+        return TurnOutcome("a new conversation")
 
-    def _undo(self, argument: str) -> Step:
+    def _undo(self, argument: str) -> TurnOutcome:
         if not self.turns:
             raise InputError("there is nothing to take back.")
         asked = self.turns[-2].content
         self.turns = self.turns[:-2]
-        return Step(f"took back: {_short(asked)}")
+        return TurnOutcome(f"took back: {_short(asked)}")
 
-    def _retry(self, argument: str) -> Step:
+    def _retry(self, argument: str) -> TurnOutcome:
         if not self.turns:
             raise InputError("there is nothing to reply to yet.")
         self._before = list(self.turns)
         self.turns = self.turns[:-1]
         self.attempt += 1
         greedy = "the most probable reply comes again; /set temperature 0.8 draws another"
-        return Step("" if self.request.do_sample else greedy, asks=True)
+        return TurnOutcome("" if self.request.do_sample else greedy, asks=True)
 
-    def _system(self, argument: str) -> Step:
+    def _system(self, argument: str) -> TurnOutcome:
         if not argument:
-            return Step(f"system prompt: {self.system}" if self.system else "there is no system prompt")
+            return TurnOutcome(f"system prompt: {self.system}" if self.system else "there is no system prompt")
         self.system = None if argument == "-" else argument
-        return Step("the system prompt holds from the next turn on" if self.system else "no system prompt any more")
+        return TurnOutcome(
+            "the system prompt holds from the next turn on" if self.system else "no system prompt any more"
+        )
 
-    def _save(self, argument: str) -> Step:
+    def _save(self, argument: str) -> TurnOutcome:
         if not argument:
             raise InputError("name a file: /save FILE")
         if not self.turns:
@@ -194,9 +196,9 @@ class Conversation:
         row = {"messages": [each._asdict() for each in self.messages]}
         write_atomically(path, json_text(row | ({"options": self.options} if self.options else {})) + "\n")
         self._files.add(path.resolve())
-        return Step(f"{path}: {counted(len(self.turns) // 2, 'turn')} saved")
+        return TurnOutcome(f"{path}: {counted(len(self.turns) // 2, 'turn')} saved")
 
-    def _load(self, argument: str) -> Step:
+    def _load(self, argument: str) -> TurnOutcome:
         if not argument:
             raise InputError("name a file: /load FILE")
         from wenloom.tasks.messages import checked, conversation_of
@@ -217,13 +219,13 @@ class Conversation:
         self.turns = [each for each in messages if each.role != "system"]
         self._files.add(path.resolve())
         self.attempt = 0
-        return Step(
+        return TurnOutcome(
             f"{path}: {counted(len(self.turns) // 2, 'turn')}; the last reply: {_short(self.turns[-1].content)}"
         )
 
-    def _set(self, argument: str) -> Step:
+    def _set(self, argument: str) -> TurnOutcome:
         if not argument:
-            return Step(
+            return TurnOutcome(
                 "\n".join(f"{name} = {shown(value)}" for name, value in self.options.items()) or "nothing is set"
             )
         typed, _, value = argument.partition(" ")
@@ -232,10 +234,10 @@ class Conversation:
             near = " or ".join(nearest(name, SETTABLE, 2))
             raise InputError(f"{typed}: no such option" + (f"; did you mean {near}?" if near else "."))
         if not value:
-            return Step(f"{name} = {shown(getattr(self.request, name))}")
+            return TurnOutcome(f"{name} = {shown(getattr(self.request, name))}")
         others = {each: given for each, given in self.options.items() if each != name}
         self._apply(others if value == "default" else others | {name: _value(value)})
-        return Step(f"{name} = {shown(getattr(self.request, name))}")
+        return TurnOutcome(f"{name} = {shown(getattr(self.request, name))}")
 
 
 def _value(text: str) -> Any:
