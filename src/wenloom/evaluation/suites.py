@@ -7,6 +7,7 @@ from wenloom.core.errors import InputError
 from wenloom.core.plugins import Registry
 from wenloom.evaluation.choice import Question
 from wenloom.evaluation.choice_suite import ChoiceSuite, Headline
+from wenloom.evaluation.instruction_suite import InstructionSuite
 from wenloom.evaluation.multiple_choice import multiple_choice
 from wenloom.evaluation.programs import Problem
 from wenloom.evaluation.rows import field, made_of_rows, read_lines, texts_in
@@ -110,6 +111,8 @@ _OWN: tuple[Suite, ...] = (
         _choice("wsc", "Winograd (WSC273)", "winograd_wsc.jsonl", "who a pronoun means"),
         ChoiceSuite("blimp", "grammar", "BLiMP", ("blimp.jsonl",), "67,000 pairs of a sentence and its ungrammatical twin",
               "github.com/alexwarstadt/blimp (the files of data/ joined)", "raw", _blimp),
+        InstructionSuite("ifeval", "instructions", "IFEval", ("ifeval/input_data.jsonl", "IFEval.jsonl", "ifeval.jsonl"),
+              "541 prompts with instructions that a program verifies", "the dataset google/IFEval"),
         AnswerSuite("gsm8k", "mathematics", "GSM8K", ("gsm8k/test.jsonl",), "word problems of grade schools",
               "github.com/openai/grade-school-math", _gsm8k, example_files=("gsm8k/train.jsonl",)),
         ProgramSuite("humaneval", "code", "HumanEval", ("HumanEval.jsonl",), "Python functions by their docstring",

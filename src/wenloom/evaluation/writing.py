@@ -1,12 +1,14 @@
 """What a model writes after many prompts, kept in the file of samples as it goes."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 from wenloom.core.progress import progress
 from wenloom.evaluation.scorer import Advance
 from wenloom.evaluation.suite import EvaluatedModel, EvaluationRequest, SampleLog, in_chunks
 from wenloom.generation.request import GenerationRequest
+
+Encode = Callable[[str], list[int]]
 
 
 class Prompt(Protocol):
@@ -22,12 +24,13 @@ class Prompt(Protocol):
 
 def written_texts(
     name: str, model: EvaluatedModel, prompts: Sequence[Prompt], request: EvaluationRequest, attempts: int,
-    stops: tuple[str, ...], max_new_tokens: int = 256,
+    stops: tuple[str, ...], max_new_tokens: int = 256, encode: Encode | None = None,
 ) -> tuple[list[list[str]], dict[str, int]]:  # fmt: skip
     """What the model writes after each prompt, `attempts` times; and how many prompts did not fit, if any did not.
 
     Args:
         max_new_tokens: where the request does not say it.
+        encode: how a prompt becomes tokens, where not as a plain text.
     """
     writing = request.writing
     sampling: dict[str, Any] = {"do_sample": False}
@@ -37,7 +40,7 @@ def written_texts(
     wanted = GenerationRequest(max_new_tokens=most, stop_strings=stops, **sampling)
     samples = request.log({"attempts": writing.attempts, "max_new_tokens": most, **sampling})
     with progress(f"{name}: writing", len(prompts) - len(samples.known), "texts") as bar:
-        texts = written(model, prompts, samples, wanted, attempts, bar.advance)
+        texts = written(model, prompts, samples, wanted, attempts, bar.advance, encode)
     cut_off = sum(samples.known[number].get("cut_off", 0) > 0 for number in range(len(prompts)))
     return texts, {"questions_cut_off": cut_off} if cut_off else {}
 
@@ -49,12 +52,17 @@ def written(
     request: GenerationRequest,
     attempts: int = 1,
     on_text: Advance = lambda n: None,
+    encode: Encode | None = None,
 ) -> list[list[str]]:
     """What the model writes after each prompt, `attempts` times; going on where an earlier call stopped."""
     for numbers in in_chunks(len(prompts), samples, 64):
         jobs = [
             [
-                model.engine.submit(each.lead + each.prompt, request, number * attempts + attempt)
+                model.engine.submit(
+                    encode(each.lead + each.prompt) if encode else each.lead + each.prompt,
+                    request,
+                    number * attempts + attempt,
+                )
                 for attempt in range(attempts)
             ]
             for number, each in ((number, prompts[number]) for number in numbers)
