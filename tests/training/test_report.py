@@ -4,6 +4,7 @@ import html
 import json
 import re
 import shlex
+import shutil
 import sys
 import types
 from dataclasses import replace
@@ -32,6 +33,10 @@ def test_runs_side_by_side(dataset: Dataset, tmp_path: Path):
     assert different.index("Where they differ") < different.index("optimizer") and "<td>width</td>" not in different
     assert "<td>width</td>" in same
     assert page.count("<b>best</b>") == 1 and "different corpora" not in page
+    (tmp_path / "other").mkdir()
+    shutil.copytree(adamw.folder, tmp_path / "other/adamw")
+    page = compare([adamw.folder, tmp_path / "other/adamw"])  # two of one name
+    assert all(f"</i>{folder}</td>" in page for folder in (adamw.folder, tmp_path / "other/adamw"))
     with pytest.raises(InputError, match="holds no training run"):
         compare([tmp_path])
     written = adamw.folder / "run.toml"

@@ -1,5 +1,6 @@
 """Several runs on one page."""
 
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,10 @@ def compare(folders: list[Path]) -> str:
         InputError: a folder holds no run.
     """
     runs = [_run(folder, number) for number, folder in enumerate(folders)]
+    names = Counter(run["name"] for run in runs)
+    for run, folder in zip(runs, folders, strict=True):
+        if names[run["name"]] > 1:
+            run["name"] = str(folder)
     validation, training_loss = _figures(runs)
     unit = " or ".join(dict.fromkeys(show_unit(validation, run["tables"]["settings"].get("task")) for run in runs))
     mixed_data = len({run["tables"]["data"]["key"] for run in runs}) > 1

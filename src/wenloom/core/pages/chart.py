@@ -77,7 +77,7 @@ class Chart:
         """Coordinates over the first axis, in a picture of 640 by 250 units."""
         rows = [(each, *_columns(each, len(self.axes))) for each in self.series]
         xs = [x for _, columns, _, _ in rows for x in columns[0]]
-        ys = [y for each, _, y, _ in rows for y in _drawn(each, y)]
+        ys = [value for each, columns, y, _ in rows for value in _drawn(each, columns[0], y)]
         axis = self.axes[0]
         x_low, x_high = _range(xs, 0.0, zero=axis.kind != "date")
         y_low, y_high = _range(ys, 0.06, zero=False)
@@ -99,7 +99,7 @@ class Chart:
     def _line(
         self, series: Series, x: list[float], y: list[float], place: Callable[[float, float], tuple[float, float]]
     ) -> dict[str, Any]:
-        points = [place(*point) for point in zip(x, _drawn(series, y), strict=True)]
+        points = [place(*point) for point in zip(x, _drawn(series, x, y), strict=True)]
         corners = points
         if series.style == "steps":
             corners = [corner for a, b in pairwise(points) for corner in (a, (b[0], a[1]))]
@@ -152,8 +152,8 @@ def _rounded(value: float) -> float:
     return float(f"{value:.7g}")
 
 
-def _drawn(series: Series, y: list[float]) -> list[float]:
-    return smoothed(y, SMOOTHING) if series.is_noisy else y
+def _drawn(series: Series, x: list[float], y: list[float]) -> list[float]:
+    return smoothed(x, y, SMOOTHING) if series.is_noisy else y
 
 
 def _range(values: Sequence[float], margin: float, zero: bool) -> tuple[float, float]:

@@ -85,20 +85,21 @@ const WenloomChart = (() => {
 
   // --- smoothing: see smoothing.py ---
 
-  function smoothed(values, share) {
+  function smoothed(xs, values, share) {
     const n = values.length;
     if (share <= 0 || n < FEWEST) return values.slice();
     const reach = Math.max(3, Math.floor(share * n / 2)), count = Math.min(n, 2 * reach + 1);
     return values.map((_, place) => {
-      const begin = Math.min(Math.max(0, place - reach), n - count);
-      const farthest = Math.max(place - begin, begin + count - 1 - place) + 1;
+      const begin = Math.min(Math.max(0, place - reach), n - count), end = begin + count, at = xs[place];
+      const width = Math.max(at - xs[begin], xs[end - 1] - at) * (1 + 1 / reach) || 1;
       let s0 = 0, s1 = 0, s2 = 0, t0 = 0, t1 = 0;
-      for (let other = begin; other < begin + count; other++) {
-        const distance = other - place, weight = (1 - (Math.abs(distance) / farthest) ** 3) ** 3;
+      for (let other = begin; other < end; other++) {
+        const distance = (xs[other] - at) / width, weight = (1 - Math.abs(distance) ** 3) ** 3, y = values[other];
         s0 += weight; s1 += weight * distance; s2 += weight * distance * distance;
-        t0 += weight * values[other]; t1 += weight * distance * values[other];
+        t0 += weight * y; t1 += weight * distance * y;
       }
-      return (s2 * t0 - s1 * t1) / (s0 * s2 - s1 * s1);
+      const spread = s0 * s2 - s1 * s1;
+      return spread > 1e-9 * s0 * s0 ? (s2 * t0 - s1 * t1) / spread : t0 / s0;
     });
   }
 
@@ -230,7 +231,7 @@ const WenloomChart = (() => {
         this.legend.append(make("li", {}, button));
         return value;
       });
-      this.legend.append(make("li", {}, this.reading));
+      this.legend.prepend(make("li", { class: "where" }, this.reading));
     }
 
     listen() {
@@ -271,7 +272,7 @@ const WenloomChart = (() => {
       this.width = this.plot.clientWidth || 640;
       this.curves = this.data.series.flatMap((series, place) => {
         if (hidden.includes(place)) return [];
-        const y = series.noisy ? smoothed(series.y, share) : series.y;
+        const y = series.noisy ? smoothed(series.x[axis], series.y, share) : series.y;
         const all = series.x[axis].map((x, n) => ({ x, y: y[n], raw: series.y[n], low: series.low[n] ?? series.y[n],
           high: series.high[n] ?? series.y[n], label: series.labels[n] }));
         const points = all.filter(each => (!useLogX || each.x > 0) && (!logY || each.y > 0));
@@ -369,9 +370,9 @@ const WenloomChart = (() => {
         this.mark.append(make("circle", { class: curve.colour, cx: this.placeX(point.x), cy: this.placeY(point.y), r: 4.5 }));
         const elsewhere = point.x === at ? "" : ` at ${exact(point.x, kind)}`;
         const here = point.label ? curve.points.filter(each => each.x === point.x) : [point];
-        const text = here.map(each => (each.label ? `${each.label}: ` : "") + exact(each.y)).join(", ") + elsewhere;
-        this.values[curve.place].textContent = text;
-        said.push(`${curve.name} ${text}`);
+        const text = here.map(each => (each.label ? `${each.label}: ` : "") + exact(each.y)).join(", ");
+        this.values[curve.place].textContent = text;  // its dot shows where; a longer text would move what is below
+        said.push(`${curve.name} ${text}${elsewhere}`);
       }
       const where = `${this.data.axes[this.state.axis].label} ${exact(at, kind)}`;
       this.reading.textContent = where;
