@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from wenloom.cli.show import prompts_from
 from wenloom.core.errors import InputError
 from wenloom.text.documents import ReadOptions
 from wenloom.tokens.prepare import PrepareOptions, prepare
@@ -59,6 +60,21 @@ def test_a_single_document_gives_its_last_part(tmp_path: Path):
     dataset = prepare([write(tmp_path / "a", [text])], tmp_path / "out", PrepareOptions("char")).dataset
     assert dataset.splits["train"].characters == 900 and dataset.splits["validation"].characters == 100
     assert dataset.tokenizer().decode(whole(dataset, "validation"), skip_special_tokens=True) == text[900:]
+
+
+def test_the_last_part_of_a_document_begins_with_a_sentence_or_a_line(tmp_path: Path):
+    prose = " ".join(f"Sentence {n} is about the lamp, and about oil." for n in range(100))
+    verse = "\n".join(f"line {n} of a long poem without an end" for n in range(100))
+    chinese = "".join(f"第{n}句说的是灯，也说油。" for n in range(100))
+    for text, begins in ((prose, "Sentence "), (verse, "line "), (chinese, "第")):
+        folder = tmp_path / begins.strip()
+        data = prepare([write(folder / "t", [text])], folder / "out", PrepareOptions("byte")).dataset
+        found = data.tokenizer().decode(whole(data, "validation"), skip_special_tokens=True)
+        assert found.startswith(begins) and text.endswith(found) and len(found) > len(text) / 20
+        opening = prompts_from(data, 2)
+        assert opening[0].startswith(begins[:8]) and all(each in text for each in opening)
+        starts = [text.index(each) for each in opening]
+        assert all(text[at - 1] in "\n。" or text[at - 2 : at] == ". " for at in starts)
 
 
 def test_second_call_does_nothing_and_changes_are_noticed(texts: list[str], tmp_path: Path):

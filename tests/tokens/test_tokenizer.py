@@ -1,5 +1,6 @@
 """Tokenizers: lossless on any text, equal to transformers after saving, exact when long texts are cut."""
 
+import random
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -13,7 +14,9 @@ from tokenizers import AddedToken
 from wenloom.core.errors import CheckpointError, InputError
 from wenloom.tasks.fill_mask import masked_tokenizer
 from wenloom.text.documents import Document
+from wenloom.tokens.characters import merges_of
 from wenloom.tokens.cutting import stretches
+from wenloom.tokens.prepare import prepare
 from wenloom.tokens.report import PASSAGE, measure, measure_passage
 from wenloom.tokens.tokenizer import TextTokenizer
 from wenloom.tokens.train import Kind, default_vocab_size, train_tokenizer
@@ -159,10 +162,66 @@ def test_report_by_language(tokenizer: TextTokenizer):
     assert by_field["de"].words == 3 and by_field["de"].characters == 12 and by_field["en"].bytes == 2
 
 
-@given(st.integers(0, 2**50))
-def test_default_vocabulary_is_a_power_of_two_in_bounds(n_bytes: int):
-    size = default_vocab_size(n_bytes)
-    assert 512 <= size <= 65536 and size & (size - 1) == 0
+@given(st.integers(0, 2**50), st.text("山水月风é", max_size=4))
+def test_default_vocabulary_is_a_power_of_two_or_holds_the_characters(n_bytes: int, characters: str):
+    size, least = default_vocab_size(n_bytes, characters), max(320, 258 + len(merges_of(characters)))
+    assert least <= size <= 32768 and (size == least or size & (size - 1) == 0)
+
+
+def whole_characters(tokenizer: TextTokenizer, text: str) -> float:
+    """The part of the characters that no token cuts."""
+    ids = tokenizer.encode(text)
+    pieces = tokenizer.token_bytes(tokenizer.vocab_size)
+    return sum(len(pieces[each].decode(errors="ignore")) for each in ids if _is_text(pieces[each])) / len(text)
+
+
+def _is_text(data: bytes) -> bool:
+    try:
+        return bool(data.decode())
+    except UnicodeDecodeError:
+        return False
+
+
+WRITINGS = {
+    "Chinese": "".join(map(chr, range(0x4E00, 0x4E00 + 900))),
+    "Korean": "".join(map(chr, range(0xAC00, 0xAC00 + 900, 3))),
+    "Japanese": "".join(map(chr, [*range(0x3042, 0x3092), *range(0x30A2, 0x30F0), *range(0x5000, 0x5200)])),
+    "Thai": "".join(map(chr, [*range(0xE01, 0xE2F), *range(0xE40, 0xE47)])),
+    "beyond the basic plane": "".join(map(chr, range(0x20000, 0x20100))),
+}
+
+
+@pytest.mark.parametrize("writing", WRITINGS)
+def test_characters_of_every_writing_are_whole_tokens_by_default(writing: str, tmp_path: Path):
+    """99 in 100 of the running characters, and what is rare or never seen comes back all the same."""
+    letters = WRITINGS[writing]
+    draw = random.Random(0)
+    weights = [1 / (rank + 3) for rank in range(len(letters))]
+    texts = ["".join(draw.choices(letters, weights, k=80)) + " and more。\n" for _ in range(400)]
+    (tmp_path / "texts.txt").write_text("".join(texts), encoding="utf-8")
+    tokenizer = prepare([str(tmp_path / "texts.txt")], tmp_path / "out").dataset.tokenizer()
+    assert whole_characters(tokenizer, "".join(texts)) >= 0.99
+    for text in [*texts[:5], "𗀀龘é ไทย 한 😀", letters]:
+        assert tokenizer.decode(tokenizer.encode(text)) == text
+    names = tokenizer.backend.get_vocab()
+    assert sorted(names.values()) == list(range(tokenizer.vocab_size))
+
+
+@given(
+    st.lists(st.text("山水月风é 😀a\U00017000", max_size=20), min_size=1), st.text("山水月风é😀\U00017000", max_size=5)
+)
+@settings(max_examples=40)
+def test_characters_are_whole_whatever_the_text(texts: list[str], characters: str):
+    tokenizer = train_tokenizer(
+        [*texts, characters], "bpe", 400, exact=False, characters="".join(dict.fromkeys(characters))
+    )
+    for character in characters:
+        assert len(tokenizer.encode(character)) == 1
+    for text in [*texts, ANY]:
+        assert tokenizer.decode(tokenizer.encode(text)) == text
+
+
+ANY = "any other text: žß 龍\n𗀁"
 
 
 def test_encoding_documents_changes_nothing_for_other_threads(tokenizer: TextTokenizer, texts: list[str]):

@@ -7,9 +7,13 @@ from wenloom.generation.next_tokens import most_probable
 from wenloom.model.build import Model
 from wenloom.model.decoder import Decoder
 from wenloom.text.opening import opening
+from wenloom.text.split import next_start
 from wenloom.tokens.shards import Dataset
 from wenloom.tokens.tokenizer import TextTokenizer
 from wenloom.training.report import NextTokens, Sample, SamplePreview
+
+_LOOKED_AT = 256
+"""Tokens in which an opening is looked for."""
 
 
 def showing(prompts: list[str], length: int = 150) -> Callable[[Model, TextTokenizer], SamplePreview]:
@@ -30,16 +34,18 @@ def showing(prompts: list[str], length: int = 150) -> Callable[[Model, TextToken
 
 
 def prompts_from(dataset: Dataset, count: int = 3) -> list[str]:
-    """Openings of validation text, in whatever language it is in: the first words of evenly spaced places."""
+    """Openings of sentences or lines of validation text, in whatever language it is in, from evenly spaced places."""
     stream, tokenizer = dataset.stream("validation"), dataset.tokenizer()
     prompts = []
     for place in range(count):
-        window = stream.window(len(stream) * place // count, 64).tolist()
+        window = stream.window(len(stream) * place // count, _LOOKED_AT).tolist()
+        begins = place == 0
         if tokenizer.bos_token_id in window[:-8]:  # begin where a document begins, if one does here
-            window = window[window.index(tokenizer.bos_token_id) + 1 :]
-        text = tokenizer.decode(window, skip_special_tokens=True).lstrip("\ufffd")
-        line = next((line.strip() for line in text.splitlines()[place > 0 :] if len(line.strip()) > 8), text.strip())
-        begun = opening(line.strip("\ufffd"))  # of a character that is cut
+            window, begins = window[window.index(tokenizer.bos_token_id) + 1 :], True
+        text = tokenizer.decode(window, skip_special_tokens=True).strip("\ufffd")  # a character that is cut
+        start = 0 if begins else next_start(text, 1, len(text) // 2)
+        line = next((line.strip() for line in text[start:].splitlines() if len(line.strip()) > 8), text[start:].strip())
+        begun = opening(line)
         if begun and begun not in prompts:
             prompts.append(begun)
     return prompts

@@ -17,7 +17,6 @@ from wenloom.tasks.recipe import SHOWN, EncodedExamples, Figures, TaskRecipe
 from wenloom.tasks.rows import RowReader
 from wenloom.tasks.settings import DataSettings
 from wenloom.tokens.tokenizer import TextTokenizer
-from wenloom.tokens.train import default_vocab_size
 from wenloom.training.columns import Column, Example, Targets, Tokens
 from wenloom.training.cross_entropy import IGNORED
 from wenloom.training.objectives import MaskedObjective, Objective
@@ -118,8 +117,7 @@ class FillMaskRecipe(TaskRecipe[str]):
         arch = fresh.arch or "bert"
         if arch not in get_args(EncoderArchitecture):
             raise InputError(f"--arch {arch}: fill-mask takes {', '.join(get_args(EncoderArchitecture))}.")
-        size = fresh.vocab_size or default_vocab_size(sum(len(text.encode()) for text in self.train))
-        tokenizer = fresh_tokenizer(fresh, self.train, size)
+        tokenizer = fresh_tokenizer(fresh, self.train)
         if tokenizer.mask_token_id is None:
             tokenizer = masked_tokenizer(tokenizer)
         assert tokenizer.pad_token_id is not None

@@ -17,7 +17,6 @@ from wenloom.tasks.rows import RowReader
 from wenloom.tasks.run_settings import Settings
 from wenloom.tasks.settings import DataSettings, FreshSettings
 from wenloom.tokens.tokenizer import TextTokenizer
-from wenloom.tokens.train import default_vocab_size
 from wenloom.training.objectives import CausalObjective, EncoderDecoderObjective, Objective
 from wenloom.training.report import Sample, SamplePreview
 
@@ -113,8 +112,7 @@ def pair_tokenizer(texts: list[str], fresh: FreshSettings) -> TextTokenizer:
     Raises:
         InputError: the tokenizer to take has no end token or no padding.
     """
-    size = fresh.vocab_size or min(8192, 4 * default_vocab_size(sum(len(text.encode()) for text in texts)))
-    tokenizer = fresh_tokenizer(fresh, texts, size)
+    tokenizer = fresh_tokenizer(fresh, texts, factor=4, most=8192)
     if tokenizer.eos_token_id is None or tokenizer.pad_token_id is None:
         raise InputError(f"--tokenizer {fresh.tokenizer}: has no end token or no padding token.")
     end = str(tokenizer.eos_token)

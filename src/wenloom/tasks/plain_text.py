@@ -7,8 +7,9 @@ from wenloom.tasks.settings import FreshSettings
 from wenloom.text.clean import normalize
 from wenloom.text.documents import find_files, read_documents
 from wenloom.text.refusals import Refusals
+from wenloom.tokens.characters import count_characters, needed_characters
 from wenloom.tokens.tokenizer import TextTokenizer
-from wenloom.tokens.train import train_tokenizer
+from wenloom.tokens.train import default_vocab_size, train_tokenizer
 
 _PIECE = 2000
 """Characters of text that are divided between training and measuring together."""
@@ -40,12 +41,14 @@ def read_stretches(where: str, refusals: Refusals) -> list[str]:
     return pieces
 
 
-def fresh_tokenizer(fresh: FreshSettings, texts: list[str], size: int) -> TextTokenizer:
+def fresh_tokenizer(fresh: FreshSettings, texts: list[str], factor: float = 0.5, most: int = 2**15) -> TextTokenizer:
     """The vocabulary that was named, or one learned from the texts.
 
     Args:
-        size: of a learned one, where none is asked for.
+        factor, most: see `default_vocab_size`.
     """
     if fresh.tokenizer is not None:
         return TextTokenizer.from_pretrained(resolve(fresh.tokenizer))
-    return train_tokenizer([texts], "bpe", size, exact=fresh.vocab_size is not None)
+    characters = needed_characters(count_characters([texts]))
+    size = default_vocab_size(sum(len(text.encode()) for text in texts), characters, factor, most)
+    return train_tokenizer([texts], "bpe", fresh.vocab_size or size, fresh.vocab_size is not None, characters)

@@ -61,7 +61,8 @@ class FreshSettings:
     heads: int = 4
     """Attention heads; the width must be a multiple."""
     vocab_size: int | None = None
-    """Tokens of the vocabulary, one for both sides; default: four times what the text's size asks for, 8,192 at most."""
+    """Tokens of the vocabulary, one for both sides; default: near four times the square root of the
+    text's bytes, 8,192 at most (of fill-mask half the root), and every character that 99 % of the text need."""
     tokenizer: str | None = None
     """Take the vocabulary of this folder (a model or a prepared corpus) instead of learning one."""
     dropout: float = 0.1

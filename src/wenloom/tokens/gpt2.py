@@ -20,6 +20,9 @@ def _byte_characters() -> dict[str, int]:
 
 BYTE_OF = _byte_characters()
 """Which byte a character of a byte-level vocabulary stands for."""
+CHARACTER_OF = {byte: character for character, byte in BYTE_OF.items()}
+SPLIT = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
+"""GPT-2's rule of what may stand together in a token (Radford et al. 2019, `encoder.py`), which ByteLevel applies."""
 
 
 def gpt2_backend(vocab: Path, merges: Path) -> Tokenizer:

@@ -14,11 +14,12 @@ from wenloom.text.corpus import Corpus, read_corpus
 from wenloom.text.documents import ReadOptions, find_files, refuse_idle
 from wenloom.text.pipeline import check_steps, dropped_file
 from wenloom.text.split import check_fraction
+from wenloom.tokens.characters import count_characters, needed_characters
 from wenloom.tokens.shards import MANIFEST, Dataset, ShardWriter, Split, token_dtype, write_manifest
 from wenloom.tokens.tokenizer import TextTokenizer
 from wenloom.tokens.train import Kind, default_vocab_size, train_tokenizer
 
-_FORMAT = 1
+_FORMAT = 2
 
 
 @dataclass(frozen=True)
@@ -28,7 +29,8 @@ class PrepareOptions:
     kind: Kind = "bpe"
     """Tokenizer to learn: bpe (byte-level), unigram, byte or char."""
     vocab_size: int | None = None
-    """Tokens in the vocabulary; default: near the square root of the text's bytes, a power of two."""
+    """Tokens in the vocabulary; default: near half of the square root of the text's bytes, and
+    every character that 99 % of the text need."""
     validation: float = 0.1
     """Part of the documents kept for validation, chosen by content hash. A corpus of fewer documents than
     1/validation gives the last part of each document instead."""
@@ -168,12 +170,13 @@ def learn(corpus: Corpus, kind: Kind, vocab_size: int | None) -> TextTokenizer:
     """
     if kind == "byte":
         return train_tokenizer([], kind, vocab_size)
-    everything = kind == "char"  # a character left out of the sample would be unknown for ever
     with progress("Learning the vocabulary") as bar:
-        sample = _counted(corpus.learning_sample(None) if everything else corpus.learning_sample(), bar)
-        if vocab_size is None and not everything:
-            return train_tokenizer(sample, kind, default_vocab_size(corpus.n_bytes), exact=False)
-        return train_tokenizer(sample, kind, vocab_size)
+        if kind == "char":  # a character left out of the sample would be unknown for ever
+            return train_tokenizer(_counted(corpus.learning_sample(None), bar), kind, vocab_size)
+        characters = needed_characters(count_characters(corpus.learning_sample()))
+        size = vocab_size or default_vocab_size(corpus.n_bytes, characters)
+        sample = _counted(corpus.learning_sample(), bar)
+        return train_tokenizer(sample, kind, size, exact=vocab_size is not None, characters=characters)
 
 
 def _counted(batches: Iterator[list[str]], bar: ProgressBar) -> Iterator[list[str]]:

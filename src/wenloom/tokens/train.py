@@ -7,6 +7,7 @@ from typing import Literal
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 
 from wenloom.core.errors import InputError
+from wenloom.tokens.characters import merges_of, train_with_characters
 from wenloom.tokens.cutting import ANY_CHARACTER
 from wenloom.tokens.gpt2 import END_OF_TEXT
 from wenloom.tokens.tokenizer import TextTokenizer
@@ -15,22 +16,35 @@ Kind = Literal["bpe", "unigram", "byte", "char"]
 PAD, UNKNOWN = "<|pad|>", "<|unk|>"
 SMALLEST_VOCAB = 256 + 2
 """Every byte, and the tokens between documents and for padding."""
+_LEAST = 320
+"""Of a text too short to say how many it can teach."""
 
 
-def default_vocab_size(n_bytes: int) -> int:
-    """A vocabulary that the text can teach: the power of two nearest to sqrt(bytes), from 512 to 65,536.
+def default_vocab_size(n_bytes: int, characters: str = "", factor: float = 0.5, most: int = 2**15) -> int:
+    """A vocabulary that the text can teach: the power of two nearest to factor x sqrt(bytes), and at least 320 tokens, or
+    the bytes and the characters that are to be tokens.
 
     Rare tokens are barely trained, so the vocabulary should grow more slowly than the text; Heaps' law
-    (vocabulary ~ length^0.5 for running text) gives the exponent.
+    (vocabulary ~ length^0.5 for running text) gives the exponent, short runs the factor (docs/experiments.md).
 
-    >>> default_vocab_size(1_115_394), default_vocab_size(56_000_000)
-    (1024, 8192)
+    Args:
+        n_bytes: size of the text.
+        characters: see `characters.needed_characters`.
+        most: the largest power of two.
+
+    >>> default_vocab_size(1_115_394), default_vocab_size(56_000_000), default_vocab_size(1000, "山水")
+    (512, 4096, 320)
     """
-    return 2 ** min(16, max(9, round(math.log2(max(n_bytes, 1)) / 2)))
+    power = round(math.log2(factor * math.sqrt(max(n_bytes, 1))))
+    return max(min(2 ** max(0, power), most), _LEAST, SMALLEST_VOCAB + len(merges_of(characters)))
 
 
 def train_tokenizer(
-    texts: Iterable[str] | Iterable[list[str]], kind: Kind = "bpe", vocab_size: int | None = None, exact: bool = True
+    texts: Iterable[str] | Iterable[list[str]],
+    kind: Kind = "bpe",
+    vocab_size: int | None = None,
+    exact: bool = True,
+    characters: str = "",
 ) -> TextTokenizer:
     """Learn a vocabulary.
 
@@ -42,6 +56,7 @@ def train_tokenizer(
         vocab_size: number of tokens, the special ones included. `byte` has always 258; None means all
             characters for `char`, and is not allowed for `bpe` and `unigram`.
         exact: refuse a text that supports fewer tokens; False takes what it supports.
+        characters: of `bpe`, these are tokens before anything else is merged, if they all fit.
 
     Returns:
         A tokenizer whose decode(encode(text)) is the text, whatever the language; only `char` maps
@@ -63,6 +78,24 @@ def train_tokenizer(
         raise InputError(
             f"--vocab-size {vocab_size}: must be at least {SMALLEST_VOCAB} (256 bytes and {len(special)} special tokens)."
         )
+    if kind == "bpe" and characters and SMALLEST_VOCAB + len(merges_of(characters)) <= vocab_size:
+        backend = train_with_characters(texts, characters, vocab_size, special)
+    else:
+        backend = _train_over_bytes(texts, kind, vocab_size, special)
+    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    backend.decoder = decoders.ByteLevel()
+    if exact and backend.get_vocab_size() < vocab_size:
+        raise InputError(
+            f"--vocab-size {vocab_size:,}: this text supports at most {backend.get_vocab_size():,} tokens. "
+            "Ask for no more than that, or give more text."
+        )
+    backend = Tokenizer.from_str(backend.to_str())  # unigram scores lose their last bit when saved: now, not later
+    return TextTokenizer(backend, {"bos_token": END_OF_TEXT, "eos_token": END_OF_TEXT, "pad_token": PAD})
+
+
+def _train_over_bytes(
+    texts: Iterable[str] | Iterable[list[str]], kind: Kind, vocab_size: int, special: list[str]
+) -> Tokenizer:
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     if kind == "unigram":
         backend = Tokenizer(models.Unigram())
@@ -75,15 +108,8 @@ def train_tokenizer(
             vocab_size=vocab_size, special_tokens=special, initial_alphabet=alphabet, show_progress=False
         )
     backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    backend.decoder = decoders.ByteLevel()
     backend.train_from_iterator(texts, trainer)
-    if exact and backend.get_vocab_size() < vocab_size:
-        raise InputError(
-            f"--vocab-size {vocab_size:,}: this text supports at most {backend.get_vocab_size():,} tokens. "
-            "Ask for no more than that, or give more text."
-        )
-    backend = Tokenizer.from_str(backend.to_str())  # unigram scores lose their last bit when saved: now, not later
-    return TextTokenizer(backend, {"bos_token": END_OF_TEXT, "eos_token": END_OF_TEXT, "pad_token": PAD})
+    return backend
 
 
 def _train_characters(texts: Iterable[str] | Iterable[list[str]], vocab_size: int | None) -> TextTokenizer:
