@@ -210,7 +210,7 @@ def test_a_talk_on_a_terminal(tmp_path: Path, tokenizer: TextTokenizer):
 
     assert "/help" in until(r"> ")
     os.write(leader, b"one \\\n")
-    until("… ")
+    until(r"\.\.\. ")
     os.write(leader, b"two\n")
     until(r"> \S*$")
     os.write(leader, b"/rest\n")

@@ -45,7 +45,7 @@ def test_help_of_many_options_shows_the_ones_used_first_and_help_all_every_one(c
         assert bool(line.search(shown)) == (name in first), name
         assert line.search(help_of(command, "--help-all")), name
     assert ("--help-all" in shown) == (command in USED_FIRST)
-    assert "--config FILE" in shown
+    assert all(name in shown for name in ("--config FILE", "--save-config FILE"))
 
 
 def test_help_of_the_program_is_of_a_terminal():

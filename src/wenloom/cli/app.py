@@ -2,15 +2,15 @@
 
 import os
 import sys
-from pathlib import Path
-from typing import Any, NoReturn
+from typing import NoReturn
 
 from cyclopts import App, CycloptsError, Group, Parameter
-from cyclopts.config import Toml
 
 from wenloom.cli.commands import FAMILIES, RENAMED, STAGES, called, module_of
+from wenloom.cli.config_file import ConfigFile, ConfigWriter, taken
 from wenloom.cli.help import HELP_ALL, HelpPage, described
 from wenloom.cli.outcome import DEBUG, discard_output, failed, open_streams, our_fault
+from wenloom.cli.usage import usage_error
 from wenloom.core.console import out
 from wenloom.core.errors import InputError, WenloomError
 from wenloom.core.version import __version__
@@ -70,7 +70,8 @@ def main() -> NoReturn:
     try:
         if arguments and arguments[0] in RENAMED:
             raise InputError(f"the command `{arguments[0]}` is now called `{RENAMED[arguments[0]]}`.")
-        config = _config_file(arguments)
+        read, write = taken(arguments, "--config"), taken(arguments, "--save-config")
+        config = [*([ConfigFile(read)] if read else []), *([ConfigWriter(write)] if write else [])]
         helps_with_all = HELP_ALL in arguments
         arguments = ["--help" if each == HELP_ALL else each for each in arguments]
         app = build_app(arguments, helps_with_all)
@@ -81,8 +82,7 @@ def main() -> NoReturn:
     except WenloomError as error:
         code = failed(str(error), error.exit_code, as_json and not error.is_reported)
     except CycloptsError as error:
-        asked = " ".join(("wenloom", *called(arguments), "--help"))
-        code = failed(f"{error} ({asked} lists what there is)", 2, as_json)
+        code = failed(usage_error(error, arguments), 2, as_json)
     except BrokenPipeError:  # the reader of our output went away, as `| head` does
         discard_output()
         code = 0
@@ -98,28 +98,3 @@ def main() -> NoReturn:
             raise
         code = failed(our_fault(error), 1, as_json)
     sys.exit(code)
-
-
-def _config_file(arguments: list[str]) -> tuple[Toml, ...]:
-    """Take `--config FILE` out of the arguments: its [settings] fill in what the flags leave open."""
-    if "--config" not in arguments:
-        return ()
-    at = arguments.index("--config")
-    if at + 1 >= len(arguments):
-        raise InputError("--config: name a TOML file with a table [settings], such as the run.toml of a run.")
-    path = arguments[at + 1]
-    del arguments[at : at + 2]
-    if not Path(path).is_file():
-        raise InputError(f"--config {path}: no such file.")
-    return (_Settings(path, root_keys=("settings",), use_commands_as_keys=False, must_exist=True),)
-
-
-class _Settings(Toml):
-    """The [settings] of a file, which may be the run.toml of an earlier version."""
-
-    def _load_config(self, path: Path) -> dict[str, Any]:
-        from wenloom.training.run_file import renamed
-
-        tables = super()._load_config(path)
-        settings = tables.get("settings")
-        return tables | {"settings": renamed(settings)} if isinstance(settings, dict) else tables

@@ -145,7 +145,7 @@ def _turns(lines: LineInput) -> Iterator[str]:
     reader = TurnReader()
     while True:
         try:
-            line = lines.line("… " if reader.goes_on else "> ")
+            line = lines.line("... " if reader.goes_on else "> ")
         except KeyboardInterrupt:
             if not lines.is_terminal:
                 raise

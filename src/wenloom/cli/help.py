@@ -32,7 +32,10 @@ USED_FIRST = {
     }.items()
 }
 """Of commands with many options those that `--help` shows; `--help-all` shows the others, too."""
-SHARED = (("--config", "FILE", "Read options from a TOML file; those given here win."),)
+SHARED = (
+    ("--config", "FILE", "Read options from a TOML file; those given here win."),
+    ("--save-config", "FILE", "Write the options given here, and those of --config, into a TOML file."),
+)
 """Options that every command has, with the name of their value and their help."""
 
 

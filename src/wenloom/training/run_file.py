@@ -30,7 +30,7 @@ def write_run(run: Path, tables: dict[str, dict[str, Any]]) -> None:
     """Write run.toml: tables of plain values, None left out."""
     parts = []
     for title, table in tables.items():
-        lines = [f"{_key(name)} = {_value(value)}" for name, value in table.items() if value is not None]
+        lines = [f"{_key(name)} = {toml_value(value)}" for name, value in table.items() if value is not None]
         parts.append("\n".join([f"[{_key(title)}]", *lines]))
     write_atomically(run / RUN, "\n\n".join(parts) + "\n")
 
@@ -39,7 +39,7 @@ def _key(name: str) -> str:
     return name if re.fullmatch(r"[A-Za-z0-9_-]+", name) else json.dumps(name)
 
 
-def _value(value: Any) -> str:
+def toml_value(value: Any) -> str:
     """As TOML has it, which is as JSON has it, but for what is no number and for the character 127."""
     if isinstance(value, float) and value != value:
         return "nan"
