@@ -164,7 +164,7 @@ def test_report_by_language(tokenizer: TextTokenizer):
 
 @given(st.integers(0, 2**50), st.text("山水月风é", max_size=4))
 def test_default_vocabulary_is_a_power_of_two_or_holds_the_characters(n_bytes: int, characters: str):
-    size, least = default_vocab_size(n_bytes, characters), max(320, 258 + len(merges_of(characters)))
+    size, least = default_vocab_size(n_bytes, characters), max(512, 258 + len(merges_of(characters)))
     assert least <= size <= 32768 and (size == least or size & (size - 1) == 0)
 
 

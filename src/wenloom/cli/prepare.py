@@ -31,7 +31,7 @@ def prepare(
 ) -> None:
     """Turn text files into a training corpus.
 
-    Reads txt, md, html, csv, tsv and jsonl, also compressed (.gz, .zst); normalises Unicode, drops exact
+    Reads txt, md, html, csv, tsv, json, jsonl, tex, rst, xml and code, also compressed (.gz, .zst); normalises Unicode, drops exact
     duplicates, keeps part of the documents for validation, learns a tokenizer, and writes memory-mapped
     token shards. Running it again does nothing unless a file, an option or the tokenizer changed.
 

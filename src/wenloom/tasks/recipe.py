@@ -48,6 +48,8 @@ _FROM_SCRATCH, _FROM_A_MODEL = 64, 16
 """Examples of a step, where --batch says nothing."""
 SHOWN = 3
 """Examples that are shown at every evaluation."""
+_MUCH = 0.1
+"""Part of the rows from which leaving them out, or cutting them, deserves a warning."""
 _MOST_NAMED = 1000
 """Rows left out that run.toml lists."""
 _DIVISIONS = 20
@@ -235,8 +237,10 @@ class TaskRecipe(ABC, Generic[Row]):
             self._divide(self.settings.training.seed + attempt)
             encoded = self.encode(model, tokenizer)
         for what, count in encoded.notes.items():
+            much = count > _MUCH * len(self._given)
             if count:
-                remark(f"{count:,} {what}.")
+                remark(f"Warning: {count:,} {what} ({count / len(self._given):.0%}); {self.longer}." if much else
+                       f"{count:,} {what}.")  # fmt: skip
         if not encoded.train or not encoded.validation:
             what, rows = ("validation", self.validation) if encoded.train else ("training", self._given)
             raise InputError(f"no example is left for {what}: all {len(rows):,} are too long; {self.longer}.")

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from wenloom.core.console import remark
 from wenloom.core.errors import InputError
 from wenloom.core.progress import progress
 from wenloom.text.digest import content_hash
@@ -44,6 +45,11 @@ class Corpus:
         """Documents that are not in it, by the step that dropped them."""
         self.refusals = Refusals()
         """Rows and files that were left out."""
+
+    @property
+    def n_documents(self) -> int:
+        """Documents that were kept."""
+        return len(self._lengths)
 
     def add(self, text: str, digest: bytes, validates: bool) -> None:
         """Append a document."""
@@ -113,6 +119,7 @@ def read_corpus(
     validation_files: Sequence[Path] = (),
     steps: Sequence[str] = (),
     dropped: DroppedFile | None = None,
+    keep_duplicates: bool = False,
 ) -> Corpus:
     """Read files, take the documents through the steps and divide those that are kept.
 
@@ -123,11 +130,12 @@ def read_corpus(
             is in them too is dropped as a duplicate.
         steps: see `pipeline.steps_named`.
         dropped: told of every document and row that is left out.
+        keep_duplicates: keep documents that are there letter for letter already.
 
     Raises:
         InputError: see `text.documents.read_documents` and `pipeline.check_steps`; or there is no text at all.
     """
-    pipeline, corpus = Pipeline(steps_named(steps)), Corpus(folder)
+    pipeline, corpus = Pipeline(steps_named(steps, keep_duplicates)), Corpus(folder)
     corpus.refusals = Refusals(strict=not reading.skip_bad, mend=SKIP_BAD)
     if dropped is not None:
         pipeline.on_dropped, corpus.refusals.on_refused = dropped.document, dropped.row
@@ -141,11 +149,27 @@ def read_corpus(
                 corpus.add(document.text, digest, validates)
     corpus.refusals.report()
     corpus.dropped = pipeline.counts
+    _warn(pipeline.counts, corpus.refusals.count, corpus.n_documents)
     if not corpus.n_bytes:
         raise InputError(f"{', '.join(map(str, files[:3]))}: no text found ({_said(pipeline.counts)}).")
     if fraction is not None:
         corpus.divide(fraction)
     return corpus
+
+
+_MUCH = 0.1
+"""Part of the documents from which leaving them out deserves a warning."""
+_KEEPS = {"duplicates": "--keep-duplicates keeps them", "repetition": "leave out --text-steps repetition to keep them"}
+
+
+def _warn(dropped: Counter[str], n_refused: int, n_kept: int) -> None:
+    """Warn where more than a tenth is left out for one reason, and say what keeps it; --write-dropped shows it."""
+    total = dropped.total() + n_refused + n_kept
+    reasons = [(count, f"dropped by the step {name}", _KEEPS.get(name)) for name, count in dropped.items()]
+    for count, why, keeps in [*reasons, (n_refused, "left out by --skip-bad", None)]:
+        if count > _MUCH * total:
+            remark(f"Warning: {count:,} of {total:,} documents ({count / total:.0%}) are {why}; "
+                   + f"{keeps}, " * (keeps is not None) + "--write-dropped FILE lists them.")  # fmt: skip
 
 
 def _said(dropped: Counter[str]) -> str:

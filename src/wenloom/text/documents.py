@@ -1,25 +1,26 @@
-"""Documents, and readers of txt, md, html, csv and jsonl, also compressed (gz, zst).
+"""Documents, and readers of text, web pages, tables, JSON, code and markup, also compressed (gz, zst).
 
 Every reader takes a file bit by bit: what it keeps in memory is one document, whose length is bounded.
 """
 
 import glob
 import os
-import re
-from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from wenloom.core.console import remark
 from wenloom.core.errors import InputError, printable
 from wenloom.core.foreign import kind_of, reading, regular_file
 from wenloom.text.compression import COMPRESSIONS
 from wenloom.text.encoding import check_encoding, decoded, encoding_of, pieces_of
 from wenloom.text.html import visible_text
+from wenloom.text.kinds import ABOUT_PACKAGES, CODE, NOTES
 from wenloom.text.lines import ROW_BYTES, Line, json_lines
+from wenloom.text.markup import rst_text, tex_text, xml_text
+from wenloom.text.objects import json_rows
 from wenloom.text.refusals import Refusals
+from wenloom.text.skipped import SkippedFile, counted, tell
 from wenloom.text.spoken import spoken_sentences
 from wenloom.text.tables import table_rows
 
@@ -73,7 +74,6 @@ class ReadOptions:
 SKIP_BAD = "--skip-bad leaves out what cannot be read"
 _FRAME = "to_json('texts.jsonl', orient='records', lines=True, force_ascii=False)"
 _CONVERSIONS = {
-    ".json": "; a JSON list becomes lines by: jq -c '.[]' FILE > texts.jsonl",
     ".parquet": f"; convert it: pandas.read_parquet(FILE).{_FRAME}",
     ".arrow": f"; convert it: datasets.Dataset.from_file(FILE).{_FRAME}",
     ".xlsx": f"; convert it: pandas.read_excel(FILE).{_FRAME}",
@@ -83,15 +83,20 @@ _TEXT_BYTES = 256 * 2**20
 """Of a txt or md file that is one document; enwik8 has 100 million bytes."""
 
 
-_NOTES = re.compile(r"(readme|licen[cs]e|copying|notice|source|citation|changelog|datacard)\b", re.IGNORECASE)
+_JSON_BYTES = 64 * 2**20
+"""Of a JSON file, which is parsed as a whole."""
 
 
-def find_files(paths: list[str]) -> list[Path]:
+def find_files(paths: list[str], skipped: list[SkippedFile] | None = None, show_skipped: bool = False) -> list[Path]:
     """Files named by paths, folders and globs, sorted.
 
     Of a folder, all files of known kinds below it are taken, but not hidden ones nor notes about the data
     (README, LICENSE, SOURCE and the like); name such a file itself to read it. Links to folders, pipes,
     devices and empty files in it are passed over, and a remark counts the files that are not read.
+
+    Args:
+        skipped: told which files of folders are not read.
+        show_skipped: name each of them.
 
     Raises:
         InputError: a path does not exist, is no file or cannot be looked into, or a glob or folder holds no
@@ -102,7 +107,10 @@ def find_files(paths: list[str]) -> list[Path]:
         with reading(name):
             path = Path(name).expanduser()
             if path.is_dir():
-                readable = _files_below(path)
+                readable, others = _files_below(path)
+                tell(path, others, show_skipped)
+                if skipped is not None:
+                    skipped += others
             elif glob.has_magic(name) and not path.exists():
                 readable = sorted(
                     Path(match) for match in glob.glob(str(path), recursive=True) if Path(match).is_file()
@@ -115,7 +123,7 @@ def find_files(paths: list[str]) -> list[Path]:
         found |= dict.fromkeys(readable)
     for file in found:
         if _kind(file) not in _READERS:
-            known = ", ".join(sorted(_READERS))
+            known = _KNOWN
             mend = _CONVERSIONS.get(_kind(file), "")
             raise InputError(
                 f"{file}: kind {_kind(file) or '(no ending)'!r} is not known{mend}. Known: {known}, also .gz and .zst."
@@ -125,7 +133,7 @@ def find_files(paths: list[str]) -> list[Path]:
 
 def hold_rows(files: list[Path]) -> bool:
     """Whether one of the files has rows with fields."""
-    return any(_READERS[_kind(file)] in (_jsonl, _csv) for file in files)
+    return any(_READERS[_kind(file)] in (_jsonl, _json, _csv) for file in files)
 
 
 def refuse_idle(files: list[Path], options: ReadOptions) -> None:
@@ -139,12 +147,12 @@ def refuse_idle(files: list[Path], options: ReadOptions) -> None:
         )
     if options.text_field != ReadOptions.text_field and not hold_rows(files):
         raise InputError(
-            "--text-field has no effect here: it names a field of jsonl, csv and tsv files, and none is read."
+            "--text-field has no effect here: it names a field of jsonl, json, csv and tsv files, and none is read."
         )
 
 
-def _files_below(folder: Path) -> list[Path]:
-    readable, others = [], Counter[str]()
+def _files_below(folder: Path) -> tuple[list[Path], list[SkippedFile]]:
+    readable, others = list[Path](), list[SkippedFile]()
 
     def refuse(error: OSError) -> None:
         raise InputError(f"{error.filename}: cannot be looked into ({(error.strerror or str(error)).lower()}).")
@@ -155,21 +163,25 @@ def _files_below(folder: Path) -> list[Path]:
             file = Path(root, name)
             if name.startswith(".") or not file.is_file():
                 continue
-            if _kind(file) not in _READERS:
-                others[_kind(file) or "no ending"] += 1
-            elif _NOTES.match(name):
-                others["notes"] += 1
-            elif not file.stat().st_size:
-                others["empty"] += 1
-            else:
+            why = _why_skipped(file)
+            if why is None:
                 readable.append(file)
-    which = ", ".join(f"{kind} {count}" for kind, count in others.most_common(8))
+            else:
+                others.append(SkippedFile(file, why))
     if not readable:
-        what = f"{others.total()} file(s), none to read ({which})" if others else "no files"
-        raise InputError(f"{folder}: holds {what}. Known kinds: {', '.join(sorted(_READERS))}, also .gz and .zst.")
-    if others:
-        remark(f"{folder}: {others.total()} file(s) are not read ({which}); name a file itself to read it.")
-    return sorted(readable)
+        what = f"{len(others)} file(s), none to read ({counted(others)})" if others else "no files"
+        raise InputError(f"{folder}: holds {what}. Known kinds: {_KNOWN}, also .gz and .zst.")
+    return sorted(readable), sorted(others)
+
+
+def _why_skipped(file: Path) -> str | None:
+    if _kind(file) not in _READERS:
+        return _kind(file) or "no ending"
+    if NOTES.match(file.name) and _kind(file) not in CODE:
+        return "notes"
+    if ABOUT_PACKAGES.fullmatch(file.name):
+        return "about a package"
+    return None if file.stat().st_size else "empty"
 
 
 def read_documents(
@@ -282,7 +294,25 @@ def _html(source: _Source) -> Iterator[Document]:
     yield Document(visible_text(_whole(source, source.options.most(ROW_BYTES))), str(source.file))
 
 
-def _document(row: dict[str, Any], line: int, source: _Source) -> Document:
+def _code(source: _Source) -> Iterator[Document]:
+    yield Document(_whole(source, source.options.most(ROW_BYTES)), str(source.file))
+
+
+def _markup(text_of: Callable[[str], str]) -> Callable[[_Source], Iterator[Document]]:
+    def read(source: _Source) -> Iterator[Document]:
+        yield Document(text_of(_whole(source, source.options.most(ROW_BYTES))), str(source.file))
+
+    return read
+
+
+def _json(source: _Source) -> Iterator[Document]:
+    for number, row in json_rows(source.file, _whole(source, source.options.most(_JSON_BYTES))):
+        if isinstance(row, str):
+            row = dict.fromkeys(source.options.text_field[:1], row)
+        yield from _of_row(row, number, source, "row")
+
+
+def _document(row: dict[str, Any], line: int, source: _Source, unit: str = "line") -> Document:
     """
     Raises:
         ValueError: the row has no text.
@@ -301,7 +331,7 @@ def _document(row: dict[str, Any], line: int, source: _Source) -> Document:
             raise ValueError(f'field "{name}" holds {kind_of(value)}, not text')
         parts.append(value)
     others = {name: value for name, value in row.items() if name not in names}
-    return Document("\n".join(parts), f"{source.file}, line {line}", others)
+    return Document("\n".join(parts), f"{source.file}, {unit} {line}", others)
 
 
 def _jsonl(source: _Source) -> Iterator[Document]:
@@ -328,12 +358,14 @@ def _csv(source: _Source) -> Iterator[Document]:
         yield from _of_row(row, number, source)
 
 
-def _of_row(row: dict[str, Any], line: int, source: _Source) -> Iterator[Document]:
+def _of_row(row: Any, line: int, source: _Source, unit: str = "line") -> Iterator[Document]:
     """The document of a row, unless it is refused."""
     try:
-        document = _document(row, line, source)
+        if not isinstance(row, dict):
+            raise ValueError(f"holds {kind_of(row)}, expected an object {{...}} or a text")
+        document = _document(row, line, source, unit)
     except ValueError as error:
-        source.refusals.refuse(source.file, line, str(error))
+        source.refusals.refuse(source.file, line, str(error), unit)
         return
     source.refusals.in_a_row = 0
     yield document
@@ -345,6 +377,12 @@ _READERS: dict[str, Callable[[_Source], Iterator[Document]]] = {
     ".html": _html,
     ".htm": _html,
     ".jsonl": _jsonl,
+    ".json": _json,
+    ".tex": _markup(tex_text),
+    ".rst": _markup(rst_text),
+    ".xml": _markup(xml_text),
     ".csv": _csv,
     ".tsv": _csv,
+    **dict.fromkeys(CODE, _code),
 }
+_KNOWN = ", ".join(sorted(each for each in _READERS if each not in CODE)) + " and code (.py, .c, .js ...)"

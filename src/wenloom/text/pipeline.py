@@ -70,14 +70,18 @@ def check_steps(names: Sequence[str]) -> None:
             raise InputError(f"--text-steps {name}: is not known; known are {', '.join(known)}.")
 
 
-def steps_named(names: Sequence[str] = ()) -> dict[str, Step]:
+def steps_named(names: Sequence[str] = (), keep_duplicates: bool = False) -> dict[str, Step]:
     """Fresh steps: those that every corpus goes through, and these between them.
+
+    Args:
+        keep_duplicates: leave out the step that drops them.
 
     Raises:
         InputError: see `check_steps`.
     """
     check_steps(names)
-    return {name: STEPS[name]() for name in (*FIRST, *names, *LAST)}
+    last = [name for name in LAST if not keep_duplicates or name != "duplicates"]
+    return {name: STEPS[name]() for name in (*FIRST, *names, *last)}
 
 
 @contextlib.contextmanager

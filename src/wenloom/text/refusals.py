@@ -21,9 +21,11 @@ class Refused(NamedTuple):
     path: Path
     line: int
     why: str
+    unit: str = "line"
+    """What is counted: lines, or rows of a file that is parsed as a whole."""
 
     def __str__(self) -> str:
-        return f"{self.path}, line {self.line}: {self.why}" if self.line else f"{self.path}: {self.why}"
+        return f"{self.path}, {self.unit} {self.line}: {self.why}" if self.line else f"{self.path}: {self.why}"
 
 
 @dataclass
@@ -47,13 +49,13 @@ class Refusals:
     """Of which nothing is used."""
     on_refused: Callable[[Refused], None] = lambda refused: None
 
-    def refuse(self, path: Path, line: int, why: str) -> None:
+    def refuse(self, path: Path, line: int, why: str, unit: str = "line") -> None:
         """Leave out a row, or a file (line 0).
 
         Raises:
             InputError: strict; or far too many in a row.
         """
-        refused = Refused(path, line, why.rstrip("."))
+        refused = Refused(path, line, why.rstrip("."), unit)
         if self.strict:
             raise self.with_mend(InputError(f"{refused}."))
         self.on_refused(refused)

@@ -13,6 +13,7 @@ from wenloom.core.progress import ProgressBar, progress
 from wenloom.text.corpus import Corpus, read_corpus
 from wenloom.text.documents import ReadOptions, find_files, refuse_idle
 from wenloom.text.pipeline import check_steps, dropped_file
+from wenloom.text.skipped import SkippedFile
 from wenloom.text.split import check_fraction
 from wenloom.tokens.characters import count_characters, needed_characters
 from wenloom.tokens.shards import MANIFEST, Dataset, ShardWriter, Split, token_dtype, write_manifest
@@ -20,6 +21,8 @@ from wenloom.tokens.tokenizer import TextTokenizer
 from wenloom.tokens.train import Kind, default_vocab_size, train_tokenizer
 
 _FORMAT = 2
+_MOST_NAMED = 10_000
+"""Skipped files that the manifest lists."""
 
 
 @dataclass(frozen=True)
@@ -38,6 +41,10 @@ class PrepareOptions:
     """Files, folders and globs that are the validation text, instead of a part of the other documents."""
     text_steps: tuple[str, ...] = ()
     """What every document goes through besides, in this order: repetition (drops what repeats itself)."""
+    keep_duplicates: bool = False
+    """Keep documents that are there letter for letter already."""
+    show_skipped: bool = False
+    """Name every file of a folder that is not read, instead of counting them by kind."""
 
 
 @dataclass(frozen=True)
@@ -79,7 +86,8 @@ def prepare(
     check_steps(options.text_steps)
     if out.exists() and not (out / MANIFEST).exists() and any(out.iterdir() if out.is_dir() else [out]):
         raise InputError(f"{out}: exists and is no prepared corpus, so it is not replaced. Choose another --out.")
-    files = find_files(paths)
+    skipped = list[SkippedFile]()
+    files = find_files(paths, skipped, options.show_skipped)
     validation_files = find_files(list(options.validation_files)) if options.validation_files else []
     if both := set(files) & set(validation_files):
         raise InputError(f"{sorted(both)[0]}: cannot be training and validation text at once.")
@@ -98,6 +106,7 @@ def prepare(
         "validation": options.validation,
         "tokenizer": tokenizer.fingerprint() if tokenizer else learning,
         **({"text_steps": options.text_steps} if options.text_steps else {}),
+        **({"keep_duplicates": True} if options.keep_duplicates else {}),
     }
     key = hashlib.sha256(json.dumps(spec, sort_keys=True).encode()).hexdigest()
     if dropped is None and _key_of(out) == key:
@@ -105,7 +114,8 @@ def prepare(
 
     out.parent.mkdir(parents=True, exist_ok=True)
     with dropped_file(dropped) as told:
-        corpus = read_corpus(files, reading, options.validation, out.parent, validation_files, options.text_steps, told)
+        corpus = read_corpus(files, reading, options.validation, out.parent, validation_files, options.text_steps, told,
+                             options.keep_duplicates)  # fmt: skip
     whole = corpus.refusals.whole_files
     if tokenizer is None:
         tokenizer = learn(corpus, options.kind, options.vocab_size)
@@ -123,6 +133,7 @@ def prepare(
             left_out={"rows": corpus.refusals.count, "first": corpus.refusals.as_json()},
             tokenizer={"kind": tokenizer.kind, "vocab_size": tokenizer.vocab_size, "sha256": tokenizer.fingerprint()},
             reading=asdict(reading),
+            skipped=[{"file": str(each.path), "why": each.why} for each in skipped[:_MOST_NAMED]],
             sources=[each for each in sources + validation_sources if Path(each["file"]) not in whole],
         )
     return Prepared(Dataset.open(out), reused=False)

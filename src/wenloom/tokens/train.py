@@ -16,12 +16,12 @@ Kind = Literal["bpe", "unigram", "byte", "char"]
 PAD, UNKNOWN = "<|pad|>", "<|unk|>"
 SMALLEST_VOCAB = 256 + 2
 """Every byte, and the tokens between documents and for padding."""
-_LEAST = 320
+_LEAST = 512
 """Of a text too short to say how many it can teach."""
 
 
 def default_vocab_size(n_bytes: int, characters: str = "", factor: float = 0.5, most: int = 2**15) -> int:
-    """A vocabulary that the text can teach: the power of two nearest to factor x sqrt(bytes), and at least 320 tokens, or
+    """A vocabulary that the text can teach: the power of two nearest to factor x sqrt(bytes), and at least 512 tokens, or
     the bytes and the characters that are to be tokens.
 
     Rare tokens are barely trained, so the vocabulary should grow more slowly than the text; Heaps' law
@@ -33,7 +33,7 @@ def default_vocab_size(n_bytes: int, characters: str = "", factor: float = 0.5, 
         most: the largest power of two.
 
     >>> default_vocab_size(1_115_394), default_vocab_size(56_000_000), default_vocab_size(1000, "山水")
-    (512, 4096, 320)
+    (512, 4096, 512)
     """
     power = round(math.log2(factor * math.sqrt(max(n_bytes, 1))))
     return max(min(2 ** max(0, power), most), _LEAST, SMALLEST_VOCAB + len(merges_of(characters)))
