@@ -9,7 +9,7 @@ STAGES = {
     "Train": {
         "quickstart": "Train a small model on Shakespeare in a few minutes and see what it can do.",
         "plan": "Estimate what a training run takes: time, memory, disk and the loss to expect.",
-        "pretrain": "Train a model from scratch on a prepared corpus.",
+        "pretrain": "Train a model on text: a new one, or one that you have.",
         "finetune": "Train a model for a task: translation, chat, classification and others.",
         "watch": "Follow a training run from another terminal: progress, curves, the last sample.",
         "report": "Compare several training runs on one page.",

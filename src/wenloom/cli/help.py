@@ -20,7 +20,7 @@ USED_FIRST = {
     command: tuple(options.split())
     for command, options in {
         "plan": "--size --arch --context --budget --tokens --epochs --steps --batch --vocab-size --device --json",
-        "pretrain": f"--out --resume --size --arch --context --tokens {_TRAINING} --json",
+        "pretrain": f"--out --resume --init --method --size --arch --context --tokens {_TRAINING} --json",
         "finetune": f"--task --out --train --validation --method --resume {_TRAINING} --json",
         "generate": "--max-new-tokens --temperature --top-p --greedy --seed --n --stop --echo --json-schema --prompts --out "
         "--device --quantize --json",

@@ -318,10 +318,9 @@ class TaskRecipe(ABC, Generic[Row]):
                 model, tokenizer = self.fresh()
             else:
                 tokenizer = load_tokenizer(base)
-                prepared, learning = self.prepared(load_model(base), tokenizer), self.settings.learning
-                model = tuned_by_method(
-                    prepared, learning.method, learning, self.settings.training.seed, self.derived, _HEADS
-                )
+                model = self.prepared(load_model(base), tokenizer)
+                seed = self.settings.training.seed
+                model = tuned_by_method(model, self.settings.learning, seed, self.derived, _HEADS)
         loading = time.monotonic() - loading
         with progress("Encoding the examples"):
             encoded = self._encoded(model, tokenizer)

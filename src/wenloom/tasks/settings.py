@@ -9,8 +9,6 @@ from wenloom.core.errors import InputError
 from wenloom.model.presets import EncoderArchitecture, PairArchitecture
 from wenloom.training.settings import AdapterSettings
 
-Method = Literal["full", "lora", "dora", "head"]
-
 
 @dataclass(frozen=True)
 class DataSettings:
@@ -82,9 +80,6 @@ class FreshSettings:
 class LearningSettings(AdapterSettings):
     """How the examples are learned."""
 
-    method: Method = "full"
-    """full (every weight), lora (a small adapter beside frozen weights), dora (one that also scales them) or head
-    (what stands over the blocks only)."""
     layer_decay: float = 1.0
     """Learning rate of each block as a part of the one above it."""
     smoothing: float = 0.1
@@ -103,7 +98,7 @@ class LearningSettings(AdapterSettings):
     """chat: put several conversations into one row, each seeing itself only."""
 
     def __post_init__(self):
-        self.check(self.method)
+        super().__post_init__()
         if not 0 < self.layer_decay <= 1:
             raise InputError(f"--layer-decay must be above 0 and at most 1, got {self.layer_decay}.")
         for name in ("noise", "deletion"):

@@ -13,13 +13,12 @@ from wenloom.training.settings import ADAPTERS, AdapterSettings
 
 
 def tuned_by_method(
-    model: Model, method: str, adapter: AdapterSettings, seed: int, derived: list[Derived], heads: Sequence[str] = ()
+    model: Model, how: AdapterSettings, seed: int, derived: list[Derived], heads: Sequence[str] = ()
 ) -> Model:
     """The model, with the weights that a method learns ready to learn and the others frozen.
 
     Args:
-        method: full, lora (Hu et al. 2021), dora (Liu et al. 2024) or head.
-        adapter: of lora and dora.
+        how: the method (full, lora: Hu et al. 2021, dora: Liu et al. 2024, head) and the adapter's settings.
         seed: decides the adapter's first weights.
         derived: told how many weights learn, where not all do.
         heads: beginnings of names of the modules that `head` learns.
@@ -27,12 +26,13 @@ def tuned_by_method(
     Raises:
         InputError: the model is quantized, or cannot be, or has no head of its own.
     """
+    method = how.method
     if method in ADAPTERS:
-        if adapter.quantize is not None:
+        if how.quantize is not None:
             if not isinstance(model, Decoder):
                 raise InputError("--quantize is for models without an encoder only.")
-            model = quantize(model, parse_bits(adapter.quantize))
-        config = AdapterConfig(adapter.rank, adapter.alpha, dora=method == "dora")
+            model = quantize(model, parse_bits(how.quantize))
+        config = AdapterConfig(how.rank, how.alpha, dora=method == "dora")
         model = adapt(model, config, generator(seed, "adapter"))
     else:
         require_unquantized(

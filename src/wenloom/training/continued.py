@@ -103,7 +103,7 @@ def continued_run(
     if context is None:
         context = min(most, _MOST_CONTEXT, max(8, (corpus.tokens or 0) - 1))
         derived.append(Derived("context", f"{context:,}", f"what the model reads at once, {_MOST_CONTEXT:,} at most"))
-    model = tuned_by_method(model, init.method, init, training.seed, derived)
+    model = tuned_by_method(model, init, training.seed, derived)
     assert isinstance(model, Decoder)
 
     def flops_per_second() -> float:

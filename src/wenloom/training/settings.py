@@ -10,6 +10,7 @@ from wenloom.model.presets import Architecture
 Compile = Literal["auto", "on", "off"]
 Parallel = Literal["auto", "ddp", "fsdp", "hsdp"]
 Schedule = Literal["linear", "cosine", "wsd"]
+Method = Literal["full", "lora", "dora", "head"]
 OptimizerName = Literal["muon", "adamw"]
 LENGTHS = ("budget", "tokens", "epochs", "steps")
 """Settings of which one says how long a run is."""
@@ -49,8 +50,11 @@ class ModelSettings:
 
 @dataclass(frozen=True)
 class AdapterSettings:
-    """The small matrices that learn beside frozen weights."""
+    """Which weights of a trained model learn, and the small matrices that learn beside frozen ones."""
 
+    method: Method = "full"
+    """full (every weight), lora (a small adapter beside frozen weights), dora (one that also scales them) or head
+    (what stands over the blocks only)."""
     rank: int = 8
     """lora, dora: rows and columns of the adapter's matrices."""
     alpha: float = 16.0
@@ -58,23 +62,23 @@ class AdapterSettings:
     quantize: str | None = None
     """lora, dora: quantize the frozen weights to int8 or int4 while training, to save memory."""
 
-    def check(self, method: str) -> None:
-        """
-        Raises:
-            InputError: the method has no adapter to which these settings could belong.
-        """
-        if self.quantize is not None and method not in ADAPTERS:
+    def __post_init__(self):
+        if self.quantize is not None and self.method not in ADAPTERS:
             raise InputError(
-                f"--quantize goes with --method lora or dora, not {method}: quantized weights stay as they are."
+                f"--quantize goes with --method lora or dora, not {self.method}: quantized weights stay as they are."
             )
 
 
 @dataclass(frozen=True)
-class InitSettings(AdapterSettings):
-    """A model that pretraining goes on with, instead of a new one."""
-
+class _Beginning:
     init: str | None = None
     """Go on training this model, with its shape and its vocabulary: a folder, or a hub model such as owner/name."""
+
+
+@dataclass(frozen=True)
+class InitSettings(AdapterSettings, _Beginning):
+    """A model that pretraining goes on with, instead of a new one."""
+
     method: Literal["full", "lora", "dora"] = "full"
     """With --init: full (every weight), lora (a small adapter beside frozen weights) or dora (one that also scales
     them)."""
@@ -84,7 +88,7 @@ class InitSettings(AdapterSettings):
     """Part of the samples that come from --keep-data; default: 0.1."""
 
     def __post_init__(self):
-        self.check(self.method)
+        super().__post_init__()
         if self.keep is not None and not 0 < self.keep < 1:
             raise InputError(f"--keep must be above 0 and below 1, got {self.keep}.")
         if self.keep is not None and self.keep_data is None:
