@@ -164,4 +164,4 @@ def test_files_of_a_folder_that_are_not_read_are_counted_in_a_remark(
         (tmp_path / name).write_text(content)
     assert find_files([str(tmp_path)]) == [tmp_path / "a.txt"]
     said = capsys.readouterr().err
-    assert "skipped 5 files: 2 .pdf" in said and ".pdf 2" in said and "empty 1" in said and "notes 1" in said
+    assert "skipped 5 files: 2 .pdf, 1 notes, 1 empty, 1 no ending; name a file itself" in said
