@@ -259,7 +259,7 @@ def test_quickstart_runs_and_runs_again(tmp_path: Path):
         (["generate", "texts", "x"], "is no model folder"),
         (["generate", "runs/typo/x", "x"], "no such folder"),
         (["generate", "run", "x", "--n", "2", "--greedy"], "several greedy continuations"),
-        (["generate", "run", "x", "--top-p", "7"], "top_p"),
+        (["generate", "run", "x", "--top-p", "7"], "--top-p"),
         (["score", "run"], "--file"),
         (["score", "run", ""], "empty"),
         (["score", "run", "x", "--stride", "0"], "--stride 0"),

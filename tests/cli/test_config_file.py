@@ -1,6 +1,7 @@
 """`--config` and `--save-config`: one mechanism for every command; the command line wins; what is wrong is named with its line."""
 
 import json
+import re
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,8 @@ import pytest
 
 from wenloom.checkpoint.folder import save_model
 from wenloom.cli.commands import COMMANDS
+from wenloom.generation.bounds import bounds_of
+from wenloom.generation.options import RequestOptions
 from wenloom.tokens.tokenizer import TextTokenizer
 
 from ..conftest import random_decoder, tiny_config
@@ -124,3 +127,45 @@ def test_a_command_line_that_cannot_be_used_gets_a_sentence(here: Path, words: s
     sentence = refused(*words.split(), cwd=here)
     assert said in sentence and "--help lists what there is" in sentence
     assert json.loads(call(*words.split(), "--json", cwd=here).out)["exit_code"] == 2
+
+
+SLIPS = [
+    ("runs/mien", "runs/mine"),
+    ("rusn/mine", "runs/mine"),
+    ("a-long-mdoel-name", "a-long-model-name"),
+    ("runs/deep/x", ""),
+]
+
+
+@pytest.mark.parametrize("typed, meant", SLIPS)
+def test_a_mistyped_folder_is_no_question_for_the_hub(
+    tmp_path: Path, typed: str, meant: str, monkeypatch: pytest.MonkeyPatch
+):
+    for name in ("runs/mine", "a-long-model-name"):
+        (tmp_path / name).mkdir(parents=True)
+    monkeypatch.setattr("huggingface_hub.snapshot_download", lambda *_, **__: pytest.fail("the hub was asked"))
+    for command in ("info", "generate", "score"):
+        said = refused(command, typed, *("x",) * (command != "info"), cwd=tmp_path)
+        assert f"{typed}: no such folder" in said and (f"did you mean {meant}?" in said) == bool(meant)
+
+
+BOUNDED = [name for name, field in RequestOptions.__dataclass_fields__.items() if bounds_of(field)]
+
+
+@pytest.mark.parametrize("name", BOUNDED)
+def test_every_error_about_an_option_names_it_as_it_is_typed(here: Path, name: str):
+    flag = "--" + name.replace("_", "-")
+    said = refused(*GENERATE, f"{flag}=-99999999999999999999", cwd=here)
+    assert flag in said and (flag == f"--{name}" or name not in said)
+    assert not re.search(
+        rf"(?<!-)\b({'|'.join(each for each in RequestOptions.__dataclass_fields__ if '_' in each)})\b", said
+    )
+
+
+@pytest.mark.parametrize(
+    "option, said",
+    [("--regex=(", "--regex: unclosed group"), ("--grammar=start: x", "unknown name"), ("--json-schema=[", "JSON")],
+)
+def test_errors_of_grammars_give_the_reason_and_the_flag(here: Path, option: str, said: str):
+    sentence = refused(*GENERATE, option, cwd=here)
+    assert said in sentence and sentence.split("wenloom: ")[1].startswith(option.partition("=")[0])

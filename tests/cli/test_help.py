@@ -2,6 +2,8 @@
 
 import functools
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -51,3 +53,19 @@ def test_help_of_many_options_shows_the_ones_used_first_and_help_all_every_one(c
 def test_help_of_the_program_is_of_a_terminal():
     text = succeed("--help", cwd=Path.cwd(), environment={"COLUMNS": "80"})
     assert not PYTHON.search(text) and max(map(len, text.splitlines())) <= 80
+
+
+def test_help_and_errors_of_usage_load_no_torch():
+    """Whatever the command."""
+    code = (
+        "import sys\nfrom wenloom.cli.app import main\nfrom wenloom.cli.commands import COMMANDS\n"
+        "for command in COMMANDS:\n"
+        "    for more in ('--help', '--no-such-option', '--json'):\n"
+        "        if more == '--json' and command in ('doctor', 'quickstart', 'plan', 'leaderboard'): continue\n"
+        "        sys.argv = ['wenloom', *command.split(), more]\n"
+        "        try: main()\n"
+        "        except SystemExit: pass\n"
+        "        assert 'torch' not in sys.modules, sys.argv\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr

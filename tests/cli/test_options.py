@@ -309,7 +309,7 @@ TABLES = {
     "compare-signatures": Table(("ppl|ctx:8", "ppl|ctx:9"), {"--json": C(("--json",))}),
     "watch": Table(("run", "--once"), {"--once": R(("--once", "yes"), "yes"), "--json": C(("--json",))}),
     "doctor": Table((), {"--json": C(("--json",))}),
-    "info": Table(("run",), {"--json": C(("--json",))}),
+    "info": Table(("run",), {"--all": C(("--all",)), "--json": C(("--json",))}),
     "tokenizer train": Table(("texts", "--out", "made"), {
         "--out": C(("--out", "elsewhere"), look="elsewhere/*", base=("texts", "--out", "made")),
         "--kind": C(("--kind", "char")),
@@ -612,7 +612,7 @@ CONTRADICTIONS = [
     ("generate run x --draft small", "--draft", "--num-assistant-tokens"),
     ("generate run x --adapters adapter", "--adapters", "--adapter"),
     ("generate run x --logprobs 1", "--logprobs", "--json"),
-    ("chat chat --draft small --no-do-sample --temperature 0.5", "do_sample", "temperature"),
+    ("chat chat --draft small --no-do-sample --temperature 0.5", "--do-sample", "--temperature"),
     ("finetune run --task chat --train messages.jsonl --out made --method full --rank 4", "--rank", "--method"),
     (
         "finetune run --task chat --train messages.jsonl --out made --max-source-tokens 9",

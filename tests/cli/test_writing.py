@@ -31,15 +31,15 @@ WRITE = ("generate", "run", "The lamp", "--max-new-tokens", 6)
         (["--greedy", "--temperature", 0.5], ["--greedy", "--temperature 0.5"]),
         (["--greedy", "--top-k", 3, "--min-p", 0.1], ["--greedy", "--top-k 3", "--min-p 0.1"]),
         (["--greedy", "--do-sample"], ["--greedy", "--do-sample"]),
-        (["--temperature", 0, "--do-sample"], ["temperature 0", "do_sample"]),
-        (["--no-do-sample", "--top-p", 0.5], ["top_p", "do_sample"]),
+        (["--temperature", 0, "--do-sample"], ["--temperature 0", "--do-sample"]),
+        (["--no-do-sample", "--top-p", 0.5], ["--top-p", "--do-sample"]),
         (["--n", 2, "--num-return-sequences", 3], ["--n 2", "--num-return-sequences 3"]),
         (["--draft", "small"], ["--draft", "--num-assistant-tokens"]),
         (["--adapters", "small"], ["--adapters", "--adapter"]),
         (["--logprobs", 2], ["--logprobs", "--json"]),
         (["--prompt-logprobs", 2], ["--prompt-logprobs", "--json"]),
         (["--out", "made.jsonl"], ["--out", "--prompts"]),
-        (["--json-schema", "{"], ["json_schema", "JSON"]),
+        (["--json-schema", "{"], ["--json-schema", "JSON"]),
     ],
 )
 def test_options_that_would_be_ignored_are_refused_by_name(here: Path, options: list[Any], named: list[str]):

@@ -1,6 +1,7 @@
 """Names to folders: a local path, or a model on a Hugging Face hub (safetensors only, no remote code)."""
 
 import re
+from difflib import get_close_matches
 from pathlib import Path
 
 from wenloom.core.errors import CheckpointError, printable
@@ -42,8 +43,9 @@ def resolve(name: str | Path) -> Path:
             return path
     begins_here = "/" in text and Path(text.partition("/")[0] or "/").exists()
     if isinstance(name, Path) or begins_here or not _HUB_NAME.fullmatch(text) or text.startswith("."):
-        raise CheckpointError(f"{said}: no such folder.")
-
+        raise CheckpointError(f"{said}: no such folder{_hint(path) or '.'}")
+    if hint := _hint(path):
+        raise CheckpointError(f"{said}: no such folder{hint}")
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
 
@@ -62,3 +64,29 @@ def resolve(name: str | Path) -> Path:
             "try again with the network."
         )
     return folder
+
+
+_ALIKE = 0.85
+"""How like a name must be to one of a folder here, to be taken for it and not for a model of a hub."""
+
+
+def _hint(path: Path) -> str:
+    """The end of a sentence about a folder that is not there: one that may be meant, if any is much like it.
+
+    A hub is not asked for a slip: it would take seconds, and tell others what stands on this disk.
+    """
+    parent = path.parent
+    if parent.is_dir():
+        near = _alike(parent, path.name, _ALIKE if parent == Path() else 0.6)
+    else:
+        near = [each / path.name for each in _alike(parent.parent, parent.name, 0.6) if (each / path.name).is_dir()]
+    return f"; did you mean {printable(str(near[0]), 200)}?" if near else ""
+
+
+def _alike(parent: Path, name: str, least: float) -> list[Path]:
+    """Folders whose names are much like this one, the most similar first."""
+    try:
+        names = [each.name for each in parent.iterdir() if each.is_dir()] if parent.is_dir() else []
+    except OSError:
+        return []
+    return [parent / each for each in get_close_matches(name, names, 3, least)]

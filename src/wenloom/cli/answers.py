@@ -11,6 +11,7 @@ from wenloom.core.console import print_json, say
 from wenloom.core.errors import InputError
 from wenloom.core.files import write_atomically
 from wenloom.core.progress import progress
+from wenloom.core.quantities import counted
 
 
 @dataclass(frozen=True)
@@ -115,7 +116,7 @@ def answer(task: str, model: str, text: str | None, how: AnswerOptions, device: 
             {"model": model, "answers": [{"source": s, "text": t} for s, t in zip(sources, answers, strict=True)]}
         )
     elif how.out is not None:
-        say(f"{how.out}: {len(answers):,} lines.")
+        say(f"{how.out}: {counted(len(answers), 'line')}.")
     else:
         say("\n".join(answers))
 

@@ -9,7 +9,7 @@ from cyclopts import Parameter
 
 from wenloom.cli.conversation import COMMANDS, GREETING, Conversation, TurnReader
 from wenloom.cli.line_input import LineInput
-from wenloom.cli.options import Device, Dtype, KVCache, Quantize, as_flags, flags
+from wenloom.cli.options import Device, Dtype, KVCache, Quantize, flags, typed_as_flags
 from wenloom.core.console import remark
 from wenloom.core.errors import InputError, WenloomError, printable
 from wenloom.core.quantities import counted
@@ -61,10 +61,8 @@ def chat(
         for field in dataclasses.fields(group)
         if (value := getattr(group, field.name)) != field.default
     }
-    try:
+    with typed_as_flags():
         Conversation(options, system)
-    except InputError as error:
-        raise InputError(as_flags(str(error))) from None
     lines = LineInput("chat_history" if history else None, tuple(COMMANDS))
     if not history and not lines.is_terminal:
         raise InputError("--no-history: input from a pipe is never kept; leave it out.")

@@ -13,6 +13,7 @@ from wenloom.cli.options import Device, Dtype, Json, changed, flags, refuse_unus
 from wenloom.core.console import out as console
 from wenloom.core.console import print_json, remark, say
 from wenloom.core.errors import InputError
+from wenloom.core.quantities import counted
 from wenloom.evaluation.options import Convention, OverlapOptions, Shots, Writing
 
 if TYPE_CHECKING:
@@ -62,7 +63,7 @@ def evaluate(
     models
         Model folders, or hub models.
     on
-        Suites or files; several times or parted by commas.
+        Suites or files, comma-separated or given several times.
     list_
         List the suites, and whether their files are below --data; nothing is scored.
     data
@@ -83,7 +84,7 @@ def evaluate(
         What they are compared with, line by line; several times for several references.
     metric
         bleu, chrf, ter, rouge (or rouge1, rouge2, rougeL, rougeLsum), wer, cer (blanks left out), answers (exact match and
-        F1), or, without references, quality (variety, repetition, loops, word frequencies); several times or parted by commas.
+        F1), or, without references, quality (variety, repetition, loops, word frequencies); comma-separated or given several times.
     corpus
         With --metric quality: a prepared corpus; tells how much of the texts stands in it word for word.
     """
@@ -238,7 +239,7 @@ def _predictions(
     for path, stream in zip(references, streams, strict=True):
         if len(stream) != len(texts):
             raise InputError(
-                f"{predictions} has {len(texts):,} lines and {path} has {len(stream):,}; line n belongs to line n."
+                f"{predictions} has {counted(len(texts), 'line')} and {path} has {len(stream):,}; line n belongs to line n."
             )
     found = compare(metrics or ["bleu"], texts, streams, comparing)
     if json:
@@ -252,7 +253,7 @@ def _predictions(
     for each in found:
         low, value, high = each.interval
         say(each.text if each.text else f"{each.signature} = {value:.2f}")
-        say(f"  95 % interval {low:.2f} to {high:.2f} over {len(each.per_sample):,} texts")
+        say(f"  95 % interval {low:.2f} to {high:.2f} over {counted(len(each.per_sample), 'text')}")
 
 
 def _quality(predictions: Path, corpus: Path | None, json: bool) -> None:

@@ -9,7 +9,7 @@ from wenloom.cli.options import Json, flags, named_flags
 from wenloom.core.clock import command_began
 from wenloom.core.console import print_json, remark, say
 from wenloom.core.errors import InputError
-from wenloom.core.quantities import show_unit
+from wenloom.core.quantities import counted, show_unit
 from wenloom.tasks.settings import DataSettings, FreshSettings, LearningSettings
 from wenloom.training.settings import LENGTHS, TrainSettings
 
@@ -56,15 +56,15 @@ def finetune(
         Continue this interrupted run, with its own settings; with --steps, --tokens, --epochs or --budget train it for
         that much longer.
     """
-    from wenloom.checkpoint.hub import resolve
-    from wenloom.tasks import finetune as work
-
     if resume is not None:
         result = _go_on(resume, (model, task, out), (data, fresh, learning), training)
     else:
         if task is None or out is None:
             raise InputError("name the task, the examples and --out, as in: wenloom finetune --task translation "
                              "--train pairs.jsonl --out runs/mine")  # fmt: skip
+        from wenloom.checkpoint.hub import resolve
+        from wenloom.tasks import finetune as work
+
         result = work.finetune(task, out, None if model is None else resolve(model), data, fresh, learning, training,
                                command_began())  # fmt: skip
     print_json(as_json(result)) if json else say(summary(result))
@@ -120,7 +120,7 @@ def summary(result: "TaskResult") -> str:
         for name, (value, error) in result.figures.items()
     ]
     return "\n".join([
-        f"{run.folder}: trained {run.steps:,} steps in {run.seconds:,.0f} s; the best is step {run.best_step:,}.",
+        f"{run.folder}: trained {counted(run.steps, 'step')} in {run.seconds:,.0f} s; the best is step {run.best_step:,}.",
         f"  validation {run.loss.nats_per_token:.3f} {show_unit('nats_per_token', task)}",
         *figures,
         f"  report     {run.folder / 'report.html'}",

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
-from wenloom.cli.options import Device, Dtype, Json, KVCache, Quantize, as_flags, flags
+from wenloom.cli.options import Device, Dtype, Json, KVCache, Quantize, as_flags, flags, typed_as_flags
 from wenloom.cli.prompts import answer, disobedience, job_as_json, rows_of, unanswered, zero_is_greedy
 from wenloom.core.console import print_json, remark
 from wenloom.core.errors import InputError
@@ -63,7 +63,7 @@ def generate(
     model
         A model folder, or a hub model such as owner/name.
     prompt
-        The text to continue.
+        The prompt to continue.
     greedy
         Always take the most probable token; short for --no-do-sample.
     stop
@@ -92,14 +92,16 @@ def generate(
     }
     if greedy:
         options = {**options, **_greedy(sampling, keeps_top_k=search.penalty_alpha is not None)}
-    options = zero_is_greedy(options)
+    with typed_as_flags():
+        options = zero_is_greedy(options)
     if stop:
         options["stop_strings"] = (*length.stop_strings, *stop)
     if n is not None:
         if output.num_return_sequences not in (1, n):
             raise InputError(f"--n {n} and --num-return-sequences {output.num_return_sequences}: give one of them.")
         options["num_return_sequences"] = n
-    request = GenerationRequest(**options)
+    with typed_as_flags():
+        request = GenerationRequest(**options)
     if prompts is None:
         _refuse_idle(request, draft, adapters, is_shown=not json)
     rows = []
@@ -124,7 +126,8 @@ def generate(
         answer(loaded, rows, prompts, out, json)
         return
     assert prompt is not None
-    job = loaded.engine.submit(prompt, request)
+    with typed_as_flags():
+        job = loaded.engine.submit(prompt, request)
     loaded.say_unseen([job])
     if json:
         loaded.engine.run([job])

@@ -3,8 +3,9 @@
 import shlex
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
+from cyclopts import Parameter
 from rich.table import Table
 
 from wenloom.checkpoint.hub import resolve
@@ -16,7 +17,18 @@ from wenloom.model.config import ModelConfig
 from wenloom.tokens.shards import MANIFEST, Dataset
 
 
-def info(folder: str, /, *, json: Json = False) -> None:
+def info(
+    folder: str,
+    /,
+    *,
+    everything: Annotated[
+        bool,
+        Parameter(
+            name="--all", negative="", help="Show every field of the model, not only those that most readers need."
+        ),
+    ] = False,
+    json: Json = False,
+) -> None:
     """Show what is in a folder: family, parameters, tokenizer and training of a model; sources and sizes of a corpus.
 
         wenloom info runs/quickstart
@@ -32,10 +44,11 @@ def info(folder: str, /, *, json: Json = False) -> None:
 
     path = resolve(folder)
     if not path.is_dir():
-        raise InputError(f"{path}: is no folder.")
+        raise InputError(f"{path}: is not a folder.")
     sections: dict[str, dict[str, Any]] = {}
     if is_model(path):
-        sections["model"] = _model(path)
+        facts = _model(path)
+        sections["model"] = facts if everything or json else {name: facts[name] for name in FIRST if name in facts}
     elif is_adapter(path):
         sections["adapter"] = _adapter(path)
     if (path / MANIFEST).exists():
@@ -61,6 +74,13 @@ def info(folder: str, /, *, json: Json = False) -> None:
             if value is not None and value != ():
                 table.add_row(name, _shown(value))
         console.print(table, "")
+
+
+FIRST = (
+    "family", "kind", "gives", "problem", "parameters", "files", "bytes", "stored_as", "quantized_to", "vocab_size",
+    "context_length", "n_layers", "d_model", "n_heads", "n_kv_heads", "d_head", "d_mlp", "rope", "positions", "encoder", "labels",
+)  # fmt: skip
+"""Fields of a model that are shown without --all."""
 
 
 def _model(path: Path) -> dict[str, Any]:

@@ -2,7 +2,8 @@
 
 import dataclasses
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Annotated, Any
 
 from cyclopts import Group, Parameter
@@ -13,13 +14,11 @@ from wenloom.text.documents import ReadOptions
 
 Json = Annotated[bool, Parameter(name="--json", negative="", help="Print one JSON document instead of text.")]
 Device = Annotated[str, Parameter(help="auto, cpu, cuda or mps.")]
-Dtype = Annotated[str, Parameter(help="Number type of the weights: float32, bfloat16, float16 or float64.")]
+Dtype = Annotated[str, Parameter(help="Dtype of the weights: float32, bfloat16, float16 or float64.")]
 Quantize = Annotated[
     str | None, Parameter(help="Quantize the weights while loading: int8 or int4. Less memory, faster.")
 ]
-KVCache = Annotated[
-    str | None, Parameter(help="Number type of what is remembered of the text: float32, bfloat16 or int8.")
-]
+KVCache = Annotated[str | None, Parameter(help="Dtype of the KV cache: float32, bfloat16 or int8.")]
 
 
 def flags(title: str, order: int) -> Parameter:
@@ -54,14 +53,34 @@ def refuse_unused(why: str, **given: bool) -> None:
         raise InputError(f"{named_flags(names)}: {why}.")
 
 
-def as_flags(text: str) -> str:
-    """A message about a request's options, which stand there as `name`, for who types them as flags.
+_NAMES = GenerationRequest.__dataclass_fields__
+_WORDS = "|".join(name for name in _NAMES if "_" not in name)
+_OPTION = re.compile(
+    rf"`(\w+)`|\b({'|'.join(name for name in _NAMES if '_' in name)})\b(?:=True)?"
+    rf"|(?:(?<=^)|(?<=; )|(?<=, )|(?<=and ))({_WORDS})(?=:| must| needs| is \d| holds| cannot| \d| and \w+ cannot|, \w+ needs)"
+)
 
-    >>> as_flags("`top_p` must be above 0; `seed` needs `temperature`.")
-    '--top-p must be above 0; --seed needs --temperature.'
+
+def as_flags(text: str) -> str:
+    """A message about a request's options, for who types them as flags.
+
+    >>> as_flags("top_p must be above 0; seed needs do_sample=True; seed must be text; a seed grows.")
+    '--top-p must be above 0; --seed needs --do-sample; --seed must be text; a seed grows.'
     """
-    names = GenerationRequest.__dataclass_fields__
-    return re.sub(r"`(\w+)`", lambda each: flag(each[1]) if each[1] in names else each[0], text)
+    return _OPTION.sub(lambda each: _typed(each[1] or each[2] or each[3], each[0]), text)
+
+
+def _typed(name: str, written: str) -> str:
+    return flag(name) if name in _NAMES else written
+
+
+@contextmanager
+def typed_as_flags() -> Iterator[None]:
+    """Errors of the block name options as they are typed."""
+    try:
+        yield
+    except InputError as error:
+        raise InputError(as_flags(str(error))) from None
 
 
 def flag(name: str) -> str:

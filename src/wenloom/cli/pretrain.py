@@ -11,6 +11,7 @@ from wenloom.cli.options import Json, flags, named_flags
 from wenloom.core.clock import command_began
 from wenloom.core.console import print_json, remark, say
 from wenloom.core.errors import InputError
+from wenloom.core.quantities import counted
 from wenloom.tokens.shards import Dataset
 from wenloom.training.settings import LENGTHS, InitSettings, ModelSettings, TrainSettings
 
@@ -139,7 +140,7 @@ def summary(result: "RunResult") -> str:
     """The result, and what to try next."""
     loss, folder = result.loss, shlex.quote(str(result.folder))
     return (
-        f"{result.folder}: trained {result.steps:,} steps in {result.seconds:,.0f} s.\n"
+        f"{result.folder}: trained {counted(result.steps, 'step')} in {result.seconds:,.0f} s.\n"
         f"  validation {loss.bits_per_byte:.3f} bits per byte, {loss.nats_per_character:.3f} nats per character, "
         f"{loss.nats_per_token:.3f} nats per token\n"
         f"  report     {result.folder / 'report.html'}\n"

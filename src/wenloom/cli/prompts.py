@@ -11,6 +11,7 @@ from wenloom.core.errors import InputError
 from wenloom.core.files import write_atomically
 from wenloom.core.foreign import json_text, kind_of, parsed_json
 from wenloom.core.progress import progress
+from wenloom.core.quantities import counted
 from wenloom.generation.request import GenerationRequest, request_from
 from wenloom.generation.request_types import shown
 from wenloom.text.lines import Line, lines_of, utf8
@@ -96,9 +97,12 @@ def _how_it_ended(each: "Continuation", request: GenerationRequest) -> str:
         return "a stop string ended it"
     if each.ended_by == "dead end":
         return "the other options left no token that it allows"
+    if each.ended_by != "length":
+        return "its grammar is too large to follow; give a smaller one"
+    after = f"it was cut off after {counted(len(each.tokens), 'token')}"
     if len(each.tokens) < request.max_new_tokens:
-        return f"it was cut off after {len(each.tokens):,} tokens, where `max_length` or the model's context ends"
-    return f"it was cut off after {len(each.tokens):,} tokens; raise `max_new_tokens`"
+        return f"{after}, where `max_length` or the model's context ends"
+    return f"{after}; raise `max_new_tokens`"
 
 
 def rows_of(path: Path, options: Mapping[str, Any]) -> list[Row]:
@@ -126,7 +130,7 @@ def rows_of(path: Path, options: Mapping[str, Any]) -> list[Row]:
     if not found:
         raise InputError(f"{path}: holds no prompt.")
     if all(row.error for row in found):
-        more = f" (and so on: none of {len(found):,} lines can be used)" if len(found) > 1 else ""
+        more = f" (none of {len(found):,} lines can be used)" if len(found) > 1 else ""
         raise InputError(f"{path}, line {found[0].line}: {found[0].error}{more}")
     return found
 
@@ -202,7 +206,7 @@ def answer(loaded: "LanguageModel", rows: list[Row], path: Path, out: Path | Non
             bar.advance()
     if unseen:
         remark(
-            f"{unseen:,} prompts are longer than the model's context: it went on without their beginnings "
+            f"{counted(unseen, 'prompt')} longer than the model's context: truncated at the beginning "
             '("unseen_prompt_tokens"; --on-overflow error refuses them).'
         )
     failed.sort(key=lambda each: each["line"])
@@ -213,7 +217,8 @@ def answer(loaded: "LanguageModel", rows: list[Row], path: Path, out: Path | Non
     if failed:
         lines = ", ".join(str(each["line"]) for each in failed[:10]) + ", …" * (len(failed) > 10)
         error = InputError(
-            f"{path}: {len(failed):,} of {len(rows):,} prompts failed (lines {lines}); the others are answered."
+            f"{path}: {len(failed):,} of {counted(len(rows), 'prompt')} failed (line{'s' * (len(failed) > 1)} {lines})"
+            f"{'; the others are answered' if len(failed) < len(rows) else ''}."
         )
         error.is_reported = json
         raise error

@@ -11,6 +11,7 @@ from wenloom.core.console import print_json, say
 from wenloom.core.errors import InputError
 from wenloom.core.files import write_atomically
 from wenloom.core.progress import progress
+from wenloom.core.quantities import counted
 
 
 def rescore(
@@ -95,7 +96,7 @@ def rescore(
         write_atomically(out, "".join(f"{text}\n" for text in texts))
     if found is None:
         print_json({"model": model, "chosen": texts}) if json else say(
-            f"{out}: {len(texts):,} lines." if out is not None else "\n".join(texts)
+            f"{out}: {counted(len(texts), 'line')}." if out is not None else "\n".join(texts)
         )
     elif json:
         print_json({

@@ -136,9 +136,10 @@ def _checked_schema(kind: str, source: str) -> dict[str, Any]:
 
 
 def _reason(message: str) -> str:
-    """The first line of llguidance's message, without its own hints."""
+    """What llguidance's message says, without its own hints and pictures."""
     lines = message.strip().splitlines() or ["unknown reason"]
-    said = lines[0].removeprefix("Error: ").rstrip(".")
+    inner = next((line for line in lines if line.startswith("error: ")), None)  # of the regex crate, below a picture
+    said = (inner or lines[0]).removeprefix("error: ").removeprefix("Error: ").rstrip(".:")
     return "no text satisfies it" if said.startswith("NoExtension") else printable(said, 300)
 
 

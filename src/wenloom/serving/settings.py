@@ -79,7 +79,7 @@ class Running:
     watchdog: float = 120.0
     """Seconds after which a step of a model counts as hung, and /healthz says so."""
     access_log: Path | None = None
-    """A file for one JSON line per request; default: standard output, where that is no terminal."""
+    """A file for one JSON line per request; default: standard output, unless that is a terminal."""
     log_prompts: bool = False
     """Write the bodies of requests into the access log."""
 

@@ -59,7 +59,7 @@ def read_pairs(
     """Pairs of a file.
 
     Args:
-        where: jsonl files (or JSON lists) of objects, parted by commas; a file of columns between tabs (.tsv, .txt), or two files of
+        where: jsonl files (or JSON lists) of objects, comma-separated; a file of columns between tabs (.tsv, .txt), or two files of
             lines as `train.en,train.de`; each may be compressed.
         source, target: fields, or columns by their names or numbers (from 1 on); default: those that the task knows,
             or the first two columns.

@@ -19,7 +19,7 @@ def read_stretches(where: str, refusals: Refusals) -> list[str]:
     """Stretches of about 2,000 characters, cut between paragraphs.
 
     Args:
-        where: files, folders and globs, parted by commas.
+        where: files, folders and globs, comma-separated.
         refusals: told what is left out.
 
     Raises:

@@ -38,7 +38,7 @@ class RowReader(Refusals):
         """What `make` makes of the objects of a jsonl file, or of one JSON list; it refuses by raising ValueError.
 
         Args:
-            where: a file, or several parted by commas.
+            where: a file, or several, comma-separated.
 
         Raises:
             InputError: a file cannot be read or holds no row that can be used; or a refused row, if strict.
@@ -211,7 +211,7 @@ def _short(text: str) -> str:
 
 
 def files_in(where: str | Path) -> list[Path]:
-    """The files of a list parted by commas; a file whose name has a comma is one.
+    """The files of a comma-separated list; a file whose name has a comma is one.
 
     >>> [str(path) for path in files_in("a.jsonl, b.jsonl")]
     ['a.jsonl', 'b.jsonl']

@@ -15,7 +15,7 @@ class DataSettings:
     """Which examples a model learns from."""
 
     train: str | None = None
-    """Examples: jsonl (or a JSON list; several parted by commas), a table (.csv, .tsv), or two files of lines as
+    """Examples: jsonl (or a JSON list; several comma-separated), a table (.csv, .tsv), or two files of lines as
     train.en,train.de; each may be compressed."""
     validation: str | None = None
     """Validation examples, in the same format; default: a fiftieth of the others, 1,000 at most."""

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 from wenloom.core.console import remark
 from wenloom.core.errors import InputError, printable
+from wenloom.core.quantities import counted
 
 MOST_LISTED = 10_000
 """What is kept of a file of which nothing can be used; the count goes on."""
@@ -78,7 +79,7 @@ class Refusals:
         for each in self.refused[:most]:
             remark(printable(f"Left out: {each}."))
         if self.count > most:
-            remark(f"Left out: {self.count:,} rows in all.")
+            remark(f"Left out: {counted(self.count, 'row')} in all.")
 
     def as_json(self) -> list[dict[str, Any]]:
         """For machines."""
