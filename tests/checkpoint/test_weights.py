@@ -67,11 +67,11 @@ def test_hostile_files_end_in_one_sentence(folder: Path):
         load_model(folder)
     path.unlink()
     path.mkdir()
-    with pytest.raises(CheckpointError, match="is no file"):
+    with pytest.raises(CheckpointError, match="is not a file"):
         load_model(folder)
     path.rmdir()
     os.mkfifo(path)
-    with pytest.raises(CheckpointError, match="is no file"):
+    with pytest.raises(CheckpointError, match="is not a file"):
         load_model(folder)
 
 

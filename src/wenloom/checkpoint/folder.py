@@ -50,7 +50,7 @@ def read_config(folder: Path) -> ModelConfig:
         CheckpointError: the folder is no model, its family is unknown, or a field is not understood.
     """
     if not folder.is_dir():
-        raise CheckpointError(f"{folder}: no such folder." if not folder.exists() else f"{folder}: is no folder.")
+        raise CheckpointError(f"{folder}: no such folder." if not folder.exists() else f"{folder}: is not a folder.")
     path = place_of(folder) / CONFIG
     if is_adapter(folder):
         return read_config(base_of(folder))

@@ -131,7 +131,7 @@ def _inside(folder: Path, name: str, named_in: Path) -> Path:
         if not path.exists():
             raise CheckpointError(f"{path}: named in {INDEX} but not there.")
         if not path.is_file():
-            raise CheckpointError(f"{path}: is no file.")
+            raise CheckpointError(f"{path}: is not a file.")
         homes = [folder.resolve(), folder.resolve().parent.parent / "blobs"]
         if named_in != folder and path.resolve().parent not in homes:
             raise CheckpointError(f"{named_in}: names a link to a file outside the folder: {shown}.")

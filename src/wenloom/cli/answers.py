@@ -23,13 +23,13 @@ class AnswerOptions:
     out: Path | None = None
     """Where the answers to a file go, one per line."""
     num_beams: int = 5
-    """Texts that are weighed against each other; 1 takes the most probable token each time (faster)."""
+    """Number of beams of beam search; 1 is greedy decoding (faster)."""
     length_penalty: float = 1.0
-    """Beams are compared by log-probability / length^this; higher favours longer texts."""
+    """Exponent of the length that divides a beam's log-probability; higher favours longer texts."""
     max_new_tokens: int | None = None
-    """Most tokens of an answer; default: 256, or what the model's context allows."""
+    """Maximum number of tokens of an answer; default: 256, or what the model's context allows."""
     no_repeat: int = 0
-    """Never write so many tokens twice in the same order; 0 allows it."""
+    """Forbid n-grams of this many tokens to occur twice; 0 allows them."""
 
 
 def command_of(task: str, name: str, does: str) -> Callable[..., None]:

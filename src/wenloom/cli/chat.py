@@ -50,7 +50,7 @@ def chat(
     system
         The system prompt: what the model is told before the first turn.
     draft
-        A smaller model with the same vocabulary that drafts, five tokens at a time.
+        A draft model for speculative decoding: a smaller one with the same vocabulary.
     history
         Keep what you type for the arrow keys of later chats, in ~/.local/state/wenloom/chat_history. Input from a pipe is
         never kept.

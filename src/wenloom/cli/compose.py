@@ -36,21 +36,21 @@ def compose(
     model
         A model folder, or a hub model such as owner/name.
     prompt
-        What to write about: a title, the beginning of a tale, what a program is to do.
+        What to write about: a title, the beginning of a story, what a program should do.
     style
-        What to write; default: what the model was made for.
+        What to write; default: what the model was trained for.
     form
         poetry: 五言绝句, 七言绝句, 五言律诗 or 七言律诗; nothing else can then be written.
     run
         code: execute what was written, in a process with bounds on time, memory and files and without network.
     n
-        So many texts.
+        Number of texts.
     temperature
-        Below 1 is safer, above 1 is wilder; 0 takes the most probable token each time.
+        Below 1 sharpens the distribution, above 1 flattens it; 0 is greedy.
     max_new_tokens
-        Most tokens of a text; default: 256, or what the model's context allows.
+        Maximum number of tokens of a text; default: 256, or what the model's context allows.
     seed
-        Makes the draw repeatable.
+        Makes sampling repeatable.
     """
     if n < 1 or (max_new_tokens is not None and max_new_tokens < 1) or temperature < 0:
         raise InputError("--n and --max-new-tokens must be at least 1, --temperature at least 0.")
@@ -71,7 +71,9 @@ def compose(
     folder = resolve(model)
     chosen = style or task_of(folder)
     if chosen not in writing.STYLES:
-        raise InputError(f"{model}: was not made to write; say what it is to write: --style story, poetry or code.")
+        raise InputError(
+            f"{model}: was not trained to write; choose what it should write: --style story, poetry or code."
+        )
     if (form is not None and chosen != "poetry") or (run and chosen != "code"):
         raise InputError("--form goes with --style poetry, --run with --style code.")
     options: dict[str, Any] = {"do_sample": temperature > 0}

@@ -69,7 +69,7 @@ def evaluate(
     data
         The folder below which suites' files lie; default: the variable WENLOOM_DATA, else data/.
     limit
-        Score only the first so many samples (the signature says so).
+        Score only this many samples, the first ones (noted in the signature).
     skip_bad
         Leave out rows that cannot be used, named and counted (all of them with --json), instead of stopping at the first.
     out

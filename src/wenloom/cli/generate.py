@@ -65,20 +65,20 @@ def generate(
     prompt
         The prompt to continue.
     greedy
-        Always take the most probable token; short for --no-do-sample.
+        Greedy decoding: always take the most probable token; short for --no-do-sample.
     stop
         Stop before this text; may be given several times. Short for --stop-strings.
     n
-        Write this many continuations; short for --num-return-sequences.
+        Number of continuations; short for --num-return-sequences.
     prompts
         A file of prompts, continued side by side: jsonl with "prompt" and options of this list per line (such as
-        {"prompt": "...", "seed": 3}), or text with a prompt per line. A line that cannot be answered is named, and
-        the others are.
+        {"prompt": "...", "seed": 3}), or text with a prompt per line. A line that cannot be answered is named; the
+        others are answered.
     out
         With --prompts: the jsonl file of results, one line per prompt in the order in which they finish. Called
         again, it goes on where it stopped, with the failed ones anew.
     draft
-        A smaller model with the same vocabulary, for --num-assistant-tokens and --contrastive-beta.
+        A draft model: a smaller one with the same vocabulary, for --num-assistant-tokens and --contrastive-beta.
     adapters
         A folder with an adapter, which --adapter (or "adapter" in a line of --prompts) chooses by the folder's name;
         may be given several times.

@@ -11,7 +11,7 @@ import traceback
 from wenloom.core.errors import printable
 
 DEBUG = "WENLOOM_DEBUG"
-"""Environment variable: show the traceback of a fault of Wenloom itself."""
+"""Environment variable: show the traceback of an internal error of Wenloom."""
 
 
 def open_streams() -> None:
@@ -56,5 +56,7 @@ def our_fault(error: Exception) -> str:
                                          errors="backslashreplace") as file:  # fmt: skip
             file.write(f"wenloom {' '.join(sys.argv[1:])}\n\n{text}")
     except OSError:
-        return f"a fault of Wenloom itself ({what}). Please report it; {DEBUG}=1 shows the traceback."
-    return f"a fault of Wenloom itself ({what}). Please report it with {file.name}; {DEBUG}=1 shows the traceback here."
+        return f"an internal error of Wenloom ({what}). Please report it; {DEBUG}=1 shows the traceback."
+    return (
+        f"an internal error of Wenloom ({what}). Please report it with {file.name}; {DEBUG}=1 shows the traceback here."
+    )

@@ -39,7 +39,7 @@ def serve(
     adapters
         A folder with an adapter of the model, served under its folder's name; may be given several times.
     draft
-        A smaller model with the same vocabulary that guesses ahead; the texts stay the same.
+        A draft model for speculative decoding: a smaller one with the same vocabulary; the texts stay the same.
     """
     named = {}
     for each in models:

@@ -88,7 +88,7 @@ def report(
     reading: Reading = ReadOptions(),
     json: Json = False,
 ) -> None:
-    """Bytes, characters and words per token, by language.
+    """Report bytes, characters and words per token, by language.
 
     More bytes per token means shorter sequences, so more text for the same work. A tokenizer that never saw
     a language spends about one token a byte on it.

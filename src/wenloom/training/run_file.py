@@ -69,7 +69,7 @@ def read_run(run: Path) -> dict[str, dict[str, Any]]:
             if not isinstance(table.get(name), kind) or isinstance(table.get(name), bool):
                 raise InputError(f"{path}: table [{title}]: {name} is missing or not what a run writes there.")
     if strange := [title for title, table in tables.items() if not isinstance(table, dict)]:
-        raise InputError(f"{path}: {printable(strange[0], 40)} is no table.")
+        raise InputError(f"{path}: {printable(strange[0], 40)} is not a table.")
     return tables | {"settings": renamed(tables["settings"])}
 
 
@@ -101,7 +101,7 @@ def settings_of(run: Path, kind: type[Settings], table: dict[str, Any]) -> Setti
     for name, value in values.items():
         if not _fits(value, hints[name]):
             raise InputError(
-                f"{run / RUN}: table [settings]: {name} = {printable(repr(value), 60)} is no such setting."
+                f"{run / RUN}: table [settings]: {name} = {printable(repr(value), 60)} is not a valid setting."
             )
     with reading(run / RUN, what="holds settings that cannot be used"):
         try:
