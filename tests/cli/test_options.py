@@ -31,6 +31,7 @@ HERE = {
     "nbest.jsonl": "rows:close nbest", "torn-nbest.jsonl": "torn:nbest", "torn-choices.jsonl": "torn:choices", "torn-messages.jsonl": "torn:messages", "more.jsonl": "rows:more messages", "prompts.jsonl": "rows:prompts", "adapters.jsonl": "rows:adapter prompts",
     "choices.jsonl": "rows:choices", "references.jsonl": "rows:references", "data/blimp.jsonl": "rows:blimp",
     "data/HumanEval.jsonl": "rows:programs to write", "theirs.json": "results-json", "results.sqlite": "file:results/results.sqlite",
+    "many/a.txt": f"text:{story(1)}", "many/b.txt": f"text:{story(1)}", "many/c.txt": f"text:{story(2)}", "many/d.png": "text:PNG",
     "wiki.txt": "text: = A = \n\n a @-@ b , c . \n\n = B = \n\n d e f . \n",
 }  # fmt: skip
 """What the calls below find in their folder; see `World.lay_out`."""
@@ -141,6 +142,8 @@ TABLES = {
         "--repair": C(("--repair",), ("--encoding", "ascii"), base=("latin.txt", "--out", "made"), look="code"),
         "--skip-bad": C(("--skip-bad",), base=("torn.jsonl", "--out", "made"), look="code"),
         "--max-document-mb": C(("--max-document-mb", 1), base=("long.txt", "--out", "made"), look="code"),
+        "--keep-duplicates": C(("--keep-duplicates",), base=("many", "--out", "made")),
+        "--show-skipped": C(("--show-skipped",), base=("many", "--out", "made"), look="err"),
         "--spoken": C(("--spoken",)),
         "--tokenizer": C(("--tokenizer", "tok")),
         "--json": C(("--json",)),
@@ -267,6 +270,10 @@ TABLES = {
         "--data": C(("--data", "data"), base=("run", "--on", "blimp", "--json"), look="code"),
         "--skip-bad": C(("--skip-bad",), base=("run", "--on", "torn-choices.jsonl", "--json"), look="code"),
         "--limit": C(("--limit", 2), base=("run", "--on", "choices.jsonl", "--json")),
+        "--list": C(("--list",), base=("--data", "data"), look="code"),
+        "--shots": C(("--shots", 1), base=("run", "--on", "choices.jsonl", "--json")),
+        "--shots-seed": C(("--shots-seed", 7), ("--shots", 1), base=("run", "--on", "choices.jsonl", "--json")),
+        "--shots-from": C(("--shots-from", "choices.jsonl"), ("--shots", 1), base=("run", "--on", "choices.jsonl", "--json")),
         "--out": C(("--out", "elsewhere"), look="elsewhere/*"),
         "--store": C(("--store", "made.sqlite"), look="made.sqlite"),
         "--keep": C(("--no-keep",), look="results.sqlite"),
@@ -586,7 +593,7 @@ def test_the_option_changes_something_or_is_refused(command: str, name: str, wor
         if name in words
         or (isinstance(entry, Changes) and name in map(str, entry.beside))
         or (name.startswith("runs/") and command == "quickstart")
-        or (name.startswith("data/") and "data" in words)
+        or ("/" in name and name.partition("/")[0] in words.split())
         or (name == "results.sqlite" and command in ("leaderboard",))
     }
     folders = (world.lay_out(here) for _ in range(2))
