@@ -37,12 +37,14 @@ def prepare(
 
         wenloom prepare my-texts/ --out data/mine
         wenloom prepare 'poems/*.jsonl.gz' --text-field title --text-field paragraphs --out data/poems
+        wenloom prepare hf:roneneldan/TinyStories:validation --out data/tiny
         wenloom prepare stories.txt --separator '<|endoftext|>' --out data/stories
 
     Parameters
     ----------
     paths
-        Files, folders (everything readable below) and globs.
+        Files, folders (everything readable below), globs, and data sets of the hub as hf:owner/name, with a configuration
+        (hf:owner/name/config) or a split (hf:owner/name:train).
     out
         Folder for the corpus.
     write_dropped

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from wenloom.core.errors import InputError
+from wenloom.text.hub import download_all, is_hub_data
 
 DATA_FOLDER = "WENLOOM_DATA"
 """Environment variable: where datasets lie."""
@@ -12,7 +13,13 @@ _ENDINGS = ("", ".gz", ".zst")
 
 
 def data_folder(named: Path | None) -> Path:
-    """The folder below which suites' files lie."""
+    """The folder below which suites' files lie: one of this machine, or a data set of the hub (`hf:owner/name`).
+
+    Raises:
+        InputError: see `text.hub.download`.
+    """
+    if named is not None and is_hub_data(named):
+        return download_all(str(named))
     return named or Path(os.environ.get(DATA_FOLDER, "data"))
 
 

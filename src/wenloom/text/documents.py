@@ -15,10 +15,12 @@ from wenloom.core.foreign import kind_of, reading, regular_file
 from wenloom.text.compression import COMPRESSIONS
 from wenloom.text.encoding import check_encoding, decoded, encoding_of, pieces_of
 from wenloom.text.html import visible_text
+from wenloom.text.hub import download, is_hub_data
 from wenloom.text.kinds import ABOUT_PACKAGES, CODE, NOTES
 from wenloom.text.lines import ROW_BYTES, Line, json_lines
 from wenloom.text.markup import rst_text, tex_text, xml_text
 from wenloom.text.objects import json_rows
+from wenloom.text.parquet import parquet_rows
 from wenloom.text.refusals import Refusals
 from wenloom.text.skipped import SkippedFile, counted, tell
 from wenloom.text.spoken import spoken_sentences
@@ -74,7 +76,6 @@ class ReadOptions:
 SKIP_BAD = "--skip-bad leaves out what cannot be read"
 _FRAME = "to_json('texts.jsonl', orient='records', lines=True, force_ascii=False)"
 _CONVERSIONS = {
-    ".parquet": f"; convert it: pandas.read_parquet(FILE).{_FRAME}",
     ".arrow": f"; convert it: datasets.Dataset.from_file(FILE).{_FRAME}",
     ".xlsx": f"; convert it: pandas.read_excel(FILE).{_FRAME}",
 }
@@ -88,7 +89,7 @@ _JSON_BYTES = 64 * 2**20
 
 
 def find_files(paths: list[str], skipped: list[SkippedFile] | None = None, show_skipped: bool = False) -> list[Path]:
-    """Files named by paths, folders and globs, sorted.
+    """Files named by paths, folders, globs and data sets of the hub (`text.hub.download`), sorted.
 
     Of a folder, all files of known kinds below it are taken, but not hidden ones nor notes about the data
     (README, LICENSE, SOURCE and the like); name such a file itself to read it. Links to folders, pipes,
@@ -104,6 +105,9 @@ def find_files(paths: list[str], skipped: list[SkippedFile] | None = None, show_
     """
     found: dict[Path, None] = {}
     for name in paths:
+        if is_hub_data(name):
+            found |= dict.fromkeys(download(name, lambda file: _why_unread(file) is None and _kind(file) not in CODE))
+            continue
         with reading(name):
             path = Path(name).expanduser()
             if path.is_dir():
@@ -133,7 +137,7 @@ def find_files(paths: list[str], skipped: list[SkippedFile] | None = None, show_
 
 def hold_rows(files: list[Path]) -> bool:
     """Whether one of the files has rows with fields."""
-    return any(_READERS[_kind(file)] in (_jsonl, _json, _csv) for file in files)
+    return any(_READERS[_kind(file)] in (_jsonl, _json, _parquet, _csv) for file in files)
 
 
 def refuse_idle(files: list[Path], options: ReadOptions) -> None:
@@ -147,7 +151,7 @@ def refuse_idle(files: list[Path], options: ReadOptions) -> None:
         )
     if options.text_field != ReadOptions.text_field and not hold_rows(files):
         raise InputError(
-            "--text-field has no effect here: it names a field of jsonl, json, csv and tsv files, and none is read."
+            "--text-field has no effect here: it names a field of rows (jsonl, json, csv, tsv, parquet), and none is read."
         )
 
 
@@ -175,13 +179,18 @@ def _files_below(folder: Path) -> tuple[list[Path], list[SkippedFile]]:
 
 
 def _why_skipped(file: Path) -> str | None:
+    return _why_unread(file) or (None if file.stat().st_size else "empty")
+
+
+def _why_unread(file: Path) -> str | None:
+    """By its name."""
     if _kind(file) not in _READERS:
         return _kind(file) or "no ending"
     if NOTES.match(file.name) and _kind(file) not in CODE:
         return "notes"
     if ABOUT_PACKAGES.fullmatch(file.name):
         return "about a package"
-    return None if file.stat().st_size else "empty"
+    return None
 
 
 def read_documents(
@@ -294,10 +303,6 @@ def _html(source: _Source) -> Iterator[Document]:
     yield Document(visible_text(_whole(source, source.options.most(ROW_BYTES))), str(source.file))
 
 
-def _code(source: _Source) -> Iterator[Document]:
-    yield Document(_whole(source, source.options.most(ROW_BYTES)), str(source.file))
-
-
 def _markup(text_of: Callable[[str], str]) -> Callable[[_Source], Iterator[Document]]:
     def read(source: _Source) -> Iterator[Document]:
         yield Document(text_of(_whole(source, source.options.most(ROW_BYTES))), str(source.file))
@@ -309,6 +314,11 @@ def _json(source: _Source) -> Iterator[Document]:
     for number, row in json_rows(source.file, _whole(source, source.options.most(_JSON_BYTES))):
         if isinstance(row, str):
             row = dict.fromkeys(source.options.text_field[:1], row)
+        yield from _of_row(row, number, source, "row")
+
+
+def _parquet(source: _Source) -> Iterator[Document]:
+    for number, row in parquet_rows(source.file):
         yield from _of_row(row, number, source, "row")
 
 
@@ -378,11 +388,12 @@ _READERS: dict[str, Callable[[_Source], Iterator[Document]]] = {
     ".htm": _html,
     ".jsonl": _jsonl,
     ".json": _json,
+    ".parquet": _parquet,
     ".tex": _markup(tex_text),
     ".rst": _markup(rst_text),
     ".xml": _markup(xml_text),
     ".csv": _csv,
     ".tsv": _csv,
-    **dict.fromkeys(CODE, _code),
+    **dict.fromkeys(CODE, _markup(str)),
 }
 _KNOWN = ", ".join(sorted(each for each in _READERS if each not in CODE)) + " and code (.py, .c, .js ...)"
