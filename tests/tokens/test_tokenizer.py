@@ -265,3 +265,13 @@ def test_tasks_leave_the_tokenizer_they_are_given_as_it_is(tokenizer: TextTokeni
     before = tokenizer.backend.to_str()
     assert masked_tokenizer(tokenizer).mask_token_id is not None
     assert tokenizer.backend.to_str() == before
+
+
+def test_a_few_symbols_of_many_kinds_leave_room_for_the_words_of_english(tmp_path: Path):
+    words = "the lamp was lit and the keeper slept while the old house stood by the water ".split()
+    draw = random.Random(1)
+    lines = [" ".join(draw.choices(words, k=12)) + chr(0x2600 + draw.randrange(400)) + "\n" for _ in range(800)]
+    (tmp_path / "texts.txt").write_text("".join(lines), encoding="utf-8")
+    tokenizer = prepare([str(tmp_path / "texts.txt")], tmp_path / "out").dataset.tokenizer()
+    text = "the keeper slept by the water"
+    assert len(tokenizer.encode(text)) <= len(text) / 3 and len(tokenizer.encode(lines[0][-2])) == 1

@@ -7,7 +7,7 @@ from wenloom.tasks.settings import FreshSettings
 from wenloom.text.clean import normalize
 from wenloom.text.documents import find_files, read_documents
 from wenloom.text.refusals import Refusals
-from wenloom.tokens.characters import count_characters, needed_characters
+from wenloom.tokens.characters import ascii_part, count_characters, needed_characters
 from wenloom.tokens.tokenizer import TextTokenizer
 from wenloom.tokens.train import default_vocab_size, train_tokenizer
 
@@ -49,6 +49,7 @@ def fresh_tokenizer(fresh: FreshSettings, texts: list[str], factor: float = 0.5,
     """
     if fresh.tokenizer is not None:
         return TextTokenizer.from_pretrained(resolve(fresh.tokenizer))
-    characters = needed_characters(count_characters([texts]))
-    size = default_vocab_size(sum(len(text.encode()) for text in texts), characters, factor, most)
+    counts = count_characters([texts])
+    characters = needed_characters(counts)
+    size = default_vocab_size(sum(len(text.encode()) for text in texts), characters, ascii_part(counts), factor, most)
     return train_tokenizer([texts], "bpe", fresh.vocab_size or size, fresh.vocab_size is not None, characters)

@@ -44,6 +44,15 @@ def needed_characters(counts: Counter[str], covered: float = COVERED) -> str:
     return "".join(needed)
 
 
+def ascii_part(counts: Counter[str]) -> float:
+    """The part of the running characters that is ASCII.
+
+    >>> ascii_part(Counter("oil 油"))
+    0.8
+    """
+    return sum(count for each, count in counts.items() if each.isascii()) / max(1, counts.total())
+
+
 def merges_of(characters: str) -> list[tuple[bytes, bytes]]:
     """Merges of bytes that make every character a token: beginnings first, which many share, so that no merge reaches
     from one character into the next.

@@ -15,7 +15,7 @@ from wenloom.text.documents import ReadOptions, find_files, refuse_idle
 from wenloom.text.pipeline import check_steps, dropped_file
 from wenloom.text.skipped import SkippedFile
 from wenloom.text.split import check_fraction
-from wenloom.tokens.characters import count_characters, needed_characters
+from wenloom.tokens.characters import ascii_part, count_characters, needed_characters
 from wenloom.tokens.shards import MANIFEST, Dataset, ShardWriter, Split, token_dtype, write_manifest
 from wenloom.tokens.tokenizer import TextTokenizer
 from wenloom.tokens.train import Kind, default_vocab_size, train_tokenizer
@@ -184,8 +184,9 @@ def learn(corpus: Corpus, kind: Kind, vocab_size: int | None) -> TextTokenizer:
     with progress("Learning the vocabulary") as bar:
         if kind == "char":  # a character left out of the sample would be unknown for ever
             return train_tokenizer(_counted(corpus.learning_sample(None), bar), kind, vocab_size)
-        characters = needed_characters(count_characters(corpus.learning_sample()))
-        size = vocab_size or default_vocab_size(corpus.n_bytes, characters)
+        counts = count_characters(corpus.learning_sample())
+        characters = needed_characters(counts)
+        size = vocab_size or default_vocab_size(corpus.n_bytes, characters, ascii_part(counts))
         sample = _counted(corpus.learning_sample(), bar)
         return train_tokenizer(sample, kind, size, exact=vocab_size is not None, characters=characters)
 

@@ -20,7 +20,9 @@ _LEAST = 512
 """Of a text too short to say how many it can teach."""
 
 
-def default_vocab_size(n_bytes: int, characters: str = "", factor: float = 0.5, most: int = 2**15) -> int:
+def default_vocab_size(
+    n_bytes: int, characters: str = "", ascii_part: float = 0.0, factor: float = 0.5, most: int = 2**15
+) -> int:
     """A vocabulary that the text can teach: the power of two nearest to factor x sqrt(bytes), and at least 512 tokens, or
     the bytes and the characters that are to be tokens.
 
@@ -30,13 +32,17 @@ def default_vocab_size(n_bytes: int, characters: str = "", factor: float = 0.5, 
     Args:
         n_bytes: size of the text.
         characters: see `characters.needed_characters`.
+        ascii_part: part of the text that is ASCII; so many of the merges come on top of the characters, so that some
+            symbols in English text or code do not take the place of its words.
         most: the largest power of two.
 
     >>> default_vocab_size(1_115_394), default_vocab_size(56_000_000), default_vocab_size(1000, "山水")
     (512, 4096, 512)
     """
     power = round(math.log2(factor * math.sqrt(max(n_bytes, 1))))
-    return max(min(2 ** max(0, power), most), _LEAST, SMALLEST_VOCAB + len(merges_of(characters)))
+    size = max(min(2 ** max(0, power), most), _LEAST)
+    merges = round(ascii_part * (size - SMALLEST_VOCAB))
+    return max(size, SMALLEST_VOCAB + len(merges_of(characters)) + merges)
 
 
 def train_tokenizer(
