@@ -242,10 +242,9 @@ def _checkpoint(folder: Path, file: Path) -> None:
 
 def _config_file(folder: Path, file: Path) -> None:
     """As `wenloom plan --config FILE` does, up to where the command would run."""
-    arguments = ["plan", "--config", str(file)]
-    found = app._config_file(arguments)
+    arguments = ["plan"]
     made = app.build_app(arguments)
-    made.config = found
+    made.config = [ConfigFile(file)]
     try:
         with contextlib.redirect_stderr(io.StringIO()), contextlib.redirect_stdout(io.StringIO()):
             made.parse_args(arguments, exit_on_error=True)

@@ -175,7 +175,7 @@ def test_a_base_model_learns_to_answer_and_to_stop(chat: Path, capsys: pytest.Ca
         exit_on_error=False,
         result_action="return_value",
     )
-    assert capsys.readouterr().out == "User: two dog\nAssistant: zwei Hund\n"
+    assert capsys.readouterr().out == " zwei Hund\n"
 
 
 @pytest.mark.parametrize("method, quantize", [("lora", None), ("dora", None), ("lora", "int8")])

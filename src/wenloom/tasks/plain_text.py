@@ -49,7 +49,9 @@ def fresh_tokenizer(fresh: FreshSettings, texts: list[str], factor: float = 0.5,
     """
     if fresh.tokenizer is not None:
         return TextTokenizer.from_pretrained(resolve(fresh.tokenizer))
+    if fresh.vocab_size is not None:
+        return train_tokenizer([texts], "bpe", fresh.vocab_size)
     counts = count_characters([texts])
     characters = needed_characters(counts)
     size = default_vocab_size(sum(len(text.encode()) for text in texts), characters, ascii_part(counts), factor, most)
-    return train_tokenizer([texts], "bpe", fresh.vocab_size or size, fresh.vocab_size is not None, characters)
+    return train_tokenizer([texts], "bpe", size, exact=False, characters=characters)

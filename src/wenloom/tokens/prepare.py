@@ -174,7 +174,8 @@ def _key_of(folder: Path) -> str | None:
 
 
 def learn(corpus: Corpus, kind: Kind, vocab_size: int | None) -> TextTokenizer:
-    """Learn a vocabulary from a corpus; without a size, of the default size or what the text supports.
+    """Learn a vocabulary from a corpus: of the size that is asked for by frequency alone; without one, of the default size
+    or what the text supports, in which the characters of the text are whole.
 
     Raises:
         InputError: the text does not support the size that was asked for.
@@ -184,11 +185,13 @@ def learn(corpus: Corpus, kind: Kind, vocab_size: int | None) -> TextTokenizer:
     with progress("Learning the vocabulary") as bar:
         if kind == "char":  # a character left out of the sample would be unknown for ever
             return train_tokenizer(_counted(corpus.learning_sample(None), bar), kind, vocab_size)
+        if vocab_size is not None:
+            return train_tokenizer(_counted(corpus.learning_sample(), bar), kind, vocab_size)
         counts = count_characters(corpus.learning_sample())
         characters = needed_characters(counts)
-        size = vocab_size or default_vocab_size(corpus.n_bytes, characters, ascii_part(counts))
+        size = default_vocab_size(corpus.n_bytes, characters, ascii_part(counts))
         sample = _counted(corpus.learning_sample(), bar)
-        return train_tokenizer(sample, kind, size, exact=vocab_size is not None, characters=characters)
+        return train_tokenizer(sample, kind, size, exact=False, characters=characters)
 
 
 def _counted(batches: Iterator[list[str]], bar: ProgressBar) -> Iterator[list[str]]:
