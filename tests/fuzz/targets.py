@@ -18,6 +18,7 @@ from wenloom.checkpoint.adapter import write_adapter
 from wenloom.checkpoint.folder import load_model, read_config, save_model
 from wenloom.checkpoint.llama2c import read_decoder, read_tokenizer
 from wenloom.cli import app, prompts
+from wenloom.cli.config_file import ConfigFile
 from wenloom.core.errors import InputError, WenloomError
 from wenloom.core.randomness import generator
 from wenloom.evaluation import interchange
