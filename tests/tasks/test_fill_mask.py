@@ -48,8 +48,8 @@ def filler(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("masked")
     for number in range(3):
         (folder / f"text{number}.txt").write_text("\n".join(SENTENCES * 60))
-    training = TrainSettings(steps=300, batch=8, evaluations=1, device="cpu", learning_rate=0.01)
-    fresh = FreshSettings(layers=2, width=48, heads=2, dropout=0.0, vocab_size=300)
+    training = TrainSettings(steps=600, batch=8, evaluations=1, device="cpu", learning_rate=0.005)
+    fresh = FreshSettings(layers=2, width=48, heads=2, dropout=0.0)
     data = DataSettings(train=str(folder), max_source_tokens=64)
     finetune("fill-mask", folder / "run", None, data, fresh, LearningSettings(), training)
     return folder / "run"
