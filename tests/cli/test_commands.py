@@ -249,7 +249,7 @@ def test_quickstart_runs_and_runs_again(tmp_path: Path):
         (["prepare", "texts", "--out", "texts"], "is not replaced"),
         (["prepare", "texts", "--out", "x", "--vocab-size", "60000"], "supports at most"),
         (["prepare", "texts", "--out", "x", "--tokenizer", "run", "--kind", "char"], "leave out --kind"),
-        (["pretrain", "texts", "--out", "x"], "is no prepared corpus"),
+        (["pretrain", "run", "--out", "x"], "is a model, not text"),
         (["pretrain", "corpus"], "--out"),
         (["pretrain", "corpus", "--out", "x", "--context", "99999999"], "longer than the training text"),
         (["pretrain", "corpus", "--out", "x", "--width", "33"], "--width 33"),
