@@ -17,6 +17,7 @@ import pytest
 
 from wenloom.cli.app import build_app
 from wenloom.cli.commands import COMMANDS, module_of
+from wenloom.evaluation.toml_suite import load_suite
 
 from ..conftest import story
 from .calling import Done, call, succeed
@@ -152,7 +153,13 @@ def test_help_shows_each_line_of_an_example_on_a_line_of_its_own(path: str, tmp_
 
 
 def test_every_fence_is_of_a_known_kind():
-    assert {block.language for block in BLOCKS} <= {"sh", "bash", "console", "python"}
+    assert {block.language for block in BLOCKS} <= {"sh", "bash", "console", "python", "toml"}
+
+
+@pytest.mark.parametrize("block", [block for block in BLOCKS if block.language == "toml"], ids=str)
+def test_the_suite_of_a_document_loads(block: Block, tmp_path: Path):
+    (tmp_path / "mine.toml").write_text(block.text, encoding="utf-8")
+    assert load_suite(tmp_path / "mine.toml").files
 
 
 def names_in(block: Block) -> dict[str, str]:
