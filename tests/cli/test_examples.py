@@ -56,7 +56,9 @@ NAMES = {
     "dialogsum.train.jsonl.gz": "rows:summaries", "dialogsum.dev.jsonl": "rows:validation summaries", "code.json": "list:programs",
     "prompts.jsonl": "rows:prompts", "questions.jsonl": "rows:prompts", "dev_clean.jsonl.gz": "rows:nbest",
     "test.jsonl.gz": "rows:nbest", "their-results.json": "results-json", "results.sqlite": "file:results/results.sqlite",
-    "datasets/lambada_test.jsonl": "rows:lambada", "datasets/hellaswag_val.jsonl": "rows:hellaswag", "datasets/blimp.jsonl": "rows:blimp",
+    "datasets/lambada_test.jsonl": "rows:lambada", "datasets/arc_easy.jsonl": "rows:choices",
+    "mine.toml": 'text:files = ["arc_easy.jsonl"]\nquery = "{query}"\nchoices = "{choices}"\ngold = "{gold}"\n',
+    "datasets/hellaswag_val.jsonl": "rows:hellaswag", "datasets/blimp.jsonl": "rows:blimp",
 }  # fmt: skip
 """What stands, in an example, under a name; see `World.lay_out`. A folder is laid out where its beginning occurs."""
 OTHERWISE = {
@@ -82,6 +84,7 @@ NOT_RUN = {
     "torchrun": "needs several processes or machines; its wenloom command is parsed, and tests/cli/test_commands.py runs two",
     "wenloom serve": "answers until a signal comes; it is parsed here, and tests/serving run the server",
     "pip install": "of an installation",
+    "wenloom prepare hf:": "asks the hub; it is parsed, and tests/text/test_hub_data.py asks a stand-in",
     "curl": "needs the server of the lines above it",
     "from openai": "needs the server of the lines above it; it is compiled",
     "import lm_eval": "needs the extra [harness]; it is compiled",
@@ -133,7 +136,7 @@ def _of_documents() -> list[Block]:
 
 
 BLOCKS = _of_help() + _of_documents()
-SHELL = [block for block in BLOCKS if block.language != "python" and not block.text.startswith("#!")]
+SHELL = [block for block in BLOCKS if block.language in ("sh", "bash", "console") and not block.text.startswith("#!")]
 PYTHON = {block.where: [b.text for b in BLOCKS if b.language == "python" and b.where == block.where]
           for block in BLOCKS if block.language == "python"}  # fmt: skip
 
@@ -306,7 +309,7 @@ def check_what_is_not_run(line: str) -> None:
         assert re.search(rf"^{line.split()[1]}:", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
     elif "bench/" in line:
         assert all((ROOT / word).is_file() for word in line.split() if word.startswith("bench/"))
-    elif line.startswith("wenloom serve"):
+    elif line.startswith(("wenloom serve", "wenloom prepare hf:")):
         parse(words_of(line)[1:])
     elif "--no-python wenloom" in line:
         parse(words_of(line.partition("--no-python wenloom ")[2]))
@@ -367,7 +370,13 @@ OF_OTHERS = ("--minutes 60",)
 
 
 def test_every_option_that_a_document_names_exists():
-    known = {name for command in COMMANDS for name in flags_of(command)} | {"--help", "--version", "--config"}
+    known = {name for command in COMMANDS for name in flags_of(command)} | {
+        "--help",
+        "--help-all",
+        "--version",
+        "--config",
+        "--save-config",
+    }
     for path, text in INLINE:
         if path.name == "experiments.md" or text in OF_OTHERS:
             continue

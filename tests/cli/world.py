@@ -45,7 +45,7 @@ ROWS: dict[str, list[dict[str, Any]]] = {
     "programs": [{"instruction": f"a function that gives {n}", "output": f"def f():\n    return {n}"} for n in range(30)],
     "prompts": [{"prompt": "The lamp", "seed": 3}, {"prompt": "春眠", "max_new_tokens": 5}],
     "adapters": [{"prompt": "The", "adapter": "poems"}, {"prompt": "The", "adapter": "letters"}],
-    "choices": [{"query": "天气", "choices": ["很好", "很坏"], "gold": n % 2} for n in range(6)],
+    "choices": [{"query": f"第{n}天的天气", "choices": ["很好", "很坏"], "gold": n % 2} for n in range(6)],
     "references": [{"prompt": each[:10], "reference": each} for each in VERSES],
     "nbest": [
         {

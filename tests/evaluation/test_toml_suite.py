@@ -36,6 +36,18 @@ def test_choices_and_references(tmp_path: Path):
     assert asked.references == ["a", "b"] and asked.solved() == "Example: Q a"
 
 
+def test_the_file_beside_a_suite_is_its_data_not_one_that_lies_deeper(tmp_path: Path):
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a/rows.jsonl").write_text("{}\n")
+    made = suite(tmp_path, CHOICES, {"q": "a"})
+    assert made.find(None) == tmp_path / "rows.jsonl"
+    (tmp_path / "rows.jsonl").unlink()
+    assert made.find(None) == tmp_path / "a/rows.jsonl"
+    (tmp_path / "a/rows.figures.json").write_text("{}")  # so that the other file holds an evaluation's samples
+    with pytest.raises(InputError, match="my: none of rows.jsonl"):
+        made.find(tmp_path / "nowhere")
+
+
 @pytest.mark.parametrize(("text", "message"), [
     ("query = ", "my.toml: not valid TOML"),
     (CHOICES + "\ncolour = 1\n", 'my.toml, line 6, "colour": no such key. Known are files'),

@@ -387,4 +387,4 @@ def test_a_finished_training_is_prolonged(method: str, base: Path, tmp_path: Pat
     longer = resume(tmp_path / "run", TrainSettings(steps=4))
     assert longer.run.steps == 7 and longer.run.loss.nats_per_token < done.run.loss.nats_per_token
     assert resume(tmp_path / "run").run.steps == 7
-    assert read_run(tmp_path / "run")["settings"]["prolonged"] == ["at step 3 by --steps 4"]
+    assert read_run(tmp_path / "run")["result"]["prolonged"] == ["at step 3 by --steps 4"]

@@ -52,6 +52,7 @@ def test_what_it_began_with_is_validated_and_bettered(method: str, trained: Path
     assert last["validation"]["nats_per_token"] < first["validation"]["nats_per_token"] - 0.1
     assert result.loss.nats_per_token == pytest.approx(last["validation"]["nats_per_token"])
     written = {path.name for path in (tmp_path / "run").iterdir()}
+    assert f"trained further from `{trained.name}`" in (tmp_path / "run/README.md").read_text(encoding="utf-8")
     assert ("model.safetensors" in written) == (method == "full") != ("adapter_model.safetensors" in written)
     again = evaluate(
         CausalObjective(load_decoder(tmp_path / "run")), other.stream("validation"), result.loss, MODEL.context or 0

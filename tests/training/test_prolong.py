@@ -55,7 +55,7 @@ def test_a_finished_run_without_a_stable_part_rises_and_falls_anew(
     assert found[24] < 0.5 * settings.learning_rate and max(found) == 24  # pyright: ignore
     course = Course.laid_out(12, 2).prolonged(12, Course.laid_out(12, 2), None)
     assert (course.at(12), course.at(18), course.at(24)) == (0, 6, 12)
-    assert read_run(run)["settings"]["prolonged"] == ["at step 12 by --steps 12"]
+    assert read_run(run)["result"]["prolonged"] == ["at step 12 by --steps 12"]
     assert read_run(run)["settings"]["steps"] == 12 and read_run(run)["result"]["of_steps"] == 24
 
 
@@ -67,7 +67,7 @@ def test_a_run_is_prolonged_again_and_again_and_resumed_between(dataset: Dataset
         assert resume(tmp_path / "run").steps == n_steps  # nothing is left to do
     kept = [path.name for path in own_checkpoints(tmp_path / "run") if is_kept(path)]
     assert kept == ["step-00000008", "step-00000017", "step-00000025", "step-00000026"]
-    assert len(read_run(tmp_path / "run")["settings"]["prolonged"]) == 3
+    assert len(read_run(tmp_path / "run")["result"]["prolonged"]) == 3
 
 
 @pytest.mark.parametrize("schedule, step, end", [("linear", 4, 12), ("wsd", 4, 12), ("linear", 4, 6), ("wsd", 10, 12)])

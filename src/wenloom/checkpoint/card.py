@@ -31,7 +31,7 @@ tags:
 
 # {folder.resolve().name}
 
-A {model["family"]} language model with {model["parameters"]:,} parameters, trained from scratch with Wenloom
+A {model["family"]} language model with {model["parameters"]:,} parameters, {_origin(settings)} with Wenloom
 {environment["wenloom"]}.
 
 | | |
@@ -63,6 +63,18 @@ The model repeats what its text says, its errors and its prejudices included. It
     write_atomically(folder / "README.md", text)
 
 
+def _origin(settings: dict[str, Any]) -> str:
+    """What the model began as.
+
+    >>> _origin({}), _origin({"base": "runs/mine"}), _origin({"init": "runs/mine"})
+    ('trained from scratch', 'tuned from `mine`', 'trained further from `mine`')
+    """
+    for name, how in (("base", "tuned"), ("init", "trained further")):
+        if settings.get(name):
+            return f"{how} from `{Path(settings[name]).name}`"
+    return "trained from scratch"
+
+
 def write_task_card(folder: Path, tables: dict[str, dict[str, Any]], samples: list[str]) -> None:
     """Write README.md of a model that was made for a task.
 
@@ -72,8 +84,7 @@ def write_task_card(folder: Path, tables: dict[str, dict[str, Any]], samples: li
     """
     model, data, result = tables["model"], tables["data"], tables["result"]
     settings, environment = tables["settings"], tables["environment"]
-    base = settings.get("base")
-    origin = f"tuned from `{Path(base).name}`" if base else "trained from scratch"
+    origin = _origin(settings)
     files = ", ".join(Path(file).name for file in data["train"])
     text = f"""---
 library_name: transformers

@@ -21,7 +21,7 @@ def detect_watermark(
 ) -> None:
     """Detect a watermark in a text.
 
-        wenloom generate runs/mine "Once" --watermark-key 42 > text.txt
+        wenloom generate runs/mine "Once" --watermark-key 42 --min-new-tokens 100 > text.txt
         wenloom detect-watermark runs/mine text.txt --watermark-key 42
 
     Parameters

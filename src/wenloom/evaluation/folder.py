@@ -16,11 +16,12 @@ from wenloom.core.console import remark
 from wenloom.core.errors import InputError, printable
 from wenloom.core.files import write_atomically
 from wenloom.core.foreign import json_text, read_json, reading
+from wenloom.evaluation.locate import FIGURES
 from wenloom.evaluation.rows import read_rows
 from wenloom.evaluation.signature import Signature
 from wenloom.evaluation.suite import MetricResult
 
-FIGURES, COMPARISONS = ".figures.json", "comparisons.json"
+COMPARISONS = "comparisons.json"
 LARGEST = 1e100
 """Of a figure that can be shown."""
 

@@ -9,6 +9,8 @@ from wenloom.text.hub import download_all, is_hub_data
 
 DATA_FOLDER = "WENLOOM_DATA"
 """Environment variable: where datasets lie."""
+FIGURES = ".figures.json"
+"""Ending of the file of an evaluation's figures, which lies beside its samples."""
 _ENDINGS = ("", ".gz", ".zst")
 
 
@@ -26,6 +28,8 @@ def data_folder(named: Path | None) -> Path:
 def found_below(root: Path, names: Sequence[str], prefer: str = "") -> Path | None:
     """The first of some files that is anywhere below a folder, also compressed; of a pattern, its folder and the pattern.
 
+    A file nearer to the folder is found before one that lies deeper; the samples of an earlier evaluation are no data.
+
     Args:
         prefer: of several places, the one whose path has this word.
 
@@ -33,7 +37,9 @@ def found_below(root: Path, names: Sequence[str], prefer: str = "") -> Path | No
         InputError: files of a pattern lie in several folders, none of them of that name.
     """
     for name in names if root.is_dir() else ():
-        found = sorted({path for ending in _ENDINGS for path in root.rglob(name + ending) if path.is_file()})
+        matches = {path for ending in _ENDINGS for path in root.rglob(name + ending) if path.is_file()}
+        data = [path for path in matches if not path.with_suffix(FIGURES).exists()]
+        found = sorted(data, key=lambda path: (len(path.parts), path))
         if not found:
             continue
         if "*" not in name:

@@ -26,7 +26,7 @@ from wenloom.training.objectives import Loss
 from wenloom.training.output import check_output
 from wenloom.training.pace import deadline
 from wenloom.training.parallel import refuse_alone
-from wenloom.training.prolong import is_finished, noted, start_of_more
+from wenloom.training.prolong import is_finished, noted, prolonged_before, start_of_more
 from wenloom.training.run_file import RUN, read_run, settings_of
 from wenloom.training.settings import TrainSettings
 from wenloom.training.unread import TRAINING, refuse
@@ -138,7 +138,7 @@ def resume(out: Path, more: TrainSettings | None = None, started: float | None =
         settings_of(out, TrainSettings, table | fixed),
         None if more is None else deadline(more, time.monotonic() if started is None else started),
         more,
-        tuple(table.get("prolonged", ()) if more is None else noted(out, more)),
+        prolonged_before(tables) if more is None else noted(out, more),
         most_examples=examples if isinstance(examples, int) else None,
     )
     recipe = RECIPES[settings.task](settings)

@@ -349,7 +349,7 @@ class TaskRecipe(ABC, Generic[Row]):
             f"{shape.family}, {shape.n_layers} layers, width {shape.d_model}",
             round(sum(map(targets_of, encoded.validation)) * source.row_tokens / max(1.0, targets)),
             layer_decay=self.settings.learning.layer_decay, smaller=self.smaller, deadline=self.settings.deadline,
-            closing=self._closing(loading),
+            closing=self._closing(loading), prolonged=self.settings.prolonged,
             calmer="more examples, a higher --dropout, a smaller --width or fewer --epochs" if base is None else
                    "more examples, a lower --learning-rate or fewer --epochs",
         )  # fmt: skip

@@ -38,6 +38,4 @@ class Settings:
                 table[name] = ",".join(str(each.resolve()) for each in files_in(table[name]))
         if table["tokenizer"] is not None and Path(table["tokenizer"]).expanduser().exists():
             table["tokenizer"] = str(Path(table["tokenizer"]).expanduser().resolve())
-        return (
-            {"task": self.task, "base": base} | table | ({"prolonged": list(self.prolonged)} if self.prolonged else {})
-        )
+        return {"task": self.task, "base": base} | table

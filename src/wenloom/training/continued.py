@@ -127,7 +127,7 @@ def continued_run(
     settings = asdict(init) | {"context": context} | asdict(training)
     spec = RunSpec(
         CausalObjective(model, document_start(corpus, training, context)), source_of, training,
-        settings | ({"base": init.init} if adapts else {}), derived,
+        settings, derived,
         f"{source.name or source} ({shape.family}, {shape.n_layers} layers, width {shape.d_model}), context {context:,}"
         + f", {init.method}" * adapts,
         validation_tokens, evaluates_first=True,

@@ -147,7 +147,7 @@ class Run:
         self._decided = decided_before(self.out, self.progress.step) if self._repeats else {}
         self.history = History(self.out, self.progress.step, self.world.is_main, self.training_data.best)
         self.sinks = open_sinks(self.out, self.training, self.world.is_main, self.setup.settings, self.progress.step)
-        self.saver = Saver(self.out, self.tokenizer, self.setup.settings.get("base"))
+        self.saver = Saver(self.out, self.tokenizer, self.setup.settings.get("base", self.setup.settings.get("init")))
         self._write_run()
         for line in record.announcement(self.setup, self.world):
             remark(line)

@@ -28,6 +28,7 @@ from wenloom.training.prolong import (
     is_finished,
     lengthened,
     noted,
+    prolonged_before,
     start_of_more,
     with_length_of,
 )
@@ -143,7 +144,7 @@ def go_on_elsewhere(
     checkpoint = branch(run, step, out)
     if not has_length(training):
         training = replace(training, steps=max(1, tables["result"]["of_steps"] - step))
-    how = [*tables["settings"].get("prolonged", ()), f"from step {step} of {run.resolve()}"]
+    how = (*prolonged_before(tables), f"from step {step} of {run.resolve()}")
     return _resumed(out, tables, training, checkpoint, show, started, how, branches=True)
 
 
@@ -167,7 +168,7 @@ def _resumed(
     checkpoint: Path,
     show: Show | None,
     started: float | None = None,
-    how: list[str] | None = None,
+    how: tuple[str, ...] | None = None,
     branches: bool = False,
 ) -> RunResult:
     """
@@ -191,8 +192,9 @@ def _resumed(
             spec = lengthened(spec, run, checkpoint, branches)
             started = time.monotonic() if started is None else started
             spec = replace(spec, deadline=deadline(training, started))
-        told = {"prolonged": how or settings.get("prolonged"), **{name: settings.get(name) for name in LENGTHS}}
-        return Run(replace(spec, settings=spec.settings | told), texts, run, show, world, checkpoint).go()
+        length = {name: settings.get(name) for name in LENGTHS}
+        spec = replace(spec, settings=spec.settings | length, prolonged=how or prolonged_before(tables))
+        return Run(spec, texts, run, show, world, checkpoint).go()
 
 
 def _as_it_was(folder: str, key: str) -> Dataset:

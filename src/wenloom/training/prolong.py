@@ -4,6 +4,7 @@ import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from wenloom.core.errors import CheckpointError, InputError
 from wenloom.core.files import write_atomically
@@ -31,12 +32,16 @@ def with_length_of(training: TrainSettings, more: TrainSettings) -> TrainSetting
     return replace(training, **{name: getattr(more, name) for name in LENGTHS})
 
 
-def noted(run: Path, more: TrainSettings) -> list[str]:
-    """How a run came to be longer, as run.toml keeps it: what it says already, and what is asked for now."""
+def prolonged_before(tables: dict[str, dict[str, Any]]) -> tuple[str, ...]:
+    """How a run came to be longer than its settings say, as its run.toml has it."""
+    return tuple(map(str, tables["result"].get("prolonged", ())))
+
+
+def noted(run: Path, more: TrainSettings) -> tuple[str, ...]:
+    """The same, with what is asked for now."""
     tables = read_run(run)
     name = next(name for name in LENGTHS if getattr(more, name) is not None)
-    now = f"at step {tables['result']['steps']} by --{name} {getattr(more, name)}"
-    return [*tables["settings"].get("prolonged", ()), now]
+    return (*prolonged_before(tables), f"at step {tables['result']['steps']} by --{name} {getattr(more, name)}")
 
 
 def is_finished(run: Path) -> bool:

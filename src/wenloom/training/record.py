@@ -110,6 +110,7 @@ def tables(
         },
         "result": {
             "steps": progress.step, "of_steps": progress.n_steps,
+            **({"prolonged": list(setup.prolonged)} if setup.prolonged else {}),
             "tokens": progress.samples * setup.plan.context,
             "training_seconds": round(progress.seconds, 1),
             **({} if best_by == BestBy() else {"best_figure": best_by.figure, "best_direction": best_by.direction}),

@@ -68,6 +68,8 @@ class Setup:
     pace: Pace
     flops: float
     """Of one training step per token."""
+    prolonged: tuple[str, ...]
+    """See `RunSpec`."""
 
 
 @dataclass(frozen=True)
@@ -105,6 +107,8 @@ class RunSpec:
     """Whether the model is validated before its first step: what it began with is a result, too."""
     prolongs: bool = False
     """Whether the steps of `training` come after those of the checkpoint that is gone on from."""
+    prolonged: tuple[str, ...] = ()
+    """How the run came to be longer than its settings say, for people."""
 
 
 def set_up(
@@ -207,7 +211,7 @@ def set_up(
     )
     pace = Pace(step_seconds, timetable.evaluation_seconds, spec.deadline, spec.closing)
     return Setup(training, spec.settings, config, hardware, bf16, compiled, strategy, train_step, source, prefetcher,
-                 plan, pace, flops)  # fmt: skip
+                 plan, pace, flops, spec.prolonged)  # fmt: skip
 
 
 def chosen_strategy(
