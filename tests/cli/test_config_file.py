@@ -42,6 +42,19 @@ def test_options_of_a_file_are_those_of_the_command_line_which_wins(here: Path, 
     )
 
 
+@pytest.mark.parametrize(
+    "text",
+    ['model = "run"\nprompt = "The lamp"\nseed = 3\n', '[settings]\nbase = "run"\nprompt = "The lamp"\nseed = 3\n'],
+)
+def test_what_a_command_is_about_may_stand_in_its_file(here: Path, text: str):
+    (here / "c.toml").write_text(text)
+    assert succeed("generate", "--config", "c.toml", cwd=here) == succeed(*GENERATE, "--seed", 3, cwd=here)
+    (here / "c.toml").write_text(text.replace('"run"', '"no such folder"'))
+    assert succeed("generate", "run", "--config", "c.toml", cwd=here) == succeed(*GENERATE, "--seed", 3, cwd=here)
+    (here / "c.toml").write_text(text.replace('"run"', '["run", "run"]'))
+    assert "is one value, not a list" in refused("generate", "--config", "c.toml", cwd=here)
+
+
 def test_what_was_given_is_saved_and_gives_the_same_again(here: Path):
     (here / "c.toml").write_text('max-new-tokens = 50\nstop = ["q", "z"]\nlogit_bias = [[66, 2.5]]\n')
     (here / "saved.toml").unlink(missing_ok=True)
@@ -80,7 +93,7 @@ WRONG: list[tuple[str | bytes, list[str]]] = [
     ("top-p = 1\ntop_p = 1\n", ["c.toml, line 1", "twice"]),
     ("seed = \n", ["c.toml", "not valid TOML", "line 1"]),
     (b"\xff\xfe", ["c.toml", "not valid UTF-8"]),
-    ("model = 'run'\n", ["c.toml, line 1", "no option model"]),
+    ("mode = 'run'\n", ["c.toml, line 1", "no option mode; did you mean model?"]),
 ]
 
 

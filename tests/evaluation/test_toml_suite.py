@@ -44,7 +44,7 @@ def test_the_file_beside_a_suite_is_its_data_not_one_that_lies_deeper(tmp_path: 
     (tmp_path / "rows.jsonl").unlink()
     assert made.find(None) == tmp_path / "a/rows.jsonl"
     (tmp_path / "a/rows.figures.json").write_text("{}")  # so that the other file holds an evaluation's samples
-    with pytest.raises(InputError, match="my: none of rows.jsonl"):
+    with pytest.raises(InputError, match=r"my: none of rows\.jsonl"):
         made.find(tmp_path / "nowhere")
 
 

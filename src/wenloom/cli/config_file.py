@@ -5,7 +5,7 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
-from cyclopts import App, CoercionError
+from cyclopts import App, CoercionError, Token
 from cyclopts.argument import Argument, ArgumentCollection, update_argument_collection
 
 from wenloom.cli.usage import misfit
@@ -17,6 +17,8 @@ from wenloom.core.nearest import nearest
 _MARK = "# Options of a wenloom command, for --config."
 _TABLE = "settings"
 """Where options stand in the run.toml of a run; in other files they may stand in no table at all."""
+_BASE = "base"
+"""The model that a finetuning began with, in its run.toml."""
 _MOST_BYTES = 2**20
 
 
@@ -46,7 +48,8 @@ class ConfigFile:
     """Fills in from a file what was not given on the command line.
 
     The options stand at the top of the file or in its table [settings], as in the run.toml of a run, whose other tables
-    count for nothing; with dashes or underscores.
+    count for nothing; with dashes or underscores. The model or data that a command is about may stand there, too
+    (`model = "runs/mine"`; `base` in the run.toml of a finetuning).
 
     Raises:
         InputError: the file is no TOML, or holds something that is no option of the command; names file and line.
@@ -74,30 +77,36 @@ class ConfigFile:
         """Called by cyclopts between reading the command line and checking it."""
         from wenloom.training.run_file import renamed
 
-        known = options_of(arguments)
-        found: dict[str, Any] = {}
+        known = _places(arguments) | options_of(arguments)
+        found: dict[str, tuple[str, Any]] = {}
         for key, value in (renamed(self._options) if self._is_run else self._options).items():
-            name = key.replace("-", "_")
+            name = "model" if self._is_run and key == _BASE else key.replace("-", "_")
             if name not in known:
                 raise InputError(f"{self._place(key)}: {self._unknown(name, value, known, ' '.join(commands))}")
             if isinstance(value, dict):
                 raise InputError(f"{self._place(key)}: {key} is an option, not a table: {key} = ...")
             if name in found:
                 raise InputError(f"{self._place(key)}: {key} stands twice, with a dash and with an underscore.")
-            found[name] = value
-        for name, value in found.items():
+            found[name] = (key, value)
+        for name, (key, value) in found.items():
             option = known[name]
             if option.tokens:
                 continue  # the command line wins
+            if not option.name.startswith("--"):
+                if isinstance(value, list) and not option.token_count()[1]:
+                    raise InputError(f"{self._place(key)}: {key} is one value, not a list.")
+                for n, each in enumerate(value if isinstance(value, list) else [value]):
+                    option.append(Token(value=str(each), source=str(self.path), index=n))
+                continue
             update_argument_collection({option.name.removeprefix("--"): value}, str(self.path), arguments,
                                        app.app_stack.stack[-1], root_keys=(), allow_unknown=False)  # fmt: skip
             try:
                 taken_as = option.convert()
             except CoercionError as error:
-                raise InputError(f"{self._place(name)}: {name}{misfit(error)}") from None
+                raise InputError(f"{self._place(key)}: {name}{misfit(error)}") from None
             if isinstance(value, list) and _plain(taken_as) != value and any(isinstance(each, list) for each in value):
                 raise InputError(
-                    f"{self._place(name)}: {name}: takes no lists within lists; --prompts FILE does, line by line."
+                    f"{self._place(key)}: {name}: takes no lists within lists; --prompts FILE does, line by line."
                 )
 
     def _unknown(self, name: str, value: Any, known: dict[str, Argument], command: str) -> str:
@@ -140,6 +149,13 @@ def options_of(arguments: ArgumentCollection) -> dict[str, Argument]:
     """The options of a command by their names, with underscores."""
     shown = [each for each in arguments if each.parse and each.show and each.name.startswith("--")]
     return {each.name.removeprefix("--").replace("-", "_"): each for each in shown}
+
+
+def _places(arguments: ArgumentCollection) -> dict[str, Argument]:
+    """What a command is about, which stands on the command line without a name: MODEL as `model`."""
+    return {
+        each.name.lower(): each for each in arguments if each.parse and each.show and not each.name.startswith("--")
+    }
 
 
 def _plain(value: Any) -> Any:
