@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 from wenloom.core.version import __version__
 
-__all__ = ["AutoModelForCausalLM", "AutoTokenizer", "LanguageModel", "WenloomError", "__version__", "load"]
+__all__ = ["AutoModelForCausalLM", "AutoTokenizer", "LanguageModel", "WenloomError", "__version__", "load", "trace"]
 
 if TYPE_CHECKING:
     from wenloom.api import AutoModelForCausalLM, AutoTokenizer, LanguageModel, load
     from wenloom.core.errors import WenloomError
+    from wenloom.explanation.trace import trace
 
 
 def __getattr__(name: str) -> Any:
@@ -22,6 +23,10 @@ def __getattr__(name: str) -> Any:
         from wenloom.core.errors import WenloomError
 
         return WenloomError
+    if name == "trace":
+        from wenloom.explanation.trace import trace
+
+        return trace
     if name in __all__:
         from wenloom import api
 
