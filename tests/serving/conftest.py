@@ -1,6 +1,7 @@
 """A server with a tiny model, in this process, and the official client."""
 
 import contextlib
+import json
 import socket
 import threading
 import time
@@ -54,7 +55,8 @@ class Served:
 
     def post(self, path: str, body: Any, **more: Any) -> httpx2.Response:
         """A request as it is written."""
-        return httpx2.post(self.url + path, json=body, timeout=60, **more)
+        headers = {"content-type": "application/json", **more.pop("headers", {})}
+        return httpx2.post(self.url + path, content=json.dumps(body), headers=headers, timeout=60, **more)
 
     def wait_until(self, is_so: Callable[[], bool]) -> None:
         """Wait for what other threads bring about.

@@ -13,7 +13,7 @@ BAD: list[tuple[str, dict[str, Any], str | None]] = [
     ("chat/completions", {"tempreature": 1}, "tempreature"), ("chat/completions", {"temperature": 3}, "temperature"),
     ("chat/completions", {"temperature": "1"}, "temperature"), ("chat/completions", {"n": 0}, "n"),
     ("chat/completions", {"n": 1000}, "n"), ("chat/completions", {"max_tokens": 5000}, "max_tokens"),
-    ("chat/completions", {"messages": []}, "messages"), ("chat/completions", {"messages": [{"role": "king", "content": "x"}]}, "messages[0]"),
+    ("chat/completions", {"messages": []}, "messages"), ("chat/completions", {"messages": [{"role": "king", "content": "x"}]}, "messages[0].role"),
     ("chat/completions", {"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "x"}}]}]}, "messages[0].content[0].type"),
     ("chat/completions", {"messages": [{"role": "user", "content": "x", "name": "Ann"}]}, "messages[0].name"),
     ("chat/completions", {"messages": [{"role": "user"}]}, "messages[0].content"),

@@ -9,6 +9,14 @@ from wenloom.serving.context import check_text, check_tokens
 from wenloom.serving.errors import refused
 from wenloom.serving.fields import own_options
 from wenloom.serving.models import ServedModel
+from wenloom.serving.response_format import (
+    JSONSchemaFormat,
+    NamedSchema,
+    check_alone,
+    description_of,
+    prepare_grammar,
+    schema_of,
+)
 from wenloom.serving.run import ChoiceEvent, EngineRun, PreparedPrompt, finish_reason
 from wenloom.serving.sampling import check_limits, request_of
 from wenloom.serving.settings import RequestLimits
@@ -35,7 +43,13 @@ def chat_run(body: ChatRequest, served: ServedModel, limits: RequestLimits) -> "
     if not cuts_left:
         for each in body.messages:
             check_text(served, text_of(each.content), "messages")
-    ids = _prompt_ids(body, served)
+    form = body.response_format
+    form = form.json_schema if isinstance(form, JSONSchemaFormat) else form
+    schema = schema_of(form, limits, "response_format")
+    if schema is not None:
+        check_alone(own_options(body), "response_format")
+    told = description_of(form) if isinstance(form, NamedSchema) else None
+    ids = _prompt_ids(body, served, told)
     room = limits.max_total_tokens // n
     if served.context is not None:
         if not cuts_left:
@@ -44,21 +58,32 @@ def chat_run(body: ChatRequest, served: ServedModel, limits: RequestLimits) -> "
     is_plain = served.model.tokenizer.chat_template is None
     request = request_of(
         body, served, n, asked or room, logprobs=(body.top_logprobs or 0) if body.logprobs else None,
-        more_stop_strings=(STOP_OF_PLAIN,) if is_plain else None,
+        more_stop_strings=(STOP_OF_PLAIN,) if is_plain else None, json_schema=schema,
     )  # fmt: skip
-    served.model.engine.vocabulary.prepare(request)
+    prepare_grammar(served, request, None if schema is None else "response_format")
     run = EngineRun(served, [PreparedPrompt(ids, request)])
     return run, ChatAnswer(body, run)
 
 
-def _prompt_ids(body: ChatRequest, served: ServedModel) -> list[int]:
-    messages = []
-    for number, each in enumerate(body.messages):
-        if each.name is not None:
-            raise refused(f"messages[{number}].name", f"messages[{number}].name: the model's template knows no names.")
-        role = "system" if each.role == "developer" else each.role
-        messages.append(Message(role, text_of(each.content)))
+def _prompt_ids(body: ChatRequest, served: ServedModel, told: str | None) -> list[int]:
+    """The conversation as the model reads it, with what else it is told at the end of the system message."""
+    messages = [
+        Message("system" if each.role == "developer" else each.role, text_of(each.content)) for each in body.messages
+    ]
+    if told:
+        messages = with_system(messages, told)
     return served.chat.encode(served.chat.render(messages)).ids
+
+
+def with_system(messages: Sequence[Message], told: str) -> list[Message]:
+    """A conversation whose system message ends with a text.
+
+    >>> with_system([Message("user", "Hi")], "Be brief.")
+    [Message(role='system', content='Be brief.'), Message(role='user', content='Hi')]
+    """
+    if messages and messages[0].role == "system":
+        return [Message("system", f"{messages[0].content}\n\n{told}"), *messages[1:]]
+    return [Message("system", told), *messages]
 
 
 def text_of(content: Content) -> str:

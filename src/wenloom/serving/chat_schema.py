@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, JsonValue, StringConstraints
 
 from wenloom.serving.fields import Body, Honoured, NotOffered, with_engine_options
+from wenloom.serving.response_format import ResponseFormat
 
 Penalty = Annotated[float, Field(ge=-2, le=2)]
 Temperature = Annotated[float, Field(ge=0, le=2)]
@@ -41,6 +42,7 @@ class TextPart(Body):
 
 
 Content = str | list[TextPart]
+Speaker = Annotated[Name, NotOffered("chat templates know roles, not names")]
 
 
 class SystemMessage(Body):
@@ -48,7 +50,7 @@ class SystemMessage(Body):
 
     role: Literal["system", "developer"]
     content: Content
-    name: Name | None = None
+    name: Speaker | None = None
 
 
 class UserMessage(Body):
@@ -56,7 +58,7 @@ class UserMessage(Body):
 
     role: Literal["user"]
     content: Content
-    name: Name | None = None
+    name: Speaker | None = None
 
 
 class AssistantMessage(Body):
@@ -64,7 +66,7 @@ class AssistantMessage(Body):
 
     role: Literal["assistant"]
     content: Content
-    name: Name | None = None
+    name: Speaker | None = None
     refusal: Annotated[str | None, NotOffered("no reply of this server has one")] = None
     annotations: Annotated[list[JsonValue] | None, NotOffered("no reply of this server has one", but=([],))] = None
     audio: Annotated[JsonValue, NotOffered("messages are text")] = None
@@ -92,6 +94,7 @@ class ChatRequest(Body):
     logit_bias: LogitBias | None = None
     logprobs: bool | None = None
     top_logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
+    response_format: ResponseFormat | None = None
     stream: bool | None = None
     stream_options: StreamOptions | None = None
     user: Logged | None = None
@@ -109,7 +112,6 @@ class ChatRequest(Body):
     moderation: Annotated[JsonValue, NotOffered("replies are not judged")] = None
     functions: Annotated[JsonValue, NotOffered("it is superseded by tools", but=([],))] = None
     function_call: Annotated[JsonValue, NotOffered("it is superseded by tool_choice", but=("none",))] = None
-    response_format: Annotated[JsonValue, NotOffered("only text", but=({"type": "text"},))] = None
     tools: Annotated[JsonValue, NotOffered("not yet", but=([],))] = None
     tool_choice: Annotated[JsonValue, NotOffered("not yet", but=("none", "auto"))] = None
     parallel_tool_calls: Annotated[bool | None, NotOffered("not yet", but=(True,))] = None

@@ -74,11 +74,13 @@ def of_validation(error: RequestValidationError) -> APIError:
     """The first thing that is wrong with a body, of several kinds that it could be of, by the one that it is longest."""
     found = [(path_of(each["loc"], error.body, each["type"]), each) for each in error.errors()]
     path, worst = max(found, key=lambda each: (len(each[0]), [step for step in each[0] if isinstance(step, int)]))
+    if worst["type"].startswith("union_tag"):
+        path.append(str(worst["ctx"]["discriminator"]).strip("'"))
     param = _spelled(path) or None
     name = "the body" if param is None else param
     if worst["type"] == "extra_forbidden":
         return APIError(400, f"Unrecognized request argument supplied: {name}", param=param, code="unknown_parameter")
-    if worst["type"] == "missing":
+    if worst["type"] in ("missing", "union_tag_not_found"):
         return APIError(400, f"{name}: is required.", param=param, code="missing_required_parameter")
     said = str(worst["msg"]).removeprefix("Value error, ").rstrip(".")
     return APIError(400, f"{name}: {printable(said[:1].lower() + said[1:], 400)}.", param=param, code="invalid_value")
