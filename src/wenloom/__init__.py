@@ -9,11 +9,21 @@ from typing import TYPE_CHECKING, Any
 
 from wenloom.core.version import __version__
 
-__all__ = ["AutoModelForCausalLM", "AutoTokenizer", "LanguageModel", "WenloomError", "__version__", "load", "trace"]
+__all__ = [
+    "AutoModelForCausalLM",
+    "AutoTokenizer",
+    "LanguageModel",
+    "WenloomError",
+    "__version__",
+    "attribute",
+    "load",
+    "trace",
+]
 
 if TYPE_CHECKING:
     from wenloom.api import AutoModelForCausalLM, AutoTokenizer, LanguageModel, load
     from wenloom.core.errors import WenloomError
+    from wenloom.explanation.attribution import attribute
     from wenloom.explanation.trace import trace
 
 
@@ -23,6 +33,10 @@ def __getattr__(name: str) -> Any:
         from wenloom.core.errors import WenloomError
 
         return WenloomError
+    if name == "attribute":
+        from wenloom.explanation.attribution import attribute
+
+        return attribute
     if name == "trace":
         from wenloom.explanation.trace import trace
 

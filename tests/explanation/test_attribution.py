@@ -1,0 +1,162 @@
+"""Attribution against independent computations: a fine Riemann sum with single gradients, differences of the model itself, and
+what completeness demands."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+import wenloom
+from tests.conftest import VERSES, random_decoder, tiny_config
+from tests.model.test_taps import both
+from wenloom.core.errors import InputError
+from wenloom.core.randomness import generator
+from wenloom.explanation.attribution import METHODS, attribute, attributed
+from wenloom.explanation.inquiry import AnswerRow, Inquiry
+from wenloom.explanation.rollout import rollout
+from wenloom.explanation.subject import Reading, Subject
+from wenloom.model.build import with_classes
+from wenloom.model.quantize import quantize
+from wenloom.tokens.tokenizer import TextTokenizer
+
+IG = "integrated-gradients"
+
+
+@pytest.fixture(scope="module")
+def gpt(tokenizer: TextTokenizer) -> Subject:
+    return Subject(random_decoder(tiny_config(tokenizer.vocab_size, "gpt2")), tokenizer)
+
+
+@pytest.fixture(scope="module")
+def llama(tokenizer: TextTokenizer) -> Subject:
+    return Subject(random_decoder(tiny_config(tokenizer.vocab_size)), tokenizer)
+
+
+def log_p(subject: Subject, vectors: Tensor, token: int) -> Tensor:
+    """Of a token after the last place, by the model's own layers."""
+    return subject.model.unembed(subject.model.run(vectors))[0, -1].double().log_softmax(-1)[token]
+
+
+def test_integrated_gradients_are_the_limit_of_a_riemann_sum(gpt: Subject):
+    found, target = attribute(gpt, "The lamp was", 40), 40
+    x = gpt.stack.token_vectors(torch.tensor([found.token_ids])).detach()
+    total = torch.zeros(x.shape[1], dtype=torch.float64)
+    n = 400
+    for step in range(n):
+        scaled = (x * (step + 0.5) / n).requires_grad_()
+        (gradient,) = torch.autograd.grad(log_p(gpt, scaled, target), scaled)
+        total += (gradient * x)[0].sum(-1).double() / n
+    torch.testing.assert_close(found.scores, total, rtol=1e-3, atol=1e-4)
+    with torch.no_grad():
+        assert found.value == pytest.approx(float(log_p(gpt, x, target)), abs=1e-5)
+        assert found.baseline == pytest.approx(float(log_p(gpt, 0 * x, target)), abs=1e-5)
+
+
+@pytest.mark.parametrize("start", range(0, 40, 8))
+def test_integrated_gradients_are_complete_to_one_percent(gpt: Subject, start: int):
+    for verse in VERSES:
+        text = verse[start : start + 12]
+        if text:
+            found = attribute(gpt, text)
+            assert found.error is not None and found.error <= 0.01, (text, found.error)
+            assert abs(float(found.scores.sum()) - (found.value - found.baseline)) <= 0.01 * abs(
+                found.value - found.baseline
+            )
+
+
+def test_gradient_x_input_is_one_gradient(llama: Subject):
+    found = attribute(llama, "The lamp was", 40, method="gradient-x-input")
+    x = llama.stack.token_vectors(torch.tensor([found.token_ids])).detach().requires_grad_()
+    (gradient,) = torch.autograd.grad(log_p(llama, x, 40), x)
+    torch.testing.assert_close(found.scores, (gradient * x)[0].sum(-1).double(), rtol=1e-4, atol=1e-5)
+
+
+@torch.no_grad()
+def test_occlusion_is_what_is_lost_without_a_token(llama: Subject):
+    found = attribute(llama, "The lamp was", 40, method="occlusion")
+    x, target = llama.stack.token_vectors(torch.tensor([found.token_ids])), 40
+    for place, score in enumerate(found.scores.tolist()):
+        without = x.clone()
+        without[0, place] = 0
+        assert score == pytest.approx(float(log_p(llama, x, target) - log_p(llama, without, target)), abs=1e-4)
+
+
+def test_rollout_multiplies_patterns_and_says_that_it_is_weak(llama: Subject):
+    found = attribute(llama, "The lamp was", method="attention-rollout")
+    seen = wenloom.trace(llama, "The lamp was")
+    matrices = [(seen[f"blocks.{n}.attention.pattern"][0].mean(0) + torch.eye(len(found.tokens))) / 2 for n in (0, 1)]
+    torch.testing.assert_close(found.scores.float(), (matrices[1] @ matrices[0])[-1])
+    assert found.is_weak and found.error is None and float(found.scores.sum()) == pytest.approx(1)
+
+
+@pytest.mark.parametrize("method", [each for each in METHODS if each != "attention-rollout"])
+def test_a_continuation_in_one_pass_is_the_sum_of_its_tokens(gpt: Subject, method: Any):
+    whole = attribute(gpt, "The lamp", " was lit", method=method, steps=24)
+    ids = torch.tensor(gpt.tokenizer.encode("The lamp was lit"))
+    start = whole.n_text
+    expected, value = torch.zeros(len(ids) - 1, dtype=torch.float64), 0.0
+    for place in range(start, len(ids)):
+        row = AnswerRow(
+            Reading(ids[None, :place], place), torch.tensor([place - 1]), ids[place : place + 1], torch.ones(1).double()
+        )
+        one = attributed(Inquiry(gpt, [row], "", None), method, 24)
+        expected[:place] += one.scores
+        value += one.value
+    torch.testing.assert_close(whole.scores, expected, rtol=1e-4, atol=1e-4)
+    assert whole.value == pytest.approx(value, abs=1e-4) and whole.token_ids == ids[:-1].tolist()
+
+
+def test_a_contrast_is_the_difference_of_two_attributions(gpt: Subject):
+    one, other = (attribute(gpt, "The lamp", each, steps=24) for each in (" was lit", " read"))
+    both_sides = attribute(gpt, "The lamp", " was lit", " read", steps=24)
+    n = both_sides.n_text
+    assert both_sides.token_ids == [*one.token_ids, *other.token_ids[n:]]
+    expected = torch.cat((one.scores[:n] - other.scores[:n], one.scores[n:], -other.scores[n:]))
+    torch.testing.assert_close(both_sides.scores, expected, rtol=1e-4, atol=1e-4)
+    assert both_sides.value == pytest.approx(one.value - other.value, abs=1e-5)
+    single = attribute(gpt, "The lamp", 40, 41)
+    assert single.error is not None and single.error < 0.01, "one pass for two tokens"
+
+
+def test_labels_masks_and_sources_can_be_asked_about(gpt: Subject, tokenizer: TextTokenizer, tmp_path: Path):
+    classifier = with_classes(gpt.model, ("dull", "fine"), generator(0, "test")).eval()
+    with torch.no_grad():
+        classifier.classifier.output.weight *= 50
+    found = attribute(Subject(classifier, tokenizer), "The lamp was lit", "fine", "dull")
+    assert (found.target, found.against) == ("fine", "dull") and len(found.scores) == len(found.tokens)
+    assert found.error is not None and found.error < 0.01
+    with pytest.raises(InputError, match="no label 'good'; this model knows dull, fine"):
+        attribute(Subject(classifier, tokenizer), "The lamp", "good")
+    _, bart = both("bart", tmp_path / "bart")
+    reading = Reading(torch.tensor([[2, 9, 5]]), 1, torch.tensor([[7, 30, 11, 4]]))
+    row = AnswerRow(reading, torch.tensor([0, 1, 2]), torch.tensor([9, 5, 8]), torch.ones(3).double())
+    for method in (IG, "occlusion"):
+        pairs = attributed(Inquiry(Subject(bart, tokenizer), [row], "", None), method)
+        assert pairs.n_source == 4 and pairs.n_text == 1 and len(pairs.scores) == 7
+        assert bool(pairs.scores[:4].abs().sum() > 0) and bool(pairs.scores[4:].abs().sum() > 0)
+    assert attributed(Inquiry(Subject(bart, tokenizer), [row], "", None), IG).error < 0.01
+    with pytest.raises(InputError, match="follows one stack"):
+        rollout(Subject(bart, tokenizer), row)
+    _, bert = both("bert", tmp_path / "bert")
+    place = AnswerRow(
+        Reading(torch.tensor([[2, 9, 5, 4]]), 4), torch.tensor([2]), torch.tensor([40]), torch.ones(1).double()
+    )
+    filled = attributed(Inquiry(Subject(bert, tokenizer), [place], "", None), IG)
+    assert filled.error is not None and filled.error < 0.01
+
+
+def test_wrong_questions_are_refused_with_the_reason(gpt: Subject):
+    with pytest.raises(InputError, match="known are integrated-gradients, gradient-x-input"):
+        attribute(gpt, "The", method="shapley")  # pyright: ignore[reportArgumentType]
+    with pytest.raises(InputError, match="at least 1"):
+        attribute(gpt, "The", steps=0)
+    with pytest.raises(InputError, match="compared with itself"):
+        attribute(gpt, "The lamp", " was", " was")
+    with pytest.raises(InputError, match="there is no token 400; they go from 0 to 399"):
+        attribute(gpt, "The lamp", 400)
+    with pytest.raises(InputError, match="without a token"):
+        attribute(gpt, "The lamp", "")
+    with pytest.raises(InputError, match="needs gradients: this model's weights are quantized"):
+        attribute(Subject(quantize(gpt.model, 8), gpt.tokenizer), "The lamp")
