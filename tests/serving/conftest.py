@@ -31,12 +31,15 @@ TEMPLATE = (
 )
 
 
-def chat_model(tokenizer: TextTokenizer, **more: Any) -> LanguageModel:
+def chat_model(
+    tokenizer: TextTokenizer, template: str = TEMPLATE, context_length: int = CONTEXT, **more: Any
+) -> LanguageModel:
     """A model of random weights that writes whatever, behind a chat template."""
     control = [AddedToken(name, special=True) for name in ("<|im_start|>", "<|im_end|>")]
     chatting = tokenizer.extended(control, {**tokenizer.special_tokens})
-    chatting.chat_template = TEMPLATE
-    decoder = random_decoder(tiny_config(vocab_size=chatting.vocab_size, context_length=CONTEXT))
+    chatting.backend.add_tokens([AddedToken("<tool_call>", special=False)])
+    chatting.chat_template = template
+    decoder = random_decoder(tiny_config(vocab_size=chatting.vocab_size, context_length=context_length))
     return LanguageModel(decoder, chatting, **more)
 
 

@@ -18,7 +18,11 @@ OPENAI: dict[str, Any] = {
 ASKED: dict[str, dict[str, Any]] = {
     "/v1/completions": {"prompt": "Hi", "max_tokens": 1},
     "/v1/chat/completions": {
-        "messages": [{"role": "system", "content": [{"type": "text", "text": "Hi"}]}, {"role": "user", "content": "Hi"}],
+        "messages": [
+            {"role": "system", "content": [{"type": "text", "text": "Hi"}]}, {"role": "user", "content": "Hi"},
+            {"role": "assistant", "tool_calls": [{"id": "x", "function": {"name": "f", "arguments": "{}"}}]},
+            {"role": "tool", "content": "y", "tool_call_id": "x"},
+        ], "tools": [{"type": "function", "function": {"name": "f"}}], "on_overflow": "left",
         "max_tokens": 1, "stream": True, "stream_options": {}, "response_format": {"type": "json_schema", "json_schema": {
             "name": "x", "description": "y"}},
     },
@@ -50,8 +54,8 @@ def test_what_is_called_honoured_is_read(path: str, served: Served, monkeypatch:
         answer = served.post(path, {"model": "tiny", **ASKED[path]})
     assert answer.status_code == 200, answer.text
     asked = {each.body for each in fields_of(BODIES[path]) if any(kind is each.body for kind, _ in read)}
-    for each in fields_of(BODIES[path]):
-        if each.mark is None and each.name != "type" and each.body in asked:
+    for each in fields_of(BODIES[path]):  # by type and role the kinds of objects are told apart
+        if each.mark is None and each.name not in ("type", "role") and each.body in asked:
             assert (each.body, each.name) in read, f"{each.path} is honoured by nobody"
 
 

@@ -127,3 +127,10 @@ def test_no_pattern_holds_the_server_up(served: Served, pattern: str):
     answer = served.post("/v1/chat/completions", body)
     assert answer.status_code == 200 or answer.json()["error"]["param"] == "response_format"
     assert served.post("/v1/completions", {"model": "tiny", "prompt": "The", "max_tokens": 1}).status_code == 200
+
+
+def test_names_of_control_tokens_are_text_in_grammars(client: openai.OpenAI):
+    found = client.chat.completions.create(
+        model="tiny", messages=ASK, response_format=schema_format({"enum": ["<|im_end|>"]})
+    )
+    assert json.loads(found.choices[0].message.content or "") == "<|im_end|>"

@@ -43,8 +43,14 @@ class Matcher:
         return torch.from_numpy(allowed)
 
     def advance(self, token: int) -> None:
-        """Go on by a token that was allowed."""
+        """Go on by a token that was allowed.
+
+        Raises:
+            InputError: the grammar cannot be followed any further.
+        """
         self._inner.consume_token(token)
+        if self._inner.is_error():
+            raise InputError(f"the grammar cannot be followed: {_reason(self._inner.get_error())}.")
 
     @property
     def complete(self) -> bool:
@@ -150,6 +156,8 @@ def _for_llguidance(tokenizer: TextTokenizer, vocab_size: int, endings: frozense
     if first_end < 0:
         raise InputError("a grammar needs a tokenizer with an end token, to say that it is complete.")
 
+    literal = tokenizer.literal(())  # the name of a special token in a grammar is text
+
     class TokenBytes:
         eos_token_id = first_end
         bos_token_id = tokenizer.bos_token_id
@@ -157,7 +165,7 @@ def _for_llguidance(tokenizer: TextTokenizer, vocab_size: int, endings: frozense
         special_token_ids = sorted({*special, first_end} - {t for t in special if t >= vocab_size})
 
         def __call__(self, text: bytes) -> list[int]:
-            return tokenizer.backend.encode(text.decode(errors="replace"), add_special_tokens=False).ids
+            return literal.encoding(text.decode(errors="replace"), add_special_tokens=False).ids
 
     wrapper = llguidance.TokenizerWrapper(TokenBytes())
     return llguidance.LLTokenizer(wrapper, n_vocab=vocab_size, eos_token=sorted(endings) or first_end)  # pyright: ignore

@@ -6,6 +6,7 @@ from pydantic import Field, JsonValue, StringConstraints
 
 from wenloom.serving.fields import Body, Honoured, NotOffered, with_engine_options
 from wenloom.serving.response_format import ResponseFormat
+from wenloom.serving.tool_schema import ToolCall, ToolChoice, Tools
 
 Penalty = Annotated[float, Field(ge=-2, le=2)]
 Temperature = Annotated[float, Field(ge=0, le=2)]
@@ -65,15 +66,24 @@ class AssistantMessage(Body):
     """What the model said."""
 
     role: Literal["assistant"]
-    content: Content
+    content: Content | None = None
     name: Speaker | None = None
+    tool_calls: Annotated[list[ToolCall], Field(max_length=128)] | None = None
     refusal: Annotated[str | None, NotOffered("no reply of this server has one")] = None
     annotations: Annotated[list[JsonValue] | None, NotOffered("no reply of this server has one", but=([],))] = None
     audio: Annotated[JsonValue, NotOffered("messages are text")] = None
     function_call: Annotated[JsonValue, NotOffered("it is superseded by tool_calls")] = None
 
 
-Message = Annotated[SystemMessage | UserMessage | AssistantMessage, Field(discriminator="role")]
+class ToolMessage(Body):
+    """What a function gave back."""
+
+    role: Literal["tool"]
+    content: Content
+    tool_call_id: Annotated[str, StringConstraints(min_length=1, max_length=256)]
+
+
+Message = Annotated[SystemMessage | UserMessage | AssistantMessage | ToolMessage, Field(discriminator="role")]
 
 
 @with_engine_options
@@ -95,6 +105,9 @@ class ChatRequest(Body):
     logprobs: bool | None = None
     top_logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
     response_format: ResponseFormat | None = None
+    tools: Tools | None = None
+    tool_choice: ToolChoice | None = None
+    parallel_tool_calls: bool | None = None
     stream: bool | None = None
     stream_options: StreamOptions | None = None
     user: Logged | None = None
@@ -112,8 +125,5 @@ class ChatRequest(Body):
     moderation: Annotated[JsonValue, NotOffered("replies are not judged")] = None
     functions: Annotated[JsonValue, NotOffered("it is superseded by tools", but=([],))] = None
     function_call: Annotated[JsonValue, NotOffered("it is superseded by tool_choice", but=("none",))] = None
-    tools: Annotated[JsonValue, NotOffered("not yet", but=([],))] = None
-    tool_choice: Annotated[JsonValue, NotOffered("not yet", but=("none", "auto"))] = None
-    parallel_tool_calls: Annotated[bool | None, NotOffered("not yet", but=(True,))] = None
     reasoning_effort: Annotated[str | None, NotOffered("not yet", but=("none",))] = None
     prediction: Annotated[JsonValue, NotOffered("not yet")] = None

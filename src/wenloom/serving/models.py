@@ -8,13 +8,14 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from wenloom.api import LanguageModel
-from wenloom.core.errors import printable
+from wenloom.core.errors import InputError, printable
 from wenloom.core.version import __version__
 from wenloom.generation.background import BackgroundEngine
 from wenloom.runtime.window import context_of
 from wenloom.serving.errors import APIError
 from wenloom.serving.token_names import TokenNames
-from wenloom.tokens.chat import ChatRenderer
+from wenloom.serving.tool_form import ToolForm, form_of
+from wenloom.tokens.chat import ChatRenderer, Message
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,23 @@ class ServedModel:
             InputError: it has several chat templates and none that is the usual one.
         """
         return ChatRenderer(self.model.tokenizer)
+
+    @functools.cached_property
+    def tool_form(self) -> ToolForm | None:
+        """How it writes calls of functions; None: in a way that nobody here reads.
+
+        Raises:
+            InputError: its chat template does not work.
+        """
+        return form_of(self.chat)
+
+    @functools.cached_property
+    def knows_system(self) -> bool:
+        """Whether its chat template takes system messages."""
+        try:
+            return "probe" in self.chat.render([Message("system", "probe"), Message("user", "Hi")]).text
+        except InputError:
+            return False
 
     @functools.cached_property
     def token_names(self) -> TokenNames:

@@ -1,8 +1,9 @@
 """From the turns of a conversation to the text that a model reads, and to its tokens."""
 
+import json
 import re
-from collections.abc import Iterable, Iterator, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
 
 from wenloom.core.errors import InputError, printable
 from wenloom.tokens.literal import Placed, Range, names_pattern
@@ -14,8 +15,10 @@ class Message(NamedTuple):
     """One turn."""
 
     role: str
-    """system, user or assistant."""
+    """system, user or assistant; with tools also tool, who answers a call."""
     content: str
+    more: Mapping[str, Any] | None = None
+    """What else a template may read of the turn, as JSON holds it: the assistant's tool_calls, a tool's tool_call_id."""
 
 
 PLAIN_TEMPLATE = (
@@ -91,57 +94,69 @@ class ChatRenderer:
         normalized = any(token.normalized for token in added if token.special)
         self._needs_care = tokenizer.splits_special or normalized  # found in other spellings than their names
 
-    def render(self, messages: Sequence[Message], reply: bool = True, find_replies: bool = False) -> Rendered:
+    def render(
+        self, messages: Sequence[Message], reply: bool = True, find_replies: bool = False,
+        tools: Sequence[Mapping[str, Any]] | None = None,
+    ) -> Rendered:  # fmt: skip
         """The conversation so far.
 
         Args:
             reply: end where the assistant's reply begins.
             find_replies: say where the assistant's contents stand.
+            tools: functions that the model may call, as the OpenAI API describes them; a template may not read them.
 
         Raises:
             InputError: the template fails on these messages, see `templates.render_template`.
         """
-        marks = Marks(*_unused([self.template or "", *(each.content for each in messages)]))
-        return self._render(messages, reply, find_replies, marks, self._parsed(messages, reply, marks))
+        texts = [json.dumps([each.more, tools], ensure_ascii=False) for each in messages if each.more or tools]
+        marks = Marks(*_unused([self.template or "", *texts, *(each.content for each in messages)]))
+        rest = _Rest(reply, tools)
+        return self._render(messages, rest, find_replies, marks, self._parsed(messages, rest, marks))
 
-    def _parsed(self, messages: Sequence[Message], reply: bool, marks: Marks) -> frozenset[str]:
+    def _parsed(self, messages: Sequence[Message], rest: "_Rest", marks: Marks) -> frozenset[str]:
         """The special tokens in the assistant's turns that the template looks for and that a mark would hide from it:
         the model's own `</think>`, behind which it strips line breaks, where that is special."""
-        said = [content for role, content in messages if role == "assistant"]
+        said = [each.content for each in messages if each.role == "assistant"]
         parsed = frozenset(name for name in self._spoken if any(name in content for content in said))
         if not parsed:
             return parsed
-        plain = self._filled([{"role": role, "content": content} for role, content in messages], reply)
-        if self._render(messages, reply, False, marks, frozenset()).text == plain:
+        turns = [{"role": each.role, "content": each.content, **(each.more or {})} for each in messages]
+        plain = self._filled(turns, rest)
+        if self._render(messages, rest, False, marks, frozenset()).text == plain:
             return frozenset()
         for name in sorted(parsed):
-            if self._render(messages, reply, False, marks, parsed - {name}).text == plain:
+            if self._render(messages, rest, False, marks, parsed - {name}).text == plain:
                 parsed -= {name}
         return parsed
 
     def _render(
-        self, messages: Sequence[Message], reply: bool, find_replies: bool, marks: Marks, parsed: frozenset[str]
+        self, messages: Sequence[Message], rest: "_Rest", find_replies: bool, marks: Marks, parsed: frozenset[str]
     ) -> Rendered:
         own = names_pattern([name for name in self._special if name not in parsed])
         turns, is_marked = [], False
-        for role, content in messages:
-            pattern = own if role == "assistant" else self._by_default
-            said, n_marked = pattern.subn(lambda match: f"{marks.opening}{match.group()}{marks.closing}", content)
+
+        def marked(text: str, pattern: re.Pattern[str] = self._by_default) -> str:
+            nonlocal is_marked
+            found, n_marked = pattern.subn(lambda match: f"{marks.opening}{match.group()}{marks.closing}", text)
             is_marked |= n_marked > 0
+            return found
+
+        for role, content, more in messages:
+            said = marked(content, own if role == "assistant" else self._by_default)
             if find_replies and role == "assistant":  # blanks around it stay outside, where a template may trim them
                 at = len(said) - len(said.lstrip())
                 core = said.strip()
                 said = f"{said[:at]}{marks.begin}{core}{marks.end}{said[at + len(core) :]}"
-            turns.append({"role": role, "content": said})
-        text = self._filled(turns, reply)
+            turns.append({"role": role, "content": said, **_changed(dict(more or {}), marked)})
+        text = self._filled(turns, rest._replace(tools=_changed(rest.tools, marked)))
         if not is_marked and not find_replies:
             return Rendered(text, [], [])
-        n_replies = sum(role == "assistant" for role, _ in messages) if find_replies else 0
+        n_replies = sum(each.role == "assistant" for each in messages) if find_replies else 0
         return _unmarked(text, marks, n_replies)
 
-    def _filled(self, turns: list[dict[str, str]], reply: bool) -> str:
+    def _filled(self, turns: list[dict[str, Any]], rest: "_Rest") -> str:
         """What the template makes of turns."""
-        values = {"messages": turns, "add_generation_prompt": reply, "tools": None, "documents": None, **self._names}
+        values = {"messages": turns, "add_generation_prompt": rest.reply, "tools": rest.tools, "documents": None, **self._names}  # fmt: skip
         return render_template(self.template or "", values)
 
     def encode(self, rendered: Rendered) -> Placed:
@@ -150,6 +165,22 @@ class ChatRenderer:
             encoding = self.tokenizer.encoding(rendered.text, add_special_tokens=False)
             return Placed(encoding.ids, [begin for begin, _ in encoding.offsets])
         return self.tokenizer.literal(self._others).encode(rendered.text, rendered.words)
+
+
+class _Rest(NamedTuple):
+    """What a template reads beside the turns."""
+
+    reply: bool
+    tools: Any
+
+
+def _changed(value: Any, change: Callable[[str], str]) -> Any:
+    """A JSON document with all its texts changed, keys too."""
+    if isinstance(value, str):
+        return change(value)
+    if isinstance(value, Mapping):
+        return {change(key): _changed(inner, change) for key, inner in value.items()}
+    return [_changed(inner, change) for inner in value] if isinstance(value, list | tuple) else value
 
 
 def render(tokenizer: TextTokenizer, messages: Sequence[Message], reply: bool = True) -> str:

@@ -1,0 +1,98 @@
+"""The tools of a request: what the model reads of them, and the grammar that its calls obey."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from wenloom.serving.errors import refused
+from wenloom.serving.models import ServedModel
+from wenloom.serving.settings import RequestLimits
+from wenloom.serving.tool_form import ToolForm
+from wenloom.serving.tool_grammar import MOST_CALLS, calls_grammar
+from wenloom.serving.tool_schema import AllowedChoice, FunctionDefinition, NamedTool, ToolChoice
+
+
+class Choice(NamedTuple):
+    """Whether functions are called, and which may be."""
+
+    mode: str
+    """none, auto or required."""
+    names: tuple[str, ...] | None = None
+    """None: all."""
+    is_named: bool = False
+    """Whether the client says which one is called."""
+
+
+def choice_of(choice: ToolChoice | None) -> Choice:
+    """What `tool_choice` says."""
+    if isinstance(choice, NamedTool):
+        return Choice("required", (choice.function.name,), True)
+    if isinstance(choice, AllowedChoice):
+        allowed = choice.allowed_tools
+        return Choice(allowed.mode, tuple(each.function.name for each in allowed.tools))
+    return Choice(choice or "auto")
+
+
+@dataclass(frozen=True)
+class ToolUse:
+    """What the tools of a request come to."""
+
+    form: ToolForm
+    described: Sequence[dict[str, Any]]
+    """As chat templates read them."""
+    grammar: str
+    is_named: bool
+
+
+def tool_use(
+    functions: Sequence[FunctionDefinition],
+    choice: Choice,
+    parallel: bool | None,
+    served: ServedModel,
+    limits: RequestLimits,
+    reply: str | None,
+) -> ToolUse | None:
+    """
+    Args:
+        parallel: whether a reply may make several calls; None: yes.
+        reply: the schema of a reply without calls.
+
+    Returns:
+        None where no function is called.
+
+    Raises:
+        APIError: they cannot be offered, with the field that is to blame.
+    """
+    known = {each.name: each for each in functions}
+    if len(known) < len(functions):
+        raise refused("tools", "tools: two functions have one name.")
+    if choice.mode != "auto" and not functions and choice.mode != "none":
+        raise refused("tool_choice", "tool_choice: needs tools.")
+    if not functions and parallel is not None:
+        raise refused("parallel_tool_calls", "parallel_tool_calls: needs tools.")
+    for name in choice.names or ():
+        if name not in known:
+            raise refused("tool_choice", f"tool_choice: no function {name} is among the tools.")
+    if not functions or choice.mode == "none":
+        return None
+    form = served.tool_form
+    if form is None:
+        raise refused("tools", f"tools: the chat template of {served.name} writes calls in a way that this server does not read.")  # fmt: skip
+    if reply is not None and choice.mode == "auto" and form.is_first:
+        raise refused("response_format", 'response_format: this model writes calls as JSON, too: let tool_choice be "none" or "required".')  # fmt: skip
+    described = [{"type": "function", "function": _described(each)} for each in functions]
+    if len(json.dumps(described)) > limits.max_schema_kb * 1000:
+        raise refused("tools", f"tools: are longer than {limits.max_schema_kb:g} kB.")
+    for number, each in enumerate(functions):
+        if (each.parameters or {}).get("type", "object") != "object":
+            raise refused(f"tools[{number}].function.parameters", f"tools[{number}].function.parameters: must be the schema of an object.")  # fmt: skip
+    schemas = {name: each.parameters for name, each in known.items() if choice.names is None or name in choice.names}
+    most = 1 if choice.is_named or parallel is False else MOST_CALLS
+    grammar = calls_grammar(form, schemas, most=most, is_forced=choice.mode == "required", reply=reply)
+    return ToolUse(form, described, grammar, choice.is_named)
+
+
+def _described(function: FunctionDefinition) -> dict[str, Any]:
+    parameters = {"type": "object", "properties": {}} if function.parameters is None else function.parameters
+    return {"name": function.name, "description": function.description or "", "parameters": parameters}
