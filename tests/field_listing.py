@@ -14,12 +14,18 @@ from pydantic.fields import FieldInfo
 from wenloom.serving.chat_schema import ChatRequest
 from wenloom.serving.completion_schema import CompletionRequest
 from wenloom.serving.fields import OWN, Body, Honoured, NotOffered
+from wenloom.serving.text_schema import DetokenizeRequest, ScoreRequest, TokenizeRequest
 
 DOCS = Path(__file__).parents[1] / "docs"
 PAGES = (DOCS / "serving.md", DOCS / "zh" / "serving.md")
-BODIES: dict[str, type[Body]] = {"/v1/completions": CompletionRequest, "/v1/chat/completions": ChatRequest}
+BODIES: dict[str, type[Body]] = {
+    "/v1/completions": CompletionRequest, "/v1/chat/completions": ChatRequest, "/v1/tokenize": TokenizeRequest,
+    "/v1/detokenize": DetokenizeRequest, "/v1/score": ScoreRequest,
+}  # fmt: skip
 _BLOCK = re.compile(r"```text\nPOST .*?\n```\n", re.DOTALL)
 _WIDTH = 40
+_KNOWN_ABOVE: dict[type[Body], tuple[str, ...]] = {TokenizeRequest: ("messages", "tools")}
+"""Objects that another endpoint's part lists."""
 
 
 class Listed(NamedTuple):
@@ -35,11 +41,13 @@ def fields_of(model: type[Body], before: str = "", seen: tuple[type[Body], ...] 
     """The fields of a body and of the objects in it; the engine's own options aside."""
     own = {each.name for each in OWN}
     for name, field in model.model_fields.items():
-        if name in own and not before:
+        if name in own and not before and model in (CompletionRequest, ChatRequest):
             continue
         path = before + (field.alias or name)
         marks = [each for each in _parts(field) if isinstance(each, NotOffered | Honoured)]
         yield Listed(path, model, name, marks[0] if marks else None)
+        if path in _KNOWN_ABOVE.get(model, ()):
+            continue
         for inner in dict.fromkeys(each for each in _parts(field) if isinstance(each, type) and issubclass(each, Body)):
             if inner not in seen:
                 yield from fields_of(inner, f"{path}.", (*seen, model, inner))

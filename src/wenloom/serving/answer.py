@@ -10,10 +10,22 @@ from wenloom.serving.run import ChoiceEvent, EngineRun
 JSON = dict[str, Any]
 
 
-class AnswerWriter(Protocol):
-    """Writes the answer to one request, as JSON documents."""
+class WholeWriter(Protocol):
+    """Writes the answer to one request as a JSON document."""
 
     run: EngineRun
+
+    def whole(self) -> JSON:
+        """The answer in one document, once the run is done.
+
+        Raises:
+            APIError: a choice could not be finished.
+        """
+        ...
+
+
+class AnswerWriter(WholeWriter, Protocol):
+    """Writes it piece by piece, too."""
 
     def opening(self) -> Iterator[JSON]:
         """Chunks before the first token."""
@@ -29,14 +41,6 @@ class AnswerWriter(Protocol):
 
     def usage_chunk(self) -> JSON | None:
         """The last chunk, where usage is asked for."""
-        ...
-
-    def whole(self) -> JSON:
-        """The answer in one document, once the run is done.
-
-        Raises:
-            APIError: a choice could not be finished.
-        """
         ...
 
 

@@ -24,6 +24,8 @@ from wenloom.serving.log import AccessLog
 from wenloom.serving.models import Models
 from wenloom.serving.service import Service, entry_of
 from wenloom.serving.settings import ServerSettings
+from wenloom.serving.text_schema import DetokenizeRequest, ScoreRequest, TokenizeRequest
+from wenloom.serving.texts import detokenized, score_run, tokenized
 
 Lifespan = Callable[[Any], contextlib.AbstractAsyncContextManager[None]]
 
@@ -140,3 +142,18 @@ def _add_routes(api: FastAPI, service: Service, settings: ServerSettings) -> Non
     async def chat_completions(body: ChatRequest, http: Request) -> Response:
         """A conversation goes on."""
         return await service.answer(http, body, chat_run)
+
+    @api.post("/v1/tokenize")
+    async def tokenize(body: TokenizeRequest, http: Request) -> Response:
+        """A text, or a conversation, as tokens."""
+        return await service.computed(http, body, tokenized)
+
+    @api.post("/v1/detokenize")
+    async def detokenize(body: DetokenizeRequest, http: Request) -> Response:
+        """Tokens as text."""
+        return await service.computed(http, body, detokenized)
+
+    @api.post("/v1/score")
+    async def score(body: ScoreRequest, http: Request) -> Response:
+        """How probable texts are."""
+        return await service.whole(http, body, score_run)

@@ -1,9 +1,9 @@
 """/v1/chat/completions: a conversation goes on."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from wenloom.serving.chat_answer import ChatAnswer
-from wenloom.serving.chat_schema import AssistantMessage, ChatRequest, Content, ToolMessage
+from wenloom.serving.chat_schema import AssistantMessage, ChatRequest, Content, Message, ToolMessage
 from wenloom.serving.context import check_text, check_tokens
 from wenloom.serving.conversation import Call, Turn, prompt_ids
 from wenloom.serving.errors import refused
@@ -39,7 +39,7 @@ def chat_run(body: ChatRequest, served: ServedModel, limits: RequestLimits) -> t
         raise refused("stream_options", "stream_options: needs stream.")
     asked = body.max_completion_tokens or body.max_tokens
     check_limits(body, limits, 1, n, asked)
-    turns = list(_turns(body))
+    turns = list(turns_of(body.messages))
     cuts_left = own_options(body).get("on_overflow") == "left"
     if not cuts_left:
         for each in turns:
@@ -69,9 +69,13 @@ def chat_run(body: ChatRequest, served: ServedModel, limits: RequestLimits) -> t
     return run, ChatAnswer(body, run, use)
 
 
-def _turns(body: ChatRequest) -> Iterator[Turn]:
-    """The messages of a body."""
-    for number, each in enumerate(body.messages):
+def turns_of(messages: Sequence[Message]) -> Iterator[Turn]:
+    """The messages of a body.
+
+    Raises:
+        APIError: one is empty.
+    """
+    for number, each in enumerate(messages):
         param = f"messages[{number}]"
         if isinstance(each, ToolMessage):
             yield Turn("tool", text_of(each.content), (), each.tool_call_id, f"{param}.tool_call_id")

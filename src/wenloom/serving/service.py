@@ -13,7 +13,7 @@ from fastapi.responses import JSONResponse, Response
 
 from wenloom.core.errors import WenloomError
 from wenloom.serving.admission import Admission
-from wenloom.serving.answer import AnswerWriter
+from wenloom.serving.answer import JSON, AnswerWriter, WholeWriter
 from wenloom.serving.errors import APIError, as_api_error
 from wenloom.serving.fields import Body
 from wenloom.serving.log import Entry
@@ -24,7 +24,9 @@ from wenloom.serving.settings import RequestLimits
 from wenloom.serving.sse import DONE, EventStream, data
 
 B = TypeVar("B", bound=Body)
-Prepare = Callable[[B, ServedModel, RequestLimits], tuple[EngineRun, AnswerWriter]]
+W = TypeVar("W", bound=WholeWriter)
+Prepare = Callable[[B, ServedModel, RequestLimits], tuple[EngineRun, W]]
+Compute = Callable[[B, ServedModel, RequestLimits], JSON]
 
 
 @dataclass(eq=False)
@@ -40,7 +42,7 @@ class Service:
         self.admission = Admission(self.limits)
         self.metrics = Metrics(self.models, self.admission)
 
-    async def answer(self, http: Request, body: Any, prepare: "Prepare[Any]") -> Response:
+    async def answer(self, http: Request, body: Any, prepare: "Prepare[Any, AnswerWriter]") -> Response:
         """Write, and answer in one piece or in events.
 
         Args:
@@ -49,18 +51,35 @@ class Service:
         Raises:
             WenloomError: it cannot be done, and nothing has been sent.
         """
+        if not body.stream:
+            return await self.whole(http, body, prepare)
+        events, answer = await self._begun(http, body, prepare)
+        return EventStream(_streamed(events, answer, entry_of(http)))
+
+    async def whole(self, http: Request, body: Any, prepare: "Prepare[Any, Any]") -> Response:
+        """Answer in one piece; raises as `answer` does."""
+        events, answer = await self._begun(http, body, prepare)
+        async with contextlib.aclosing(events):
+            async for _ in events:
+                pass
+        return JSONResponse(answer.whole())
+
+    async def computed(self, http: Request, body: Any, compute: "Compute[Any]") -> Response:
+        """Answer with what needs no engine, computed in a thread of its own; raises as `answer` does."""
+        served, entry = self.models.find(body.model), entry_of(http)
+        entry.model = served.name
+        return JSONResponse(await asyncio.to_thread(compute, body, served, self.limits))
+
+    async def _begun(
+        self, http: Request, body: Any, prepare: "Prepare[Any, W]"
+    ) -> tuple[AsyncGenerator[ChoiceEvent, None], W]:
+        """A run whose prompts the engine has taken, and what writes its answer."""
         served, entry = self.models.find(body.model), entry_of(http)
         entry.model, entry.note = served.name, _noted(body)
         run, answer = await asyncio.to_thread(prepare, body, served, self.limits)
         entry.prompt_tokens = sum(len(prompt.ids) for prompt in run.prompts)
         entry.ticket = self.admission.queue(entry.prompt_tokens)
-        events = self._watched(await run.begin(), run, entry)
-        if body.stream:
-            return EventStream(_streamed(events, answer, entry))
-        async with contextlib.aclosing(events):
-            async for _ in events:
-                pass
-        return JSONResponse(answer.whole())
+        return self._watched(await run.begin(), run, entry), answer
 
     async def _watched(
         self, events: AsyncGenerator[ChoiceEvent, None], run: EngineRun, entry: Entry
