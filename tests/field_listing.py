@@ -13,6 +13,7 @@ from pydantic.fields import FieldInfo
 
 from wenloom.serving.chat_schema import ChatRequest
 from wenloom.serving.completion_schema import CompletionRequest
+from wenloom.serving.embeddings import EmbeddingRequest
 from wenloom.serving.fields import OWN, Body, Honoured, NotOffered
 from wenloom.serving.text_schema import DetokenizeRequest, ScoreRequest, TokenizeRequest
 
@@ -20,7 +21,7 @@ DOCS = Path(__file__).parents[1] / "docs"
 PAGES = (DOCS / "serving.md", DOCS / "zh" / "serving.md")
 BODIES: dict[str, type[Body]] = {
     "/v1/completions": CompletionRequest, "/v1/chat/completions": ChatRequest, "/v1/tokenize": TokenizeRequest,
-    "/v1/detokenize": DetokenizeRequest, "/v1/score": ScoreRequest,
+    "/v1/detokenize": DetokenizeRequest, "/v1/score": ScoreRequest, "/v1/embeddings": EmbeddingRequest,
 }  # fmt: skip
 _BLOCK = re.compile(r"```text\nPOST .*?\n```\n", re.DOTALL)
 _WIDTH = 40

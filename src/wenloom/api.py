@@ -127,7 +127,7 @@ def load(
     draft_model: str | Path | None = None,
     quantize: str | None = None,
     kv_cache: str | torch.dtype | None = None,
-    adapters: Sequence[str | Path] = (),
+    adapters: Sequence[str | Path] | Mapping[str, str | Path] = (),
 ) -> LanguageModel:
     """Read a model folder, or a hub model by its name.
 
@@ -140,7 +140,7 @@ def load(
         kv_cache: number type of keys and values, float32, bfloat16, float16 or int8; None: that of the weights, or
             bfloat16 where these are quantized.
         adapters: folders of adapters; a request chooses one by its folder's name, as in
-            `model.generate(prompt, adapter="poems")`.
+            `model.generate(prompt, adapter="poems")`. A mapping gives them other names.
 
     Raises:
         InputError: an unknown number type or quantization, or two adapters of one name.
@@ -150,20 +150,28 @@ def load(
     if isinstance(adapters, str | Path):
         adapters = [adapters]
     folder = resolve(name)
-    where, kind = probe(device).device, _dtype(dtype)
+    where, kind = probe(device).device, number_type(dtype)
     second = None if draft_model is None else load_decoder(resolve(draft_model), where, kind)
     decoder = load_decoder(folder, where, kind)
     if quantize is not None:
         decoder = quantized(decoder, parse_bits(quantize))
-    cache_dtype = None if kv_cache is None else torch.int8 if kv_cache == "int8" else _dtype(kv_cache, "kv_cache")
-    named = {path.name: path for path in map(resolve, adapters)}
+    cache_dtype = None if kv_cache is None else torch.int8 if kv_cache == "int8" else number_type(kv_cache, "kv_cache")
+    if isinstance(adapters, Mapping):
+        named = {name: resolve(path) for name, path in adapters.items()}
+    else:
+        named = {path.name: path for path in map(resolve, adapters)}
     if len(named) < len(adapters):
         raise InputError("adapters are chosen by the names of their folders: give them different names.")
     adapted = {each: with_adapter(decoder, path) for each, path in named.items()}
     return LanguageModel(decoder, load_tokenizer(folder), second, cache_dtype, adapted)
 
 
-def _dtype(name: str | torch.dtype, option: str = "dtype") -> torch.dtype:
+def number_type(name: str | torch.dtype, option: str = "dtype") -> torch.dtype:
+    """A number type by its name.
+
+    Raises:
+        InputError: there is none of that name.
+    """
     if isinstance(name, torch.dtype):
         return name
     known = {"float64": torch.float64, "float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -355,7 +363,7 @@ class AutoModelForCausalLM:
         folder = resolve(name)
         kind = next((each for each in (dtype, torch_dtype) if each not in (None, "auto")), torch.float32)
         defaults = generation_options(folder, GenerationRequest.__dataclass_fields__.keys())
-        return CausalLM(load_decoder(folder, device, _dtype(kind or torch.float32)), defaults).eval()
+        return CausalLM(load_decoder(folder, device, number_type(kind or torch.float32)), defaults).eval()
 
 
 class AutoTokenizer:

@@ -3,7 +3,7 @@
 from typing import Any, get_type_hints
 
 import pytest
-from openai.types import completion_create_params
+from openai.types import completion_create_params, embedding_create_params
 from openai.types.chat import completion_create_params as chat_create_params
 
 from wenloom.serving.fields import Body, NotOffered
@@ -12,6 +12,7 @@ from ..field_listing import BODIES, PAGES, fields_of, written
 from .conftest import Served
 
 OPENAI: dict[str, Any] = {
+    "/v1/embeddings": embedding_create_params.EmbeddingCreateParams,
     "/v1/completions": completion_create_params.CompletionCreateParamsBase,
     "/v1/chat/completions": chat_create_params.CompletionCreateParamsBase,
 }
@@ -28,7 +29,7 @@ ASKED: dict[str, dict[str, Any]] = {
     },
 }  # fmt: skip
 ASKED |= {
-    "/v1/tokenize": {"prompt": "Hi", "messages": None}, "/v1/detokenize": {"tokens": [5]}, "/v1/score": {"input": "Hi"},
+    "/v1/tokenize": {"prompt": "Hi", "messages": None}, "/v1/detokenize": {"tokens": [5]}, "/v1/score": {"input": "Hi"}, "/v1/embeddings": {"input": "Hi"},
 }  # fmt: skip
 VALUES = ("x", True, False, 1, 0.5, {"type": "x"}, ["x"], [{"type": "x"}])
 

@@ -26,7 +26,7 @@ USED_FIRST = {
         "--device --quantize --json",
         "chat": "--system --max-new-tokens --temperature --top-p --seed --repetition-penalty --draft --history --device "
         "--quantize",
-        "serve": "--host --port --api-key-file --no-auth --adapters --draft --max-concurrent-requests --rate --access-log --device "
+        "serve": "--host --port --api-key-file --no-auth --adapter --draft --max-concurrent-requests --rate --access-log --device "
         "--quantize",
         "evaluate": "--on --list --data --limit --shots --predictions --references --metric --out --max-new-tokens --device --json",
     }.items()

@@ -1,6 +1,7 @@
 """`wenloom serve`. torch is loaded when there is work, so that --help answers at once."""
 
 import functools
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -13,7 +14,7 @@ from wenloom.serving.settings import Access, RequestLimits, Running, ServerSetti
 
 def serve(
     *models: Annotated[str, Parameter(name="models")],
-    adapters: list[str] | None = None,
+    adapter: list[str] | None = None,
     draft: str | None = None,
     device: Device = "auto",
     dtype: Dtype = "float32",
@@ -30,46 +31,51 @@ def serve(
 
         wenloom serve runs/quickstart
         wenloom serve small=runs/a large=runs/b --port 8080
+        wenloom serve runs/mine --adapter poems=runs/poems-lora --adapter runs/letters
         wenloom serve runs/mine --host 0.0.0.0 --api-key-file keys.txt
 
     Parameters
     ----------
     models
         Model folders or hub models such as owner/name; NAME=FOLDER gives one another name than its folder's.
-    adapters
-        A folder with an adapter of the model, served under its folder's name; may be given several times.
+    adapter
+        A folder with an adapter of the model, served as a model of its own under its folder's name; NAME=FOLDER gives it
+        another. May be given several times.
     draft
         A draft model for speculative decoding: a smaller one with the same vocabulary; the texts stay the same.
     """
-    named = {}
-    for each in models:
-        name, _, where = each.rpartition("=")
-        name = name or (Path(where).resolve().name if Path(where).exists() else where)
-        if name in named:
-            raise InputError(f"two models are called {name}: give them names, as in one={named[name]} two={where}.")
-        named[name] = where
+    named, adapted = _named(models, "models"), _named(adapter or (), "adapters")
     if not named:
         raise InputError("name a model: wenloom serve FOLDER.")
-    if len(named) > 1 and (adapters or draft):
-        raise InputError("--adapters and --draft belong to one model: serve one.")
+    if len(named) > 1 and (adapted or draft):
+        raise InputError("--adapter and --draft belong to one model: serve one.")
+    if both := sorted(named.keys() & adapted.keys()):
+        raise InputError(f"a model and an adapter are called {both[0]}: give one another name, as in --adapter other={adapted[both[0]]}.")  # fmt: skip
     try:
         from wenloom.serving.server import serve as run
     except ModuleNotFoundError as error:
         raise InputError(f"serving needs {error.name}: pip install 'wenloom[serve]'.") from None
-    from wenloom.api import load
     from wenloom.checkpoint.hub import resolve
+    from wenloom.serving.loading import load_served
 
     loaders = {
-        name: functools.partial(
-            load,
-            resolve(where),
-            device,
-            dtype,
-            draft_model=draft,
-            quantize=quantize,
-            kv_cache=kv_cache,
-            adapters=adapters or (),
-        )
+        name: functools.partial(load_served, resolve(where), device, dtype, draft, quantize, kv_cache, adapted)
         for name, where in named.items()
     }
     run(loaders, ServerSettings(access, limits, running))
+
+
+def _named(folders: Sequence[str], what: str) -> dict[str, str]:
+    """Folders by their names.
+
+    Raises:
+        InputError: two have one name.
+    """
+    named: dict[str, str] = {}
+    for each in folders:
+        name, _, where = each.rpartition("=")
+        name = name or (Path(where).resolve().name if Path(where).exists() else where)
+        if name in named:
+            raise InputError(f"two {what} are called {name}: give them names, as in one={named[name]} two={where}.")
+        named[name] = where
+    return named

@@ -6,13 +6,15 @@ import queue
 import threading
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 from wenloom.core.errors import WenloomError
 from wenloom.generation.engine import Engine
 from wenloom.generation.events import Event
 from wenloom.generation.jobs import Continuation, Job
 from wenloom.generation.request import GenerationRequest
+
+T = TypeVar("T")
 
 
 class BackgroundEngine:
@@ -119,6 +121,39 @@ class BackgroundEngine:
                 yield each
         finally:
             self._orders.put(cancel)
+
+    async def between_steps(self, work: Callable[[], T]) -> T:
+        """What some other work with the model gives, done in the engine's thread while it takes no step.
+
+        Steps wait for it: give it in small parts.
+
+        Raises:
+            WenloomError: the engine is closed; or whatever the work raises.
+        """
+        loop, done = asyncio.get_running_loop(), asyncio.get_running_loop().create_future()
+
+        def tell(result: T | None, error: BaseException | None) -> None:
+            if not done.done():  # cancelled meanwhile
+                done.set_exception(error) if error is not None else done.set_result(result)
+
+        def order() -> None:
+            if done.cancelled():
+                return
+            result = error = None
+            self._step_began = time.monotonic()
+            try:
+                result = work()
+            except BaseException as failure:
+                error = failure
+            self._step_began = None
+            with contextlib.suppress(RuntimeError):  # the loop is closed: nobody listens any more
+                loop.call_soon_threadsafe(tell, result, error)
+
+        with self._door:
+            if self._closed:
+                raise WenloomError("this engine is closed.")
+            self._orders.put(order)
+        return await done
 
     @property
     def seconds_in_step(self) -> float:

@@ -16,6 +16,7 @@ from wenloom.serving.chat import chat_run
 from wenloom.serving.chat_schema import ChatRequest
 from wenloom.serving.completion_schema import CompletionRequest
 from wenloom.serving.completions import completion_run
+from wenloom.serving.embeddings import EmbeddingRequest, embedded
 from wenloom.serving.errors import APIError, as_api_error, of_validation
 from wenloom.serving.guard import Guard
 from wenloom.serving.keys import Keys
@@ -131,7 +132,7 @@ def _add_routes(api: FastAPI, service: Service, settings: ServerSettings) -> Non
     @api.get("/v1/models/{name:path}")
     def one_model(name: str) -> dict[str, Any]:
         """One of them."""
-        return models.find(name).described()
+        return models.any(name).described()
 
     @api.post("/v1/completions")
     async def completions(body: CompletionRequest, http: Request) -> Response:
@@ -157,3 +158,8 @@ def _add_routes(api: FastAPI, service: Service, settings: ServerSettings) -> Non
     async def score(body: ScoreRequest, http: Request) -> Response:
         """How probable texts are."""
         return await service.whole(http, body, score_run)
+
+    @api.post("/v1/embeddings")
+    async def embeddings(body: EmbeddingRequest, http: Request) -> Response:
+        """Texts as vectors."""
+        return await embedded(service, http, body)

@@ -71,9 +71,11 @@ def as_api_error(error: BaseException) -> APIError:
 
 
 def of_validation(error: RequestValidationError) -> APIError:
-    """The first thing that is wrong with a body, of several kinds that it could be of, by the one that it is longest."""
+    """The first thing that is wrong with a body, of several kinds that it could be of, by the one that it is longest: a
+    value of the right type that is out of bounds comes before values of a wrong type."""
     found = [(path_of(each["loc"], error.body, each["type"]), each) for each in error.errors()]
-    path, worst = max(found, key=lambda each: (len(each[0]), [step for step in each[0] if isinstance(step, int)]))
+    path, worst = max(found, key=lambda each: (not each[1]["type"].endswith("_type"), len(each[0]),
+                                               [step for step in each[0] if isinstance(step, int)]))  # fmt: skip
     if worst["type"].startswith("union_tag"):
         path.append(str(worst["ctx"]["discriminator"]).strip("'"))
     param = _spelled(path) or None

@@ -99,10 +99,9 @@ class _Load(Collector):
                 ("cache_bytes", "Memory of keys and values in use."),
             )
         }
-        for served in self._models:
-            if served.adapter is None:
-                for name, value in served.model.engine.load._asdict().items():
-                    gauges[name].add_metric([served.name], value)
+        for served in self._models.writers:
+            for name, value in served.model.engine.load._asdict().items():
+                gauges[name].add_metric([served.name], value)
         yield from gauges.values()
         yield GaugeMetricFamily("wenloom_requests_under_way", "Requests under way.", self._admission.n_requests)
         yield GaugeMetricFamily("wenloom_queued_prompt_tokens", "Tokens of prompts that wait for their first token.",

@@ -4,8 +4,11 @@ import asyncio
 import functools
 import hashlib
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+
+from torch import Tensor
 
 from wenloom.api import LanguageModel
 from wenloom.core.errors import InputError, printable
@@ -15,6 +18,7 @@ from wenloom.runtime.window import context_of
 from wenloom.serving.errors import APIError
 from wenloom.serving.token_names import TokenNames
 from wenloom.serving.tool_form import ToolForm, form_of
+from wenloom.tasks.embedding import Embedder
 from wenloom.tokens.chat import ChatRenderer, Message
 
 
@@ -85,6 +89,32 @@ class ServedModel:
                 "max_model_len": self.context}  # fmt: skip
 
 
+@dataclass(frozen=True)
+class ServedEmbedder:
+    """A model that makes vectors of texts, under a name."""
+
+    name: str
+    embedder: Embedder
+    run: "Callable[[Callable[[], Tensor]], Awaitable[Tensor]]"
+    """Does work with it when nothing else does."""
+    created: int = field(default_factory=lambda: int(time.time()))
+
+    def described(self) -> dict[str, object]:
+        """The model as OpenAI's list has it."""
+        return {"id": self.name, "object": "model", "created": self.created, "owned_by": "wenloom",
+                "max_model_len": self.embedder.max_tokens}  # fmt: skip
+
+
+class _Queue:
+    """A thread in which one work is done after the other."""
+
+    def __init__(self):
+        self._pool = ThreadPoolExecutor(1, "wenloom-embedder")
+
+    async def __call__(self, work: Callable[[], Tensor]) -> Tensor:
+        return await asyncio.get_running_loop().run_in_executor(self._pool, work)
+
+
 class Models:
     """Models that are loaded one after the other, while the server answers already.
 
@@ -92,9 +122,11 @@ class Models:
         loaders: what loads each model, by its name.
     """
 
-    def __init__(self, loaders: Mapping[str, Callable[[], LanguageModel]]):
+    def __init__(self, loaders: Mapping[str, Callable[[], LanguageModel | Embedder]]):
         self._loaders = dict(loaders)
         self._served: dict[str, ServedModel] = {}
+        self._embedders: dict[str, ServedEmbedder] = {}
+        self._of_writers: dict[str, ServedEmbedder] = {}
         self._engines: list[BackgroundEngine] = []
 
     async def load(self) -> None:
@@ -105,6 +137,10 @@ class Models:
         """
         for name, load in list(self._loaders.items()):
             model = await asyncio.to_thread(load)
+            if isinstance(model, Embedder):
+                self._embedders[name] = ServedEmbedder(name, model, _Queue())
+                del self._loaders[name]
+                continue
             engine = BackgroundEngine(model.engine)
             self._engines.append(engine)
             served = ServedModel(name, model, engine)
@@ -116,20 +152,52 @@ class Models:
             del self._loaders[name]
 
     def find(self, name: str) -> ServedModel:
+        """A model that writes.
+
+        Raises:
+            APIError: there is none of that name, it is not loaded yet, or it makes vectors only.
+        """
+        found = self.any(name)
+        if isinstance(found, ServedModel):
+            return found
+        raise APIError(400, f"The model {found.name} makes vectors of texts and writes none: ask /v1/embeddings.", param="model")  # fmt: skip
+
+    def find_embedder(self, name: str) -> ServedEmbedder:
+        """What makes vectors of texts; a model that writes can do that, too.
+
+        Raises:
+            APIError: there is none of that name, or it is not loaded yet.
+        """
+        found = self.any(name)
+        if isinstance(found, ServedEmbedder):
+            return found
+        if name not in self._of_writers:
+            model = found.model
+            decoder = model.decoder if found.adapter is None else model.adapters[found.adapter]
+            embedder = Embedder(decoder, model.tokenizer, "mean", found.context)
+            self._of_writers[name] = ServedEmbedder(name, embedder, found.engine.between_steps)
+        return self._of_writers[name]
+
+    def any(self, name: str) -> ServedModel | ServedEmbedder:
         """
         Raises:
             APIError: there is none of that name, or it is not loaded yet.
         """
-        if name in self._served:
-            return self._served[name]
+        if (found := self._served.get(name) or self._embedders.get(name)) is not None:
+            return found
         if name in self._loaders:
             raise APIError(503, f"the model {name} is being loaded.", code="model_loading", retry_after=1)
-        known = ", ".join([*self._served, *self._loaders])
+        known = ", ".join([*self._served, *self._embedders, *self._loaders])
         raise APIError(404, f"The model `{printable(name, 100)}` does not exist; this server has {known}.",
                        param="model", code="model_not_found")  # fmt: skip
 
     def __iter__(self):
-        return iter(self._served.values())
+        return iter([*self._served.values(), *self._embedders.values()])
+
+    @property
+    def writers(self) -> list[ServedModel]:
+        """Those that write, adapters aside."""
+        return [each for each in self._served.values() if each.adapter is None]
 
     @property
     def engines(self) -> list[BackgroundEngine]:
@@ -139,7 +207,7 @@ class Models:
     @property
     def ready(self) -> bool:
         """Whether there is one to ask."""
-        return bool(self._served)
+        return bool(self._served or self._embedders)
 
     def close(self) -> None:
         """Stop the engines; requests that are under way are cancelled."""

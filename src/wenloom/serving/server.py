@@ -20,6 +20,7 @@ from wenloom.serving.app import create_app
 from wenloom.serving.log import AccessLog
 from wenloom.serving.models import Models
 from wenloom.serving.settings import ServerSettings
+from wenloom.tasks.embedding import Embedder
 
 _HEADERS_BYTES = 64 * 1024
 """Size of a request's line and headers."""
@@ -36,7 +37,7 @@ class _Server(uvicorn.Server):
         self.should_exit = True
 
 
-def serve(loaders: Mapping[str, Callable[[], LanguageModel]], settings: ServerSettings) -> None:
+def serve(loaders: Mapping[str, Callable[[], LanguageModel | Embedder]], settings: ServerSettings) -> None:
     """Answer requests until a signal comes.
 
     Args:
@@ -117,7 +118,7 @@ async def _live_line(models: Models, address: str) -> None:
         return
     with Live(Text(""), console=remarks, auto_refresh=False, transient=True) as live:
         while True:
-            loads = [each.model.engine.load for each in models if each.adapter is None]
+            loads = [each.model.engine.load for each in models.writers]
             total = functools.partial(lambda name, loads: sum(getattr(each, name) for each in loads), loads=loads)
             text = (f"{address}   {total('running')} written   {total('waiting')} waiting   "
                     f"{total('cache_bytes') / 2**20:,.0f} MB of keys and values")  # fmt: skip

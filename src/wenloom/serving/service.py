@@ -75,7 +75,7 @@ class Service:
     ) -> tuple[AsyncGenerator[ChoiceEvent, None], W]:
         """A run whose prompts the engine has taken, and what writes its answer."""
         served, entry = self.models.find(body.model), entry_of(http)
-        entry.model, entry.note = served.name, _noted(body)
+        entry.model, entry.note = served.name, noted(body)
         run, answer = await asyncio.to_thread(prepare, body, served, self.limits)
         entry.prompt_tokens = sum(len(prompt.ids) for prompt in run.prompts)
         entry.ticket = self.admission.queue(entry.prompt_tokens)
@@ -129,7 +129,7 @@ def entry_of(http: Request) -> Entry:
     return http.scope["wenloom.entry"]
 
 
-def _noted(body: Any) -> dict[str, Any]:
+def noted(body: Any) -> dict[str, Any]:
     """What a client wants noted of a request."""
     names = ("user", "safety_identifier", "metadata")
     return {name: value for name in names if (value := getattr(body, name, None)) is not None}
