@@ -10,7 +10,10 @@ import transformers
 from wenloom.checkpoint.families import FAMILIES
 from wenloom.core.errors import WenloomError
 
-DECODERS = ("gpt2", "gpt_neo", "gpt_neox", "llama", "mistral", "qwen2", "qwen3")
+OWN_HEADS = ("llama", "mistral", "qwen3", "smollm3", "glm4", "gemma2", "gemma3_text")
+"""Families whose heads may have a width of their own."""
+DECODERS = ("gpt2", "gpt_neo", "gpt_neox", "llama", "mistral", "qwen2", "qwen3", "phi3", "smollm3", "granite", "olmo2", "olmo3",
+            "starcoder2", "stablelm", "glm4", "cohere2", "gemma2", "gemma3_text")  # fmt: skip
 ENCODERS = ("bert", "roberta", "distilbert")
 PAIRS = ("marian", "bart", "t5")
 VOCAB = 61
@@ -36,6 +39,12 @@ def tiny_config(family: str, **more: Any) -> transformers.PreTrainedConfig:
                          window_size=5, max_position_embeddings=16)  # fmt: skip
         elif family not in ("gpt_neox", "llama"):
             sizes["num_key_value_heads"] = 1
+        if family in ("glm4", "gemma2", "gemma3_text"):
+            sizes |= dict(head_dim=8)
+        if family in ("gemma2", "gemma3_text"):
+            sizes |= dict(query_pre_attn_scalar=5)
+        if family in ("gemma2", "gemma3_text", "olmo3", "cohere2"):
+            sizes |= dict(sliding_window=5, layer_types=["sliding_attention", "full_attention"])
     elif family == "distilbert":
         sizes = dict(dim=16, n_layers=2, n_heads=heads, hidden_dim=20, max_position_embeddings=24)
     elif family in ENCODERS:

@@ -15,9 +15,11 @@ from wenloom.checkpoint.families.fields import ACTIVATION_NAMES
 from wenloom.checkpoint.folder import load_decoder, write_model_files
 from wenloom.core.errors import CheckpointError
 
+from .drawn_configs import llama_like
+from .folders import DECODERS, OWN_HEADS, tiny_config
+
 TOLERANCE = 1e-4
 VOCAB = 61
-DECODERS = ("gpt2", "gpt_neo", "gpt_neox", "llama", "mistral", "qwen2", "qwen3")
 thorough = settings(max_examples=10, suppress_health_check=list(HealthCheck))
 
 
@@ -50,7 +52,8 @@ def hf_config(draw: st.DrawFn, family: str) -> transformers.PreTrainedConfig:
     n_layers, context = draw(st.integers(1, 3)), 16
     activation = draw(st.sampled_from(sorted(ACTIVATION_NAMES)))
     tied, std = draw(st.booleans()), 0.3  # large weights, so that a mistake shows
-    common = dict(vocab_size=VOCAB, tie_word_embeddings=tied, initializer_range=std, bos_token_id=1, eos_token_id=2)
+    common = dict(vocab_size=VOCAB, tie_word_embeddings=tied, initializer_range=std, bos_token_id=1, eos_token_id=2,
+                  pad_token_id=None)  # fmt: skip
     if family == "gpt2":
         return transformers.GPT2Config(
             n_embd=n_heads * d_head, n_layer=n_layers, n_head=n_heads, n_positions=context,
@@ -78,9 +81,15 @@ def hf_config(draw: st.DrawFn, family: str) -> transformers.PreTrainedConfig:
         hidden_size=n_heads * 8, num_key_value_heads=draw(st.sampled_from([1, 2, n_heads])),
         rms_norm_eps=draw(st.sampled_from([1e-6, 1e-3])),
     )  # fmt: skip
-    if family != "qwen2":
+    d_head = d_head if family in OWN_HEADS else 8
+    if family in OWN_HEADS:
         common["head_dim"] = d_head
-    rope = draw(rope_parameters(8 if family == "qwen2" else d_head, context))
+    rope = draw(rope_parameters(d_head, context))
+    if family not in ("llama", "mistral", "qwen2", "qwen3"):
+        own = llama_like(draw, family, n_layers, d_head, rope)
+        if family.startswith("gemma"):
+            common["hidden_activation"] = common.pop("hidden_act")
+        return transformers.AutoConfig.for_model(family, **common, **own)
     window = draw(st.sampled_from([None, 3, 7]))
     if family == "llama":
         return transformers.LlamaConfig(
@@ -149,18 +158,7 @@ def test_saved_and_loaded_in_shards(family: str, tmp_path: Path):
 
 
 def tiny(family: str, **more: Any) -> transformers.PreTrainedConfig:
-    if family == "gpt2":
-        sizes = dict(n_embd=16, n_layer=2, n_head=2, n_positions=16)
-    else:
-        sizes = dict(
-            hidden_size=16, num_hidden_layers=2, num_attention_heads=2, intermediate_size=24, max_position_embeddings=16
-        )
-        if family not in ("gpt_neo", "gpt_neox", "llama"):
-            sizes["num_key_value_heads"] = 1
-        if family == "gpt_neo":
-            sizes = sizes | dict(num_layers=2, num_heads=2, attention_types=[[["global", "local"], 1]], window_size=5)
-            del sizes["num_hidden_layers"], sizes["num_attention_heads"]
-    return transformers.AutoConfig.for_model(family, vocab_size=VOCAB, bos_token_id=1, eos_token_id=2, **sizes, **more)
+    return tiny_config(family, bos_token_id=1, pad_token_id=None, **more)
 
 
 def saved(family: str, folder: Path, **fields: Any) -> Path:
@@ -200,7 +198,9 @@ def test_fields_that_the_reference_reads_and_we_do_not_know_are_refused_by_name(
         ({"num_attention_heads": 3}, "n_heads"),
         ({"num_attention_heads": 4, "num_key_value_heads": 4}, "shape"),
         ({"intermediate_size": 25}, "shape"),
-        ({"model_type": "mamba"}, "mamba.*known"),
+        ({"model_type": "whisper"}, "whisper.*known"),
+        ({"model_type": "mamba"}, "mamba.*recurrent state"),
+        ({"model_type": "deepseek_v3"}, "deepseek_v3.*latent attention"),
     ],
 )
 def test_values_not_understood_are_refused_by_name(fields: dict[str, Any], named: str, tmp_path: Path):

@@ -144,7 +144,6 @@ def test_a_published_encoder_of_sentences_gives_the_hidden_states_of_transformer
 
 
 @pytest.mark.real_models
-@pytest.mark.parametrize("name, family", [("whisper", "whisper"), ("gemma3", "gemma3_text")])
-def test_published_models_of_unknown_families_are_refused_by_name(name: str, family: str, real_models: Path):
-    with pytest.raises(CheckpointError, match=f"{family}.*known are llama"):
-        load_model(real_models / name)
+def test_published_models_of_unknown_families_are_refused_by_name(real_models: Path):
+    with pytest.raises(CheckpointError, match=r"whisper.*known are llama"):
+        load_model(real_models / "whisper")

@@ -37,16 +37,20 @@ OTHER: dict[str, list[object]] = {
     "d_mlp": [45],
     "context_length": [64],
     "rope": [None, Rope(8), Rope(4, theta=50.0)],
-    "positions": ["sinusoidal", "relative"],
+    "local_rope": [Rope(8, theta=20.0)],
+    "unrotated_layers": [(0,), (0, 1)],
+    "positions": ["sinusoidal", "relative", "alibi"],
     "position_offset": [2],
     "skip_padding": [True],
     "relative_buckets": [8],
     "relative_distance": [16],
     "norm": ["layernorm", "rmsnorm"],
-    "post_norm": [True],
+    "norm_bias": [False],
+    "norm_place": ["post", "inner", "both"],
     "final_norm": [False],
     "embedding_norm": [True],
     "scale_embedding": [True],
+    "embedding_multiplier": [3.0],
     "token_types": [2],
     "causal": [False],
     "norm_eps": [0.3],
@@ -56,16 +60,23 @@ OTHER: dict[str, list[object]] = {
     "attention_output_bias": [True, False],
     "mlp_bias": [True, False],
     "qk_norm": [True],
+    "qk_norm_whole": [True],
     "scale_by_head": [False],
+    "score_multiplier": [0.5],
+    "score_cap": [1.0],
     "scale_by_layer": [True],
     "sliding_window": [4, -1],
     "sliding_layers": [(1,), (0, 1)],
     "parallel_residual": [True],
+    "shared_norm": [True],
+    "residual_multiplier": [0.3],
     "tie_embeddings": [True, False],
     "head_activation": ["gelu"],
     "has_head": [False],
     "output_bias": [True],
     "scale_output": [True],
+    "logit_multiplier": [0.3],
+    "logit_cap": [1.0],
     "labels": [("yes", "no")],
     "pooler": ["tanh"],
     "embedding_dropout": [0.5],
@@ -80,6 +91,13 @@ OTHER: dict[str, list[object]] = {
     "decoder_start_token_id": [7],
 }
 """Values of each field that make another model."""
+WITH: dict[str, dict[str, object]] = {
+    "qk_norm_whole": {"qk_norm": True},
+    "shared_norm": {"parallel_residual": True},
+    "local_rope": {"rope": Rope(8), "sliding_window": 5, "sliding_layers": (0,)},
+    "unrotated_layers": {"rope": Rope(8)},
+}
+"""What a field needs beside it to mean something."""
 BASES = {"llama": tiny_config(), "gpt2": tiny_config(architecture="gpt2"),
          "windowed": replace(tiny_config(), sliding_window=5, sliding_layers=(0,))}  # fmt: skip
 YARN = Rope(8, kind="yarn", factor=2.0, original_context_length=16)
@@ -137,7 +155,7 @@ def test_each_field_alone_is_computed_alike_or_left_to_pytorch(field: str):
         assert agrees(base)
         for value in OTHER[field]:
             try:
-                config = replace(base, **{field: value})
+                config = replace(base, **{field: value} | WITH.get(field, {}))
             except InputError:
                 continue
             agrees(config)

@@ -128,9 +128,11 @@ def test_every_objective_accumulates_to_the_gradient_of_the_whole(number: int):
         assert each.allclose(gradients[2], atol=1e-4)
 
 
-@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+@pytest.mark.parametrize("smoothing, cap", [(0.0, None), (0.1, None), (0.1, 1.5)])
 @pytest.mark.parametrize("vocab_size, dtype", [(7, torch.float64), (90_000, torch.float64), (300, torch.float32)])
-def test_chunked_cross_entropy_is_cross_entropy(vocab_size: int, dtype: torch.dtype, smoothing: float):
+def test_chunked_cross_entropy_is_cross_entropy(
+    vocab_size: int, dtype: torch.dtype, smoothing: float, cap: float | None
+):
     """Loss and gradients of the plain formula; 90,000 tokens take several products and parts."""
     drawn = torch.Generator().manual_seed(0)
     hidden = torch.randn(141, 6, generator=drawn, dtype=dtype, requires_grad=True)
@@ -139,12 +141,13 @@ def test_chunked_cross_entropy_is_cross_entropy(vocab_size: int, dtype: torch.dt
     targets = torch.randint(0, vocab_size, (141,), generator=drawn)
     targets[[3, 20, 140]] = IGNORED
     logits = hidden @ weight.T + bias
+    logits = logits if cap is None else cap * (logits / cap).tanh()
     expected = functional.cross_entropy(
         logits, targets, ignore_index=IGNORED, reduction="sum", label_smoothing=smoothing
     )
-    actual = cross_entropy(hidden, weight, targets, bias, smoothing)
+    actual = cross_entropy(hidden, weight, targets, bias, smoothing, cap)
     with torch.no_grad():
-        assert cross_entropy(hidden, weight, targets, bias, smoothing).item() == pytest.approx(
+        assert cross_entropy(hidden, weight, targets, bias, smoothing, cap).item() == pytest.approx(
             expected.item(), rel=1e-6
         )
     assert actual.item() == pytest.approx(expected.item(), rel=1e-6)

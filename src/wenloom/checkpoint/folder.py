@@ -12,7 +12,7 @@ from torch import Tensor
 
 from wenloom.checkpoint.adapter import load_adapter
 from wenloom.checkpoint.adapter_config import ADAPTER_CONFIG, read_adapter_config
-from wenloom.checkpoint.families import FAMILIES
+from wenloom.checkpoint.families import DECLINED, FAMILIES
 from wenloom.checkpoint.families.base import Family, TensorMap
 from wenloom.checkpoint.families.fields import ConfigFields, shown
 from wenloom.checkpoint.generation import GENERATION, with_token_ids
@@ -157,6 +157,8 @@ def _named_base(folder: Path) -> Path:
 
 
 def _family(name: object, where: Path | str) -> Family:
+    if isinstance(name, str) and name in DECLINED:
+        raise CheckpointError(f"{where}: models of the family {name} are not read: {DECLINED[name]}.")
     if not isinstance(name, str) or name not in FAMILIES:
         raise CheckpointError(
             f"{where}: family (model_type) {shown(name)} is not known; known are {', '.join(FAMILIES)}."

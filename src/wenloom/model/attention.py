@@ -23,6 +23,7 @@ class Attention(nn.Module):
         self.layer, self.d_head = layer, config.d_head
         self.scale = config.attention_scale(layer)
         self.pattern_dropout = Dropout(config.attention_dropout, site=4)
+        self.score_cap = config.score_cap
         self.window = config.window(layer)
         self.causal = config.causal
         self.grouped = config.n_kv_heads != config.n_heads
@@ -31,7 +32,9 @@ class Attention(nn.Module):
         self.key = nn.Linear(config.d_model, d_kv, bias=config.qkv_bias)
         self.value = nn.Linear(config.d_model, d_kv, bias=config.qkv_bias)
         self.output = nn.Linear(d_query, config.d_model, bias=config.attention_output_bias)
-        self.query_norm, self.key_norm = make_head_norm(config), make_head_norm(config)
+        self.query_norm = make_head_norm(config, config.n_heads)
+        self.key_norm = make_head_norm(config, config.n_kv_heads)
+        self.norm_whole = config.qk_norm_whole
 
     def forward(
         self,
@@ -53,9 +56,11 @@ class Attention(nn.Module):
             keys_B: what dropout is decided by.
             taps: those of this layer.
         """
-        q_BHTK, k_BGTK, v_BGTK = (self._heads(project(x_BTD)) for project in (self.query, self.key, self.value))
-        if self.query_norm is not None and self.key_norm is not None:
-            q_BHTK, k_BGTK = self.query_norm(q_BHTK), self.key_norm(k_BGTK)
+        q_BHTK, k_BGTK = (
+            self._projected(x_BTD, self.query, self.query_norm),
+            self._projected(x_BTD, self.key, self.key_norm),
+        )
+        v_BGTK = self._heads(self.value(x_BTD))
         if rotary is not None:
             q_BHTK, k_BGTK = rotate(q_BHTK, *rotary), rotate(k_BGTK, *rotary)
         if taps is not None:
@@ -69,22 +74,26 @@ class Attention(nn.Module):
             y_BHTK = self._attend(q_BHTK, k_BGTK, v_BGTK, mask, taps, keys_B)
         return self._joined(y_BHTK, taps)
 
+    def _projected(self, x_BTD: Tensor, project: nn.Linear, norm: nn.Module | None) -> Tensor:
+        if norm is None:
+            return self._heads(project(x_BTD))
+        return self._heads(norm(project(x_BTD))) if self.norm_whole else norm(self._heads(project(x_BTD)))
+
     def _heads(self, x_BTD: Tensor) -> Tensor:
         return x_BTD.unflatten(-1, (-1, self.d_head)).transpose(1, 2)
 
     def _joined(self, y_BHTK: Tensor, taps: Taps | None) -> Tensor:
-        y_BHTK = tapped(taps, "heads", y_BHTK)
-        return tapped(taps, "out", self.output(y_BHTK.transpose(1, 2).flatten(2)))
+        return self.output(tapped(taps, "heads", y_BHTK).transpose(1, 2).flatten(2))
 
     def _attend(
         self, q_BHTK: Tensor, k_BGTK: Tensor, v_BGTK: Tensor, mask: Tensor | None, taps: Taps | None = None,
         keys_B: Tensor | None = None,
     ) -> Tensor:  # fmt: skip
         drops = self.training and self.pattern_dropout.rate > 0
-        if drops or (taps is not None and "pattern" in taps):
+        if drops or self.score_cap is not None or (taps is not None and "pattern" in taps):
             weights_BHTS = self.pattern(q_BHTK, k_BGTK, mask)
             given_BHTS = weights_BHTS if taps is None else taps.at("pattern", weights_BHTS)
-            if drops or given_BHTS is not weights_BHTS:
+            if drops or self.score_cap is not None or given_BHTS is not weights_BHTS:
                 if drops:
                     keys_N = None if keys_B is None else keys_of_patterns(keys_B, *given_BHTS.shape[1:3])
                     given_BHTS = self.pattern_dropout(given_BHTS.flatten(0, 2), keys_N).view_as(given_BHTS)
@@ -108,10 +117,12 @@ class Attention(nn.Module):
         return self._fused(q_BHTK, k_BGTK, v_BGTK, mask)
 
     def pattern(self, q_BHTK: Tensor, k_BGTK: Tensor, mask: Tensor | None) -> Tensor:
-        """The weights softmax(Q Kᵀ * scale + mask) in float32, shape (B, H, T, S), which `_fused` does not keep."""
+        """The weights softmax(cap(Q Kᵀ * scale) + mask) in float32, shape (B, H, T, S), which `_fused` does not keep."""
         k_BHSK = k_BGTK.repeat_interleave(q_BHTK.shape[1] // k_BGTK.shape[1], 1)
         with torch.autocast(q_BHTK.device.type, enabled=False):
             scores_BHTS = (q_BHTK.float() * self.scale) @ k_BHSK.float().mT
+            if self.score_cap is not None:
+                scores_BHTS = self.score_cap * (scores_BHTS / self.score_cap).tanh()
             T, S = scores_BHTS.shape[-2:]
             if mask is None and self.causal and T > 1:
                 mask = torch.ones(T, S, dtype=torch.bool, device=q_BHTK.device).tril(S - T)

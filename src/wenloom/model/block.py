@@ -14,18 +14,22 @@ from wenloom.model.taps import Taps, tapped, within
 class Block(nn.Module):
     """Attention, in a decoder with an encoder attention to its text, then feed-forward: each added to the stream.
 
-    Each reads the normalised stream (pre-norm), or the sum is normalised (post-norm).
+    Each reads the normalised stream (pre-norm), or what it adds is normalised, or both, or the sum is (post-norm).
     """
 
     def __init__(self, config: ModelConfig, layer: int):
         super().__init__()
-        self.attention_norm = make_norm(config)
+        self.parallel, self.post_norm = config.parallel_residual, config.norm_place == "post"
+        self.multiplier = config.residual_multiplier
+        has_norm, norms_out = config.norm_place != "inner", config.norm_place in ("inner", "both")
+        self.attention_norm = make_norm(config) if has_norm else nn.Identity()
         self.attention = Attention(config, layer)
-        self.mlp_norm = make_norm(config)
+        self.attention_out_norm = make_norm(config) if norms_out else None
+        self.mlp_norm = None if config.shared_norm else make_norm(config) if has_norm else nn.Identity()
         self.mlp = FeedForward(config)
+        self.mlp_out_norm = make_norm(config) if norms_out else None
         self.attention_dropout = Dropout(config.residual_dropout, site=1)
         self.mlp_dropout = Dropout(config.residual_dropout, site=2)
-        self.parallel, self.post_norm = config.parallel_residual, config.post_norm
         if config.encoder is not None:
             self.cross_norm = make_norm(config)
             self.cross = CrossAttention(config, layer)
@@ -49,20 +53,29 @@ class Block(nn.Module):
             others: as in `Attention`.
         """
         x_BTD = tapped(taps, "resid_pre", x_BTD)
-        if self.post_norm:
-            attended = self.attention(x_BTD, rotary, mask, cache, keys_B, within(taps, "attention"))
-            mid_BTD = self.attention_norm(x_BTD + self.attention_dropout(attended, keys_B))
-            if encoder_kv is not None:
-                attended = self.cross(mid_BTD, encoder_kv, keys_B, within(taps, "cross"))
-                mid_BTD = self.cross_norm(mid_BTD + self.cross_dropout(attended, keys_B))
-            mid_BTD = tapped(taps, "resid_mid", mid_BTD)
-            mlp_out = self.mlp(mid_BTD, within(taps, "mlp"))
-            return tapped(taps, "resid_post", self.mlp_norm(mid_BTD + self.mlp_dropout(mlp_out, keys_B)))
-        attended = self.attention(self.attention_norm(x_BTD), rotary, mask, cache, keys_B, within(taps, "attention"))
+        read_BTD = x_BTD if self.post_norm else self.attention_norm(x_BTD)
+        attended = self.attention(read_BTD, rotary, mask, cache, keys_B, within(taps, "attention"))
+        attended = self._added(attended, self.attention_out_norm, within(taps, "attention"))
         mid_BTD = x_BTD + self.attention_dropout(attended, keys_B)
+        if self.post_norm:
+            mid_BTD = self.attention_norm(mid_BTD)
         if encoder_kv is not None:
-            attended = self.cross(self.cross_norm(mid_BTD), encoder_kv, keys_B, within(taps, "cross"))
-            mid_BTD = mid_BTD + self.cross_dropout(attended, keys_B)
+            read_BTD = mid_BTD if self.post_norm else self.cross_norm(mid_BTD)
+            attended = self.cross(read_BTD, encoder_kv, keys_B, within(taps, "cross"))
+            mid_BTD = mid_BTD + self.cross_dropout(self._added(attended, None, within(taps, "cross")), keys_B)
+            if self.post_norm:
+                mid_BTD = self.cross_norm(mid_BTD)
         mid_BTD = tapped(taps, "resid_mid", mid_BTD)
-        mlp_out = self.mlp(self.mlp_norm(x_BTD if self.parallel else mid_BTD), within(taps, "mlp"))
-        return tapped(taps, "resid_post", mid_BTD + self.mlp_dropout(mlp_out, keys_B))
+        if self.mlp_norm is not None:
+            read_BTD = mid_BTD if self.post_norm else self.mlp_norm(x_BTD if self.parallel else mid_BTD)
+        mlp_out = self._added(self.mlp(read_BTD, within(taps, "mlp")), self.mlp_out_norm, within(taps, "mlp"))
+        out_BTD = mid_BTD + self.mlp_dropout(mlp_out, keys_B)
+        if self.post_norm and self.mlp_norm is not None:
+            out_BTD = self.mlp_norm(out_BTD)
+        return tapped(taps, "resid_post", out_BTD)
+
+    def _added(self, out_BTD: Tensor, norm: nn.Module | None, taps: Taps | None) -> Tensor:
+        """What a sub-layer adds to the stream."""
+        if norm is not None:
+            out_BTD = norm(out_BTD)
+        return tapped(taps, "out", out_BTD if self.multiplier == 1 else out_BTD * self.multiplier)

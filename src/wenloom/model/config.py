@@ -13,7 +13,7 @@ PLAIN_BLOCKS: dict[str, Any] = {
     "norm": "layernorm", "gated_mlp": False, "qkv_bias": True, "attention_output_bias": True, "mlp_bias": True,
 }  # fmt: skip
 """What models of the kinds of GPT-2, BERT and BART share: LayerNorm, biases, a feed-forward layer without gate."""
-POST_NORM: dict[str, Any] = {**PLAIN_BLOCKS, "post_norm": True, "final_norm": False}
+POST_NORM: dict[str, Any] = {**PLAIN_BLOCKS, "norm_place": "post", "final_norm": False}
 """`PLAIN_BLOCKS` with the norm after each sub-layer, as in the original Transformer."""
 
 
@@ -97,9 +97,13 @@ class ModelConfig:
     """The number of positions the model was trained for."""
     rope: Rope | None = None
     """Rotary positions; None means those of `positions`."""
-    positions: Literal["learned", "sinusoidal", "relative"] = "learned"
+    local_rope: Rope | None = None
+    """Rotary positions of the layers with a sliding window, where they are others than `rope` (Gemma 3)."""
+    unrotated_layers: tuple[int, ...] = ()
+    """Indices of the layers without positions though there is `rope` (NoPE, SmolLM3)."""
+    positions: Literal["learned", "sinusoidal", "relative", "alibi"] = "learned"
     """Without rope: a vector per position that is learned, or made of sines (Vaswani et al. 2017, section 3.5), or a
-    bias per head on attention scores by distance (T5)."""
+    bias per head on attention scores by distance, learned (T5) or fixed (ALiBi, Press et al. 2022)."""
     position_offset: int = 0
     """Rows of the position table that come before position 0."""
     skip_padding: bool = False
@@ -110,14 +114,19 @@ class ModelConfig:
     """relative: distances from here on are one."""
     norm: Literal["layernorm", "rmsnorm"] = "rmsnorm"
     """Normalisation, of one kind everywhere."""
-    post_norm: bool = False
-    """norm(x + sublayer(x)) as in the original Transformer, instead of x + sublayer(norm(x))."""
+    norm_bias: bool = True
+    """layernorm: add a bias."""
+    norm_place: Literal["pre", "post", "inner", "both"] = "pre"
+    """Where a sub-layer f is normalised: x + f(norm(x)); post: norm(x + f(x)), as in the original Transformer; inner:
+    x + norm(f(x)) (OLMo 2); both: x + norm(f(norm(x))) (Gemma 2)."""
     final_norm: bool = True
     """Normalise after the last block."""
     embedding_norm: bool = False
     """Normalise the embeddings."""
     scale_embedding: bool = False
     """Multiply token embeddings by sqrt(d_model)."""
+    embedding_multiplier: float = 1.0
+    """Multiply token embeddings by this (Granite)."""
     token_types: int = 0
     """Rows of the table of token types (which of two texts a token belongs to)."""
     causal: bool = True
@@ -136,16 +145,26 @@ class ModelConfig:
     """Biases in the feed-forward layer."""
     qk_norm: bool = False
     """RMSNorm on every query and key head before rotation."""
+    qk_norm_whole: bool = False
+    """qk_norm: over all heads at once instead (OLMo 2)."""
     scale_by_head: bool = True
     """Divide attention scores by sqrt(d_head)."""
     scale_by_layer: bool = False
     """Divide attention scores of layer i by i + 1 as well (a GPT-2 option)."""
+    score_multiplier: float | None = None
+    """Multiply attention scores by this instead of 1 / sqrt(d_head)."""
+    score_cap: float | None = None
+    """Bound attention scores softly: s becomes cap * tanh(s / cap) (Gemma 2)."""
     sliding_window: int | None = None
     """In the layers of `sliding_layers`, a token sees itself and this many minus one before it."""
     sliding_layers: tuple[int, ...] = ()
     """Indices of the layers with a sliding window."""
     parallel_residual: bool = False
     """x + attention(norm1(x)) + mlp(norm2(x)) instead of one after the other."""
+    shared_norm: bool = False
+    """parallel_residual: norm1 and norm2 are one (GPT-J)."""
+    residual_multiplier: float = 1.0
+    """Multiply what each sub-layer adds to the residual stream by this (Granite)."""
     tie_embeddings: bool = True
     """Use the embedding matrix as output matrix too."""
     head_activation: Activation | None = None
@@ -156,6 +175,10 @@ class ModelConfig:
     """Bias on the logits."""
     scale_output: bool = False
     """Divide the last stream by sqrt(d_model) before the output matrix (T5)."""
+    logit_multiplier: float = 1.0
+    """Multiply the last stream by this before the output matrix (Granite, Cohere)."""
+    logit_cap: float | None = None
+    """Bound logits softly: z becomes cap * tanh(z / cap) (Gemma 2)."""
     labels: tuple[str, ...] = field(default=(), metadata={"most": 100_000})
     """Classes of a model that classifies texts instead of predicting tokens."""
     pooler: Literal["tanh", "relu"] | None = None
@@ -197,8 +220,17 @@ class ModelConfig:
             wrong.append(f"activation {self.activation!r} is not one of {', '.join(get_args(Activation))}")
         if self.rope and (self.rope.d_rotary % 2 or not 0 < self.rope.d_rotary <= self.d_head):
             wrong.append(f"rotary dimensions ({self.rope.d_rotary}) must be even and at most d_head ({self.d_head})")
+        if self.local_rope and (self.rope is None or self.local_rope.depends_on_length
+                                or self.local_rope.d_rotary != self.rope.d_rotary):  # fmt: skip
+            wrong.append("local_rope needs a rope that rotates as many dimensions, and a kind that no length changes")
         if self.sliding_layers and not self.sliding_window:
             wrong.append("sliding_layers needs a sliding_window of at least 1")
+        if self.shared_norm and not self.parallel_residual:
+            wrong.append("shared_norm needs parallel_residual")
+        if self.parallel_residual and self.norm_place != "pre":
+            wrong.append(f"parallel_residual needs norm_place 'pre', got {self.norm_place!r}")
+        if self.qk_norm_whole and not self.qk_norm:
+            wrong.append("qk_norm_whole needs qk_norm")
         for name in ("embedding_dropout", "attention_dropout", "residual_dropout"):
             if not 0 <= getattr(self, name) < 1:
                 wrong.append(f"{name} must be in [0, 1), got {getattr(self, name)}")
@@ -220,7 +252,7 @@ class ModelConfig:
         unused: set[str] = set()
         if self.rope is not None:
             unused |= {"positions", "position_offset", "skip_padding"}
-        if not self.has_relative_bias:
+        if self.rope is not None or self.positions != "relative":
             unused |= {"relative_buckets", "relative_distance"}
         if self.kind != "encoder-decoder":
             unused |= {"share_embedding", "decoder_start_token_id"}
@@ -238,8 +270,8 @@ class ModelConfig:
 
     @property
     def has_relative_bias(self) -> bool:
-        """Whether a bias by distance takes the place of positions (T5)."""
-        return self.rope is None and self.positions == "relative"
+        """Whether a bias by distance takes the place of positions (T5, ALiBi)."""
+        return self.rope is None and self.positions in ("relative", "alibi")
 
     @property
     def n_positions(self) -> int | None:
@@ -265,9 +297,18 @@ class ModelConfig:
         """How many tokens a token of one layer sees, itself included; None where it sees all."""
         return self.sliding_window if layer in self.sliding_layers else None
 
+    def rope_of(self, layer: int) -> Rope | None:
+        """Rotary positions of one layer."""
+        if layer in self.unrotated_layers:
+            return None
+        return self.local_rope if self.local_rope is not None and layer in self.sliding_layers else self.rope
+
     def attention_scale(self, layer: int) -> float:
         """The factor on query-key products in one layer."""
-        scale = self.d_head**-0.5 if self.scale_by_head else 1.0
+        if self.score_multiplier is not None:
+            scale = self.score_multiplier
+        else:
+            scale = self.d_head**-0.5 if self.scale_by_head else 1.0
         return scale / (layer + 1) if self.scale_by_layer else scale
 
 

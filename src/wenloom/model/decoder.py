@@ -5,14 +5,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from wenloom.model.cache import EncoderKV, KVCache, SlotBatch
-from wenloom.model.config import ModelConfig
+from wenloom.model.config import ModelConfig, Rope
 from wenloom.model.position import frequency_epoch, rotary_table
-from wenloom.model.stack import Stack, make_classifier
+from wenloom.model.stack import Rotary, Stack, make_classifier
 from wenloom.model.taps import Taps, tapped, within
 
 
 class Decoder(Stack):
-    """GPT-2, Llama, Mistral, Qwen2, Qwen3 and GPT-NeoX are configurations of this one model.
+    """All families of decoders are configurations of this one model.
 
     So are the decoders of Marian, BART and T5, which read an encoder's text beside their own.
     """
@@ -85,30 +85,39 @@ class Decoder(Stack):
         batch.bias = self.relative
         encoder_kv = None if self.config.encoder is None else batch
         for layer, block in enumerate(self.blocks):
-            x_1ND = block(x_1ND, rotary, None, batch, encoder_kv=encoder_kv, taps=within(taps, f"blocks.{layer}"))
+            angles = rotary[self.config.rope_of(layer)]
+            x_1ND = block(x_1ND, angles, None, batch, encoder_kv=encoder_kv, taps=within(taps, f"blocks.{layer}"))
         return tapped(taps, "final_norm", self.final_norm(x_1ND))[0]
 
-    def _rotary_of(self, batch: SlotBatch, dtype: torch.dtype) -> tuple[Tensor, Tensor] | None:
-        if not self.config.depends_on_length:
-            return self._rotary(batch.position_N, dtype)
+    def _rotary_of(self, batch: SlotBatch, dtype: torch.dtype) -> Rotary:
+        return {
+            rope: self._angles_by_text(rope, batch, dtype)
+            if rope is not None and rope.depends_on_length
+            else self._angles(rope, batch.position_N, dtype)
+            for rope in self.ropes
+        }
+
+    def _angles_by_text(self, rope: Rope, batch: SlotBatch, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+        by_text = batch.position_N.split([s.count for s in batch.segments])
         parts = [
-            rotary_table(self.config, positions, segment.length)
-            for positions, segment in zip(
-                batch.position_N.split([s.count for s in batch.segments]), batch.segments, strict=True
-            )
+            rotary_table(self.config, positions, segment.length, rope)
+            for positions, segment in zip(by_text, batch.segments, strict=True)
         ]
         cos, sin = (torch.cat(each) for each in zip(*parts, strict=True))
         return cos.to(dtype), sin.to(dtype)
 
     def transformed(self, x_BTD: Tensor) -> Tensor:
         """The normalised last residual stream as the output matrix reads it."""
-        return x_BTD * self.config.d_model**-0.5 if self.config.scale_output else x_BTD
+        multiplier = self.config.logit_multiplier * (self.config.d_model**-0.5 if self.config.scale_output else 1)
+        return x_BTD if multiplier == 1 else x_BTD * multiplier
 
     def unembed(self, x_BTD: Tensor) -> Tensor:
         """Logits from the normalised last residual stream."""
         x_BTD = self.transformed(x_BTD)
         logits_BTV = F.linear(x_BTD, self.embed.weight) if self.head is None else self.head(x_BTD)
-        return logits_BTV if self.output_bias is None else logits_BTV + self.output_bias
+        logits_BTV = logits_BTV if self.output_bias is None else logits_BTV + self.output_bias
+        cap = self.config.logit_cap
+        return logits_BTV if cap is None else cap * (logits_BTV / cap).tanh()
 
     @property
     def output_layer(self) -> nn.Module:

@@ -52,4 +52,4 @@ class FeedForward(nn.Module):
             hidden_BTF = self.activation(self.up(x_BTD))
         else:
             hidden_BTF = self.activation(self.gate(x_BTD)) * self.up(x_BTD)
-        return tapped(taps, "out", self.down(tapped(taps, "hidden", hidden_BTF)))
+        return self.down(tapped(taps, "hidden", hidden_BTF))

@@ -20,9 +20,10 @@ def make_norm(config: ModelConfig) -> nn.Module:
     """The normalisation that `config` asks for, over the residual stream."""
     if config.norm == "rmsnorm":
         return RMSNorm(config.d_model, eps=config.norm_eps)
-    return nn.LayerNorm(config.d_model, eps=config.norm_eps)
+    return nn.LayerNorm(config.d_model, eps=config.norm_eps, bias=config.norm_bias)
 
 
-def make_head_norm(config: ModelConfig) -> RMSNorm | None:
-    """The normalisation of every query and key head, where `config` asks for one."""
-    return RMSNorm(config.d_head, eps=config.norm_eps) if config.qk_norm else None
+def make_head_norm(config: ModelConfig, n_heads: int) -> RMSNorm | None:
+    """The normalisation of queries or keys, where `config` asks for one: of every head, or of all heads at once."""
+    width = n_heads * config.d_head if config.qk_norm_whole else config.d_head
+    return RMSNorm(width, eps=config.norm_eps) if config.qk_norm else None

@@ -132,19 +132,22 @@ def frequency_epoch(config: ModelConfig, length: int) -> int:
     return int(length > original) if rope.kind == "longrope" else max(0, length - original)
 
 
-def rotary_table(config: ModelConfig, positions: Tensor, length: int) -> tuple[Tensor, Tensor]:
+def rotary_table(
+    config: ModelConfig, positions: Tensor, length: int, rope: Rope | None = None
+) -> tuple[Tensor, Tensor]:
     """Cosines and signed sines for `rotate`.
 
     Args:
         config: of a model with rotary positions.
         positions: integer positions, any shape (..., T).
         length: tokens of the text, see `frequencies`.
+        rope: those of some layers; None: `config.rope`.
 
     Returns:
         Two float32 tensors of shape (..., T, d_rotary); the first half of the sines is negated, so that
         rotation is x * cos + roll(x) * sin.
     """
-    rope, context_length = config.rope, config.context_length
+    rope, context_length = rope or config.rope, config.context_length
     assert rope is not None
     angles = positions[..., None].float() * frequencies(rope, length, context_length).to(positions.device)
     scale = attention_factor(rope, context_length)
@@ -202,3 +205,24 @@ class RelativeBias(nn.Module):
         if self.both_ways:
             bucket = bucket + (ahead > 0) * n_buckets
         return self.table(bucket).permute(2, 0, 1)
+
+
+class AlibiBias(nn.Module):
+    """-slope_h * (query - key) on every attention score (ALiBi, Press et al. 2022, section 3). Nothing is learned.
+
+    The slopes of n heads, n a power of 2, are 2^(-8/n), 2^(-16/n), ...; of other numbers those of the next lower power,
+    then every second one of the next higher.
+    """
+
+    def __init__(self, n_heads: int):
+        super().__init__()
+        lower = 2 ** math.floor(math.log2(n_heads))
+        slopes = [2 ** (-8 * number / lower) for number in range(1, lower + 1)]
+        slopes += [2 ** (-4 * number / lower) for number in range(1, 2 * (n_heads - lower), 2)]
+        self.slopes = tuple(slopes)
+
+    def forward(self, positions_T: Tensor, n_keys: int) -> Tensor:
+        """Shape (heads, T, n_keys), for queries at these positions."""
+        ahead = torch.arange(n_keys, device=positions_T.device) - positions_T[:, None]
+        slopes = torch.tensor(self.slopes, device=positions_T.device)
+        return slopes[:, None, None] * ahead

@@ -124,7 +124,7 @@ def encoder_decoder_from_scratch(
     elif architecture == "t5":
         shared = replace(
             marian, d_mlp=_multiple_of(d_model * 8 / 3), context_length=512, positions="relative", norm="rmsnorm",
-            norm_eps=1e-6, post_norm=False, final_norm=True, scale_embedding=False, activation="gelu_tanh",
+            norm_eps=1e-6, norm_place="pre", final_norm=True, scale_embedding=False, activation="gelu_tanh",
             gated_mlp=True, qkv_bias=False, attention_output_bias=False, mlp_bias=False, scale_by_head=False,
         )  # fmt: skip
     return replace(

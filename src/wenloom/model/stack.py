@@ -1,5 +1,7 @@
 """Embeddings and blocks: what encoders and decoders have in common."""
 
+from collections.abc import Mapping
+
 import torch
 from torch import Tensor, nn
 
@@ -7,12 +9,15 @@ from wenloom.core.errors import InputError
 from wenloom.model.attention import visible_keys
 from wenloom.model.block import Block
 from wenloom.model.cache import EncoderKV, KVCache
-from wenloom.model.config import ModelConfig
+from wenloom.model.config import ModelConfig, Rope
 from wenloom.model.dropout import Dropout
 from wenloom.model.embedding import embedding
 from wenloom.model.norm import make_norm
-from wenloom.model.position import RelativeBias, SinusoidalPositions, rotary_table
+from wenloom.model.position import AlibiBias, RelativeBias, SinusoidalPositions, rotary_table
 from wenloom.model.taps import Taps, stack_places, tapped, within
+
+Rotary = Mapping[Rope | None, tuple[Tensor, Tensor] | None]
+"""Cosines and sines of a step, for the layers of each kind of rotary positions."""
 
 
 class Stack(nn.Module):
@@ -25,6 +30,7 @@ class Stack(nn.Module):
     def __init__(self, config: ModelConfig, embed: nn.Embedding | None = None):
         super().__init__()
         self.config = config
+        self.ropes = {config.rope_of(layer) for layer in range(config.n_layers)}
         self.embed: nn.Embedding
         if embed is None:
             self.embed = embedding(config.vocab_size, config.d_model)
@@ -35,7 +41,9 @@ class Stack(nn.Module):
             self.positions = embedding(config.context_length + config.position_offset, config.d_model)
         elif config.rope is None and config.positions == "sinusoidal":
             self.positions = SinusoidalPositions(config.context_length, config.d_model)
-        self.relative = RelativeBias(config) if config.has_relative_bias else None
+        self.relative: RelativeBias | AlibiBias | None = None
+        if config.has_relative_bias:
+            self.relative = AlibiBias(config.n_heads) if config.positions == "alibi" else RelativeBias(config)
         self.token_types = embedding(config.token_types, config.d_model) if config.token_types else None
         self.embedding_norm = make_norm(config) if config.embedding_norm else None
         self.dropout = Dropout(config.embedding_dropout, site=0)
@@ -45,7 +53,9 @@ class Stack(nn.Module):
     def token_vectors(self, tokens: Tensor) -> Tensor:
         """The vector of every token, scaled where the model scales them; one more dimension, of size D."""
         x = self.embed(tokens)
-        return x * self.config.d_model**0.5 if self.config.scale_embedding else x
+        if self.config.scale_embedding:
+            x = x * self.config.d_model**0.5
+        return x if self.config.embedding_multiplier == 1 else x * self.config.embedding_multiplier
 
     def placed(self, x: Tensor, positions: Tensor, token_types: Tensor | None = None) -> Tensor:
         """What the first block reads: position and type are added to what stands at a place.
@@ -139,7 +149,8 @@ class Stack(nn.Module):
             if window not in masks:
                 masks[window] = visible_keys(T, past + T, window, present_BS, device, documents_BT, causal)
             keys_B = None if dropout_keys_B is None else dropout_keys_B + (layer + 1) * 0x61C88647
-            x_BTD = block(x_BTD, rotary, masks[window], cache, keys_B, encoder_kv, within(taps, f"blocks.{layer}"))
+            angles = rotary[self.config.rope_of(layer)]
+            x_BTD = block(x_BTD, angles, masks[window], cache, keys_B, encoder_kv, within(taps, f"blocks.{layer}"))
         if cache is not None:
             cache.advance(T)
         return tapped(taps, "final_norm", self.final_norm(x_BTD))
@@ -149,17 +160,20 @@ class Stack(nn.Module):
         """Names for `taps`."""
         return stack_places(self.config)
 
-    def _rotary(self, positions: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor] | None:
+    def _rotary(self, positions: Tensor, dtype: torch.dtype) -> Rotary:
+        return {rope: self._angles(rope, positions, dtype) for rope in self.ropes}
+
+    def _angles(self, rope: Rope | None, positions: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor] | None:
         config = self.config
-        if not config.d_rotary:
+        if rope is None:
             return None
         if positions.dim() == 1:
-            length = int(positions[-1]) + 1 if config.depends_on_length else 0
-            cos, sin = rotary_table(config, positions, length)
-        elif not config.depends_on_length:
-            cos, sin = rotary_table(config, positions[:, None], 0)  # (B, 1, T, r): all heads alike
+            length = int(positions[-1]) + 1 if rope.depends_on_length else 0
+            cos, sin = rotary_table(config, positions, length, rope)
+        elif not rope.depends_on_length:
+            cos, sin = rotary_table(config, positions[:, None], 0, rope)  # (B, 1, T, r): all heads alike
         else:  # each row by its own length, so that a row's result does not depend on its batch
-            rows = [rotary_table(config, row, int(row.max()) + 1) for row in positions]
+            rows = [rotary_table(config, row, int(row.max()) + 1, rope) for row in positions]
             cos, sin = (torch.stack(each)[:, None] for each in zip(*rows, strict=True))
         return cos.to(dtype), sin.to(dtype)
 

@@ -10,16 +10,22 @@ IGNORED = -100
 
 
 def cross_entropy(
-    hidden_ND: Tensor, weight_VD: Tensor, targets_N: Tensor, bias_V: Tensor | None = None, smoothing: float = 0.0
+    hidden_ND: Tensor,
+    weight_VD: Tensor,
+    targets_N: Tensor,
+    bias_V: Tensor | None = None,
+    smoothing: float = 0.0,
+    cap: float | None = None,
 ) -> Tensor:
     """Output layer and summed cross-entropy in one.
 
     Args:
         smoothing: part of each target's probability that is spread over all tokens.
+        cap: soft bound of the logits, `ModelConfig.logit_cap`.
     """
     if torch.is_grad_enabled():
-        return _ChunkedCrossEntropy.apply(hidden_ND, weight_VD, targets_N, bias_V, smoothing)
-    return _cross_entropy(hidden_ND, weight_VD, targets_N, bias_V, smoothing, None)
+        return _ChunkedCrossEntropy.apply(hidden_ND, weight_VD, targets_N, bias_V, smoothing, cap)
+    return _cross_entropy(hidden_ND, weight_VD, targets_N, bias_V, smoothing, cap, None)
 
 
 PRODUCT_LOGITS, _CACHED_LOGITS = 2**23, 2**20
@@ -37,7 +43,13 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, hidden_ND: Tensor, weight_VD: Tensor, targets_N: Tensor, bias_V: Tensor | None, smoothing: float
+        ctx: Any,
+        hidden_ND: Tensor,
+        weight_VD: Tensor,
+        targets_N: Tensor,
+        bias_V: Tensor | None,
+        smoothing: float,
+        cap: float | None,
     ) -> Tensor:
         precise = torch.promote_types(weight_VD.dtype, torch.float32)
         slopes = _Slopes(
@@ -46,7 +58,7 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
             None if bias_V is None else torch.zeros_like(bias_V, dtype=precise),
         )
         bias = None if bias_V is None else bias_V.detach()
-        loss = _cross_entropy(hidden_ND.detach(), weight_VD.detach(), targets_N, bias, smoothing, slopes)
+        loss = _cross_entropy(hidden_ND.detach(), weight_VD.detach(), targets_N, bias, smoothing, cap, slopes)
         weight = None if slopes.weight is None else slopes.weight.to(weight_VD.dtype)
         ctx.save_for_backward(slopes.hidden, weight, slopes.bias)
         return loss
@@ -54,7 +66,7 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:
         hidden, weight, bias = (None if slope is None else slope * grad_outputs[0] for slope in ctx.saved_tensors)
-        return hidden, weight, None, bias, None
+        return hidden, weight, None, bias, None, None
 
 
 class _Slopes(NamedTuple):
@@ -71,10 +83,12 @@ def _cross_entropy(
     targets_N: Tensor,
     bias_V: Tensor | None,
     smoothing: float,
+    cap: float | None,
     slopes: _Slopes | None,
 ) -> Tensor:
     """Σ logsumexp(z) - z[target] with z = hidden weightᵀ + bias; fills in the gradients where room for them is given.
 
+    With a cap c, z = c tanh(y / c) of y = hidden weightᵀ + bias, and d z / d y = 1 - (z / c)².
     d loss / d z = softmax(z) - onehot(target). Smoothed, a target is (1 - s) onehot + s / V. Products are taken in
     autocast's dtype, all else in float32.
     """
@@ -98,7 +112,8 @@ def _cross_entropy(
             for part, target in zip(logits.split(n_cached), targets.split(n_cached), strict=True):
                 counts = (target != IGNORED)[:, None]
                 target = target[:, None].where(counts, 0)
-                log_p = part.to(precise).log_softmax(-1)
+                z = part.to(precise) if cap is None else (part.to(precise) / cap).tanh_().mul_(cap)
+                log_p = z.log_softmax(-1)
                 loss -= (1 - smoothing) * (log_p.gather(1, target) * counts).sum()
                 if smoothing:
                     loss -= smoothing * (log_p.mean(-1, keepdim=True) * counts).sum()
@@ -108,6 +123,8 @@ def _cross_entropy(
                     if smoothing:
                         slope -= smoothing / len(weight)
                     torch.mul(slope, counts, out=slope)
+                    if cap is not None:
+                        slope *= 1 - (z / cap).square_()
                     part.copy_(slope)
             if slopes is not None:
                 slopes.hidden[start : start + n_products] = logits @ weight

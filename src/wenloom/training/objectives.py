@@ -256,7 +256,8 @@ def causal_loss(
 
 def _token_loss(decoder: Decoder, hidden_BTD: Tensor, targets_BT: Tensor, smoothing: float = 0.0) -> Tensor:
     hidden_ND = decoder.transformed(hidden_BTD.flatten(0, 1))
-    return cross_entropy(hidden_ND, decoder.output_weight, targets_BT.flatten(), decoder.output_bias, smoothing)
+    weight, bias, cap = decoder.output_weight, decoder.output_bias, decoder.config.logit_cap
+    return cross_entropy(hidden_ND, weight, targets_BT.flatten(), bias, smoothing, cap)
 
 
 @dataclass(frozen=True)

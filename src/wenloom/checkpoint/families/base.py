@@ -36,6 +36,36 @@ def transposed(theirs: str, ours: str) -> TensorMap:
     )
 
 
+def plus_one(theirs: str, ours: str) -> TensorMap:
+    """Gemma keeps the weights of its norms as their distance from 1."""
+    return TensorMap(theirs, (ours,), lambda tensor: (tensor.float() + 1,), lambda tensors: tensors[0].float() - 1)
+
+
+def in_one(theirs: str, ours: Sequence[str], rows: Sequence[int]) -> TensorMap:
+    """Several of our matrices, or biases, one below the other in theirs.
+
+    Args:
+        rows: how many each has.
+    """
+    return TensorMap(theirs, tuple(ours), lambda tensor: tensor.split(list(rows)), cat_rows)
+
+
+def pairs_apart(d_head: int, d_rotary: int) -> Callable[[str, str], TensorMap]:
+    """Queries or keys that rotate dimensions (0, 1), (2, 3), ... of a head, where ours rotate (0, r/2), (1, r/2 + 1), ...
+
+    Scores are the same if the dimensions of queries and keys are put in another order alike.
+    """
+    order = [*range(0, d_rotary, 2), *range(1, d_rotary, 2), *range(d_rotary, d_head)]
+    back = [order.index(place) for place in range(d_head)]
+
+    def reordered(tensor: Tensor, places: list[int]) -> Tensor:
+        return tensor.unflatten(0, (-1, d_head))[:, places].flatten(0, 1)
+
+    return lambda theirs, ours: TensorMap(
+        theirs, (ours,), lambda tensor: (reordered(tensor, order),), lambda tensors: reordered(tensors[0], back)
+    )
+
+
 def with_bias(make: Callable[[str, str], TensorMap], theirs: str, ours: str, bias: bool) -> list[TensorMap]:
     """A linear layer's weight, and its bias where there is one."""
     maps = [make(f"{theirs}.weight", f"{ours}.weight")]

@@ -90,6 +90,12 @@ class ConfigFields:
         """Note a field that the reference implementation does not read where it stands."""
         self.ignored.append(field)
 
+    def with_value(self, field: str, value: Any) -> "ConfigFields":
+        """The same file with another value of one field, for what reads that; what is asked counts here as well."""
+        other = ConfigFields(self._raw | {field: value}, self._where)
+        other._asked, other.ignored = self._asked, self.ignored
+        return other
+
     def refuse(self, field: str, why: str) -> CheckpointError:
         """The error that names one field."""
         return CheckpointError(f'{self._where}: field "{printable(field, 80)}": {why}.')

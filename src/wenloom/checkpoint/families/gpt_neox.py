@@ -1,6 +1,5 @@
 """GPT-NeoX and Pythia (Black et al. 2022): parallel residual, partial rotary, heads interleaved in one matrix."""
 
-import math
 import re
 from collections.abc import Sequence
 from typing import Any
@@ -9,7 +8,7 @@ from torch import Tensor
 
 from wenloom.checkpoint.families.base import Family, TensorMap, cat_rows, same, with_bias, written
 from wenloom.checkpoint.families.fields import HF_ACTIVATIONS, ConfigFields
-from wenloom.checkpoint.families.rope import read_rope, write_rope
+from wenloom.checkpoint.families.rope import read_rope, rotary_part, write_rope
 from wenloom.model.config import PLAIN_BLOCKS, ModelConfig
 
 _NAMES = {"d_model": "hidden_size", "d_mlp": "intermediate_size", "n_layers": "num_hidden_layers",
@@ -20,6 +19,7 @@ def _read(fields: ConfigFields) -> ModelConfig:
     fields.understood("is_decoder")  # this one is a decoder whatever it says
     sizes = fields.sizes(_NAMES, (None, None, None))
     theta, part = fields.number("rotary_emb_base", 10_000.0), fields.number("rotary_pct", 0.25)
+    fields.only("partial_rotary_factor", None, part)
     rope, context_length = read_rope(fields, sizes["d_head"], 2048, theta, part)
     bias = fields.flag("attention_bias", True)
     dropout = fields.share("hidden_dropout", 0.0)
@@ -48,7 +48,7 @@ def _write(config: ModelConfig) -> dict[str, Any]:
         **written(config, _NAMES),
         "hidden_act": HF_ACTIVATIONS[config.activation],
         "layer_norm_eps": config.norm_eps,
-        "rotary_pct": _rotary_part(config.rope.d_rotary, config.d_head),
+        "rotary_pct": rotary_part(config.rope.d_rotary, config.d_head),
         "rotary_emb_base": config.rope.theta,
         **write_rope(config.rope, config.context_length),
         "attention_bias": config.qkv_bias,
@@ -56,12 +56,6 @@ def _write(config: ModelConfig) -> dict[str, Any]:
         "attention_dropout": config.attention_dropout,
         "hidden_dropout": config.residual_dropout,
     }
-
-
-def _rotary_part(d_rotary: int, d_head: int) -> float:
-    """The fraction that readers, who round d_head * fraction down, turn back into d_rotary."""
-    part = d_rotary / d_head
-    return part if int(d_head * part) == d_rotary else math.nextafter(part, 1.0)
 
 
 def _tensors(config: ModelConfig) -> list[TensorMap]:

@@ -1,9 +1,10 @@
 """How config.json writes rotary positions: `rope_parameters` (transformers 5), or `rope_scaling` and `rope_theta`."""
 
+import math
 from typing import Any
 
 from wenloom.checkpoint.families.fields import ConfigFields, checked_number, shown
-from wenloom.model.config import Rope, limit
+from wenloom.model.config import ModelConfig, Rope, limit
 
 _ORIGINAL = "original_max_position_embeddings"
 _ROPE_FIELDS = {
@@ -64,7 +65,7 @@ def read_rope(
     """
     length = fields.integer("max_position_embeddings", default_length, 1, limit("context_length"))
     theta = fields.number("rope_theta", theta)
-    fields.only("partial_rotary_factor", None, part, *([1] if part == 1 else []))
+    part = fields.number("partial_rotary_factor", part, most=1.0)
     older, newer, outside = (fields.raw(name) for name in ("rope_scaling", "rope_parameters", _ORIGINAL))
     where = "rope_scaling" if older else "rope_parameters"
     for name, value in (("rope_scaling", older), ("rope_parameters", newer)):
@@ -123,6 +124,12 @@ def _setting(fields: ConfigFields, path: str, name: str, value: Any, n_pairs: in
     return checked_number(fields, path, value, 0.0, above=name in _POSITIVE)
 
 
+def rotary_part(d_rotary: int, d_head: int) -> float:
+    """The fraction that readers, who round d_head * fraction down, turn back into d_rotary."""
+    part = d_rotary / d_head
+    return part if int(d_head * part) == d_rotary else math.nextafter(part, 1.0)
+
+
 def write_rope(rope: Rope, context_length: int) -> dict[str, Any]:
     """The fields `max_position_embeddings` and `rope_scaling`, the latter None for plain rotary positions."""
     if rope.kind == "default":
@@ -140,3 +147,52 @@ def write_rope(rope: Rope, context_length: int) -> dict[str, Any]:
         return {"max_position_embeddings": start, "rope_scaling": written}
     before = max(2, int(context_length / max(1.0, rope.factor))) if rope.kind == "dynamic" else start
     return {"max_position_embeddings": context_length, "rope_scaling": written | {_ORIGINAL: before}}
+
+
+_KINDS = ("full_attention", "sliding_attention")
+
+
+def read_ropes(
+    fields: ConfigFields, d_head: int, default_length: int, theta: float, local_theta: float, local: str | None
+) -> tuple[Rope, Rope, int]:
+    """Rotary settings of the layers that see all and of those with a sliding window.
+
+    In `rope_parameters` by kind of layer (transformers 5), or in `rope_scaling` and `rope_theta`, which concern the
+    former, and a field of its own for the latter.
+
+    Args:
+        theta, local_theta: the family's defaults.
+        local: the older field of the latter's base; None: there is none.
+
+    Returns:
+        Both, and the length of the context, which `max_position_embeddings` has stretched already.
+    """
+    both, older = fields.raw("rope_parameters"), fields.raw("rope_scaling")
+    for name, value in (("rope_parameters", both), ("rope_scaling", older)):
+        if value is not None and not isinstance(value, dict):
+            raise fields.refuse(name, f"must be an object, got {shown(value)}")
+    both = both or {}
+    if strange := sorted(both.keys() - {*_KINDS}):
+        raise fields.refuse("rope_parameters", f"{shown(strange[0])} is no kind of layer ({', '.join(_KINDS)})")
+    full, near = (both.get(kind) or {} for kind in _KINDS)
+    if wrong := next((each for each in (full, near) if not isinstance(each, dict)), None):
+        raise fields.refuse("rope_parameters", f"must hold an object by kind of layer, got {shown(wrong)}")
+    theta, local_theta = fields.number("rope_theta", theta), fields.number(local, local_theta) if local else local_theta
+    unscaled = fields.with_value("rope_scaling", None)
+    rope, _ = read_rope(
+        unscaled.with_value("rope_parameters", {**full, **(older or {})}), d_head, default_length, theta
+    )
+    near = unscaled.with_value("rope_parameters", {"rope_theta": local_theta, **near})
+    local_rope, _ = read_rope(near, d_head, default_length)
+    return rope, local_rope, fields.size("max_position_embeddings", "context_length", default_length)
+
+
+def write_ropes(config: ModelConfig) -> dict[str, Any]:
+    """The fields of transformers 5 that `read_ropes` reads, and none of the older ones."""
+    kinds = {}
+    for kind, each in zip(_KINDS, (config.rope, config.local_rope or config.rope), strict=True):
+        assert each is not None
+        scaling = write_rope(each, config.context_length)["rope_scaling"] or {"rope_type": "default"}
+        kinds[kind] = {**scaling, "rope_theta": each.theta}
+    return {"max_position_embeddings": config.context_length, "rope_parameters": kinds, "rope_scaling": None,
+            "rope_theta": None}  # fmt: skip

@@ -36,7 +36,7 @@ _MODEL_FIELDS: Mapping[str, _Check] = {
     **dict.fromkeys(("vocab_size", "n_layers", "d_model", "n_heads", "n_kv_heads", "d_head", "d_mlp"), _any),
     **dict.fromkeys(("context_length", "norm_eps", "scale_by_head", "scale_by_layer", "tie_embeddings"), _any),
     **dict.fromkeys(("gated_mlp", "qkv_bias", "attention_output_bias", "mlp_bias", "qk_norm"), _any),
-    **dict.fromkeys(("parallel_residual", "sliding_layers"), _any),
+    **dict.fromkeys(("parallel_residual", "sliding_layers", "score_multiplier"), _any),
     "rope": lambda rope: rope is None or _knows(rope, _ROPE_FIELDS),
     "positions": _one_of("learned", "sinusoidal"),
     "norm": _one_of("layernorm", "rmsnorm"),
@@ -47,11 +47,14 @@ _MODEL_FIELDS: Mapping[str, _Check] = {
     **dict.fromkeys(("bos_token_id", "eos_token_ids", "pad_token_id", "decoder_start_token_id"), _any),
     **dict.fromkeys(("embedding_dropout", "attention_dropout", "residual_dropout", "share_embedding"), _any),
     # what it does not do
-    **dict.fromkeys(("post_norm", "embedding_norm", "scale_embedding", "output_bias", "scale_output"), _one_of(False)),
+    **dict.fromkeys(("embedding_norm", "scale_embedding", "output_bias", "scale_output"), _one_of(False)),
+    **dict.fromkeys(("qk_norm_whole", "shared_norm"), _one_of(False)),
     **dict.fromkeys(("position_offset", "token_types"), _one_of(0)),
-    **dict.fromkeys(("head_activation", "pooler", "encoder"), _one_of(None)),
-    **dict.fromkeys(("final_norm", "causal", "has_head"), _one_of(True)),
-    "labels": _one_of(()),
+    **dict.fromkeys(("embedding_multiplier", "residual_multiplier", "logit_multiplier"), _one_of(1.0)),
+    **dict.fromkeys(("head_activation", "pooler", "encoder", "local_rope", "score_cap", "logit_cap"), _one_of(None)),
+    **dict.fromkeys(("final_norm", "causal", "has_head", "norm_bias"), _one_of(True)),
+    **dict.fromkeys(("labels", "unrotated_layers"), _one_of(())),
+    "norm_place": _one_of("pre"),
 }
 _ROPE_FIELDS: Mapping[str, _Check] = {
     "kind": _one_of("default", "linear", "yarn", "llama3"),  # those whose angles do not depend on the text's length

@@ -1,0 +1,86 @@
+"""Gemma 2 (Gemma Team 2024): four norms a block, bounded scores and logits, a sliding window in every second layer."""
+
+from typing import Any
+
+from wenloom.checkpoint.families.base import Family, TensorMap, plus_one
+from wenloom.checkpoint.families.fields import ConfigFields
+from wenloom.checkpoint.families.llama import (
+    BUFFERS,
+    COPIES,
+    FOUR_NORMS,
+    every_nth_full,
+    read_common,
+    read_kinds,
+    tensors,
+    write_common,
+    write_kinds,
+)
+from wenloom.model.config import ModelConfig
+
+
+def read_gemma(fields: ConfigFields, family: str, interval: int, logit_cap: float | None, **own: Any) -> ModelConfig:
+    """What Gemma 2 and 3 have in common.
+
+    Args:
+        interval: of the layers that see all.
+        logit_cap: the default of final_logit_softcapping.
+    """
+    fields.only("use_bidirectional_attention", False, None)
+    n_layers, bias = fields.size("num_hidden_layers", "n_layers"), fields.flag("attention_bias", False)
+    sliding = read_kinds(fields, n_layers, every_nth_full(n_layers, interval))
+    window = fields.size("sliding_window", "context_length", 4096)
+    d_head, scalar = fields.size("head_dim", "d_head", 256), fields.integer("query_pre_attn_scalar", 256)
+    return read_common(
+        fields,
+        family,
+        d_head=256,
+        kv_heads=4,
+        tied=True,
+        activation="hidden_activation",
+        default_activation="gelu_pytorch_tanh",
+        norm_place="both",
+        scale_embedding=True,
+        qkv_bias=bias,
+        attention_output_bias=bias,
+        score_multiplier=None if scalar == d_head else scalar**-0.5,
+        logit_cap=read_cap(fields, "final_logit_softcapping", logit_cap),
+        sliding_window=window,
+        sliding_layers=sliding,
+        **own,
+    )
+
+
+def read_cap(fields: ConfigFields, field: str, default: float | None) -> float | None:
+    """A bound, or null for none."""
+    if (fields.raw(field) if field in fields else default) is None:
+        return None
+    return fields.number(field, default or 0.0, least=1e-30)
+
+
+def write_gemma(config: ModelConfig) -> dict[str, Any]:
+    """The fields that both families write."""
+    return {
+        **write_common(config, activation="hidden_activation"),
+        "attention_bias": config.qkv_bias,
+        "query_pre_attn_scalar": round(config.attention_scale(0) ** -2),
+        "attn_logit_softcapping": config.score_cap,
+        "final_logit_softcapping": config.logit_cap,
+        "sliding_window": config.sliding_window,
+        "layer_types": write_kinds(config),
+    }
+
+
+def gemma_tensors(config: ModelConfig) -> list[TensorMap]:
+    """Names of both families' files."""
+    return tensors(config, FOUR_NORMS, norm=plus_one)
+
+
+def _read(fields: ConfigFields) -> ModelConfig:
+    score_cap = read_cap(fields, "attn_logit_softcapping", 50.0)
+    return read_gemma(fields, "gemma2", 2, 30.0, context_length=8192, score_cap=score_cap)
+
+
+_CLASSIFIER = "Gemma2ForSequenceClassification"
+FAMILY = Family(
+    "gemma2", "Gemma2ForCausalLM", "model.", _read, write_gemma, gemma_tensors, BUFFERS, _CLASSIFIER, copies=COPIES
+)
