@@ -32,6 +32,11 @@ MODELS = {
     "mistral": (transformers.MistralForCausalLM, transformers.MistralConfig(**LLAMA, sliding_window=4)),
     "qwen2": (transformers.Qwen2ForCausalLM, transformers.Qwen2Config(**LLAMA)),
     "qwen3": (transformers.Qwen3ForCausalLM, transformers.Qwen3Config(**LLAMA, head_dim=8)),
+    "olmo2": (transformers.Olmo2ForCausalLM, transformers.Olmo2Config(**LLAMA)),
+    "granite": (transformers.GraniteForCausalLM, transformers.GraniteConfig(
+        **LLAMA, embedding_multiplier=3.0, attention_multiplier=0.3, residual_multiplier=0.5, logits_scaling=4.0)),
+    "cohere2": (transformers.Cohere2ForCausalLM, transformers.Cohere2Config(**LLAMA, sliding_window=4)),
+    "gemma3_text": (transformers.Gemma3ForCausalLM, transformers.Gemma3TextConfig(**LLAMA, head_dim=8, sliding_window=4)),
     "bert": (transformers.BertForMaskedLM, transformers.BertConfig(**BERT)),
     "roberta": (transformers.RobertaForMaskedLM, transformers.RobertaConfig(**BERT)),
     "distilbert": (transformers.DistilBertForMaskedLM, transformers.DistilBertConfig(
@@ -42,7 +47,7 @@ MODELS = {
         vocab_size=61, d_model=32, d_kv=8, d_ff=20, num_layers=2, num_decoder_layers=3, num_heads=4, pad_token_id=0,
         eos_token_id=2, decoder_start_token_id=0)),
 }  # fmt: skip
-DECODERS = ("gpt2", "gpt_neox", "llama", "mistral", "qwen2", "qwen3")
+DECODERS = ("gpt2", "gpt_neox", "llama", "mistral", "qwen2", "qwen3", "olmo2", "granite", "cohere2", "gemma3_text")
 TOKENS = torch.randint(3, 61, (2, 9), generator=torch.Generator().manual_seed(0))
 TARGETS = torch.randint(3, 61, (2, 6), generator=torch.Generator().manual_seed(1))
 
@@ -183,7 +188,7 @@ def test_vectors_enter_in_place_of_tokens_as_in_transformers(family: str, tmp_pa
         assert torch.equal(stack.run(stack.token_vectors(TOKENS)), stack.hidden(TOKENS))
         more = {"decoder_input_ids": TARGETS} if is_pair else {}
         expected = theirs(inputs_embeds=other, **more).logits
-        found = stack.run(other)
+        found = stack.run(other * stack.config.embedding_multiplier)  # which Granite applies to any vectors
         if is_pair:
             kv = ours.decoder.project_source(found)
             found = ours.decoder.hidden(TARGETS, encoder_kv=kv)

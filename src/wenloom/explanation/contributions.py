@@ -45,15 +45,15 @@ def stream_parts(trace: Trace, position: int = -1) -> StreamParts:
     for layer, block in enumerate(stack.blocks):
         assert isinstance(block, Block)
         name = f"blocks.{layer}"
-        _add_heads(found, trace, f"{name}.attention", block.attention.output, position)
+        _add_heads(found, trace, f"{name}.attention", block.attention.output, block, position, block.attention_out_norm)
         if block.post_norm:
             _carry(found, block.attention_norm)
         if stack.config.encoder is not None:
-            _add_heads(found, trace, f"{name}.cross", block.cross.output, position)
+            _add_heads(found, trace, f"{name}.cross", block.cross.output, block, position)
             if block.post_norm:
                 _carry(found, block.cross_norm)
         found[f"{name}.mlp"] = trace[f"{prefix}{name}.mlp.out"][0, position].double()
-        if block.post_norm:
+        if block.post_norm and block.mlp_norm is not None:
             _carry(found, block.mlp_norm)
     if stack.config.final_norm:
         _carry(found, stack.final_norm)
@@ -61,16 +61,31 @@ def stream_parts(trace: Trace, position: int = -1) -> StreamParts:
     return StreamParts(list(found), torch.stack(list(found.values())))
 
 
-def _add_heads(found: dict[str, Tensor], trace: Trace, name: str, output: nn.Module, position: int) -> None:
-    """What each head adds: the output layer of its part alone. The layer is asked as it is, quantized or adapted."""
+def _add_heads(
+    found: dict[str, Tensor],
+    trace: Trace,
+    name: str,
+    output: nn.Module,
+    block: Block,
+    position: int,
+    norm: nn.Module | None = None,
+) -> None:
+    """What each head adds: the output layer of its part alone. The layer is asked as it is, quantized or adapted.
+
+    Args:
+        norm: of what the layer gives, before it is added.
+    """
     gathered_HK = trace[f"{trace.subject.prefix}{name}.heads"][0, :, position]
     H = len(gathered_HK)
     rows = torch.zeros(H + 1, *gathered_HK.shape, dtype=gathered_HK.dtype, device=gathered_HK.device)
     rows[range(H), range(H)] = gathered_HK
     *each, bias = output(rows.flatten(1)).double()
-    found[BIASES] = found[BIASES] + bias
-    for head, x in enumerate(each):
-        found[f"{name}.{head}"] = x - bias
+    added = {f"{name}.{head}": x - bias for head, x in enumerate(each)} | {BIASES: bias}
+    if norm is not None:
+        _carry(added, norm)
+    added = {part: x * block.multiplier for part, x in added.items()}
+    found[BIASES] = found[BIASES] + added.pop(BIASES)
+    found.update(added)
 
 
 def _carry(found: dict[str, Tensor], norm: nn.Module) -> None:
@@ -84,7 +99,8 @@ def _carry(found: dict[str, Tensor], norm: nn.Module) -> None:
         return
     scale = (whole.var(correction=0) + norm.eps).rsqrt() * weight
     found.update({name: (x - x.mean()) * scale for name, x in found.items()})
-    found[BIASES] = found[BIASES] + norm.bias.double()
+    if norm.bias is not None:
+        found[BIASES] = found[BIASES] + norm.bias.double()
 
 
 @dataclass(frozen=True)
@@ -111,10 +127,11 @@ def contributions(trace: Trace, target: int, against: int | None = None, positio
 
     Raises:
         InputError: a model without logits of tokens, or one with a non-linear layer between stream and logits (BERT's
-            head), through which parts have no sum.
+            head, Gemma 2's bound), through which parts have no sum.
     """
     subject, stack = trace.subject, trace.subject.stack
-    if subject.predicts == "nothing" or subject.classifier is not None or isinstance(stack, Encoder):
+    is_bounded = stack.config.logit_cap is not None
+    if subject.predicts == "nothing" or subject.classifier is not None or isinstance(stack, Encoder) or is_bounded:
         raise InputError(
             "direct logit attribution needs a linear way from the stream to the logits of tokens: a decoder has it, the "
             "head of this model has not."
