@@ -1,11 +1,7 @@
 """Hub names: what counts as one, and a download from a stand-in on this machine."""
 
 import json
-import os
 import subprocess
-import sys
-import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -15,6 +11,8 @@ from wenloom.checkpoint.hub import resolve
 from wenloom.core.errors import CheckpointError
 from wenloom.model.decoder import Decoder
 from wenloom.tokens.tokenizer import TextTokenizer
+
+from ..stand_in_hub import run_asking, stand_in_hub
 
 
 @pytest.mark.parametrize("name", ["nowhere/at/all", "./gone", "/gone", "~/gone-too", "a b/c", "", "é" * 3 + "/../x"])
@@ -63,93 +61,20 @@ def test_half_of_a_download_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         resolve("owner/model-that-is-not-here")
 
 
-class _Hub(BaseHTTPRequestHandler):
-    """The few answers of a hub that a download needs."""
-
-    folder: Path
-    asked: list[str] = []
-
-    def do_HEAD(self) -> None:
-        self._answer(body=False)
-
-    def do_GET(self) -> None:
-        self._answer(body=True)
-
-    def _answer(self, body: bool) -> None:
-        type(self).asked.append(self.path)
-        path = self.path.partition("?")[0]
-        headers = {"X-Repo-Commit": "c" * 40}
-        if path.startswith("/api/models/me/tiny"):
-            files = [
-                {"type": "file", "path": file.name, "size": file.stat().st_size, "oid": "0" * 40}
-                for file in self.folder.iterdir()
-            ]
-            siblings = [{"rfilename": file["path"]} for file in files]
-            data = json.dumps(
-                files if "/tree/" in path else {"id": "me/tiny", "sha": "c" * 40, "siblings": siblings}
-            ).encode()
-            headers["Content-Type"] = "application/json"
-        elif path.startswith("/me/tiny/resolve/"):
-            data = (self.folder / path.rpartition("/")[2]).read_bytes()
-            headers["ETag"] = f'"{abs(hash(data)):x}"'
-        else:
-            self.send_response(404)
-            self.send_header("X-Error-Code", "RepoNotFound")
-            self.send_header("Content-Length", "0")
-            self.end_headers()
-            return
-        self.send_response(200)
-        for name, value in headers.items():
-            self.send_header(name, value)
-        self.send_header("Content-Length", str(len(data)))
-        self.end_headers()
-        if body:
-            self.wfile.write(data)
-
-    def log_message(self, format: str, *args: object) -> None:
-        pass
-
-
 def test_download_takes_safetensors_only(decoder: Decoder, tokenizer: TextTokenizer, tmp_path: Path):
     (tmp_path / "repo").mkdir()
     write_model_files(decoder, tmp_path / "repo")
     tokenizer.save_pretrained(tmp_path / "repo")
     (tmp_path / "repo" / "pytorch_model.bin").write_bytes(b"pickle")
     (tmp_path / "repo" / "modeling_evil.py").write_text("raise SystemExit")
-    hub = type("Hub", (_Hub,), {"folder": tmp_path / "repo", "asked": []})
-    server = ThreadingHTTPServer(("127.0.0.1", 0), hub)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    environment = os.environ | {
-        "HF_ENDPOINT": f"http://127.0.0.1:{server.server_port}", "HF_HOME": str(tmp_path / "cache"), "HF_HUB_DISABLE_XET": "1",
-        "NO_PROXY": "127.0.0.1",
-    }  # fmt: skip
+    files = {path.name: path.read_bytes() for path in (tmp_path / "repo").iterdir()}
 
     def run(name: str) -> subprocess.CompletedProcess[str]:
-        command = [
-            sys.executable,
-            "-m",
-            "wenloom",
-            "generate",
-            name,
-            "The lamp",
-            "--greedy",
-            "--max-new-tokens",
-            "5",
-            "--json",
-        ]
-        return subprocess.run(
-            command,
-            env=environment,
-            capture_output=True,
-            text=True,
-            stdin=subprocess.DEVNULL,
-            cwd=tmp_path,
-            check=False,
-        )
+        asks = ("generate", name, "The lamp", "--greedy", "--max-new-tokens", "5", "--json")
+        return run_asking(hub.endpoint, tmp_path, *asks)
 
-    done, missing = run("me/tiny"), run("me/other")
-    server.shutdown()
-    server.server_close()
+    with stand_in_hub("models", files) as hub:
+        done, missing = run("me/tiny"), run("me/other")
     offline = run("me/third")
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["continuations"][0]

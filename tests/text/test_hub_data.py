@@ -1,18 +1,15 @@
 """Data sets of a hub by name, from a stand-in on this machine."""
 
 import json
-import os
-import subprocess
-import sys
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 
 from wenloom.core.errors import InputError
 from wenloom.text.documents import find_files, read_documents
+
+from ..stand_in_hub import run_asking, stand_in_hub
 
 FILES = {
     "README.md": b"about it",
@@ -24,56 +21,10 @@ FILES = {
 }
 
 
-class _Hub(BaseHTTPRequestHandler):
-    """The few answers of a hub that a download needs."""
-
-    def do_HEAD(self) -> None:
-        self._answer(body=False)
-
-    def do_GET(self) -> None:
-        self._answer(body=True)
-
-    def _answer(self, body: bool) -> None:
-        path = self.path.partition("?")[0]
-        headers = {"X-Repo-Commit": "c" * 40}
-        status, data = 200, b""
-        if path.startswith("/api/datasets/me/tiny"):
-            tree = [{"type": "file", "path": name, "size": len(data), "oid": "0" * 40} for name, data in FILES.items()]
-            siblings = [{"rfilename": name} for name in FILES]
-            found = tree if "/tree/" in path else {"id": "me/tiny", "sha": "c" * 40, "siblings": siblings}
-            data = json.dumps(found).encode()
-            headers["Content-Type"] = "application/json"
-        elif path.startswith("/datasets/me/tiny/resolve/"):
-            data = FILES[path.split("/", 6)[6]]
-            headers["ETag"] = f'"{abs(hash(data)):x}"'
-        else:
-            status, headers = 404, {"X-Error-Code": "RepoNotFound"}
-        self.send_response(status)
-        for name, value in headers.items():
-            self.send_header(name, value)
-        self.send_header("Content-Length", str(len(data)))
-        self.end_headers()
-        if body:
-            self.wfile.write(data)
-
-    def log_message(self, format: str, *args: object) -> None:
-        pass
-
-
 @pytest.fixture(scope="module")
 def hub() -> Iterator[str]:
-    server = ThreadingHTTPServer(("127.0.0.1", 0), _Hub)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield f"http://127.0.0.1:{server.server_port}"
-    server.shutdown()
-    server.server_close()
-
-
-def run(endpoint: str, folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    environment = os.environ | {"HF_ENDPOINT": endpoint, "HF_HOME": str(folder / "cache"), "HF_HUB_DISABLE_XET": "1",
-                                "NO_PROXY": "127.0.0.1"}  # fmt: skip
-    return subprocess.run([sys.executable, "-m", "wenloom", *arguments], env=environment, capture_output=True, text=True,
-                          stdin=subprocess.DEVNULL, cwd=folder, check=False)  # fmt: skip
+    with stand_in_hub("datasets", FILES) as found:
+        yield found.endpoint
 
 
 PREPARE = ("--text-field", "body", "--kind", "byte", "--validation", "0.5", "--out", "out", "--json")
@@ -89,7 +40,7 @@ PREPARE = ("--text-field", "body", "--kind", "byte", "--validation", "0.5", "--o
     ],
 )
 def test_a_data_set_is_prepared_by_name_configuration_and_split(name: str, read: list[str], hub: str, tmp_path: Path):
-    done = run(hub, tmp_path, "prepare", name, *PREPARE)
+    done = run_asking(hub, tmp_path, "prepare", name, *PREPARE)
     assert done.returncode == 0, done.stderr
     assert sorted(Path(each["file"]).name for each in json.loads(done.stdout)["sources"]) == read
 
@@ -104,18 +55,18 @@ def test_a_data_set_is_prepared_by_name_configuration_and_split(name: str, read:
     ],
 )
 def test_what_the_hub_does_not_have_is_said_with_what_it_has(name: str, said: str, hub: str, tmp_path: Path):
-    done = run(hub, tmp_path, "prepare", name, *PREPARE)
+    done = run_asking(hub, tmp_path, "prepare", name, *PREPARE)
     assert done.returncode == 2 and said in done.stdout + done.stderr and "Traceback" not in done.stderr
 
 
 def test_a_hub_that_does_not_answer_ends_in_one_sentence(tmp_path: Path):
-    done = run("http://127.0.0.1:9", tmp_path, "prepare", "hf:me/tiny", *PREPARE)
+    done = run_asking("http://127.0.0.1:9", tmp_path, "prepare", "hf:me/tiny", *PREPARE)
     assert done.returncode == 2 and "the hub could not be asked" in done.stdout + done.stderr
     assert "Traceback" not in done.stderr
 
 
 def test_suites_find_their_files_in_a_data_set_of_the_hub(hub: str, tmp_path: Path):
-    done = run(hub, tmp_path, "evaluate", "--list", "--data", "hf:me/tiny", "--json")
+    done = run_asking(hub, tmp_path, "evaluate", "--list", "--data", "hf:me/tiny", "--json")
     assert done.returncode == 0, done.stderr
     files = {each["name"]: each["file"] for each in json.loads(done.stdout)}
     assert files["lambada"] == "lambada_test.jsonl" and not files["hellaswag"]
