@@ -255,6 +255,15 @@ TABLES = {
         "--to": C(("--to", "int4")),
         "--json": C(("--json",)),
     }),
+    "explain": Table(("run", "The lamp was"), {
+        "--why": C(("--why", "lit")),
+        "--against": C(("--against", " read"), ("--why", " lit")),
+        "--corrupted": C(("--corrupted", "2 + 3 ="), base=("run", "2 + 2 =")),
+        "--out": C(("--out", "made.html"), look="made.html"),
+        "--steps": C(("--steps", 3), look="out", base=("run", "The lamp was", "--json")),
+        "--device": DEVICE,
+        "--json": C(("--json",)),
+    }),
     "next-tokens": Table(("run", "The lamp"), {"--top": C(("--top", 3)), "--device": DEVICE, "--json": C(("--json",))}),
     "score": Table(("run", VERSES[0]), {
         "--file": C(("--file", "text.txt"), base=("run",), look="code"),

@@ -32,6 +32,7 @@ STAGES = {
         "compare-signatures": "Explain why two scores are not comparable.",
     },
     "Look inside": {
+        "explain": "Explain an answer: by which tokens, in which block, through which heads.",
         "next-tokens": "Show the most probable next tokens.",
         "info": "Show what is in a folder: model, run, corpus or tokenizer.",
     },

@@ -5,7 +5,7 @@ model itself; earlier ones never learned to be read so, and a token that is not 
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -49,12 +49,12 @@ class Lens:
 
 
 @torch.no_grad()
-def lens(trace: Trace, top: int = 5, wanted_last: int | None = None) -> Lens:
+def lens(trace: Trace, top: int = 5, asked: Mapping[int, int] | None = None) -> Lens:
     """The logit lens of a trace.
 
     Args:
         top: tokens to name for each block and place.
-        wanted_last: the token that is asked about after the last place, where the text has none.
+        asked: by place, the token that is asked about there, in place of the text's own.
 
     Raises:
         InputError: the model gives no scores of tokens, or no tokens are to be named.
@@ -65,8 +65,9 @@ def lens(trace: Trace, top: int = 5, wanted_last: int | None = None) -> Lens:
     if top < 1:
         raise InputError(f"top must be at least 1, got {top}.")
     ids = trace.reading.tokens[0]
-    next_ids = [*ids[1:].tolist(), wanted_last]
-    wanted = ids.tolist() if isinstance(subject.model, Encoder) else next_ids
+    wanted: list[int | None] = ids.tolist() if isinstance(subject.model, Encoder) else [*ids[1:].tolist(), None]
+    for place, token in (asked or {}).items():
+        wanted[place] = token
     blocks = [
         _read(subject, trace[f"{subject.prefix}blocks.{layer}.resid_post"][0], wanted, top)
         for layer in range(subject.stack.config.n_layers)

@@ -1,0 +1,134 @@
+"""`wenloom explain`. torch is loaded when there is work, so that --help answers at once."""
+
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.markup import escape
+from rich.table import Table
+from rich.text import Text
+
+from wenloom.cli.options import Device, Json
+from wenloom.core.console import out as console
+from wenloom.core.console import print_json, say
+from wenloom.core.errors import InputError
+from wenloom.core.progress import progress
+
+if TYPE_CHECKING:
+    from wenloom.explanation.explanation import Explanation
+
+_PARTS = 8
+_SHOWN = 400
+
+
+def explain(
+    model: str,
+    text: str,
+    /,
+    *,
+    why: str | None = None,
+    against: str | None = None,
+    corrupted: str | None = None,
+    out: Path | None = None,
+    steps: int | None = None,
+    device: Device = "auto",
+    json: Json = False,
+) -> None:
+    """Explain an answer: which tokens of the text brought it about, in which block it forms, which heads add to it.
+
+    Prints the most telling figures; --out writes a page with all of them, which needs no network: every method with its own
+    error, every block, every head. The text is a prompt; of a translator, its source; of a classifier, what it classifies; of a
+    masked model, a text with one mask.
+
+        wenloom explain runs/quickstart "ROMEO: I am" --out why.html
+        wenloom explain runs/mine "The lamp was" --why lit --against read
+        wenloom explain runs/mine "2 + 2 =" --why 4 --corrupted "2 + 3 ="
+
+    Parameters
+    ----------
+    model
+        A model folder, or a hub model.
+    text
+        What the model reads.
+    why
+        The answer to explain: a continuation, a label, what a mask stands for. Default: the most probable one.
+    against
+        What might have stood there instead: explains why the one and not the other.
+    corrupted
+        Another text of equally many tokens: shows in which blocks and tokens the difference to it is carried.
+    out
+        Write a page with everything.
+    steps
+        Points of integrated gradients' path. Default: 64, and 256 where these leave an error of more than 1 %.
+    """
+    if steps is not None and steps < 1:
+        raise InputError(f"--steps {steps}: must be at least 1.")
+    if out is not None and out.is_dir():
+        raise InputError(f"--out {out}: is a folder; name a file.")
+    from wenloom.explanation import explanation
+    from wenloom.explanation.subject import subject_of
+
+    subject = subject_of(model, device)
+    with progress("Explaining", None, "texts read") as bar:
+        found = explanation.explain(subject, text, why, against, corrupted, steps, bar.advance)
+    if out is not None:
+        from wenloom.core.files import write_atomically
+
+        write_atomically(out, found.page(model))
+    if json:
+        print_json({"model": model, **found.data()})
+        return
+    _show(found)
+    if out is not None:
+        say(f"\n{out}: the page")
+
+
+def _show(found: "Explanation") -> None:
+    """The text with its scores, where the answer forms, and what adds most to it."""
+    from wenloom.explanation.page import units_of
+
+    inquiry, lead = found.inquiry, found.attributions[found.leading]
+    line = Text()
+    most = float(lead.scores.abs().max()) or 1.0
+    for unit in units_of(inquiry.subject, lead.token_ids)[:_SHOWN]:
+        score = float(lead.scores[unit.first : unit.last + 1].sum())
+        strength = "bold " if abs(score) > most / 2 else "" if abs(score) > most / 8 else "dim "
+        line.append(unit.text.replace("\n", "⏎"), style=f"{strength}{'blue' if score >= 0 else 'red'}")
+        line.append(f" {score:+.2f}  ", style="dim")
+    line.append("→ ", style="dim")
+    line.append(inquiry.target.replace("\n", "⏎"), style="bold underline")
+    console.print(line)
+    against = (
+        "" if inquiry.against is None else f", {found.attributions[0].value:+.2f} nats more than {inquiry.against!r}"
+    )
+    console.print(escape(f"\nprobability {100 * math.exp(found.log_probability):.3g} %{against}"))
+    table = Table(box=None, padding=(0, 1))
+    for name in ("method", "completeness error"):
+        table.add_column(name, justify="left" if name == "method" else "right")
+    for each in found.attributions:
+        first = " (shown above)" if each is lead else ""
+        error = (
+            "none is defined: weak evidence"
+            if each.error is None
+            else f"{100 * each.error:,.{1 if each.error < 0.1 else 0}f} %"
+        )
+        table.add_row(f"{each.method}{first}", error)
+    console.print(table)
+    if found.lens is not None:
+        last = len(found.lens.top_ids) - 1
+        console.print(
+            f"the answer's place: first choice stays from block {found.lens.formed_at(found.position)} (of 0 to {last}) on"
+        )
+    if found.contributions is not None:
+        ranked = sorted(
+            zip(found.contributions.values, found.contributions.names, strict=True), key=lambda x: -abs(x[0])
+        )
+        shown = ", ".join(f"{name} {value:+.2f}" for value, name in ranked[:_PARTS])
+        console.print(escape(f"adds most to the logit{' difference' if inquiry.against is not None else ''}: {shown}"))
+    if found.patching is not None:
+        effects = found.patching.effects
+        layer, place = divmod(int(effects.argmax()), effects.shape[1])
+        token = found.patching.tokens[place]
+        console.print(
+            escape(f"carries the difference: {token!r} before block {layer} ({float(effects[layer, place]):.0%}) ...")
+        )

@@ -1,0 +1,96 @@
+"""Everything that is measured of an answer: for a page, for machines, for a notebook."""
+
+import html
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+from wenloom.core.errors import InputError
+from wenloom.explanation.attribution import METHODS, attributed
+from wenloom.explanation.contributions import contributions
+from wenloom.explanation.inquiry import Answer, ask
+from wenloom.explanation.lens import lens
+from wenloom.explanation.measured import Measured
+from wenloom.explanation.page import explanation_page
+from wenloom.explanation.patching import patching
+from wenloom.explanation.subject import Subject, WithDecoder, subject_of
+from wenloom.explanation.trace import Trace
+
+
+class Explanation(Measured):
+    """Why a model answers what it does."""
+
+    def page(self, model: str = "") -> str:
+        """One HTML file that needs no other.
+
+        Args:
+            model: how it is called.
+        """
+        return explanation_page(self, model)
+
+    def _repr_html_(self) -> str:
+        """The page inside a notebook."""
+        return f'<iframe style="width:100%;height:44rem;border:0" srcdoc="{html.escape(self.page())}"></iframe>'
+
+
+def explain(
+    model: Subject | WithDecoder | str | Path,
+    text: str,
+    why: Answer | None = None,
+    against: Answer | None = None,
+    corrupted: str | None = None,
+    steps: int | None = None,
+    on_pass: Callable[[int], None] = lambda n: None,
+) -> Explanation:
+    """Everything that is measured of an answer.
+
+    Args:
+        model, text: as in `explanation.attribution.attribute`.
+        why, against: the answer, and what might have stood there instead. A word is tried with and without a blank before
+            it; the more probable one is meant.
+        corrupted: another text of equally many tokens, for which another answer is right: shows where what decides is carried.
+        steps: see `attribute`.
+        on_pass: told how many texts were read.
+
+    Raises:
+        InputError: see `inquiry.ask` and `patching`.
+        CheckpointError: a folder that holds no model.
+    """
+    subject = subject_of(model)
+    why, against = (_as_meant(subject, text, each) for each in (why, against))
+    inquiry = ask(subject, text, why, against)
+    row = inquiry.rows[0]
+    attributions = []
+    for method in METHODS:
+        try:
+            attributions.append(attributed(inquiry, method, steps, on_pass))
+        except InputError:
+            if method == "occlusion":  # allowed of any model; others are left out where they do not apply
+                raise
+    trace = Trace(subject, row.reading)
+    looked_at = tokens = None
+    if subject.predicts in ("token", "next token"):
+        own = row.signs > 0
+        tokens = lens(trace, asked=dict(zip(row.places[own].tolist(), row.answers[own].tolist(), strict=True)))
+    if subject.predicts == "next token":
+        others = [each.answers[each.signs < 0] for each in inquiry.rows]
+        other = next((int(each[0]) for each in others if len(each)), None)
+        looked_at = contributions(trace, int(row.answers[0]), other, int(row.places[0]))
+    target = why if why is not None else int(row.answers[0])
+    between = None if corrupted is None else patching(subject, text, corrupted, target, against, on_pass=on_pass)
+    return Explanation(text, inquiry, trace, attributions, tokens, looked_at, between)
+
+
+@torch.no_grad()
+def _as_meant(subject: Subject, text: str, answer: Answer | None) -> Answer | None:
+    """A word that follows a text, with the blank before it or without, whichever is more probable."""
+    if not isinstance(answer, str) or subject.predicts != "next token" or subject.prefix:
+        return answer
+    if not answer.strip() or answer[0].isspace() or not text or text[-1].isspace():
+        return answer
+    found = {}
+    for spelling in (answer, f" {answer}"):
+        (row,) = (inquiry := ask(subject, text, spelling)).rows
+        found[spelling] = float(inquiry.value(row, *subject.vectors(row.reading)))
+    return max(found, key=lambda spelling: found[spelling])

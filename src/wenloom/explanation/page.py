@@ -1,0 +1,203 @@
+"""The page of an explanation: the text with heat, what each block would answer, heads, contributions, patching."""
+
+import base64
+import zlib
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from wenloom.core.pages.chart import Axis, Chart, Series
+from wenloom.core.pages.page import render
+from wenloom.explanation.attribution import Attribution
+from wenloom.explanation.measured import LARGE_ERROR, Measured, lens_data
+from wenloom.explanation.subject import Subject
+from wenloom.explanation.trace import Trace
+
+MOST_BYTES = 1_900_000
+"""Of all attention patterns together, as they are written down."""
+_LEVELS = (255, 63, 15, 3)
+"""Steps between weights 0 and 1; the first with which patterns keep to `MOST_BYTES`."""
+_MOST_PARTS = 24
+NOTES = {
+    "integrated-gradients": "each token's share of what turns a text of zero vectors into this one",
+    "gradient-x-input": "how the answer changes with a token's vector, as far as a straight line tells",
+    "occlusion": "what is lost when a zero vector stands in place of a token, one at a time",
+    "attention-rollout": "where attention could have brought the token from; weak evidence, for it reads weights, not effects",
+}
+
+
+class Unit(NamedTuple):
+    """Neighbouring tokens that are shown as one, since they are parts of one character."""
+
+    text: str
+    first: int
+    last: int
+    """Of the input tokens of an attribution."""
+
+
+def explanation_page(explanation: Measured, model: str) -> str:
+    """The page; all of it is in one file, and asks nothing of any network."""
+    subject, trace = explanation.inquiry.subject, explanation.trace
+    first = explanation.attributions[0]
+    units = units_of(subject, first.token_ids)
+    lead = explanation.leading
+    data: dict[str, Any] = {
+        "tokens": [visible(each) for each in trace.tokens],
+        "nSource": first.n_source,
+        "position": explanation.position,
+        "lead": lead,
+        "units": [[each.first, each.last] for each in units],
+        "methods": [_method(each, units) for each in explanation.attributions],
+        "lens": None if explanation.lens is None else lens_data(explanation.lens, subject),
+        "attention": attention_data(trace),
+        "explanation": explanation.data(),
+    }
+    if data["lens"] is not None:
+        data["lens"]["pieces"] = [visible(each) for each in data["lens"]["pieces"]]
+        del data["explanation"]["lens"]
+    value = first.value
+    return render(
+        "wenloom.explanation",
+        "explanation.html.jinja",
+        title=f"Why “{shortened(explanation.inquiry.target)}”?",
+        model=model,
+        target=visible(explanation.inquiry.target),
+        against=None if explanation.inquiry.against is None else visible(explanation.inquiry.against),
+        figures=_figures(explanation, value),
+        parts=_parts(first, units),
+        methods=data["methods"],
+        lead=lead,
+        large_error=LARGE_ERROR,
+        chart=_chart(explanation),
+        lens=explanation.lens,
+        contributions=_contributions(explanation),
+        patching=_patching(explanation),
+        data=data,
+    )
+
+
+def units_of(subject: Subject, token_ids: list[int]) -> list[Unit]:
+    """Tokens as they can be read: those that hold only a part of a character are joined until it is whole."""
+    units, first = [], 0
+    for place in range(len(token_ids)):
+        text = subject.tokenizer.decode(token_ids[first : place + 1])
+        if (text and not text.endswith("\ufffd")) or place - first >= 3 or place == len(token_ids) - 1:
+            shown = text if text and "\ufffd" not in text else "".join(map(subject.piece, token_ids[first : place + 1]))
+            units.append(Unit(visible(shown), first, place))
+            first = place + 1
+    return units
+
+
+def visible(text: str) -> str:
+    """Text whose control characters can be seen; line breaks stay.
+
+    >>> visible("a\\x00b")
+    'a␀b'
+    """
+    return "".join(
+        chr(0x2400 + ord(char)) if ord(char) < 32 and char not in "\n\t" else "␡" if char == "\x7f" else char
+        for char in text
+    )
+
+
+def shortened(text: str, most: int = 40) -> str:
+    """A text for a title."""
+    text = visible(text).strip()
+    return text if len(text) <= most else f"{text[: most - 1]}…"
+
+
+def attention_data(trace: Trace) -> dict[str, Any]:
+    """All patterns as bytes, layer by layer, head by head, row by row (of a decoder each row up to the token itself), deflated."""
+    subject = trace.subject
+    config = subject.stack.config
+    names = [f"{subject.prefix}blocks.{layer}.attention.pattern" for layer in range(config.n_layers)]
+    patterns = np.stack([trace[name][0].float().cpu().numpy() for name in names])
+    T = patterns.shape[-1]
+    kept = (
+        patterns[..., np.tril(np.ones((T, T), dtype=bool))]
+        if config.causal
+        else patterns.reshape(*patterns.shape[:2], -1)
+    )
+    for levels in _LEVELS:
+        packed = base64.b64encode(zlib.compress(np.rint(kept * levels).astype(np.uint8).tobytes(), 9)).decode()
+        if len(packed) <= MOST_BYTES:
+            break
+    else:
+        packed = ""  # more tokens than a page can show; the text with its heat remains
+    return {
+        "layers": len(names),
+        "heads": config.n_heads,
+        "tokens": T,
+        "causal": config.causal,
+        "levels": levels,
+        "packed": packed,
+    }
+
+
+def _method(each: Attribution, units: list[Unit]) -> dict[str, Any]:
+    scores = [float(each.scores[unit.first : unit.last + 1].sum()) for unit in units]
+    return {
+        "name": each.method.replace("-x-", " × ").replace("-", " "), "note": NOTES[each.method], "error": each.error,
+        "isWeak": each.is_weak, "scores": [float(f"{score:.5g}") for score in scores],
+    }  # fmt: skip
+
+
+def _parts(first: Attribution, units: list[Unit]) -> list[tuple[str, list[tuple[int, Unit]]]]:
+    """Units under the names of the parts of the input that they stand in."""
+    bounds = [("source", first.n_source), ("text", first.n_source + first.n_text), ("answer", len(first.token_ids))]
+    parts, begin = [], 0
+    for name, end in bounds:
+        inside = [(n, unit) for n, unit in enumerate(units) if begin <= unit.first < end]
+        if inside:
+            parts.append((name, inside))
+        begin = end
+    return parts
+
+
+def _figures(explanation: Measured, value: float) -> list[tuple[str, str]]:
+    log_p = explanation.log_probability
+    found = [(f"{100 * np.exp(log_p):.3g} %", "probability of the answer")]
+    if explanation.inquiry.against is not None:
+        found.append((f"{value:+.2f} nats", "log P, minus that of the other"))
+    if explanation.lens is not None:
+        last, formed = len(explanation.lens.top_ids) - 1, explanation.lens.formed_at(explanation.position)
+        found.append((f"block {formed}", f"of 0 to {last}: from here on the model's first choice stays"))
+    return found
+
+
+def _chart(explanation: Measured) -> Chart | None:
+    """Probability of the answer's first token after each block."""
+    found = explanation.lens
+    if found is None:
+        return None
+    rows = [(float(block), value) for block, value in enumerate(found.probability[:, explanation.position].tolist())]
+    return Chart("probability", [Axis("block")], [Series("the answer's first token", rows, style="dotted")])
+
+
+def _contributions(explanation: Measured) -> list[dict[str, Any]]:
+    found = explanation.contributions
+    if found is None:
+        return []
+    ranked = sorted(zip(found.values, found.names, strict=True), key=lambda pair: -abs(pair[0]))
+    most = max(abs(value) for value, _ in ranked) or 1.0
+    shown = [{"name": name, "value": value, "width": abs(value) / most} for value, name in ranked[:_MOST_PARTS]]
+    if rest := ranked[_MOST_PARTS:]:
+        value = sum(value for value, _ in rest)
+        shown.append({"name": f"{len(rest)} others", "value": value, "width": min(1.0, abs(value) / most)})
+    return shown
+
+
+def _patching(explanation: Measured) -> dict[str, Any] | None:
+    found = explanation.patching
+    if found is None:
+        return None
+    rows = [
+        [(float(f"{effect:.3g}"), min(1.0, abs(effect))) for effect in layer]
+        for layer in reversed(found.effects.tolist())
+    ]
+    return {
+        "tokens": [visible(each) for each in found.tokens],
+        "rows": rows,
+        "clean": found.clean,
+        "corrupted": found.corrupted,
+    }
