@@ -48,6 +48,8 @@ def test_two_models_on_everything(work: Path):
     assert [each["on"] for each in found["comparisons"]] == ["lambada", "blimp", "own", "pairs"]
     page = (work / "evaluation/index.html").read_text(encoding="utf-8")
     assert "很好" in page and "blimp: worst of one" in page and "McNemar" in page
+    shown = good("evaluate", "one", "--on", "blimp", cwd=work)
+    assert "acc (raw, token, byte, character)" in shown  # all 100, so on one line
     for group in ("kind_0", "kind_1"):
         assert f"<td>{group}</td>" in page
     samples = (work / "evaluation/one/blimp.jsonl").read_text().splitlines()

@@ -11,6 +11,7 @@ from wenloom.checkpoint.folder import load_decoder
 from wenloom.core.errors import InputError
 from wenloom.tokens.shards import Dataset
 from wenloom.training.checkpoints import is_kept, own_checkpoints
+from wenloom.training.comparison import compare
 from wenloom.training.history import read_metrics
 from wenloom.training.pace import Course
 from wenloom.training.pretrain import finished_result, go_on_elsewhere, pretrain, resume
@@ -36,6 +37,7 @@ def test_wsd_prolonged_is_the_run_that_was_planned_longer(dataset: Dataset, tmp_
     pretrain(dataset.folder, tmp_path / "run", MODEL, settings)
     longer = resume(tmp_path / "run", more=MORE)
     assert longer.steps == 24 and same_weights(whole.folder, longer.folder) and longer.loss == whole.loss
+    assert "at step 12 by --steps 12" in compare([whole.folder, longer.folder])
 
 
 @pytest.mark.parametrize("schedule", ["linear", "cosine", "wsd"])

@@ -292,6 +292,9 @@ def _results(evaluated: "EvaluatedModel", figures: "list[MetricResult]", samples
 
 
 def _show(model: str, figures: "list[MetricResult]") -> None:
+    from wenloom.evaluation.folder import Evaluated
+    from wenloom.evaluation.page import table as figure_rows
+
     table = Table(title=model, title_justify="left", box=None, pad_edge=False)
     for name, justify in (
         ("dataset", "left"),
@@ -300,13 +303,12 @@ def _show(model: str, figures: "list[MetricResult]") -> None:
         ("95 % interval", "right"),
         ("n", "right"),
     ):
-        table.add_column(name, justify=justify, no_wrap=True)  # pyright: ignore[reportArgumentType]
-    for each in figures:
-        norm = each.signature.get("norm")
-        name = f"{each.metric} ({norm})" if norm else each.metric
-        style = "bold" if each.is_headline else "dim"
+        table.add_column(name, justify=justify, no_wrap=name != "metric")  # pyright: ignore[reportArgumentType]
+    for row in figure_rows([Evaluated(model, "", figures, Path())]):
+        each = row.cells[model]
+        style = "bold" if row.is_headline else "dim"
         table.add_row(
-            each.dataset, name, f"{each.value:.4g}", f"{each.low:.4g} – {each.high:.4g}", f"{each.n:,}", style=style
+            row.dataset, row.name, f"{each.value:.4g}", f"{each.low:.4g} – {each.high:.4g}", f"{each.n:,}", style=style
         )
     console.print(table)
     cut_off: dict[str, int] = {}

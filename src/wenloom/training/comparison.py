@@ -9,6 +9,7 @@ from wenloom.core.pages.page import render
 from wenloom.core.quantities import show_duration, show_unit
 from wenloom.core.version import __version__
 from wenloom.training.history import BestBy, read_metrics
+from wenloom.training.prolong import prolonged_before
 from wenloom.training.report import AXES, OTHER_CHARTS, end_of_text, evaluation_rows, step_rows
 from wenloom.training.run_file import read_run
 
@@ -101,6 +102,8 @@ def _settings(
 ) -> tuple[list[tuple[str, list[str]]], list[tuple[str, str]]]:
     """Names and values of what differs between the runs, and of what does not."""
     names = dict.fromkeys((table, name) for run in runs for table in _COMPARED for name in run.get(table, {}))
+    if any(map(prolonged_before, runs)):
+        names[("result", "prolonged")] = None
     different, same = [], []
     for table, name in names:
         values = [_shown(run.get(table, {}).get(name)) for run in runs]
