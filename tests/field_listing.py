@@ -15,15 +15,18 @@ from wenloom.serving.chat_schema import ChatRequest
 from wenloom.serving.completion_schema import CompletionRequest
 from wenloom.serving.embeddings import EmbeddingRequest
 from wenloom.serving.fields import OWN, Body, Honoured, NotOffered
+from wenloom.serving.responses_schema import ResponseRequest
 from wenloom.serving.text_schema import DetokenizeRequest, ScoreRequest, TokenizeRequest
 
 DOCS = Path(__file__).parents[1] / "docs"
 PAGES = (DOCS / "serving.md", DOCS / "zh" / "serving.md")
 BODIES: dict[str, type[Body]] = {
-    "/v1/completions": CompletionRequest, "/v1/chat/completions": ChatRequest, "/v1/tokenize": TokenizeRequest,
+    "/v1/completions": CompletionRequest, "/v1/chat/completions": ChatRequest, "/v1/responses": ResponseRequest, "/v1/tokenize": TokenizeRequest,
     "/v1/detokenize": DetokenizeRequest, "/v1/score": ScoreRequest, "/v1/embeddings": EmbeddingRequest,
 }  # fmt: skip
 _BLOCK = re.compile(r"```text\nPOST .*?\n```\n", re.DOTALL)
+WITH_ENGINE = (CompletionRequest, ChatRequest, ResponseRequest)
+"""Those that take the engine's own options, too."""
 _WIDTH = 40
 _KNOWN_ABOVE: dict[type[Body], tuple[str, ...]] = {TokenizeRequest: ("messages", "tools")}
 """Objects that another endpoint's part lists."""
@@ -42,7 +45,7 @@ def fields_of(model: type[Body], before: str = "", seen: tuple[type[Body], ...] 
     """The fields of a body and of the objects in it; the engine's own options aside."""
     own = {each.name for each in OWN}
     for name, field in model.model_fields.items():
-        if name in own and not before and model in (CompletionRequest, ChatRequest):
+        if name in own and not before and model in WITH_ENGINE:
             continue
         path = before + (field.alias or name)
         marks = [each for each in _parts(field) if isinstance(each, NotOffered | Honoured)]

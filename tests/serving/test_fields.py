@@ -5,6 +5,7 @@ from typing import Any, get_type_hints
 import pytest
 from openai.types import completion_create_params, embedding_create_params
 from openai.types.chat import completion_create_params as chat_create_params
+from openai.types.responses import response_create_params
 
 from wenloom.serving.fields import Body, NotOffered
 
@@ -12,6 +13,7 @@ from ..field_listing import BODIES, PAGES, fields_of, written
 from .conftest import Served
 
 OPENAI: dict[str, Any] = {
+    "/v1/responses": response_create_params.ResponseCreateParamsBase,
     "/v1/embeddings": embedding_create_params.EmbeddingCreateParams,
     "/v1/completions": completion_create_params.CompletionCreateParamsBase,
     "/v1/chat/completions": chat_create_params.CompletionCreateParamsBase,
@@ -29,6 +31,12 @@ ASKED: dict[str, dict[str, Any]] = {
     },
 }  # fmt: skip
 ASKED |= {
+    "/v1/responses": {
+        "input": [{"role": "user", "content": [{"type": "input_text", "text": "Hi"}]}, {"type": "function_call", "call_id": "x", "name": "f", "arguments": "{}"},
+                  {"type": "function_call_output", "call_id": "x", "output": "y"}],
+        "max_output_tokens": 1, "truncation": "auto", "tools": [{"type": "function", "name": "f"}],
+        "text": {"format": {"type": "json_schema", "name": "x", "description": "y"}},
+    },
     "/v1/tokenize": {"prompt": "Hi", "messages": None}, "/v1/detokenize": {"tokens": [5]}, "/v1/score": {"input": "Hi"}, "/v1/embeddings": {"input": "Hi"},
 }  # fmt: skip
 VALUES = ("x", True, False, 1, 0.5, {"type": "x"}, ["x"], [{"type": "x"}])

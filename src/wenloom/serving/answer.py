@@ -5,6 +5,7 @@ import uuid
 from collections.abc import Iterator
 from typing import Any, Protocol
 
+from wenloom.serving.errors import APIError
 from wenloom.serving.run import ChoiceEvent, EngineRun
 
 JSON = dict[str, Any]
@@ -25,7 +26,10 @@ class WholeWriter(Protocol):
 
 
 class AnswerWriter(WholeWriter, Protocol):
-    """Writes it piece by piece, too."""
+    """Writes it piece by piece, too; a chunk's own "type" is the type of its event."""
+
+    last: bytes
+    """What ends a stream that was written whole."""
 
     def opening(self) -> Iterator[JSON]:
         """Chunks before the first token."""
@@ -39,8 +43,12 @@ class AnswerWriter(WholeWriter, Protocol):
         """
         ...
 
-    def usage_chunk(self) -> JSON | None:
-        """The last chunk, where usage is asked for."""
+    def ending(self) -> Iterator[JSON]:
+        """Chunks after the last token."""
+        ...
+
+    def failure(self, error: APIError) -> JSON:
+        """The last chunk of an answer that fails on the way."""
         ...
 
 

@@ -23,6 +23,8 @@ from wenloom.serving.keys import Keys
 from wenloom.serving.lifetime import Lifetime
 from wenloom.serving.log import AccessLog
 from wenloom.serving.models import Models
+from wenloom.serving.responses import response_run
+from wenloom.serving.responses_schema import ResponseRequest
 from wenloom.serving.service import Service, entry_of
 from wenloom.serving.settings import ServerSettings
 from wenloom.serving.text_schema import DetokenizeRequest, ScoreRequest, TokenizeRequest
@@ -163,3 +165,8 @@ def _add_routes(api: FastAPI, service: Service, settings: ServerSettings) -> Non
     async def embeddings(body: EmbeddingRequest, http: Request) -> Response:
         """Texts as vectors."""
         return await embedded(service, http, body)
+
+    @api.post("/v1/responses")
+    async def responses(body: ResponseRequest, http: Request) -> Response:
+        """A conversation goes on, in the words of the Responses API."""
+        return await service.answer(http, body, response_run)

@@ -6,7 +6,9 @@ from collections.abc import Iterator, Sequence
 from wenloom.generation.jobs import TokenScore
 from wenloom.serving.answer import JSON, Head
 from wenloom.serving.chat_schema import ChatRequest
+from wenloom.serving.errors import APIError
 from wenloom.serving.run import ChoiceEvent, EngineRun, finish_reason
+from wenloom.serving.sse import DONE
 from wenloom.serving.token_names import TokenNames
 from wenloom.serving.tool_reader import Argued, Called, CallReader, Part, Said
 from wenloom.serving.tools import ToolUse
@@ -14,6 +16,8 @@ from wenloom.serving.tools import ToolUse
 
 class ChatAnswer:
     """Writes it."""
+
+    last = DONE
 
     def __init__(self, body: ChatRequest, run: EngineRun, use: ToolUse | None):
         self.run, self._body, self._use = run, body, use
@@ -47,9 +51,14 @@ class ChatAnswer:
         if reason is not None:
             yield self._chunk(each.choice, {}, None, self._reason(reason, reader))
 
-    def usage_chunk(self) -> JSON | None:
+    def ending(self) -> Iterator[JSON]:
         """Usage, where it was asked for."""
-        return self._head([], usage=self.run.usage()) if self._includes_usage else None
+        if self._includes_usage:
+            yield self._head([], usage=self.run.usage())
+
+    def failure(self, error: APIError) -> JSON:
+        """What went wrong on the way."""
+        return error.body()
 
     def whole(self) -> JSON:
         """All choices."""
@@ -78,7 +87,7 @@ class ChatAnswer:
         if not self._body.logprobs:
             return None
         names = self.run.served.token_names
-        found = [_as_json(each, names) for each in scores if each.token not in self._endings]
+        found = [score_as_json(each, names) for each in scores if each.token not in self._endings]
         return {"content": found, "refusal": None}
 
 
@@ -113,7 +122,9 @@ def _message(parts: Sequence[Part]) -> JSON:
     return {"content": said, **({"content": said or None, "tool_calls": calls} if calls else {})}
 
 
-def _as_json(score: TokenScore, names: TokenNames) -> JSON:
+def score_as_json(score: TokenScore, names: TokenNames) -> JSON:
+    """A token with its log-probability and those of the most probable ones."""
+
     def named(token: int, logprob: float) -> JSON:
         return {"token": names.text(token), "logprob": logprob, "bytes": list(names.data(token))}
 

@@ -8,11 +8,12 @@ from wenloom.generation.jobs import Continuation, TokenScore
 from wenloom.serving.answer import JSON, Head
 from wenloom.serving.completion_schema import CompletionRequest
 from wenloom.serving.context import check_text, check_tokens
-from wenloom.serving.errors import refused
+from wenloom.serving.errors import APIError, refused
 from wenloom.serving.models import ServedModel
 from wenloom.serving.run import ChoiceEvent, EngineRun, PreparedPrompt, finish_reason
 from wenloom.serving.sampling import check_limits, request_of
 from wenloom.serving.settings import RequestLimits
+from wenloom.serving.sse import DONE
 
 DEFAULT_MAX_TOKENS = 16
 
@@ -68,6 +69,8 @@ def _prompts(body: CompletionRequest) -> list[str | list[int]]:
 class CompletionAnswer:
     """The answer to a request, whole or in chunks."""
 
+    last = DONE
+
     def __init__(self, body: CompletionRequest, run: EngineRun, texts: Sequence[str]):
         self.run, self._body, self._texts = run, body, texts
         self._head = Head("cmpl", "text_completion", run)
@@ -95,9 +98,14 @@ class CompletionAnswer:
         choice = {"index": each.choice, "text": prompt[0] + text, "logprobs": logprobs, "finish_reason": reason}
         yield self._head([choice], **self._more)
 
-    def usage_chunk(self) -> JSON | None:
+    def ending(self) -> Iterator[JSON]:
         """Usage, where it was asked for."""
-        return self._head([], usage=self.run.usage()) if self._includes_usage else None
+        if self._includes_usage:
+            yield self._head([], usage=self.run.usage())
+
+    def failure(self, error: APIError) -> JSON:
+        """What went wrong on the way."""
+        return error.body()
 
     def whole(self) -> JSON:
         """All choices."""

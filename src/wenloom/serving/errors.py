@@ -72,12 +72,15 @@ def as_api_error(error: BaseException) -> APIError:
 
 def of_validation(error: RequestValidationError) -> APIError:
     """The first thing that is wrong with a body, of several kinds that it could be of, by the one that it is longest: a
-    value of the right type that is out of bounds comes before values of a wrong type."""
+    object of an unknown kind comes first, then a value of the right type that is out of bounds."""
     found = [(path_of(each["loc"], error.body, each["type"]), each) for each in error.errors()]
-    path, worst = max(found, key=lambda each: (not each[1]["type"].endswith("_type"), len(each[0]),
+    path, worst = max(found, key=lambda each: (each[1]["type"] == "literal_error" and each[0][-1:] == ["type"],
+                                               not each[1]["type"].endswith("_type"), len(each[0]),
                                                [step for step in each[0] if isinstance(step, int)]))  # fmt: skip
     if worst["type"].startswith("union_tag"):
         path.append(str(worst["ctx"]["discriminator"]).strip("'"))
+    if worst["type"] == "unknown_type":
+        path.append("type")
     param = _spelled(path) or None
     name = "the body" if param is None else param
     if worst["type"] == "extra_forbidden":

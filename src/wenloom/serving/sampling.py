@@ -9,9 +9,10 @@ from wenloom.serving.completion_schema import CompletionRequest
 from wenloom.serving.errors import refused
 from wenloom.serving.fields import own_options
 from wenloom.serving.models import ServedModel
+from wenloom.serving.responses_schema import ResponseRequest
 from wenloom.serving.settings import RequestLimits
 
-AnyRequest = ChatRequest | CompletionRequest
+AnyRequest = ChatRequest | CompletionRequest | ResponseRequest
 
 
 def check_limits(body: AnyRequest, limits: RequestLimits, n_prompts: int, n: int, max_tokens: int | None) -> None:
@@ -26,8 +27,11 @@ def check_limits(body: AnyRequest, limits: RequestLimits, n_prompts: int, n: int
             "n", f"n: {n_prompts * n:,} choices over all prompts, at most {limits.max_choices:,} are allowed."
         )
     if max_tokens is not None and n_prompts * n * max_tokens > limits.max_total_tokens:
-        total = n_prompts * n * max_tokens
-        raise refused("max_tokens", f"max_tokens: {total:,} tokens over all choices, at most {limits.max_total_tokens:,} are allowed.")  # fmt: skip
+        total, param = (
+            n_prompts * n * max_tokens,
+            "max_output_tokens" if isinstance(body, ResponseRequest) else "max_tokens",
+        )
+        raise refused(param, f"{param}: {total:,} tokens over all choices, at most {limits.max_total_tokens:,} are allowed.")  # fmt: skip
     for name in ("json_schema", "grammar", "regex", "choices"):
         value = getattr(body, name, None)
         if value is not None and len(str(value)) > limits.max_schema_kb * 1000:

@@ -21,7 +21,7 @@ from wenloom.serving.metrics import Metrics, TokenTimes
 from wenloom.serving.models import Models, ServedModel
 from wenloom.serving.run import ChoiceEvent, EngineRun
 from wenloom.serving.settings import RequestLimits
-from wenloom.serving.sse import DONE, EventStream, data
+from wenloom.serving.sse import EventStream, data
 
 B = TypeVar("B", bound=Body)
 W = TypeVar("W", bound=WholeWriter)
@@ -105,23 +105,27 @@ async def _streamed(
     async with contextlib.aclosing(events):
         try:
             for chunk in answer.opening():
-                yield data(chunk)
+                yield _event(chunk)
             async for each in events:
                 for chunk in answer.pieces(each):
-                    yield data(chunk)
+                    yield _event(chunk)
                 if time.monotonic() > entry.deadline:
                     raise APIError(
                         504, "the request has taken longer than this server allows.", code="deadline_exceeded"
                     )
-            if (chunk := answer.usage_chunk()) is not None:
-                yield data(chunk)
-            yield DONE
+            for chunk in answer.ending():
+                yield _event(chunk)
+            yield answer.last
         except Exception as error:
             told = as_api_error(error)
             entry.refuse(told)
             if not isinstance(error, WenloomError):
                 logging.getLogger("uvicorn.error").exception("request %s failed", entry.id)
-            yield data(told.body())
+            yield _event(answer.failure(told))
+
+
+def _event(chunk: JSON) -> bytes:
+    return data(chunk, chunk.get("type"))
 
 
 def entry_of(http: Request) -> Entry:

@@ -14,7 +14,7 @@ from wenloom.serving.models import ServedModel
 from wenloom.serving.run import EngineRun, PreparedPrompt
 from wenloom.serving.settings import RequestLimits
 from wenloom.serving.text_schema import DetokenizeRequest, ScoreRequest, TokenizeRequest
-from wenloom.serving.tools import Choice, tool_use
+from wenloom.serving.tools import ChosenTools, tool_use
 
 
 def tokenized(body: TokenizeRequest, served: ServedModel, limits: RequestLimits) -> JSON:
@@ -32,7 +32,7 @@ def tokenized(body: TokenizeRequest, served: ServedModel, limits: RequestLimits)
                 "add_special_tokens", "add_special_tokens: the chat template says what stands around messages."
             )
         functions = [each.function for each in body.tools or ()]
-        use = tool_use(functions, Choice("auto"), None, served, limits, None)
+        use = tool_use(functions, ChosenTools("auto"), None, served, limits, None)
         ids = prompt_ids(served, list(turns_of(body.messages)), use, None)
     elif body.tools is not None:
         raise refused("tools", "tools: needs messages.")

@@ -13,7 +13,7 @@ from wenloom.serving.tool_grammar import MOST_CALLS, calls_grammar
 from wenloom.serving.tool_schema import AllowedChoice, FunctionDefinition, NamedTool, ToolChoice
 
 
-class Choice(NamedTuple):
+class ChosenTools(NamedTuple):
     """Whether functions are called, and which may be."""
 
     mode: str
@@ -24,14 +24,14 @@ class Choice(NamedTuple):
     """Whether the client says which one is called."""
 
 
-def choice_of(choice: ToolChoice | None) -> Choice:
+def choice_of(choice: ToolChoice | None) -> ChosenTools:
     """What `tool_choice` says."""
     if isinstance(choice, NamedTool):
-        return Choice("required", (choice.function.name,), True)
+        return ChosenTools("required", (choice.function.name,), True)
     if isinstance(choice, AllowedChoice):
         allowed = choice.allowed_tools
-        return Choice(allowed.mode, tuple(each.function.name for each in allowed.tools))
-    return Choice(choice or "auto")
+        return ChosenTools(allowed.mode, tuple(each.function.name for each in allowed.tools))
+    return ChosenTools(choice or "auto")
 
 
 @dataclass(frozen=True)
@@ -47,16 +47,18 @@ class ToolUse:
 
 def tool_use(
     functions: Sequence[FunctionDefinition],
-    choice: Choice,
+    choice: ChosenTools,
     parallel: bool | None,
     served: ServedModel,
     limits: RequestLimits,
     reply: str | None,
+    form_param: str = "response_format",
 ) -> ToolUse | None:
     """
     Args:
         parallel: whether a reply may make several calls; None: yes.
         reply: the schema of a reply without calls.
+        form_param: where the body has that.
 
     Returns:
         None where no function is called.
@@ -80,7 +82,7 @@ def tool_use(
     if form is None:
         raise refused("tools", f"tools: the chat template of {served.name} writes calls in a way that this server does not read.")  # fmt: skip
     if reply is not None and choice.mode == "auto" and form.is_first:
-        raise refused("response_format", 'response_format: this model writes calls as JSON, too: let tool_choice be "none" or "required".')  # fmt: skip
+        raise refused(form_param, f'{form_param}: this model writes calls as JSON, too: let tool_choice be "none" or "required".')  # fmt: skip
     described = [{"type": "function", "function": _described(each)} for each in functions]
     if len(json.dumps(described)) > limits.max_schema_kb * 1000:
         raise refused("tools", f"tools: are longer than {limits.max_schema_kb:g} kB.")
