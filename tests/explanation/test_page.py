@@ -16,7 +16,7 @@ from tests.conftest import random_decoder, tiny_config
 from tests.model.test_taps import both
 from wenloom.core.errors import InputError
 from wenloom.core.randomness import generator
-from wenloom.explanation.explanation import Explanation, explain
+from wenloom.explanation.explanation import Explanation, explain, n_passes
 from wenloom.explanation.page import MOST_BYTES, attention_data, units_of
 from wenloom.explanation.subject import Reading, Subject
 from wenloom.explanation.trace import Trace
@@ -107,6 +107,17 @@ def test_integrated_gradients_lead_only_where_they_are_complete(found: Explanati
     assert explain(gpt, "The lamp", 40).leading == 0
     first = found.attributions[0]
     assert (found.leading == 0) == (first.error is not None and first.error <= 0.05)
+
+
+def test_more_than_can_be_shown_is_refused_before_anything_is_read(subject: Subject):
+    with pytest.raises(InputError, match=r"has 5,\d+ tokens; all of this is measured of at most 512"):
+        explain(Subject(random_decoder(tiny_config(400, context_length=8192)), subject.tokenizer), "2 " * 5000)
+
+
+def test_progress_counts_what_is_read(subject: Subject):
+    told: list[int] = []
+    explain(subject, "2 + 2 =", "4", corrupted="2 + 3 =", steps=5, on_pass=told.append)
+    assert sum(told) == n_passes(subject, "2 + 2 =", 5, True)
 
 
 def test_a_word_is_meant_as_it_is_more_probable(subject: Subject):

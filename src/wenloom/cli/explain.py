@@ -69,7 +69,8 @@ def explain(
     from wenloom.explanation.subject import subject_of
 
     subject = subject_of(model, device)
-    with progress("Explaining", None, "texts read") as bar:
+    total = explanation.n_passes(subject, text, steps, corrupted is not None)
+    with progress("Explaining", total, "passes") as bar:
         found = explanation.explain(subject, text, why, against, corrupted, steps, bar.advance)
     if out is not None:
         from wenloom.core.files import write_atomically

@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 
 from wenloom.core.errors import InputError
-from wenloom.explanation.attribution import METHODS, attributed
+from wenloom.explanation.attribution import METHODS, STEPS, attributed
 from wenloom.explanation.contributions import contributions
 from wenloom.explanation.inquiry import Answer, ask
 from wenloom.explanation.lens import lens
@@ -16,6 +16,9 @@ from wenloom.explanation.page import explanation_page
 from wenloom.explanation.patching import patching
 from wenloom.explanation.subject import Subject, WithDecoder, subject_of
 from wenloom.explanation.trace import Trace
+
+MOST_TOKENS = 512
+"""Of an explained text: occlusion reads it once for each of its tokens, and all patterns of all heads are kept."""
 
 
 class Explanation(Measured):
@@ -54,10 +57,11 @@ def explain(
         on_pass: told how many texts were read.
 
     Raises:
-        InputError: see `inquiry.ask` and `patching`.
+        InputError: see `inquiry.ask` and `patching`; more than `MOST_TOKENS` tokens.
         CheckpointError: a folder that holds no model.
     """
     subject = subject_of(model)
+    _check_length(subject, text)
     why, against = (_as_meant(subject, text, each) for each in (why, against))
     inquiry = ask(subject, text, why, against)
     row = inquiry.rows[0]
@@ -80,6 +84,28 @@ def explain(
     target = why if why is not None else int(row.answers[0])
     between = None if corrupted is None else patching(subject, text, corrupted, target, against, on_pass=on_pass)
     return Explanation(text, inquiry, trace, attributions, tokens, looked_at, between)
+
+
+def n_passes(subject: Subject, text: str, steps: int | None, is_patched: bool) -> int:
+    """How many times `explain` reads a text, at most; an answer of several tokens, or two of them, adds to that.
+
+    Raises:
+        InputError: as `explain`.
+    """
+    _check_length(subject, text)
+    reading, n_layers = subject.read(text), subject.stack.config.n_layers
+    T = reading.tokens.shape[1] + (0 if reading.source is None else reading.source.shape[1])
+    return (sum(STEPS) if steps is None else steps) + 1 + T + (n_layers * T if is_patched else 0)
+
+
+def _check_length(subject: Subject, text: str) -> None:
+    reading = subject.read(text)
+    for tokens in (reading.tokens, reading.source):
+        if tokens is not None and tokens.shape[1] > MOST_TOKENS:
+            raise InputError(
+                f"the text has {tokens.shape[1]:,} tokens; all of this is measured of at most {MOST_TOKENS}. Take the part "
+                "before the answer."
+            )
 
 
 @torch.no_grad()
