@@ -83,3 +83,33 @@ def llama_like(draw: Draw, family: str, n_layers: int, d_head: int, rope: dict[s
             return {"rope_parameters": _by_kind(draw, rope), **_gemma(draw, n_layers)}
         case _:
             raise AssertionError(f"{family} has no row here")
+
+
+def of_other_shape(
+    draw: Draw, family: str, n_layers: int, n_heads: int, rope: dict[str, Any], activation: str
+) -> dict[str, Any]:
+    """All fields of families that call them otherwise; heads are 8 wide."""
+    eps = draw(st.sampled_from([1e-5, 1e-3]))
+    match family:
+        case "opt":
+            return {"hidden_size": 8 * n_heads, "num_hidden_layers": n_layers, "num_attention_heads": n_heads, "ffn_dim": 20,
+                    "max_position_embeddings": 16, "word_embed_proj_dim": 8 * n_heads, "activation_function": activation,
+                    "do_layer_norm_before": draw(st.booleans())}  # fmt: skip
+        case "gptj":
+            return {"n_embd": 8 * n_heads, "n_layer": n_layers, "n_head": n_heads, "n_positions": 16, "layer_norm_epsilon": eps,
+                    "n_inner": draw(st.sampled_from([None, 20])), "rotary_dim": draw(st.sampled_from([2, 4, 8])),
+                    "activation_function": activation}  # fmt: skip
+        case "bloom":
+            return {"hidden_size": 8 * n_heads, "n_layer": n_layers, "n_head": n_heads, "layer_norm_epsilon": eps}
+        case "falcon":
+            new = draw(st.booleans())
+            few = draw(st.booleans())
+            norms = draw(st.sampled_from([None, 1, 2])) if new else None
+            return {"hidden_size": 8 * n_heads, "num_hidden_layers": n_layers, "num_attention_heads": n_heads,
+                    "ffn_hidden_size": draw(st.sampled_from([None, 20])), "max_position_embeddings": 16,
+                    "rope_parameters": rope, "new_decoder_architecture": new, "num_ln_in_parallel_attn": norms,
+                    "num_kv_heads": draw(st.sampled_from([1, 2, n_heads])) if new or few else n_heads, "multi_query": few,
+                    "parallel_attn": True if new else draw(st.booleans()), "bias": draw(st.booleans()),
+                    "activation": activation, "layer_norm_epsilon": eps}  # fmt: skip
+        case _:
+            raise AssertionError(f"{family} has no row here")

@@ -13,7 +13,7 @@ from wenloom.core.errors import WenloomError
 OWN_HEADS = ("llama", "mistral", "qwen3", "smollm3", "glm4", "gemma2", "gemma3_text")
 """Families whose heads may have a width of their own."""
 DECODERS = ("gpt2", "gpt_neo", "gpt_neox", "llama", "mistral", "qwen2", "qwen3", "phi3", "smollm3", "granite", "olmo2", "olmo3",
-            "starcoder2", "stablelm", "glm4", "cohere2", "gemma2", "gemma3_text")  # fmt: skip
+            "starcoder2", "stablelm", "glm4", "cohere2", "gemma2", "gemma3_text", "opt", "gptj", "bloom", "falcon")  # fmt: skip
 ENCODERS = ("bert", "roberta", "distilbert")
 PAIRS = ("marian", "bart", "t5")
 VOCAB = 61
@@ -37,6 +37,16 @@ def tiny_config(family: str, **more: Any) -> transformers.PreTrainedConfig:
         elif family == "gpt_neo":
             sizes = dict(hidden_size=16, num_layers=2, num_heads=heads, attention_types=[[["global", "local"], 1]],
                          window_size=5, max_position_embeddings=16)  # fmt: skip
+        elif family == "opt":
+            sizes = dict(hidden_size=16, num_hidden_layers=2, num_attention_heads=heads, ffn_dim=24, word_embed_proj_dim=16,
+                         max_position_embeddings=16)  # fmt: skip
+        elif family == "gptj":
+            sizes = dict(n_embd=16, n_layer=2, n_head=heads, n_positions=16, rotary_dim=4)
+        elif family == "bloom":
+            sizes = dict(hidden_size=16, n_layer=2, n_head=heads)
+        elif family == "falcon":
+            sizes = dict(hidden_size=16, num_hidden_layers=2, num_attention_heads=heads, ffn_hidden_size=24,
+                         max_position_embeddings=16, num_kv_heads=1, new_decoder_architecture=True)  # fmt: skip
         elif family not in ("gpt_neox", "llama"):
             sizes["num_key_value_heads"] = 1
         if family in ("glm4", "gemma2", "gemma3_text"):

@@ -15,7 +15,7 @@ from wenloom.checkpoint.families.fields import ACTIVATION_NAMES
 from wenloom.checkpoint.folder import load_decoder, write_model_files
 from wenloom.core.errors import CheckpointError
 
-from .drawn_configs import llama_like
+from .drawn_configs import llama_like, of_other_shape
 from .folders import DECODERS, OWN_HEADS, tiny_config
 
 TOLERANCE = 1e-4
@@ -68,6 +68,9 @@ def hf_config(draw: st.DrawFn, family: str) -> transformers.PreTrainedConfig:
             max_position_embeddings=context, attention_types=[[kinds, n_layers]], activation_function=activation,
             intermediate_size=draw(st.sampled_from([None, 20])), **common,
         )  # fmt: skip
+    if family in ("opt", "gptj", "bloom", "falcon"):
+        own = of_other_shape(draw, family, n_layers, n_heads, draw(rope_parameters(8, context)), activation)
+        return transformers.AutoConfig.for_model(family, **common, **own)
     common |= dict(num_hidden_layers=n_layers, num_attention_heads=n_heads, hidden_act=activation,
                    intermediate_size=draw(st.sampled_from([20, 32])), max_position_embeddings=context)  # fmt: skip
     if family == "gpt_neox":

@@ -20,7 +20,8 @@ class Decoder(Stack):
     def __init__(self, config: ModelConfig):
         super().__init__(config)
         self.head = nn.Linear(config.d_model, config.vocab_size, bias=False) if config.has_output_matrix else None
-        self.output_bias = nn.Parameter(torch.zeros(config.vocab_size)) if config.output_bias else None
+        has_bias = config.output_bias and config.output == "tokens"
+        self.output_bias = nn.Parameter(torch.zeros(config.vocab_size)) if has_bias else None
         self.classifier = make_classifier(config)
 
     def forward(

@@ -50,6 +50,28 @@ def in_one(theirs: str, ours: Sequence[str], rows: Sequence[int]) -> TensorMap:
     return TensorMap(theirs, tuple(ours), lambda tensor: tensor.split(list(rows)), cat_rows)
 
 
+def heads_in_one(config: ModelConfig, theirs: str, ours: str) -> TensorMap:
+    """Queries, keys and values in one matrix, or bias, group by group: the queries that share a key, the key, the value.
+
+    Args:
+        ours: how our names begin, with {} for query, key and value.
+    """
+    groups, d_head = config.n_kv_heads, config.d_head
+    per_group = config.n_heads // groups
+
+    def split(tensor: Tensor) -> list[Tensor]:
+        by_head = tensor.view(groups, per_group + 2, d_head, *tensor.shape[1:])
+        parts = by_head[:, :-2].flatten(0, 1), by_head[:, -2], by_head[:, -1]
+        return [part.reshape(-1, *tensor.shape[1:]) for part in parts]
+
+    def join(tensors: Sequence[Tensor]) -> Tensor:
+        rest = tensors[0].shape[1:]
+        by_group = [tensor.reshape(groups, -1, d_head, *rest) for tensor in tensors]
+        return torch.cat(by_group, 1).reshape(-1, *rest)
+
+    return TensorMap(theirs, tuple(ours.format(part) for part in ("query", "key", "value")), split, join)
+
+
 def pairs_apart(d_head: int, d_rotary: int) -> Callable[[str, str], TensorMap]:
     """Queries or keys that rotate dimensions (0, 1), (2, 3), ... of a head, where ours rotate (0, r/2), (1, r/2 + 1), ...
 

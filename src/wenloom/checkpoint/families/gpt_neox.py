@@ -1,12 +1,9 @@
 """GPT-NeoX and Pythia (Black et al. 2022): parallel residual, partial rotary, heads interleaved in one matrix."""
 
 import re
-from collections.abc import Sequence
 from typing import Any
 
-from torch import Tensor
-
-from wenloom.checkpoint.families.base import Family, TensorMap, cat_rows, same, with_bias, written
+from wenloom.checkpoint.families.base import Family, TensorMap, heads_in_one, same, with_bias, written
 from wenloom.checkpoint.families.fields import HF_ACTIVATIONS, ConfigFields
 from wenloom.checkpoint.families.rope import read_rope, rotary_part, write_rope
 from wenloom.model.config import PLAIN_BLOCKS, ModelConfig
@@ -59,30 +56,17 @@ def _write(config: ModelConfig) -> dict[str, Any]:
 
 
 def _tensors(config: ModelConfig) -> list[TensorMap]:
-    heads, d_head = config.n_heads, config.d_head
-
-    def split(tensor: Tensor) -> list[Tensor]:
-        """Rows are ordered head by head, and query, key, value inside a head."""
-        by_head = tensor.view(heads, 3, d_head, *tensor.shape[1:])
-        return [by_head[:, part].reshape(heads * d_head, *tensor.shape[1:]) for part in range(3)]
-
-    def join(tensors: Sequence[Tensor]) -> Tensor:
-        by_head = [tensor.view(heads, 1, d_head, *tensor.shape[1:]) for tensor in tensors]
-        joined = cat_rows([part.transpose(0, 1) for part in by_head]).transpose(0, 1)
-        return joined.reshape(3 * heads * d_head, *tensors[0].shape[1:])
-
     maps = [
         same("gpt_neox.embed_in.weight", "embed.weight"),
         *with_bias(same, "gpt_neox.final_layer_norm", "final_norm", True),
     ]
     for layer in range(config.n_layers):
         theirs, ours = f"gpt_neox.layers.{layer}", f"blocks.{layer}"
-        qkv = [f"{ours}.attention.{part}" for part in ("query", "key", "value")]
         maps += [
             *with_bias(same, f"{theirs}.input_layernorm", f"{ours}.attention_norm", True),
             *with_bias(same, f"{theirs}.post_attention_layernorm", f"{ours}.mlp_norm", True),
             *(
-                TensorMap(f"{theirs}.attention.query_key_value.{kind}", tuple(f"{n}.{kind}" for n in qkv), split, join)
+                heads_in_one(config, f"{theirs}.attention.query_key_value.{kind}", f"{ours}.attention.{{}}.{kind}")
                 for kind in (("weight", "bias") if config.qkv_bias else ("weight",))
             ),
             *with_bias(same, f"{theirs}.attention.dense", f"{ours}.attention.output", config.attention_output_bias),
