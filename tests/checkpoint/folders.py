@@ -14,8 +14,8 @@ OWN_HEADS = ("llama", "mistral", "qwen3", "smollm3", "glm4", "gemma2", "gemma3_t
 """Families whose heads may have a width of their own."""
 DECODERS = ("gpt2", "gpt_neo", "gpt_neox", "llama", "mistral", "qwen2", "qwen3", "phi3", "smollm3", "granite", "olmo2", "olmo3",
             "starcoder2", "stablelm", "glm4", "cohere2", "gemma2", "gemma3_text", "opt", "gptj", "bloom", "falcon")  # fmt: skip
-ENCODERS = ("bert", "roberta", "distilbert")
-PAIRS = ("marian", "bart", "t5")
+ENCODERS = ("bert", "roberta", "xlm-roberta", "distilbert")
+PAIRS = ("marian", "bart", "mbart", "pegasus", "t5", "mt5")
 VOCAB = 61
 
 ODD: list[Any] = [
@@ -60,7 +60,7 @@ def tiny_config(family: str, **more: Any) -> transformers.PreTrainedConfig:
     elif family in ENCODERS:
         sizes = dict(hidden_size=16, num_hidden_layers=2, num_attention_heads=heads, intermediate_size=20,
                      max_position_embeddings=24)  # fmt: skip
-    elif family == "t5":
+    elif family in ("t5", "mt5"):
         sizes = dict(d_model=16, d_kv=8, d_ff=20, num_layers=2, num_heads=heads)
     else:
         sizes = dict(d_model=16, encoder_layers=2, decoder_layers=2, encoder_attention_heads=heads,
@@ -84,7 +84,8 @@ def moved(model: Any) -> Any:
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
         for parameter in model.parameters():
-            parameter += 0.3 * torch.randn(parameter.shape, generator=generator)
+            if parameter.requires_grad:  # sines are none of the weights
+                parameter += 0.3 * torch.randn(parameter.shape, generator=generator)
         if hasattr(model, "final_logits_bias"):
             model.final_logits_bias += torch.randn(model.final_logits_bias.shape, generator=generator)
     model.tie_weights()

@@ -19,7 +19,10 @@ from wenloom.model.encoder_decoder import EncoderDecoder
 
 TOLERANCE = 1e-4
 VOCAB, PAD = 61, 1
-ENCODERS, ENCODER_DECODERS = ("bert", "distilbert", "roberta"), ("bart", "marian", "t5")
+ENCODERS, ENCODER_DECODERS = (
+    ("bert", "distilbert", "roberta", "xlm-roberta"),
+    ("bart", "marian", "mbart", "pegasus", "t5", "mt5"),
+)
 DECODERS = ("gpt2", "gpt_neox", "llama", "mistral", "qwen2", "qwen3")
 thorough = settings(max_examples=10, suppress_health_check=list(HealthCheck))
 
@@ -36,9 +39,8 @@ def encoder_config(draw: st.DrawFn, family: str, **more: Any) -> transformers.Pr
             dim=n_heads * 8, n_layers=n_layers, n_heads=n_heads, hidden_dim=20, max_position_embeddings=24,
             activation=activation, sinusoidal_pos_embds=draw(st.booleans()), **common,
         )  # fmt: skip
-    kind = {"bert": transformers.BertConfig, "roberta": transformers.RobertaConfig}[family]
-    return kind(
-        hidden_size=n_heads * 8, num_hidden_layers=n_layers, num_attention_heads=n_heads, intermediate_size=20,
+    return transformers.AutoConfig.for_model(
+        family, hidden_size=n_heads * 8, num_hidden_layers=n_layers, num_attention_heads=n_heads, intermediate_size=20,
         max_position_embeddings=24, hidden_act=activation, type_vocab_size=draw(st.integers(1, 2)),
         layer_norm_eps=draw(st.sampled_from([1e-12, 1e-3])), **common,
     )  # fmt: skip
@@ -50,17 +52,16 @@ def encoder_decoder_config(draw: st.DrawFn, family: str) -> transformers.PreTrai
     common = dict(
         vocab_size=VOCAB, pad_token_id=PAD, eos_token_id=2, decoder_start_token_id=draw(st.sampled_from([0, 1]))
     )
-    if family == "t5":
-        return transformers.T5Config(
-            d_model=16, d_kv=draw(st.sampled_from([4, 8])), d_ff=20, num_layers=layers, num_decoder_layers=other_layers,
+    if family in ("t5", "mt5"):
+        return transformers.AutoConfig.for_model(
+            family, d_model=16, d_kv=draw(st.sampled_from([4, 8])), d_ff=20, num_layers=layers, num_decoder_layers=other_layers,
             num_heads=heads, relative_attention_num_buckets=draw(st.sampled_from([8, 32])),
             relative_attention_max_distance=draw(st.sampled_from([20, 128])),
             feed_forward_proj=draw(st.sampled_from(["relu", "gated-gelu", "gated-silu"])),
             tie_word_embeddings=draw(st.booleans()), initializer_factor=1.0, **common,
         )  # fmt: skip
-    kind = {"bart": transformers.BartConfig, "marian": transformers.MarianConfig}[family]
-    return kind(
-        d_model=heads * 8, encoder_layers=layers, decoder_layers=other_layers, encoder_attention_heads=heads,
+    return transformers.AutoConfig.for_model(
+        family, d_model=heads * 8, encoder_layers=layers, decoder_layers=other_layers, encoder_attention_heads=heads,
         decoder_attention_heads=draw(st.sampled_from([2, heads])), encoder_ffn_dim=20, decoder_ffn_dim=24,
         max_position_embeddings=24, activation_function=draw(st.sampled_from(["gelu", "relu", "swish"])),
         scale_embedding=draw(st.booleans()), init_std=0.3, forced_eos_token_id=None, **common,

@@ -17,10 +17,13 @@ from wenloom.checkpoint.families import (
     granite,
     llama,
     marian,
+    mbart,
     mistral,
+    mt5,
     olmo2,
     olmo3,
     opt,
+    pegasus,
     phi3,
     qwen2,
     qwen3,
@@ -29,6 +32,7 @@ from wenloom.checkpoint.families import (
     stablelm,
     starcoder2,
     t5,
+    xlm_roberta,
 )
 from wenloom.checkpoint.families.base import Family
 from wenloom.core.plugins import Registry
@@ -58,10 +62,14 @@ _MODULES = (
     falcon,
     bert,
     roberta,
+    xlm_roberta,
     distilbert,
     marian,
     bart,
+    mbart,
+    pegasus,
     t5,
+    mt5,
 )
 FAMILIES: Registry[Family] = Registry(
     "wenloom.families",

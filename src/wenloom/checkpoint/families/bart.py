@@ -1,4 +1,4 @@
-"""BART (Lewis et al. 2020), and the shape that Marian shares with it."""
+"""BART (Lewis et al. 2020), and the shape that Marian, mBART and Pegasus share with it."""
 
 import re
 from dataclasses import replace
@@ -20,7 +20,7 @@ _NAMES = {"d_model": "d_model", "n_layers": "encoder_layers", "n_heads": "encode
 def read_common(
     fields: ConfigFields, family: str, start: int, *, activation: str, vocab_size: int, **own: Any
 ) -> ModelConfig:
-    """What config.json says in both families; `own` is what this family adds to encoder and decoder.
+    """What config.json says in all these families; `own` is what this family adds to encoder and decoder.
 
     Args:
         start: the default of decoder_start_token_id.
@@ -32,7 +32,7 @@ def read_common(
     shared = ModelConfig(
         family=family,
         **fields.sizes(_NAMES, (1024, 12, 16), vocab=vocab_size),
-        **POST_NORM,
+        **POST_NORM | own,
         d_mlp=fields.integer("encoder_ffn_dim", 4096),
         context_length=fields.size("max_position_embeddings", "context_length", 1024),
         norm_eps=1e-5,
@@ -43,7 +43,6 @@ def read_common(
         residual_dropout=dropout,
         initializer_range=fields.number("init_std", 0.02),
         **fields.token_ids(),
-        **own,
     )
     heads = fields.size("decoder_attention_heads", "n_heads", 16)
     config = replace(
@@ -63,7 +62,7 @@ def read_common(
 
 
 def write_config(config: ModelConfig) -> dict[str, Any]:
-    """The fields that both families write."""
+    """The fields that all these families write."""
     assert config.encoder is not None
     return {
         "is_encoder_decoder": True,
@@ -86,7 +85,7 @@ def write_config(config: ModelConfig) -> dict[str, Any]:
 
 
 def tensors(config: ModelConfig) -> list[TensorMap]:
-    """Names of both families' files."""
+    """Names of all these families' files."""
     assert config.encoder is not None
     maps = [
         same("model.shared.weight", "decoder.embed.weight"),
@@ -97,6 +96,8 @@ def tensors(config: ModelConfig) -> list[TensorMap]:
             maps.append(same(f"model.{side}.embed_positions.weight", f"{side}.positions.weight"))
         if stack.embedding_norm:
             maps += with_bias(same, f"model.{side}.layernorm_embedding", f"{side}.embedding_norm", True)
+        if stack.final_norm:
+            maps += with_bias(same, f"model.{side}.layer_norm", f"{side}.final_norm", True)
         for layer in range(stack.n_layers):
             theirs, ours = f"model.{side}.layers.{layer}", f"{side}.blocks.{layer}"
             attentions = [("self_attn", "attention"), *([("encoder_attn", "cross")] if side == "decoder" else [])]

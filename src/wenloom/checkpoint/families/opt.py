@@ -20,6 +20,7 @@ def _read(fields: ConfigFields) -> ModelConfig:
     fields.only("_remove_final_layer_norm", False, None)
     fields.understood("layerdrop", "activation_dropout")
     before, dropout = fields.flag("do_layer_norm_before", True), fields.share("dropout", 0.1)
+    common: dict[str, Any] = {**fields.common(tied=True), "initializer_range": fields.number("init_std", 0.02)}
     config = ModelConfig(
         family="opt",
         **sizes,
@@ -35,7 +36,7 @@ def _read(fields: ConfigFields) -> ModelConfig:
         embedding_dropout=dropout,
         attention_dropout=fields.share("attention_dropout", 0.0),
         residual_dropout=dropout,
-        **fields.common(tied=True) | {"initializer_range": fields.number("init_std", 0.02)},
+        **common,
     )
     fields.finish()
     return config

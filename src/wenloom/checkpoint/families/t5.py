@@ -9,30 +9,41 @@ from wenloom.checkpoint.families.fields import HF_ACTIVATIONS, ConfigFields, sho
 from wenloom.model.config import ModelConfig
 
 
-def _read(fields: ConfigFields) -> ModelConfig:
+def read_t5(
+    fields: ConfigFields, family: str, vocab_size: int, projection: str, is_tied: bool | None = None, **sizes: int
+) -> ModelConfig:
+    """What config.json says in T5 and mT5.
+
+    Args:
+        vocab_size, projection: the family's defaults, of feed_forward_proj too.
+        is_tied: whatever the file says; None: as it says, which scales the output of a tied model.
+        sizes: defaults of d_ff, num_layers and num_heads.
+    """
     fields.only("is_decoder", False, None)
-    projection = fields.raw("feed_forward_proj")
-    projection = "relu" if projection is None else projection
+    default, projection = projection, fields.raw("feed_forward_proj")
+    projection = default if projection is None else projection
     if not isinstance(projection, str):
         raise fields.refuse("feed_forward_proj", f"must be a name, got {shown(projection)}")
     gated = fields.flag("is_gated_act", "is_gated_act" not in fields and projection.startswith("gated-"))
     source, name = "feed_forward_proj", "gelu_new" if projection == "gated-gelu" else projection.removeprefix("gated-")
     if "dense_act_fn" in fields:  # as transformers has it, this and is_gated_act count more, be they null
         source, name = "dense_act_fn", fields.raw("dense_act_fn")
-    heads = fields.size("num_heads", "n_heads", 8)
-    is_tied = fields.flag("tie_word_embeddings", True)
-    scaled = fields.flag("scale_decoder_outputs", "scale_decoder_outputs" not in fields and is_tied)
+    heads = fields.size("num_heads", "n_heads", sizes["num_heads"])
+    scaled = False
+    if is_tied is None:
+        is_tied = fields.flag("tie_word_embeddings", True)
+        scaled = fields.flag("scale_decoder_outputs", "scale_decoder_outputs" not in fields and is_tied)
     buckets = fields.integer("relative_attention_num_buckets", 32, 4)
     dropout = fields.share("dropout_rate", 0.1)
     encoder = ModelConfig(
-        family="t5",
-        vocab_size=fields.size("vocab_size", "vocab_size", 32128),
-        n_layers=fields.size("num_layers", "n_layers", 6),
+        family=family,
+        vocab_size=fields.size("vocab_size", "vocab_size", vocab_size),
+        n_layers=fields.size("num_layers", "n_layers", sizes["num_layers"]),
         d_model=fields.size("d_model", "d_model", 512),
         n_heads=heads,
         n_kv_heads=heads,
         d_head=fields.size("d_kv", "d_head", 64),
-        d_mlp=fields.integer("d_ff", 2048),
+        d_mlp=fields.integer("d_ff", sizes["d_ff"]),
         context_length=512,
         positions="relative",
         relative_buckets=buckets,
@@ -61,7 +72,12 @@ def _read(fields: ConfigFields) -> ModelConfig:
     return config
 
 
-def _write(config: ModelConfig) -> dict[str, Any]:
+def _read(fields: ConfigFields) -> ModelConfig:
+    return read_t5(fields, "t5", 32128, "relu", d_ff=2048, num_layers=6, num_heads=8)
+
+
+def write_t5(config: ModelConfig) -> dict[str, Any]:
+    """The fields that `read_t5` reads."""
     assert config.encoder is not None
     activation = HF_ACTIVATIONS[config.activation]
     return {
@@ -84,7 +100,8 @@ def _write(config: ModelConfig) -> dict[str, Any]:
     }
 
 
-def _tensors(config: ModelConfig) -> list[TensorMap]:
+def tensors(config: ModelConfig) -> list[TensorMap]:
+    """Names of a file."""
     assert config.encoder is not None
     maps = [same("shared.weight", "decoder.embed.weight")]
     for side, stack in (("encoder", config.encoder), ("decoder", config)):
@@ -112,7 +129,7 @@ def _tensors(config: ModelConfig) -> list[TensorMap]:
     return maps if config.tie_embeddings else [*maps, same("lm_head.weight", "decoder.head.weight")]
 
 
-_COPIES = {"shared.weight": ("encoder.embed_tokens.weight", "decoder.embed_tokens.weight", "lm_head.weight")}
-_BUFFERS = re.compile(r"EncDecAttention\.relative_attention_bias")
-FAMILY = Family("t5", "T5ForConditionalGeneration", "", _read, _write, _tensors, _BUFFERS,
-                copies=_COPIES, is_always_tied=True)  # fmt: skip
+COPIES = {"shared.weight": ("encoder.embed_tokens.weight", "decoder.embed_tokens.weight", "lm_head.weight")}
+BUFFERS = re.compile(r"EncDecAttention\.relative_attention_bias")
+FAMILY = Family("t5", "T5ForConditionalGeneration", "", _read, write_t5, tensors, BUFFERS,
+                copies=COPIES, is_always_tied=True)  # fmt: skip
