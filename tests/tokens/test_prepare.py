@@ -71,7 +71,7 @@ def test_the_last_part_of_a_document_begins_with_a_sentence_or_a_line(tmp_path: 
         data = prepare([write(folder / "t", [text])], folder / "out", PrepareOptions("byte")).dataset
         found = data.tokenizer().decode(whole(data, "validation"), skip_special_tokens=True)
         assert found.startswith(begins) and text.endswith(found) and len(found) > len(text) / 20
-        opening = prompts_from(data, 2)
+        opening = prompts_from(data.folder, 2)
         assert opening[0].startswith(begins[:8]) and all(each in text for each in opening)
         starts = [text.index(each) for each in opening]
         assert all(text[at - 1] in "\n。" or text[at - 2 : at] == ". " for at in starts)

@@ -14,7 +14,6 @@ from wenloom.core.console import out as console
 from wenloom.core.console import print_json
 from wenloom.core.errors import InputError, WenloomError, printable
 from wenloom.model.config import ModelConfig
-from wenloom.tokens.shards import MANIFEST, Dataset
 
 
 def info(
@@ -40,6 +39,7 @@ def info(
         A model, run, corpus or tokenizer folder, or a hub model.
     """
     from wenloom.checkpoint.folder import is_adapter, is_model, load_tokenizer
+    from wenloom.tokens.shards import MANIFEST
     from wenloom.training.run_file import RUN
 
     path = resolve(folder)
@@ -148,6 +148,8 @@ def _run(path: Path, folder: str) -> dict[str, dict[str, Any]]:
 
 
 def _corpus(path: Path) -> dict[str, dict[str, Any]]:
+    from wenloom.tokens.shards import MANIFEST, Dataset
+
     dataset = Dataset.open(path)
     kept = ("split_rule", "duplicates_removed", "empty_documents", "key")
     sources = [source["file"] for source in dataset.manifest["sources"]]

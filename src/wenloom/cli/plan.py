@@ -10,7 +10,6 @@ from wenloom.cli.options import Json, flags
 from wenloom.core.clock import command_began
 from wenloom.core.console import print_json, say
 from wenloom.core.errors import InputError
-from wenloom.tokens.shards import Dataset
 from wenloom.training.settings import ModelSettings, TrainSettings
 
 if TYPE_CHECKING:
@@ -42,6 +41,7 @@ def plan(
     data
         Folder made by `wenloom prepare`; without one the text is imagined.
     """
+    from wenloom.tokens.shards import Dataset
     from wenloom.training.pace import deadline
     from wenloom.training.parallel import World
     from wenloom.training.scratch import CorpusStatistics, scratch_run

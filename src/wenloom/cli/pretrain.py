@@ -12,7 +12,6 @@ from wenloom.core.clock import command_began
 from wenloom.core.console import print_json, remark, say
 from wenloom.core.errors import InputError
 from wenloom.core.quantities import counted
-from wenloom.tokens.shards import Dataset
 from wenloom.training.settings import LENGTHS, InitSettings, ModelSettings, TrainSettings
 
 if TYPE_CHECKING:
@@ -92,7 +91,7 @@ def _begin(
     if init.keep_data is not None:
         kept = work.corpus_of(Path(init.keep_data), out.with_name(f"{out.name}-kept"), init.init)
         init = replace(init, keep_data=str(kept))
-    show = showing(prompt or prompts_from(Dataset.open(data)))
+    show = showing(prompt or prompts_from(data))
     return work.pretrain(data, out, model, training, show, started, init)
 
 
@@ -115,13 +114,13 @@ def _go_on(
     if (from_step is None) != (out is None):
         raise InputError("--from-step and --out go together: they branch from a run into a new folder.")
     if from_step is not None and out is not None:
-        show = showing(prompt or prompts_from(Dataset.open(folder)))
+        show = showing(prompt or prompts_from(folder))
         return work.go_on_elsewhere(run, from_step, out, training, show, started)
     done = None if has_length(training) else work.finished_result(run)
     if done is not None:
         remark(how_to_prolong(run, "pretrain"))
         return done
-    show = showing(prompt or prompts_from(Dataset.open(folder)))
+    show = showing(prompt or prompts_from(folder))
     return work.resume(run, show, training if has_length(training) else None, started)
 
 

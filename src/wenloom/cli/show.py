@@ -1,6 +1,7 @@
 """What a training run shows of its model: samples and next tokens."""
 
 from collections.abc import Callable
+from pathlib import Path
 
 from wenloom.api import LanguageModel
 from wenloom.generation.next_tokens import most_probable
@@ -33,8 +34,9 @@ def showing(prompts: list[str], length: int = 150) -> Callable[[Model, TextToken
     return show
 
 
-def prompts_from(dataset: Dataset, count: int = 3) -> list[str]:
-    """Openings of sentences or lines of validation text, in whatever language it is in, from evenly spaced places."""
+def prompts_from(corpus: Path, count: int = 3) -> list[str]:
+    """Openings of sentences or lines of a corpus' validation text, in whatever language, from evenly spaced places."""
+    dataset = Dataset.open(corpus)
     stream, tokenizer = dataset.stream("validation"), dataset.tokenizer()
     prompts = []
     for place in range(count):
