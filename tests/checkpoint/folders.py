@@ -15,7 +15,7 @@ OWN_HEADS = ("llama", "mistral", "qwen3", "smollm3", "glm4", "gemma2", "gemma3_t
 DECODERS = ("gpt2", "gpt_neo", "gpt_neox", "llama", "mistral", "qwen2", "qwen3", "phi3", "smollm3", "granite", "olmo2", "olmo3",
             "starcoder2", "stablelm", "glm4", "cohere2", "gemma2", "gemma3_text", "opt", "gptj", "bloom", "falcon")  # fmt: skip
 ENCODERS = ("bert", "roberta", "xlm-roberta", "distilbert")
-PAIRS = ("marian", "bart", "mbart", "pegasus", "t5", "mt5")
+PAIRS = ("marian", "bart", "mbart", "m2m_100", "pegasus", "t5", "mt5")
 VOCAB = 61
 
 ODD: list[Any] = [

@@ -19,11 +19,15 @@ SOURCES = [[5, 6, 7, 8, 2], [9, 2], [11, 30, 4, 17, 22, 45, 3, 2], [8, 8, 8, 2]]
 def models(family: str, folder: Path) -> tuple[EncoderDecoder, transformers.PreTrainedModel]:
     torch.manual_seed(0)
     common = dict(vocab_size=VOCAB, pad_token_id=1, eos_token_id=2, decoder_start_token_id=1)
-    if family == "t5":
-        config = transformers.T5Config(d_model=16, d_kv=8, d_ff=24, num_layers=2, num_heads=2, **common)
+    if family == "m2m_100":  # which takes a first token that is padding for none
+        common["decoder_start_token_id"] = 2
+    if family in ("t5", "mt5"):
+        config = transformers.AutoConfig.for_model(
+            family, d_model=16, d_kv=8, d_ff=24, num_layers=2, num_heads=2, **common
+        )
     else:
-        kind = {"bart": transformers.BartConfig, "marian": transformers.MarianConfig}[family]
-        config = kind(d_model=16, encoder_layers=2, decoder_layers=2, encoder_attention_heads=2, init_std=0.3,
+        config = transformers.AutoConfig.for_model(
+            family, d_model=16, encoder_layers=2, decoder_layers=2, encoder_attention_heads=2, init_std=0.3,
                       decoder_attention_heads=2, encoder_ffn_dim=24, decoder_ffn_dim=24, max_position_embeddings=64,
                       forced_eos_token_id=None, **common)  # fmt: skip
     theirs = transformers.AutoModelForSeq2SeqLM.from_config(config).eval()
@@ -37,7 +41,7 @@ def models(family: str, folder: Path) -> tuple[EncoderDecoder, transformers.PreT
     return ours, theirs
 
 
-@pytest.mark.parametrize("family", ["bart", "marian", "t5"])
+@pytest.mark.parametrize("family", ["bart", "mbart", "m2m_100", "pegasus", "marian", "t5", "mt5"])
 @pytest.mark.parametrize("beams", [1, 4])
 def test_the_same_tokens_as_transformers(family: str, beams: int, tmp_path: Path):
     ours, theirs = models(family, tmp_path)

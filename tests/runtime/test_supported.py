@@ -39,7 +39,7 @@ OTHER: dict[str, list[object]] = {
     "rope": [None, Rope(8), Rope(4, theta=50.0)],
     "local_rope": [Rope(8, theta=20.0)],
     "unrotated_layers": [(0,), (0, 1)],
-    "positions": ["sinusoidal", "relative", "alibi"],
+    "positions": ["sinusoidal", "fairseq_sinusoidal", "relative", "alibi"],
     "position_offset": [2],
     "skip_padding": [True],
     "relative_buckets": [8],
@@ -140,6 +140,14 @@ def agrees(config: ModelConfig) -> bool:
     worst, spread = differences(decoder)
     assert worst < 2e-4 * max(1, spread)
     return True
+
+
+@pytest.mark.parametrize(
+    "field, value", [("norm_place", "both"), ("score_cap", 5.0), ("unrotated_layers", (1,)), ("rope", LONG)]
+)
+def test_what_is_left_to_pytorch_is_named(field: str, value: object):
+    assert supported.declined(tiny_config()) == []
+    assert supported.declined(replace(tiny_config(), **{field: value})) == [field]  # pyright: ignore[reportArgumentType]
 
 
 def test_the_lists_name_every_field():

@@ -71,7 +71,7 @@ def info(
             title=title, title_justify="left", title_style="bold", box=None, show_header=False, padding=(0, 2, 0, 0)
         )
         for name, value in section.items():
-            if value is not None and value != ():
+            if value is not None and value not in ((), []):
                 table.add_row(name, _shown(value))
         console.print(table, "")
 
@@ -79,6 +79,7 @@ def info(
 FIRST = (
     "family", "kind", "gives", "problem", "parameters", "files", "bytes", "stored_as", "quantized_to", "vocab_size",
     "context_length", "n_layers", "d_model", "n_heads", "n_kv_heads", "d_head", "d_mlp", "rope", "positions", "encoder", "labels",
+    "left_to_pytorch",
 )  # fmt: skip
 """Fields of a model that are shown without --all."""
 
@@ -88,6 +89,7 @@ def _model(path: Path) -> dict[str, Any]:
 
     from wenloom.checkpoint.folder import shape_of, weights_of
     from wenloom.model.build import build
+    from wenloom.runtime.native.supported import declined
 
     config, problem = shape_of(path)
     with torch.device("meta"):
@@ -105,6 +107,8 @@ def _model(path: Path) -> dict[str, Any]:
         shape["encoder"] = {
             name: encoder[name] for name in ("n_layers", "n_heads", "d_head", "d_mlp", "context_length")
         }
+    if config.kind != "encoder" and config.output == "tokens":
+        facts["left_to_pytorch"] = declined(config)
     return facts | shape
 
 

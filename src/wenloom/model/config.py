@@ -101,9 +101,10 @@ class ModelConfig:
     """Rotary positions of the layers with a sliding window, where they are others than `rope` (Gemma 3)."""
     unrotated_layers: tuple[int, ...] = ()
     """Indices of the layers without positions though there is `rope` (NoPE, SmolLM3)."""
-    positions: Literal["learned", "sinusoidal", "relative", "alibi"] = "learned"
-    """Without rope: a vector per position that is learned, or made of sines (Vaswani et al. 2017, section 3.5), or a
-    bias per head on attention scores by distance, learned (T5) or fixed (ALiBi, Press et al. 2022)."""
+    positions: Literal["learned", "sinusoidal", "fairseq_sinusoidal", "relative", "alibi"] = "learned"
+    """Without rope: a vector per position that is learned, or made of sines (Vaswani et al. 2017, section 3.5; those of
+    fairseq have other wavelengths), or a bias per head on attention scores by distance, learned (T5) or fixed (ALiBi,
+    Press et al. 2022)."""
     position_offset: int = 0
     """Rows of the position table that come before position 0."""
     skip_padding: bool = False

@@ -168,17 +168,22 @@ class SinusoidalPositions(nn.Module):
     """sin(p / 10000^(2i/D)) in the first half of the D entries of position p, cos in the second.
 
     Vaswani et al. 2017, section 3.5, in the order of Marian. Nothing is learned.
+
+    Args:
+        of_fairseq: 10000^(i / (D/2 - 1)) in place of 10000^(2i/D), and 0 in the last entry of an odd D.
     """
 
-    def __init__(self, n_positions: int, d_model: int):
+    def __init__(self, n_positions: int, d_model: int, of_fairseq: bool = False):
         super().__init__()
-        self.n_positions, self.d_model = n_positions, d_model
+        self.n_positions, self.d_model, self.of_fairseq = n_positions, d_model, of_fairseq
 
     def forward(self, positions: Tensor) -> Tensor:
-        half = (self.d_model + 1) // 2
-        exponents = torch.arange(half, device=positions.device, dtype=torch.float64) * 2 / self.d_model
+        half = self.d_model // 2 if self.of_fairseq else (self.d_model + 1) // 2
+        step = 1 / max(1, half - 1) if self.of_fairseq else 2 / self.d_model
+        exponents = torch.arange(half, device=positions.device, dtype=torch.float64) * step
         angles = positions[..., None].double() / 10_000**exponents
-        return torch.cat((angles.sin(), angles[..., : self.d_model - half].cos()), -1).float()
+        waves = torch.cat((angles.sin(), angles[..., : self.d_model - half].cos()), -1).float()
+        return nn.functional.pad(waves, (0, self.d_model - waves.shape[-1]))
 
 
 class RelativeBias(nn.Module):

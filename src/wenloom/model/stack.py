@@ -39,8 +39,9 @@ class Stack(nn.Module):
         self.positions: nn.Embedding | SinusoidalPositions | None = None
         if config.rope is None and config.positions == "learned":
             self.positions = embedding(config.context_length + config.position_offset, config.d_model)
-        elif config.rope is None and config.positions == "sinusoidal":
-            self.positions = SinusoidalPositions(config.context_length, config.d_model)
+        elif config.rope is None and config.positions in ("sinusoidal", "fairseq_sinusoidal"):
+            of_fairseq = config.positions == "fairseq_sinusoidal"
+            self.positions = SinusoidalPositions(config.context_length, config.d_model, of_fairseq)
         self.relative: RelativeBias | AlibiBias | None = None
         if config.has_relative_bias:
             self.relative = AlibiBias(config.n_heads) if config.positions == "alibi" else RelativeBias(config)

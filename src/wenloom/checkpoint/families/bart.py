@@ -18,13 +18,22 @@ _NAMES = {"d_model": "d_model", "n_layers": "encoder_layers", "n_heads": "encode
 
 
 def read_common(
-    fields: ConfigFields, family: str, start: int, *, activation: str, vocab_size: int, **own: Any
+    fields: ConfigFields,
+    family: str,
+    start: int,
+    *,
+    activation: str,
+    vocab_size: int,
+    scales: bool = False,
+    output_bias: bool = True,
+    **own: Any,
 ) -> ModelConfig:
     """What config.json says in all these families; `own` is what this family adds to encoder and decoder.
 
     Args:
         start: the default of decoder_start_token_id.
-        activation, vocab_size: the family's other defaults.
+        activation, vocab_size, scales: the family's other defaults, of scale_embedding the last.
+        output_bias: whether logits have a bias.
     """
     fields.only("is_decoder", False, None)
     fields.understood("activation_dropout", "encoder_layerdrop", "decoder_layerdrop", "num_hidden_layers")
@@ -36,7 +45,7 @@ def read_common(
         d_mlp=fields.integer("encoder_ffn_dim", 4096),
         context_length=fields.size("max_position_embeddings", "context_length", 1024),
         norm_eps=1e-5,
-        scale_embedding=fields.flag("scale_embedding", False),
+        scale_embedding=fields.flag("scale_embedding", scales),
         activation=fields.activation("activation_function", activation),
         embedding_dropout=dropout,
         attention_dropout=fields.share("attention_dropout", 0.0),
@@ -53,7 +62,7 @@ def read_common(
         d_head=fields.width_per_head("d_model", shared.d_model, "decoder_attention_heads", heads),
         d_mlp=fields.integer("decoder_ffn_dim", 4096),
         tie_embeddings=fields.flag("tie_word_embeddings", True),
-        output_bias=True,
+        output_bias=output_bias,
         encoder=replace(shared, causal=False),
         decoder_start_token_id=fields.integer("decoder_start_token_id", start, 0),
     )
@@ -89,8 +98,12 @@ def tensors(config: ModelConfig) -> list[TensorMap]:
     assert config.encoder is not None
     maps = [
         same("model.shared.weight", "decoder.embed.weight"),
-        TensorMap("final_logits_bias", ("decoder.output_bias",), lambda t: (t[0],), lambda tensors: tensors[0][None]),
     ]
+    if config.output_bias:
+        one_row = TensorMap(
+            "final_logits_bias", ("decoder.output_bias",), lambda t: (t[0],), lambda tensors: tensors[0][None]
+        )
+        maps.append(one_row)
     for side, stack in (("encoder", config.encoder), ("decoder", config)):
         if stack.positions == "learned":
             maps.append(same(f"model.{side}.embed_positions.weight", f"{side}.positions.weight"))

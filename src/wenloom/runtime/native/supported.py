@@ -67,7 +67,17 @@ _ROPE_FIELDS: Mapping[str, _Check] = {
 
 def _knows(config: ModelConfig | Rope, known: Mapping[str, _Check]) -> bool:
     """Whether every field is on the list, with a value that is."""
-    return all(each.name in known and known[each.name](getattr(config, each.name)) for each in fields(config))
+    return not _unknown(config, known)
+
+
+def _unknown(config: ModelConfig | Rope, known: Mapping[str, _Check]) -> list[str]:
+    names = [each.name for each in fields(config)]
+    return [name for name in names if name not in known or not known[name](getattr(config, name))]
+
+
+def declined(config: ModelConfig) -> list[str]:
+    """The fields whose values the compiled step does not compute, so that PyTorch computes the model."""
+    return _unknown(config, _MODEL_FIELDS)
 
 
 def fits(decoder: Decoder, cache_dtype: torch.dtype) -> bool:
