@@ -3,6 +3,7 @@
 import json
 import re
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,7 @@ from wenloom.generation.request import GenerationRequest, request_from
 from wenloom.generation.speculative import looked_up
 from wenloom.generation.watermark import detect
 from wenloom.model.decoder import Decoder
+from wenloom.model.taps import Taps
 from wenloom.tokens.tokenizer import TextTokenizer
 
 from ..conftest import random_decoder, tiny_config
@@ -136,16 +138,14 @@ def test_what_needs_a_draft_model_says_so_where_there_is_none(options: dict[str,
 
 def test_dola_by_its_definition():
     config = tiny_config(context_length=64)
-    decoder = random_decoder(type(config)(**{**config.__dict__, "n_layers": 4}))
+    config = replace(config, n_layers=4)
+    decoder = random_decoder(config)
 
     def scores(tokens: list[int]) -> torch.Tensor:
-        x = decoder.embed(torch.tensor([tokens]))
-        rotary = decoder._rotary(torch.arange(len(tokens)), x.dtype)
-        early = []
-        for block in decoder.blocks:
-            x = block(x, rotary, None, None)
-            early.append(decoder.unembed(decoder.final_norm(x))[0, -1].log_softmax(-1))
-        last = early.pop()
+        streams: list[torch.Tensor] = []
+        places = {f"blocks.{layer}.resid_post": streams.append for layer in range(config.n_layers)}
+        decoder(torch.tensor([tokens]), taps=Taps(places, decoder.places))
+        *early, last = [decoder.unembed(decoder.final_norm(x))[0, -1].log_softmax(-1) for x in streams]
 
         def divergence(other: torch.Tensor) -> float:
             middle = (last.exp() + other.exp()).log() - torch.log(torch.tensor(2.0))
