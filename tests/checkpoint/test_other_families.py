@@ -12,10 +12,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
+from wenloom.checkpoint.families import FAMILIES
 from wenloom.checkpoint.folder import load_decoder, load_model, write_model_files
 from wenloom.core.errors import CheckpointError, InputError
 from wenloom.model.encoder import Encoder
 from wenloom.model.encoder_decoder import EncoderDecoder
+
+from .folders import DECODERS, tiny_config
 
 TOLERANCE = 1e-4
 VOCAB, PAD = 61, 1
@@ -23,7 +26,6 @@ ENCODERS, ENCODER_DECODERS = (
     ("bert", "distilbert", "roberta", "xlm-roberta"),
     ("bart", "marian", "mbart", "m2m_100", "pegasus", "t5", "mt5"),
 )
-DECODERS = ("gpt2", "gpt_neox", "llama", "mistral", "qwen2", "qwen3")
 thorough = settings(max_examples=10, suppress_health_check=list(HealthCheck))
 
 
@@ -138,24 +140,10 @@ def test_classifying_encoders_both_ways(family: str, n_classes: int):
     check_both_ways(moved(auto.from_config(config)), auto)
 
 
-def small_decoder(family: str, **more: Any) -> transformers.PreTrainedConfig:
-    kind = transformers.AutoConfig.for_model(family).__class__
-    sizes = dict(
-        hidden_size=16, num_hidden_layers=2, num_attention_heads=2, intermediate_size=24, max_position_embeddings=16
-    )
-    if family == "gpt2":
-        sizes = dict(n_embd=16, n_layer=2, n_head=2, n_positions=16)
-    elif family != "gpt_neox":
-        sizes |= dict(num_key_value_heads=2, head_dim=8)
-    return kind(
-        **sizes, vocab_size=VOCAB, pad_token_id=PAD, bos_token_id=0, eos_token_id=2, initializer_range=0.3, **more
-    )
-
-
-@pytest.mark.parametrize("family", DECODERS)
+@pytest.mark.parametrize("family", [name for name in DECODERS if FAMILIES[name].classifier])
 def test_classifying_decoders_both_ways(family: str, tmp_path: Path):
     auto = transformers.AutoModelForSequenceClassification
-    theirs = moved(auto.from_config(small_decoder(family, id2label={0: "bad", 1: "fair", 2: "gut 好"})))
+    theirs = moved(auto.from_config(tiny_config(family, id2label={0: "bad", 1: "fair", 2: "gut 好"})))
     theirs.save_pretrained(tmp_path / "theirs")
     ours = load_decoder(tmp_path / "theirs")
     assert ours.config.labels == ("bad", "fair", "gut 好")
