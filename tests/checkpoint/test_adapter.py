@@ -19,7 +19,8 @@ from wenloom.model.quantize import quantize
 from wenloom.tokens.tokenizer import TextTokenizer
 from wenloom.tokens.train import train_tokenizer
 
-VOCAB = 61
+from .folders import DECODERS, VOCAB, tiny_config
+
 CONFIGS = {
     "gpt2": lambda: transformers.GPT2Config(n_embd=16, n_layer=2, n_head=2, n_positions=16, vocab_size=VOCAB),
     "llama": lambda: transformers.LlamaConfig(hidden_size=16, num_hidden_layers=2, num_attention_heads=2,
@@ -30,6 +31,7 @@ CONFIGS = {
                                                 decoder_ffn_dim=24, encoder_attention_heads=2, vocab_size=VOCAB,
                                                 decoder_attention_heads=2, pad_token_id=1, decoder_start_token_id=1),
     "t5": lambda: transformers.T5Config(d_model=16, d_kv=8, d_ff=24, num_layers=1, num_heads=2, vocab_size=VOCAB),
+    **{family: lambda family=family: tiny_config(family) for family in DECODERS},
 }  # fmt: skip
 
 

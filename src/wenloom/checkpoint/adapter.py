@@ -46,21 +46,24 @@ def _fused(model: Model) -> Iterator[tuple[TensorMap, list[AdaptedLinear]]]:
             )
 
 
-def _is_transposed(each: TensorMap, n_rows: int) -> bool:
-    """Whether their matrix is (in, out)."""
-    probe = [torch.zeros(n_rows // len(each.ours), 1) for _ in each.ours]
-    return tuple(each.join(probe).shape) == (1, n_rows)
+def _is_transposed(each: TensorMap, rows: Sequence[int]) -> bool:
+    """Whether their matrix is (in, out).
+
+    Args:
+        rows: how many each matrix of ours has.
+    """
+    return tuple(each.join([torch.zeros(n, 1) for n in rows]).shape) == (1, sum(rows))
 
 
 def _joined(each: TensorMap, blocks: list[Tensor]) -> Tensor:
     """Rows as theirs are ordered, in (out, columns)."""
     tensor = each.join(blocks)
-    return tensor.T if _is_transposed(each, sum(len(block) for block in blocks)) else tensor
+    return tensor.T if _is_transposed(each, [len(block) for block in blocks]) else tensor
 
 
-def _parted(each: TensorMap, tensor: Tensor) -> list[Tensor]:
+def _parted(each: TensorMap, tensor: Tensor, rows: Sequence[int]) -> list[Tensor]:
     """The inverse."""
-    return list(each.split(tensor.T if _is_transposed(each, len(tensor)) else tensor))
+    return list(each.split(tensor.T if _is_transposed(each, rows) else tensor))
 
 
 def write_adapter(model: Model, folder: Path, base: str) -> None:
@@ -85,8 +88,7 @@ def write_adapter(model: Model, folder: Path, base: str) -> None:
         assert len({layer.scale for layer in layers}) == 1  # they were made or read together
         path = each.theirs.removesuffix(".weight")
         names.append(path)
-        n_rows = sum(layer.out_features for layer in layers)
-        transposed |= _is_transposed(each, n_rows)
+        transposed |= _is_transposed(each, [layer.out_features for layer in layers])
         rank = sum(layer.rank for layer in layers)
         columns, start = [], 0
         for layer in layers:
@@ -258,7 +260,8 @@ def _place(
         linear = model.get_submodule(name.removesuffix(".weight"))
         assert isinstance(linear, nn.Linear | QuantizedLinear)
         linears.append(linear)
-    n_in, n_out = linears[0].in_features, sum(linear.out_features for linear in linears)
+    rows = [linear.out_features for linear in linears]
+    n_in, n_out = linears[0].in_features, sum(rows)
     wanted: dict[str, tuple[int, ...]] = {"lora_A.weight": (rank, n_in), "lora_B.weight": (n_out, rank)}
     if file.dora:
         wanted["lora_magnitude_vector"] = (n_out,)
@@ -274,13 +277,12 @@ def _place(
         tensors.append(tensor)
     a, b, *lengths = tensors
     if file.start:
-        taken_a, taken_b = _taken_out(
-            _joined(each, [weight_of(linear, torch.float32) for linear in linears]), file, each, rank, scale
-        )
+        whole = _joined(each, [weight_of(linear, torch.float32) for linear in linears])
+        taken_a, taken_b = _taken_out(whole, file, _is_transposed(each, rows), rank, scale)
         a, b = torch.cat([a, taken_a]), torch.cat([b, -taken_b], dim=1)
-    magnitudes = [part[:, 0] for part in _parted(each, lengths[0][:, None])] if lengths else [None] * len(linears)
+    magnitudes = [part[:, 0] for part in _parted(each, lengths[0][:, None], rows)] if lengths else [None] * len(linears)
     config = AdapterConfig(file.rank, file.alpha, file.dropout, TARGETS, file.dora)
-    for name, linear, part, length in zip(each.ours, linears, _parted(each, b), magnitudes, strict=True):
+    for name, linear, part, length in zip(each.ours, linears, _parted(each, b, rows), magnitudes, strict=True):
         layer = AdaptedLinear(linear, config, len(a))
         layer.scale = scale
         layer.lora_a, layer.lora_b = beside(layer.lora_a, a), beside(layer.lora_b, part)
@@ -289,7 +291,7 @@ def _place(
         model.set_submodule(name.removesuffix(".weight"), layer)
 
 
-def _taken_out(whole: Tensor, file: PeftLora, each: TensorMap, rank: int, scale: float) -> tuple[Tensor, Tensor]:
+def _taken_out(whole: Tensor, file: PeftLora, is_transposed: bool, rank: int, scale: float) -> tuple[Tensor, Tensor]:
     """What an initialisation took out of W, shape (out, in), as a further A and B: W - scale B A is what PEFT keeps.
 
     PiSSA (Meng et al. 2024): the first r singular values and vectors; OLoRA (Büyükakyüz 2024): of the QR decomposition.
@@ -298,7 +300,7 @@ def _taken_out(whole: Tensor, file: PeftLora, each: TensorMap, rank: int, scale:
         CheckpointError: OLoRA of a matrix that the family keeps transposed, which PEFT decomposes the wrong way round.
     """
     if file.start == "olora":
-        if _is_transposed(each, len(whole)):
+        if is_transposed:
             raise CheckpointError(f'{file.where}: field "init_lora_weights": olora is not supported for this family.')
         q, r = torch.linalg.qr(whole)
         return r[:rank], q[:, :rank]
