@@ -2,7 +2,6 @@
 
 import contextlib
 import json
-import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -19,7 +18,8 @@ from tokenizers import AddedToken
 from wenloom.api import LanguageModel
 from wenloom.serving.app import create_app
 from wenloom.serving.models import Models
-from wenloom.serving.settings import RequestLimits, Running, ServerSettings
+from wenloom.serving.server import listen
+from wenloom.serving.settings import Access, RequestLimits, Running, ServerSettings
 from wenloom.tokens.tokenizer import TextTokenizer
 
 from ..conftest import random_decoder, tiny_config
@@ -76,7 +76,7 @@ class Served:
 @contextlib.contextmanager
 def serving(app: ASGIApp, model: LanguageModel, drain: int = 30) -> Iterator[Served]:
     """Run an app at a port of its own."""
-    listening = socket.create_server(("127.0.0.1", 0))
+    listening = listen(Access(port=0))
     config = uvicorn.Config(
         app, http="h11", ws="none", log_config=None, log_level="error", timeout_graceful_shutdown=drain
     )

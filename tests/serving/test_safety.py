@@ -19,6 +19,7 @@ from wenloom.serving.guard import OPEN
 from wenloom.serving.keys import Keys
 from wenloom.serving.log import AccessLog
 from wenloom.serving.models import Models
+from wenloom.serving.server import listen
 from wenloom.serving.settings import Access, RequestLimits, Running, ServerSettings
 from wenloom.tokens.tokenizer import TextTokenizer
 
@@ -300,3 +301,11 @@ def test_handlers_of_the_process_s_logging_stay_open(tmp_path: Path):
     (tmp_path / "config.json").write_text("{}")
     assert "config.json" in refused("serve", tmp_path, "--port", 0, cwd=tmp_path)
     assert not handler.closed
+
+
+def test_answers_do_not_wait_for_acknowledgements():
+    """Without it each answer on an open connection takes 40 ms more."""
+    with listen(Access(port=0)) as listening, socket.create_connection(listening.getsockname()):
+        accepted, _ = listening.accept()
+        with accepted:
+            assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)

@@ -7,7 +7,9 @@ reason. llguidance derives, it does not backtrack: no pattern takes exponential 
 import json
 import threading
 from collections import OrderedDict
-from typing import Any
+from collections.abc import Callable
+from concurrent.futures import Future
+from typing import Any, TypeVar
 
 import llguidance
 import numpy as np
@@ -24,6 +26,35 @@ _JSON: Any = {"whitespace_flexible": False, "item_separator": ", ", "key_separat
 """One spelling of JSON: where blanks are free, a model may write nothing else for ever."""
 _KEPT = 32
 """Compiled grammars that stay ready for the next request."""
+
+_LONGEST = 400_000
+"""Characters of a grammar, so that its rules cannot lead to each other more deeply than the stack reaches."""
+_STACK_BYTES = 256 * 2**20
+"""llguidance follows rule to rule by recursion, 5 kB a level, and the usual 8 MB end the whole process at some 1,500. The memory
+is taken as it is used."""
+_starting = threading.Lock()
+T = TypeVar("T")
+
+
+def _on_deep_stack(work: Callable[[], T]) -> T:
+    """What some work gives, done on a stack of its own."""
+    done: Future[T] = Future()
+
+    def run() -> None:
+        try:
+            done.set_result(work())
+        except BaseException as error:
+            done.set_exception(error)
+
+    thread = threading.Thread(target=run, name="wenloom-grammar")
+    with _starting:
+        usual = threading.stack_size(_STACK_BYTES)
+        try:
+            thread.start()
+        finally:
+            threading.stack_size(usual)
+    thread.join()
+    return done.result()
 
 
 class Matcher:
@@ -89,8 +120,10 @@ class Grammars:
         with self._lock:
             found = self._kept.get(key)
         if found is None:
+            if len(source) > _LONGEST:
+                raise InputError(f"{kind}: is {len(source):,} characters long, at most {_LONGEST:,} are compiled.")
             with reading(kind, what="cannot be compiled"):
-                found = self._compile(kind, source)
+                found = _on_deep_stack(lambda: self._compile(kind, source))
         with self._lock:
             self._kept[key] = found
             self._kept.move_to_end(key)

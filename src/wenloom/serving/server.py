@@ -19,7 +19,7 @@ from wenloom.core.errors import InputError
 from wenloom.serving.app import create_app
 from wenloom.serving.log import AccessLog
 from wenloom.serving.models import Models
-from wenloom.serving.settings import ServerSettings
+from wenloom.serving.settings import Access, ServerSettings
 from wenloom.tasks.embedding import Embedder
 
 _HEADERS_BYTES = 64 * 1024
@@ -47,7 +47,7 @@ def serve(loaders: Mapping[str, Callable[[], LanguageModel | Embedder]], setting
         InputError: the address cannot be listened at, or keys or a model cannot be used.
     """
     models, failures = Models(loaders), []
-    listening = _listen(settings)
+    listening = listen(settings.access)
     with contextlib.ExitStack() as stack:
         stack.enter_context(listening)
         log = AccessLog(_log_file(settings, stack))
@@ -91,13 +91,22 @@ async def _load(models: Models, address: str, server: uvicorn.Server, failures: 
     remark(f"Ready: {names}. Clients of the OpenAI API take base_url={address}/v1")
 
 
-def _listen(settings: ServerSettings) -> socket.socket:
-    host, port = settings.access.host, settings.access.port
+def listen(access: Access) -> socket.socket:
+    """A socket at the address.
+
+    What is written goes out at once: asyncio sees to that only where a socket names its protocol, which those of
+    `create_server` do not, and each answer on an open connection then waits 40 ms for an acknowledgement (Nagle 1984).
+
+    Raises:
+        InputError: it cannot be listened at.
+    """
+    host, port = access.host, access.port
     try:
         family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
         listening = socket.create_server((host, port), family=family, backlog=512)
     except OSError as error:
         raise InputError(f"{host}, port {port}: cannot be listened at ({error.strerror or error}); --port takes another.") from None  # fmt: skip
+    listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # those that it accepts have it from it
     listening.set_inheritable(False)
     return listening
 
