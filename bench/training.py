@@ -305,7 +305,7 @@ def main() -> None:
     arguments = parser.parse_args()
     arguments.nanogpt = arguments.nanogpt.resolve()
     if not (arguments.nanogpt / "train.py").exists():
-        sys.exit(f"{arguments.nanogpt}: is no checkout of nanoGPT (it has no train.py)")
+        sys.exit(f"{arguments.nanogpt}: is not a checkout of nanoGPT (it has no train.py)")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     if arguments.what == "one":
         name, shape = arguments.one

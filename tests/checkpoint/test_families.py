@@ -280,7 +280,7 @@ def test_damaged_config(content: str, message: str, tmp_path: Path):
 
 
 def test_no_model_here(tmp_path: Path):
-    with pytest.raises(CheckpointError, match="is no model folder"):
+    with pytest.raises(CheckpointError, match="is not a model folder"):
         load_decoder(tmp_path)
     with pytest.raises(CheckpointError, match="no such folder"):
         load_decoder(tmp_path / "nowhere")

@@ -256,7 +256,7 @@ def test_quickstart_runs_and_runs_again(tmp_path: Path):
         (["pretrain", "corpus", "--out", "run"], "is not empty"),
         (["pretrain", "--resume", "texts"], "holds no training run"),
         (["pretrain", "corpus", "--out", "x", "--stepz", "3"], "--stepz"),
-        (["generate", "texts", "x"], "is no model folder"),
+        (["generate", "texts", "x"], "is not a model folder"),
         (["generate", "runs/typo/x", "x"], "no such folder"),
         (["generate", "run", "x", "--n", "2", "--greedy"], "several greedy continuations"),
         (["generate", "run", "x", "--top-p", "7"], "--top-p"),

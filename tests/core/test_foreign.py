@@ -19,8 +19,8 @@ class Panic(BaseException):
     [KeyError("x"), MemoryError(), RecursionError(), Exception("odd"), Panic("at src/lib.rs"), OSError(5, "Bad")],
 )
 def test_any_exception_names_the_file(error: BaseException):
-    sentence = pytest.raises(CheckpointError, match=r"^/some/file: is no tokenizer \(.+\)\.$")
-    with sentence, reading("/some/file", CheckpointError, "is no tokenizer"):
+    sentence = pytest.raises(CheckpointError, match=r"^/some/file: is not a tokenizer \(.+\)\.$")
+    with sentence, reading("/some/file", CheckpointError, "is not a tokenizer"):
         raise error
 
 

@@ -79,7 +79,7 @@ def test_loosely_first_and_last_lines_and_asterisks_do_not_count():
 
 
 @pytest.mark.parametrize("name, values, said", [
-    ("punctuation:no_dots", {}, "no kind of instruction; known are keywords:existence"),
+    ("punctuation:no_dots", {}, "not a kind of instruction; known are keywords:existence"),
     ("keywords:existence", {"keywords": None}, 'needs "keywords" in "kwargs"'),
     ("length_constraints:number_paragraphs", {"num_paragraphs": "two"}, '"num_paragraphs" is a text; a number was expected'),
 ])  # fmt: skip

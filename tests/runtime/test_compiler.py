@@ -238,7 +238,7 @@ COMPILERS = {
     "/bin/true": "wrote no library",
     "no-such-compiler": "no such file",
     "/dev/null": "permission denied",
-    "'unbalanced": "CC is no command",
+    "'unbalanced": "CC is not a command",
     "garbage": "cannot be loaded",
     "another library": "cannot be loaded",
     "noise": "last words",

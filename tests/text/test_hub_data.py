@@ -80,5 +80,5 @@ def test_parquet_gives_its_rows(tmp_path: Path):
     assert [each.text for each in found] == ["one", "二"] and found[1].fields == {"n": 2}
     assert found[1].source.endswith("a.parquet, row 2")
     (tmp_path / "b.parquet").write_bytes(b"PAR1 no")
-    with pytest.raises(InputError, match=r"b\.parquet: is no Parquet, or damaged"):
+    with pytest.raises(InputError, match=r"b\.parquet: is not Parquet, or damaged"):
         list(read_documents([tmp_path / "b.parquet"]))

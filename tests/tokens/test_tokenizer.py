@@ -131,7 +131,7 @@ def test_no_tokenizer_here(tmp_path: Path):
     with pytest.raises(CheckpointError, match="has no tokenizer"):
         TextTokenizer.from_pretrained(tmp_path)
     (tmp_path / "tokenizer.json").write_text("{}")
-    with pytest.raises(CheckpointError, match="is no tokenizer"):
+    with pytest.raises(CheckpointError, match="is not a tokenizer"):
         TextTokenizer.from_pretrained(tmp_path)
 
 

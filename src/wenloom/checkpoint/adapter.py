@@ -151,7 +151,7 @@ def load_adapter(model: Model, folder: Path, base_files: Sequence[Path] = ()) ->
         base_files: where the model's tensors are stored; classes may need one of them that the model has no use for.
 
     Raises:
-        CheckpointError: it is no LoRA adapter, has options that are not supported, or belongs to another model.
+        CheckpointError: it is not a LoRA adapter, has options that are not supported, or belongs to another model.
     """
     file = read_adapter_config(folder / ADAPTER_CONFIG)
     path = folder / ADAPTER_WEIGHTS

@@ -47,7 +47,7 @@ def read_config(folder: Path) -> ModelConfig:
     """The model's shape from config.json and its end tokens from generation_config.json.
 
     Raises:
-        CheckpointError: the folder is no model, its family is unknown, or a field is not understood.
+        CheckpointError: the folder is not a model, its family is unknown, or a field is not understood.
     """
     if not folder.is_dir():
         raise CheckpointError(f"{folder}: no such folder." if not folder.exists() else f"{folder}: is not a folder.")
@@ -55,7 +55,7 @@ def read_config(folder: Path) -> ModelConfig:
     if is_adapter(folder):
         return read_config(base_of(folder))
     if not path.exists():
-        raise CheckpointError(f"{folder}: is no model folder (it has no {CONFIG}).")
+        raise CheckpointError(f"{folder}: is not a model folder (it has no {CONFIG}).")
     raw = read_json(path)
     family, fields = _family(raw.get("model_type"), path), ConfigFields(raw, str(path))
     with reading(path, CheckpointError):

@@ -32,7 +32,7 @@ def with_token_ids(config: ModelConfig, path: Path) -> ModelConfig:
     Numbers beyond the vocabulary, which transformers' defaults leave in small models, are left out with a remark.
 
     Raises:
-        CheckpointError: it is no JSON object, or what it names is no token.
+        CheckpointError: it is not JSON object, or what it names is not a token.
     """
     config = _in_vocabulary(config, path.with_name("config.json"))
     if not path.exists():

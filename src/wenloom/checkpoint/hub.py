@@ -37,7 +37,7 @@ def resolve(name: str | Path) -> Path:
     """
     text = str(name)
     said = printable(text, 200)
-    with reading(said, CheckpointError, "is no name of a folder"):
+    with reading(said, CheckpointError, "is not a name of a folder"):
         path = Path(name).expanduser()
         if path.exists():
             return path

@@ -29,11 +29,11 @@ def read_decoder(path: Path) -> Decoder:
     """
     data = _read(path)
     if len(data) < struct.calcsize(_HEADER):
-        raise CheckpointError(f"{path}: is no llama2.c file ({len(data)} bytes, the header alone takes 28).")
+        raise CheckpointError(f"{path}: is not a llama2.c file ({len(data)} bytes, the header alone takes 28).")
     d_model, d_mlp, n_layers, n_heads, n_kv_heads, vocab_size, context_length = struct.unpack_from(_HEADER, data)
     sizes = (d_model, d_mlp, n_layers, n_heads, n_kv_heads, abs(vocab_size), context_length)
     if not all(0 < size < 2**24 for size in sizes) or d_model % n_heads or n_heads % n_kv_heads:
-        raise CheckpointError(f"{path}: is no llama2.c file of the legacy format (header {sizes}).")
+        raise CheckpointError(f"{path}: is not a llama2.c file of the legacy format (header {sizes}).")
     d_head, tied, vocab_size = d_model // n_heads, vocab_size > 0, abs(vocab_size)
     llama = from_scratch(
         "llama",
@@ -116,9 +116,9 @@ def read_tokenizer(path: Path) -> TextTokenizer:
             scores.append(score)
             offset += 8 + length
     except (struct.error, UnicodeDecodeError):
-        raise CheckpointError(f"{path}: is no llama2.c tokenizer (token {len(pieces)} cannot be read).") from None
+        raise CheckpointError(f"{path}: is not a llama2.c tokenizer (token {len(pieces)} cannot be read).") from None
     if len(pieces) < 259:
-        raise CheckpointError(f"{path}: is no llama2.c tokenizer ({len(pieces)} tokens, at least 259 expected).")
+        raise CheckpointError(f"{path}: is not a llama2.c tokenizer ({len(pieces)} tokens, at least 259 expected).")
     names = ["<unk>", "<s>", "</s>", *(f"<0x{byte:02X}>" for byte in range(256))]
     names += [piece.replace(" ", "▁") for piece in pieces[259:]]
     vocab = {name: token for token, name in enumerate(names)}

@@ -154,7 +154,7 @@ def stored_tensors(files: Iterable[Path], stack: ExitStack) -> dict[str, Stored]
             file = stack.enter_context(safe_open(path, "pt"))
             metadata = file.metadata() or {}
             sums = _checksums(path, metadata)
-            for name in file.keys():  # noqa: SIM118 - safe_open is no dict
+            for name in file.keys():  # noqa: SIM118 - safe_open is not a dict
                 part = file.get_slice(name)
                 if name in found:
                     raise CheckpointError(
@@ -176,7 +176,7 @@ def _checksums(path: Path, metadata: Mapping[str, str]) -> dict[str, str]:
         is_ours = file.read(len(_BLANKS)) == _BLANKS
     sums = json.loads(metadata[_SUMS]) if is_ours else {}
     if not isinstance(sums, dict):
-        raise ValueError(f"{_SUMS} is no object")
+        raise ValueError(f"{_SUMS} is not an object")
     return sums
 
 

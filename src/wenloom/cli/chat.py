@@ -114,7 +114,7 @@ def _reply(loaded: "LanguageModel", conversation: Conversation) -> str:
     """Write the next turn as it comes; returns its text.
 
     Raises:
-        WenloomError: this conversation cannot be gone on with.
+        WenloomError: this conversation cannot continue.
     """
     from wenloom.tokens.chat import chat_ids
 

@@ -52,7 +52,7 @@ class ConfigFile:
     (`model = "runs/mine"`; `base` in the run.toml of a finetuning).
 
     Raises:
-        InputError: the file is no TOML, or holds something that is no option of the command; names file and line.
+        InputError: the file is not TOML, or holds something that is not an option of the command; names file and line.
     """
 
     def __init__(self, path: Path):

@@ -108,7 +108,7 @@ def _go_on(
     open_names = (*LENGTHS, *BRANCHING) if from_step is not None else LENGTHS
     if replace(training, **dict.fromkeys(open_names)) != TrainSettings():
         raise InputError(
-            f"a run is gone on with by its own settings; --resume takes {named_flags(LENGTHS)}, to train for that much longer, "
+            f"a run continues with its own settings; --resume takes {named_flags(LENGTHS)}, to train for that much longer, "
             f"and with --from-step also {named_flags(BRANCHING)}."
         )
     if (from_step is None) != (out is None):

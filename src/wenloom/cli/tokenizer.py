@@ -57,7 +57,7 @@ def train(
         the text need.
     """
     if out.exists() and not (out / TOKENIZER).exists() and any(out.iterdir() if out.is_dir() else [out]):
-        raise InputError(f"{out}: exists and is no tokenizer, so it is not replaced. Choose another --out.")
+        raise InputError(f"{out}: exists and is not a tokenizer, so it is not replaced. Choose another --out.")
     out.parent.mkdir(parents=True, exist_ok=True)
     tokenizer = learn(read_corpus(find_files(paths), reading, None, out.parent), kind, vocab_size)
     with folder_aside(out) as folder:

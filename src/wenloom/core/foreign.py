@@ -32,7 +32,7 @@ def reading(where: str | Path, kind: type[WenloomError] = InputError, what: str 
 
     Args:
         where: the file, with line or field where they are known.
-        what: what it should have been, as in "is no tokenizer".
+        what: what it should have been, as in "is not a tokenizer".
     """
     try:
         yield
@@ -113,8 +113,8 @@ def parsed_json(text: str) -> Any:
     """A JSON value of a stranger.
 
     Raises:
-        ValueError: it is no JSON, has a name twice in one object, a number too long or half a surrogate pair, which
-            is no character; the message says which.
+        ValueError: it is not JSON, has a name twice in one object, a number too long or half a surrogate pair, which
+            is not a character; the message says which.
     """
     try:
         value = json.loads(text, object_pairs_hook=_object)
@@ -129,7 +129,7 @@ def parsed_json(text: str) -> Any:
         try:
             json.dumps(value, ensure_ascii=False).encode()
         except UnicodeEncodeError:
-            raise ValueError("holds half of a surrogate pair (\\ud800 to \\udfff), which is no character") from None
+            raise ValueError("holds half of a surrogate pair (\\ud800 to \\udfff), which is not a character") from None
     return value
 
 

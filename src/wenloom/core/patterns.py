@@ -33,7 +33,7 @@ def matches(
         whole: the whole name must match (`re.fullmatch`), not its beginning (`re.match`).
 
     Raises:
-        InputError: one of them is no regular expression, there are too many, or they take too long.
+        InputError: one of them is not a regular expression, there are too many, or they take too long.
     """
     if len(patterns) > MOST:
         raise InputError(f"{len(patterns):,} regular expressions; more than {MOST:,} are not matched.")
@@ -43,7 +43,7 @@ def matches(
         try:
             compiled.append(getattr(re.compile(pattern), how))
         except (re.error, RecursionError, OverflowError, MemoryError) as error:
-            raise InputError(f'"{printable(pattern, 80)}" is no regular expression ({error}).') from None
+            raise InputError(f'"{printable(pattern, 80)}" is not a regular expression ({error}).') from None
     if not any(_SLOW.search(pattern) or len(re.findall("[*+{]", pattern)) > 3 for pattern in patterns):
         return [{name: match.groupdict() for name in names if (match := each(name))} for each in compiled]
     try:

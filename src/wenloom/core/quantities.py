@@ -30,7 +30,7 @@ def parse_duration(text: str, name: str) -> float:
     (90.0, 600.0, 5400.0)
 
     Raises:
-        InputError: the text is no duration; `name` says whose it was.
+        InputError: the text is not a duration; `name` says whose it was.
     """
     return _parse(text, name, _SECONDS, "a time with its unit, such as 90s, 10min, 2h or 1d")
 

@@ -50,7 +50,7 @@ def instruction(name: str, values: Values) -> Instruction:
         InputError: no such kind, or a value that it needs is missing.
     """
     if name not in KINDS:
-        raise InputError(f'"{name}" is no kind of instruction; known are {", ".join(KINDS)}.')
+        raise InputError(f'"{name}" is not a kind of instruction; known are {", ".join(KINDS)}.')
     given = {key: value for key, value in values.items() if value is not None}
     for need in KINDS[name].needs:
         if need not in given:

@@ -53,7 +53,7 @@ def _yaml(text: str, path: Path) -> Any:
 
     Raises:
         InputError: it is too long.
-        yaml.YAMLError: it is no YAML, or has one of these.
+        yaml.YAMLError: it is not YAML, or has one of these.
     """
     matter = re.match(r"---\n(.*?)\n---\n", text, re.DOTALL)
     content = matter[1] if matter else text

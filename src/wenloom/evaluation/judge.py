@@ -76,7 +76,7 @@ class Judge:
         except (urllib.error.URLError, TimeoutError, ConnectionError) as error:
             raise WenloomError(f"{self.base_url}: the judge cannot be reached ({error}).") from None
         except (json.JSONDecodeError, KeyError, IndexError, TypeError):
-            raise WenloomError(f"{self.base_url}: the answer is no chat completion of the OpenAI form.") from None
+            raise WenloomError(f"{self.base_url}: the answer is not a chat completion of the OpenAI form.") from None
 
     def compare(self, prompt: str, first: str, second: str) -> Verdict:
         """Which of two texts is better, asked in both orders."""

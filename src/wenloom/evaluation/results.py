@@ -132,7 +132,7 @@ class ResultsStore:
         connection = None
         try:
             if self.path.exists() and not self.path.is_file():
-                raise InputError(f"{self.path}: the results store cannot be opened (it is no file).")
+                raise InputError(f"{self.path}: the results store cannot be opened (it is not a file).")
             if to_write:
                 self.path.parent.mkdir(parents=True, exist_ok=True)
             mode = "rwc" if to_write else "ro"
@@ -175,18 +175,18 @@ class ResultsStore:
         if strange := [
             f"{kind} {printable(str(name), 40)}" for kind, name in found if (kind, name) != ("table", "results")
         ]:
-            raise InputError(f"{self.path}: is no results store: it holds the {strange[0]}.")
+            raise InputError(f"{self.path}: is not a results store: it holds the {strange[0]}.")
         columns = connection.execute("PRAGMA table_xinfo(results)").fetchall()
         names = [name for _, name, *_, hidden in columns if not hidden]
         if len(names) != len(columns) or not {"id", *_FIRST} <= {*names} or {*names} - {"id", *_NAMES}:
-            raise InputError(f"{self.path}: is no results store: its table has other columns.")
+            raise InputError(f"{self.path}: is not a results store: its table has other columns.")
         return names
 
     def add(self, results: Iterable[Result]) -> int:
         """Store results; those that are there already are left. Returns how many were new.
 
         Raises:
-            InputError: one of them is no result, or the store cannot be written.
+            InputError: one of them is not a result, or the store cannot be written.
         """
         rows = [_row(result_of({name: getattr(result, name) for name in _NAMES})) for result in results]
         columns = ", ".join(["id", *_NAMES])
@@ -238,13 +238,13 @@ def _result(values: dict[str, Any]) -> Result:
     """From a row.
 
     Raises:
-        InputError: it is no result; names the field.
+        InputError: it is not a result; names the field.
     """
     given = {name: value for name, value in values.items() if value is not None}
     for name in ("higher_is_better", "is_headline", "reproduced"):
         if name in given and given[name] in (0, 1):
             given[name] = bool(given[name])
-    with reading("details", what="is no JSON"):
+    with reading("details", what="is not JSON"):
         given["details"] = json.loads(given.get("details") or "{}")
     return result_of(given)
 

@@ -59,10 +59,10 @@ def read_rows(path: Path, refusals: Refusals | None = None) -> list[dict[str, An
     """The objects of a jsonl file; each also gets its line number as "_line".
 
     Args:
-        refusals: told what is left out; without it the first row that is no object is an error.
+        refusals: told what is left out; without it the first row that is not an object is an error.
 
     Raises:
-        InputError: see `read_text`; a line that is no JSON object; no rows.
+        InputError: see `read_text`; a line that is not JSON object; no rows.
     """
     with reading(path):
         rows = [{**row, "_line": number} for number, row in json_lines(path, utf8, refusals or Refusals())]

@@ -142,7 +142,7 @@ class Job:
     """A request under way."""
 
     prompt: list[int]
-    """What is gone on with; of a model with an encoder, its decoder's first token."""
+    """What is continued; of a model with an encoder, its decoder's first token."""
     request: GenerationRequest
     continuations: list[Continuation]
     prompt_scores: list[TokenScore | None] = field(default_factory=list)

@@ -1,7 +1,7 @@
 """The types of a request's fields: what users write is brought to the type of the field, or refused with the field's name.
 
 NumPy's numbers and tensors of one number count as numbers, lists, sets, arrays and tensors as sequences; true and
-false are no numbers, and text is no number.
+false are no numbers, and text is not a number.
 """
 
 import dataclasses
@@ -61,7 +61,7 @@ def text(value: Any) -> str:
     try:
         value.encode()
     except UnicodeEncodeError:
-        raise WrongTypeError("holds half of a surrogate pair, which is no character") from None
+        raise WrongTypeError("holds half of a surrogate pair, which is not a character") from None
     return str(value)
 
 
@@ -122,7 +122,7 @@ def schema(value: Any) -> str:
     except WrongTypeError:
         raise
     except Exception as error:  # it holds itself, goes too deep, or holds what JSON has not
-        raise WrongTypeError(f"is no JSON object ({printable(str(error), 80)})") from None
+        raise WrongTypeError(f"is not JSON object ({printable(str(error), 80)})") from None
 
 
 def _mapping(value: Any) -> dict[Any, Any]:

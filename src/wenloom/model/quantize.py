@@ -130,7 +130,7 @@ def parse_bits(name: str) -> Bits:
         InputError: another name.
     """
     if name not in ("int8", "int4"):
-        raise InputError(f"{name!r} is no quantization of weights: known are int8 and int4.")
+        raise InputError(f"{name!r} is not a quantization of weights: known are int8 and int4.")
     return 8 if name == "int8" else 4
 
 

@@ -22,7 +22,7 @@ def load_served(
 
     Raises:
         InputError: options that are for models that write only.
-        CheckpointError: the folder is no model.
+        CheckpointError: the folder is not a model.
     """
     if not (folder / MODULES).exists() and read_config(folder).kind != "encoder":
         return load(folder, device, dtype, draft, quantize, kv_cache, adapters)

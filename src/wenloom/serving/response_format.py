@@ -81,7 +81,7 @@ def checked_source(schema: Mapping[str, Any], limits: RequestLimits, param: str)
         source = json.dumps(schema, ensure_ascii=False)
         source.encode()
     except (RecursionError, UnicodeEncodeError) as error:
-        raise refused(param, f"{param}: is no JSON ({type(error).__name__}).") from None
+        raise refused(param, f"{param}: is not JSON ({type(error).__name__}).") from None
     if len(source) > limits.max_schema_kb * 1000:
         raise refused(param, f"{param}: is longer than {limits.max_schema_kb:g} kB.")
     return source

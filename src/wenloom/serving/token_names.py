@@ -17,11 +17,11 @@ class TokenNames:
         return self._bytes[token] or (self._tokenizer.backend.id_to_token(token) or "").encode()
 
     def text(self, token: int) -> str:
-        """It as text; what is no whole character is replaced."""
+        """It as text; what is not a whole character is replaced."""
         return self.data(token).decode(errors="replace")
 
     def unique(self, token: int) -> str:
-        r"""It as text that no other token has: where it is no whole character, its bytes in the spelling `bytes:\xe4`."""
+        r"""It as text that no other token has: where it is not a whole character, its bytes in the spelling `bytes:\xe4`."""
         try:
             return self.data(token).decode()
         except UnicodeDecodeError:

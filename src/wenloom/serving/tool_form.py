@@ -75,7 +75,7 @@ def told_of(tools: Sequence[dict[str, Any]]) -> str:
 
 
 def form_of(renderer: ChatRenderer) -> ToolForm | None:
-    """How calls are written in conversations; None: in a way that is no name, JSON object and fixed text between.
+    """How calls are written in conversations; None: in a way that is not a name, JSON object and fixed text between.
 
     Raises:
         InputError: the template fails on the simplest conversation.

@@ -29,7 +29,7 @@ class Settings:
     """As many training examples as a run that is resumed had; None: all."""
 
     def table(self) -> dict[str, Any]:
-        """As run.toml keeps it: with whole paths, so that it means the same wherever the run is gone on with."""
+        """As run.toml keeps it: with whole paths, so that it means the same wherever the run is continued."""
         base = str(self.base.resolve()) if self.base else None
         parts = (self.data, self.fresh, self.learning, self.training)
         table = {name: value for part in parts for name, value in asdict(part).items()}

@@ -89,7 +89,7 @@ def check_program(written: str, run: bool) -> CheckedText:
     try:
         ast.parse(source)
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
-        return CheckedText(False, (f"is no Python program ({getattr(error, 'msg', error)})",))
+        return CheckedText(False, (f"is not a Python program ({getattr(error, 'msg', error)})",))
     if not source.strip():
         return CheckedText(False, ("is empty",))
     if not run:

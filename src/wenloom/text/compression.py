@@ -113,7 +113,7 @@ def open_decompressed(file: Path) -> IO[bytes]:
     """Open a file for reading, decompressed according to its ending, as far as it reaches now.
 
     Raises:
-        InputError: it is no file (but a folder, pipe or device), or a .zst file and the package that reads it is not
+        InputError: it is not a file (but a folder, pipe or device), or a .zst file and the package that reads it is not
             installed.
         OSError: it may not be read.
     """

@@ -100,7 +100,7 @@ def find_files(paths: list[str], skipped: list[SkippedFile] | None = None, show_
         show_skipped: name each of them.
 
     Raises:
-        InputError: a path does not exist, is no file or cannot be looked into, or a glob or folder holds no
+        InputError: a path does not exist, is not a file or cannot be looked into, or a glob or folder holds no
             readable file.
     """
     found: dict[Path, None] = {}

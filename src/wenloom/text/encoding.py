@@ -15,7 +15,7 @@ _NOT_OF_FILES = ("idna", "punycode", "undefined", "unicode-escape", "raw-unicode
 
 
 def check_encoding(name: str) -> None:
-    """Refuse what is no encoding of text files.
+    """Refuse what is not an encoding of text files.
 
     Raises:
         InputError: it is none.

@@ -16,7 +16,7 @@ def json_rows(file: Path, text: str) -> Iterator[tuple[int, Any]]:
     as in jsonl, is taken, too.
 
     Raises:
-        InputError: it is no JSON, or holds no rows.
+        InputError: it is not JSON, or holds no rows.
     """
     try:
         value = parsed_json(text.removeprefix("\ufeff"))

@@ -11,7 +11,7 @@ def parquet_rows(file: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     """Number and columns of every row.
 
     Raises:
-        InputError: pyarrow is not installed, or this is no Parquet.
+        InputError: pyarrow is not installed, or this is not Parquet.
     """
     try:
         from pyarrow import ArrowException
@@ -27,5 +27,5 @@ def parquet_rows(file: Path) -> Iterator[tuple[int, dict[str, Any]]]:
                     yield number, row
     except ArrowException as error:
         raise InputError(
-            f"{file}: is no Parquet, or damaged ({(str(error).splitlines() or ['?'])[0][:200]})."
+            f"{file}: is not Parquet, or damaged ({(str(error).splitlines() or ['?'])[0][:200]})."
         ) from None

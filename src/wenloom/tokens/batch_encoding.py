@@ -73,5 +73,5 @@ def checked(text: str) -> str:
     try:
         text.encode()
     except UnicodeEncodeError:
-        raise InputError("the text holds half of a surrogate pair, which is no character.") from None
+        raise InputError("the text holds half of a surrogate pair, which is not a character.") from None
     return text

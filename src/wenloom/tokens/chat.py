@@ -208,7 +208,7 @@ def _unused(texts: Iterable[str]) -> Iterator[str]:
     free = (char for char in map(chr, range(*_MARKS)) if char not in used)
     found = [char for _, char in zip(range(4), free, strict=False)]
     if len(found) < 4:
-        raise InputError("the conversation holds every character of a private plane: it is no text.")
+        raise InputError("the conversation holds every character of a private plane: it is not text.")
     return iter(found)
 
 

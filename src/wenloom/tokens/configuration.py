@@ -139,7 +139,7 @@ class _Reader:
             content["extra_special_tokens"] = content.pop("additional_special_tokens")
         if isinstance(
             by_name := content.get("extra_special_tokens"), dict
-        ):  # {} is no list that older files add nothing to
+        ):  # {} is not a list that older files add nothing to
             del content["extra_special_tokens"]
             content["model_specific_special_tokens"] = self._object(content.get("model_specific_special_tokens") or {},
                                                                     "model_specific_special_tokens") | by_name  # fmt: skip

@@ -69,7 +69,7 @@ def read_folder(folder: Path) -> TokenizerParts:
     config = read_config(folder)
     special = {name: token if isinstance(token, str) else token.content for name, token in config.special.items()}
     path, backend, defaults = _backend(folder, config)
-    with reading(path, CheckpointError, "is no tokenizer"), quiet_panics():
+    with reading(path, CheckpointError, "is not a tokenizer"), quiet_panics():
         _check_ids(path, backend)
         if backend.padding:
             if "pad_token" not in config.absent and "pad_token" not in special:
@@ -154,7 +154,7 @@ def has_tokenizer(folder: Path) -> bool:
 def _backend(folder: Path, config: TokenizerConfig) -> tuple[Path, Tokenizer, dict[str, str]]:
     """The file, what is made of it, and tokens that play a part where the configuration names none."""
     if (path := folder / TOKENIZER).exists():
-        with reading(path, CheckpointError, "is no tokenizer"), quiet_panics():
+        with reading(path, CheckpointError, "is not a tokenizer"), quiet_panics():
             _check_size(path)
             _check_prefix(path)
             return path, Tokenizer.from_file(str(path)), {}
@@ -170,7 +170,7 @@ def _backend(folder: Path, config: TokenizerConfig) -> tuple[Path, Tokenizer, di
     if (path := folder / _WORDPIECE).exists():
         if config.class_name not in (None, "Bert", "DistilBert", "Electra", "MobileBert"):
             raise _unread(folder, f"a {config.class_name}Tokenizer of {_WORDPIECE}")
-        with reading(path, CheckpointError, "is no vocabulary"), quiet_panics():
+        with reading(path, CheckpointError, "is not a vocabulary"), quiet_panics():
             return (
                 path,
                 _wordpiece(path),
@@ -201,7 +201,7 @@ def _check_prefix(path: Path) -> None:
         parts = merge.split(" ") if isinstance(merge, str) else merge
         if not isinstance(parts, list) or not str(parts[-1] if parts else "").startswith(prefix):
             raise CheckpointError(
-                f"{path}: is no tokenizer (the merge {str(merge)[:40]!r} lacks the continuing_subword_prefix)."
+                f"{path}: is not a tokenizer (the merge {str(merge)[:40]!r} lacks the continuing_subword_prefix)."
             )
 
 

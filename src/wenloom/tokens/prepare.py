@@ -85,7 +85,7 @@ def prepare(
     check_fraction(options.validation)
     check_steps(options.text_steps)
     if out.exists() and not (out / MANIFEST).exists() and any(out.iterdir() if out.is_dir() else [out]):
-        raise InputError(f"{out}: exists and is no prepared corpus, so it is not replaced. Choose another --out.")
+        raise InputError(f"{out}: exists and is not a prepared corpus, so it is not replaced. Choose another --out.")
     skipped = list[SkippedFile]()
     files = find_files(paths, skipped, options.show_skipped)
     validation_files = find_files(list(options.validation_files)) if options.validation_files else []

@@ -116,7 +116,7 @@ class Dataset:
         """
         if not (folder / MANIFEST).exists():
             raise InputError(
-                f"{folder}: is no prepared corpus (it has no {MANIFEST}). Make one: wenloom prepare TEXT --out {folder}"
+                f"{folder}: is not a prepared corpus (it has no {MANIFEST}). Make one: wenloom prepare TEXT --out {folder}"
             )
         manifest = read_json_object(folder / MANIFEST)
         with reading(folder, what="is damaged, prepare it again"):
@@ -178,7 +178,7 @@ def _check(manifest: dict[str, Any]) -> None:
         if not isinstance(shards, list) or not all(
             isinstance(each, str) and Path(each).name == each for each in shards
         ):
-            raise ValueError(f'{MANIFEST}: the split "{name}" holds a shard that is no file of the folder')
+            raise ValueError(f'{MANIFEST}: the split "{name}" holds a shard that is not a file of the folder')
 
 
 def _shard(path: Path) -> np.ndarray[Any, Any]:

@@ -179,7 +179,7 @@ class TextTokenizer:
         Each of its attributes is a new list at every access: take it once.
 
         Raises:
-            InputError: it is no text, or the backend fails on it.
+            InputError: it is not text, or the backend fails on it.
         """
         checked(text)
         encoder = self.literal().encoding if self.splits_special else self.backend.encode

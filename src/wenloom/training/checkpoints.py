@@ -108,7 +108,7 @@ def read_state(path: Path) -> dict[str, Any]:
     """The content of state.json.
 
     Raises:
-        CheckpointError: it is no JSON object.
+        CheckpointError: it is not JSON object.
     """
     return read_json_object(path / STATE, CheckpointError)
 
@@ -173,7 +173,7 @@ def drop_older(run: Path, newest: Path) -> None:
 
 
 def is_kept(path: Path) -> bool:
-    """Whether a checkpoint stays for good, to be gone on from."""
+    """Whether a checkpoint stays for good, to continue from."""
     try:
         return read_state(path).get("kept") is True
     except (CheckpointError, OSError):
@@ -197,7 +197,7 @@ def set_aside_newer(run: Path, checkpoint: Path, word: str = "damaged") -> list[
     """Rename the checkpoints that are newer than the one that a run goes on from; returns where they are now.
 
     Args:
-        word: why they are not gone on from; becomes part of their names.
+        word: why no run continues from them; becomes part of their names.
     """
     own, found = own_checkpoints(run), []
     for path in own[own.index(checkpoint) + 1 :]:

@@ -97,7 +97,7 @@ class Run:
         return (0, 0) if self.spec.prolongs else (self.progress.step, self.progress.n_steps)
 
     def _laid_out(self) -> Course:
-        """The course of a new run, or of one that is gone on with."""
+        """The course of a new run, or of one that is continued."""
         timetable, course, training = self.setup.plan.timetable, self.progress.course, self.training
         laid_out = Course.laid_out(timetable.n_steps, len(timetable.evaluate_at))
         if not self.spec.prolongs:

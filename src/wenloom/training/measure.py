@@ -172,7 +172,7 @@ def time_steps(train_step: TrainStep, read: Callable[[int], Batch], rounds: int 
         started = time.perf_counter()
         gradients = train_step.gradients(part)
         computed = time.perf_counter()
-        if not resumed and gradients.finite:  # a rate of 0 times what is no number is no number
+        if not resumed and gradients.finite:  # a rate of 0 times what is not a number is not a number
             train_step.apply(learning_rate=0.0)
         train_step.zero_grad()
         ended = time.perf_counter()

@@ -84,7 +84,7 @@ class Course:
         return self.since + math.ceil((place - self.place) * per_place - 1e-9)
 
     def prolonged(self, step: int, more: "Course", falls_from: int | None) -> "Course":
-        """The same run gone on with, from a step on.
+        """The same run, continued from a step on.
 
         From its end the learning rate rises and falls anew; from the stable part of wsd it stays stable for as long as
         a run of that length has it; elsewhere what is left of the schedule is walked in the steps that are to come.

@@ -107,7 +107,7 @@ def lengthened(spec: RunSpec, run: Path, start: Path, branches: bool) -> RunSpec
 
 
 def told(before: Course, step: int, after: Course, schedule: str) -> str:
-    """How a run is gone on with, in a line."""
+    """How a run continues, in a line."""
     if step >= before.n_steps:
         how = "the learning rate rises and falls anew"
     elif after.place == step and schedule == "wsd" and after.planned == after.n_steps:

@@ -40,7 +40,7 @@ def _key(name: str) -> str:
 
 
 def toml_value(value: Any) -> str:
-    """As TOML has it, which is as JSON has it, but for what is no number and for the character 127."""
+    """As TOML has it, which is as JSON has it, but for what is not a number and for the character 127."""
     if isinstance(value, float) and value != value:
         return "nan"
     if isinstance(value, float) and abs(value) == float("inf"):

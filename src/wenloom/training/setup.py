@@ -106,7 +106,7 @@ class RunSpec:
     evaluates_first: bool = False
     """Whether the model is validated before its first step: what it began with is a result, too."""
     prolongs: bool = False
-    """Whether the steps of `training` come after those of the checkpoint that is gone on from."""
+    """Whether the steps of `training` come after those of the checkpoint that it continues from."""
     prolonged: tuple[str, ...] = ()
     """How the run came to be longer than its settings say, for people."""
 

@@ -54,7 +54,7 @@ def standing(run: Path) -> Standing:
     """Look at a run folder.
 
     Raises:
-        InputError: it is no run's, or its files are damaged.
+        InputError: it is not a run's, or its files are damaged.
     """
     if not (run / RUN).exists():
         _check_may_become_a_run(run)

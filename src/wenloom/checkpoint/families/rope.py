@@ -173,7 +173,7 @@ def read_ropes(
             raise fields.refuse(name, f"must be an object, got {shown(value)}")
     both = both or {}
     if strange := sorted(both.keys() - {*_KINDS}):
-        raise fields.refuse("rope_parameters", f"{shown(strange[0])} is no kind of layer ({', '.join(_KINDS)})")
+        raise fields.refuse("rope_parameters", f"{shown(strange[0])} is not a kind of layer ({', '.join(_KINDS)})")
     full, near = (both.get(kind) or {} for kind in _KINDS)
     if wrong := next((each for each in (full, near) if not isinstance(each, dict)), None):
         raise fields.refuse("rope_parameters", f"must hold an object by kind of layer, got {shown(wrong)}")

@@ -84,7 +84,7 @@ def _library() -> ctypes.CDLL:
     try:
         command = compiler()
     except ValueError as error:
-        raise _NoStep(f"CC is no command ({error})") from None
+        raise _NoStep(f"CC is not a command ({error})") from None
     source = sources()
     parts = [*command, *FLAGS, __version__, platform.machine(), _processor(), *source]
     key = hashlib.sha256(b"\0".join([*map(os.fsencode, parts), *source.values()])).hexdigest()[:16]
