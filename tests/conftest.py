@@ -1,6 +1,7 @@
 """Fixtures that many tests share: small texts, tokenizers and models, made on the spot."""
 
 import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,12 @@ from wenloom.tokens.prepare import PrepareOptions, prepare
 from wenloom.tokens.shards import Dataset
 from wenloom.tokens.tokenizer import TextTokenizer
 from wenloom.tokens.train import train_tokenizer
+
+if (
+    signal.getsignal(signal.SIGINT) == signal.SIG_IGN
+):  # in a shell's background: programs begun here would ignore Ctrl-C
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
 
 settings.register_profile("repeatable", derandomize=True, deadline=None)
 settings.load_profile("repeatable")

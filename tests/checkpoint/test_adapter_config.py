@@ -139,9 +139,7 @@ VARIANTS: dict[str, Callable[[str], dict[str, Any]]] = {
     "family, variant",
     [
         pytest.param(family, variant, marks=[] if number % 3 == 0 or family == "gpt2" else pytest.mark.slow)
-        for number, (family, variant) in enumerate(
-            (family, variant) for family in sorted(SOME) for variant in VARIANTS
-        )
+        for number, (family, variant) in enumerate((family, variant) for family in sorted(SOME) for variant in VARIANTS)
     ],
 )
 def test_every_accepted_variant_computes_what_peft_computes(family: str, variant: str, bases: Any, tmp_path: Path):

@@ -217,9 +217,10 @@ def test_a_talk_on_a_terminal(tmp_path: Path, tokenizer: TextTokenizer):
     assert "did you mean /reset?" in until(r"reset\?[^>]*> ")
     os.write(leader, b"never mi")
     until("never mi")
-    process.send_signal(signal.SIGINT)
-    while not select.select([leader], [], [], 1)[0]:  # CPython loses it while readline takes in a key: press it again
+    for _ in range(60):  # CPython loses it while readline takes in a key: press it again
         process.send_signal(signal.SIGINT)
+        if select.select([leader], [], [], 1)[0]:
+            break
     until(r"Ctrl-D[^>]*> ")
     os.write(leader, b"\x04")
     assert process.wait(60) == 0
