@@ -95,6 +95,7 @@ NO_COMMANDS = {
     "docs/tasks/dialogue.md": ["> Hello"],
     "docs/scaling.md": ["apiVersion"],
     "docs/api.md": ["class "],
+    "docs/serving.md": ["POST /v1/completions"],
 }
 """Fenced text that is no example: by how it begins."""
 _LENGTHS = {"--budget": 1, "--tokens": 1, "--epochs": 1, "--size": 1}
