@@ -54,12 +54,15 @@ def test_integrated_gradients_are_the_limit_of_a_riemann_sum(gpt: Subject):
         assert found.baseline == pytest.approx(float(log_p(gpt, 0 * x, target)), abs=1e-5)
 
 
+@pytest.mark.parametrize("model", ["gpt", "llama"])
 @pytest.mark.parametrize("start", range(0, 40, 8))
-def test_integrated_gradients_are_complete_to_one_percent(gpt: Subject, start: int):
+def test_integrated_gradients_are_complete_to_one_percent(model: str, start: int, request: pytest.FixtureRequest):
+    """Also where an RMS norm meets nearly-zero vectors first."""
+    subject = request.getfixturevalue(model)
     for verse in VERSES:
         text = verse[start : start + 12]
         if text:
-            found = attribute(gpt, text)
+            found = attribute(subject, text)
             assert found.error is not None and found.error <= 0.01, (text, found.error)
             assert abs(float(found.scores.sum()) - (found.value - found.baseline)) <= 0.01 * abs(
                 found.value - found.baseline

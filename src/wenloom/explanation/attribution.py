@@ -22,10 +22,15 @@ from wenloom.model.quantize import require_unquantized
 
 Method = Literal["integrated-gradients", "gradient-x-input", "occlusion", "attention-rollout"]
 METHODS: tuple[Method, ...] = get_args(Method)
-STEPS = (64, 256)
-"""Points of the path of integrated gradients: the second number where the first leaves an error of more than `SMALL_ERROR`.
-Models with learned positions need a few; deep ones with rotary positions have rough paths, on which 256 may not do."""
+STEPS = (64, 256, 1024)
+"""Points of the path of integrated gradients: the next number where one leaves an error of more than `SMALL_ERROR`. Models
+with learned positions need a few; those whose norm first meets the tokens alone change most of all near zero vectors."""
 SMALL_ERROR = 0.01
+_POWER = 8
+"""Points of the path are the powers of evenly spread ones, so that they are dense where all vectors are nearly zero: an RMS norm
+makes of a vector that is anything but zero one of full length, and deep stacks enlarge it at every block."""
+_LEAST_SCALE = 1e-30
+"""Below it products in float32 come to nothing."""
 _BATCH_TOKENS = 1024
 
 Scores = tuple[Tensor, Tensor | None]
@@ -87,9 +92,9 @@ def attribute(
         against: what might have stood there instead: scores then say what spoke for the one and against the other
             (Yin & Neubig 2022).
         method: integrated-gradients (Sundararajan et al. 2017, eq. 1), from zero vectors to those of the text, by Gauss-Legendre
-            quadrature; gradient-x-input; occlusion, f without each token alone (a zero vector in its place);
+            quadrature, denser near zero; gradient-x-input; occlusion, f without each token alone (a zero vector in its place);
             attention-rollout (Abnar & Zuidema 2020), which is weak evidence.
-        steps: points of integrated gradients' path; None: 64, and 256 where that leaves an error of more than 1 %.
+        steps: points of integrated gradients' path; None: 64, then 256 and 1,024 where fewer leave an error of more than 1 %.
 
     Raises:
         InputError: see `inquiry.ask`; an unknown method; quantized weights, for a method that needs gradients.
@@ -151,14 +156,17 @@ def _scores(inquiry: Inquiry, row: AnswerRow, method: Method, steps: int, on_pas
 
 
 def path(steps: int) -> tuple[np.ndarray, np.ndarray]:
-    """Points in (0, 1) and weights of Gauss-Legendre quadrature.
+    """Points in (0, 1) and weights of an integral over them: Gauss-Legendre quadrature in u, where the point is u to the
+    power of `_POWER`.
 
-    >>> points, weights = path(2)
-    >>> round(float((weights * points**3).sum()), 12)
-    0.25
+    >>> points, weights = path(32)
+    >>> round(float((weights * points**3).sum()), 9), round(float((weights * points**0.5).sum()), 9)
+    (0.25, 0.666666667)
     """
-    points, weights = np.polynomial.legendre.leggauss(steps)
-    return (points + 1) / 2, weights / 2
+    u, weights = np.polynomial.legendre.leggauss(steps)
+    u = (u + 1) / 2
+    points, weights = u**_POWER, weights / 2 * _POWER * u ** (_POWER - 1)
+    return points[points > _LEAST_SCALE], weights[points > _LEAST_SCALE]
 
 
 def _integrated(
