@@ -14,6 +14,7 @@ import transformers
 from wenloom.cli.commands import COMMANDS, RENAMED, STAGES
 
 from ..conftest import VERSES, story
+from .calling import refused, succeed
 
 
 def wenloom(
@@ -25,18 +26,12 @@ def wenloom(
     return subprocess.CompletedProcess(command, done.returncode, done.stdout.decode(), done.stderr.decode())
 
 
-def good(*arguments: object, **more: object) -> str:
-    done = wenloom(*arguments, **more)  # pyright: ignore[reportArgumentType]
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+def good(*arguments: object, cwd: Path | None = None, **more: object) -> str:
+    return succeed(*arguments, cwd=cwd or Path.cwd(), **more)
 
 
-def bad(*arguments: object, **more: object) -> str:
-    """The one sentence that wrong input gets, with exit code 2 and no traceback."""
-    done = wenloom(*arguments, **more)  # pyright: ignore[reportArgumentType]
-    assert done.returncode == 2, (done.stdout, done.stderr)
-    assert "Traceback" not in done.stderr and done.stdout == ""
-    return done.stderr
+def bad(*arguments: object, cwd: Path | None = None, **more: object) -> str:
+    return refused(*arguments, cwd=cwd or Path.cwd(), **more)
 
 
 @pytest.fixture(scope="module")
