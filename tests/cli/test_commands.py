@@ -228,7 +228,9 @@ def test_control_c_saves_and_says_how_to_go_on(work: Path):
 
 
 def test_quickstart_runs_and_runs_again(tmp_path: Path):
-    first = json.loads(good("quickstart", "--steps", 4, "--json", cwd=tmp_path))
+    done = wenloom("quickstart", "--steps", 4, "--json", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    first = json.loads(done.stdout)
     assert first["validation"]["nats_per_character"] < 4 and first["validation"]["characters"] == 111_537
     again = wenloom("quickstart", "--steps", 4, cwd=tmp_path)
     assert again.returncode == 0 and "trained already" in again.stderr and "Try next" in again.stdout
