@@ -7,20 +7,18 @@ from wenloom.checkpoint.families.fields import ConfigFields
 from wenloom.checkpoint.families.llama import (
     BUFFERS,
     COPIES,
-    every_nth_full,
     read_common,
-    read_kinds,
+    read_windows,
     tensors,
     write_common,
-    write_kinds,
+    write_windows,
 )
 from wenloom.model.config import ModelConfig
 
 
 def _read(fields: ConfigFields) -> ModelConfig:
     n_layers, bias = fields.size("num_hidden_layers", "n_layers"), fields.flag("attention_bias", False)
-    window = fields.size("sliding_window", "context_length", 4096)
-    sliding = read_kinds(fields, n_layers, every_nth_full(n_layers, fields.integer("sliding_window_pattern", 4)))
+    windows = read_windows(fields, fields.integer("sliding_window_pattern", 4))
     fields.only(
         "head_dim", None, fields.size("hidden_size", "d_model") // fields.size("num_attention_heads", "n_heads")
     )
@@ -37,9 +35,8 @@ def _read(fields: ConfigFields) -> ModelConfig:
         parallel_residual=True,
         shared_norm=True,
         logit_multiplier=fields.number("logit_scale", 0.0625),
-        unrotated_layers=tuple(layer for layer in range(n_layers) if layer not in sliding),
-        sliding_window=window,
-        sliding_layers=sliding,
+        unrotated_layers=tuple(layer for layer in range(n_layers) if layer not in windows["sliding_layers"]),
+        **windows,
     )
 
 
@@ -48,8 +45,7 @@ def _write(config: ModelConfig) -> dict[str, Any]:
         **write_common(config, eps="layer_norm_eps"),
         "attention_bias": config.qkv_bias,
         "logit_scale": config.logit_multiplier,
-        "sliding_window": config.sliding_window,
-        "layer_types": write_kinds(config),
+        **write_windows(config),
     }
 
 
@@ -57,5 +53,4 @@ def _tensors(config: ModelConfig) -> list[TensorMap]:
     return tensors(config, {"input_layernorm": "attention_norm"}, rotated=pairs_apart(config.d_head, config.d_head))
 
 
-_CLASSIFIER = None
-FAMILY = Family("cohere2", "Cohere2ForCausalLM", "model.", _read, _write, _tensors, BUFFERS, _CLASSIFIER, copies=COPIES)
+FAMILY = Family("cohere2", "Cohere2ForCausalLM", "model.", _read, _write, _tensors, BUFFERS, None, copies=COPIES)

@@ -8,12 +8,11 @@ from wenloom.checkpoint.families.llama import (
     BUFFERS,
     COPIES,
     FOUR_NORMS,
-    every_nth_full,
     read_common,
-    read_kinds,
+    read_windows,
     tensors,
     write_common,
-    write_kinds,
+    write_windows,
 )
 from wenloom.model.config import ModelConfig
 
@@ -26,9 +25,7 @@ def read_gemma(fields: ConfigFields, family: str, interval: int, logit_cap: floa
         logit_cap: the default of final_logit_softcapping.
     """
     fields.only("use_bidirectional_attention", False, None)
-    n_layers, bias = fields.size("num_hidden_layers", "n_layers"), fields.flag("attention_bias", False)
-    sliding = read_kinds(fields, n_layers, every_nth_full(n_layers, interval))
-    window = fields.size("sliding_window", "context_length", 4096)
+    bias = fields.flag("attention_bias", False)
     d_head, scalar = fields.size("head_dim", "d_head", 256), fields.integer("query_pre_attn_scalar", 256)
     return read_common(
         fields,
@@ -44,8 +41,7 @@ def read_gemma(fields: ConfigFields, family: str, interval: int, logit_cap: floa
         attention_output_bias=bias,
         score_multiplier=None if scalar == d_head else scalar**-0.5,
         logit_cap=read_cap(fields, "final_logit_softcapping", logit_cap),
-        sliding_window=window,
-        sliding_layers=sliding,
+        **read_windows(fields, interval),
         **own,
     )
 
@@ -65,8 +61,7 @@ def write_gemma(config: ModelConfig) -> dict[str, Any]:
         "query_pre_attn_scalar": round(config.attention_scale(0) ** -2),
         "attn_logit_softcapping": config.score_cap,
         "final_logit_softcapping": config.logit_cap,
-        "sliding_window": config.sliding_window,
-        "layer_types": write_kinds(config),
+        **write_windows(config),
     }
 
 

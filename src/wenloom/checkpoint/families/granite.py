@@ -39,5 +39,4 @@ def _write(config: ModelConfig) -> dict[str, Any]:
     }
 
 
-_CLASSIFIER = None
-FAMILY = Family("granite", "GraniteForCausalLM", "model.", _read, _write, tensors, BUFFERS, _CLASSIFIER, copies=COPIES)
+FAMILY = Family("granite", "GraniteForCausalLM", "model.", _read, _write, tensors, BUFFERS, None, copies=COPIES)

@@ -114,16 +114,26 @@ def read_kinds(fields: ConfigFields, n_layers: int, default: Sequence[str]) -> t
     return tuple(layer for layer, kind in enumerate(kinds) if kind == "sliding_attention")
 
 
-def every_nth_full(n_layers: int, interval: int) -> list[str]:
-    """Kinds of layers, of which each `interval`th sees all."""
-    return ["sliding_attention" if (layer + 1) % interval else "full_attention" for layer in range(n_layers)]
-
-
 def write_kinds(config: ModelConfig) -> list[str]:
     """The field that `read_kinds` reads."""
     return [
         "sliding_attention" if layer in config.sliding_layers else "full_attention" for layer in range(config.n_layers)
     ]
+
+
+def read_windows(fields: ConfigFields, interval: int) -> dict[str, Any]:
+    """The sliding window of a family that has it in all layers but each `interval`th, or by `layer_types`."""
+    n_layers = fields.size("num_hidden_layers", "n_layers")
+    default = ["sliding_attention" if (layer + 1) % interval else "full_attention" for layer in range(n_layers)]
+    return {
+        "sliding_window": fields.size("sliding_window", "context_length", 4096),
+        "sliding_layers": read_kinds(fields, n_layers, default),
+    }
+
+
+def write_windows(config: ModelConfig) -> dict[str, Any]:
+    """The fields `read_windows` reads."""
+    return {"sliding_window": config.sliding_window, "layer_types": write_kinds(config)}
 
 
 def read_one_window(fields: ConfigFields, default: int | None = None) -> dict[str, Any]:

@@ -4,26 +4,23 @@ from typing import Any
 
 from wenloom.checkpoint.families.base import Family
 from wenloom.checkpoint.families.fields import ConfigFields
-from wenloom.checkpoint.families.llama import BUFFERS, COPIES, every_nth_full, read_kinds, write_common, write_kinds
+from wenloom.checkpoint.families.llama import BUFFERS, COPIES, read_windows, write_common, write_windows
 from wenloom.checkpoint.families.olmo2 import olmo_tensors, read_olmo
 from wenloom.checkpoint.families.rope import read_ropes, write_ropes
 from wenloom.model.config import ModelConfig
 
 
 def _read(fields: ConfigFields) -> ModelConfig:
-    n_layers, d_model = fields.size("num_hidden_layers", "n_layers"), fields.size("hidden_size", "d_model")
+    d_model = fields.size("hidden_size", "d_model")
     d_head = fields.size("head_dim", "d_head", max(1, d_model // fields.size("num_attention_heads", "n_heads")))
     rope, local_rope, length = read_ropes(fields, d_head, 2048, 500_000.0, 500_000.0, None)
-    window = fields.size("sliding_window", "context_length", 4096)
-    sliding = read_kinds(fields, n_layers, every_nth_full(n_layers, 4))
     return read_olmo(
         fields,
         "olmo3",
         rope=rope,
         local_rope=local_rope,
         context_length=length,
-        sliding_window=window,
-        sliding_layers=sliding,
+        **read_windows(fields, 4),
     )
 
 
@@ -32,8 +29,7 @@ def _write(config: ModelConfig) -> dict[str, Any]:
         **write_common(config),
         **write_ropes(config),
         "attention_bias": config.qkv_bias,
-        "sliding_window": config.sliding_window,
-        "layer_types": write_kinds(config),
+        **write_windows(config),
     }
 
 
