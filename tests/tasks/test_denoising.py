@@ -49,7 +49,7 @@ def test_other_spans_each_time_about_three_tokens_long():
     assert np.mean(n_spans) == pytest.approx(45 / 3)
 
 
-@pytest.mark.parametrize("arch", ["t5", "bart"])
+@pytest.mark.parametrize("arch", ["t5", pytest.param("bart", marks=pytest.mark.slow)])
 def test_learned_from_plain_text_then_tuned(arch: str, tmp_path: Path):
     lines = [f"the {colour} {animal} sleeps in the {place}.\n" * 20
              for colour in ("red", "blue", "grey") for animal in ("cat", "dog", "owl") for place in ("barn", "sun")]  # fmt: skip

@@ -178,7 +178,9 @@ def test_a_base_model_learns_to_answer_and_to_stop(chat: Path, capsys: pytest.Ca
     assert capsys.readouterr().out == " zwei Hund\n"
 
 
-@pytest.mark.parametrize("method, quantize", [("lora", None), ("dora", None), ("lora", "int8")])
+@pytest.mark.parametrize(
+    "method, quantize", [pytest.param("lora", None, marks=pytest.mark.slow), ("dora", None), ("lora", "int8")]
+)
 def test_adapters_learn_a_new_task(chat: Path, tmp_path: Path, method: Any, quantize: str | None):
     rows = [{"prompt": a, "response": b.upper()} for a, b in sentences(300)]
     (tmp_path / "talk.jsonl").write_text("\n".join(map(json.dumps, rows)))
@@ -374,7 +376,7 @@ def _talk(folder: Path) -> Path:
     return path
 
 
-@pytest.mark.parametrize("method", ["full", "lora"])
+@pytest.mark.parametrize("method", [pytest.param("full", marks=pytest.mark.slow), "lora"])
 def test_a_finished_training_is_prolonged(method: str, base: Path, tmp_path: Path):
     rows = [{"messages": [{"role": "user", "content": f"How many is {n}?"}, {"role": "assistant", "content": f"It is {n}."}]}
             for n in range(40)]  # fmt: skip

@@ -59,6 +59,7 @@ def test_what_the_hub_does_not_have_is_said_with_what_it_has(name: str, said: st
     assert done.returncode == 2 and said in done.stdout + done.stderr and "Traceback" not in done.stderr
 
 
+@pytest.mark.slow  # the client asks again for twenty seconds
 def test_a_hub_that_does_not_answer_ends_in_one_sentence(tmp_path: Path):
     done = run_asking("http://127.0.0.1:9", tmp_path, "prepare", "hf:me/tiny", *PREPARE)
     assert done.returncode == 2 and "the hub could not be asked" in done.stdout + done.stderr

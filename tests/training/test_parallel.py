@@ -82,6 +82,7 @@ def test_copies_and_parts_have_the_loss_of_one_process(dataset: Dataset, tmp_pat
     assert curve(tmp_path / "adamw") == pytest.approx(curve(by_adamw.folder), rel=1e-6)
 
 
+@pytest.mark.slow
 def test_parts_within_groups_that_repeat_each_other(dataset: Dataset, tmp_path: Path, alone: list[float]):
     torchrun(4, dataset.folder, tmp_path, [("hsdp", 2, replace(ROOM, parallel="hsdp"))])
     assert curve(tmp_path / "hsdp") == pytest.approx(alone, rel=1e-6)
