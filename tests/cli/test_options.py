@@ -148,6 +148,7 @@ TABLES = {
         "--tokenizer": C(("--tokenizer", "tok")),
         "--json": C(("--json",)),
     }, {"PATHS": C(("other.txt",))}),
+    "index": Table(("corpus",), {"--json": C(("--json",))}),
     "translate": Table(("pairs", VERSES[0], "--max-new-tokens", 8), {
         "--file": C(("--file", "lines.txt"), base=("pairs", "--max-new-tokens", 8), stdin=VERSES[0]),
         "--out": C(("--out", "made.txt"), base=("pairs", "--file", "lines.txt", "--max-new-tokens", 8), look="made.txt"),
@@ -259,6 +260,7 @@ TABLES = {
         "--why": C(("--why", "lit")),
         "--against": C(("--against", " read"), ("--why", " lit")),
         "--corrupted": C(("--corrupted", "2 + 3 ="), base=("run", "2 + 2 =")),
+        "--data": C(("--data", "corpus"), base=("run", "The lamp was", "--json")),
         "--out": C(("--out", "made.html"), look="made.html"),
         "--steps": C(("--steps", 3), look="out", base=("run", "The lamp was", "--json")),
         "--device": DEVICE,

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 
 _PARTS = 8
 _SHOWN = 400
+_PASSAGES = 3
+_AROUND = 60
+"""Characters of a passage before and after what it has in common with the text."""
 
 
 def explain(
@@ -29,6 +32,7 @@ def explain(
     why: str | None = None,
     against: str | None = None,
     corrupted: str | None = None,
+    data: Path | None = None,
     out: Path | None = None,
     steps: int | None = None,
     device: Device = "auto",
@@ -43,6 +47,7 @@ def explain(
         wenloom explain runs/quickstart "ROMEO: I am" --out why.html
         wenloom explain runs/mine "The lamp was" --why lit --against read
         wenloom explain runs/mine "2 + 2 =" --why 4 --corrupted "2 + 3 ="
+        wenloom explain runs/mine "The lamp was" --data data/mine
 
     Parameters
     ----------
@@ -56,6 +61,9 @@ def explain(
         What might have stood there instead: explains why the one and not the other.
     corrupted
         Another text of equally many tokens: shows in which blocks and tokens the difference to it is carried.
+    data
+        A prepared corpus whose training text is searched for the answer, with the influence that it had; it is indexed where
+        it is not. Default: the one that the model was trained on, where that is still there and not too large.
     out
         Write a page with everything.
     steps
@@ -67,11 +75,16 @@ def explain(
         raise InputError(f"--out {out}: is a folder; name a file.")
     from wenloom.explanation import explanation
     from wenloom.explanation.subject import subject_of
+    from wenloom.explanation.training_text import corpus_of
+    from wenloom.training.run_file import RUN, read_run
 
     subject = subject_of(model, device)
+    run = Path(model) if (Path(model) / RUN).is_file() else None
+    if data is None and run is not None and subject.predicts == "next token" and not subject.prefix:
+        data = corpus_of(run, read_run(run))
     total = explanation.n_passes(subject, text, steps, corrupted is not None)
     with progress("Explaining", total, "passes") as bar:
-        found = explanation.explain(subject, text, why, against, corrupted, steps, bar.advance)
+        found = explanation.explain(subject, text, why, against, corrupted, steps, data, run, bar.advance)
     if out is not None:
         from wenloom.core.files import write_atomically
 
@@ -86,7 +99,7 @@ def explain(
 
 def _show(found: "Explanation") -> None:
     """The text with its scores, where the answer forms, and what adds most to it."""
-    from wenloom.explanation.page import units_of
+    from wenloom.explanation.page import said, units_of
 
     inquiry, lead = found.inquiry, found.attributions[found.leading]
     line = Text()
@@ -133,3 +146,14 @@ def _show(found: "Explanation") -> None:
         console.print(
             escape(f"carries the difference: {token!r} before block {layer} ({float(effects[layer, place]):.0%}) ...")
         )
+    if found.training is not None:
+        for sentence in said(found.training):
+            console.print(escape(sentence), highlight=False)
+        for each in found.training.passages[:_PASSAGES]:
+            influence = f", influence {each.influence.value:+.2g}" if each.influence is not None else ""
+            console.print(
+                escape(f"  {each.source}, character {each.character:,}{influence}:"), style="dim", highlight=False
+            )
+            around = (each.before[-_AROUND:], each.found[-2 * _AROUND :], each.after[:_AROUND])
+            before, middle, after = (part.replace("\n", "⏎") for part in around)
+            console.print(Text.assemble("    ", (before, "dim"), (middle, "bold"), (after, "dim")))

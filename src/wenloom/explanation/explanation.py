@@ -9,6 +9,7 @@ import torch
 from wenloom.core.errors import InputError
 from wenloom.explanation.attribution import METHODS, STEPS, attributed
 from wenloom.explanation.contributions import contributions
+from wenloom.explanation.influence import TrainingPoint, training_points
 from wenloom.explanation.inquiry import Answer, ask
 from wenloom.explanation.lens import lens
 from wenloom.explanation.measured import Measured
@@ -16,6 +17,8 @@ from wenloom.explanation.page import explanation_page
 from wenloom.explanation.patching import patching
 from wenloom.explanation.subject import Subject, WithDecoder, subject_of
 from wenloom.explanation.trace import Trace
+from wenloom.explanation.training_text import training_text
+from wenloom.training.run_file import RUN
 
 MOST_TOKENS = 512
 """Of an explained text: occlusion reads it once for each of its tokens, and all patterns of all heads are kept."""
@@ -44,6 +47,8 @@ def explain(
     against: Answer | None = None,
     corrupted: str | None = None,
     steps: int | None = None,
+    data: Path | None = None,
+    run: Path | None = None,
     on_pass: Callable[[int], None] = lambda n: None,
 ) -> Explanation:
     """Everything that is measured of an answer.
@@ -54,10 +59,12 @@ def explain(
             it; the more probable one is meant.
         corrupted: another text of equally many tokens, for which another answer is right: shows where what decides is carried.
         steps: see `attribute`.
+        data: a prepared corpus, whose training text is searched for the answer; see `training_text`.
+        run: a run folder, whose kept checkpoints tell the influence of training text; None: the model's own, if it is one.
         on_pass: told how many texts were read.
 
     Raises:
-        InputError: see `inquiry.ask` and `patching`; more than `MOST_TOKENS` tokens.
+        InputError: see `inquiry.ask`, `patching` and `training_text`; more than `MOST_TOKENS` tokens.
         CheckpointError: a folder that holds no model.
     """
     subject = subject_of(model)
@@ -83,7 +90,10 @@ def explain(
         looked_at = contributions(trace, int(row.answers[0]), other, int(row.places[0]))
     target = why if why is not None else int(row.answers[0])
     between = None if corrupted is None else patching(subject, text, corrupted, target, against, on_pass=on_pass)
-    return Explanation(text, inquiry, trace, attributions, tokens, looked_at, between)
+    own = run or (Path(model) if isinstance(model, str | Path) else None)
+    points = training_points(own) if own is not None and (own / RUN).is_file() else [TrainingPoint(None, 1.0)]
+    learned = None if data is None else training_text(inquiry, data, points)
+    return Explanation(text, inquiry, trace, attributions, tokens, looked_at, between, learned)
 
 
 def n_passes(subject: Subject, text: str, steps: int | None, is_patched: bool) -> int:

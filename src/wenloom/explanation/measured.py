@@ -11,6 +11,7 @@ from wenloom.explanation.lens import Lens
 from wenloom.explanation.patching import PatchingMap
 from wenloom.explanation.subject import Subject
 from wenloom.explanation.trace import Trace
+from wenloom.explanation.training_text import Passage, TrainingText
 from wenloom.model.encoder import Encoder
 
 LARGE_ERROR = 0.05
@@ -32,6 +33,8 @@ class Measured:
     """Of the answer's first token; None where parts of the stream have no sum in the logits."""
     patching: PatchingMap | None
     """Between this text and a corrupted one, where one was given."""
+    training: TrainingText | None = None
+    """What the training text has of it, where a corpus was given."""
 
     @property
     def leading(self) -> int:
@@ -80,7 +83,31 @@ class Measured:
                 "site": each.site, "direction": each.direction, "clean": each.clean, "corrupted": each.corrupted,
                 "tokens": each.tokens, "effects": each.effects.tolist(),
             }  # fmt: skip
+        if self.training is not None:
+            found["training_text"] = _training_text(self.training)
         return found
+
+
+def _training_text(found: TrainingText) -> dict[str, Any]:
+    return {
+        "corpus": found.corpus, "tokens": found.n_tokens,
+        "context": {"text": found.context, "tokens": found.context_length, "count": found.context_count},
+        "following": [{"token": token, "count": count} for token, count in found.following],
+        "answer_count": found.answer_count,
+        "with_answer": {"tokens": found.length, "of_answer": found.n_answer, "count": found.count},
+        "is_quoted": found.quoted is not None,
+        "passages": [_passage(each) for each in found.passages],
+    }  # fmt: skip
+
+
+def _passage(each: Passage) -> dict[str, Any]:
+    influence = each.influence
+    return {
+        "source": each.source, "character": each.character, "tokens": each.length, "has_answer": each.has_answer,
+        "is_whole": each.is_whole, "before": each.before, "found": each.found, "after": each.after,
+        "influence": None if influence is None else influence.value,
+        "similarity": None if influence is None else influence.similarity,
+    }  # fmt: skip
 
 
 def lens_data(found: Lens, subject: Subject) -> dict[str, Any]:

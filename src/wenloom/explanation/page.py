@@ -12,12 +12,15 @@ from wenloom.explanation.attribution import Attribution
 from wenloom.explanation.measured import LARGE_ERROR, Measured, lens_data
 from wenloom.explanation.subject import Subject
 from wenloom.explanation.trace import Trace
+from wenloom.explanation.training_text import TrainingText
 
 MOST_BYTES = 1_900_000
 """Of all attention patterns together, as they are written down."""
 _LEVELS = (255, 63, 15, 3)
 """Steps between weights 0 and 1; the first with which patterns keep to `MOST_BYTES`."""
 _MOST_PARTS = 24
+_MOST_PASSAGES = 6
+"""Of each kind."""
 NOTES = {
     "integrated-gradients": "each token's share of what turns a text of zero vectors into this one",
     "gradient-x-input": "how the answer changes with a token's vector, as far as a straight line tells",
@@ -72,6 +75,7 @@ def explanation_page(explanation: Measured, model: str) -> str:
         lens=explanation.lens,
         contributions=_contributions(explanation),
         patching=_patching(explanation),
+        training=None if explanation.training is None else _training(explanation.training),
         data=data,
     )
 
@@ -185,6 +189,62 @@ def _contributions(explanation: Measured) -> list[dict[str, Any]]:
         value = sum(value for value, _ in rest)
         shown.append({"name": f"{len(rest)} others", "value": value, "width": min(1.0, abs(value) / most)})
     return shown
+
+
+def _training(found: TrainingText) -> dict[str, Any]:
+    most = max((number for _, number in found.following), default=1)
+    reaches = max((abs(each.influence.value) for each in found.passages if each.influence), default=0.0) or 1.0
+    shown = [each for each in found.passages if each.has_answer][:_MOST_PASSAGES]
+    shown += [each for each in found.passages if not each.has_answer][:_MOST_PASSAGES]
+    return {
+        "said": said(found),
+        "corpus": found.corpus,
+        "context": visible(found.context),
+        "following": [(visible(token), number, number / most) for token, number in found.following],
+        "context_count": found.context_count,
+        "passages": [
+            {
+                "source": visible(each.source), "character": each.character, "has_answer": each.has_answer,
+                "before": visible(each.before), "found": visible(each.found), "after": visible(each.after),
+                "influence": None if each.influence is None else each.influence.value,
+                "similarity": None if each.influence is None else each.influence.similarity,
+                "width": 0.0 if each.influence is None else abs(each.influence.value) / reaches,
+            }
+            for each in shown
+        ],
+    }  # fmt: skip
+
+
+def said(found: TrainingText) -> list[str]:
+    """What the training text has of an answer, in sentences."""
+    if not found.context_length:
+        return ["Not even the last token of the text stands in the training text."]
+    quoted = found.quoted
+    if quoted is not None:
+        also = f", and in {found.count - 1:,} other places" if found.count > 1 else ""
+        first = f"The text and the answer stand word for word in {quoted.source}, from character {quoted.character:,} on{also}."
+    elif found.length <= found.n_answer:
+        first = "Nowhere in the training text does the answer follow the text's last token."
+    else:
+        n = found.length - found.n_answer
+        first = (
+            f"The answer follows the last {_tokens(n)} of the text in the training text {_times(found.count)}; nowhere in it "
+            "does it follow more of them."
+        )
+    share, first_of = found.answer_count / found.context_count, "'s first token" if found.n_answer > 1 else ""
+    return [
+        first,
+        f"The longest end of the text that stands there at all has {_tokens(found.context_length)} and stands there "
+        f"{_times(found.context_count)}; {_times(found.answer_count)} ({share:.0%}) the answer{first_of} comes next.",
+    ]
+
+
+def _times(count: int) -> str:
+    return "once" if count == 1 else f"{count:,} times"
+
+
+def _tokens(count: int) -> str:
+    return "token" if count == 1 else f"{count:,} tokens"
 
 
 def _patching(explanation: Measured) -> dict[str, Any] | None:

@@ -11,6 +11,7 @@ from wenloom.core.errors import InputError
 from wenloom.core.progress import progress
 from wenloom.text.digest import content_hash
 from wenloom.text.documents import SKIP_BAD, ReadOptions, read_documents
+from wenloom.text.origins import Origins
 from wenloom.text.pipeline import DroppedFile, Pipeline, steps_named
 from wenloom.text.refusals import Refusals
 from wenloom.text.split import is_validation, tail_start
@@ -37,6 +38,8 @@ class Corpus:
         """
         self._spool = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115 - lives as long as the corpus
         self._lengths, self._validates = array("Q"), array("B")
+        self.origins = Origins()
+        """Where the documents were found, in the order of reading."""
         self._lowest, self._lowest_hash, self._tail = 0, b"\xff" * 17, 0.0
         self.n_bytes = 0
         self.rule = "by document, content hash"
@@ -51,8 +54,9 @@ class Corpus:
         """Documents that were kept."""
         return len(self._lengths)
 
-    def add(self, text: str, digest: bytes, validates: bool) -> None:
+    def add(self, text: str, source: str, digest: bytes, validates: bool) -> None:
         """Append a document."""
+        self.origins.add(source)
         data = text.encode()
         self._spool.write(data)
         if digest < self._lowest_hash:
@@ -69,7 +73,7 @@ class Corpus:
             self._validates[self._lowest] = True
 
     def documents(self) -> Iterator[tuple[str, str]]:
-        """(split, text) in the order of reading."""
+        """(split, text) in the order of reading; where documents are cut (`is_cut`), two of each."""
         self._spool.seek(0)
         for length, validates in zip(self._lengths, self._validates, strict=True):
             text = self._spool.read(length).decode()
@@ -79,6 +83,11 @@ class Corpus:
                 cut = tail_start(text, self._tail)
                 yield "train", text[:cut]
                 yield "validation", text[cut:]
+
+    @property
+    def is_cut(self) -> bool:
+        """Whether every document is in training with its beginning and in validation with its end."""
+        return self._tail > 0
 
     def batches(self) -> Iterator[list[tuple[str, str]]]:
         """Documents in lists of about two million characters."""
@@ -146,7 +155,7 @@ def read_corpus(
             for document in pipeline.run(read_documents(list(group), reading, bar.advance, corpus.refusals)):
                 digest = content_hash(document.text)
                 validates = is_validation_file or (fraction is not None and is_validation(digest, fraction))
-                corpus.add(document.text, digest, validates)
+                corpus.add(document.text, document.source, digest, validates)
     corpus.refusals.report()
     corpus.dropped = pipeline.counts
     _warn(pipeline.counts, corpus.refusals.count, corpus.n_documents)

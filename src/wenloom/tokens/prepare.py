@@ -16,6 +16,7 @@ from wenloom.text.pipeline import check_steps, dropped_file
 from wenloom.text.skipped import SkippedFile
 from wenloom.text.split import check_fraction
 from wenloom.tokens.characters import ascii_part, count_characters, needed_characters
+from wenloom.tokens.places import PlaceWriter, has_places, write_beginnings
 from wenloom.tokens.shards import MANIFEST, Dataset, ShardWriter, Split, token_dtype, write_manifest
 from wenloom.tokens.tokenizer import TextTokenizer
 from wenloom.tokens.train import Kind, default_vocab_size, train_tokenizer
@@ -109,7 +110,7 @@ def prepare(
         **({"keep_duplicates": True} if options.keep_duplicates else {}),
     }
     key = hashlib.sha256(json.dumps(spec, sort_keys=True).encode()).hexdigest()
-    if dropped is None and _key_of(out) == key:
+    if dropped is None and _key_of(out) == key and has_places(out):
         return Prepared(Dataset.open(out), reused=True)
 
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -209,22 +210,28 @@ def _encode(corpus: Corpus, tokenizer: TextTokenizer, folder: Path) -> dict[str,
     between = [] if opening == closing else closing
     dtype, unknown = token_dtype(tokenizer.vocab_size), tokenizer.unk_token_id
     writers = {name: ShardWriter(folder, name, dtype) for name in ("train", "validation")}
+    places = {name: PlaceWriter() for name in writers}
     measures = {name: {"documents": 0, "bytes": 0, "characters": 0, "unknown": 0} for name in writers}
+    origins, n_read = corpus.origins, 0
     with progress("Encoding", corpus.n_bytes, "bytes") as bar:
         for batch in corpus.batches():
             encoded = tokenizer.encode_documents([text for _, text in batch])
             for (split, text), ids in zip(batch, encoded, strict=True):
-                n_bytes = len(text.encode())
+                n_bytes, number = len(text.encode()), n_read // 2 if corpus.is_cut else n_read
+                places[split].add(writers[split].n_tokens, origins.which[number], origins.numbers[number])
+                n_read += 1
                 writers[split].append([*opening, *ids, *between])
                 measures[split]["documents"] += 1
                 measures[split]["bytes"] += n_bytes
                 measures[split]["characters"] += len(text)
                 measures[split]["unknown"] += ids.count(unknown) if unknown is not None else 0
                 bar.advance(n_bytes)
-    for writer in writers.values():
+    for name, writer in writers.items():
         if opening == closing:
             writer.append(closing)
         writer.close()
+        places[name].write(folder, name)
+    write_beginnings(folder, origins.beginnings)
     return {
         name: Split(**measures[name], tokens=writers[name].n_tokens, shards=writers[name].shards) for name in writers
     }

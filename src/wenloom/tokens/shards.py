@@ -91,12 +91,28 @@ class TokenStream:
             length -= len(part)
             position = (position + len(part)) % len(self)
         found = np.concatenate(parts).astype(np.int64)
-        if self._vocab_size is not None and found.max(initial=0) >= self._vocab_size:
+        return self._known(found, start)
+
+    def at(self, places: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+        """The tokens at places of the stream, int64.
+
+        Raises:
+            InputError: a token that the vocabulary does not have.
+        """
+        found = np.empty(len(places), dtype=np.int64)
+        of_shard = np.searchsorted(self._ends, places, side="right")
+        for shard in np.unique(of_shard).tolist():
+            is_here = of_shard == shard
+            found[is_here] = self._shards[shard][places[is_here] - (int(self._ends[shard - 1]) if shard else 0)]
+        return self._known(found, int(places[0]) if len(places) else 0)
+
+    def _known(self, tokens: np.ndarray[Any, Any], near: int) -> np.ndarray[Any, Any]:
+        if self._vocab_size is not None and tokens.max(initial=0) >= self._vocab_size:
             raise InputError(
-                f"the corpus is damaged: token {found.max():,} near place {start:,}, but the vocabulary has "
+                f"the corpus is damaged: token {tokens.max():,} near place {near:,}, but the vocabulary has "
                 f"{self._vocab_size:,}. Prepare it again."
             )
-        return found
+        return tokens
 
 
 @dataclass(frozen=True)
