@@ -17,6 +17,7 @@ __all__ = [
     "__version__",
     "attribute",
     "load",
+    "steering",
     "trace",
 ]
 
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from wenloom.core.errors import WenloomError
     from wenloom.explanation.attribution import attribute
     from wenloom.explanation.trace import trace
+    from wenloom.generation.steering import steering
 
 
 def __getattr__(name: str) -> Any:
@@ -37,6 +39,10 @@ def __getattr__(name: str) -> Any:
         from wenloom.explanation.attribution import attribute
 
         return attribute
+    if name == "steering":
+        from wenloom.generation.steering import steering
+
+        return steering
     if name == "trace":
         from wenloom.explanation.trace import trace
 

@@ -14,6 +14,7 @@ from wenloom.checkpoint.adapter import with_adapter
 from wenloom.checkpoint.folder import load_decoder, load_tokenizer, save_model
 from wenloom.checkpoint.generation import generation_options
 from wenloom.checkpoint.hub import resolve
+from wenloom.checkpoint.steering import SteeringVector, load_steering
 from wenloom.core.console import remark
 from wenloom.core.errors import InputError
 from wenloom.core.hardware import probe
@@ -51,13 +52,15 @@ class LanguageModel:
     """Number type of keys and values, see `Engine`."""
     adapters: Mapping[str, Decoder] = field(default_factory=dict)
     """The model with adapters, by the names that requests choose them by."""
+    steering: Mapping[str, SteeringVector] = field(default_factory=dict)
+    """Steering vectors, by the names that requests choose them by."""
 
     @functools.cached_property
     def engine(self) -> Engine:
         """What runs requests, many at once."""
         return Engine(
             self.decoder, self.tokenizer, draft_model=self.draft_model, adapters=self.adapters, max_slots=_MAX_SLOTS,
-            cache_dtype=self.cache_dtype,
+            steering=self.steering, cache_dtype=self.cache_dtype,
         )  # fmt: skip
 
     def generate(self, prompt: str = "", **options: Any) -> str:
@@ -128,6 +131,7 @@ def load(
     quantize: str | None = None,
     kv_cache: str | torch.dtype | None = None,
     adapters: Sequence[str | Path] | Mapping[str, str | Path] = (),
+    steering: Sequence[str | Path] | Mapping[str, str | Path] = (),
 ) -> LanguageModel:
     """Read a model folder, or a hub model by its name.
 
@@ -141,14 +145,17 @@ def load(
             bfloat16 where these are quantized.
         adapters: folders of adapters; a request chooses one by its folder's name, as in
             `model.generate(prompt, adapter="poems")`. A mapping gives them other names.
+        steering: files of steering vectors; a request chooses one by its file's name without .safetensors, as in
+            `model.generate(prompt, steer={"calm": 2.0})`. A mapping gives them other names.
 
     Raises:
-        InputError: an unknown number type or quantization, or two adapters of one name.
-        CheckpointError: see `checkpoint.folder.load_decoder`, `checkpoint.adapter.load_adapter` and
-            `checkpoint.hub.resolve`.
+        InputError: an unknown number type or quantization, two adapters or vectors of one name, or no such file.
+        CheckpointError: see `checkpoint.folder.load_decoder`, `checkpoint.adapter.load_adapter`,
+            `checkpoint.steering.load_steering` and `checkpoint.hub.resolve`.
     """
     if isinstance(adapters, str | Path):
         adapters = [adapters]
+    vectors = {name: load_steering(Path(file)) for name, file in _by_name(steering).items()}
     folder = resolve(name)
     where, kind = probe(device).device, number_type(dtype)
     second = None if draft_model is None else load_decoder(resolve(draft_model), where, kind)
@@ -163,7 +170,18 @@ def load(
     if len(named) < len(adapters):
         raise InputError("adapters are chosen by the names of their folders: give them different names.")
     adapted = {each: with_adapter(decoder, path) for each, path in named.items()}
-    return LanguageModel(decoder, load_tokenizer(folder), second, cache_dtype, adapted)
+    return LanguageModel(decoder, load_tokenizer(folder), second, cache_dtype, adapted, vectors)
+
+
+def _by_name(files: Sequence[str | Path] | Mapping[str, str | Path]) -> dict[str, str | Path]:
+    """Files of steering vectors by their names."""
+    if isinstance(files, Mapping):
+        return dict(files)
+    listed = [files] if isinstance(files, str | Path) else list(files)
+    named = {Path(each).name.removesuffix(".safetensors"): each for each in listed}
+    if len(named) < len(listed):
+        raise InputError("steering vectors are chosen by the names of their files: give them different names.")
+    return named
 
 
 def number_type(name: str | torch.dtype, option: str = "dtype") -> torch.dtype:

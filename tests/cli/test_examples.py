@@ -58,6 +58,7 @@ NAMES = {
     "test.jsonl.gz": "rows:nbest", "their-results.json": "results-json", "results.sqlite": "file:results/results.sqlite",
     "datasets/lambada_test.jsonl": "rows:lambada", "datasets/arc_easy.jsonl": "rows:choices",
     "mine.toml": 'text:files = ["arc_easy.jsonl"]\nquery = "{query}"\nchoices = "{choices}"\ngold = "{gold}"\n',
+    "calm.txt": "few:source", "wild.txt": "few:target", "calm.safetensors": "vector", "joy.safetensors": "vector",
     "datasets/hellaswag_val.jsonl": "rows:hellaswag", "datasets/blimp.jsonl": "rows:blimp",
 }  # fmt: skip
 """What stands, in an example, under a name; see `World.lay_out`. A folder is laid out where its beginning occurs."""

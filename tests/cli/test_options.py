@@ -31,6 +31,7 @@ HERE = {
     "nbest.jsonl": "rows:close nbest", "torn-nbest.jsonl": "torn:nbest", "torn-choices.jsonl": "torn:choices", "torn-messages.jsonl": "torn:messages", "more.jsonl": "rows:more messages", "prompts.jsonl": "rows:prompts", "adapters.jsonl": "rows:adapter prompts",
     "choices.jsonl": "rows:choices", "references.jsonl": "rows:references", "data/blimp.jsonl": "rows:blimp",
     "data/HumanEval.jsonl": "rows:programs to write", "theirs.json": "results-json", "results.sqlite": "file:results/results.sqlite",
+    "vector.safetensors": "vector",
     "many/a.txt": f"text:{story(1)}", "many/b.txt": f"text:{story(1)}", "many/c.txt": f"text:{story(2)}", "many/d.png": "text:PNG",
     "wiki.txt": "text: = A = \n\n a @-@ b , c . \n\n = B = \n\n d e f . \n",
 }  # fmt: skip
@@ -121,6 +122,7 @@ WRITE = {
 }  # fmt: skip
 BEAMS = ("--num-beams", 4, "--no-do-sample")
 LONG_CHAT = ("chat", "--seed", 1, "--max-new-tokens", 50)
+_STEER = ("small", "--toward", "The lamp was lit.", "--away-from", "The nets stayed dry.", "--out", "made.safetensors")
 SCHEMA = '{"type": "boolean"}'
 TABLES = {
     "quickstart": Table((), {
@@ -198,6 +200,7 @@ TABLES = {
         "--out": C(("--out", "made.jsonl"), base=("run", "--prompts", "prompts.jsonl", "--max-new-tokens", 3, "--out", "other.jsonl"),
                    look="made.jsonl"),
         "--draft": C(("--draft", "small"), ("--contrastive-beta", 0.9), look="code"),
+        "--steer": C(("--steer", "vector.safetensors:99")),
         "--adapters": C(("--adapters", "adapter"), ("--adapter", "adapter"), look="code"),
         "--adapter": C(("--adapter", "adapter"), ("--adapters", "adapter", "--logprobs", 0, "--json"), look="code"),
         "--device": DEVICE,
@@ -239,6 +242,7 @@ TABLES = {
         "--max-length": C(("--max-length", 24)),
         "--min-length": C(("--min-length", 26), ("--eos-token-id", 66, *AB)),
         "--draft": C(("--draft", "small"), look="read"),
+        "--steer": C(("--steer", "vector.safetensors:99")),
         "--history": R(("--no-history",), "--no-history: input from a pipe is never kept"),
         "--device": DEVICE,
         "--mirostat-eta": C(("--mirostat-eta", 1), ("--mirostat-tau", 3), base=LONG_CHAT),
@@ -263,6 +267,20 @@ TABLES = {
         "--data": C(("--data", "corpus"), base=("run", "The lamp was", "--json")),
         "--out": C(("--out", "made.html"), look="made.html"),
         "--steps": C(("--steps", 3), look="out", base=("run", "The lamp was", "--json")),
+        "--device": DEVICE,
+        "--json": C(("--json",)),
+    }),
+    "steer": Table(_STEER, {
+        "--toward": C(("--toward", "春眠不觉晓"), look="made.safetensors"),
+        "--away-from": C(("--away-from", "lines.txt"), look="made.safetensors"),
+        "--out": C(("--out", "other.safetensors"), look="other.safetensors"),
+        "--layer": R(("--layer", 9), "layer 9: this model has blocks 0 to 0"),
+        "--cost": C(("--cost", 0.5), look="made.safetensors"),
+        "--neutral": C(("--neutral", "text.txt"), look="out"),
+        "--words": C(("--words", "the a"), ("--generations", 2)),
+        "--generations": C(("--generations", 3), base=(*_STEER, "--words", "the", "--json", "--generations", 2)),
+        "--prompt": C(("--prompt", "The lamp"), ("--generations", 2), base=(*_STEER, "--words", "the a", "--json")),
+        "--seed": C(("--seed", 1), look="out"),
         "--device": DEVICE,
         "--json": C(("--json",)),
     }),
@@ -499,7 +517,7 @@ TABLES["serve"] = Table(("run", "--port", 0), {
     **{name: C((name, value), look="served") for name, value in {
         "--host": "::1", "--port": 1234, "--allow-host": "a.example", "--allow-origin": "https://a.example", "--max-concurrent-requests": 3,
         "--max-queued-tokens": 3, "--max-body-mb": 3, "--max-stop-strings": 3, "--max-total-tokens": 3, "--max-choices": 3,
-        "--max-schema-kb": 3, "--rate": 3, "--deadline": 3, "--drain": 3, "--watchdog": 3, "--access-log": "made.jsonl", "--adapter": "adapter",
+        "--max-schema-kb": 3, "--rate": 3, "--deadline": 3, "--drain": 3, "--watchdog": 3, "--access-log": "made.jsonl", "--adapter": "adapter", "--steer": "vector.safetensors",
         "--draft": "small", "--device": "cpu", "--dtype": "bfloat16", "--quantize": "int8", "--kv-cache": "int8"}.items()},
     "--no-auth": C(("--no-auth",), _ELSEWHERE, look="served code"),
     "--api-key-file": C(("--api-key-file", "text.txt"), _ELSEWHERE, look="served code"),

@@ -242,6 +242,10 @@ class World:
     def _adapter(self) -> None:
         self._tune("adapter", "decoder", "chat", "messages", "--method", "lora")
 
+    def _vector(self) -> None:
+        succeed("steer", self.path("decoder"), "--toward", VERSES[0], "--away-from", VERSES[3], "--out", "vector", "--layer", 0,
+                cwd=self.store)  # fmt: skip
+
     def _poet(self) -> None:
         self._tune("poet", "decoder", "poetry", "verses")
 
@@ -293,5 +297,8 @@ class World:
                 write(path, (self.path(what.partition("/")[0]).parent / what).read_bytes())
             else:
                 path.parent.mkdir(parents=True, exist_ok=True)
+                if self.path(kind).is_file():
+                    shutil.copyfile(self.path(kind), path)
+                    continue
                 shutil.copytree(self.path(kind), path, dirs_exist_ok=True)
         return folder

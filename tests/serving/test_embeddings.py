@@ -82,7 +82,7 @@ def folders(tmp_path_factory: pytest.TempPathFactory, tokenizer: TextTokenizer) 
 
 @pytest.fixture(scope="module")
 def both(folders: dict[str, Path], tokenizer: TextTokenizer) -> Iterator[Served]:
-    loaders: Any = {name: lambda folder=folder: load_served(folder, "cpu", "float32", None, None, None, {}) for name, folder in folders.items()}  # fmt: skip
+    loaders: Any = {name: lambda folder=folder: load_served(folder, "cpu", "float32", None, None, None, {}, {}) for name, folder in folders.items()}  # fmt: skip
     with serving(create_app(Models(loaders), ServerSettings(limits=LIMITS)), chat_model(tokenizer)) as running:
         yield running
 
@@ -136,7 +136,7 @@ def test_folders_that_ask_for_more_than_pooling_are_refused(tmp_path: Path, toke
         load_embedder(folder)
     pooled_by(folder, "pooling_mode_cls_token")
     with pytest.raises(InputError, match="--quantize"):
-        load_served(folder, "cpu", "float32", None, "int8", None, {})
+        load_served(folder, "cpu", "float32", None, "int8", None, {}, {})
     (folder / "modules.json").write_text('[{"type": "sentence_transformers.models.Dense", "path": "3_Dense"}]')
     with pytest.raises(CheckpointError, match="Dense"):
         load_embedder(folder)

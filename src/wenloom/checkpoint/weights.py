@@ -5,13 +5,14 @@ which the format allows. A tool that saves the tensors anew drops the blanks, wh
 then the checksums count no more. So a flipped bit is told, and an edited file is not taken for a damaged one.
 """
 
+import contextlib
 import json
 import zlib
 from collections.abc import Iterable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 import torch
@@ -180,10 +181,13 @@ def _checksums(path: Path, metadata: Mapping[str, str]) -> dict[str, str]:
     return sums
 
 
-def write_tensors(tensors: Mapping[str, Tensor], path: Path, metadata: Mapping[str, str] | None = None) -> None:
+def write_tensors(
+    tensors: Mapping[str, Tensor], path: Path | IO[bytes], metadata: Mapping[str, str] | None = None
+) -> None:
     """Write a safetensors file with checksums.
 
     Args:
+        path: a file, or one that is open already.
         metadata: texts by name to put beside them.
 
     Raises:
@@ -204,7 +208,7 @@ def write_tensors(tensors: Mapping[str, Tensor], path: Path, metadata: Mapping[s
         start = end
     text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode() + _BLANKS
     text += b" " * (-len(text) % 8)
-    with path.open("wb") as file:
+    with path.open("wb") if isinstance(path, Path) else contextlib.nullcontext(path) as file:
         file.write(len(text).to_bytes(8, "little") + text)
         for name in names:
             file.write(_bytes_of(tensors[name]).data)

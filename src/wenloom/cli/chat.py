@@ -10,6 +10,7 @@ from cyclopts import Parameter
 from wenloom.cli.conversation import COMMANDS, GREETING, Conversation, TurnReader
 from wenloom.cli.line_input import LineInput
 from wenloom.cli.options import Device, Dtype, KVCache, Quantize, flags, typed_as_flags
+from wenloom.cli.steering_files import vector_files
 from wenloom.core.console import remark
 from wenloom.core.errors import InputError, WenloomError, printable
 from wenloom.core.quantities import counted
@@ -25,6 +26,7 @@ def chat(
     *,
     system: str | None = None,
     draft: str | None = None,
+    steer: list[str] | None = None,
     history: Annotated[bool, Parameter(name="--history")] = True,
     device: Device = "auto",
     dtype: Dtype = "float32",
@@ -51,6 +53,9 @@ def chat(
         The system prompt: what the model is told before the first turn.
     draft
         A draft model for speculative decoding: a smaller one with the same vocabulary.
+    steer
+        Add a steering vector of `wenloom steer` to the residual stream: FILE or FILE:STRENGTH. May be given several times;
+        /set steer changes it.
     history
         Keep what you type for the arrow keys of later chats, in ~/.local/state/wenloom/chat_history. Input from a pipe is
         never kept.
@@ -61,6 +66,10 @@ def chat(
         for field in dataclasses.fields(group)
         if (value := getattr(group, field.name)) != field.default
     }
+    if steer:
+        options["steer"] = tuple(steer)
+    vectors = vector_files(steer or ())
+    vectors |= {file.stem: file for file in vectors.values()}
     with typed_as_flags():
         Conversation(options, system)
     lines = LineInput("chat_history" if history else None, tuple(COMMANDS))
@@ -69,7 +78,7 @@ def chat(
     from wenloom.api import load
     from wenloom.tokens.chat import STOP_OF_PLAIN
 
-    loaded = load(model, device, dtype, draft_model=draft, quantize=quantize, kv_cache=kv_cache)
+    loaded = load(model, device, dtype, draft_model=draft, quantize=quantize, kv_cache=kv_cache, steering=vectors)
     always = {}
     if loaded.tokenizer.chat_template is None and not loaded.tokenizer.other_templates:
         always["stop_strings"] = (STOP_OF_PLAIN,)

@@ -34,6 +34,7 @@ STAGES = {
     },
     "Look inside": {
         "explain": "Explain an answer: by which tokens, in which block, through which heads.",
+        "steer": "Make a steering vector: write more like some texts than like others.",
         "next-tokens": "Show the most probable next tokens.",
         "info": "Show what is in a folder: model, run, corpus or tokenizer.",
     },

@@ -34,7 +34,7 @@ HELP = (
     + '\nEnd a line with \\ to go on in the next, or put """ around several lines.'
     + "\nCtrl-C stops a reply. A turn that begins with / is typed with two: //like this."
 )
-SETTABLE = tuple(name for group in (Length, Sampling, Penalties) for name in group.__dataclass_fields__)
+SETTABLE = (*(name for group in (Length, Sampling, Penalties) for name in group.__dataclass_fields__), "steer")
 """Options that `/set` knows."""
 _FENCE = '"""'
 

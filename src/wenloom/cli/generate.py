@@ -10,6 +10,7 @@ from cyclopts import Parameter
 
 from wenloom.cli.options import Device, Dtype, Json, KVCache, Quantize, as_flags, flags, typed_as_flags
 from wenloom.cli.prompts import answer, disobedience, job_as_json, rows_of, unanswered, zero_is_greedy
+from wenloom.cli.steering_files import vector_files
 from wenloom.core.console import print_json, remark
 from wenloom.core.errors import InputError
 from wenloom.generation.options import Length, Output, Penalties, Sampling, Search, Speed, StructuredOutput, Watermark
@@ -56,6 +57,7 @@ def generate(
         wenloom generate runs/quickstart "ROMEO:" --n 3 --temperature 1.1 --seed 7
         echo "Once upon a time" | wenloom generate runs/mine --greedy --stop "."
         wenloom generate runs/mine "The answer: " --choices yes --choices no
+        wenloom generate runs/mine "The evening was" --steer calm.safetensors:2
         wenloom generate runs/mine --prompts questions.jsonl --out answers.jsonl
 
     Parameters
@@ -117,11 +119,14 @@ def generate(
         raise InputError("--out needs --prompts FILE (one text goes to standard output: use > FILE).")
     elif prompt is None:
         prompt = "" if sys.stdin.isatty() else _piped()
+    vectors = vector_files(request.steer)
+    vectors |= vector_files((each for row in rows if row.request for each in row.request.steer), must_exist=False)
     from wenloom.api import load
 
     loaded = load(
-        model, device, dtype, draft_model=draft, quantize=quantize, kv_cache=kv_cache, adapters=adapters or ()
-    )
+        model, device, dtype, draft_model=draft, quantize=quantize, kv_cache=kv_cache, adapters=adapters or (),
+        steering=vectors,
+    )  # fmt: skip
     if prompts is not None:
         answer(loaded, rows, prompts, out, json)
         return

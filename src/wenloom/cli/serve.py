@@ -15,6 +15,7 @@ from wenloom.serving.settings import Access, RequestLimits, Running, ServerSetti
 def serve(
     *models: Annotated[str, Parameter(name="models")],
     adapter: list[str] | None = None,
+    steer: list[str] | None = None,
     draft: str | None = None,
     device: Device = "auto",
     dtype: Dtype = "float32",
@@ -32,6 +33,7 @@ def serve(
         wenloom serve runs/quickstart
         wenloom serve small=runs/a large=runs/b --port 8080
         wenloom serve runs/mine --adapter poems=runs/poems-lora --adapter runs/letters
+        wenloom serve runs/mine --steer calm=calm.safetensors
         wenloom serve runs/mine --host 0.0.0.0 --api-key-file keys.txt
 
     Parameters
@@ -41,14 +43,18 @@ def serve(
     adapter
         A folder with an adapter of the model, served as a model of its own under its folder's name; NAME=FOLDER gives it
         another. May be given several times.
+    steer
+        A steering vector that `wenloom steer` made, for requests with "steer": "NAME" or {"NAME": strength}: by its file's
+        name without .safetensors; NAME=FILE gives it another. May be given several times.
     draft
         A draft model for speculative decoding: a smaller one with the same vocabulary; the texts stay the same.
     """
     named, adapted = _named(models, "models"), _named(adapter or (), "adapters")
+    steering = {name.removesuffix(".safetensors"): file for name, file in _named(steer or (), "vectors").items()}
     if not named:
         raise InputError("name a model: wenloom serve FOLDER.")
-    if len(named) > 1 and (adapted or draft):
-        raise InputError("--adapter and --draft belong to one model: serve one.")
+    if len(named) > 1 and (adapted or draft or steering):
+        raise InputError("--adapter, --draft and --steer belong to one model: serve one.")
     if both := sorted(named.keys() & adapted.keys()):
         raise InputError(f"a model and an adapter are called {both[0]}: give one another name, as in --adapter other={adapted[both[0]]}.")  # fmt: skip
     try:
@@ -59,7 +65,9 @@ def serve(
     from wenloom.serving.loading import load_served
 
     loaders = {
-        name: functools.partial(load_served, resolve(where), device, dtype, draft, quantize, kv_cache, adapted)
+        name: functools.partial(
+            load_served, resolve(where), device, dtype, draft, quantize, kv_cache, adapted, steering
+        )
         for name, where in named.items()
     }
     run(loaders, ServerSettings(access, limits, running))

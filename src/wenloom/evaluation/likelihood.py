@@ -184,7 +184,7 @@ def _score(decoder: Decoder, batch: list[_RowGroup], beginning: KVCache | None) 
     early_logs: list[list[float]] = [[] for _ in batch]
     early_greedy: list[list[bool]] = [[] for _ in batch]
     if earliest < prefix_length:
-        logs, greedy = _targets(
+        logs, greedy = scored_targets(
             decoder,
             hidden_BTD[:, earliest - n_read - 1 : -1].flatten(0, 1),
             prefix_BT[:, earliest - n_read :].flatten(),
@@ -198,7 +198,7 @@ def _score(decoder: Decoder, batch: list[_RowGroup], beginning: KVCache | None) 
         cache.keep(owner_R)
         hidden_RSD = torch.cat([hidden_RSD, decoder.hidden(targets_RS[:, :-1], cache=cache)], 1)
     real_RS = torch.arange(longest, device=device) < lengths_R[:, None]
-    logs_N, greedy_N = _targets(decoder, hidden_RSD[real_RS], targets_RS[real_RS])
+    logs_N, greedy_N = scored_targets(decoder, hidden_RSD[real_RS], targets_RS[real_RS])
     pieces = zip(logs_N.split(lengths_R.tolist()), greedy_N.split(lengths_R.tolist()), strict=True)
     found: list[list[Likelihood]] = [[] for _ in batch]
     for (index, _, start), (logs, greedy) in zip(rows, pieces, strict=True):
@@ -210,7 +210,7 @@ def _score(decoder: Decoder, batch: list[_RowGroup], beginning: KVCache | None) 
     return found
 
 
-def _targets(decoder: Decoder, hidden_ND: Tensor, targets_N: Tensor) -> tuple[Tensor, Tensor]:
+def scored_targets(decoder: Decoder, hidden_ND: Tensor, targets_N: Tensor) -> tuple[Tensor, Tensor]:
     """log P of each target, and whether it is the most probable token; logits are made a part at a time."""
     size = max(1, _LOGITS // decoder.config.vocab_size)
     logs, greedy = [], []

@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 
+from wenloom.checkpoint.steering import SteeringVector
 from wenloom.core.errors import InputError, WenloomError, printable
 from wenloom.core.foreign import kind_of
 from wenloom.core.memory import reuse_freed_memory
@@ -22,6 +23,7 @@ from wenloom.generation.jobs import NOT_OURS, Continuation, EngineLoad, ForwardR
 from wenloom.generation.request import GenerationRequest, request_from
 from wenloom.generation.request_types import shown
 from wenloom.generation.sequence_group import SequenceGroup
+from wenloom.generation.steering import steering_of
 from wenloom.generation.steps import read, schedule
 from wenloom.generation.strategies import sequence_groups_for
 from wenloom.generation.turns import Turns
@@ -51,6 +53,7 @@ class Engine:
         draft_model: a smaller model with the same vocabulary, for drafts and contrastive decoding.
         adapters: the model with other adapters, by the names that requests choose them by; see
             `checkpoint.adapter.with_adapter`.
+        steering: vectors by the names that requests choose them by, see `checkpoint.steering`; with adapters, too.
         max_slots: texts that are under way at a time; more wait.
         chunk: tokens of prompts read in one step, so that a long prompt does not hold up the others.
         prefix_bytes: memory for what is known of earlier prompts' beginnings.
@@ -65,6 +68,7 @@ class Engine:
         *,
         draft_model: Decoder | None = None,
         adapters: Mapping[str, Decoder | EncoderDecoder] | None = None,
+        steering: Mapping[str, SteeringVector] | None = None,
         max_slots: int = 16,
         chunk: int = 512,
         prefix_bytes: int = 256 * 2**20,
@@ -75,6 +79,11 @@ class Engine:
         if draft_model is not None and draft_model.config.vocab_size != model.config.vocab_size:
             sizes = f"{draft_model.config.vocab_size:,} and {model.config.vocab_size:,}"
             raise InputError(f"the second model must have the vocabulary of the first, not another ({sizes} tokens).")
+        if steering and isinstance(model, EncoderDecoder):
+            raise InputError("steer: vectors are for models that go on with their prompt; this one has an encoder.")
+        self.steering = dict(steering or {})
+        for name, vector in self.steering.items():
+            vector.check(model.config, name)
         reuse_freed_memory()
         self.vocabulary, self.chunk = Vocabulary(model.config, tokenizer), chunk
         both = [each for each in (model, draft_model) if each is not None]
@@ -151,6 +160,7 @@ class Engine:
         ]
         job = Job(ids, request, continuations, source=source, unseen=view_of(self.decoder.config, len(ids)).first)
         runners = (self._runner_for(request), *self.models[1:])
+        job.steering = steering_of(request.steer, self.steering, runners[0].device)
         sequence_groups = sequence_groups_for(runners, self.vocabulary, job, room, seed_index)
         for sequences in sequence_groups:
             for runner, width in sequences.width.items():
@@ -211,7 +221,7 @@ class Engine:
         assert encoder is not None and config.decoder_start_token_id is not None
         if encoder.n_positions is not None and n_source > encoder.n_positions:
             raise InputError(f"{n_source:,} tokens do not fit: this model's encoder reads {encoder.n_positions:,}.")
-        for name, neutral in (("guidance_scale", 1), ("prompt_logprobs", None), ("echo", False)):
+        for name, neutral in (("guidance_scale", 1), ("prompt_logprobs", None), ("echo", False), ("steer", ())):
             if getattr(request, name) != neutral:
                 raise InputError(f"{name} is for models that go on with their prompt; this one has an encoder.")
         return [config.decoder_start_token_id]
@@ -369,7 +379,7 @@ class Engine:
     def _look_up(self, read: ForwardRequest, sequences: SequenceGroup) -> None:
         """Bring a text's view up to date and take what is known of its beginning from the cache."""
         text, runner, job, use_cache = read.text, read.text.runner, sequences.job, sequences.job.request.use_cache
-        view = view_of(runner.decoder.config, len(text.tokens))
+        view = view_of(runner.decoder.config, len(text.tokens), text.steering.key)
         if view != text.view or not use_cache:
             text.view, text.known = view, 0
         visible = len(text.tokens) - view.first

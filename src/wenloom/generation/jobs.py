@@ -11,6 +11,7 @@ from wenloom.generation.request import GenerationRequest
 from wenloom.generation.stream import TextStream
 from wenloom.model.cache import EncoderKV
 from wenloom.runtime.runner import ModelRunner
+from wenloom.runtime.steering import UNSTEERED, Steering
 from wenloom.runtime.window import WHOLE, View
 
 
@@ -24,6 +25,7 @@ class Text:
     slot: int
     encoder_kv: EncoderKV | None = None
     """What a decoder with an encoder writes from."""
+    steering: Steering = UNSTEERED
     view: View = WHOLE
     known: int = 0
     """Tokens of the view whose keys and values are in the slot."""
@@ -151,6 +153,8 @@ class Job:
     """What the encoder reads, in a model that has one."""
     encoder_kv: EncoderKV | None = None
     """The source as the decoder sees it, once it was read."""
+    steering: Steering = UNSTEERED
+    """What is added to the residual stream of its texts, by the model that writes."""
     unseen: int = 0
     """Tokens of the prompt that lie outside the model's context: it goes on without them."""
     n_reused: int = 0

@@ -139,6 +139,9 @@ class Search:
     """Contrastive decoding: keep only tokens at least this probable relative to the best."""
     adapter: str | None = None
     """Use the adapter of this name, one of those loaded."""
+    steer: tuple[str, ...] = ()
+    """Add a steering vector of `wenloom steer` to the residual stream, at every token: NAME or NAME:STRENGTH, by its name or
+    file. Several add up; a negative strength steers away."""
 
 
 @dataclass(frozen=True)

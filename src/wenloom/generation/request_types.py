@@ -131,6 +131,37 @@ def _mapping(value: Any) -> dict[Any, Any]:
     raise TypeError(f"it holds {kind_of(value)}")
 
 
+MOST_STRENGTH = 1e6
+"""Of a steering vector."""
+
+
+def steers(value: Any) -> tuple[str, ...]:
+    """Names of steering vectors, `NAME` or `NAME:STRENGTH`; or a mapping from names to strengths."""
+    if not isinstance(value, Mapping):
+        return texts(value)
+
+    def pair(each: Any) -> str:
+        name, strength = each
+        if abs(number := real(strength)) > MOST_STRENGTH:
+            raise WrongTypeError(f"has a strength beyond {MOST_STRENGTH:g}")
+        return f"{text(name)}:{number!r}"
+
+    return tuple(_each(list(value.items()), pair, "names of vectors with their strengths"))
+
+
+def name_and_strength(text: str) -> tuple[str, float | None]:
+    """What `NAME:STRENGTH` says; without a number behind the last colon, the whole is the name.
+
+    >>> name_and_strength("calm:2.5"), name_and_strength("calm"), name_and_strength("d:/calm")
+    (('calm', 2.5), ('calm', None), ('d:/calm', None))
+    """
+    name, colon, strength = text.rpartition(":")
+    try:
+        return (name, float(strength)) if colon else (text, None)
+    except ValueError:
+        return text, None
+
+
 def early_stopping(value: Any) -> bool | str:
     """True, False or "never"."""
     if isinstance(value, str) and value == "never":
@@ -171,6 +202,8 @@ def convert(request: RequestOptions) -> list[str]:
         optional, converter = _converter(field.type)
         if field.name in _OBJECTS:
             converter = schema
+        elif field.name == "steer":
+            converter = steers
         if value is None and optional:
             continue
         try:

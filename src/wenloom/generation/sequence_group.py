@@ -10,6 +10,7 @@ from wenloom.generation.jobs import ForwardRequest, ForwardResult, Job, Strategy
 from wenloom.model.cache import EncoderKV
 from wenloom.model.config import ModelConfig
 from wenloom.runtime.runner import ModelRunner
+from wenloom.runtime.steering import UNSTEERED
 
 
 class SequenceGroup:
@@ -48,7 +49,8 @@ class SequenceGroup:
 
     def _open(self, runner: ModelRunner, tokens: Sequence[int]) -> Text:
         encoder_kv = self.encoded()  # may fail: a slot is taken only then
-        text = Text(runner, list(tokens), runner.take(), encoder_kv)
+        steering = self.job.steering if runner is self.runners[0] else UNSTEERED
+        text = Text(runner, list(tokens), runner.take(), encoder_kv, steering)
         self.texts.append(text)
         return text
 

@@ -11,6 +11,7 @@ from wenloom.generation.sequence_group import SequenceGroup, Wanted
 from wenloom.model.cache import Segment
 from wenloom.runtime.runner import ModelRunner
 from wenloom.runtime.slots import PAGE
+from wenloom.runtime.steering import Addition
 
 ScheduledReads = list[tuple[SequenceGroup, int, Segment]]
 """(group, which of its reads, what of its text)."""
@@ -45,10 +46,13 @@ def read(runner: ModelRunner, work: ScheduledReads, fail: Fail) -> None:
     started = time.perf_counter()
     tokens: list[int] = []
     wanted: list[Wanted] = []
+    additions: list[Addition] = []
     layers = sorted({layer for sequences, index, _ in work for layer in sequences.reads[index].layers})
     for sequences, index, segment in work:
         text, read = sequences.reads[index].text, sequences.reads[index]
         begin = text.view.first + segment.start
+        here = len(tokens), len(tokens) + segment.count
+        additions += [Addition(layer, *here, vector_D) for layer, vector_D in text.steering.parts]
         tokens += text.tokens[begin : begin + segment.count]
         missing = segment.length - segment.start - segment.count  # read in later steps
         rows = min(segment.count, read.logits - missing)
@@ -56,7 +60,7 @@ def read(runner: ModelRunner, work: ScheduledReads, fail: Fail) -> None:
             wanted.append(Wanted(sequences, index, len(tokens) - rows, len(tokens), segment.count > 1))
     rows = [row for each in wanted for row in range(each.begin, each.end)]
     try:
-        found = runner.read(tokens, [segment for _, _, segment in work], rows, layers)
+        found = runner.read(tokens, [segment for _, _, segment in work], rows, layers, additions)
     except NOT_OURS:
         raise
     except BaseException as error:

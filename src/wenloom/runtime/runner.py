@@ -17,6 +17,7 @@ from wenloom.runtime.native.step import MAX_TOKENS, NativeStep
 from wenloom.runtime.native.supported import fits
 from wenloom.runtime.prefixes import PrefixCache
 from wenloom.runtime.slots import Slots
+from wenloom.runtime.steering import Addition, adding
 from wenloom.runtime.threads import ThreadChoices
 
 
@@ -80,20 +81,28 @@ class ModelRunner:
         self._free.append(slot)
 
     def read(
-        self, tokens: list[int], segments: list[Segment], rows: list[int], layers: Sequence[int]
+        self,
+        tokens: list[int],
+        segments: list[Segment],
+        rows: list[int],
+        layers: Sequence[int],
+        additions: Sequence[Addition] = (),
     ) -> tuple[Tensor, Tensor, dict[int, Tensor]]:
         """One pass over some tokens.
+
+        Args:
+            additions: what is added to the residual stream on the way.
 
         Returns:
             Logits of the wanted rows (float32 on the CPU), the last residual stream of all, and per layer early logits
             of the wanted rows.
         """
         if not layers and len(tokens) <= MAX_TOKENS and (step := self._compiled()) is not None:
-            hidden_ND, logits = step.read(tokens, self.slots, segments, rows)
+            hidden_ND, logits = step.read(tokens, self.slots, segments, rows, additions)
             return logits, hidden_ND, {}
         tokens_N = torch.tensor(tokens, device=self.device)
         with self._threads_for(len(tokens)), torch.autocast(self.device.type, torch.bfloat16, enabled=self._mixed):
-            hidden_ND, streams = self._read(tokens_N, segments, layers)
+            hidden_ND, streams = self._read(tokens_N, segments, layers, additions)
 
         def scores(x_ND: Tensor) -> Tensor:
             return self.decoder.unembed(x_ND[rows]).float().cpu() if rows else torch.empty(0)
@@ -101,15 +110,23 @@ class ModelRunner:
         return scores(hidden_ND), hidden_ND, {layer: scores(each) for layer, each in streams.items()}
 
     def _read(
-        self, tokens_N: Tensor, segments: list[Segment], layers: Sequence[int]
+        self, tokens_N: Tensor, segments: list[Segment], layers: Sequence[int], additions: Sequence[Addition]
     ) -> tuple[Tensor, dict[int, Tensor]]:
         """The last residual stream, and those after some blocks, normalised as the last one is."""
         streams: dict[int, Tensor] = {}
 
-        def keep(layer: int) -> Tap:
-            return lambda x_1ND: streams.update({layer: self.decoder.final_norm(x_1ND)[0]})
+        def keep(layer: int, before: Tap | None) -> Tap:
+            def tap(x_1ND: Tensor) -> Tensor | None:
+                added_1ND = None if before is None else before(x_1ND)
+                streams[layer] = self.decoder.final_norm(x_1ND if added_1ND is None else added_1ND)[0]
+                return added_1ND
 
-        wanted = {f"blocks.{layer}.resid_post": keep(layer) for layer in layers}
+            return tap
+
+        wanted = dict(adding(additions))
+        for layer in layers:
+            place = f"blocks.{layer}.resid_post"
+            wanted[place] = keep(layer, wanted.get(place))
         taps = Taps(wanted, self.decoder.places) if wanted else None
         return self.decoder.read(tokens_N, SlotBatch(self.slots, segments), taps), streams
 

@@ -13,6 +13,8 @@ class View(NamedTuple):
     """The first visible token."""
     epoch: int
     """Rotary frequency epoch, see `position.frequency_epoch`."""
+    steering: str = ""
+    """What is added to the residual stream, see `steering.Steering.key`."""
 
 
 WHOLE = View(0, 0)
@@ -33,13 +35,17 @@ def window_start(n_tokens: int, context_length: int) -> int:
     return max(0, -(-(n_tokens - context_length) // half) * half)
 
 
-def view_of(config: ModelConfig, n_tokens: int) -> View:
-    """The view of a text of so many tokens."""
+def view_of(config: ModelConfig, n_tokens: int, steering: str = "") -> View:
+    """The view of a text of so many tokens.
+
+    Args:
+        steering: key of what is added to its residual stream.
+    """
     if config.has_relative_bias:
-        return WHOLE
+        return View(0, 0, steering)
     if config.depends_on_length:  # made to run past the context it was trained on
-        return View(0, frequency_epoch(config, n_tokens))
-    return View(window_start(n_tokens, config.context_length), 0)
+        return View(0, frequency_epoch(config, n_tokens), steering)
+    return View(window_start(n_tokens, config.context_length), 0, steering)
 
 
 def context_of(config: ModelConfig) -> int | None:

@@ -63,10 +63,15 @@ def own_options(body: Body) -> dict[str, Any]:
     return {each.name: value for each in OWN if (value := getattr(body, each.name, None)) is not None}
 
 
+_NAME = Annotated[str, Field(max_length=MAX_WORD)]
+
+
 def _annotation(field: "dataclasses.Field[Any]") -> Any:
     """The type of an option in JSON, with its bounds."""
     if field.name in ("json_schema", "grammar"):
         return Annotated[str, Field(max_length=MAX_CONSTRAINT)] | dict[str, Any]
+    if field.name == "steer":
+        return _NAME | Annotated[list[_NAME], Field(max_length=MAX_WORDS)] | Annotated[dict[_NAME, float], Field(max_length=MAX_WORDS)]  # fmt: skip
     members = [each for each in _members(field.type) if each is not type(None)]
     bounds = bounds_of(field)
     if bounds is None:

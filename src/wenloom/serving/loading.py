@@ -12,21 +12,28 @@ from wenloom.tasks.embedding import MODULES, Embedder, load_embedder
 
 def load_served(
     folder: Path, device: str, dtype: str, draft: str | None, quantize: str | None, kv_cache: str | None,
-    adapters: Mapping[str, str],
+    adapters: Mapping[str, str], steering: Mapping[str, str],
 ) -> LanguageModel | Embedder:  # fmt: skip
     """Read a model: encoders and folders of sentence-transformers make vectors, decoders write.
 
     Args:
         folder: of the model.
         adapters: folders of adapters by their names.
+        steering: files of steering vectors by their names.
 
     Raises:
         InputError: options that are for models that write only.
         CheckpointError: the folder is not a model.
     """
     if not (folder / MODULES).exists() and read_config(folder).kind != "encoder":
-        return load(folder, device, dtype, draft, quantize, kv_cache, adapters)
-    given = {"--draft": draft, "--quantize": quantize, "--kv-cache": kv_cache, "--adapter": adapters}
+        return load(folder, device, dtype, draft, quantize, kv_cache, adapters, steering)
+    given = {
+        "--draft": draft,
+        "--quantize": quantize,
+        "--kv-cache": kv_cache,
+        "--adapter": adapters,
+        "--steer": steering,
+    }
     if wrong := next((name for name, value in given.items() if value), None):
         raise InputError(f"{wrong}: {folder} makes vectors of texts; the option is for models that write.")
     return load_embedder(folder, probe(device).device, number_type(dtype))

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 from wenloom.runtime.slots import PAGE
 
-ABI_VERSION = 2
+ABI_VERSION = 3
 """That of step.h: one more with every change of what a structure or an argument means."""
 MAX_TOKENS = 32
 """Most tokens of one step."""
@@ -48,7 +48,13 @@ class Model(ctypes.Structure):
     ]  # fmt: skip
 
 
-STRUCTURES = (Linear, Norm, Layer, Model)
+class AddedVector(ctypes.Structure):
+    """A vector that is added to what a layer gives, in some rows of a step."""
+
+    _fields_ = [("vector", ctypes.c_void_p), *((name, ctypes.c_int32) for name in ("layer", "begin", "end", "pad"))]
+
+
+STRUCTURES = (Linear, Norm, Layer, Model, AddedVector)
 
 
 def mismatch(library: ctypes.CDLL) -> str | None:

@@ -31,6 +31,8 @@ int layout(int32_t *out, int room) {
         FIELD(Model, activation), FIELD(Model, layer_norm), FIELD(Model, parallel_residual),
         FIELD(Model, cache_kind), FIELD(Model, eps), FIELD(Model, layers), FIELD(Model, final_norm),
         FIELD(Model, embedding), FIELD(Model, head), FIELD(Model, position_vectors),
+        sizeof(AddedVector), FIELD(AddedVector, vector), FIELD(AddedVector, layer), FIELD(AddedVector, begin),
+        FIELD(AddedVector, end), FIELD(AddedVector, pad),
     };
     int count = sizeof all / sizeof *all;
     for (int i = 0; i < count && i < room; i++) out[i] = all[i];
@@ -60,9 +62,11 @@ static void share_heads(const int32_t *positions, int n, int G, int threads, int
 }
 
 /* Returns 0, or 1 where memory is missing. tables (slots, table_size) name the pages of each slot's text; cos_ and sin_ (positions, d_rotary) are those of all positions; hidden
-   (n, d_model) is what the last norm gives; logits (n_logits, rows of the head) are those of the tokens logit_rows. */
+   (n, d_model) is what the last norm gives; logits (n_logits, rows of the head) are those of the tokens logit_rows; additions
+   change the stream of the rows that they name, and of no other. */
 int step(const Model *m, int n, const int32_t *tokens, const int32_t *slots, const int32_t *positions, const int32_t *tables,
-         int table_size, const float *cos_, const float *sin_, float *hidden, const int32_t *logit_rows, int n_logits, float *logits, int threads) {
+         int table_size, const float *cos_, const float *sin_, float *hidden, const int32_t *logit_rows, int n_logits, float *logits, int threads,
+         const AddedVector *additions, int n_additions) {
     int D = m->d_model, d = m->d_head, H = m->n_heads, G = m->n_kv_heads, wide = H * d, narrow = G * d;
     int qkv = wide + 2 * narrow, most = m->d_mlp > D ? m->d_mlp : D, longest = 0;
     if (wide > most) most = wide;
@@ -150,6 +154,9 @@ int step(const Model *m, int n, const int32_t *tokens, const int32_t *slots, con
                 if (m->parallel_residual)
                     for (int i = 0; i < n; i++)
                         for (int j = begin; j < end; j++) x[i * D + j] += aside[i * D + j];
+                for (int k = 0; k < n_additions; k++)
+                    for (int i = additions[k].begin; i < additions[k].end && additions[k].layer == index; i++)
+                        for (int j = begin; j < end; j++) x[i * D + j] += additions[k].vector[j];
             }
             DONE;
         }

@@ -15,7 +15,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { ABI_VERSION = 2 };  /* one more with every change of what a structure or an argument means */
+enum { ABI_VERSION = 3 };  /* one more with every change of what a structure or an argument means */
 enum { MAX_TOKENS = 32 };  /* of one step */
 enum { PAGE = 32 };        /* tokens of a page of keys and values */
 enum { F32, BF16, INT8, INT4 };
@@ -48,6 +48,11 @@ typedef struct {
     Linear embedding, head;
     const float *position_vectors;  /* (context length, d_model), or NULL */
 } Model;
+
+typedef struct {
+    const float *vector;  /* (d_model): added to what a layer gives, in the rows begin to end - 1 of a step */
+    int32_t layer, begin, end, pad;
+} AddedVector;
 
 #define INLINE static inline __attribute__((always_inline))
 #define UNROLL _Pragma("GCC unroll 16")

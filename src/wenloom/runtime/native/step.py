@@ -17,9 +17,11 @@ from wenloom.model.cache import Segment
 from wenloom.model.decoder import Decoder
 from wenloom.model.position import rotary_table
 from wenloom.model.quantize import QuantizedLinear
+from wenloom.runtime.native import layout
 from wenloom.runtime.native.layout import MAX_TOKENS, Layer, Linear, Model, Norm
 from wenloom.runtime.native.supported import ACTIVATIONS, CACHE_KINDS, hooks_of
 from wenloom.runtime.slots import Slots
+from wenloom.runtime.steering import Addition
 from wenloom.runtime.threads import ThreadChoices
 
 _INT4 = 3
@@ -31,7 +33,18 @@ class NativeStep:
     def __init__(self, decoder: Decoder, library: ctypes.CDLL):
         self._decoder, self._step = decoder, library.step
         whole, address = ctypes.c_int, ctypes.c_void_p
-        self._step.argtypes = [address, whole, *[address] * 4, whole, *[address] * 4, whole, address, whole]
+        self._step.argtypes = [
+            address,
+            whole,
+            *[address] * 4,
+            whole,
+            *[address] * 4,
+            whole,
+            address,
+            whole,
+            address,
+            whole,
+        ]
         config = decoder.config
         self._kept: list[Tensor] = []
         """What the structures point to."""
@@ -69,9 +82,17 @@ class NativeStep:
         return not (self._decoder.training and self._decoder.config.drops) and not any(self._hooks)
 
     def read(
-        self, tokens: Sequence[int], slots: Slots, segments: Sequence[Segment], logit_rows: Sequence[int]
+        self,
+        tokens: Sequence[int],
+        slots: Slots,
+        segments: Sequence[Segment],
+        logit_rows: Sequence[int],
+        additions: Sequence[Addition] = (),
     ) -> tuple[Tensor, Tensor]:
         """What `Decoder.read` and `unembed` give: the last residual stream (N, D) and logits of some rows, float32.
+
+        Args:
+            additions: what is added to the residual stream; vectors in float32 on the CPU, contiguous.
 
         Raises:
             InputError: there is no vector for a position.
@@ -91,11 +112,14 @@ class NativeStep:
         slots_at, positions_at, rows_at = (tokens_at + 4 * n * part for part in (1, 2, 3))
         hidden_ND = torch.empty(n, config.d_model, dtype=torch.float32, device="cpu")
         logits_RV = torch.empty(len(logit_rows), config.vocab_size, dtype=torch.float32, device="cpu")
+        added = (layout.AddedVector * len(additions))(
+            *(layout.AddedVector(each.vector_D.data_ptr(), each.layer, each.begin, each.end) for each in additions)
+        )
         with self._threads.of(n) as threads:
             failed = self._step(
                 ctypes.byref(self._model), n, tokens_at, slots_at, positions_at, slots.tables.ctypes.data,
                 slots.tables.shape[1], self._cos.data_ptr(), self._sin.data_ptr(), hidden_ND.data_ptr(), rows_at,
-                len(logit_rows), logits_RV.data_ptr(), threads,
+                len(logit_rows), logits_RV.data_ptr(), threads, added, len(additions),
             )  # fmt: skip
         if failed:
             raise MemoryError("no memory for a decoding step")

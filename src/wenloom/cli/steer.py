@@ -1,0 +1,204 @@
+"""`wenloom steer`. torch is loaded when there is work, so that --help answers at once."""
+
+import dataclasses
+import math
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.table import Table
+
+from wenloom.cli.options import Device, Json
+from wenloom.core.console import out as console
+from wenloom.core.console import print_json, say
+from wenloom.core.errors import InputError
+from wenloom.core.foreign import parsed_json
+from wenloom.core.progress import progress
+from wenloom.core.quantities import counted
+from wenloom.text.lines import lines_of, utf8
+
+if TYPE_CHECKING:
+    from wenloom.explanation.steered_writing import SteeredWriting
+    from wenloom.explanation.steering import Figure, SteeringStudy
+
+
+def steer(
+    model: str,
+    /,
+    *,
+    out: Path,
+    toward: list[str] | None = None,
+    away_from: list[str] | None = None,
+    layer: int | None = None,
+    cost: float = 0.1,
+    neutral: list[str] | None = None,
+    words: list[str] | None = None,
+    generations: int = 200,
+    prompt: list[str] | None = None,
+    seed: int = 0,
+    device: Device = "auto",
+    json: Json = False,
+) -> None:
+    """Make a steering vector: what to add to a model's residual stream so that it writes more like some texts.
+
+    It is the difference between the means of the stream over texts of one kind and of another. In every block it gets the
+    strength at which perplexity rises by --cost; the block counts where it changes most how probable held-out texts of
+    the two kinds are. With --words the model also writes with it and without, and these words are counted.
+
+        wenloom steer runs/mine --toward calm.txt --away-from wild.txt --out calm.safetensors
+        wenloom steer runs/mine --toward "I love it." --away-from "I hate it." --out joy.safetensors --words "love like"
+        wenloom generate runs/mine "The evening was" --steer calm.safetensors
+
+    Parameters
+    ----------
+    model
+        A model folder, or a hub model.
+    toward
+        Texts of the kind that is wanted: a file with one per line (of jsonl, its field "text"), or the text itself. May be
+        given several times. 8 texts or more of each kind let some be held out for measuring.
+    away_from
+        Texts of the other kind, in the same way.
+    out
+        The file to write, such as calm.safetensors; `generate`, `chat` and `serve` take it with --steer.
+    layer
+        The block after which the vector is added. Default: the one where it has most effect.
+    cost
+        Part by which perplexity may rise; sets the strength.
+    neutral
+        Texts by which the cost is measured, as for --toward. Default: the model's own.
+    words
+        Words to count in what the model writes with the vector and without: a file, or the words with blanks between them.
+    generations
+        With --words: texts to write with the vector, and as many without.
+    prompt
+        With --words: what these texts go on from; may be given several times. Default: they begin anew.
+    seed
+        Of the texts that the model writes.
+    """
+    if not cost > 0 or not math.isfinite(cost):
+        raise InputError(f"--cost {cost:g}: must be above 0, such as 0.1 for a perplexity that rises by 10 %.")
+    if generations < 2:
+        raise InputError(f"--generations {generations}: must be at least 2.")
+    if out.is_dir():
+        raise InputError(f"--out {out}: is a folder; name a file.")
+    if words is None and prompt is not None:
+        raise InputError("--prompt goes with --words: it begins the texts in which these are counted.")
+    if not toward or not away_from:
+        raise InputError("give --toward and --away-from: texts of the kind that is wanted, and of the other.")
+    kinds = {"toward": texts_of(toward, "--toward"), "away": texts_of(away_from, "--away-from")}
+    others = texts_of(neutral or (), "--neutral")
+    listed = [word for text in texts_of(words or (), "--words") for word in text.split()]
+    from wenloom.checkpoint.steering import save_steering
+    from wenloom.explanation.steered_writing import steered_writing
+    from wenloom.explanation.steering import find_steering
+    from wenloom.explanation.subject import subject_of
+
+    subject = subject_of(model, device)
+    with progress("Measuring", None, "texts") as bar:
+        study = find_steering(subject, kinds["toward"], kinds["away"], others, cost, layer, seed, on_texts=bar.advance)
+    about = {"model": model, "toward": kinds["toward"][0][:200], "away_from": kinds["away"][0][:200]}
+    save_steering(dataclasses.replace(study.vector, about=about), out)
+    writing = None
+    if listed:
+        with progress("Writing", 2 * generations, "texts") as bar:
+            writing = steered_writing(
+                subject, study.vector, listed, prompt or [""], generations, seed=seed, on_texts=bar.advance
+            )
+    if json:
+        print_json({"model": model, "out": str(out), **_data(study, writing)})
+        return
+    _show(study, writing, out)
+
+
+def texts_of(given: Iterable[str], option: str) -> list[str]:
+    """The texts that an option names: lines of files, or the text itself.
+
+    Raises:
+        InputError: a file that is not there, or a line that holds no text.
+    """
+    found: list[str] = []
+    for each in given:
+        path = Path(each).expanduser()
+        if not _is_file(path):
+            if not each.strip():
+                raise InputError(f"{option} '': is empty.")
+            if path.suffix in (".txt", ".jsonl", ".gz") and not each.count(" "):
+                raise InputError(f"{option} {each}: no such file.")
+            found.append(each)
+            continue
+        lines = [_line(utf8(line), path, line.number) for line in lines_of(path)]
+        if not lines:
+            raise InputError(f"{option} {each}: holds no text.")
+        found += lines
+    return found
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:  # too long for a name: a text
+        return False
+
+
+def _line(text: str, path: Path, number: int) -> str:
+    if ".jsonl" not in path.name:
+        return text
+    try:
+        row = parsed_json(text)
+    except ValueError as error:
+        raise InputError(f"{path}, line {number}: {error}.") from None
+    if not isinstance(row, dict) or not isinstance(row.get("text"), str):
+        raise InputError(f'{path}, line {number}: no field "text".')
+    return row["text"]
+
+
+def _data(study: "SteeringStudy", writing: "SteeredWriting | None") -> dict[str, Any]:
+    found: dict[str, Any] = {
+        "layer": study.vector.layer, "strength": study.vector.strength, "held_out": study.is_held_out,
+        "texts": {"toward": study.n_texts[0], "away_from": study.n_texts[1]},
+        "effect": study.chosen.effect._asdict(), "cost": study.chosen.cost._asdict(), "perplexity": study.perplexity,
+        "blocks": [{"layer": each.layer, "strength": each.strength, "effect": each.effect._asdict(),
+                    "cost": each.cost._asdict()} for each in study.trials],
+    }  # fmt: skip
+    if writing is not None:
+        found["writing"] = {
+            "words": writing.words_plain._asdict(), "words_steered": writing.words_steered._asdict(),
+            "change": writing.change._asdict(), "standard_errors": writing.standard_errors,
+            "cost": writing.cost._asdict(), "texts": writing.plain, "texts_steered": writing.steered,
+        }  # fmt: skip
+    return found
+
+
+def _show(study: "SteeringStudy", writing: "SteeredWriting | None", out: Path) -> None:
+    table = Table(box=None, padding=(0, 1))
+    for name in ("block", "strength", "effect, nats a token", "perplexity"):
+        table.add_column(name, justify="right")
+    for each in study.trials:
+        style = "bold" if each.layer == study.vector.layer else "dim"
+        table.add_row(str(each.layer), f"{each.strength:.3g}", _figure(each.effect), _factor(each.cost), style=style)
+    console.print(table)
+    chosen, n = study.chosen, min(study.n_texts)
+    on = "texts held out" if study.is_held_out else f"the same {counted(2 * n, 'text')}: give 8 or more of each kind"
+    say(
+        f"\nafter block {study.vector.layer} with strength {study.vector.strength:.3g}, on {on}: the wanted kind gains "
+        f"{_figure(chosen.effect)} nats a token on the other; perplexity {study.perplexity:,.3g} {_factor(chosen.cost)}"
+    )
+    if writing is not None:
+        say(
+            f"in {len(writing.plain):,} texts each: {_figure(writing.words_plain)} of the words a text without it, "
+            f"{_figure(writing.words_steered)} with it, a change of {writing.standard_errors:.1f} standard errors; "
+            f"perplexity of what is written {_factor(writing.cost)}"
+        )
+        for name, text in (("without", writing.plain[0]), ("with", writing.steered[0])):
+            say(f"  {name:8} {' '.join(text.split())[:200]}")
+    say(f"{out}: the vector; use it with --steer {out}")
+
+
+def _figure(figure: "Figure") -> str:
+    return f"{figure.value:+.3f}" if math.isnan(figure.error) else f"{figure.value:+.3f} ± {figure.error:.3f}"
+
+
+def _factor(cost: "Figure") -> str:
+    """A cost in nats as the part by which perplexity rises."""
+    rise, error = 100 * math.expm1(cost.value), 100 * math.exp(cost.value) * cost.error
+    return f"{rise:+.1f} %" if math.isnan(error) else f"{rise:+.1f} ± {error:.1f} %"
