@@ -40,6 +40,7 @@ from wenloom.training.examples import Examples
 from wenloom.training.history import read_metrics
 from wenloom.training.interrupt import Interrupted
 from wenloom.training.objectives import CausalObjective
+from wenloom.training.parallel import World
 from wenloom.training.run_file import read_run
 from wenloom.training.settings import TrainSettings
 
@@ -204,7 +205,7 @@ def test_a_step_holds_as_many_conversations_whether_they_share_rows_or_not(pack:
     (tmp_path / "chat.jsonl").write_text("\n".join(map(json.dumps, rows)))
     data, learning = DataSettings(train=str(tmp_path / "chat.jsonl")), LearningSettings(pack=pack)
     recipe = DialogueRecipe(Settings("chat", base, data, FreshSettings(), learning, TrainSettings()))
-    source = recipe._specified(1)[0].source
+    source = recipe._specified(World())[0].source
     shared = 97 / len(source.examples)  # pyright: ignore
     assert (shared > 2) == pack and 12 <= shared * source.batch <= 20
     assert recipe.settings.table()["batch"] == source.batch

@@ -1,7 +1,9 @@
 """The size dial and the plan: every number follows, and memory is what it says."""
 
+import json
 import math
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -11,6 +13,7 @@ from hypothesis import strategies as st
 from wenloom.core.errors import InputError
 from wenloom.model.decoder import Decoder
 from wenloom.model.lora import AdapterConfig, adapt
+from wenloom.tokens.prepare import prepare
 from wenloom.tokens.shards import Dataset
 from wenloom.training.dial import resolve_settings
 from wenloom.training.measure import StepMemory, flops_of, step_memory
@@ -157,3 +160,22 @@ def test_documents_shorter_than_the_context_see_only_themselves(dataset: Dataset
         )
         assert isinstance(spec.objective, CausalObjective)
         assert (spec.objective.document_start is not None) == masked
+
+
+@pytest.mark.parametrize(
+    ("longest", "context"), [(None, 128), (20, 128), (100, 128), (200, 256), (500, 512), (513, 128), (20_000, 128)]
+)
+def test_the_context_holds_documents_whole_where_that_is_not_too_dear(longest: int | None, context: int):
+    model = ModelSettings(size="1m")
+    resolved = resolve_settings(model, TrainSettings(), 1024, 10**7, lambda: 1e11, longest)
+    assert resolved.model.context == context
+
+
+def test_the_length_of_documents_is_that_of_most_of_them(tmp_path: Path):
+    texts = [f"{number} " + "word " * (100 if number % 20 == 0 else 10) for number in range(200)]
+    (tmp_path / "texts.jsonl").write_text("".join(json.dumps({"text": text}) + "\n" for text in texts))
+    dataset = prepare([str(tmp_path / "texts.jsonl")], tmp_path / "data").dataset
+    found = CorpusStatistics.of(dataset).most_documents
+    assert found is not None and 10 <= found <= 30
+    (tmp_path / "one.txt").write_text("".join(texts))
+    assert CorpusStatistics.of(prepare([str(tmp_path / "one.txt")], tmp_path / "one").dataset).most_documents is None

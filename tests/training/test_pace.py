@@ -2,21 +2,26 @@
 
 import json
 import math
+import random
 import shutil
-from itertools import pairwise
+from itertools import accumulate, pairwise
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wenloom.core.errors import CheckpointError
+from wenloom.core.errors import CheckpointError, InputError
 from wenloom.tokens.shards import Dataset
+from wenloom.tokens.train import train_tokenizer
 from wenloom.training.checkpoints import STATE, latest_checkpoint, read_state
+from wenloom.training.columns import Targets, Tokens
+from wenloom.training.examples import ExampleData
 from wenloom.training.history import read_metrics
 from wenloom.training.interrupt import Interrupted
 from wenloom.training.pace import Course, Pace
-from wenloom.training.pretrain import pretrain, resume
+from wenloom.training.pretrain import finished_result, pretrain, resume
+from wenloom.training.run_file import read_run
 from wenloom.training.schedules import multiplier
 from wenloom.training.settings import TrainSettings
 from wenloom.training.state import read_progress
@@ -40,7 +45,7 @@ def simulated(
     """A run of which a step was told to take so long, and takes as long as `step` says, by quarters of the budget."""
     clock = Clock()
     begin = clock.now
-    pace = Pace(told, 0.01, begin + budget, closing, clock)
+    pace = Pace(told, 0.01, begin + budget, closing, clock=clock)
     course = Course.laid_out(max(1, int(budget / told)), n_evaluations)
     done, places = 0, []
     pace.mark(0)
@@ -72,6 +77,31 @@ def test_a_budget_is_kept_whatever_a_step_was_said_to_take(step: list[float], ev
     assert left == sorted(left, reverse=True) and left[0] == 1 and left[-1] < 0.05  # the decay comes to its end
 
 
+def test_a_budget_is_kept_where_steps_are_few_and_unlike_each_other():
+    """Rows of a task are sorted by length: a step may cost eight times as much as the next."""
+    drawn = random.Random(5)
+    costs = [drawn.choice([0.8, 0.8, 6.0]) for _ in range(400)]
+    mean, total = sum(costs) / len(costs), list(accumulate(costs, initial=0.0))
+    for budget in range(40, 80, 3):
+        clock = Clock()
+        begin = clock.now
+        pace = Pace(mean, 2.0, begin + budget, 1.0, lambda step: total[step] / mean, clock)
+        course, done = Course.laid_out(int(budget / mean), 3), 0
+        pace.mark(0)
+        while done < course.n_steps:
+            clock.now += costs[done]
+            done += 1
+            is_due = done in course.evaluate_at()
+            if pace.is_time(course, done):
+                pace.mark(done)
+                if (decision := pace.decided(course, done)) is not None:
+                    course = course.turned(done, *decision)
+            if is_due or done in course.evaluate_at():
+                clock.now += 2.0
+                pace.evaluated(2.0)
+        assert budget - 6.0 - 0.05 * budget <= clock.now + 1.0 - begin <= 1.05 * budget
+
+
 @pytest.mark.parametrize("schedule", ["linear", "cosine", "wsd"])
 def test_the_learning_rate_comes_down_without_a_jump(schedule):
     _, course, places = simulated(60, 0.1, [0.1, 0.25, 0.25, 0.25], 1.0, 5)
@@ -82,7 +112,7 @@ def test_the_learning_rate_comes_down_without_a_jump(schedule):
 
 def test_a_budget_that_is_spent_ends_after_the_step():
     clock = Clock()
-    pace = Pace(0.1, 1.0, clock.now - 5, 2.0, clock)
+    pace = Pace(0.1, 1.0, clock.now - 5, 2.0, clock=clock)
     course = Course.laid_out(100, 4)
     decision = pace.decided(course, 2)
     assert decision is not None
@@ -167,3 +197,45 @@ def test_a_course_that_is_none_is_named(course: object, dataset: Dataset, tmp_pa
     (checkpoint / STATE).write_text(json.dumps(state | {"course": course}))
     with pytest.raises(CheckpointError, match="course"):
         read_progress(checkpoint)
+
+
+def test_an_evaluation_that_would_take_all_of_a_budget_scores_a_part_of_its_data(
+    dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    """And a run that is prolonged scores the same part."""
+    monkeypatch.setattr("wenloom.training.setup.time_validation", lambda *_: 60.0)
+    training = TrainSettings(budget="6s", batch=4, optimizer="adamw", evaluations=3)
+    done = pretrain(dataset.folder, tmp_path / "run", MODEL, training)
+    assert "Validation scores" in capsys.readouterr().err
+    tables = read_run(tmp_path / "run")
+    part = tables["environment"]["validation_part"]
+    scored, there = tables["data"]["scored_tokens"], tables["data"]["validation_tokens"]
+    assert 0 < part < 0.2 and scored == max(1, round(part * (there - 1)))
+    again = finished_result(tmp_path / "run")
+    assert again is not None and done.loss.tokens == again.loss.tokens == scored
+    assert again.figures == done.figures == pytest.approx(again.loss.figures())
+    longer = resume(tmp_path / "run", more=TrainSettings(steps=2))
+    assert longer.loss.tokens == scored
+
+
+def test_a_part_that_was_asked_for_is_scored_by_a_resumed_run_too(dataset: Dataset, tmp_path: Path):
+    training = TrainSettings(steps=12, batch=4, evaluations=3, validation_part=0.25)
+    whole = pretrain(dataset.folder, tmp_path / "whole", MODEL, training)
+    with pytest.raises(Interrupted):
+        pretrain(dataset.folder, tmp_path / "run", MODEL, training, stop_at(1))  # pyright: ignore[reportArgumentType]
+    resumed = resume(tmp_path / "run")
+    assert resumed.loss == whole.loss and whole.loss.tokens == round(0.25 * (dataset.splits["validation"].tokens - 1))
+    with pytest.raises(InputError, match="--validation-part is a part"):
+        TrainSettings(validation_part=1.5)
+
+
+def test_a_part_of_the_examples_of_validation_has_all_lengths():
+    tokenizer = train_tokenizer(["a few words of a text, and then a few more of them"], "bpe", 270)
+    rows = [{"inputs_BT": Tokens([5] * n), "targets_BT": Targets([6] * n)} for n in range(1, 101)]
+    data = ExampleData(tokenizer, rows, rows, {"task": "chat"})
+    whole = data.validation_size.tokens
+    data.limit(0.1)
+    assert data.table() == {"task": "chat", "scored_examples": 10}
+    assert data.validation_size.tokens == pytest.approx(0.1 * whole, rel=0.02)
+    data.limit(1e-9)
+    assert data.table()["scored_examples"] == 1

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from wenloom.core.errors import CheckpointError, printable
 from wenloom.core.foreign import reading
+from wenloom.core.hub import unreachable
 
 _FILES = (
     "config.json",
@@ -47,10 +48,14 @@ def resolve(name: str | Path) -> Path:
     if hint := _hint(path):
         raise CheckpointError(f"{said}: no such folder{hint}")
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
+    from huggingface_hub.errors import GatedRepoError, LocalEntryNotFoundError, RepositoryNotFoundError
 
+    silent = unreachable()
     try:
-        folder = Path(snapshot_download(text, allow_patterns=list(_FILES)))
+        folder = Path(snapshot_download(text, allow_patterns=list(_FILES), local_files_only=silent is not None))
+    except LocalEntryNotFoundError as error:
+        why = printable(silent or str(error).partition("\n")[0], 300)
+        raise CheckpointError(f"{name}: no such folder here, and the hub could not be asked ({why}).") from None
     except GatedRepoError:
         raise CheckpointError(f"{name}: the hub asks for a login with access to it (run `hf auth login`).") from None
     except RepositoryNotFoundError:

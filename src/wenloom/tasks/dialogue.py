@@ -35,8 +35,10 @@ _SAMPLE_TOKENS = 200
 _MAX_LENGTH = 1024
 """As TRL has it: memory grows with the length of a row, and models that read 8,192 tokens or more would fill a machine."""
 _REFERENCE_SHARE = 0.25
-"""Part of a budget that may pass before the first step of a preference training; learning from a pair takes some four times
+"""Part of a budget that may pass before the first step of a preference training, for pairs that are learned; learning from a pair takes some four times
 as long as comparing its answers."""
+_VALIDATION_SHARE = 0.1
+"""Of what is left of it then, for the pairs of validation."""
 _MEASURED, _LONGEST_REPLY, _LEAST_ROOM = 200, 1024, 32
 """Conversations whose reply is measured at the end, its most tokens, and the room below which there is none."""
 
@@ -136,33 +138,35 @@ class PreferenceRecipe(TaskRecipe[Preference]):
             examples = [example for example in (_pair(encoder, row) for row in rows) if example is not None]
             n_dropped += len(rows) - len(examples)
             made.append(examples)
-        train = self._with_references(PreferenceObjective(model), made[0], made[1])
         notes = {f"pairs have more than {longest} tokens, or differ only beyond them: left out": n_dropped}
-        return EncodedExamples(train, made[1], notes)
+        return EncodedExamples(*self._with_references(PreferenceObjective(model), *made), notes)
 
     def _with_references(
         self, objective: PreferenceObjective, train: list[Example], validation: list[Example]
-    ) -> list[Example]:
+    ) -> tuple[list[Example], list[Example]]:
         """Note of every pair how much more probable the model finds the preferred answer, before it learns.
 
-        Where a budget does not allow it for all training pairs, those drawn last are left out: they would not be learned
-        either.
+        Where a budget does not allow it for all pairs, those drawn last are left out: they would not be learned either.
         """
-        if self.settings.training.budget is not None:
-            drawn = np.random.default_rng(derive_seed(self.settings.training.seed, "pairs")).permutation(len(train))
-            train = [train[index] for index in drawn[: self.settings.most_examples]]
-        end = self.settings.deadline
-        now = time.monotonic()
-        until = None if end is None else now + _REFERENCE_SHARE * (end - now)
-        with without_adapter(objective.model):
-            margins = _margins(objective, validation)
-            margins += _margins(objective, train, until)
-        for example, margin in zip([*validation, *train], margins, strict=False):
-            example["reference_B"] = margin
-        n_known = len(margins) - len(validation)
-        if n_known < len(train):
-            remark(f"The budget suffices to learn from {n_known:,} of {len(train):,} pairs, drawn at random.")
-        return train[:n_known]
+        settings, now = self.settings, time.monotonic()
+        kept: list[list[Example]] = []
+        for pairs, most, part, what in (
+            (validation, settings.most_validation, _VALIDATION_SHARE, "validate by"),
+            (train, settings.most_examples, _REFERENCE_SHARE, "learn from"),
+        ):
+            drawn = pairs
+            if settings.training.budget is not None:
+                order = np.random.default_rng(derive_seed(settings.training.seed, "pairs")).permutation(len(pairs))
+                drawn = [pairs[index] for index in order[:most]]
+            end = settings.deadline
+            with without_adapter(objective.model):
+                margins = _margins(objective, drawn, None if end is None else now + part * (end - now))
+            for example, margin in zip(drawn, margins, strict=False):
+                example["reference_B"] = margin
+            if len(margins) < len(drawn):
+                remark(f"The budget suffices to {what} {len(margins):,} of {len(pairs):,} pairs, drawn at random.")
+            kept.append(drawn[: len(margins)])
+        return kept[1], kept[0]
 
     def objective(self, model: Model) -> Objective:
         """DPO."""
@@ -259,10 +263,10 @@ def _margins(objective: PreferenceObjective, examples: Sequence[Example], until:
     names = ("chosen_BT", "chosen_labels_BT", "rejected_BT", "rejected_labels_BT")
     margins: list[float] = []
     with progress("Comparing", len(examples), "pairs") as bar:
-        for start in range(0, len(examples), 8):
-            if until is not None and margins and time.monotonic() >= until:
-                break
-            rows = collated(examples[start : start + 8])
+        count = 8 if until is None else 1  # the first ones tell how long eight take
+        while len(margins) < len(examples) and (until is None or not margins or time.monotonic() < until):
+            rows = collated(examples[len(margins) : len(margins) + count])
+            count = min(8, 2 * count)
             chosen, chosen_labels, rejected, rejected_labels = (rows[name].to(device) for name in names)
             margins += objective.margin(chosen, chosen_labels, rejected, rejected_labels).tolist()
             bar.advance(len(rows["targets_B"]))

@@ -127,8 +127,10 @@ def resume(out: Path, more: TrainSettings | None = None, started: float | None =
     if not isinstance(table.get("base"), str | None):
         raise InputError(f"{out / RUN}: table [settings]: base names no model.")
     environment = tables.get("environment", {})
-    fixed = {name: environment[name] for name in ("precision", "micro_batch") if name in environment and more is None}
-    examples = tables["data"].get("train_examples")
+    same = ("precision", "micro_batch", "validation_part") if more is None else ("validation_part",)
+    fixed = {name: environment[name] for name in same if name in environment}
+    counts = (tables["data"].get(f"{name}_examples") for name in ("train", "validation"))
+    counted = [each if isinstance(each, int) else None for each in counts]
     settings = Settings(
         table["task"],
         Path(table["base"]) if table.get("base") else None,
@@ -139,7 +141,8 @@ def resume(out: Path, more: TrainSettings | None = None, started: float | None =
         None if more is None else deadline(more, time.monotonic() if started is None else started),
         more,
         prolonged_before(tables) if more is None else noted(out, more),
-        most_examples=examples if isinstance(examples, int) else None,
+        most_examples=counted[0],
+        most_validation=counted[1],
     )
     recipe = RECIPES[settings.task](settings)
     if recipe.key != tables["data"]["key"]:

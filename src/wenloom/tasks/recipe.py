@@ -27,12 +27,13 @@ from wenloom.tasks.run_settings import Settings
 from wenloom.tasks.settings import DataSettings
 from wenloom.tokens.tokenizer import TextTokenizer
 from wenloom.training.adapters import tuned_by_method
-from wenloom.training.columns import Example
+from wenloom.training.columns import Example, tokens_of
 from wenloom.training.dial import Derived
 from wenloom.training.examples import ExampleData, Examples, targets_of
 from wenloom.training.loop import Run, RunResult
+from wenloom.training.measure import flops_of, guessed_flops_per_second
 from wenloom.training.objectives import Objective
-from wenloom.training.parallel import joined_processes
+from wenloom.training.parallel import World, joined_processes
 from wenloom.training.prolong import lengthened, with_length_of
 from wenloom.training.report import SamplePreview
 from wenloom.training.run_file import read_run, write_run
@@ -46,6 +47,8 @@ Figures = dict[str, tuple[float, float | None]]
 """Measures by name: value, and standard error or half of a 95 % interval where there is one."""
 _FROM_SCRATCH, _FROM_A_MODEL = 64, 16
 """Examples of a step, where --batch says nothing."""
+_LEAST_STEPS = 20
+"""For which fewer examples make a step, where a budget is short for the model."""
 SHOWN = 3
 """Examples that are shown at every evaluation."""
 _MUCH = 0.1
@@ -293,7 +296,7 @@ class TaskRecipe(ABC, Generic[Row]):
     def run(self, out: Path, checkpoint: Path | None = None) -> TaskResult:
         """Train to the end."""
         with joined_processes(probe(self.settings.training.device).device) as world:
-            spec, examples = self._specified(world.size)
+            spec, examples = self._specified(world)
             if self.settings.more is not None and checkpoint is not None:
                 longer = replace(spec, training=with_length_of(spec.training, self.settings.more))
                 spec = lengthened(longer, out, checkpoint, branches=False)
@@ -310,7 +313,7 @@ class TaskRecipe(ABC, Generic[Row]):
         write_run(out, read_run(out) | {"measures": table | errors})
         return TaskResult(result, figures)
 
-    def _specified(self, n_processes: int) -> tuple[RunSpec, TrainingData]:
+    def _specified(self, world: World) -> tuple[RunSpec, TrainingData]:
         """The parts of the run, and the data that it learns from and validates on."""
         base, loading = self.settings.base, time.monotonic()
         with progress("Making the model" if base is None else "Loading the model"):
@@ -337,7 +340,7 @@ class TaskRecipe(ABC, Generic[Row]):
         if not any(map(targets_of, encoded.train)):
             raise InputError("no example holds a single token to learn: every target is empty or cut off.")
         if self.batch_is_open:
-            self._fit_batch(encoded.packed, n_processes)
+            self._fit_batch(model, encoded, world)
         training = self.settings.training
         assert training.batch
         source = Examples(encoded.train, training.batch, training.seed, self.change)
@@ -365,11 +368,24 @@ class TaskRecipe(ABC, Generic[Row]):
         measuring = self.measuring * parse_duration(budget, "--budget") if budget else 0.0
         return 1.0 + loading * (self.settings.base is not None) + measuring + _LEAVING
 
-    def _fit_batch(self, packed: float, n_processes: int) -> None:
-        """As many rows as hold the texts of a step: where many share a row, few rows do."""
-        texts = self.settings.training.batch or 1
-        rows = max(n_processes, round(texts / packed))
-        self.settings = replace(self.settings, training=replace(self.settings.training, batch=rows))
+    def _fit_batch(self, model: Model, encoded: EncodedExamples, world: World) -> None:
+        """As many rows as hold the texts of a step: where many share a row, few rows do. Fewer, where a budget would
+        otherwise end after a few steps."""
+        texts, packed = self.settings.training.batch or 1, encoded.packed
+        rows = max(world.size, round(texts / packed))
         formula = f"{_FROM_SCRATCH} examples from scratch, {_FROM_A_MODEL} from a trained model"
         shared = f"; {packed:.1f} share a row" if packed > 1 else ""
+        if self.settings.deadline is not None:
+            fitting = self._rows_in_time(model, encoded.train, world)
+            if fitting < rows:
+                rows, shared = max(world.size, fitting), f"{shared}; fewer, so that --budget holds {_LEAST_STEPS} steps"
+        self.settings = replace(self.settings, training=replace(self.settings.training, batch=rows))
         self.derived.insert(0, Derived("batch", f"{rows} rows", formula + shared))
+
+    def _rows_in_time(self, model: Model, examples: list[Example], world: World) -> int:
+        """The most rows of which half of what a budget leaves holds `_LEAST_STEPS` steps."""
+        assert self.settings.deadline is not None
+        tokens = statistics.fmean(map(tokens_of, examples))
+        left = (self.settings.deadline - time.monotonic()) / 2
+        speed = guessed_flops_per_second(self.settings.training, world)
+        return int(world.agreed(left * speed / (_LEAST_STEPS * tokens * flops_of(model, tokens))))

@@ -27,6 +27,8 @@ class Settings:
     """How the run came to be longer than `training` says."""
     most_examples: int | None = None
     """As many training examples as a run that is resumed had; None: all."""
+    most_validation: int | None = None
+    """As many validation examples as it had."""
 
     def table(self) -> dict[str, Any]:
         """As run.toml keeps it: with whole paths, so that it means the same wherever the run is continued."""

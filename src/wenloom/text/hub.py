@@ -6,6 +6,7 @@ from functools import cache
 from pathlib import Path, PurePosixPath
 
 from wenloom.core.errors import InputError, printable
+from wenloom.core.hub import unreachable
 from wenloom.core.progress import progress
 
 PREFIX = "hf:"
@@ -39,6 +40,8 @@ def download(name: str, readable: Callable[[Path], bool], every_split: bool = Fa
     from huggingface_hub import HfApi, snapshot_download
 
     with progress(f"Asking the hub for {name}"), _told(name):
+        if silent := unreachable():
+            raise ConnectionError(silent)
         listed = HfApi().list_repo_files(owner_and_name, repo_type="dataset")
     files = sorted(each for each in listed if readable(Path(each)))
     if not files:

@@ -6,12 +6,9 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import NamedTuple
 
-import torch
-
 from wenloom.checkpoint.folder import load_model
 from wenloom.core.console import remark
 from wenloom.core.errors import InputError
-from wenloom.core.hardware import matmul_peak, probe
 from wenloom.core.progress import progress
 from wenloom.core.quantities import parse_count, parse_duration, show_count
 from wenloom.model.decoder import Decoder
@@ -19,9 +16,10 @@ from wenloom.tokens.shards import Dataset
 from wenloom.tokens.tokenizer import TextTokenizer
 from wenloom.training.adapters import tuned_by_method
 from wenloom.training.dial import Derived
+from wenloom.training.measure import guessed_flops_per_second
 from wenloom.training.objectives import CausalObjective
 from wenloom.training.parallel import World
-from wenloom.training.scratch import GUESSED_UTILISATION, CorpusStatistics, document_start
+from wenloom.training.scratch import CorpusStatistics, document_start
 from wenloom.training.settings import ADAPTERS, InitSettings, TrainSettings
 from wenloom.training.setup import RunSpec
 from wenloom.training.source import CorpusSource, MixedSource
@@ -90,7 +88,7 @@ def continued_run(
         InputError: the settings do not fit together or do not fit the model.
     """
     assert init.init is not None
-    source, hardware = Path(init.init), probe(training.device)
+    source = Path(init.init)
     adapts = init.method in ADAPTERS
     with progress("Loading the model"):
         model = load_model(source if adapts or checkpoint is None else checkpoint)
@@ -106,11 +104,9 @@ def continued_run(
     model = tuned_by_method(model, init, training.seed, derived)
     assert isinstance(model, Decoder)
 
-    def flops_per_second() -> float:
-        dtype = torch.bfloat16 if hardware.bf16 and training.precision != "fp32" else torch.float32
-        return GUESSED_UTILISATION * world.agreed(matmul_peak(hardware.device, dtype)) * world.size
-
-    training = _without_gaps(model, init, context, training, corpus.tokens or 1, flops_per_second, derived)
+    training = _without_gaps(
+        model, init, context, training, corpus.tokens or 1, lambda: guessed_flops_per_second(training, world), derived
+    )
     refuse((training,), TRAINING, training)
     assert training.batch is not None
     source_of = CorpusSource(corpus.stream, context, training.batch, training.seed)

@@ -20,6 +20,11 @@ _MOST_EPOCHS = 16
 models", section 6: the value of repeated tokens decays with a half-life of about 15 epochs)."""
 
 
+_STRETCH, _SHORT = 4, 128
+"""How far the context exceeds what a model of its size pays for by default, so that it holds documents whole; and the
+tokens below which short documents do not bring it, for what is asked of a model later may be longer."""
+
+
 class Derived(NamedTuple):
     """A number that nobody set, and where it comes from."""
 
@@ -45,12 +50,14 @@ def resolve_settings(
     vocab_size: int,
     corpus_tokens: int | None,
     flops_per_second: Callable[[], float],
+    document_tokens: int | None = None,
 ) -> ResolvedSettings:
     """Fill in what `model` and `training` leave open.
 
     Args:
         corpus_tokens: tokens of the training text; None if there is none yet.
         flops_per_second: what the machine is expected to do in training; asked only where time decides.
+        document_tokens: the length that 9 of 10 documents do not exceed; None where nobody knows.
     """
     derived: list[Derived] = []
 
@@ -92,12 +99,15 @@ def resolve_settings(
         model = replace(model, heads=heads)
         derive("heads", str(heads), f"width / {d_head}")
     if model.context is None:
-        context = 2 ** round(math.log2(128 * (size / 1e6) ** (1 / 3)))
+        context, formula = 2 ** round(math.log2(128 * (size / 1e6) ** (1 / 3))), "128 (size/1m)^(1/3), a power of two"
         context = max(64, min(4096, context))
+        whole = 2 ** math.ceil(math.log2(max(1, document_tokens or 1)))
+        if document_tokens and whole <= _STRETCH * context and whole != context:
+            context, formula = max(min(_SHORT, context), whole), "a power of two that holds 9 of 10 documents"
         if corpus_tokens:
             context = min(context, max(8, 2 ** int(math.log2(max(8, corpus_tokens // 8)))))
         model = replace(model, context=context)
-        derive("context", str(context), "128 (size/1m)^(1/3), a power of two")
+        derive("context", str(context), formula)
 
     # how long, as far as it is known before a step is timed
     if not any((training.budget, training.tokens, training.epochs, training.steps)):

@@ -68,6 +68,17 @@ class Examples(Source):
         """By the examples as they are, without what changes them."""
         return int(self._lengths[self._indices(begin, end)].sum())
 
+    def work(self, samples: int) -> float:
+        """By their lengths."""
+        epoch, first = divmod(samples, self.per_epoch)
+        done = self._done(epoch)
+        return self.per_epoch * (epoch + (float(done[first - 1] / done[-1]) if first else 0.0))
+
+    @functools.lru_cache(maxsize=2)  # noqa: B019 - one object a run
+    def _done(self, epoch: int) -> np.ndarray[Any, Any]:
+        """Tokens of the first samples of an epoch."""
+        return np.cumsum(self._lengths[self._order(epoch)])
+
     def _indices(self, begin: int, end: int) -> np.ndarray[Any, Any]:
         epoch, first = divmod(begin, self.per_epoch)
         return self._order(epoch)[first : first + end - begin]
@@ -120,10 +131,21 @@ class ExampleData:
     ):
         self.tokenizer, self._table = tokenizer, table
         self._sizes = TextSizes(tokenizer)
-        self._validation = sorted(validation, key=tokens_of, reverse=True)
-        self.validation_size = self._size(self._validation)
+        self._score(validation)
         learned = self._size(train[:: -(-len(train) // _SAMPLED) or 1])
         self.bytes_per_token = learned.bytes / max(1, learned.tokens) or None
+
+    def _score(self, validation: Sequence[Example]) -> None:
+        self._validation = sorted(validation, key=tokens_of, reverse=True)
+        self.validation_size = self._size(self._validation)
+
+    def limit(self, part: float) -> None:
+        """Score validation examples of all lengths, evenly chosen, at least one."""
+        n_all = len(self._validation)
+        n_kept = max(1, round(part * n_all))
+        if n_kept < n_all:
+            self._score([self._validation[(2 * number + 1) * n_all // (2 * n_kept)] for number in range(n_kept)])
+            self._table = self._table | {"scored_examples": n_kept}
 
     def _size(self, examples: Sequence[Example]) -> Loss:
         """Targets, bytes and characters; no nats yet."""

@@ -11,18 +11,30 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from wenloom.core.console import remark
-from wenloom.core.hardware import memory_used
+from wenloom.core.hardware import matmul_peak, memory_used, probe
 from wenloom.core.memory import release_freed_memory
 from wenloom.model.attention import WEIGHTS_KEPT_UP_TO
 from wenloom.model.build import Model
 from wenloom.model.config import ModelConfig
 from wenloom.model.lora import adapted_layers
 from wenloom.training.objectives import Objective
+from wenloom.training.parallel import World
+from wenloom.training.settings import TrainSettings
 from wenloom.training.source import Batch, Rows
 from wenloom.training.train_step import TrainStep
 
+_GUESSED_UTILISATION = 0.3
+"""Part of the matmul peak that a step reaches, before one is timed; 0.2 (1m parameters) to 0.6 (10m) on 2 CPU cores."""
 _TRY_COMPILE_FROM = 240.0
 """Seconds of training from which compiling is tried: it takes 5 to 60 s and saves 5 to 20 % of a step."""
+
+
+def guessed_flops_per_second(training: TrainSettings, world: World) -> float:
+    """What all processes together do in training, before a step was timed."""
+    hardware = probe(training.device)
+    bf16 = training.precision == "bf16" or (training.precision == "auto" and hardware.bf16)
+    peak = world.agreed(matmul_peak(hardware.device, torch.bfloat16 if bf16 else torch.float32))
+    return _GUESSED_UTILISATION * peak * world.size
 
 
 def flops_of(model: Model, length: float) -> float:
@@ -156,19 +168,31 @@ def _taken(device: str) -> int | None:
     return None if device == "mps" else memory_used(device)
 
 
-def time_steps(train_step: TrainStep, read: Callable[[int], Batch], rounds: int = 5, limit: float = 10.0) -> float:
-    """Seconds of one optimizer step, from parts of a few that leave nothing behind; the first one warms up.
+def time_steps(
+    train_step: TrainStep,
+    read: Callable[[int], Batch],
+    work: Callable[[int], float] = lambda attempt: 1.0,
+    rounds: int = 5,
+    limit: float = 10.0,
+    whole: bool = False,
+) -> float:
+    """Seconds of an average optimizer step, from parts of a few that leave nothing behind; the first one warms up.
 
-    Of every batch only as many rows are computed as are computed at a time; the rest would take as long. The learning
-    rate is 0 and the optimizers' memory is cleared after it; where that is full already (a resumed run), only
-    gradients are timed.
+    Of every batch only as many rows are computed as are computed at a time, or as the limit holds; the rest would take
+    as long. The learning rate is 0 and the optimizers' memory is cleared after it; where that is full already (a resumed
+    run), only gradients are timed.
+
+    Args:
+        work: what a step costs, in average steps.
+        limit: seconds after which no other step is tried.
+        whole: compute as many rows as are computed at a time, whatever they take: code is compiled for their number.
     """
     resumed = any(optimizer.state for optimizer in train_step.optimizers)
     seconds: list[float] = []
-    spent = 0.0
+    spent, n_rows = 0.0, train_step.micro_batch if whole else 1
     for attempt in range(rounds + 1):
         batch = read(attempt)
-        part = Batch(batch.first, batch.part(slice(train_step.micro_batch)), batch.weight)
+        part = Batch(batch.first, batch.part(slice(n_rows)), batch.weight)
         started = time.perf_counter()
         gradients = train_step.gradients(part)
         computed = time.perf_counter()
@@ -176,10 +200,12 @@ def time_steps(train_step: TrainStep, read: Callable[[int], Batch], rounds: int 
             train_step.apply(learning_rate=0.0)
         train_step.zero_grad()
         ended = time.perf_counter()
-        seconds.append((computed - started) * batch.n_rows / part.n_rows + ended - computed)
+        seconds.append((computed - started) * batch.n_rows / part.n_rows / work(attempt) + ended - computed)
         spent += ended - started
         if spent > limit and attempt:
             break
+        if not whole and not attempt:
+            n_rows = max(1, min(train_step.micro_batch, int(limit / 2 / max(ended - started, 1e-9))))
     if not resumed:
         for optimizer in train_step.optimizers:
             optimizer.state.clear()

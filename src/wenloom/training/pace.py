@@ -132,6 +132,7 @@ class Pace:
         step_seconds, evaluation_seconds: by the measurements before the run.
         deadline: when the command is to have ended, by the clock; None where no budget was given.
         closing: seconds that what comes after the last evaluation takes.
+        work: what the first steps cost together, in average steps; it never falls.
         clock: seconds that pass.
     """
 
@@ -141,9 +142,10 @@ class Pace:
         evaluation_seconds: float,
         deadline: float | None = None,
         closing: float = 0.0,
+        work: Callable[[int], float] = float,
         clock: Callable[[], float] = time.monotonic,
     ):
-        self.deadline, self._closing, self._clock = deadline, closing, clock
+        self.deadline, self._closing, self._work, self._clock = deadline, closing, work, clock
         self._step_seconds, self._evaluation_seconds = step_seconds, evaluation_seconds
         self._beside = 0.0
         self._marks: deque[tuple[int, float]] = deque(maxlen=_REMEMBERED)
@@ -153,7 +155,7 @@ class Pace:
         self._marks.append((step, self._clock() - self._beside))
         (first, began), (last, ended) = self._marks[0], self._marks[-1]
         if last > first:
-            self._step_seconds = (ended - began) / (last - first)
+            self._step_seconds = (ended - began) / max(self._work(last) - self._work(first), 1e-9)
 
     def evaluated(self, seconds: float) -> None:
         """Take note of what an evaluation took, with all that belongs to it."""
@@ -165,7 +167,8 @@ class Pace:
         if self.deadline is not None:
             return max(0.0, self.deadline - self._clock())
         to_come = sum(each > step for each in course.evaluate_at())
-        return (course.n_steps - step) * self._step_seconds + to_come * self._evaluation_seconds + self._closing
+        steps = self._work(course.n_steps) - self._work(step)
+        return steps * self._step_seconds + to_come * self._evaluation_seconds + self._closing
 
     def is_time(self, course: Course, step: int) -> bool:
         """Whether the length of the run is to be looked at after this step: the same steps in every process."""
@@ -180,7 +183,18 @@ class Pace:
         n_evaluations, cost = len(to_come), self._evaluation_seconds
         if (n_evaluations - 1) * cost > EVALUATION_SHARE * left:
             n_evaluations = min(n_evaluations, 1 + max(0, int(EVALUATION_SHARE * left / cost)))
-        n_steps = step + max(0, int((left - n_evaluations * cost) / self._step_seconds))
+        n_steps = step + self._fitting(step, (left - n_evaluations * cost) / self._step_seconds)
         if abs(n_steps - course.n_steps) <= _WORTH_IT * (course.n_steps - step):
             n_steps = course.n_steps
         return None if (n_steps, n_evaluations) == (course.n_steps, len(to_come)) else (n_steps, n_evaluations)
+
+    def _fitting(self, step: int, work: float) -> int:
+        """The most steps after this one that cost no more."""
+        most = self._work(step) + work
+        low, high = 0, 1
+        while self._work(step + high) <= most:
+            low, high = high, 2 * high
+        while high - low > 1:
+            middle = (low + high) // 2
+            low, high = (middle, high) if self._work(step + middle) <= most else (low, middle)
+        return low

@@ -29,7 +29,7 @@ def make_timetable(
     step_seconds: float,
     batch_tokens: int,
     samples_per_epoch: float,
-    validation_tokens: int,
+    validation_tokens: float,
     done: int = 0,
     n_steps: int | None = None,
     left: float | None = None,

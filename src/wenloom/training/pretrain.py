@@ -154,10 +154,9 @@ def finished_result(run: Path) -> RunResult | None:
         return None
     tables = read_run(run)
     done, data = tables["result"], tables["data"]
-    tokens = data["validation_tokens"] - 1
-    loss = Loss(
-        done["validation_nats_per_token"] * tokens, tokens, data["validation_bytes"], data["validation_characters"]
-    )
+    tokens = data.get("scored_tokens", data["validation_tokens"] - 1)
+    n_bytes, characters = (data.get(f"scored_{each}", data[f"validation_{each}"]) for each in ("bytes", "characters"))
+    loss = Loss(done["validation_nats_per_token"] * tokens, tokens, n_bytes, characters)
     return RunResult(run, loss, loss.figures(), done["best_step"], done["steps"], done["training_seconds"])
 
 
@@ -181,9 +180,15 @@ def _resumed(
     dataset = _as_it_was(data["folder"], data["key"])
     # whatever this machine would choose, these stay: they decide the last bits of the result
     environment = tables.get("environment", {})
-    fixed = {name: environment[name] for name in ("precision", "compile", "micro_batch") if name in environment}
+    fixed = {
+        name: environment[name]
+        for name in ("precision", "compile", "micro_batch", "validation_part")
+        if name in environment
+    }
     if how is None:
         training = settings_of(run, TrainSettings, settings | fixed)
+    else:  # a longer run is compared with itself on the same text
+        training = replace(training, validation_part=environment.get("validation_part", training.validation_part))
     model, init = settings_of(run, ModelSettings, settings), settings_of(run, InitSettings, settings)
     kept = _as_it_was(data["kept_folder"], data["kept_key"]) if "kept_folder" in data else None
     with joined_processes(probe(training.device).device) as world:

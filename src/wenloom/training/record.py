@@ -35,6 +35,10 @@ def announcement(setup: Setup, world: World) -> list[str]:
         f"{n} evaluation{'s' * (n > 1)}; about {show_duration(timetable.seconds)} ({100 * plan.utilisation:.0f} % of the "
         f"matmul peak), {show_bytes(plan.memory.total)}{expected}.",
     ]
+    if setup.validation_part < 1:
+        lines.append(
+            f"Validation scores {100 * setup.validation_part:.2g} % of its data: --validation-part asks for more."
+        )
     if not setup.hardware.bf16 and setup.hardware.device == "cpu":
         lines.append("Without bf16: this machine has no unit for it.")
     return lines
@@ -107,6 +111,7 @@ def tables(
             "parallel": setup.strategy if world.size > 1 else "none",
             "precision": "bf16" if setup.bf16 else "fp32", "compile": "on" if setup.compiled else "off",
             "micro_batch": setup.train_step.micro_batch, "matmul_peak_gflops": round(setup.plan.peak / 1e9),
+            **({"validation_part": setup.validation_part} if setup.validation_part < 1 else {}),
         },
         "result": {
             "steps": progress.step, "of_steps": progress.n_steps,

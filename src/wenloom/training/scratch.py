@@ -7,7 +7,7 @@ import numpy as np
 import torch
 
 from wenloom.core.errors import InputError
-from wenloom.core.hardware import matmul_peak, memory_available, probe
+from wenloom.core.hardware import memory_available, probe
 from wenloom.core.randomness import generator
 from wenloom.model.build import build
 from wenloom.model.config import ModelConfig
@@ -17,6 +17,7 @@ from wenloom.tokens.shards import Dataset, TokenStream
 from wenloom.tokens.tokenizer import TextTokenizer
 from wenloom.training.dial import resolve_settings
 from wenloom.training.guards import check_causality
+from wenloom.training.measure import guessed_flops_per_second
 from wenloom.training.objectives import CausalObjective
 from wenloom.training.parallel import World
 from wenloom.training.plan import expected_bits_per_byte
@@ -25,8 +26,8 @@ from wenloom.training.setup import RunSpec, chosen_strategy
 from wenloom.training.source import CorpusSource
 from wenloom.training.unread import TRAINING, refuse
 
-GUESSED_UTILISATION = 0.3
-"""Of the matmul peak, before anything is timed; between 0.2 (1m parameters) and 0.6 (10m) on 2 CPU cores."""
+_LOOKED_AT, _ENOUGH = 2**20, 10
+"""Tokens in which the length of documents is looked at, and the documents that tell it."""
 
 
 class CorpusStatistics(NamedTuple):
@@ -42,6 +43,8 @@ class CorpusStatistics(NamedTuple):
     document_start: int | None
     document_tokens: float
     """Mean length of a document."""
+    most_documents: int | None
+    """The length that 9 of 10 documents do not exceed; None where they cannot be told apart."""
     tokenizer: TextTokenizer | None
 
     @classmethod
@@ -56,14 +59,24 @@ class CorpusStatistics(NamedTuple):
             raise InputError(f"{dataset.folder}: has no validation text. Prepare more text.")
         tokenizer = dataset.tokenizer()
         return cls(tokenizer.vocab_size, dataset.stream("train"), train.tokens, validation.tokens,
-                   train.bytes / max(1, train.tokens), tokenizer.bos_token_id, train.tokens / max(1, train.documents),
+                   train.bytes / max(1, train.tokens), tokenizer.bos_token_id, train.tokens / max(1, train.documents), _longest_of_most(dataset, tokenizer.bos_token_id),
                    tokenizer)  # fmt: skip
 
     @classmethod
     def imagined(cls, vocab_size: int) -> "CorpusStatistics":
         """Random tokens, to plan before there is a text; 4 bytes a token, as English has."""
         drawn = np.random.default_rng(0).integers(0, vocab_size, 2**17, dtype=np.uint32)
-        return cls(vocab_size, TokenStream([drawn]), None, 0, 4.0, None, float("inf"), None)
+        return cls(vocab_size, TokenStream([drawn]), None, 0, 4.0, None, float("inf"), None, None)
+
+
+def _longest_of_most(dataset: Dataset, document_start: int | None) -> int | None:
+    """The length that 9 of 10 of the first documents do not exceed."""
+    if document_start is None:
+        return None
+    stream = dataset.stream("train")
+    tokens = stream.window(0, min(len(stream), _LOOKED_AT))
+    lengths = np.diff(np.flatnonzero(tokens == document_start))
+    return int(np.quantile(lengths, 0.9, method="higher")) if len(lengths) >= _ENOUGH else None
 
 
 def model_config(settings: ModelSettings, vocab_size: int, tokenizer: TextTokenizer | None) -> ModelConfig:
@@ -92,12 +105,14 @@ def scratch_run(corpus: CorpusStatistics, model: ModelSettings, training: TrainS
     """
     hardware = probe(training.device)
 
-    def flops_per_second() -> float:
-        bf16 = training.precision == "bf16" or (training.precision == "auto" and hardware.bf16)
-        peak = world.agreed(matmul_peak(hardware.device, torch.bfloat16 if bf16 else torch.float32))
-        return GUESSED_UTILISATION * peak * world.size
-
-    resolved = resolve_settings(model, training, corpus.vocab_size, corpus.tokens, flops_per_second)
+    resolved = resolve_settings(
+        model,
+        training,
+        corpus.vocab_size,
+        corpus.tokens,
+        lambda: guessed_flops_per_second(training, world),
+        corpus.most_documents,
+    )
     model, training = resolved.model, resolved.training
     refuse((training,), TRAINING, training)
     assert model.context and training.batch

@@ -159,7 +159,9 @@ class TrainSettings:
     seed: int = 0
     """Decides fresh weights, the order of samples and dropout."""
     evaluations: int | None = None
-    """How often the whole validation text is scored; default: as often as costs 10 % of the time, up to 20."""
+    """How often the validation data is scored; default: as often as costs 10 % of the time, up to 20."""
+    validation_part: float | None = None
+    """Part of the validation data that is scored; default: all, or with --budget what a fifth of it holds."""
     save_minutes: float = 5.0
     """Minutes between checkpoints; there is always one before an evaluation, at the end and on Ctrl-C."""
     keep_every: int | None = None
@@ -181,13 +183,15 @@ class TrainSettings:
         if len(lengths) > 1:
             wrong.append(f"give only one of {', '.join('--' + name for name in lengths)}")
         positive = ("epochs", "steps", "batch", "micro_batch", "learning_rate", "patience", "evaluations",
-                    "keep_every", "save_minutes", "max_skipped")  # fmt: skip
+                    "keep_every", "save_minutes", "max_skipped", "validation_part")  # fmt: skip
         for name in positive:
             if getattr(self, name) is not None and getattr(self, name) <= 0:
                 wrong.append(f"--{name.replace('_', '-')} must be above 0, got {getattr(self, name)}")
         for name in ("warmup", "decay", "final_learning_rate"):
             if not 0 <= getattr(self, name) <= 1:
                 wrong.append(f"--{name.replace('_', '-')} must be between 0 and 1, got {getattr(self, name)}")
+        if (self.validation_part or 0) > 1:
+            wrong.append(f"--validation-part is a part of the data, at most 1, got {self.validation_part}")
         for name in ("weight_decay", "clip"):
             if getattr(self, name) < 0:
                 wrong.append(f"--{name.replace('_', '-')} must not be negative, got {getattr(self, name)}")

@@ -46,6 +46,8 @@ from wenloom.training.train_step import SMALLER, TrainStep, autocast, is_out_of_
 
 _TIMING_SHARE = 0.05
 """Part of a budget that is spent at most on timing a few steps."""
+_ONE_EVALUATION = 0.2
+"""Part of a budget that one evaluation may take; what it can not read of the validation data is left out."""
 
 
 @dataclass(frozen=True)
@@ -68,6 +70,8 @@ class Setup:
     pace: Pace
     flops: float
     """Of one training step per token."""
+    validation_part: float
+    """Of the validation data, what is scored."""
     prolonged: tuple[str, ...]
     """See `RunSpec`."""
 
@@ -88,7 +92,7 @@ class RunSpec:
     words: str
     """The model, for people."""
     validation_tokens: int
-    """About how many tokens an evaluation reads."""
+    """About how many tokens an evaluation of all validation data reads."""
     has_epochs: bool = True
     """Whether the source is a text that there is, not one imagined for a plan."""
     layer_decay: float = 1.0
@@ -168,19 +172,26 @@ def set_up(
 
     def lay_out(step_seconds: float) -> Timetable:
         return make_timetable(training, step_seconds, size * source.row_tokens, source.per_epoch,
-                              spec.validation_tokens, done, n_steps or None, world.agreed(left()),
+                              validation_part * spec.validation_tokens, done, n_steps or None, world.agreed(left()),
                               evaluation_seconds)  # fmt: skip
 
-    def time_a_step() -> float:
+    def work(step: int) -> float:
+        return (source.work((step + 1) * size) - source.work(step * size)) / size
+
+    def time_a_step(whole: bool = True) -> float:
         limit = min(10.0, _TIMING_SHARE * (left() or math.inf))
-        return world.agreed(time_steps(train_step, lambda attempt: prefetcher.batch(attempt * size), limit=limit))
+        read = lambda attempt: prefetcher.batch(attempt * size)  # noqa: E731
+        return world.agreed(time_steps(train_step, read, work, limit=limit, whole=whole))
 
     with progress("Measuring the time of a step"):
-        step_seconds, compiled = time_a_step(), False
-        evaluation_seconds = None
+        step_seconds, compiled = time_a_step(whole=False), False
+        evaluation_seconds, validation_part = None, training.validation_part or 1.0
         if spec.deadline is not None:
             batches = spec.validation_tokens / (size * source.row_tokens)
-            evaluation_seconds = world.agreed(batches * time_validation(train_step, prefetcher.batch(0)))
+            whole_seconds = batches * time_validation(train_step, prefetcher.batch(0)) / work(0)
+            if training.validation_part is None:
+                validation_part = min(1.0, _ONE_EVALUATION * (left() or 0.0) / max(whole_seconds, 1e-9))
+            validation_part, evaluation_seconds = world.agreed((validation_part, validation_part * whole_seconds))
     if training.compile == "on" or (training.compile == "auto" and world.size == 1 and source.one_shape):
         whole, forced = lay_out(step_seconds), training.compile == "on"
         expected = whole.seconds - len(whole.evaluate_at) * whole.evaluation_seconds  # which compiling leaves as it is
@@ -209,9 +220,15 @@ def set_up(
         context=source.row_tokens,
         bits_per_byte=None if spec.expected is None else spec.expected(tokens),
     )
-    pace = Pace(step_seconds, timetable.evaluation_seconds, spec.deadline, spec.closing)
+    pace = Pace(
+        step_seconds,
+        timetable.evaluation_seconds,
+        spec.deadline,
+        spec.closing,
+        lambda step: source.work(step * size) / size,
+    )
     return Setup(training, spec.settings, config, hardware, bf16, compiled, strategy, train_step, source, prefetcher,
-                 plan, pace, flops, spec.prolonged)  # fmt: skip
+                 plan, pace, flops, validation_part, spec.prolonged)  # fmt: skip
 
 
 def chosen_strategy(

@@ -70,6 +70,10 @@ class Source(ABC):
         """How many tokens these samples have."""
         return (end - begin) * self.row_tokens
 
+    def work(self, samples: int) -> float:
+        """What the first samples of the run cost together, in samples of average length; it never falls."""
+        return float(samples)
+
     def weight(self, rows: Rows) -> Tensor:
         """What the sum over rows is divided by: how many targets count."""
         return (next(tensor for name, tensor in rows.items() if name.startswith("targets")) != IGNORED).sum()

@@ -38,6 +38,10 @@ class TrainingData(Protocol):
     best: BestBy
     """Which figure tells the best model."""
 
+    def limit(self, part: float) -> None:
+        """Score only this part of the validation data from now on, at least one target; above 0, at most 1."""
+        ...
+
     def evaluate(self, objective: nn.Module, device: str, world: World, on_tokens: Callable[[int], None]) -> Evaluation:
         """Figures over the validation data; calls `on_tokens` with the number of targets done."""
         ...
@@ -66,9 +70,13 @@ class CorpusData:
             most: validation tokens that are read; None: all.
         """
         self._dataset, self.tokenizer, self._context = dataset, tokenizer, context
-        train, split, sizes = dataset.splits["train"], dataset.splits["validation"], TextSizes(tokenizer)
+        train = dataset.splits["train"]
         self.bytes_per_token: float | None = train.bytes / max(1, train.tokens)
-        self._stream = dataset.stream("validation")
+        self._read(most)
+
+    def _read(self, most: int | None) -> None:
+        split, sizes = self._dataset.splits["validation"], TextSizes(self.tokenizer)
+        self._stream = self._dataset.stream("validation")
         if most is not None and most < split.tokens:
             self._stream = TokenStream([self._stream.window(0, most)])
             whole = sizes.of([self._stream.window(0, most).tolist()])
@@ -78,6 +86,11 @@ class CorpusData:
         unpredicted = sizes.of([self._stream.window(0, 1).tolist()])
         self.validation_size = Loss(0.0, read.tokens - 1, read.bytes - unpredicted.bytes,
                                     read.characters - unpredicted.characters)  # fmt: skip
+
+    def limit(self, part: float) -> None:
+        """Score the beginning of the validation text alone."""
+        if part < 1:
+            self._read(1 + max(1, round(part * self.validation_size.tokens)))
 
     def evaluate(self, objective: nn.Module, device: str, world: World, on_tokens: Callable[[int], None]) -> Loss:
         """See `objectives.evaluate`."""
@@ -101,7 +114,15 @@ class CorpusData:
             "split": dataset.manifest["split_rule"],
             **{f"{name}_{what}": getattr(split, what)
                for name, split in dataset.splits.items() for what in ("documents", "bytes", "characters", "tokens")},
+            **self._scored(),
         }  # fmt: skip
+
+    def _scored(self) -> dict[str, int]:
+        """The size of what is scored, where that is not all."""
+        size = self.validation_size
+        if len(self._stream) == self._dataset.splits["validation"].tokens:
+            return {}
+        return {"scored_tokens": size.tokens, "scored_bytes": size.bytes, "scored_characters": size.characters}
 
     def overlap(self, texts: list[str]) -> CopiedSpan | None:
         """By search of the training tokens."""
@@ -132,6 +153,11 @@ class CorpusDataWithKept(CorpusData):
     def __init__(self, dataset: Dataset, kept: Dataset, tokenizer: TextTokenizer, context: int):
         super().__init__(dataset, tokenizer, context)
         self._kept = CorpusData(kept, tokenizer, context, self.validation_size.tokens + 1)
+
+    def limit(self, part: float) -> None:
+        """Of both texts."""
+        super().limit(part)
+        self._kept.limit(part)
 
     def evaluate(self, objective: nn.Module, device: str, world: World, on_tokens: Callable[[int], None]) -> Loss:
         """Both validation texts, one after the other."""
