@@ -132,3 +132,7 @@ def main() -> None:
                 if options.out:
                     with options.out.open("a") as file:
                         file.write(json.dumps(row) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import pytest
 
 import wenloom.core.hardware
-import wenloom.training.scratch
+import wenloom.training.measure
 import wenloom.training.setup
 from wenloom.cli import quickstart
 
@@ -20,7 +20,7 @@ def quick_machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     text in place of the bundled Shakespeare."""
     with pytest.MonkeyPatch.context() as patch:
         peak = functools.cache(lambda device, dtype: wenloom.core.hardware.matmul_peak(device, dtype, 256))
-        for module in (wenloom.training.scratch, wenloom.training.setup):
+        for module in (wenloom.training.measure, wenloom.training.setup):
             patch.setattr(module, "matmul_peak", peak)
         whole = quickstart.prepare
         short = tmp_path_factory.mktemp("bundled") / "tinyshakespeare.txt"

@@ -420,6 +420,7 @@ TABLES["pretrain"] = Table(_SHORT, {
     "--device": DEVICE,
     "--seed": C(("--seed", 1), look=W),
     "--evaluations": C(("--evaluations", 1), look="made/metrics.jsonl"),
+    "--validation-part": C(("--validation-part", 0.5), look="made/run.toml"),
     "--keep-every": C(("--keep-every", 1), look="made/checkpoints/*/state.json"),
     "--save-minutes": R(("--save-minutes", 0), "--save-minutes"),
     "--max-skipped": R(("--max-skipped", 0), "--max-skipped"),
@@ -499,7 +500,8 @@ TABLES["plan"] = Table((*_PLAN, "--steps", 9), {
     "--tensorboard": R(("--tensorboard",), "--tensorboard has no effect here"),
     **{name: C((name, value), look="plan") for name, value in {
         "--arch": "gpt2", "--layers": 2, "--width": 64, "--heads": 1, "--kv-heads": 1, "--context": 64, "--dropout": 0.5, "--batch": 4,
-        "--steps": 7, "--micro-batch": 1, "--optimizer": "adamw", "--learning-rate": 0.5, "--evaluations": 3}.items()},
+        "--steps": 7, "--micro-batch": 1, "--optimizer": "adamw", "--learning-rate": 0.5, "--evaluations": 3,
+        "--validation-part": 0.5}.items()},
     "--size": C(("--size", "20k"), look="plan", base=("corpus", "--steps", 1, "--context", 32, "--json")),
     "--budget": R(("--budget", "never"), "--budget never"),
     "--tokens": C(("--tokens", "1k"), look="plan", base=_PLAN),

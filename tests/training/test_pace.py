@@ -206,7 +206,7 @@ def test_an_evaluation_that_would_take_all_of_a_budget_scores_a_part_of_its_data
     monkeypatch.setattr("wenloom.training.setup.time_validation", lambda *_: 60.0)
     training = TrainSettings(budget="6s", batch=4, optimizer="adamw", evaluations=3)
     done = pretrain(dataset.folder, tmp_path / "run", MODEL, training)
-    assert "Validation scores" in capsys.readouterr().err
+    assert "--validation-part" in capsys.readouterr().err
     tables = read_run(tmp_path / "run")
     part = tables["environment"]["validation_part"]
     scored, there = tables["data"]["scored_tokens"], tables["data"]["validation_tokens"]

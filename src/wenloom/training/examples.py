@@ -70,7 +70,7 @@ class Examples(Source):
 
     def work(self, samples: int) -> float:
         """By their lengths."""
-        epoch, first = divmod(samples, self.per_epoch)
+        epoch, first = divmod(samples, int(self.per_epoch))
         done = self._done(epoch)
         return self.per_epoch * (epoch + (float(done[first - 1] / done[-1]) if first else 0.0))
 

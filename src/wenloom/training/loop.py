@@ -82,7 +82,7 @@ class Run:
         self.progress, self._found = Progress(n_steps=0), own_checkpoints(out)
         self.spec = spec
         self.setup, self.training_data = set_up(spec, world, self._restore), training_data
-        self.training_data.limit(self.setup.validation_part)
+        self.training_data.limit(self.setup.plan.validation_part)
         self.training, self.train_step, self.pace = self.setup.training, self.setup.train_step, self.setup.pace
         self._falls_from: int | None = None
         self._go_by(self._laid_out())

@@ -189,6 +189,8 @@ class TrainingPlan:
     micro_batch: int
     batch: int
     context: int
+    validation_part: float
+    """Of the validation data, what is scored."""
     bits_per_byte: tuple[float, float] | None
     """Range of the loss to expect; None where nobody knows."""
 
@@ -197,6 +199,13 @@ class TrainingPlan:
         """Bytes of the run folder: the last two checkpoints, the best model, and one checkpoint while it is written."""
         learned = self.memory.gradients  # as many bytes
         return 3 * (learned + self.memory.optimizer) + learned
+
+    def evaluations(self) -> str:
+        """How many there are, of how much of the validation data."""
+        n, of = len(self.timetable.evaluate_at), ""
+        if self.validation_part < 1:
+            of = f" of {100 * self.validation_part:.2g} % of the validation data"
+        return f"{n} evaluation{'s' * (n > 1)}{of}"
 
     def lines(self) -> list[tuple[str, str, str]]:
         """(what, how much, how it comes about) for people."""
@@ -209,7 +218,7 @@ class TrainingPlan:
             ("parameters", f"{self.parameters:,}", ""),
             ("batch", f"{self.batch} x {self.context} tokens", f"{self.micro_batch} sequences at a time"),
             ("tokens", show_count(self.tokens), epochs),
-            ("steps", f"{self.timetable.n_steps:,}", f"{len(self.timetable.evaluate_at)} evaluations"),
+            ("steps", f"{self.timetable.n_steps:,}", self.evaluations()),
             ("compute", f"{self.flops:.2g} FLOP", "(6 weights + 12 layers x context x width) x tokens"),
             ("speed", f"{per_second:,.0f} tokens/s, {self.utilisation:.0%} of the matmul peak", f"median of a few steps; peak {self.peak / 1e9:,.0f} GFLOP/s"),
             ("time", show_duration(self.timetable.seconds), f"{self.step_seconds * 1e3:,.0f} ms a step, and evaluations"),

@@ -27,17 +27,16 @@ def announcement(setup: Setup, world: World) -> list[str]:
     expected = ""
     if plan.bits_per_byte is not None:
         expected = f", {plan.bits_per_byte[0]:.2f} to {plan.bits_per_byte[1]:.2f} bits per byte expected"
-    n = len(timetable.evaluate_at)
     lines = [
         f"{plan.model}: {plan.parameters:,} parameters{together}.",
         *(f"  {each.name} {each.value} = {each.formula}" for each in plan.derived),
         f"{timetable.n_steps:,} steps of {plan.batch} x {plan.context} tokens, {plan.tokens:,} tokens{epochs}, "
-        f"{n} evaluation{'s' * (n > 1)}; about {show_duration(timetable.seconds)} ({100 * plan.utilisation:.0f} % of the "
+        f"{plan.evaluations()}; about {show_duration(timetable.seconds)} ({100 * plan.utilisation:.0f} % of the "
         f"matmul peak), {show_bytes(plan.memory.total)}{expected}.",
     ]
-    if setup.validation_part < 1:
+    if plan.validation_part < 1 and setup.settings.get("validation_part") is None:
         lines.append(
-            f"Validation scores {100 * setup.validation_part:.2g} % of its data: --validation-part asks for more."
+            "All of the validation data would take more than a fifth of --budget; --validation-part asks for it."
         )
     if not setup.hardware.bf16 and setup.hardware.device == "cpu":
         lines.append("Without bf16: this machine has no unit for it.")
@@ -111,7 +110,7 @@ def tables(
             "parallel": setup.strategy if world.size > 1 else "none",
             "precision": "bf16" if setup.bf16 else "fp32", "compile": "on" if setup.compiled else "off",
             "micro_batch": setup.train_step.micro_batch, "matmul_peak_gflops": round(setup.plan.peak / 1e9),
-            **({"validation_part": setup.validation_part} if setup.validation_part < 1 else {}),
+            **({"validation_part": setup.plan.validation_part} if setup.plan.validation_part < 1 else {}),
         },
         "result": {
             "steps": progress.step, "of_steps": progress.n_steps,

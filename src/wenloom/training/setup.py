@@ -70,8 +70,6 @@ class Setup:
     pace: Pace
     flops: float
     """Of one training step per token."""
-    validation_part: float
-    """Of the validation data, what is scored."""
     prolonged: tuple[str, ...]
     """See `RunSpec`."""
 
@@ -218,6 +216,7 @@ def set_up(
         micro_batch=train_step.micro_batch,
         batch=size,
         context=source.row_tokens,
+        validation_part=validation_part,
         bits_per_byte=None if spec.expected is None else spec.expected(tokens),
     )
     pace = Pace(
@@ -228,7 +227,7 @@ def set_up(
         lambda step: source.work(step * size) / size,
     )
     return Setup(training, spec.settings, config, hardware, bf16, compiled, strategy, train_step, source, prefetcher,
-                 plan, pace, flops, validation_part, spec.prolonged)  # fmt: skip
+                 plan, pace, flops, spec.prolonged)  # fmt: skip
 
 
 def chosen_strategy(
