@@ -128,7 +128,7 @@ def wenloom_step(shape: Shape, optimizer: str) -> float:
     from wenloom.training.setup import set_up
 
     tokens = np.random.default_rng(0).integers(0, shape.vocab_size, 2**17, dtype=np.uint32)
-    corpus = CorpusStatistics(shape.vocab_size, TokenStream([tokens]), None, 0, 4.0, None, math.inf, None)
+    corpus = CorpusStatistics(shape.vocab_size, TokenStream([tokens]), None, 0, 4.0, None, math.inf, None, None)
     model = ModelSettings(arch="gpt2", layers=shape.layers, width=shape.width, heads=shape.heads, context=shape.context,
                           dropout=0.0)  # fmt: skip
     training = TrainSettings(budget="1h", batch=shape.batch, optimizer=optimizer)  # pyright: ignore[reportArgumentType]
