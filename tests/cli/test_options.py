@@ -189,6 +189,7 @@ TABLES = {
     }),
     "report": Table(("run", "small"), {
         "--out": C(("--out", "made.html"), look="made.html"),
+        "--heads": C(("--heads",), base=("run",)),
         "--open": C(("--open",), look="opened"),
     }),
     "generate": Table(("run", "The lamp", "--seed", 1, "--max-new-tokens", 12), WRITE | {

@@ -99,6 +99,7 @@ def explain(
 
 def _show(found: "Explanation") -> None:
     """The text with its scores, where the answer forms, and what adds most to it."""
+    from wenloom.explanation.circuits import HEAD_KINDS
     from wenloom.explanation.page import said, units_of
 
     inquiry, lead = found.inquiry, found.attributions[found.leading]
@@ -146,6 +147,12 @@ def _show(found: "Explanation") -> None:
         console.print(
             escape(f"carries the difference: {token!r} before block {layer} ({float(effects[layer, place]):.0%}) ...")
         )
+    if found.heads is not None:
+        strongest = {kind.replace("_", "-"): found.heads.strongest(kind) for kind in HEAD_KINDS}
+        shown = ", ".join(
+            f"{kind} blocks.{layer}.attention.{head} {score:.2f}" for kind, (layer, head, score) in strongest.items()
+        )
+        console.print(f"strongest heads on repeated tokens: {shown}", highlight=False)
     if found.training is not None:
         for sentence in said(found.training):
             console.print(escape(sentence), highlight=False)

@@ -8,6 +8,7 @@ import torch
 
 from wenloom.core.errors import InputError
 from wenloom.explanation.attribution import METHODS, STEPS, attributed
+from wenloom.explanation.circuits import HeadScores, applies, head_scores
 from wenloom.explanation.contributions import contributions
 from wenloom.explanation.influence import TrainingPoint, training_points
 from wenloom.explanation.inquiry import Answer, ask
@@ -93,7 +94,15 @@ def explain(
     own = run or (Path(model) if isinstance(model, str | Path) else None)
     points = training_points(own) if own is not None and (own / RUN).is_file() else [TrainingPoint(None, 1.0)]
     learned = None if data is None else training_text(inquiry, data, points)
-    return Explanation(text, inquiry, trace, attributions, tokens, looked_at, between, learned)
+    return Explanation(text, inquiry, trace, attributions, tokens, looked_at, between, learned, _known_heads(subject))
+
+
+def _known_heads(subject: Subject) -> HeadScores | None:
+    """Scores of the heads; None where the context or the vocabulary has no room to measure them."""
+    try:
+        return head_scores(subject) if applies(subject) else None
+    except InputError:
+        return None
 
 
 def n_passes(subject: Subject, text: str, steps: int | None, is_patched: bool) -> int:

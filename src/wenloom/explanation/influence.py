@@ -6,6 +6,7 @@ numbers as the model; so each is folded to some thousand, with random signs, whi
 """
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -51,20 +52,21 @@ def training_points(run: Path) -> list[TrainingPoint]:
     """The checkpoints that a run has kept, oldest first; without any, or with adapters only, the model itself."""
     rates = [(line["step"], line["learning_rate"]) for line in read_metrics(run) if "learning_rate" in line]
     found = []
-    for folder in own_checkpoints(run):
-        if (folder / CONFIG).is_file():
-            step = _step_of(folder)
-            nearest = min(rates, key=lambda pair: abs(pair[0] - step), default=(0, 1.0))
-            found.append(TrainingPoint(folder, nearest[1]))
+    for step, folder in kept_models(run):
+        nearest = min(rates, key=lambda pair, step=step: abs(pair[0] - step), default=(0, 1.0))
+        found.append(TrainingPoint(folder, nearest[1]))
     return found or [TrainingPoint(None, 1.0)]
 
 
-def _step_of(folder: Path) -> int:
-    try:
-        step = read_state(folder).get("step")
-    except CheckpointError:
-        return 0
-    return step if isinstance(step, int) else 0
+def kept_models(run: Path) -> list[tuple[int, Path]]:
+    """Step and folder of the kept checkpoints that hold a whole model, oldest first; damaged ones and adapters are left out."""
+    found = []
+    for folder in own_checkpoints(run):
+        if (folder / CONFIG).is_file():
+            with suppress(CheckpointError):
+                step = read_state(folder).get("step")
+                found += [(step, folder)] if isinstance(step, int) else []
+    return found
 
 
 def influences(

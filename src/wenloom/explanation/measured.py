@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from wenloom.explanation.attribution import Attribution
+from wenloom.explanation.circuits import HeadScores
 from wenloom.explanation.contributions import Contributions
 from wenloom.explanation.inquiry import Inquiry
 from wenloom.explanation.lens import Lens
@@ -35,6 +36,8 @@ class Measured:
     """Between this text and a corrupted one, where one was given."""
     training: TrainingText | None = None
     """What the training text has of it, where a corpus was given."""
+    heads: HeadScores | None = None
+    """Which heads are induction heads and the like; None of a model that is no decoder or too small to tell."""
 
     @property
     def leading(self) -> int:
@@ -83,6 +86,8 @@ class Measured:
                 "site": each.site, "direction": each.direction, "clean": each.clean, "corrupted": each.corrupted,
                 "tokens": each.tokens, "effects": each.effects.tolist(),
             }  # fmt: skip
+        if self.heads is not None:
+            found["heads"] = self.heads.data()
         if self.training is not None:
             found["training_text"] = _training_text(self.training)
         return found

@@ -9,6 +9,7 @@ import numpy as np
 from wenloom.core.pages.chart import Axis, Chart, Series
 from wenloom.core.pages.page import render
 from wenloom.explanation.attribution import Attribution
+from wenloom.explanation.circuits import HEAD_KINDS
 from wenloom.explanation.measured import LARGE_ERROR, Measured, lens_data
 from wenloom.explanation.subject import Subject
 from wenloom.explanation.trace import Trace
@@ -19,6 +20,7 @@ MOST_BYTES = 1_900_000
 _LEVELS = (255, 63, 15, 3)
 """Steps between weights 0 and 1; the first with which patterns keep to `MOST_BYTES`."""
 _MOST_PARTS = 24
+_STRONGEST = 4
 _MOST_PASSAGES = 6
 """Of each kind."""
 NOTES = {
@@ -53,6 +55,7 @@ def explanation_page(explanation: Measured, model: str) -> str:
         "methods": [_method(each, units) for each in explanation.attributions],
         "lens": None if explanation.lens is None else lens_data(explanation.lens, subject),
         "attention": attention_data(trace),
+        "headScores": None if explanation.heads is None else explanation.heads.data(),
         "explanation": explanation.data(),
     }
     if data["lens"] is not None:
@@ -76,8 +79,22 @@ def explanation_page(explanation: Measured, model: str) -> str:
         contributions=_contributions(explanation),
         patching=_patching(explanation),
         training=None if explanation.training is None else _training(explanation.training),
+        known_heads=_known_heads(explanation),
         data=data,
     )
+
+
+def _known_heads(explanation: Measured) -> list[dict[str, Any]]:
+    """By kind, the heads that score most."""
+    if explanation.heads is None:
+        return []
+    found = []
+    for kind in HEAD_KINDS:
+        scores = explanation.heads.of(kind)
+        best = scores.flatten().argsort(descending=True)[:_STRONGEST].tolist()
+        pairs = [divmod(place, scores.shape[1]) for place in best]
+        found.append({"kind": kind.replace("_", " "), "heads": [(*pair, float(scores[pair])) for pair in pairs]})
+    return found
 
 
 def units_of(subject: Subject, token_ids: list[int]) -> list[Unit]:
@@ -200,7 +217,7 @@ def _training(found: TrainingText) -> dict[str, Any]:
         "said": said(found),
         "corpus": found.corpus,
         "context": visible(found.context),
-        "following": [(visible(token), number, number / most) for token, number in found.following],
+        "following": [(visible(token).replace("\n", "↵"), number, number / most) for token, number in found.following],
         "context_count": found.context_count,
         "passages": [
             {

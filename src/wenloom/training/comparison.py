@@ -1,8 +1,9 @@
 """Several runs on one page."""
 
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from wenloom.core.pages.chart import Chart, Series, colour_class
 from wenloom.core.pages.page import render
@@ -17,8 +18,20 @@ _COMPARED = ("settings", "data", "model", "environment")
 _OF_COURSE_DIFFERENT = {"folder", "micro_batch", "matmul_peak_gflops", "parameters", "key"}
 
 
-def compare(folders: list[Path]) -> str:
+class Finding(NamedTuple):
+    """What was measured of runs after their training."""
+
+    title: str
+    about: str
+    sentences: list[str]
+    chart: Chart
+
+
+def compare(folders: list[Path], findings: Sequence[Finding] = ()) -> str:
     """A page that lays runs side by side: the settings in which they differ, results, curves, and what they write.
+
+    Args:
+        findings: what else was measured of them.
 
     Raises:
         InputError: a folder holds no run.
@@ -60,6 +73,7 @@ def compare(folders: list[Path]) -> str:
         different=different,
         same=same,
         samples=_samples(runs),
+        findings=findings,
     )
 
 

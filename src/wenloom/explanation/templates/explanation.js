@@ -121,7 +121,9 @@
     chosen = head;
     all[head].classList.add("here");
     all[head].tabIndex = 0;
-    document.getElementById("which").textContent = `Block ${Math.floor(head / heads)}, head ${head % heads}`;
+    const layer = Math.floor(head / heads), kinds = Object.entries(data.headScores || {});
+    document.getElementById("which").textContent = `Block ${layer}, head ${head % heads}`;
+    document.getElementById("kinds").textContent = kinds.map(([kind, scores]) => `${kind.replace("_", " ")} ${number(scores[layer][head % heads])}`).join(", ");
     draw(large, head);
     showCell();
   };
