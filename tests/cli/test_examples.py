@@ -58,7 +58,7 @@ NAMES = {
     "test.jsonl.gz": "rows:nbest", "their-results.json": "results-json", "results.sqlite": "file:results/results.sqlite",
     "datasets/lambada_test.jsonl": "rows:lambada", "datasets/arc_easy.jsonl": "rows:choices",
     "mine.toml": 'text:files = ["arc_easy.jsonl"]\nquery = "{query}"\nchoices = "{choices}"\ngold = "{gold}"\n',
-    "calm.txt": "few:source", "wild.txt": "few:target", "calm.safetensors": "vector", "joy.safetensors": "vector",
+    "calm.txt": "few:source", "wild.txt": "few:target", "calm.safetensors": "vector", "joy.safetensors": "vector", "sae": "features", "seven.safetensors": "vector",
     "datasets/hellaswag_val.jsonl": "rows:hellaswag", "datasets/blimp.jsonl": "rows:blimp",
 }  # fmt: skip
 """What stands, in an example, under a name; see `World.lay_out`. A folder is laid out where its beginning occurs."""
@@ -213,6 +213,8 @@ def cheaper(words: list[str], folder: Path) -> list[str]:
         ]
     if command in ("translate", "summarize", "compose") and "--max-new-tokens" not in words:
         return [*words, "--max-new-tokens", "8" if command != "compose" else "40"]
+    if command == "features":
+        return [*words, "--tokens", "4096"]
     if command not in ("pretrain", "finetune", "plan"):
         return words
     if "--resume" in words:
@@ -272,7 +274,15 @@ def run_line(line: str, folder: Path) -> list[Done]:
 
 def make_room(arguments: list[str], folder: Path) -> None:
     """A folder that is to be made is not there yet."""
-    if "--out" in arguments and arguments[0] in ("prepare", "pretrain", "finetune", "quantize", "import", "tokenizer"):
+    if "--out" in arguments and arguments[0] in (
+        "prepare",
+        "pretrain",
+        "finetune",
+        "quantize",
+        "import",
+        "tokenizer",
+        "features",
+    ):
         shutil.rmtree(folder / arguments[arguments.index("--out") + 1], ignore_errors=True)
 
 

@@ -31,7 +31,7 @@ HERE = {
     "nbest.jsonl": "rows:close nbest", "torn-nbest.jsonl": "torn:nbest", "torn-choices.jsonl": "torn:choices", "torn-messages.jsonl": "torn:messages", "more.jsonl": "rows:more messages", "prompts.jsonl": "rows:prompts", "adapters.jsonl": "rows:adapter prompts",
     "choices.jsonl": "rows:choices", "references.jsonl": "rows:references", "data/blimp.jsonl": "rows:blimp",
     "data/HumanEval.jsonl": "rows:programs to write", "theirs.json": "results-json", "results.sqlite": "file:results/results.sqlite",
-    "vector.safetensors": "vector",
+    "vector.safetensors": "vector", "sae": "features",
     "many/a.txt": f"text:{story(1)}", "many/b.txt": f"text:{story(1)}", "many/c.txt": f"text:{story(2)}", "many/d.png": "text:PNG",
     "wiki.txt": "text: = A = \n\n a @-@ b , c . \n\n = B = \n\n d e f . \n",
 }  # fmt: skip
@@ -123,6 +123,7 @@ WRITE = {
 BEAMS = ("--num-beams", 4, "--no-do-sample")
 LONG_CHAT = ("chat", "--seed", 1, "--max-new-tokens", 50)
 _STEER = ("small", "--toward", "The lamp was lit.", "--away-from", "The nets stayed dry.", "--out", "made.safetensors")
+_FEATURES = ("run", "texts", "--out", "made", "--active", 4, "--width", 1, "--tokens", 2048)
 SCHEMA = '{"type": "boolean"}'
 TABLES = {
     "quickstart": Table((), {
@@ -271,7 +272,19 @@ TABLES = {
         "--device": DEVICE,
         "--json": C(("--json",)),
     }),
+    "features": Table(_FEATURES, {
+        "--out": C(("--out", "other"), look="other/cfg.json"),
+        "--layer": R(("--layer", 9), "layer 9: this model has blocks 0 to 0"),
+        "--active": C(("--active", 3), look="made/cfg.json"),
+        "--width": C(("--width", 2), look="made/cfg.json"),
+        "--tokens": C(("--tokens", 4096), look="made/sae_weights.safetensors"),
+        "--passes": C(("--passes", 9), look="made/sae_weights.safetensors"),
+        "--seed": C(("--seed", 1), look="made/sae_weights.safetensors"),
+        "--device": DEVICE,
+        "--json": C(("--json",)),
+    }, {"TEXTS": C(("other.txt",), look="made/sae_weights.safetensors")}),
     "steer": Table(_STEER, {
+        "--feature": C(("--feature", "sae:7"), look="made.safetensors", base=("run", "--out", "made.safetensors", "--feature", "sae:3")),
         "--toward": C(("--toward", "春眠不觉晓"), look="made.safetensors"),
         "--away-from": C(("--away-from", "lines.txt"), look="made.safetensors"),
         "--out": C(("--out", "other.safetensors"), look="other.safetensors"),

@@ -246,6 +246,10 @@ class World:
         succeed("steer", self.path("decoder"), "--toward", VERSES[0], "--away-from", VERSES[3], "--out", "vector", "--layer", 0,
                 cwd=self.store)  # fmt: skip
 
+    def _features(self) -> None:
+        succeed("features", self.path("decoder"), self.path("texts"), "--out", "features", "--active", 4, "--width", 1, "--tokens", 4096,
+                cwd=self.store)  # fmt: skip
+
     def _poet(self) -> None:
         self._tune("poet", "decoder", "poetry", "verses")
 

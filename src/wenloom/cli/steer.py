@@ -29,6 +29,7 @@ def steer(
     out: Path,
     toward: list[str] | None = None,
     away_from: list[str] | None = None,
+    feature: str | None = None,
     layer: int | None = None,
     cost: float = 0.1,
     neutral: list[str] | None = None,
@@ -47,6 +48,7 @@ def steer(
 
         wenloom steer runs/mine --toward calm.txt --away-from wild.txt --out calm.safetensors
         wenloom steer runs/mine --toward "I love it." --away-from "I hate it." --out joy.safetensors --words "love like"
+        wenloom steer runs/mine --feature sae:7 --out seven.safetensors
         wenloom generate runs/mine "The evening was" --steer calm.safetensors
 
     Parameters
@@ -58,6 +60,8 @@ def steer(
         given several times. 8 texts or more of each kind let some be held out for measuring.
     away_from
         Texts of the other kind, in the same way.
+    feature
+        Instead of texts: the direction of a feature, as the folder that `wenloom features` made and its number: FOLDER:NUMBER.
     out
         The file to write, such as calm.safetensors; `generate`, `chat` and `serve` take it with --steer.
     layer
@@ -83,21 +87,29 @@ def steer(
         raise InputError(f"--out {out}: is a folder; name a file.")
     if words is None and prompt is not None:
         raise InputError("--prompt goes with --words: it begins the texts in which these are counted.")
-    if not toward or not away_from:
-        raise InputError("give --toward and --away-from: texts of the kind that is wanted, and of the other.")
-    kinds = {"toward": texts_of(toward, "--toward"), "away": texts_of(away_from, "--away-from")}
+    folder, number = _feature(feature, {"--toward": toward, "--away-from": away_from, "--layer": layer})
+    kinds = [texts_of(each or (), name) for name, each in (("--toward", toward), ("--away-from", away_from))]
     others = texts_of(neutral or (), "--neutral")
     listed = [word for text in texts_of(words or (), "--words") for word in text.split()]
     from wenloom.checkpoint.steering import save_steering
+    from wenloom.explanation.sparse_coder import load_coder
     from wenloom.explanation.steered_writing import steered_writing
-    from wenloom.explanation.steering import find_steering
+    from wenloom.explanation.steering import find_steering, strengthen
     from wenloom.explanation.subject import subject_of
 
     subject = subject_of(model, device)
     with progress("Measuring", None, "texts") as bar:
-        study = find_steering(subject, kinds["toward"], kinds["away"], others, cost, layer, seed, on_texts=bar.advance)
-    about = {"model": model, "toward": kinds["toward"][0][:200], "away_from": kinds["away"][0][:200]}
-    save_steering(dataclasses.replace(study.vector, about=about), out)
+        if folder is None:
+            study = find_steering(subject, kinds[0], kinds[1], others, cost, layer, seed, on_texts=bar.advance)
+            about = {"toward": kinds[0][0][:200], "away_from": kinds[1][0][:200]}
+        else:
+            coder = load_coder(folder)
+            coder.check(subject.model.config, str(folder))
+            if number >= coder.n_features:
+                raise InputError(f"--feature {feature}: there are features 0 to {coder.n_features - 1:,}.")
+            study = strengthen(subject, coder.layer, coder.decoder_MD[number], others, cost, seed, bar.advance)
+            about = {"feature": str(feature)}
+    save_steering(dataclasses.replace(study.vector, about={"model": model, **about}), out)
     writing = None
     if listed:
         with progress("Writing", 2 * generations, "texts") as bar:
@@ -108,6 +120,26 @@ def steer(
         print_json({"model": model, "out": str(out), **_data(study, writing)})
         return
     _show(study, writing, out)
+
+
+def _feature(feature: str | None, others: dict[str, Any]) -> tuple[Path | None, int]:
+    """Folder and number of a feature; no folder where texts are given instead.
+
+    Raises:
+        InputError: neither or both, or no number.
+    """
+    if feature is None:
+        if not others["--toward"] or not others["--away-from"]:
+            raise InputError(
+                "give --toward and --away-from, texts of the kind that is wanted and of the other, or --feature."
+            )
+        return None, 0
+    if wrong := [name for name, value in others.items() if value is not None]:
+        raise InputError(f"--feature has a direction and a block of its own: leave out {' and '.join(wrong)}.")
+    folder, colon, number = feature.rpartition(":")
+    if not colon or not number.isdecimal():
+        raise InputError(f"--feature {feature}: must be FOLDER:NUMBER, such as sae:7.")
+    return Path(folder).expanduser(), int(number)
 
 
 def texts_of(given: Iterable[str], option: str) -> list[str]:
@@ -179,9 +211,14 @@ def _show(study: "SteeringStudy", writing: "SteeredWriting | None", out: Path) -
     console.print(table)
     chosen, n = study.chosen, min(study.n_texts)
     on = "texts held out" if study.is_held_out else f"the same {counted(2 * n, 'text')}: give 8 or more of each kind"
+    gain = (
+        ""
+        if math.isnan(chosen.effect.value)
+        else f"the wanted kind gains {_figure(chosen.effect)} nats a token on the other; "
+    )
     say(
-        f"\nafter block {study.vector.layer} with strength {study.vector.strength:.3g}, on {on}: the wanted kind gains "
-        f"{_figure(chosen.effect)} nats a token on the other; perplexity {study.perplexity:,.3g} {_factor(chosen.cost)}"
+        f"\nafter block {study.vector.layer} with strength {study.vector.strength:.3g}, on {on}: {gain}"
+        f"perplexity {study.perplexity:,.3g} {_factor(chosen.cost)}"
     )
     if writing is not None:
         say(
@@ -195,6 +232,8 @@ def _show(study: "SteeringStudy", writing: "SteeredWriting | None", out: Path) -
 
 
 def _figure(figure: "Figure") -> str:
+    if math.isnan(figure.value):
+        return "-"
     return f"{figure.value:+.3f}" if math.isnan(figure.error) else f"{figure.value:+.3f} ± {figure.error:.3f}"
 
 

@@ -106,8 +106,7 @@ def find_steering(
         InputError: a model that does not write on, no texts of a kind, no such block, or texts that do not differ.
     """
     decoder = writer_of(subject)
-    if cost <= 0:
-        raise InputError(f"cost {cost:g}: must be above 0.")
+    _check_cost(cost)
     rows = [rows_of(subject, texts[:MOST_TEXTS]) for texts in (toward, away)]
     if not all(rows):
         raise InputError(f"no text {'away from' if rows[0] else 'toward'} which to steer.")
@@ -127,6 +126,40 @@ def find_steering(
     vector = SteeringVector(best.layer, direction_D, best.strength)
     perplexity = math.exp(-_mean(last.plain.neutral).value)
     return SteeringStudy(vector, trials, chosen, is_held_out, (len(rows[0]), len(rows[1])), perplexity)
+
+
+def strengthen(
+    subject: Subject,
+    layer: int,
+    direction_D: Tensor,
+    neutral: Sequence[str] = (),
+    cost: float = COST,
+    seed: int = 0,
+    on_texts: Callable[[int], None] = lambda n: None,
+) -> SteeringStudy:
+    """A direction that is known, such as a feature's, at the strength that costs so much perplexity.
+
+    Args:
+        others: see `find_steering`. There are no texts of two kinds, so no effect is measured (NaN).
+
+    Raises:
+        InputError: see `find_steering`.
+    """
+    decoder = writer_of(subject)
+    _check_cost(cost)
+    _candidates(decoder, layer)
+    own = rows_of(subject, neutral) if neutral else _own_texts(subject, seed)
+    half = len(own) // 2 if len(own) > 1 else 1
+    choosing, last = (_Measure(decoder, _Rows([], [], rows), on_texts) for rows in (own[:half], own[half:] or own))
+    trial = choosing.at_cost(layer, direction_D, cost)
+    chosen = last.trial(layer, direction_D, trial.strength)
+    vector = SteeringVector(layer, direction_D.float().cpu(), trial.strength)
+    return SteeringStudy(vector, [trial], chosen, True, (0, 0), math.exp(-_mean(last.plain.neutral).value))
+
+
+def _check_cost(cost: float) -> None:
+    if not cost > 0 or not math.isfinite(cost):
+        raise InputError(f"cost {cost:g}: must be above 0.")
 
 
 def writer_of(subject: Subject) -> Decoder:
@@ -270,7 +303,7 @@ def mean_of_changes(after: Sequence[float], before: Sequence[float]) -> Figure:
 def _mean(values: Sequence[float]) -> Figure:
     known = torch.tensor([each for each in values if not math.isnan(each)], dtype=torch.float64)
     if not len(known):
-        return Figure(0.0, math.nan)
+        return Figure(math.nan, math.nan)
     error = float(known.std() / math.sqrt(len(known))) if len(known) > 1 else math.nan
     return Figure(float(known.mean()), error)
 

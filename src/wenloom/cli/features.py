@@ -1,0 +1,111 @@
+"""`wenloom features`. torch is loaded when there is work, so that --help answers at once."""
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+from cyclopts import Parameter
+
+from wenloom.cli.options import Device, Json
+from wenloom.core.console import print_json, say
+from wenloom.core.errors import InputError
+from wenloom.core.progress import progress
+
+if TYPE_CHECKING:
+    from wenloom.explanation.features import Features
+
+_SHOWN = 6
+
+
+def features(
+    model: str,
+    /,
+    *texts: Annotated[str, Parameter(name="texts")],
+    out: Path,
+    layer: int | None = None,
+    active: int = 32,
+    width: float = 8,
+    tokens: int = 1_000_000,
+    passes: float = 2,
+    seed: int = 0,
+    device: Device = "auto",
+    json: Json = False,
+) -> None:
+    """Find features of a model: directions of its residual stream, a few of which at a time stand for what flows there.
+
+    A sparse autoencoder (TopK, Gao et al. 2024) learns from the stream of your text after one block. Every tenth passage is held
+    out; on these is measured how much of the stream the features keep, how much of the loss they recover, and which are dead.
+    The folder is one of SAELens (class topk), with the tokens that each feature promotes and the texts where it is strongest in
+    features.json.
+
+        wenloom features runs/quickstart my-texts/ --out sae
+        wenloom features runs/mine my-texts/ --out sae --layer 0 --active 16 --width 4
+        wenloom steer runs/mine --feature sae:7 --out seven.safetensors
+
+    Parameters
+    ----------
+    model
+        A model folder, or a hub model.
+    texts
+        Files and folders of text, as `wenloom prepare` reads them.
+    out
+        Folder to write; new or empty.
+    layer
+        The block after which the stream is read. Default: the one in the middle.
+    active
+        Features that stand for a token.
+    width
+        Features for each dimension of the stream.
+    tokens
+        Tokens to learn from, over all passes.
+    passes
+        Times that a token is learned from: what is read is computed once and drawn so often. A text too short for so many
+        tokens is drawn from more often.
+    seed
+        Of the directions that features begin with, and of the draws.
+    """
+    if not texts:
+        raise InputError("name the text to learn from: wenloom features MODEL TEXTS --out FOLDER.")
+    if tokens < 1 or not passes > 0 or not width > 0:
+        raise InputError("--tokens, --passes and --width must be above 0.")
+    if out.exists() and any(out.iterdir() if out.is_dir() else [out]):
+        raise InputError(f"{out}: is not empty. Choose another --out.")
+    from wenloom.explanation.features import find_features
+    from wenloom.explanation.sparse_coder import save_coder
+    from wenloom.explanation.subject import subject_of
+
+    started, subject = time.monotonic(), subject_of(model, device)
+    with progress("Learning", tokens / passes, "tokens") as bar:
+        found = find_features(
+            subject, texts, layer, active, width, tokens, passes, seed,
+            lambda n, unexplained: bar.advance(n, "" if unexplained != unexplained else f"{unexplained:.1%} unexplained"),
+        )  # fmt: skip
+    seconds = time.monotonic() - started
+    data = {"figures": found.figures.data(), "seconds": round(seconds, 1), "features": found.found}
+    save_coder(found.coder, out, data)
+    if json:
+        print_json({"model": model, "out": str(out), "layer": found.coder.layer, **data})
+        return
+    _show(found, out, seconds)
+
+
+def _show(found: "Features", out: Path, seconds: float) -> None:
+    figures, coder = found.figures, found.coder
+    say(
+        f"{coder.n_features:,} features after block {coder.layer}, {coder.active} of them active at a token; {seconds:,.0f} s\n"
+        f"  variance explained  {figures.explained:7.1%}   on {figures.n_tokens:,} tokens held out\n"
+        f"  loss recovered      {figures.recovered:7.1%}   {figures.loss:.3f} nats a token, with the features alone "
+        f"{figures.loss_coded:.3f}, with zeros {figures.loss_zero:.3f}\n"
+        f"  dead                {figures.dead:7.1%}   silent for {figures.dead_after:,} tokens of training and here"
+    )
+    ranked = sorted((each for each in found.found if len(each["texts"]) > 1), key=lambda each: -each["mean"])
+    for each in ranked[:_SHOWN]:
+        promoted = " ".join(token.strip() or "␣" for token in each["promotes"][:5])
+        say(f"feature {each['feature']} ({each['frequency']:.2%} of tokens), promotes: {_line(promoted)}")
+        for text in each["texts"][:2]:
+            say(f"    …{_line(text['before'])}[{_line(text['token'])}]{_line(text['after'])}…")
+    say(f"{out}: the features; all of them with their texts in {out / 'features.json'}")
+
+
+def _line(text: Any) -> str:
+    return str(text).replace("\n", "⏎")

@@ -1,0 +1,89 @@
+"""Features of a model: a sparse autoencoder trained on the stream of one's own text, measured, and what each feature stands for."""
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from torch import Tensor
+
+from wenloom.core.errors import InputError
+from wenloom.explanation.activations import batches, row_length, stream_after, token_rows
+from wenloom.explanation.feature_report import FeatureFigures, measure_features
+from wenloom.explanation.feature_training import CoderSettings, train_coder
+from wenloom.explanation.sparse_coder import SparseCoder
+from wenloom.explanation.steering import writer_of
+from wenloom.explanation.subject import Subject
+
+ROW = 129
+"""Tokens that are read at once, where the model reads so many."""
+_HELD_OUT = 10
+"""Every so many rows are held out."""
+_MOST_HELD_OUT = 512
+_DEAD_AFTER = 200_000
+
+
+@dataclass(frozen=True)
+class Features:
+    """Features that were found."""
+
+    coder: SparseCoder
+    figures: FeatureFigures
+    found: list[dict[str, Any]]
+    """See `feature_report.measure_features`."""
+
+
+def find_features(
+    subject: Subject,
+    texts: Sequence[str],
+    layer: int | None = None,
+    active: int = 32,
+    width: float = 8,
+    n_tokens: int = 1_000_000,
+    passes: float = 2.0,
+    seed: int = 0,
+    on_tokens: Callable[[int, float], None] = lambda n, unexplained: None,
+    on_rows: Callable[[int], None] = lambda n: None,
+) -> Features:
+    """Train features on a text as it is read, and measure them on the rows of it that were held out.
+
+    Args:
+        texts: files and folders.
+        layer: the block after which the stream is read; None: the one in the middle.
+        active: features that stand for a token.
+        width: features for each dimension of the stream.
+        n_tokens: tokens to learn from, over all passes.
+        passes: times that a token is learned from; more where the text is too short for so many tokens.
+        on_tokens: told how many tokens were read, and the part of the variance that is not explained.
+        on_rows: told how many rows were measured.
+
+    Raises:
+        InputError: a model that does not write on, no such block, sizes that do not fit each other, or too little text.
+    """
+    decoder = writer_of(subject)
+    config = decoder.config
+    layer = config.n_layers // 2 if layer is None else layer
+    n_features = round(width * config.d_model)
+    if not 0 <= layer < config.n_layers:
+        raise InputError(f"layer {layer}: this model has blocks 0 to {config.n_layers - 1}.")
+    if not 1 <= active <= n_features:
+        raise InputError(f"active {active}: must be from 1 to the number of features, {n_features:,}.")
+    length, held_out = row_length(subject, ROW), list[list[int]]()
+    settings = CoderSettings(n_features, active, max(1, math.ceil(n_tokens / passes)), passes, seed=seed)
+
+    def learned() -> Iterator[list[int]]:
+        for number, row in enumerate(token_rows(subject, texts, length)):
+            if number % _HELD_OUT == 0 and len(held_out) < _MOST_HELD_OUT:
+                held_out.append(row)
+            else:
+                yield row
+
+    def activations() -> Iterator[Tensor]:
+        for tokens_BT in batches(subject, learned()):
+            yield stream_after(decoder, layer, tokens_BT)
+
+    coder, silent_M = train_coder(activations(), layer, settings, on_tokens)
+    coder = replace(coder, about={"model_name": subject.stack.config.family, "active_features": active})
+    dead_after = min(_DEAD_AFTER, n_tokens // 2)
+    figures, found = measure_features(subject, coder, held_out, silent_M, dead_after, on_rows=on_rows)
+    return Features(coder, figures, found)

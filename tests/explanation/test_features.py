@@ -1,0 +1,212 @@
+"""Features: the layout and formula of SAELens, training on known directions, figures against a plain forward pass."""
+
+import json
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.numpy import load_file
+
+from tests.conftest import VERSES, random_decoder, story, tiny_config
+from wenloom.core.errors import CheckpointError, InputError
+from wenloom.explanation import feature_training
+from wenloom.explanation.activations import batches, stream_after, token_rows
+from wenloom.explanation.feature_report import coded_loss, measure_features
+from wenloom.explanation.feature_training import BATCH, CoderSettings, CoderTraining, train_coder
+from wenloom.explanation.features import find_features
+from wenloom.explanation.sparse_coder import SparseCoder, load_coder, save_coder
+from wenloom.explanation.steering import strengthen
+from wenloom.explanation.subject import Reading, Subject
+from wenloom.explanation.trace import Trace
+from wenloom.tokens.tokenizer import TextTokenizer
+
+
+def random_coder(layer: int = 1, m: int = 50, d: int = 32, k: int = 4) -> SparseCoder:
+    draw = torch.Generator().manual_seed(0)
+    encoder, decoder = (torch.randn(m, d, generator=draw) for _ in range(2))
+    decoder /= decoder.norm(dim=1, keepdim=True)
+    return SparseCoder(layer, k, encoder, torch.randn(m, generator=draw), decoder, torch.randn(d, generator=draw))
+
+
+@pytest.fixture
+def subject(tokenizer: TextTokenizer) -> Subject:
+    return Subject(random_decoder(tiny_config(tokenizer.vocab_size)), tokenizer)
+
+
+@pytest.fixture
+def text(tmp_path: Path) -> str:
+    (tmp_path / "text.txt").write_text("\n".join(map(story, range(30))), encoding="utf-8")
+    return str(tmp_path / "text.txt")
+
+
+def test_the_folder_holds_what_saelens_computes_with(tmp_path: Path):
+    """Its class topk, in NumPy: acts = relu(topk((x - b_dec) W_enc + b_enc)), x' = acts W_dec + b_dec."""
+    coder = random_coder()
+    save_coder(coder, tmp_path / "sae", {"features": []})
+    config = json.loads((tmp_path / "sae/cfg.json").read_text())
+    assert (config["architecture"], config["d_in"], config["d_sae"], config["k"]) == ("topk", 32, 50, 4)
+    assert config["apply_b_dec_to_input"] and not config["rescale_acts_by_decoder_norm"]
+    assert config["metadata"]["hook_name"] == "blocks.1.hook_resid_post"
+    theirs = load_file(tmp_path / "sae/sae_weights.safetensors")
+    assert {name: each.shape for name, each in theirs.items()} == {
+        "W_enc": (32, 50), "b_enc": (50,), "W_dec": (50, 32), "b_dec": (32,)}  # fmt: skip
+    x = torch.randn(20, 32) * 0.3
+    pre = (x.numpy() - theirs["b_dec"]) @ theirs["W_enc"] + theirs["b_enc"]
+    kept = np.where(pre >= np.sort(pre, 1)[:, -4:-3], np.maximum(pre, 0), 0)
+    active = coder.encode(x)
+    dense = torch.zeros(20, 50).scatter_(1, active.numbers_NK, active.values_NK)
+    np.testing.assert_allclose(dense, kept, atol=1e-5)
+    np.testing.assert_allclose(coder(x), kept @ theirs["W_dec"] + theirs["b_dec"], atol=1e-5)
+    again = load_coder(tmp_path / "sae")
+    assert (again.layer, again.active) == (1, 4) and torch.equal(again(x), coder(x))
+
+
+def test_folders_of_another_kind_are_refused(tmp_path: Path):
+    save_coder(random_coder(), tmp_path / "sae", {})
+    path = tmp_path / "sae/cfg.json"
+    config = json.loads(path.read_text())
+    hook = {"hook_name": "blocks.1.hook_mlp_out"}
+    for change, words in (
+        ({"architecture": "jumprelu"}, "another kind"), ({"normalize_activations": "layer_norm"}, "normalize_activations"),
+        ({"metadata": hook}, "after which block"), ({"k": "many"}, "how many"),
+    ):  # fmt: skip
+        path.write_text(json.dumps(config | change))
+        with pytest.raises(CheckpointError, match=words):
+            load_coder(tmp_path / "sae")
+    with pytest.raises(CheckpointError, match="no such file"):
+        load_coder(tmp_path)
+    with pytest.raises(CheckpointError, match=r"features of 32 numbers after block 5; this model has 2 blocks"):
+        random_coder(layer=5).check(tiny_config(), "sae")
+
+
+def sparse_data(n: int, draw: torch.Generator, directions: torch.Tensor) -> torch.Tensor:
+    """Sums of 3 of the directions, each time others, around a mean, on a scale of its own."""
+    numbers = torch.rand(n, len(directions), generator=draw).topk(3).indices
+    strengths = 1 + torch.rand(n, 3, generator=draw)
+    return 40 * ((directions[numbers] * strengths[..., None]).sum(1) + 0.5)
+
+
+def test_training_finds_the_directions_that_data_is_made_of():
+    draw = torch.Generator().manual_seed(0)
+    directions = torch.nn.functional.normalize(torch.randn(40, 24, generator=draw), dim=1)
+    settings = CoderSettings(n_features=64, active=3, n_tokens=100_000, passes=4, learning_rate=3e-3)
+    coder, silent = train_coder((sparse_data(2000, draw, directions) for _ in range(50)), 0, settings)
+    fresh = sparse_data(4000, draw, directions)
+    explained = 1 - (fresh - coder(fresh)).square().sum() / (fresh - fresh.mean(0)).square().sum()
+    assert explained > 0.9
+    torch.testing.assert_close(coder.decoder_MD.norm(dim=1), torch.ones(64))
+    found = (directions @ coder.decoder_MD.T).amax(1)
+    assert (found > 0.9).float().mean() > 0.8
+    assert silent.shape == (64,)
+
+
+def test_silent_features_learn_what_the_others_leave(monkeypatch: pytest.MonkeyPatch):
+    """Half of the features are never among the strongest; without the auxiliary loss they stay silent."""
+    back = []
+    for weight in (feature_training._AUXILIARY, 0.0):
+        monkeypatch.setattr(feature_training, "_AUXILIARY", weight)
+        draw = torch.Generator().manual_seed(1)
+        directions = torch.nn.functional.normalize(torch.randn(40, 24, generator=draw), dim=1)
+        settings = CoderSettings(n_features=64, active=3, n_tokens=300_000, passes=1, learning_rate=3e-3)
+        training = CoderTraining(settings, sparse_data(4000, draw, directions))
+        with torch.no_grad():
+            training._encoder_bias_M[:32] = -4.0
+        for _ in range(290):
+            training.step(sparse_data(BATCH, draw, directions))
+        back.append(int((training.silent_M[:32] < 100_000).sum()))
+    assert back[0] > 8 and back[1] == 0
+
+
+def test_the_scale_of_the_data_is_in_the_weights():
+    draw = torch.Generator().manual_seed(2)
+    data = torch.randn(9000, 16, generator=draw) * 0.01 + 3
+    settings = CoderSettings(n_features=32, active=4, n_tokens=9000, passes=1)
+    one, _ = train_coder([data], 0, settings)
+    large, _ = train_coder([data * 1024], 0, settings)
+    torch.testing.assert_close(one(data) * 1024, large(data * 1024), rtol=1e-3, atol=2e-2)
+
+
+def test_too_short_a_text_is_refused():
+    with pytest.raises(InputError, match="too short"):
+        train_coder([], 0, CoderSettings(8, 2, 100))
+
+
+def test_the_stream_is_that_of_a_trace_and_what_follows_is_not_computed(subject: Subject, text: str):
+    rows = [row for row, _ in zip(token_rows(subject, [text], 16), range(5), strict=False)]
+    assert all(len(row) == 16 and row[0] == subject.tokenizer.bos_token_id for row in rows)
+    for layer in range(2):
+        (tokens,) = batches(subject, rows)
+        found = stream_after(subject.model, layer, tokens).view(5, 15, 32)  # pyright: ignore[reportArgumentType]
+        for row, stream in zip(rows, found, strict=True):
+            trace = Trace(subject, Reading(torch.tensor([row]), 16))
+            torch.testing.assert_close(stream, trace[f"blocks.{layer}.resid_post"][0, 1:], rtol=1e-4, atol=1e-5)
+
+
+def test_figures_are_those_of_the_model_with_the_stream_replaced(subject: Subject, text: str):
+    rows = [row for row, _ in zip(token_rows(subject, [text], 17), range(12), strict=False)]
+    coder = random_coder()
+    silent = torch.full((50,), 999)
+    figures, found = measure_features(subject, coder, rows, silent, 500)
+    place = f"blocks.{coder.layer}.resid_post"
+    losses, streams = {"loss": [], "loss_coded": [], "loss_zero": []}, []
+    for row in rows:
+        plain = Trace(subject, Reading(torch.tensor([row]), 17))
+        stream = plain[place]
+        streams.append(stream[0, 1:])
+        inside = torch.cat((stream[:, :1], coder(stream[:, 1:])), 1)
+        nothing = torch.cat((stream[:, :1], torch.zeros_like(stream[:, 1:])), 1)
+        for name, logits in (
+            ("loss", plain.logits), ("loss_coded", plain.patch(place, inside).logits), ("loss_zero", plain.patch(place, nothing).logits),
+        ):  # fmt: skip
+            losses[name].append(torch.nn.functional.cross_entropy(logits[0, 1:-1], torch.tensor(row[2:])))
+    for name, values in losses.items():
+        assert math.isclose(getattr(figures, name), torch.stack(values).mean(), rel_tol=1e-4)
+    expected = (figures.loss_zero - figures.loss_coded) / (figures.loss_zero - figures.loss)
+    assert math.isclose(figures.recovered, expected)
+    x = torch.cat(streams)
+    explained = 1 - (x - coder(x)).square().sum() / (x - x.mean(0)).square().sum()
+    assert math.isclose(figures.explained, explained, rel_tol=1e-3) and figures.n_tokens == len(x) == 12 * 16
+    active = coder.encode(x)
+    times = torch.bincount(active.numbers_NK[active.values_NK > 0], minlength=50)
+    assert [each["frequency"] for each in found] == pytest.approx((times / len(x)).tolist())
+    assert math.isclose(figures.dead, float((times == 0).float().mean()), abs_tol=1e-6)
+    assert measure_features(subject, coder, rows, silent, 1000)[0].dead == 0, "they were active in training"
+    some = int(times.argmax())
+    where = (active.numbers_NK == some) & (active.values_NK > 0)
+    assert math.isclose(found[some]["most"], float(active.values_NK[where].max()), rel_tol=1e-4)
+    assert math.isclose(found[some]["texts"][0]["value"], found[some]["most"], rel_tol=1e-3)
+    best = int(where.any(1).nonzero()[active.values_NK[where].argmax(), 0])
+    assert found[some]["texts"][0]["token"] == subject.piece(rows[best // 16][best % 16 + 1])
+    direction = coder.decoder_MD[some] * subject.stack.final_norm.weight  # pyright: ignore
+    token = int((subject.stack.output_weight @ direction).argmax())  # pyright: ignore
+    assert found[some]["promotes"][0] == subject.piece(token)
+
+
+def test_nothing_replaced_loses_nothing(subject: Subject, text: str):
+    rows = [row for row, _ in zip(token_rows(subject, [text], 17), range(4), strict=False)]
+    decoder = subject.model
+    same, other = (coded_loss(decoder, 0, rows, each) for each in (lambda x: x, lambda x: x.clone()))  # pyright: ignore
+    assert same == other < coded_loss(decoder, 0, rows, torch.zeros_like) + 5  # pyright: ignore[reportArgumentType]
+
+
+def test_features_of_a_text_are_measured_on_passages_that_they_have_not_seen(subject: Subject, text: str):
+    found = find_features(subject, [text], active=8, width=2, n_tokens=60_000)
+    again = find_features(subject, [text], active=8, width=2, n_tokens=60_000)
+    assert found.coder.layer == 1 and found.coder.n_features == 64 and len(found.found) == 64
+    assert found.figures.explained > 0.3 and found.figures.dead < 0.1
+    assert torch.equal(found.coder.decoder_MD, again.coder.decoder_MD) and found.figures == again.figures
+    for wrong, words in (({"layer": 2}, "blocks 0 to 1"), ({"active": 65}, "from 1 to the number of features, 64")):
+        with pytest.raises(InputError, match=words):
+            find_features(subject, [text], **({"width": 2} | wrong))  # pyright: ignore[reportArgumentType]
+
+
+def test_a_feature_steers_at_the_cost_that_is_allowed(subject: Subject):
+    coder = random_coder()
+    study = strengthen(subject, coder.layer, coder.decoder_MD[7], [*VERSES[:3], VERSES[5]], cost=0.1)
+    assert study.vector.layer == 1 and torch.equal(study.vector.direction, coder.decoder_MD[7])
+    assert math.isnan(study.chosen.effect.value) and 0 < study.trials[0].cost.value <= math.log(1.1) * 1.001
+    with pytest.raises(InputError, match="blocks 0 to 1"):
+        strengthen(subject, 2, replace(coder).decoder_MD[7], VERSES)
