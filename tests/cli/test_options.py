@@ -267,6 +267,7 @@ TABLES = {
         "--against": C(("--against", " read"), ("--why", " lit")),
         "--corrupted": C(("--corrupted", "2 + 3 ="), base=("run", "2 + 2 =")),
         "--data": C(("--data", "corpus"), base=("run", "The lamp was", "--json")),
+        "--neurons": C(("--neurons",)),
         "--out": C(("--out", "made.html"), look="made.html"),
         "--steps": C(("--steps", 3), look="out", base=("run", "The lamp was", "--json")),
         "--device": DEVICE,

@@ -20,6 +20,7 @@ from wenloom.tokens.prepare import PrepareOptions, prepare
 from wenloom.tokens.tokenizer import TextTokenizer
 from wenloom.training.comparison import compare
 from wenloom.training.pretrain import pretrain
+from wenloom.training.settings import ModelSettings, TrainSettings
 
 
 @pytest.fixture(scope="module")
@@ -119,10 +120,10 @@ def test_when_it_formed_is_said_in_a_sentence(values: list[float], said: str):
     assert len(head_findings([history(values)] * 2).chart.series) == 2
 
 
-def repeating(folder: Path, count: int = 3000) -> Path:
-    """Texts of which each goes over the same random characters three times, so that only a look back foretells the next."""
+def repeating(folder: Path, count: int) -> Path:
+    """Stretches of random characters, each gone over sixteen times: only a look back foretells the next."""
     draw, letters = random.Random(0), [chr(0x4E00 + number) for number in range(40)]
-    parts = ["".join(draw.sample(letters, draw.randint(4, 11))) * 3 for _ in range(count)]
+    parts = ["".join(draw.sample(letters, draw.randint(8, 16))) * 16 for _ in range(count)]
     (folder / "repeated.txt").write_text("".join(parts), encoding="utf-8")
     return prepare([str(folder / "repeated.txt")], folder / "data", PrepareOptions("char")).dataset.folder
 
@@ -130,7 +131,7 @@ def repeating(folder: Path, count: int = 3000) -> Path:
 def test_the_report_measures_every_kept_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     from dataclasses import replace
 
-    data, run = repeating(tmp_path, 200), tmp_path / "run"
+    data, run = repeating(tmp_path, 40), tmp_path / "run"
     pretrain(data, run, MODEL, replace(TRAINING, keep_every=4))
     out = succeed("report", "run", "--heads", "--out", "page.html", cwd=tmp_path)
     page = (tmp_path / "page.html").read_text(encoding="utf-8")
@@ -142,3 +143,18 @@ def test_the_report_measures_every_kept_checkpoint(tmp_path: Path, monkeypatch: 
     assert compare([run], [head_findings([found])]).count("no induction head") == 1
     monkeypatch.setattr("wenloom.explanation.formation.kept_models", lambda run: [])
     assert "train with --keep-every STEPS" in refused("report", "run", "--heads", "--out", "page.html", cwd=tmp_path)
+
+
+@pytest.mark.slow
+def test_induction_forms_in_two_layers_and_the_page_says_when(tmp_path: Path):
+    data, run = repeating(tmp_path, 2000), tmp_path / "run"
+    shape = ModelSettings(arch="llama", layers=2, width=64, heads=2, context=32, dropout=0.0)
+    training = TrainSettings(
+        steps=700, batch=32, optimizer="adamw", learning_rate=0.003, beta1=0.9, beta2=0.98, weight_decay=0.0, evaluations=1,
+        keep_every=50, precision="fp32", device="cpu",
+    )  # fmt: skip
+    pretrain(data, run, shape, training)
+    found = head_history(run)
+    values, first = found.strongest("induction"), found.formed("induction")
+    assert values[0] < 0.1 and values[-1] > 0.5 and first
+    assert f"induction formed after step {found.steps[first - 1]:,}" in compare([run], [head_findings([found])])

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 _PARTS = 8
 _SHOWN = 400
-_PASSAGES = 3
+_PASSAGES, _NEURONS, _PUSHED = 3, 5, 4
 _AROUND = 60
 """Characters of a passage before and after what it has in common with the text."""
 
@@ -33,6 +33,7 @@ def explain(
     against: str | None = None,
     corrupted: str | None = None,
     data: Path | None = None,
+    neurons: bool = False,
     out: Path | None = None,
     steps: int | None = None,
     device: Device = "auto",
@@ -47,7 +48,7 @@ def explain(
         wenloom explain runs/quickstart "ROMEO: I am" --out why.html
         wenloom explain runs/mine "The lamp was" --why lit --against read
         wenloom explain runs/mine "2 + 2 =" --why 4 --corrupted "2 + 3 ="
-        wenloom explain runs/mine "The lamp was" --data data/mine
+        wenloom explain runs/mine "The lamp was" --data data/mine --neurons
 
     Parameters
     ----------
@@ -64,6 +65,9 @@ def explain(
     data
         A prepared corpus whose training text is searched for the answer, with the influence that it had; it is indexed where
         it is not. Default: the one that the model was trained on, where that is still there and not too large.
+    neurons
+        Also show the neurons that the answer hangs on: which tokens each pushes, and in which texts of that corpus it is most
+        active.
     out
         Write a page with everything.
     steps
@@ -84,7 +88,7 @@ def explain(
         data = corpus_of(run, read_run(run))
     total = explanation.n_passes(subject, text, steps, corrupted is not None)
     with progress("Explaining", total, "passes") as bar:
-        found = explanation.explain(subject, text, why, against, corrupted, steps, data, run, bar.advance)
+        found = explanation.explain(subject, text, why, against, corrupted, steps, data, run, neurons, bar.advance)
     if out is not None:
         from wenloom.core.files import write_atomically
 
@@ -153,6 +157,15 @@ def _show(found: "Explanation") -> None:
             f"{kind} blocks.{layer}.attention.{head} {score:.2f}" for kind, (layer, head, score) in strongest.items()
         )
         console.print(f"strongest heads on repeated tokens: {shown}", highlight=False)
+    for each in found.neurons[:_NEURONS]:
+        pushed = " ".join(repr(token) for token, _ in each.promotes[:_PUSHED])
+        active = (
+            f"; most active at {each.texts[0].before[-_AROUND // 2 :]}[{each.texts[0].token}]" if each.texts else ""
+        )
+        line = (
+            f"neuron blocks.{each.layer}.mlp.hidden {each.number}: effect {each.effect:+.2f}, raises {pushed}{active}"
+        )
+        console.print(escape(line.replace("\n", "⏎")), highlight=False)
     if found.training is not None:
         for sentence in said(found.training):
             console.print(escape(sentence), highlight=False)

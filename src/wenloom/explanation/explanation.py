@@ -7,13 +7,15 @@ from pathlib import Path
 import torch
 
 from wenloom.core.errors import InputError
+from wenloom.core.progress import progress
 from wenloom.explanation.attribution import METHODS, STEPS, attributed
 from wenloom.explanation.circuits import HeadScores, applies, head_scores
 from wenloom.explanation.contributions import contributions
 from wenloom.explanation.influence import TrainingPoint, training_points
-from wenloom.explanation.inquiry import Answer, ask
+from wenloom.explanation.inquiry import Answer, Inquiry, ask
 from wenloom.explanation.lens import lens
 from wenloom.explanation.measured import Measured
+from wenloom.explanation.neurons import Neuron, n_tokens_read, neurons_of
 from wenloom.explanation.page import explanation_page
 from wenloom.explanation.patching import patching
 from wenloom.explanation.subject import Subject, WithDecoder, subject_of
@@ -50,6 +52,7 @@ def explain(
     steps: int | None = None,
     data: Path | None = None,
     run: Path | None = None,
+    with_neurons: bool = False,
     on_pass: Callable[[int], None] = lambda n: None,
 ) -> Explanation:
     """Everything that is measured of an answer.
@@ -62,10 +65,12 @@ def explain(
         steps: see `attribute`.
         data: a prepared corpus, whose training text is searched for the answer; see `training_text`.
         run: a run folder, whose kept checkpoints tell the influence of training text; None: the model's own, if it is one.
+        with_neurons: also look at the neurons that do most for the answer, and of the corpus at the texts in which each is most
+            active.
         on_pass: told how many texts were read.
 
     Raises:
-        InputError: see `inquiry.ask`, `patching` and `training_text`; more than `MOST_TOKENS` tokens.
+        InputError: see `inquiry.ask`, `patching`, `neurons_of` and `training_text`; more than `MOST_TOKENS` tokens.
         CheckpointError: a folder that holds no model.
     """
     subject = subject_of(model)
@@ -94,7 +99,17 @@ def explain(
     own = run or (Path(model) if isinstance(model, str | Path) else None)
     points = training_points(own) if own is not None and (own / RUN).is_file() else [TrainingPoint(None, 1.0)]
     learned = None if data is None else training_text(inquiry, data, points)
-    return Explanation(text, inquiry, trace, attributions, tokens, looked_at, between, learned, _known_heads(subject))
+    neurons = _neurons(inquiry, data) if with_neurons else ()
+    return Explanation(
+        text, inquiry, trace, attributions, tokens, looked_at, between, learned, _known_heads(subject), neurons
+    )
+
+
+def _neurons(inquiry: Inquiry, corpus: Path | None) -> tuple[Neuron, ...]:
+    if corpus is None:
+        return tuple(neurons_of(inquiry))
+    with progress("Reading the corpus for neurons", n_tokens_read(corpus), "tokens") as bar:
+        return tuple(neurons_of(inquiry, corpus, on_tokens=bar.advance))
 
 
 def _known_heads(subject: Subject) -> HeadScores | None:

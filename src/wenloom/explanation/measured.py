@@ -1,7 +1,7 @@
 """All that is measured of one answer, together."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from wenloom.explanation.attribution import Attribution
@@ -9,6 +9,7 @@ from wenloom.explanation.circuits import HeadScores
 from wenloom.explanation.contributions import Contributions
 from wenloom.explanation.inquiry import Inquiry
 from wenloom.explanation.lens import Lens
+from wenloom.explanation.neurons import Neuron
 from wenloom.explanation.patching import PatchingMap
 from wenloom.explanation.subject import Subject
 from wenloom.explanation.trace import Trace
@@ -38,6 +39,8 @@ class Measured:
     """What the training text has of it, where a corpus was given."""
     heads: HeadScores | None = None
     """Which heads are induction heads and the like; None of a model that is no decoder or too small to tell."""
+    neurons: tuple[Neuron, ...] = ()
+    """Those that do most for it, where they were asked for."""
 
     @property
     def leading(self) -> int:
@@ -88,6 +91,8 @@ class Measured:
             }  # fmt: skip
         if self.heads is not None:
             found["heads"] = self.heads.data()
+        if self.neurons:
+            found["neurons"] = [asdict(each) for each in self.neurons]
         if self.training is not None:
             found["training_text"] = _training_text(self.training)
         return found

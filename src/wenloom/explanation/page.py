@@ -11,6 +11,7 @@ from wenloom.core.pages.page import render
 from wenloom.explanation.attribution import Attribution
 from wenloom.explanation.circuits import HEAD_KINDS
 from wenloom.explanation.measured import LARGE_ERROR, Measured, lens_data
+from wenloom.explanation.neurons import Neuron
 from wenloom.explanation.subject import Subject
 from wenloom.explanation.trace import Trace
 from wenloom.explanation.training_text import TrainingText
@@ -80,8 +81,20 @@ def explanation_page(explanation: Measured, model: str) -> str:
         patching=_patching(explanation),
         training=None if explanation.training is None else _training(explanation.training),
         known_heads=_known_heads(explanation),
+        neurons=[_neuron(each) for each in explanation.neurons],
         data=data,
     )
+
+
+def _neuron(each: Neuron) -> dict[str, Any]:
+    def shown(tokens: list[tuple[str, float]]) -> list[str]:
+        return [visible(token).replace("\n", "↵") for token, _ in tokens]
+
+    return {
+        "layer": each.layer, "number": each.number, "activation": each.activation, "effect": each.effect,
+        "promotes": shown(each.promotes), "suppresses": shown(each.suppresses),
+        "texts": [(visible(x.before), visible(x.token), visible(x.after), x.activation) for x in each.texts],
+    }  # fmt: skip
 
 
 def _known_heads(explanation: Measured) -> list[dict[str, Any]]:
