@@ -77,7 +77,28 @@ def patching(
     """
     if site not in SITES or direction not in get_args(Direction):
         raise InputError(f"site {site!r}, {direction!r}: known are {', '.join(SITES)}; denoise, noise.")
-    subject = subject_of(model)
+    run, other, gap, values = compared(subject_of(model), clean, corrupted, target, against, direction)
+    subject = run.subject
+    if estimate:
+        require_unquantized(subject.model, "attribution patching needs gradients")
+    moved = [
+        (_estimated if estimate else _patched)(run, one, two, site, on_pass)
+        for one, two in zip(run.rows, other.rows, strict=True)
+    ]
+    ids = run.rows[0].reading.tokens[0, : run.rows[0].reading.start].tolist()
+    effects = torch.stack(moved).sum(0).cpu() / gap
+    return PatchingMap(site, direction, effects, [subject.piece(x) for x in ids], values[0], values[1], estimate)
+
+
+def compared(
+    subject: Subject, clean: str, corrupted: str, target: Answer, against: Answer | None, direction: Direction
+) -> tuple[Inquiry, Inquiry, float, tuple[float, float]]:
+    """Two prompts between which is patched: the one that is run, the other, how far its answer is away (nats), and the values of
+    the clean and of the corrupted one.
+
+    Raises:
+        InputError: prompts of unequally many tokens, or that give the same answer; a model with two stacks; see also `inquiry.ask`.
+    """
     if subject.prefix:
         raise InputError(
             "patching between prompts follows one stack of blocks; this model has an encoder and a decoder."
@@ -90,20 +111,12 @@ def patching(
             f"the clean prompt has {starts[0]} tokens and the corrupted one {starts[1]}: patching compares token by token, "
             "so choose words with equally many."
         )
-    values = [_value(each) for each in pair]
+    values = _value(pair[0]), _value(pair[1])
     run, other = (pair[1], pair[0]) if direction == "denoise" else (pair[0], pair[1])
     gap = values[0] - values[1] if direction == "denoise" else values[1] - values[0]
     if abs(gap) < 1e-9:
         raise InputError("both prompts give the same answer: there is nothing to trace.")
-    if estimate:
-        require_unquantized(subject.model, "attribution patching needs gradients")
-    moved = [
-        (_estimated if estimate else _patched)(run, one, two, site, on_pass)
-        for one, two in zip(run.rows, other.rows, strict=True)
-    ]
-    ids = run.rows[0].reading.tokens[0, : starts[0]].tolist()
-    effects = torch.stack(moved).sum(0).cpu() / gap
-    return PatchingMap(site, direction, effects, [subject.piece(x) for x in ids], values[0], values[1], estimate)
+    return run, other, gap, values
 
 
 def agreement(one: PatchingMap, other: PatchingMap) -> float:
