@@ -58,7 +58,7 @@ NAMES = {
     "test.jsonl.gz": "rows:nbest", "their-results.json": "results-json", "results.sqlite": "file:results/results.sqlite",
     "datasets/lambada_test.jsonl": "rows:lambada", "datasets/arc_easy.jsonl": "rows:choices",
     "mine.toml": 'text:files = ["arc_easy.jsonl"]\nquery = "{query}"\nchoices = "{choices}"\ngold = "{gold}"\n',
-    "calm.txt": "few:source", "wild.txt": "few:target", "calm.safetensors": "vector", "joy.safetensors": "vector", "sae": "features", "seven.safetensors": "vector",
+    "calm.txt": "few:source", "wild.txt": "few:target", "calm.safetensors": "vector", "joy.safetensors": "vector", "sae": "features", "seven.safetensors": "vector", "lens.safetensors": "lens",
     "datasets/hellaswag_val.jsonl": "rows:hellaswag", "datasets/blimp.jsonl": "rows:blimp",
 }  # fmt: skip
 """What stands, in an example, under a name; see `World.lay_out`. A folder is laid out where its beginning occurs."""
@@ -70,6 +70,8 @@ OTHERWISE = {
     "finetune": {"runs/en-de": "interrupted-pairs"},
     "pretrain": {"runs/mine": "interrupted"},
     "evaluate": {"questions.jsonl": "rows:references"},
+    "train-lens": {"runs/mine": "deep-decoder"},
+    "docs/explanation.md train-lens": {"runs/quickstart": "deep-decoder"},
     "rescore": {"test.jsonl": "rows:nbest"},
     "docs/evaluation.md": {"questions.jsonl": "rows:choices"},
     "docs/tasks/README.md": {"runs/en-de": "interrupted-pairs", "runs/poems": "adapter", "prompts.jsonl": "rows:adapters"},

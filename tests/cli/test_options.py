@@ -31,7 +31,7 @@ HERE = {
     "nbest.jsonl": "rows:close nbest", "torn-nbest.jsonl": "torn:nbest", "torn-choices.jsonl": "torn:choices", "torn-messages.jsonl": "torn:messages", "more.jsonl": "rows:more messages", "prompts.jsonl": "rows:prompts", "adapters.jsonl": "rows:adapter prompts",
     "choices.jsonl": "rows:choices", "references.jsonl": "rows:references", "data/blimp.jsonl": "rows:blimp",
     "data/HumanEval.jsonl": "rows:programs to write", "theirs.json": "results-json", "results.sqlite": "file:results/results.sqlite",
-    "vector.safetensors": "vector", "sae": "features",
+    "vector.safetensors": "vector", "sae": "features", "deep": "deep-decoder", "lens.safetensors": "lens",
     "many/a.txt": f"text:{story(1)}", "many/b.txt": f"text:{story(1)}", "many/c.txt": f"text:{story(2)}", "many/d.png": "text:PNG",
     "wiki.txt": "text: = A = \n\n a @-@ b , c . \n\n = B = \n\n d e f . \n",
 }  # fmt: skip
@@ -268,6 +268,7 @@ TABLES = {
         "--corrupted": C(("--corrupted", "2 + 3 ="), base=("run", "2 + 2 =")),
         "--data": C(("--data", "corpus"), base=("run", "The lamp was", "--json")),
         "--neurons": C(("--neurons",)),
+        "--lens": C(("--lens", "lens.safetensors"), base=("deep", "The lamp was", "--json")),
         "--out": C(("--out", "made.html"), look="made.html"),
         "--steps": C(("--steps", 3), look="out", base=("run", "The lamp was", "--json")),
         "--device": DEVICE,
@@ -284,6 +285,13 @@ TABLES = {
         "--device": DEVICE,
         "--json": C(("--json",)),
     }, {"TEXTS": C(("other.txt",), look="made/sae_weights.safetensors")}),
+    "train-lens": Table(("deep", "texts", "--out", "made.safetensors", "--steps", 3), {
+        "--out": C(("--out", "other.safetensors"), look="other.safetensors"),
+        "--steps": C(("--steps", 2), look="made.safetensors"),
+        "--seed": C(("--seed", 1), look="made.safetensors"),
+        "--device": DEVICE,
+        "--json": C(("--json",)),
+    }, {"TEXTS": C(("other.txt",), look="made.safetensors")}),
     "steer": Table(_STEER, {
         "--feature": C(("--feature", "sae:7"), look="made.safetensors", base=("run", "--out", "made.safetensors", "--feature", "sae:3")),
         "--toward": C(("--toward", "春眠不觉晓"), look="made.safetensors"),

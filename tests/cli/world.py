@@ -246,6 +246,16 @@ class World:
         succeed("steer", self.path("decoder"), "--toward", VERSES[0], "--away-from", VERSES[3], "--out", "vector", "--layer", 0,
                 cwd=self.store)  # fmt: skip
 
+    def _deep_decoder(self) -> None:
+        """With a block before the last."""
+        succeed("pretrain", self.path("corpus"), "--out", "deep-decoder", *SHAPE[2:], "--layers", 2, "--context", 128, "--batch", 2,
+                "--steps", 10, cwd=self.store)  # fmt: skip
+
+    def _lens(self) -> None:
+        succeed(
+            "train-lens", self.path("deep-decoder"), self.path("texts"), "--out", "lens", "--steps", 3, cwd=self.store
+        )
+
     def _features(self) -> None:
         succeed("features", self.path("decoder"), self.path("texts"), "--out", "features", "--active", 4, "--width", 1, "--tokens", 4096,
                 cwd=self.store)  # fmt: skip

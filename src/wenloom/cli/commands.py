@@ -36,6 +36,7 @@ STAGES = {
         "explain": "Explain an answer: by which tokens, in which block, through which heads.",
         "steer": "Make a steering vector: write more like some texts than like others.",
         "features": "Find features: directions, few of which at a time stand for what flows.",
+        "train-lens": "Train a tuned lens, through which each block's answer can be read.",
         "next-tokens": "Show the most probable next tokens.",
         "info": "Show what is in a folder: model, run, corpus or tokenizer.",
     },

@@ -34,6 +34,7 @@ def explain(
     corrupted: str | None = None,
     data: Path | None = None,
     neurons: bool = False,
+    lens: Path | None = None,
     out: Path | None = None,
     steps: int | None = None,
     device: Device = "auto",
@@ -68,6 +69,8 @@ def explain(
     neurons
         Also show the neurons that the answer hangs on: which tokens each pushes, and in which texts of that corpus it is most
         active.
+    lens
+        Read the blocks through this tuned lens, which `wenloom train-lens` made.
     out
         Write a page with everything.
     steps
@@ -80,15 +83,24 @@ def explain(
     from wenloom.explanation import explanation
     from wenloom.explanation.subject import subject_of
     from wenloom.explanation.training_text import corpus_of
+    from wenloom.explanation.tuned_lens import load_lens
     from wenloom.training.run_file import RUN, read_run
 
     subject = subject_of(model, device)
     run = Path(model) if (Path(model) / RUN).is_file() else None
     if data is None and run is not None and subject.predicts == "next token" and not subject.prefix:
         data = corpus_of(run, read_run(run))
+    tuned = None
+    if lens is not None:
+        if subject.predicts != "next token" or subject.prefix:
+            raise InputError("--lens is for models that go on with their prompt; this one does not.")
+        tuned = load_lens(lens)
+        tuned.check(subject.model.config, str(lens))
     total = explanation.n_passes(subject, text, steps, corrupted is not None)
     with progress("Explaining", total, "passes") as bar:
-        found = explanation.explain(subject, text, why, against, corrupted, steps, data, run, neurons, bar.advance)
+        found = explanation.explain(
+            subject, text, why, against, corrupted, steps, data, run, neurons, tuned, bar.advance
+        )
     if out is not None:
         from wenloom.core.files import write_atomically
 
@@ -133,11 +145,10 @@ def _show(found: "Explanation") -> None:
         )
         table.add_row(f"{each.method}{first}", error)
     console.print(table)
-    if found.lens is not None:
-        last = len(found.lens.top_ids) - 1
-        console.print(
-            f"the answer's place: first choice stays from block {found.lens.formed_at(found.position)} (of 0 to {last}) on"
-        )
+    if (lens := found.shown_lens) is not None:
+        last, formed = len(lens.top_ids) - 1, lens.formed_at(found.position)
+        through = "" if found.tuned is None else ", read through the tuned lens"
+        console.print(f"the answer's place: first choice stays from block {formed} (of 0 to {last}) on{through}")
     if found.contributions is not None:
         ranked = sorted(
             zip(found.contributions.values, found.contributions.names, strict=True), key=lambda x: -abs(x[0])

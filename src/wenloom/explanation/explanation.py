@@ -21,6 +21,7 @@ from wenloom.explanation.patching import patching
 from wenloom.explanation.subject import Subject, WithDecoder, subject_of
 from wenloom.explanation.trace import Trace
 from wenloom.explanation.training_text import training_text
+from wenloom.explanation.tuned_lens import TunedLens
 from wenloom.training.run_file import RUN
 
 MOST_TOKENS = 512
@@ -53,6 +54,7 @@ def explain(
     data: Path | None = None,
     run: Path | None = None,
     with_neurons: bool = False,
+    tuned: TunedLens | None = None,
     on_pass: Callable[[int], None] = lambda n: None,
 ) -> Explanation:
     """Everything that is measured of an answer.
@@ -67,6 +69,7 @@ def explain(
         run: a run folder, whose kept checkpoints tell the influence of training text; None: the model's own, if it is one.
         with_neurons: also look at the neurons that do most for the answer, and of the corpus at the texts in which each is most
             active.
+        tuned: maps through which blocks are read besides, see `tuned_lens`.
         on_pass: told how many texts were read.
 
     Raises:
@@ -86,10 +89,12 @@ def explain(
             if method == "occlusion":  # allowed of any model; others are left out where they do not apply
                 raise
     trace = Trace(subject, row.reading)
-    looked_at = tokens = None
+    looked_at = tokens = translated = None
     if subject.predicts in ("token", "next token"):
         own = row.signs > 0
-        tokens = lens(trace, asked=dict(zip(row.places[own].tolist(), row.answers[own].tolist(), strict=True)))
+        asked = dict(zip(row.places[own].tolist(), row.answers[own].tolist(), strict=True))
+        tokens = lens(trace, asked=asked)
+        translated = None if tuned is None else lens(trace, asked=asked, tuned=tuned)
     if subject.predicts == "next token":
         others = [each.answers[each.signs < 0] for each in inquiry.rows]
         other = next((int(each[0]) for each in others if len(each)), None)
@@ -101,8 +106,8 @@ def explain(
     learned = None if data is None else training_text(inquiry, data, points)
     neurons = _neurons(inquiry, data) if with_neurons else ()
     return Explanation(
-        text, inquiry, trace, attributions, tokens, looked_at, between, learned, _known_heads(subject), neurons
-    )
+        text, inquiry, trace, attributions, tokens, looked_at, between, learned, _known_heads(subject), neurons, translated
+    )  # fmt: skip
 
 
 def _neurons(inquiry: Inquiry, corpus: Path | None) -> tuple[Neuron, ...]:

@@ -14,6 +14,7 @@ from torch import Tensor
 from wenloom.core.errors import InputError
 from wenloom.explanation.subject import Subject
 from wenloom.explanation.trace import Trace
+from wenloom.explanation.tuned_lens import TunedLens
 from wenloom.model.encoder import Encoder
 
 _VALUES = 2**24
@@ -49,12 +50,13 @@ class Lens:
 
 
 @torch.no_grad()
-def lens(trace: Trace, top: int = 5, asked: Mapping[int, int] | None = None) -> Lens:
-    """The logit lens of a trace.
+def lens(trace: Trace, top: int = 5, asked: Mapping[int, int] | None = None, tuned: TunedLens | None = None) -> Lens:
+    """The logit lens of a trace, or a tuned one.
 
     Args:
         top: tokens to name for each block and place.
         asked: by place, the token that is asked about there, in place of the text's own.
+        tuned: maps through which blocks are read, see `tuned_lens`; None: none.
 
     Raises:
         InputError: the model gives no scores of tokens, or no tokens are to be named.
@@ -68,10 +70,10 @@ def lens(trace: Trace, top: int = 5, asked: Mapping[int, int] | None = None) -> 
     wanted: list[int | None] = ids.tolist() if isinstance(subject.model, Encoder) else [*ids[1:].tolist(), None]
     for place, token in (asked or {}).items():
         wanted[place] = token
-    blocks = [
-        _read(subject, trace[f"{subject.prefix}blocks.{layer}.resid_post"][0], wanted, top)
-        for layer in range(subject.stack.config.n_layers)
-    ]
+    blocks = []
+    for layer in range(subject.stack.config.n_layers):
+        stream_TD = trace[f"{subject.prefix}blocks.{layer}.resid_post"][0]
+        blocks.append(_read(subject, stream_TD if tuned is None else tuned.translated(layer, stream_TD), wanted, top))
     fields = [torch.stack(each) for each in zip(*blocks, strict=True)]
     return Lens(trace.tokens, wanted, *fields)
 

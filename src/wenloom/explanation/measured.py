@@ -41,6 +41,13 @@ class Measured:
     """Which heads are induction heads and the like; None of a model that is no decoder or too small to tell."""
     neurons: tuple[Neuron, ...] = ()
     """Those that do most for it, where they were asked for."""
+    tuned: Lens | None = None
+    """The tuned lens, where one was given."""
+
+    @property
+    def shown_lens(self) -> Lens | None:
+        """The tuned lens, where there is one."""
+        return self.lens if self.tuned is None else self.tuned
 
     @property
     def leading(self) -> int:
@@ -80,6 +87,10 @@ class Measured:
         if self.lens is not None:
             found["lens"] = lens_data(self.lens, self.inquiry.subject) | {
                 "formed_at": self.lens.formed_at(self.position)
+            }
+        if self.tuned is not None:
+            found["tuned_lens"] = lens_data(self.tuned, self.inquiry.subject) | {
+                "formed_at": self.tuned.formed_at(self.position)
             }
         if self.contributions is not None:
             found["contributions"] = dict(zip(self.contributions.names, self.contributions.values, strict=True))

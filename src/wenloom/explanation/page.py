@@ -46,7 +46,7 @@ def explanation_page(explanation: Measured, model: str) -> str:
     subject, trace = explanation.inquiry.subject, explanation.trace
     first = explanation.attributions[0]
     units = units_of(subject, first.token_ids)
-    lead = explanation.leading
+    lead, lens = explanation.leading, explanation.shown_lens
     data: dict[str, Any] = {
         "tokens": [visible(each) for each in trace.tokens],
         "nSource": first.n_source,
@@ -54,14 +54,15 @@ def explanation_page(explanation: Measured, model: str) -> str:
         "lead": lead,
         "units": [[each.first, each.last] for each in units],
         "methods": [_method(each, units) for each in explanation.attributions],
-        "lens": None if explanation.lens is None else lens_data(explanation.lens, subject),
+        "lens": None if lens is None else lens_data(lens, subject),
+        "lensName": "lens" if explanation.tuned is None else "tuned_lens",
         "attention": attention_data(trace),
         "headScores": None if explanation.heads is None else explanation.heads.data(),
         "explanation": explanation.data(),
     }
     if data["lens"] is not None:
         data["lens"]["pieces"] = [visible(each) for each in data["lens"]["pieces"]]
-        del data["explanation"]["lens"]
+        del data["explanation"][data["lensName"]]
     value = first.value
     return render(
         "wenloom.explanation",
@@ -76,7 +77,8 @@ def explanation_page(explanation: Measured, model: str) -> str:
         lead=lead,
         large_error=LARGE_ERROR,
         chart=_chart(explanation),
-        lens=explanation.lens,
+        lens=lens,
+        is_tuned=explanation.tuned is not None,
         contributions=_contributions(explanation),
         patching=_patching(explanation),
         training=None if explanation.training is None else _training(explanation.training),
@@ -193,19 +195,23 @@ def _figures(explanation: Measured, value: float) -> list[tuple[str, str]]:
     found = [(f"{100 * np.exp(log_p):.3g} %", "probability of the answer")]
     if explanation.inquiry.against is not None:
         found.append((f"{value:+.2f} nats", "log P, minus that of the other"))
-    if explanation.lens is not None:
-        last, formed = len(explanation.lens.top_ids) - 1, explanation.lens.formed_at(explanation.position)
+    if (lens := explanation.shown_lens) is not None:
+        last, formed = len(lens.top_ids) - 1, lens.formed_at(explanation.position)
         found.append((f"block {formed}", f"of 0 to {last}: from here on the model's first choice stays"))
     return found
 
 
 def _chart(explanation: Measured) -> Chart | None:
     """Probability of the answer's first token after each block."""
-    found = explanation.lens
-    if found is None:
-        return None
-    rows = [(float(block), value) for block, value in enumerate(found.probability[:, explanation.position].tolist())]
-    return Chart("probability", [Axis("block")], [Series("the answer's first token", rows, style="dotted")])
+    lenses = {"the answer's first token": explanation.lens}
+    if explanation.tuned is not None:
+        lenses = {"logit lens": explanation.lens, "tuned lens": explanation.tuned}
+    series = [
+        Series(name, [(float(block), value) for block, value in enumerate(found.probability[:, explanation.position].tolist())],
+               style="dotted")
+        for name, found in lenses.items() if found is not None
+    ]  # fmt: skip
+    return Chart("probability", [Axis("block")], series) if series else None
 
 
 def _contributions(explanation: Measured) -> list[dict[str, Any]]:

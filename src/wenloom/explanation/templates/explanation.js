@@ -171,7 +171,7 @@
   const save = document.getElementById("save");
   save.hidden = false;
   save.addEventListener("click", () => {
-    const whole = { ...data.explanation, lens: data.lens, attention: packed && weights ? { layers, heads, tokens: data.tokens, causal, weights: Array.from({ length: layers * heads }, (_, head) => Array.from(weights.subarray(head * size, (head + 1) * size), value => Number((value / levels).toFixed(4)))) } : null };
+    const whole = { ...data.explanation, [data.lensName]: data.lens, attention: packed && weights ? { layers, heads, tokens: data.tokens, causal, weights: Array.from({ length: layers * heads }, (_, head) => Array.from(weights.subarray(head * size, (head + 1) * size), value => Number((value / levels).toFixed(4)))) } : null };
     const link = document.createElement("a");
     link.href = URL.createObjectURL(new Blob([JSON.stringify(whole)], { type: "application/json" }));
     link.download = "explanation.json";
