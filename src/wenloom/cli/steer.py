@@ -220,10 +220,18 @@ def _show(study: "SteeringStudy", writing: "SteeredWriting | None", out: Path) -
         f"\nafter block {study.vector.layer} with strength {study.vector.strength:.3g}, on {on}: {gain}"
         f"perplexity {study.perplexity:,.3g} {_factor(chosen.cost)}"
     )
-    if writing is not None:
+    if not math.isnan(chosen.effect.value) and chosen.effect.value <= 2 * (
+        chosen.effect.error if study.is_held_out else 0
+    ):
         say(
-            f"in {len(writing.plain):,} texts each: {_figure(writing.words_plain)} of the words a text without it, "
-            f"{_figure(writing.words_steered)} with it, a change of {writing.standard_errors:.1f} standard errors; "
+            "That is no more than chance: give more texts of each kind, which differ in what is wanted and in nothing else."
+        )
+    if writing is not None:
+        without, with_it = (
+            f"{each.value:.3f} ± {each.error:.3f}" for each in (writing.words_plain, writing.words_steered)
+        )
+        say(
+            f"in {len(writing.plain):,} texts each: {without} of the words a text without it, {with_it} with it, a change of {writing.standard_errors:.1f} standard errors; "
             f"perplexity of what is written {_factor(writing.cost)}"
         )
         for name, text in (("without", writing.plain[0]), ("with", writing.steered[0])):
