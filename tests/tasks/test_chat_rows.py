@@ -7,13 +7,17 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
+import transformers
 from tokenizers import AddedToken
 
 from tests.cli.calling import call
 from tests.tokens.chat_templates import CHATML, QWEN
-from wenloom.checkpoint.folder import write_model_files
+from wenloom.checkpoint.folder import load_decoder, write_model_files
+from wenloom.core.errors import InputError
 from wenloom.core.randomness import generator
 from wenloom.generation.engine import Engine
+from wenloom.model.build import with_context
 from wenloom.model.decoder import Decoder
 from wenloom.model.presets import from_scratch
 from wenloom.tasks import messages
@@ -24,6 +28,7 @@ from wenloom.tasks.settings import DataSettings
 from wenloom.tokens.chat import Message, chat_ids
 from wenloom.tokens.tokenizer import TextTokenizer
 from wenloom.tokens.train import train_tokenizer
+from wenloom.training.run_file import read_run
 from wenloom.training.settings import TrainSettings
 
 ONCE = TrainSettings(steps=1, batch=2, evaluations=1, device="cpu", learning_rate=1e-4)
@@ -136,3 +141,39 @@ def test_masking_compares_no_row_with_every_group(kind: str):
         assert 0.3 <= chosen.mean() < 0.5
         amounts.append(Counted.compared)
     assert amounts[2] <= 11 * max(amounts[1], 100)
+
+
+@pytest.mark.parametrize("task", ["chat", "preference"])
+def test_a_decoder_that_reads_little_learns_to_read_conversations_whole(task: str, tmp_path: Path):
+    """Where positions are computed; where they are learned, rows that are too long are left out as before."""
+    rows = [{"prompt": f"q{n} " + "a b c " * 12, "chosen": f"yes {n}", "rejected": f"no {n}"} for n in range(60)]
+    if task == "chat":
+        rows = [{"prompt": row["prompt"], "response": row["chosen"]} for row in rows]
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    tokenizer = train_tokenizer([json.dumps(rows)], "bpe", 300)
+    for architecture, kept in (("qwen3", True), ("gpt2", False)):
+        config = from_scratch(
+            architecture, vocab_size=300, n_layers=1, d_model=32, n_heads=2, n_kv_heads=2, context_length=32,
+            bos_token_id=tokenizer.bos_token_id, eos_token_id=tokenizer.eos_token_id,
+        )  # fmt: skip
+        decoder = Decoder(config)
+        decoder.initialise(generator(1, "context"))
+        base, out = tmp_path / architecture, tmp_path / f"{architecture}-tuned"
+        base.mkdir()
+        write_model_files(decoder, base)
+        tokenizer.save_pretrained(base)
+        data = DataSettings(train=str(tmp_path / "rows.jsonl"))
+        if not kept:
+            with pytest.raises(InputError, match="all 60 are too long"):
+                finetune(task, out, base, data, training=ONCE)
+            continue
+        finetune(task, out, base, data, training=ONCE)
+        tuned = load_decoder(out)
+        assert 64 <= tuned.config.context_length <= 256
+        assert read_run(out)["data"]["too_long"] == []
+        assert transformers.AutoConfig.from_pretrained(out).max_position_embeddings == tuned.config.context_length
+        ids = torch.arange(60)[None]
+        longer = with_context(load_decoder(base), 64)
+        assert torch.equal(longer(ids[:, :32]), load_decoder(base)(ids[:, :32]))
+        theirs = transformers.AutoModelForCausalLM.from_pretrained(out)
+        assert torch.allclose(tuned(ids), theirs(ids).logits, atol=1e-4)

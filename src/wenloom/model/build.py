@@ -36,3 +36,25 @@ def with_classes(model: Model, labels: tuple[str, ...], generator: torch.Generat
     body = {name: tensor for name, tensor in model.state_dict().items() if not name.startswith(heads)}
     made.load_state_dict(body, strict=False)
     return made
+
+
+def can_read_more(config: ModelConfig) -> bool:
+    """Whether positions are computed without regard to the context: it is then as long as a model was trained for."""
+    ropes = {config.rope_of(layer) for layer in range(config.n_layers)}
+    plain = all(rope is None or rope.kind == "default" for rope in ropes)
+    return config.kind == "decoder" and plain and (config.rope is not None or config.positions == "alibi")
+
+
+def with_context(model: Decoder, length: int) -> Decoder:
+    """The same decoder, with its weights, for texts of so many tokens.
+
+    Raises:
+        InputError: its positions end with its context, or are stretched for it; or its weights are quantized.
+    """
+    require_unquantized(model, "a longer context is learned with unquantized weights")
+    if not can_read_more(model.config):
+        raise InputError(f"this model's positions are made for {model.config.context_length:,} tokens.")
+    with torch.device("meta"):
+        made = Decoder(replace(model.config, context_length=length))
+    made.load_state_dict(model.state_dict(), strict=True, assign=True)
+    return made

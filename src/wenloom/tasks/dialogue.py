@@ -1,7 +1,8 @@
 """Training for conversations: to answer, and to answer better."""
 
+import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import torch
@@ -15,19 +16,20 @@ from wenloom.core.randomness import derive_seed
 from wenloom.generation.engine import Engine
 from wenloom.generation.jobs import Continuation
 from wenloom.generation.request import GenerationRequest
-from wenloom.model.build import Model
+from wenloom.model.build import Model, can_read_more, with_context
 from wenloom.model.decoder import Decoder
 from wenloom.model.lora import without_adapter
 from wenloom.tasks.classification import share
 from wenloom.tasks.messages import ChatEncoder, Conversation, Preference, read_conversations, read_preferences
-from wenloom.tasks.recipe import SHOWN, EncodedExamples, Figures, TaskRecipe
+from wenloom.tasks.recipe import SHOWN, EncodedExamples, Figures, Row, TaskRecipe
 from wenloom.tasks.rows import RowReader
 from wenloom.tasks.settings import DataSettings
-from wenloom.tokens.chat import PLAIN_TEMPLATE, chat_ids, render
-from wenloom.tokens.masked_conversation import MaskedConversation
+from wenloom.tokens.chat import PLAIN_TEMPLATE, ChatRenderer, chat_ids, render
+from wenloom.tokens.masked_conversation import MaskedConversation, last_turn, masked_conversations
 from wenloom.tokens.tokenizer import TextTokenizer
 from wenloom.training.columns import Example, Targets, Tokens, collated
 from wenloom.training.cross_entropy import IGNORED
+from wenloom.training.dial import Derived
 from wenloom.training.objectives import CausalObjective, Objective, PreferenceObjective
 from wenloom.training.report import Sample, SamplePreview
 
@@ -39,16 +41,41 @@ _REFERENCE_SHARE = 0.25
 as long as comparing its answers."""
 _VALIDATION_SHARE = 0.1
 """Of what is left of it then, for the pairs of validation."""
+_LOOKED_AT, _MOST = 500, 0.95
+"""Rows whose length tells how much a model must read at once, and the part of them that it reads whole."""
 _MEASURED, _LONGEST_REPLY, _LEAST_ROOM = 200, 1024, 32
 """Conversations whose reply is measured at the end, its most tokens, and the room below which there is none."""
 
 
-class DialogueRecipe(TaskRecipe[Conversation]):
-    """Learn the assistant's turns of conversations."""
+class _ChatRecipe(TaskRecipe[Row]):
+    """What learning from conversations and from pairs of them have in common."""
 
     measuring = 0.1
     smaller = "choose a smaller --max-length, --method lora, or --recompute"
     longer = "allow more by --max-length, or take a model that reads more at once"
+
+    def _with_room(self, decoder: Decoder, length: Callable[[Row], int]) -> Decoder:
+        """A decoder that reads rows whole, as far as it can be had: one that read little gets a longer context.
+
+        Args:
+            length: tokens of a row.
+        """
+        settings, context = self.settings, decoder.config.context_length
+        if settings.learning.method != "full" or not can_read_more(decoder.config):
+            return decoder
+        wanted, why = settings.data.max_length or context, "--max-length"
+        if settings.data.max_length is None and context < _MAX_LENGTH:
+            lengths = sorted(map(length, self.train[:: -(-len(self.train) // _LOOKED_AT) or 1]))
+            most = lengths[int(_MOST * (len(lengths) - 1))] if lengths else 0
+            wanted, why = min(_MAX_LENGTH, 2 ** math.ceil(math.log2(max(1, most)))), "holds 19 of 20 conversations"
+        if wanted <= context:
+            return decoder
+        self.derived.append(Derived("context", f"{wanted:,}", f"{why}; the model read {context:,} tokens at once"))
+        return with_context(decoder, wanted)
+
+
+class DialogueRecipe(_ChatRecipe[Conversation]):
+    """Learn the assistant's turns of conversations."""
 
     def read(self, where: str, reader: RowReader, data: DataSettings) -> list[Conversation]:
         """Conversations in any known shape."""
@@ -59,23 +86,27 @@ class DialogueRecipe(TaskRecipe[Conversation]):
         return str(row[:-1])
 
     def prepared(self, model: Model, tokenizer: TextTokenizer) -> Model:
-        """A decoder; one without a chat template gets the plain one."""
-        return _with_template(model, tokenizer, self.settings.base)
+        """A decoder; one without a chat template gets the plain one, one that reads little a longer context."""
+        decoder = _with_template(model, tokenizer, self.settings.base)
+        renderer = ChatRenderer(tokenizer)
+        return self._with_room(
+            decoder, lambda row: max(len(each.tokens) for each in masked_conversations(renderer, row))
+        )
 
     def encode(self, model: Model, tokenizer: TextTokenizer) -> EncodedExamples:
         """Packed, unless asked not to; a validation example stands alone."""
         longest = longest_row(self.settings.data, model)
         encoder = ChatEncoder(tokenizer, longest)
-        masked_conversations = [masked for row in self.train for masked in encoder.masked_conversations(row)]
-        if masked_conversations:
-            remarks.print(coloured(tokenizer, masked_conversations[0]))
-        train = encoder.rows(masked_conversations, self.settings.learning.pack)
+        masked = [each for row in self.train for each in encoder.masked_conversations(row)]
+        if masked:
+            remarks.print(coloured(tokenizer, masked[0]))
+        train = encoder.rows(masked, self.settings.learning.pack)
         validation = encoder.examples(self.validation, pack=False)
         notes = {
             f"conversations have more than {longest} tokens: they lost their last turns": encoder.n_cut,
             f"conversations have more than {longest} tokens in their first exchange: left out": encoder.n_dropped,
         }
-        return EncodedExamples(train, validation, notes, len(masked_conversations) / max(1, len(train)))
+        return EncodedExamples(train, validation, notes, len(masked) / max(1, len(train)))
 
     def objective(self, model: Model) -> Objective:
         """Next tokens of the replies."""
@@ -108,12 +139,8 @@ class DialogueRecipe(TaskRecipe[Conversation]):
         return {"stopped": share([reply.ended_by == "end token" for reply in found])} if found else {}
 
 
-class PreferenceRecipe(TaskRecipe[Preference]):
+class PreferenceRecipe(_ChatRecipe[Preference]):
     """Learn which of two replies people prefer."""
-
-    measuring = 0.1
-    smaller = "choose a smaller --max-length, --method lora, or --recompute"
-    longer = "allow more by --max-length, or take a model that reads more at once"
 
     def read(self, where: str, reader: RowReader, data: DataSettings) -> list[Preference]:
         """Conversations with two endings."""
@@ -124,8 +151,10 @@ class PreferenceRecipe(TaskRecipe[Preference]):
         return str(row.chosen[:-1])
 
     def prepared(self, model: Model, tokenizer: TextTokenizer) -> Model:
-        """A decoder; one without a chat template gets the plain one."""
-        return _with_template(model, tokenizer, self.settings.base)
+        """A decoder; one without a chat template gets the plain one, one that reads little a longer context."""
+        decoder = _with_template(model, tokenizer, self.settings.base)
+        renderer = ChatRenderer(tokenizer)
+        return self._with_room(decoder, lambda row: max(len(last_turn(renderer, each).tokens) for each in row))
 
     def encode(self, model: Model, tokenizer: TextTokenizer) -> EncodedExamples:
         """Pairs, with what the model says of them before it learns."""
@@ -206,7 +235,7 @@ def longest_row(data: DataSettings, model: Model) -> int:
     return data.max_length or min(context, _MAX_LENGTH)
 
 
-def _with_template(model: Model, tokenizer: TextTokenizer, base: object) -> Model:
+def _with_template(model: Model, tokenizer: TextTokenizer, base: object) -> Decoder:
     if not isinstance(model, Decoder):
         raise InputError(f"{base}: chat needs a model that goes on with a text (a decoder).")
     if tokenizer.chat_template is None and not tokenizer.other_templates:
