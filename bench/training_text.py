@@ -2,7 +2,7 @@
 
 A hundred quotes of drawn words are planted, each in a drawn book between two paragraphs. The corpus is prepared and indexed
 (`wenloom index`, in a process of its own); then, in another, the place of each quote is asked for: its last word is the answer, what
-stands before it the text. Prints seconds, peak memory and how many were found in the right book at the right character.
+stands before it the text. Prints seconds, peak memory and how many were found whole in the right book.
 
     python bench/training_text.py [--quotes 100] [--out bench.json]
 """
