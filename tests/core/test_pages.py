@@ -231,6 +231,24 @@ def test_the_arrow_keys_read_the_curves_and_the_axes_change(tmp_path: Path):
     assert found["role"] == "slider" and found["tab"] == 0
 
 
+def counted() -> Chart:
+    """A curve over whole numbers."""
+    return Chart("probability", (Axis("block"),), [Series("answer", [(n, n / 10) for n in range(4)])])
+
+
+def test_what_is_counted_has_no_marks_between_whole_numbers():
+    assert [label for _, label in counted().drawing()["x_ticks"]] == ["0", "1", "2", "3"]
+
+
+@needs_chromium
+def test_the_script_puts_no_marks_between_whole_numbers(tmp_path: Path):
+    script = """
+      const texts = [...document.querySelectorAll(".plot text")].map(each => each.textContent);
+      document.body.replaceChildren(JSON.stringify(texts));"""
+    found = json.loads(re.findall(r"<body>(.*)</body>", dom(a_page(counted()), tmp_path, script), re.DOTALL)[0])
+    assert found.count("1") == 1 and "0.5" not in found and "2.5" not in found
+
+
 @needs_chromium
 def test_hostile_names_stay_text_in_the_drawn_chart_and_nothing_is_wider_than_a_telephone(tmp_path: Path):
     chart = Chart(HOSTILE, [Axis(HOSTILE)], [Series(HOSTILE, [(float(n), 2.0 + n) for n in range(30)], is_noisy=True)])

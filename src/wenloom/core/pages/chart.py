@@ -90,8 +90,11 @@ class Chart:
             )
 
         divided, written = _WRITTEN[axis.kind]
+        marks = divided(x_low, x_high, 6)
+        if axis.kind == "number" and all(x == int(x) for x in xs):  # no half blocks or steps
+            marks = [x for x in marks if x == int(x)]
         return {
-            "x_ticks": [(place(x, y_low)[0], written(x)) for x in divided(x_low, x_high, 6)],
+            "x_ticks": [(place(x, y_low)[0], written(x)) for x in marks],
             "y_ticks": [(place(x_low, y)[1], short(y)) for y in ticks(y_low, y_high, 5)],
             "lines": [self._line(each, columns[0], y, place) for each, columns, y, _ in rows],
         }

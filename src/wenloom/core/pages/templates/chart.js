@@ -285,7 +285,9 @@ const WenloomChart = (() => {
       const yTicks = (logY ? logTicks : ticks)(...ys, 6);
       const left = 14 + 7 * Math.max(3, ...yTicks.map(each => short(each).length));
       const [divide, write, divideLog] = WRITTEN[kind];
-      const xTicks = (useLogX ? divideLog : divide)(...xs, Math.max(4, Math.floor((this.width - left) / 75)));
+      const xMarks = (useLogX ? divideLog : divide)(...xs, Math.max(4, Math.floor((this.width - left) / 75)));
+      const areCounts = kind === "number" && points.every(each => Number.isInteger(each.x));  // no half blocks or steps
+      const xTicks = areCounts ? xMarks.filter(Number.isInteger) : xMarks;
       this.xs = xs;
       this.area = { left, right: this.width - RIGHT, top: TOP, bottom: HEIGHT - BOTTOM };
       this.placeX = scale(xs, [left, this.area.right], useLogX);
