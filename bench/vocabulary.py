@@ -95,8 +95,8 @@ def main() -> None:
             file.write_text("".join(json.dumps({"text": text}) + "\n" for text in CORPORA[name]()))
             for number, vocabulary in enumerate(["square root", "default", *options.vocabularies]):
                 data = prepared(file, vocabulary, here / f"data{number}")
-                short, long = (trained(data, here / f"{number}-{n}", options.size, n, 0)[0] for n in (10, 50))
-                steps = max(50, round(options.seconds / (long - short) * 40))
+                short, long = (trained(data, here / f"{number}-{n}", options.size, n, 0)[0] for n in (20, 120))
+                steps = max(50, round(options.seconds / (long - short) * 100))
                 found = [
                     trained(data, here / f"{number}-run-{seed}", options.size, steps, seed)[1]
                     for seed in range(options.seeds)
