@@ -87,7 +87,7 @@ def resolve_settings(
         model = replace(model, size=None, layers=layers, width=width)
         derive(
             "shape",
-            f"{layers} layers of width {width}",
+            f"{layers} layer{'s' * (layers > 1)} of width {width}",
             "layers = 4 (N/0.8m)^0.22, 12 layers width² + vocabulary x width = size",
         )
     layers, width = model.layers or 4, model.width or 128

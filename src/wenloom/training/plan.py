@@ -204,7 +204,8 @@ class TrainingPlan:
         """How many there are, of how much of the validation data."""
         n, of = len(self.timetable.evaluate_at), ""
         if self.validation_part < 1:
-            of = f" of {100 * self.validation_part:.2g} % of the validation data"
+            part = f"{100 * self.validation_part:.2g} %" if self.validation_part >= 0.01 else "less than 1 %"
+            of = f" of {part} of the validation data"
         return f"{n} evaluation{'s' * (n > 1)}{of}"
 
     def lines(self) -> list[tuple[str, str, str]]:

@@ -30,7 +30,7 @@ def announcement(setup: Setup, world: World) -> list[str]:
     lines = [
         f"{plan.model}: {plan.parameters:,} parameters{together}.",
         *(f"  {each.name} {each.value} = {each.formula}" for each in plan.derived),
-        f"{timetable.n_steps:,} steps of {plan.batch} x {plan.context} tokens, {plan.tokens:,} tokens{epochs}, "
+        f"{timetable.n_steps:,} step{'s' * (timetable.n_steps > 1)} of {plan.batch} x {plan.context} tokens, {plan.tokens:,} tokens{epochs}, "
         f"{plan.evaluations()}; about {show_duration(timetable.seconds)} ({100 * plan.utilisation:.0f} % of the "
         f"matmul peak), {show_bytes(plan.memory.total)}{expected}.",
     ]

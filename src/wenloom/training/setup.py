@@ -188,7 +188,7 @@ def set_up(
             batches = spec.validation_tokens / (size * source.row_tokens)
             whole_seconds = batches * time_validation(train_step, prefetcher.batch(0)) / work(0)
             if training.validation_part is None:
-                validation_part = min(1.0, _ONE_EVALUATION * (left() or 0.0) / max(whole_seconds, 1e-9))
+                validation_part = min(1.0, max(1e-6, _ONE_EVALUATION * (left() or 0.0) / max(whole_seconds, 1e-9)))
             validation_part, evaluation_seconds = world.agreed((validation_part, validation_part * whole_seconds))
     if training.compile == "on" or (training.compile == "auto" and world.size == 1 and source.one_shape):
         whole, forced = lay_out(step_seconds), training.compile == "on"
