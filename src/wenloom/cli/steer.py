@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,11 +12,11 @@ from rich.table import Table
 from wenloom.cli.options import Device, Json
 from wenloom.core.console import out as console
 from wenloom.core.console import print_json, say
-from wenloom.core.errors import InputError
+from wenloom.core.errors import InputError, printable
 from wenloom.core.foreign import parsed_json
 from wenloom.core.progress import progress
 from wenloom.core.quantities import counted
-from wenloom.text.lines import lines_of, utf8
+from wenloom.text.lines import Line, lines_of, utf8
 
 if TYPE_CHECKING:
     from wenloom.explanation.steered_writing import SteeredWriting
@@ -142,6 +143,11 @@ def _feature(feature: str | None, others: dict[str, Any]) -> tuple[Path | None, 
     return Path(folder).expanduser(), int(number)
 
 
+_FILE_NAME = re.compile(r"\S*[/\\]\S*|\S+\.\w{1,8}")
+"""What was meant as the name of a file, where there is none of it: without a blank, with a folder or an ending."""
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")
+
+
 def texts_of(given: Iterable[str], option: str) -> list[str]:
     """The texts that an option names: lines of files, or the text itself.
 
@@ -154,11 +160,13 @@ def texts_of(given: Iterable[str], option: str) -> list[str]:
         if not _is_file(path):
             if not each.strip():
                 raise InputError(f"{option} '': is empty.")
-            if path.suffix in (".txt", ".jsonl", ".gz") and not each.count(" "):
-                raise InputError(f"{option} {each}: no such file.")
+            if _FILE_NAME.fullmatch(each) or (path.name and _is_dir(path)):
+                raise InputError(f"{option} {printable(each, 200)}: no such file.")
+            if _CONTROL.search(each):
+                raise InputError(f"{option} {printable(each, 200)}: holds control characters; give a file or a text.")
             found.append(each)
             continue
-        lines = [_line(utf8(line), path, line.number) for line in lines_of(path)]
+        lines = [_line(line, path) for line in lines_of(path)]
         if not lines:
             raise InputError(f"{option} {each}: holds no text.")
         found += lines
@@ -172,15 +180,23 @@ def _is_file(path: Path) -> bool:
         return False
 
 
-def _line(text: str, path: Path, number: int) -> str:
-    if ".jsonl" not in path.name:
-        return text
+def _is_dir(path: Path) -> bool:
     try:
+        return path.is_dir()
+    except OSError:
+        return False
+
+
+def _line(line: Line, path: Path) -> str:
+    try:
+        text = utf8(line)
+        if ".jsonl" not in path.name:
+            return text
         row = parsed_json(text)
     except ValueError as error:
-        raise InputError(f"{path}, line {number}: {error}.") from None
+        raise InputError(f"{path}, line {line.number}: {error}.") from None
     if not isinstance(row, dict) or not isinstance(row.get("text"), str):
-        raise InputError(f'{path}, line {number}: no field "text".')
+        raise InputError(f'{path}, line {line.number}: no field "text".')
     return row["text"]
 
 
