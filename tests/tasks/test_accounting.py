@@ -187,7 +187,8 @@ def test_classes_and_preferences_are_no_text(base: Path, tmp_path: Path):
     labels.write_text("\n".join(json.dumps({"text": a, "label": "ab"[len(b) % 2]}) for a, b in exchanges()))
     pairs.write_text("\n".join(json.dumps({"prompt": a, "chosen": b, "rejected": "no"}) for a, b in exchanges()))
     for task, path in (("classification", labels), ("preference", pairs)):
-        _, _, _, loss, training_data = measured(task, path, base)
+        room = {"max_length": CONTEXT} if task == "preference" else {}
+        _, _, _, loss, training_data = measured(task, path, base, **room)
         assert loss.figures().keys() == {"nats_per_token"} and training_data.bytes_per_token is None
         assert loss.tokens == (60 if task == "classification" else 6)
 
@@ -243,7 +244,7 @@ def test_other_rows_are_chosen_for_validation_where_none_of_those_chosen_fits(ba
     rows = [{"prompt": f"{n}?", "response": "so " * (200 if n % 10 else 2)} for n in range(60)]
     path.write_text("\n".join(map(json.dumps, rows)))
     for seed in range(4):
-        asked = DataSettings(train=str(path))
+        asked = DataSettings(train=str(path), max_length=CONTEXT)
         work = RECIPES["chat"](
             Settings("chat", base, asked, FreshSettings(), LearningSettings(), TrainSettings(seed=seed))
         )
@@ -256,7 +257,14 @@ def test_other_rows_are_chosen_for_validation_where_none_of_those_chosen_fits(ba
         )
     path.write_text("\n".join(json.dumps(row) for row in rows if len(row["response"]) > 99))
     work = RECIPES["chat"](
-        Settings("chat", base, DataSettings(train=str(path)), FreshSettings(), LearningSettings(), TrainSettings())
+        Settings(
+            "chat",
+            base,
+            DataSettings(train=str(path), max_length=CONTEXT),
+            FreshSettings(),
+            LearningSettings(),
+            TrainSettings(),
+        )
     )
     with pytest.raises(
         InputError, match="no example is left for training: all 54 are too long; allow more by --max-length"
