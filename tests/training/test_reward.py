@@ -90,6 +90,9 @@ class Rewarded:
     def __init__(self, tokenizer: TextTokenizer, reward: Callable[[Tensor], Tensor]):
         self.tokenizer, self.reward, self.value = tokenizer, reward, 0.0
 
+    def limit(self, part: float) -> None:
+        """All of it is scored."""
+
     def evaluate(self, objective: nn.Module, device: str, world: World, on_tokens: Callable[[int], None]) -> "Rewarded":
         tokens = continued(objective.model, 64, torch.Generator().manual_seed(1))  # pyright: ignore
         self.value = float(self.reward(tokens[:, 1:]).mean())
