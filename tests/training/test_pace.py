@@ -4,6 +4,7 @@ import json
 import math
 import random
 import shutil
+from collections.abc import Callable
 from itertools import accumulate, pairwise
 from pathlib import Path
 
@@ -40,19 +41,28 @@ class Clock:
 
 
 def simulated(
-    budget: float, told: float, step: list[float], evaluation: float, n_evaluations: int, closing: float = 2.0
+    budget: float,
+    told: float,
+    costs: Callable[[int, float], float],
+    evaluation: float,
+    n_evaluations: int,
+    closing: float = 2.0,
+    work: Callable[[int], float] = float,
 ):
-    """A run of which a step was told to take so long, and takes as long as `step` says, by quarters of the budget."""
+    """A run of which an average step was told to take so long.
+
+    Args:
+        costs: what a step takes, by its number and the part of the budget that has passed.
+    """
     clock = Clock()
     begin = clock.now
-    pace = Pace(told, 0.01, begin + budget, closing, clock=clock)
+    pace = Pace(told, 0.01, begin + budget, closing, work, clock)
     course = Course.laid_out(max(1, int(budget / told)), n_evaluations)
     done, places = 0, []
     pace.mark(0)
     while done < course.n_steps:
         places.append(course.at(done))
-        quarter = min(3, int(4 * (clock.now - begin) / budget))
-        clock.now += step[quarter]
+        clock.now += costs(done, (clock.now - begin) / budget)
         done += 1
         is_due = done in course.evaluate_at()
         if pace.is_time(course, done):
@@ -65,13 +75,18 @@ def simulated(
     return clock.now + closing - begin, course, places
 
 
+def by_quarters(step: list[float]) -> Callable[[int, float], float]:
+    """Costs that change with each quarter of the budget."""
+    return lambda number, passed: step[min(3, int(4 * passed))]
+
+
 @pytest.mark.parametrize("evaluation", [0.01, 1.0, 4.0])
 @pytest.mark.parametrize(
     "step", [[0.1] * 4, [0.2] * 4, [0.03] * 4, [0.1, 0.25, 0.25, 0.25], [0.2, 0.05, 0.2, 0.05], [0.4, 0.4, 0.2, 0.2]]
 )
 @pytest.mark.parametrize("n_evaluations", [2, 5, 20])
 def test_a_budget_is_kept_whatever_a_step_was_said_to_take(step: list[float], evaluation: float, n_evaluations: int):
-    took, course, places = simulated(60, 0.1, step, evaluation, n_evaluations)
+    took, course, places = simulated(60, 0.1, by_quarters(step), evaluation, n_evaluations)
     assert 0.95 * 60 <= took <= 1.05 * 60
     left = [1 - place / course.planned for place in places]
     assert left == sorted(left, reverse=True) and left[0] == 1 and left[-1] < 0.05  # the decay comes to its end
@@ -83,28 +98,15 @@ def test_a_budget_is_kept_where_steps_are_few_and_unlike_each_other():
     costs = [drawn.choice([0.8, 0.8, 6.0]) for _ in range(400)]
     mean, total = sum(costs) / len(costs), list(accumulate(costs, initial=0.0))
     for budget in range(40, 80, 3):
-        clock = Clock()
-        begin = clock.now
-        pace = Pace(mean, 2.0, begin + budget, 1.0, lambda step: total[step] / mean, clock)
-        course, done = Course.laid_out(int(budget / mean), 3), 0
-        pace.mark(0)
-        while done < course.n_steps:
-            clock.now += costs[done]
-            done += 1
-            is_due = done in course.evaluate_at()
-            if pace.is_time(course, done):
-                pace.mark(done)
-                if (decision := pace.decided(course, done)) is not None:
-                    course = course.turned(done, *decision)
-            if is_due or done in course.evaluate_at():
-                clock.now += 2.0
-                pace.evaluated(2.0)
-        assert budget - 6.0 - 0.05 * budget <= clock.now + 1.0 - begin <= 1.05 * budget
+        took, _, _ = simulated(
+            budget, mean, lambda number, passed: costs[number], 2.0, 3, 1.0, lambda step: total[step] / mean
+        )
+        assert budget - 6.0 - 0.05 * budget <= took <= 1.05 * budget
 
 
 @pytest.mark.parametrize("schedule", ["linear", "cosine", "wsd"])
 def test_the_learning_rate_comes_down_without_a_jump(schedule):
-    _, course, places = simulated(60, 0.1, [0.1, 0.25, 0.25, 0.25], 1.0, 5)
+    _, course, places = simulated(60, 0.1, by_quarters([0.1, 0.25, 0.25, 0.25]), 1.0, 5)
     rates = [multiplier(schedule, place, course.planned, 12, round(0.3 * course.planned), 0.0) for place in places]
     assert max(abs(one - other) for one, other in pairwise(rates)) < 0.1
     assert rates[-1] < 0.05 and max(rates) == pytest.approx(1, abs=0.01)

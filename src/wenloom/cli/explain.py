@@ -12,6 +12,7 @@ from wenloom.cli.options import Device, Json
 from wenloom.core.console import out as console
 from wenloom.core.console import print_json, say
 from wenloom.core.errors import InputError
+from wenloom.core.files import check_no_folder
 from wenloom.core.progress import progress
 
 if TYPE_CHECKING:
@@ -78,8 +79,8 @@ def explain(
     """
     if steps is not None and steps < 1:
         raise InputError(f"--steps {steps}: must be at least 1.")
-    if out is not None and out.is_dir():
-        raise InputError(f"--out {out}: is a folder; name a file.")
+    if out is not None:
+        check_no_folder(out)
     from wenloom.explanation import explanation
     from wenloom.explanation.subject import subject_of
     from wenloom.explanation.training_text import corpus_of

@@ -9,6 +9,7 @@ from cyclopts import Parameter
 from wenloom.cli.options import Device, Json
 from wenloom.core.console import print_json, say
 from wenloom.core.errors import InputError
+from wenloom.core.files import check_free
 from wenloom.core.progress import progress
 
 if TYPE_CHECKING:
@@ -68,8 +69,7 @@ def features(
         raise InputError("name the text to learn from: wenloom features MODEL TEXTS --out FOLDER.")
     if tokens < 1 or not passes > 0 or not width > 0:
         raise InputError("--tokens, --passes and --width must be above 0.")
-    if out.exists() and any(out.iterdir() if out.is_dir() else [out]):
-        raise InputError(f"{out}: is not empty. Choose another --out.")
+    check_free(out)
     from wenloom.explanation.features import find_features
     from wenloom.explanation.sparse_coder import save_coder
     from wenloom.explanation.subject import subject_of

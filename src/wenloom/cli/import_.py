@@ -5,7 +5,7 @@ from pathlib import Path
 from wenloom.cli.options import Json
 from wenloom.core.console import print_json, say
 from wenloom.core.errors import InputError
-from wenloom.core.files import folder_aside
+from wenloom.core.files import check_free, folder_aside
 
 
 def llama2c(model: Path, /, *, tokenizer: Path, out: Path, json: Json = False) -> None:
@@ -23,8 +23,7 @@ def llama2c(model: Path, /, *, tokenizer: Path, out: Path, json: Json = False) -
     out
         Folder to write; new or empty.
     """
-    if out.exists() and any(out.iterdir() if out.is_dir() else [out]):
-        raise InputError(f"{out}: is not empty. Choose another --out.")
+    check_free(out)
     from wenloom.checkpoint.folder import write_model_files
     from wenloom.checkpoint.llama2c import read_decoder, read_tokenizer
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from wenloom.cli.options import Json
 from wenloom.core.console import print_json, say
 from wenloom.core.errors import InputError
-from wenloom.core.files import folder_aside
+from wenloom.core.files import check_free, folder_aside
 from wenloom.core.quantities import show_bytes
 
 
@@ -28,8 +28,7 @@ def quantize(model: str, /, *, out: Path, to: str = "int8", json: Json = False) 
     to
         int8 (a scale per row) or int4 (a scale per 32 columns).
     """
-    if out.exists() and any(out.iterdir() if out.is_dir() else [out]):
-        raise InputError(f"{out}: is not empty. Choose another --out.")
+    check_free(out)
     from wenloom.checkpoint.folder import load_decoder, load_tokenizer, stored_dtype, write_model_files
     from wenloom.checkpoint.hub import resolve
     from wenloom.model.quantize import QuantizedLinear, parse_bits

@@ -13,6 +13,7 @@ from wenloom.cli.options import Device, Json
 from wenloom.core.console import out as console
 from wenloom.core.console import print_json, say
 from wenloom.core.errors import InputError, printable
+from wenloom.core.files import check_no_folder
 from wenloom.core.foreign import parsed_json
 from wenloom.core.progress import progress
 from wenloom.core.quantities import counted
@@ -84,8 +85,7 @@ def steer(
         raise InputError(f"--cost {cost:g}: must be above 0, such as 0.1 for a perplexity that rises by 10 %.")
     if generations < 2:
         raise InputError(f"--generations {generations}: must be at least 2.")
-    if out.is_dir():
-        raise InputError(f"--out {out}: is a folder; name a file.")
+    check_no_folder(out)
     if words is None and prompt is not None:
         raise InputError("--prompt goes with --words: it begins the texts in which these are counted.")
     folder, number = _feature(feature, {"--toward": toward, "--away-from": away_from, "--layer": layer})

@@ -10,6 +10,7 @@ from wenloom.cli.options import Device, Json
 from wenloom.core.console import out as console
 from wenloom.core.console import print_json, say
 from wenloom.core.errors import InputError
+from wenloom.core.files import check_no_folder
 from wenloom.core.progress import progress
 
 
@@ -49,8 +50,7 @@ def train_lens(
         raise InputError("name the text to learn from: wenloom train-lens MODEL TEXTS --out FILE.")
     if steps < 1:
         raise InputError(f"--steps {steps}: must be at least 1.")
-    if out.is_dir():
-        raise InputError(f"--out {out}: is a folder; name a file.")
+    check_no_folder(out)
     from wenloom.explanation import tuned_lens
     from wenloom.explanation.subject import subject_of
 

@@ -15,7 +15,25 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
-from wenloom.core.errors import WenloomError
+from wenloom.core.errors import InputError, WenloomError
+
+
+def check_free(out: Path) -> None:
+    """
+    Raises:
+        InputError: the folder to write holds something, or is a file.
+    """
+    if out.exists() and any(out.iterdir() if out.is_dir() else [out]):
+        raise InputError(f"{out}: is not empty. Choose another --out.")
+
+
+def check_no_folder(out: Path) -> None:
+    """
+    Raises:
+        InputError: a folder is given as the file to write.
+    """
+    if out.is_dir():
+        raise InputError(f"--out {out}: is a folder; name a file.")
 
 
 @contextmanager

@@ -15,7 +15,7 @@ from wenloom.explanation.interventions import ablated
 from wenloom.explanation.subject import Subject, WithDecoder, subject_of
 from wenloom.explanation.trace import Trace, functions_of
 from wenloom.model.quantize import require_unquantized
-from wenloom.model.taps import Tap, Taps
+from wenloom.model.taps import Taps
 
 
 class Contrast(NamedTuple):
@@ -69,15 +69,10 @@ def study_heads(model: Subject | WithDecoder | str | Path, contrasts: Sequence[C
     losses, total = torch.zeros(means_LHK.shape[:2], dtype=torch.float64, device=means_LHK.device), 0.0
     for inquiry in inquiries:
         for row in inquiry.rows:
-            kept: dict[str, Tensor] = {}
-            taps = Taps({name: _keep(name, kept) for name in names}, subject.model.places)
-            with torch.enable_grad():
-                vectors = subject.vectors(row.reading)[0].detach().requires_grad_()
-                value = inquiry.value(row, vectors, taps=taps)
-                gradients = torch.autograd.grad(value.sum(), [kept[name] for name in names])
-            total += float(value.detach())
+            value, kept, gradients = inquiry.gradients(row, names)
+            total += value
             for layer, (name, gradient_1HTK) in enumerate(zip(names, gradients, strict=True)):
-                away_1HTK = kept[name].detach() - means_LHK[layer][None, :, None]
+                away_1HTK = kept[name] - means_LHK[layer][None, :, None]
                 losses[layer] += (gradient_1HTK * away_1HTK).double().sum((0, 2, 3))
     return HeadStudy(subject, total / len(contrasts), losses / len(contrasts), means_LHK)
 
@@ -109,10 +104,3 @@ def _difference(inquiry: Inquiry, taps: Taps | None) -> float:
 
 def _names(subject: Subject) -> list[str]:
     return [f"blocks.{layer}.attention.heads" for layer in range(subject.stack.config.n_layers)]
-
-
-def _keep(name: str, kept: dict[str, Tensor]) -> Tap:
-    def tap(x: Tensor) -> None:
-        kept[name] = x
-
-    return tap

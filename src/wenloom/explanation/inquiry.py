@@ -1,6 +1,7 @@
 """What is asked of a model: why this continuation, label or filling, and why not that one. One number answers: log P, or the
 difference of two."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -9,7 +10,7 @@ from torch import Tensor
 from wenloom.core.errors import InputError
 from wenloom.explanation.subject import Reading, Subject
 from wenloom.model.encoder import Encoder
-from wenloom.model.taps import Taps
+from wenloom.model.taps import Taps, keep
 
 Answer = str | int
 """A continuation, a filling or a label as text, or one token (of a classifier, one class) by its number."""
@@ -50,6 +51,15 @@ class Inquiry:
             return (log_p[:, row.answers] * row.signs).sum(-1)
         picked_BN = log_p.gather(-1, row.answers.expand(len(log_p), -1)[..., None])[..., 0]
         return (picked_BN * row.signs).sum(-1)
+
+    def gradients(self, row: AnswerRow, names: Sequence[str]) -> tuple[float, dict[str, Tensor], list[Tensor]]:
+        """A row's part of f, what flows at places, and the gradient of f by each of them, in their order."""
+        kept: dict[str, Tensor] = {}
+        taps = Taps({name: keep(name, kept) for name in names}, self.subject.model.places)
+        with torch.enable_grad():
+            value = self.value(row, self.subject.vectors(row.reading)[0].detach().requires_grad_(), taps=taps)
+            found = torch.autograd.grad(value.sum(), [kept[name] for name in names])
+        return float(value.detach()), {name: kept[name].detach() for name in names}, list(found)
 
 
 def ask(subject: Subject, text: str, target: Answer | None = None, against: Answer | None = None) -> Inquiry:

@@ -16,7 +16,7 @@ from wenloom.model.block import Block
 from wenloom.model.decoder import Decoder
 from wenloom.model.norm import RMSNorm
 from wenloom.model.quantize import require_unquantized
-from wenloom.model.taps import Tap, Taps
+from wenloom.model.taps import Taps, keep
 from wenloom.tokens.shards import Dataset, TokenStream
 
 SHOWN = 8
@@ -76,13 +76,8 @@ def neurons_of(
     if dataset is not None:
         check_tokenizer(subject.tokenizer, dataset)
     names, place = [f"blocks.{layer}.mlp.hidden" for layer in range(subject.stack.config.n_layers)], int(row.places[0])
-    kept: dict[str, Tensor] = {}
-    taps = Taps({name: _keep(name, kept) for name in names}, subject.model.places)
-    with torch.enable_grad():
-        vectors = subject.vectors(row.reading)[0].detach().requires_grad_()
-        value = inquiry.value(row, vectors, taps=taps)
-        gradients = torch.autograd.grad(value.sum(), [kept[name] for name in names])
-    active_LF = torch.stack([kept[name][0, place].detach() for name in names])
+    _, kept, gradients = inquiry.gradients(row, names)
+    active_LF = torch.stack([kept[name][0, place] for name in names])
     effects_LF = torch.stack([each[0, place] for each in gradients]) * active_LF
     best = effects_LF.abs().flatten().topk(min(count, effects_LF.numel())).indices.tolist()
     chosen = [divmod(each, effects_LF.shape[1]) for each in best]
@@ -169,7 +164,7 @@ def _most_active(
         tokens_BT = torch.stack([torch.from_numpy(stream.window(start, size)) for start in part.tolist()])
         kept: dict[str, Tensor] = {}
         names = {f"blocks.{layer}.mlp.hidden" for layer in layers}
-        taps = Taps({name: _keep(name, kept) for name in names}, subject.model.places)
+        taps = Taps({name: keep(name, kept) for name in names}, subject.model.places)
         subject.stack.run(subject.stack.token_vectors(tokens_BT.to(subject.stack.embed.weight.device)), taps=taps)
         picked = [
             kept[f"blocks.{layer}.mlp.hidden"][..., number] * sign
@@ -209,10 +204,3 @@ def n_tokens_read(corpus: Path) -> int:
         InputError: the folder holds no corpus.
     """
     return min(TOKENS, Dataset.open(corpus).splits["train"].tokens)
-
-
-def _keep(name: str, kept: dict[str, Tensor]) -> Tap:
-    def tap(x: Tensor) -> None:
-        kept[name] = x
-
-    return tap

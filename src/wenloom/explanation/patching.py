@@ -175,21 +175,10 @@ def _estimated(
     """Σ ∂f/∂x (x of the other row - x), at each place, shape (layers, places)."""
     names, count = _places(inquiry, row, site)
     flowed = Trace(inquiry.subject, other.reading, names=tuple(names))
-    kept: dict[str, Tensor] = {}
-    taps = Taps({name: _keep(name, kept) for name in names}, inquiry.subject.model.places)
-    with torch.enable_grad():
-        value = inquiry.value(row, inquiry.subject.vectors(row.reading)[0].detach().requires_grad_(), taps=taps)
-        gradients = torch.autograd.grad(value.sum(), [kept[name] for name in names])
+    _, kept, gradients = inquiry.gradients(row, names)
     on_pass(count * len(names))
-    return torch.stack([_by_place(gradient, flowed[name] - kept[name].detach(), count)
+    return torch.stack([_by_place(gradient, flowed[name] - kept[name], count)
                         for name, gradient in zip(names, gradients, strict=True)])  # fmt: skip
-
-
-def _keep(name: str, kept: dict[str, Tensor]) -> Tap:
-    def tap(x: Tensor) -> None:
-        kept[name] = x
-
-    return tap
 
 
 def _by_place(gradient: Tensor, change: Tensor, count: int) -> Tensor:

@@ -17,7 +17,7 @@ from wenloom.explanation.inquiry import Answer, AnswerRow, Inquiry
 from wenloom.explanation.patching import Direction, compared
 from wenloom.explanation.subject import Subject, WithDecoder, subject_of
 from wenloom.explanation.trace import Trace
-from wenloom.model.taps import Tap, Taps
+from wenloom.model.taps import Tap, Taps, keep
 
 Part = Literal["query", "key", "value"]
 
@@ -83,7 +83,7 @@ def path_effect(
     reached = [each for each in receivers if isinstance(each, Receiver)]
     read: dict[str, Tensor] = {}
     places = {f"blocks.{each.layer}.attention.{each.part}" for each in reached}
-    keeping = {place: _keep(place, read) for place in places}
+    keeping = {place: keep(place, read) for place in places}
     value = float(inquiry.value(row, vectors, taps=Taps({**still, **keeping}, subject.model.places)))
     if not reached:
         return value - base
@@ -142,12 +142,5 @@ def _put(value_BHTK: Tensor, heads: Sequence[int] | None = None) -> Tap:
         changed = x_BHTK.clone()
         changed[:, heads] = value_BHTK[:, heads]
         return changed
-
-    return tap
-
-
-def _keep(place: str, kept: dict[str, Tensor]) -> Tap:
-    def tap(x: Tensor) -> None:
-        kept[place] = x
 
     return tap

@@ -97,3 +97,12 @@ def within(taps: Taps | None, part: str) -> Taps | None:
 def tapped(taps: Taps | None, place: str, x: Tensor) -> Tensor:
     """As `Taps.at`; without taps `x` itself, at no cost."""
     return x if taps is None else taps.at(place, x)
+
+
+def keep(place: str, kept: dict[str, Tensor]) -> Tap:
+    """A tap that notes what flows at a place, and changes nothing."""
+
+    def tap(x: Tensor) -> None:
+        kept[place] = x
+
+    return tap
