@@ -458,7 +458,7 @@ TABLES["pretrain"] = Table(_SHORT, {
     "--keep": C(("--keep", 0.5), look=W, base=(*_MORE, "--keep-data", "corpus")),
     "--prompt": C(("--prompt", "The nets"), look="made/report.html"),
     "--resume": C(("--resume", "cut"), base=(), look="code"),
-    "--from-step": C(("--from-step", 2), ("--out", "made"), base=("--resume", "cut"), look="code"),
+    "--from-step": C(("--from-step", 1), ("--out", "made"), base=("--resume", "cut"), look="code"),
     "--json": C(("--json",)),
 })  # fmt: skip
 FEW = ("--steps", 2)
