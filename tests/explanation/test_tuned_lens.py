@@ -1,5 +1,6 @@
 """The tuned lens comes nearer to the model's answer than the logit lens, at every block, on text that it has not seen."""
 
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -82,7 +83,10 @@ def test_the_page_shows_it_and_the_json_has_both(subject: Subject):
     assert data["tuned_lens"]["entropy"] != data["lens"]["entropy"]
     assert data["tuned_lens"]["entropy"][-1] == data["lens"]["entropy"][-1]
     page = found.page("m")
-    assert "tuned lens" in page and "logit lens" in page
+    curves = {
+        name: colour for colour, name in re.findall(r'"colour": "(\w+)"[^{}]*?"name": "(logit lens|tuned lens)"', page)
+    }
+    assert len(curves) == 2 == len(set(curves.values())), "two curves of one colour cannot be told apart"
     plain = explain(subject, "The lamp was lit", steps=4)
     assert "tuned_lens" not in plain.data() and "tuned lens" not in plain.page("m")
 

@@ -208,8 +208,8 @@ def _chart(explanation: Measured) -> Chart | None:
         lenses = {"logit lens": explanation.lens, "tuned lens": explanation.tuned}
     series = [
         Series(name, [(float(block), value) for block, value in enumerate(found.probability[:, explanation.position].tolist())],
-               style="dotted")
-        for name, found in lenses.items() if found is not None
+               colour, "dotted")
+        for colour, (name, found) in enumerate(lenses.items()) if found is not None
     ]  # fmt: skip
     return Chart("probability", [Axis("block")], series) if series else None
 
