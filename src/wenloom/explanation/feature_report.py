@@ -87,11 +87,10 @@ def measure_features(
     assert isinstance(decoder, Decoder)
     error = variance = 0.0
     values, numbers, places, n_tokens = list[Tensor](), list[Tensor](), list[Tensor](), 0
-    parts = [
-        stream_after(decoder, coder.layer, tokens_BT)
-        for tokens_BT in batches(subject, rows)
-        if not on_rows(len(tokens_BT))
-    ]
+    parts: list[Tensor] = []
+    for tokens_BT in batches(subject, rows):
+        parts.append(stream_after(decoder, coder.layer, tokens_BT))
+        on_rows(len(tokens_BT))
     mean_D = torch.cat([part.mean(0, keepdim=True) for part in parts]).mean(0)
     for x_ND in parts:
         active = coder.encode(x_ND)

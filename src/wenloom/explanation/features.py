@@ -12,7 +12,6 @@ from wenloom.explanation.activations import batches, row_length, stream_after, t
 from wenloom.explanation.feature_report import FeatureFigures, measure_features
 from wenloom.explanation.feature_training import CoderSettings, train_coder
 from wenloom.explanation.sparse_coder import SparseCoder
-from wenloom.explanation.steering import writer_of
 from wenloom.explanation.subject import Subject
 
 ROW = 129
@@ -60,7 +59,9 @@ def find_features(
     Raises:
         InputError: a model that does not write on, no such block, sizes that do not fit each other, or too little text.
     """
-    decoder = writer_of(subject)
+    decoder = subject.writer(
+        "features are found in models that go on with their prompt: decoders without an encoder or classes."
+    )
     config = decoder.config
     layer = config.n_layers // 2 if layer is None else layer
     n_features = round(width * config.d_model)

@@ -57,8 +57,7 @@ def study_heads(model: Subject | WithDecoder | str | Path, contrasts: Sequence[C
         InputError: no prompts, or a model with two stacks or without next tokens; see also `inquiry.ask`; quantized weights.
     """
     subject = subject_of(model)
-    if subject.predicts != "next token" or subject.prefix:
-        raise InputError("heads are studied in a decoder that predicts next tokens.")
+    subject.writer("heads are studied in a decoder that predicts next tokens.")
     if not contrasts:
         raise InputError("give at least one prompt to study heads on.")
     require_unquantized(subject.model, "what a head is worth is estimated with gradients")

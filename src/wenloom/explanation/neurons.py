@@ -69,8 +69,7 @@ def neurons_of(
         InputError: a model that is no decoder of text, quantized weights, or a corpus of another tokenizer.
     """
     subject, row = inquiry.subject, inquiry.rows[0]
-    if subject.predicts != "next token" or subject.prefix:
-        raise InputError("neurons are read in a decoder that predicts next tokens.")
+    subject.writer("neurons are read in a decoder that predicts next tokens.")
     require_unquantized(subject.model, "what a neuron does is measured with gradients")
     dataset = None if corpus is None else Dataset.open(corpus)
     if dataset is not None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from wenloom.checkpoint.steering import SteeringVector
 from wenloom.core.errors import InputError
-from wenloom.explanation.steering import Figure, mean_log_probabilities, mean_of_changes, writer_of
+from wenloom.explanation.steering import FOR_WRITERS, Figure, mean_log_probabilities, mean_of_changes
 from wenloom.explanation.subject import Subject
 from wenloom.generation.engine import Engine
 from wenloom.generation.request import GenerationRequest
@@ -60,7 +60,7 @@ def steered_writing(
     Raises:
         InputError: no words, no prompts, fewer than two texts, or a model that does not write on.
     """
-    decoder, counted = writer_of(subject), counter(words)
+    decoder, counted = subject.writer(FOR_WRITERS), counter(words)
     if n < 2 or not prompts:
         raise InputError("steering is measured by at least two texts after at least one prompt.")
     engine = Engine(decoder, subject.tokenizer, steering={"vector": vector}, max_slots=_AT_ONCE)

@@ -24,6 +24,8 @@ from wenloom.generation.request import GenerationRequest
 from wenloom.model.decoder import Decoder
 from wenloom.model.taps import Tap, Taps
 
+FOR_WRITERS = "steering is for models that go on with their prompt: decoders without an encoder or classes."
+"""What is said of others."""
 COST = 0.1
 """Part by which perplexity may rise, unless something else is asked for."""
 MOST_TEXTS = 400
@@ -105,7 +107,7 @@ def find_steering(
     Raises:
         InputError: a model that does not write on, no texts of a kind, no such block, or texts that do not differ.
     """
-    decoder = writer_of(subject)
+    decoder = subject.writer(FOR_WRITERS)
     _check_cost(cost)
     rows = [rows_of(subject, texts[:MOST_TEXTS]) for texts in (toward, away)]
     if not all(rows):
@@ -140,12 +142,12 @@ def strengthen(
     """A direction that is known, such as a feature's, at the strength that costs so much perplexity.
 
     Args:
-        others: see `find_steering`. There are no texts of two kinds, so no effect is measured (NaN).
+        neutral, cost, seed, on_texts: see `find_steering`. There are no texts of two kinds, so no effect is measured (NaN).
 
     Raises:
         InputError: see `find_steering`.
     """
-    decoder = writer_of(subject)
+    decoder = subject.writer(FOR_WRITERS)
     _check_cost(cost)
     _candidates(decoder, layer)
     own = rows_of(subject, neutral) if neutral else _own_texts(subject, seed)
@@ -160,17 +162,6 @@ def strengthen(
 def _check_cost(cost: float) -> None:
     if not cost > 0 or not math.isfinite(cost):
         raise InputError(f"cost {cost:g}: must be above 0.")
-
-
-def writer_of(subject: Subject) -> Decoder:
-    """The model, if it is one that writes on.
-
-    Raises:
-        InputError: it classifies, fills in or reads an encoder.
-    """
-    if subject.predicts != "next token" or subject.prefix or not isinstance(subject.model, Decoder):
-        raise InputError("steering is for models that go on with their prompt: decoders without an encoder or classes.")
-    return subject.model
 
 
 def rows_of(subject: Subject, texts: Sequence[str]) -> list[list[int]]:
@@ -328,7 +319,7 @@ def _candidates(decoder: Decoder, layer: int | None) -> list[int]:
 
 def _own_texts(subject: Subject, seed: int) -> list[list[int]]:
     """What the model writes of itself, drawn from its own distribution."""
-    decoder = writer_of(subject)
+    decoder = subject.writer(FOR_WRITERS)
     engine = Engine(decoder, subject.tokenizer)
     before = tokens_before(subject.tokenizer, is_empty=True)
     n_tokens = min(_OWN_TOKENS, decoder.config.context_length - len(before))

@@ -155,6 +155,19 @@ class Subject:
         assert isinstance(self.stack, Decoder | Encoder)
         return self.stack.unembed(x)
 
+    def writer(self, refusal: str) -> Decoder:
+        """The model, if it goes on with a text: a decoder without an encoder or classes.
+
+        Args:
+            refusal: what is said of any other.
+
+        Raises:
+            InputError: it is another.
+        """
+        if self.predicts != "next token" or not isinstance(self.model, Decoder):
+            raise InputError(refusal)
+        return self.model
+
     def piece(self, token: int) -> str:
         """A token's text; where it is a part of a character, its bytes."""
         text = self.tokenizer.decode([token])

@@ -103,8 +103,7 @@ def training_text(
         InputError: a model that is not a decoder of text; the folder holds no corpus, or one of another tokenizer.
     """
     subject, row = inquiry.subject, inquiry.rows[0]
-    if subject.predicts != "next token" or subject.prefix:
-        raise InputError("training text is searched for what a decoder predicts next; this model reads otherwise.")
+    subject.writer("training text is searched for what a decoder predicts next; this model reads otherwise.")
     index = indexed(Dataset.open(corpus))[0] if isinstance(corpus, Path) else corpus
     check_tokenizer(subject.tokenizer, index.dataset)
     documents = DocumentPlaces.open(index.dataset.folder, "train", len(index.stream))

@@ -21,7 +21,6 @@ from wenloom.core.files import file_aside
 from wenloom.core.foreign import regular_file
 from wenloom.core.randomness import generator
 from wenloom.explanation.activations import row_length, token_rows
-from wenloom.explanation.steering import writer_of
 from wenloom.explanation.subject import Subject
 from wenloom.model.config import ModelConfig
 from wenloom.model.decoder import Decoder
@@ -91,7 +90,9 @@ def train_lens(
     Raises:
         InputError: a model that does not write on or has one block only, or too little text.
     """
-    decoder = writer_of(subject)
+    decoder = subject.writer(
+        "a tuned lens is for models that go on with their prompt: decoders without an encoder or classes."
+    )
     config, device = decoder.config, decoder.embed.weight.device
     if config.n_layers < 2:
         raise InputError("this model has one block only: its logit lens is the model itself.")
