@@ -139,6 +139,24 @@ def test_models_and_corpora_that_do_not_fit_are_refused(
         training_text(ask(Subject(bart, subject.tokenizer), "The", 5), corpus)
 
 
+@pytest.mark.parametrize("asked", ["no corpus", "another tokenizer", "neurons of an encoder"])
+def test_what_cannot_be_had_is_refused_before_a_text_is_read(
+    asked: str, subject: Subject, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """Or a minute passes first, on a real model."""
+    read: list[int] = []
+    named = {"data": tmp_path} if asked == "no corpus" else {}
+    if asked == "another tokenizer":
+        (tmp_path / "other.txt").write_text("Nothing of all that.\n" * 40)
+        named = {"data": prepare([str(tmp_path / "other.txt")], tmp_path / "other").dataset.folder}
+    if asked == "neurons of an encoder":
+        monkeypatch.setattr(Subject, "predicts", "token")
+        named = {"with_neurons": True}
+    with pytest.raises(InputError):
+        explain(subject, "The lamp was lit", on_pass=read.append, **named)  # pyright: ignore[reportArgumentType]
+    assert not read
+
+
 def test_influence_is_what_a_small_step_on_the_passage_does(subject: Subject, corpus: Path):
     row = ask(subject, "The lamp was", " lit", " read").rows[0]
     windows = [tokens_of(corpus)[at : at + 40] for at in (0, 500, 1500)]

@@ -15,13 +15,14 @@ from wenloom.explanation.influence import TrainingPoint, training_points
 from wenloom.explanation.inquiry import Answer, Inquiry, ask
 from wenloom.explanation.lens import lens
 from wenloom.explanation.measured import Measured
-from wenloom.explanation.neurons import Neuron, n_tokens_read, neurons_of
+from wenloom.explanation.neurons import Neuron, check_neurons, n_tokens_read, neurons_of
 from wenloom.explanation.page import explanation_page
 from wenloom.explanation.patching import patching
 from wenloom.explanation.subject import Subject, WithDecoder, subject_of
 from wenloom.explanation.trace import Trace
-from wenloom.explanation.training_text import training_text
+from wenloom.explanation.training_text import check_searchable, training_text
 from wenloom.explanation.tuned_lens import TunedLens
+from wenloom.tokens.shards import Dataset
 from wenloom.training.run_file import RUN
 
 MOST_TOKENS = 512
@@ -78,6 +79,10 @@ def explain(
     """
     subject = subject_of(model)
     _check_length(subject, text)
+    if data is not None:  # before minutes are spent on what comes first
+        check_searchable(subject, Dataset.open(data))
+    if with_neurons:
+        check_neurons(subject)
     why, against = (_as_meant(subject, text, each) for each in (why, against))
     inquiry = ask(subject, text, why, against)
     row = inquiry.rows[0]

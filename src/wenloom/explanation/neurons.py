@@ -56,6 +56,15 @@ class Neuron:
     """Where it is most active, one place of a text, those of the sign that its activation has; empty without a corpus."""
 
 
+def check_neurons(subject: Subject) -> None:
+    """
+    Raises:
+        InputError: see `neurons_of`.
+    """
+    subject.writer("neurons are read in a decoder that predicts next tokens.")
+    require_unquantized(subject.model, "what a neuron does is measured with gradients")
+
+
 def neurons_of(
     inquiry: Inquiry, corpus: Path | None = None, count: int = SHOWN, on_tokens: Callable[[int], None] = lambda n: None
 ) -> list[Neuron]:
@@ -69,8 +78,7 @@ def neurons_of(
         InputError: a model that is no decoder of text, quantized weights, or a corpus of another tokenizer.
     """
     subject, row = inquiry.subject, inquiry.rows[0]
-    subject.writer("neurons are read in a decoder that predicts next tokens.")
-    require_unquantized(subject.model, "what a neuron does is measured with gradients")
+    check_neurons(subject)
     dataset = None if corpus is None else Dataset.open(corpus)
     if dataset is not None:
         check_tokenizer(subject.tokenizer, dataset)

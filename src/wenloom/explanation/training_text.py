@@ -103,9 +103,9 @@ def training_text(
         InputError: a model that is not a decoder of text; the folder holds no corpus, or one of another tokenizer.
     """
     subject, row = inquiry.subject, inquiry.rows[0]
-    subject.writer("training text is searched for what a decoder predicts next; this model reads otherwise.")
-    index = indexed(Dataset.open(corpus))[0] if isinstance(corpus, Path) else corpus
-    check_tokenizer(subject.tokenizer, index.dataset)
+    dataset = Dataset.open(corpus) if isinstance(corpus, Path) else corpus.dataset
+    check_searchable(subject, dataset)
+    index = indexed(dataset)[0] if isinstance(corpus, Path) else corpus
     documents = DocumentPlaces.open(index.dataset.folder, "train", len(index.stream))
     own = row.signs > 0
     answer = row.answers[own].tolist()
@@ -132,6 +132,15 @@ def training_text(
         following=[(subject.piece(token), number) for token, number in list(followed.items())[:SHOWN]],
         answer_count=followed.get(answer[0], 0), length=whole.length, count=whole.count, n_answer=len(answer), passages=found,
     )  # fmt: skip
+
+
+def check_searchable(subject: Subject, dataset: Dataset) -> None:
+    """
+    Raises:
+        InputError: see `training_text`.
+    """
+    subject.writer("training text is searched for what a decoder predicts next; this model reads otherwise.")
+    check_tokenizer(subject.tokenizer, dataset)
 
 
 def check_tokenizer(tokenizer: TextTokenizer, dataset: Dataset) -> None:
