@@ -70,7 +70,7 @@ def trained(data: Dataset, out: Path, size: str, steps: int, seed: int) -> tuple
     """Seconds of processor time that a run took, and its bits per byte."""
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     command = [sys.executable, "-m", "wenloom", "pretrain", data.folder, "--out", out, "--size", size, "--steps", steps]
-    command += ["--seed", seed, "--evaluations", 1 if steps < 100 else 4, "--compile", "off", "--json"]
+    command += ["--seed", seed, "--evaluations", 1 if steps <= 120 else 4, "--compile", "off", "--json"]
     done = subprocess.run([str(each) for each in command], text=True, capture_output=True)
     if done.returncode:
         raise RuntimeError(done.stderr[-1000:])
