@@ -150,7 +150,7 @@ def test_forms_marks_and_rounding_on_the_command_line(work: Path):
     schema = '{"type": "object", "properties": {"n": {"type": "integer", "maximum": 99, "minimum": 0}}, "required": ["n"], "additionalProperties": false}'
     found = json.loads(good("generate", "run", "The", "--json-schema", schema, "--json", "--seed", 1, cwd=work))
     assert isinstance(json.loads(found["continuations"][0]["text"])["n"], int)
-    marked = good("generate", "run", "The", "--watermark-key", 7, "--watermark-bias", 9, "--eos-token-id", 399, "--max-new-tokens", 150,
+    marked = good("generate", "run", "The", "--watermark-key", 7, "--watermark-bias", 9, "--min-new-tokens", 150, "--max-new-tokens", 150,
                   "--temperature", 2, "--top-p", 1, cwd=work)  # fmt: skip
     (work / "marked.txt").write_text(marked, "utf-8")
     assert json.loads(good("detect-watermark", "run", "marked.txt", "--watermark-key", 7, "--json", cwd=work))["z"] > 4
