@@ -1,9 +1,14 @@
 """What a terminal is given: nothing that it would obey or cannot take."""
 
+import io
 import json
+from collections.abc import Callable
 
 import pytest
+from rich.cells import cell_len
 
+from wenloom.cli import plan
+from wenloom.core import console
 from wenloom.core.console import print_json, remark, say
 from wenloom.core.progress import progress
 
@@ -25,3 +30,41 @@ def test_control_characters_of_others_reach_no_terminal(capsys: pytest.CaptureFi
 def test_json_holds_them_and_stays_json(capsys: pytest.CaptureFixture[str]):
     print_json({NAME: ["读\n", NAME]})
     assert json.loads(capsys.readouterr().out) == {NAME: ["读\n", NAME]}
+
+
+SENTENCE = (
+    "after block 3 with strength 2.5, on 40 texts held out: 读到的每一个字 gain 0.12 nats, 困惑度 grows by 3 percent"
+)
+ROWS = [
+    ("time", "2 min 5 s", "204 ms a step, and evaluations of all the validation data there are"),
+    ("  model", "qwen3, 5 layers, width 128, 4 heads, context 128, bf16 on some processor with a name", ""),
+    ("disk", "1 GB", ""),
+]
+FORMS: dict[str, Callable[[], None]] = {
+    "a result": lambda: say(SENTENCE), "a remark": lambda: remark(SENTENCE), "a plan": lambda: plan._show(ROWS),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("width", [60, 80, 100, 140])
+@pytest.mark.parametrize("form", FORMS)
+def test_a_terminal_breaks_lines_between_words(form: str, width: int, monkeypatch: pytest.MonkeyPatch):
+    screen = io.StringIO()
+    terminal = console._Console(file=screen, width=width, force_terminal=True, color_system=None)
+    for module, name in ((console, "out"), (console, "remarks"), (plan, "out")):
+        monkeypatch.setattr(module, name, terminal)
+    FORMS[form]()
+    lines = screen.getvalue().splitlines()
+    assert all(cell_len(line.rstrip()) <= width for line in lines)
+    given = SENTENCE if form != "a plan" else " ".join(" ".join(row) for row in ROWS)
+    assert sorted(screen.getvalue().split()) == sorted(given.split()), "whole words, none lost"
+
+
+def test_a_pipe_and_what_a_model_wrote_are_left_as_they_are(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+):
+    say(2 * SENTENCE)
+    assert capsys.readouterr().out == f"{2 * SENTENCE}\n"
+    screen = io.StringIO()
+    monkeypatch.setattr(console, "out", console._Console(file=screen, width=60, force_terminal=True, color_system=None))
+    say(2 * SENTENCE, verbatim=True)
+    assert screen.getvalue() == f"{2 * SENTENCE}\n"

@@ -118,7 +118,7 @@ def answer(task: str, model: str, text: str | None, how: AnswerOptions, device: 
     elif how.out is not None:
         say(f"{how.out}: {counted(len(answers), 'line')}.")
     else:
-        say("\n".join(answers))
+        say("\n".join(answers), verbatim=True)
 
 
 def _refuse_unfit(model: str, folder: Path, task: str) -> None:

@@ -95,6 +95,6 @@ def compose(
         print_json({"model": model, "prompt": asked, "style": chosen, "texts": rows})
         return
     for number, (text, check) in enumerate(zip(texts, checks, strict=True)):
-        say("\n" * (number > 0) + text)
+        say("\n" * (number > 0) + text, verbatim=True)
         if check is not None:
             remark(f"({'; '.join(check.remarks)})")

@@ -8,7 +8,7 @@ from cyclopts import Parameter
 
 from wenloom.cli.options import Json, flags
 from wenloom.core.clock import command_began
-from wenloom.core.console import print_json, say
+from wenloom.core.console import out, print_json, say, visible
 from wenloom.core.errors import InputError
 from wenloom.training.settings import ModelSettings, TrainSettings
 
@@ -56,7 +56,7 @@ def plan(
     spec = scratch_run(corpus, model, training, world)
     setup = set_up(replace(spec, deadline=deadline(spec.training, command_began())), world)
     setup.prefetcher.close()
-    print_json(as_json(setup.plan)) if json else say(as_text(setup.plan))
+    print_json(as_json(setup.plan)) if json else _show(setup.plan.lines())
 
 
 def as_json(plan: "TrainingPlan") -> dict[str, object]:
@@ -68,6 +68,14 @@ def as_json(plan: "TrainingPlan") -> dict[str, object]:
     }
 
 
-def as_text(plan: "TrainingPlan") -> str:
-    """The plan for people."""
-    return "\n".join(f"{what:22}{how_much:42}{why}".rstrip() for what, how_much, why in plan.lines())
+def _show(rows: list[tuple[str, str, str]]) -> None:
+    """What, how much, how it comes about; on a terminal what is too long for its column goes on in the next line of it."""
+    if not out.is_terminal:
+        return say("\n".join(f"{what:22}{how_much:42}{why}".rstrip() for what, how_much, why in rows))
+    from rich.table import Column, Table
+    from rich.text import Text
+
+    table = Table.grid(Column(no_wrap=True), Column(ratio=4), Column(ratio=5, style="dim"), padding=(0, 2, 0, 0))
+    for row in rows:
+        table.add_row(*(Text(visible(cell)) for cell in row))
+    out.print(table)

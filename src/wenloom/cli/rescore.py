@@ -96,7 +96,7 @@ def rescore(
         write_atomically(out, "".join(f"{text}\n" for text in texts))
     if found is None:
         print_json({"model": model, "chosen": texts}) if json else say(
-            f"{out}: {counted(len(texts), 'line')}." if out is not None else "\n".join(texts)
+            f"{out}: {counted(len(texts), 'line')}." if out is not None else "\n".join(texts), verbatim=out is None
         )
     elif json:
         print_json({

@@ -38,17 +38,20 @@ def silence() -> None:
     out.quiet = remarks.quiet = True
 
 
-def say(text: str) -> None:
-    """Print lines of a result as they are, never wrapped (a path or command must stay whole)."""
-    out.print(visible(text), markup=False, soft_wrap=True)
+def say(text: str, verbatim: bool = False) -> None:
+    """Print lines of a result; on a terminal they break between words, but for text that somebody or a model wrote."""
+    _print(out, visible(text), verbatim)
 
 
 def remark(text: str) -> None:
     """Say what is being done, on standard error; on a terminal its lines break between words."""
-    whole = visible(text)
-    if remarks.is_terminal:
-        whole = "\n".join(wrapped(line, remarks.width) for line in whole.split("\n"))
-    remarks.print(whole, markup=False, soft_wrap=True)
+    _print(remarks, visible(text), verbatim=False)
+
+
+def _print(console: Console, text: str, verbatim: bool) -> None:
+    if console.is_terminal and not verbatim:
+        text = "\n".join(wrapped(line, console.width) for line in text.split("\n"))
+    console.print(text, markup=False, soft_wrap=True)
 
 
 _COMMAND = re.compile(r"\s*(try +|Try next: +)?wenloom ")
