@@ -10,14 +10,14 @@ quickstart: $(VENV)/.installed
 	$(BIN)/wenloom quickstart
 
 test: $(VENV)/.dev
-	OMP_NUM_THREADS=1 $(BIN)/pytest -q -n 2 -m "not slow"
+	OMP_NUM_THREADS=1 $(BIN)/pytest -q -n 2 --dist worksteal -m "not slow"
 
 test-all: $(VENV)/.dev
 	$(BIN)/pytest -q
 	PYTHONPATH=. $(BIN)/python -m tests.fuzz --inputs 100000 --workers 2
 
 coverage: $(VENV)/.dev
-	OMP_NUM_THREADS=1 $(BIN)/pytest -q -n 2 -m "not slow" --cov=wenloom --cov-report=term:skip-covered
+	OMP_NUM_THREADS=1 $(BIN)/pytest -q -n 2 --dist worksteal -m "not slow" --cov=wenloom --cov-report=term:skip-covered
 
 docs: $(VENV)/.docs
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet

@@ -1,6 +1,7 @@
 """Beyond the end of a run, and from earlier steps of it."""
 
 import math
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -30,7 +31,9 @@ def rates(run: Path) -> dict[int, float]:
     return {line["step"]: line["learning_rate"] for line in read_metrics(run) if "learning_rate" in line}
 
 
-def test_wsd_prolonged_is_the_run_that_was_planned_longer(dataset: Dataset, tmp_path: Path):
+def test_wsd_prolonged_is_the_run_that_was_planned_longer(
+    dataset: Dataset, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
     """From before the learning rate fell the same steps follow as if the run had been that long from the beginning."""
     settings = replace(TRAINING, schedule="wsd", warmup=0.0)
     whole = pretrain(dataset.folder, tmp_path / "whole", MODEL, replace(settings, steps=24))
@@ -38,6 +41,8 @@ def test_wsd_prolonged_is_the_run_that_was_planned_longer(dataset: Dataset, tmp_
     longer = resume(tmp_path / "run", more=MORE)
     assert longer.steps == 24 and same_weights(whole.folder, longer.folder) and longer.loss == whole.loss
     assert "at step 12 by --steps 12" in compare([whole.folder, longer.folder])
+    at_once, first, prolonged = re.findall(r"[\d.]+ to [\d.]+\sbits", capsys.readouterr().err)
+    assert prolonged == at_once != first, "what was read before counts in the loss to expect"
 
 
 @pytest.mark.parametrize("schedule", ["linear", "cosine", "wsd"])

@@ -41,10 +41,19 @@ def failed(message: str, code: int, as_json: bool) -> int:
         if as_json:
             sys.stdout.write(json.dumps({"error": message, "exit_code": code}, indent=2) + "\n")
             sys.stdout.flush()
-        print(f"wenloom: {message}", file=sys.stderr, flush=True)
+        print(_for_terminal(f"wenloom: {message}"), file=sys.stderr, flush=True)
     except OSError:
         discard_output()
     return code
+
+
+def _for_terminal(message: str) -> str:
+    """Lines broken between words where a terminal reads them."""
+    if not sys.stderr.isatty():
+        return message
+    from wenloom.core.console import remarks, wrapped  # a tenth of a second, for which an error in a pipe need not wait
+
+    return "\n".join(wrapped(line, remarks.width) for line in message.split("\n"))
 
 
 def our_fault(error: Exception) -> str:

@@ -63,6 +63,9 @@ def prepare(
     print_json(prepared.dataset.manifest | {"reused": prepared.reused}) if json else say(summary(prepared))
 
 
+_COUNTS = ("documents", "bytes", "tokens")
+
+
 def summary(prepared: Prepared) -> str:
     """What was made, in a few lines."""
     dataset = prepared.dataset
@@ -72,10 +75,13 @@ def summary(prepared: Prepared) -> str:
         if prepared.reused
         else f"{dataset.folder}: prepared."
     ]
+    widths = [max(len(f"{getattr(split, count):,}") for split in splits.values()) for count in _COUNTS]
     for name, split in splits.items():
-        ratio = split.bytes / max(1, split.tokens)
+        counts = ", ".join(
+            f"{getattr(split, each):>{width},} {each}" for each, width in zip(_COUNTS, widths, strict=True)
+        )
         lines.append(
-            f"  {name:10} {split.documents:>9,} documents {split.bytes:>14,} bytes {split.tokens:>13,} tokens ({ratio:.2f} bytes each)"
+            f"  {name:10} {counts} ({split.bytes / max(1, split.tokens):.2f} bytes each)"
             + f", {split.unknown:,} of them unknown" * bool(split.unknown)
         )
     dropped = [f"{facts['duplicates_removed']:,} duplicates" * bool(facts["duplicates_removed"]),

@@ -34,7 +34,7 @@ from wenloom.training.prolong import course_of, told
 from wenloom.training.report import SamplePreview, write_report
 from wenloom.training.run_file import write_run
 from wenloom.training.schedules import multiplier
-from wenloom.training.setup import RunSpec, set_up
+from wenloom.training.setup import Restored, RunSpec, set_up
 from wenloom.training.sinks import open_sinks
 from wenloom.training.state import Progress, Saver, load_checkpoint, publish_model, take_snapshot
 from wenloom.training.train_step import Gradients, StepStopped, TrainStep
@@ -91,11 +91,12 @@ class Run:
         self.preview, self.overlap = SamplePreview(), None
         self._saved_step, self._peak = self.progress.step if checkpoint else None, self.setup.plan.peak
 
-    def _restore(self, train_step: TrainStep) -> tuple[int, int]:
+    def _restore(self, train_step: TrainStep) -> Restored:
         if self.checkpoint:
             self.progress = load_checkpoint(self.checkpoint, train_step.model, train_step.optimizers)
             self.progress.kept = False
-        return (0, 0) if self.spec.prolongs else (self.progress.step, self.progress.n_steps)
+        now = self.progress
+        return Restored(samples=now.samples) if self.spec.prolongs else Restored(now.step, now.n_steps)
 
     def _laid_out(self) -> Course:
         """The course of a new run, or of one that is continued."""

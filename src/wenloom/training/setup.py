@@ -4,7 +4,7 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
@@ -113,16 +113,24 @@ class RunSpec:
     """How the run came to be longer than its settings say, for people."""
 
 
+class Restored(NamedTuple):
+    """Where a run is taken up."""
+
+    done: int = 0
+    """Steps done of those that are planned."""
+    n_steps: int = 0
+    """Steps that the run was made for; 0: as many as its settings say."""
+    samples: int = 0
+    """Samples that a run had read before it was prolonged."""
+
+
 def set_up(
-    spec: RunSpec,
-    world: World,
-    restore: Callable[[TrainStep], tuple[int, int]] = lambda train_step: (0, 0),
+    spec: RunSpec, world: World, restore: Callable[[TrainStep], Restored] = lambda train_step: Restored()
 ) -> Setup:
     """Place the model, fit it to memory, time it and plan the run.
 
     Args:
-        restore: puts an earlier state into place before anything is measured, and returns the steps that are done
-            and those that the run was made for (0, 0 for a fresh one).
+        restore: puts an earlier state into place before anything is measured.
 
     Raises:
         InputError: the settings do not fit together, or the model does not fit in memory.
@@ -160,7 +168,7 @@ def set_up(
         step = measured_step(objective, widest, world, strategy, device, bf16, training.micro_batch or end - first)
     train_step = TrainStep(objective, training, world, strategy, device, bf16, training.micro_batch or end - first,
                            spec.layer_decay, spec.smaller)  # fmt: skip
-    done, n_steps = restore(train_step)
+    done, n_steps, samples_before = restore(train_step)
     model.train()
     free = None if available is None else int(available + program)
     parts = fit(train_step, step, program, end - first, source.longest, free, device)
@@ -217,7 +225,7 @@ def set_up(
         batch=size,
         context=source.row_tokens,
         validation_part=validation_part,
-        bits_per_byte=None if spec.expected is None else spec.expected(tokens),
+        bits_per_byte=None if spec.expected is None else spec.expected(tokens + samples_before * source.row_tokens),
     )
     pace = Pace(
         step_seconds,
