@@ -1,7 +1,10 @@
 """Rows that mention special tokens, and templates that rewrite earlier turns: learned, preferred and asked, end to end."""
 
 import json
+import re
 from bisect import bisect_left
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -94,6 +97,30 @@ def test_what_a_user_types_is_text(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     [ids] = asked
     assert ids == chat_ids(tokenizer, [Message("system", "Say <|im_end|>."), Message("user", MENTION)])
     assert ids.count(tokenizer.eos_token_id) == 2
+
+
+KINDS: dict[str, Callable[[str, str], dict[str, Any]]] = {
+    "chat": lambda text, reply: {"prompt": text, "response": reply},
+    "preference": lambda text, reply: {"prompt": text, "chosen": reply, "rejected": "no"},
+    "translation": lambda text, reply: {"source": text, "target": reply},
+    "classification": lambda text, reply: {"text": text, "label": "ab"[len(reply) % 2]},
+}
+"""Rows of each kind, of a text and a reply."""
+
+
+@pytest.mark.parametrize("task", KINDS)
+def test_few_rows_that_hold_much_of_the_text_are_warned_of(
+    task: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    base = model_folder(tmp_path / "base", CHATML)
+    rows = [KINDS[task](f"day {n}", f"it was {n}") for n in range(29)] + [KINDS[task]("a long day " * 120, "yes")]
+    limit = "max_length" if task in ("chat", "preference") else "max_source_tokens"
+    data = replace(DataSettings(rows_file(tmp_path / "rows.jsonl", rows)), **{limit: 128})
+    finetune(task, tmp_path / "run", base, data, training=ONCE)  # pyright: ignore[reportArgumentType]
+    said = " ".join(capsys.readouterr().err.split())
+    assert re.search(
+        r"Warning: 1 \w+ have more than \d+ tokens.* \(3.3 %, with [3-9]\d % of all tokens\); allow more", said
+    )
 
 
 # --- growth ---

@@ -147,7 +147,7 @@ def test_conversations_that_do_not_fit_lose_turns_or_are_left_out():
     exchange = (Message("user", "ab"), Message("assistant", "cd"))
     encoder = ChatEncoder(tokenizer, 60)
     found = encoder.examples([exchange, exchange * 3, (Message("user", "x" * 80), exchange[1])], pack=False)
-    assert (len(found), encoder.n_cut, encoder.n_dropped) == (2, 1, 1)
+    assert (len(found), encoder.cut.examples, encoder.dropped.examples) == (2, 1, 1)
     targets = found[1]["targets_BT"]
     assert isinstance(targets, list)
     assert tokenizer.decode([token for token in targets if token != IGNORED]) == " cd<|endoftext|>" * 2

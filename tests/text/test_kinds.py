@@ -109,6 +109,12 @@ def test_much_that_is_dropped_is_warned_of_with_what_keeps_it(tmp_path: Path, ca
     assert [sum(split.documents for split in each.splits.values()) for each in (dropped, kept)] == [8, 10]
 
 
+def test_few_documents_that_hold_much_of_the_text_are_warned_of(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    folder = write(tmp_path / "texts", [f"text {n}" for n in range(38)] + [long := "a long one " * 50, long])
+    prepare([folder], tmp_path / "out", PrepareOptions("byte", validation=0.3))
+    assert "1 of 40 documents (2%, with 41% of the text) are dropped by the step duplicates" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("read", [tex_text, rst_text, xml_text])
 @pytest.mark.parametrize(
     "piece",

@@ -54,6 +54,7 @@ def _print(console: Console, text: str, verbatim: bool) -> None:
     console.print(text, markup=False, soft_wrap=True)
 
 
+_WORD = re.compile(r"(\s*)(\S+)")
 _COMMAND = re.compile(r"\s*(try +|Try next: +)?wenloom ")
 
 
@@ -67,11 +68,11 @@ def wrapped(line: str, width: int) -> str:
         return line
     indent = line[: len(line) - len(line.lstrip())]
     rows, row = [], indent
-    for word in line.split():
-        if row.strip() and cell_len(row) + 1 + cell_len(word) > width:
+    for space, word in _WORD.findall(line[len(indent) :]):
+        if row.strip() and cell_len(row + space + word) > width:
             rows.append(row)
-            row = indent + "  "
-        row += (" " if row.strip() else "") + word
+            row, space = indent + "  ", ""
+        row += space + word
     return "\n".join([*rows, row])
 
 

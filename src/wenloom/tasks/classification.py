@@ -11,6 +11,7 @@ from wenloom.core.errors import InputError
 from wenloom.core.randomness import generator
 from wenloom.model.build import Model, with_classes
 from wenloom.model.encoder_decoder import EncoderDecoder
+from wenloom.tasks.lost import Lost
 from wenloom.tasks.recipe import SHOWN, EncodedExamples, Figures, TaskRecipe
 from wenloom.tasks.rows import RowReader, TableColumn, content_suffix, text_of, value_of
 from wenloom.tasks.settings import DataSettings
@@ -69,10 +70,13 @@ def read_labelled(where: str, reader: RowReader, text: str | None = None, label:
     return reader.objects(where, from_row)
 
 
-def encoded(tokenizer: TextTokenizer, texts: Sequence[str], longest: int) -> list[list[int]]:
-    """Texts as a classifier reads them, cut to fit; what the tokenizer puts at the end stays."""
+def encoded(tokenizer: TextTokenizer, texts: Sequence[str], longest: int, cut: Lost | None = None) -> list[list[int]]:
+    """Texts as a classifier reads them, cut to fit and counted in `cut`; what the tokenizer puts at the end stays."""
     rows = tokenizer.encode_documents(texts, add_special_tokens=True)
     bare = tokenizer.encode_documents(texts)
+    for row in rows:
+        if cut is not None and len(row) > longest:
+            cut.add(len(row) - longest)
     return [
         row if len(row) <= longest else row[: longest - 1] + row[-1:] if len(row) > len(plain) else row[:longest]
         for row, plain in zip(rows, bare, strict=True)
@@ -128,18 +132,16 @@ class ClassificationRecipe(TaskRecipe[Labelled]):
 
     def encode(self, model: Model, tokenizer: TextTokenizer) -> EncodedExamples:
         """Texts cut to fit."""
-        longest, n_cut = min(self.settings.data.max_source_tokens, model.config.context_length), 0
+        longest, cut = min(self.settings.data.max_source_tokens, model.config.context_length), Lost()
         made: list[list[Example]] = []
         for rows in (self.train, self.validation):
-            ids = encoded(tokenizer, [row.text for row in rows], longest)
-            n_cut += sum(len(each) == longest for each in ids)
+            ids = encoded(tokenizer, [row.text for row in rows], longest, cut)
             made.append([
                 {"inputs_BT": Tokens(each), "mask_BT": Column([1] * len(each)), "targets_B": model.config.labels.index(row.label)}
                 for row, each in zip(rows, ids, strict=True)
             ])  # fmt: skip
         self.change = self.noise(model, tokenizer)
-        notes = {f"texts fill {longest} tokens or were cut there": n_cut}
-        return EncodedExamples(made[0], made[1], notes)
+        return EncodedExamples(made[0], made[1], {f"texts have more than {longest} tokens: they lost their end": cut})
 
     def objective(self, model: Model) -> Objective:
         """Cross-entropy over classes."""

@@ -20,6 +20,7 @@ from wenloom.model.build import Model, can_read_more, with_context
 from wenloom.model.decoder import Decoder
 from wenloom.model.lora import without_adapter
 from wenloom.tasks.classification import share
+from wenloom.tasks.lost import Lost
 from wenloom.tasks.messages import ChatEncoder, Conversation, Preference, read_conversations, read_preferences
 from wenloom.tasks.recipe import SHOWN, EncodedExamples, Figures, Row, TaskRecipe
 from wenloom.tasks.rows import RowReader
@@ -102,11 +103,11 @@ class DialogueRecipe(_ChatRecipe[Conversation]):
             remarks.print(coloured(tokenizer, masked[0]))
         train = encoder.rows(masked, self.settings.learning.pack)
         validation = encoder.examples(self.validation, pack=False)
-        notes = {
-            f"conversations have more than {longest} tokens: they lost their last turns": encoder.n_cut,
-            f"conversations have more than {longest} tokens in their first exchange: left out": encoder.n_dropped,
+        lost = {
+            f"conversations have more than {longest} tokens: they lost their last turns": encoder.cut,
+            f"conversations have more than {longest} tokens in their first exchange: left out": encoder.dropped,
         }
-        return EncodedExamples(train, validation, notes, len(masked) / max(1, len(train)))
+        return EncodedExamples(train, validation, lost, len(masked) / max(1, len(train)))
 
     def objective(self, model: Model) -> Objective:
         """Next tokens of the replies."""
@@ -160,15 +161,10 @@ class PreferenceRecipe(_ChatRecipe[Preference]):
         """Pairs, with what the model says of them before it learns."""
         assert isinstance(model, Decoder)
         longest = longest_row(self.settings.data, model)
-        encoder = ChatEncoder(tokenizer, longest)
-        n_dropped = 0
-        made: list[list[Example]] = []
-        for rows in (self.train, self.validation):
-            examples = [example for example in (_pair(encoder, row) for row in rows) if example is not None]
-            n_dropped += len(rows) - len(examples)
-            made.append(examples)
-        notes = {f"pairs have more than {longest} tokens, or differ only beyond them: left out": n_dropped}
-        return EncodedExamples(*self._with_references(PreferenceObjective(model), *made), notes)
+        renderer, lost = ChatRenderer(tokenizer), Lost()
+        made = [_pairs(renderer, rows, longest, lost) for rows in (self.train, self.validation)]
+        what = f"pairs have more than {longest} tokens, or do not differ: left out"
+        return EncodedExamples(*self._with_references(PreferenceObjective(model), *made), {what: lost})
 
     def _with_references(
         self, objective: PreferenceObjective, train: list[Example], validation: list[Example]
@@ -212,8 +208,8 @@ class PreferenceRecipe(_ChatRecipe[Preference]):
         """Part of the pairs of which the model finds the preferred answer more probable, against where it began."""
         assert isinstance(model, Decoder)
         objective = PreferenceObjective(model)
-        encoder = ChatEncoder(tokenizer, longest_row(self.settings.data, model))
-        examples = [each for each in (_pair(encoder, row) for row in self.validation) if each is not None]
+        renderer, longest = ChatRenderer(tokenizer), longest_row(self.settings.data, model)
+        examples = _pairs(renderer, self.validation, longest, Lost())
         margins = _margins(objective, examples, self.until and (time.monotonic() + self.until) / 2)
         assert self.settings.base is not None
         base = load_model(self.settings.base, str(model.embed.weight.device))
@@ -271,13 +267,24 @@ def replies(model: Decoder, tokenizer: TextTokenizer, conversations: list[Conver
     )
 
 
-def _pair(encoder: ChatEncoder, row: Preference) -> Example | None:
-    """Both conversations; only the last reply counts."""
-    both = [encoder.last_turn(messages) for messages in row]
-    if both[0] is None or both[1] is None or both[0].tokens == both[1].tokens:
+def _pairs(renderer: ChatRenderer, rows: Sequence[Preference], longest: int, lost: Lost) -> list[Example]:
+    """Pairs as a model reads them; those that do not fit count as lost."""
+    examples: list[Example] = []
+    for chosen, rejected in rows:
+        both = last_turn(renderer, chosen), last_turn(renderer, rejected)
+        if example := _pair(*both, longest):
+            examples.append(example)
+        else:
+            lost.add(sum(len(each.tokens) for each in both))
+    return examples
+
+
+def _pair(chosen: MaskedConversation, rejected: MaskedConversation, longest: int) -> Example | None:
+    """Both conversations; only the last reply counts. None, if they are too long, or do not differ."""
+    if chosen.tokens == rejected.tokens or max(len(chosen.tokens), len(rejected.tokens)) > longest:
         return None
     example: Example = {}
-    for name, (tokens, learned) in zip(("chosen", "rejected"), (both[0], both[1]), strict=True):
+    for name, (tokens, learned) in (("chosen", chosen[:2]), ("rejected", rejected[:2])):
         labels = [token if learns else IGNORED for token, learns in zip(tokens, learned, strict=True)]
         if not any(label != IGNORED for label in labels[1:]):
             return None

@@ -5,9 +5,10 @@ from bisect import bisect_left, insort
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+from wenloom.tasks.lost import Lost
 from wenloom.tasks.rows import RowReader, text_of, value_of
 from wenloom.tokens.chat import ChatRenderer, Message
-from wenloom.tokens.masked_conversation import MaskedConversation, last_turn, masked_conversations
+from wenloom.tokens.masked_conversation import MaskedConversation, masked_conversations
 from wenloom.tokens.tokenizer import TextTokenizer
 from wenloom.training.columns import Column, Example, Targets, Tokens
 from wenloom.training.cross_entropy import IGNORED
@@ -206,23 +207,21 @@ class ChatEncoder:
 
     def __init__(self, tokenizer: TextTokenizer, longest: int):
         self.renderer, self.longest = ChatRenderer(tokenizer), longest
-        self.n_cut = 0
+        self.cut = Lost()
         """Conversations that lost turns."""
-        self.n_dropped = 0
+        self.dropped = Lost()
         """Conversations whose first exchange is too long."""
 
     def masked_conversations(self, messages: Conversation) -> list[MaskedConversation]:
         """The conversation as far as it fits: one example, or one of each turn where the template asks for it."""
         made = masked_conversations(self.renderer, messages, self.longest)
+        replies = [place for place, each in enumerate(messages) if each.role == "assistant"]
         learned = sum(each.turns for each in made)
-        self.n_dropped += not made
-        self.n_cut += 0 < learned < sum(each.role == "assistant" for each in messages)
+        if learned < len(replies):
+            rest = messages[replies[learned - 1] + 1 :] if learned else messages
+            n_tokens = sum(map(len, self.renderer.tokenizer.encode_documents([each.content for each in rest])))
+            (self.cut if learned else self.dropped).add(n_tokens)
         return made
-
-    def last_turn(self, messages: Conversation) -> MaskedConversation | None:
-        """The conversation with its last reply to learn; None where it does not fit."""
-        made = last_turn(self.renderer, messages)
-        return made if len(made.tokens) <= self.longest else None
 
     def examples(self, conversations: Sequence[Conversation], pack: bool) -> list[Example]:
         """Examples to learn from; packed, several examples share a row, each with a number of its own."""

@@ -59,11 +59,11 @@ class PairRecipe(TaskRecipe[Pair]):
         validation = encoder.examples([(pair.source, pair.targets[0]) for pair in self.validation])
         if model.config.encoder is not None:
             self.change = self.noise(model, tokenizer)
-        notes = {
-            f"sources have more than {max_source_tokens} tokens: they lost their end": encoder.n_cut,
-            f"targets have more than {max_target_tokens} tokens: left out": encoder.n_dropped,
+        lost = {
+            f"sources have more than {max_source_tokens} tokens: they lost their end": encoder.cut,
+            f"targets have more than {max_target_tokens} tokens: left out": encoder.dropped,
         }
-        return EncodedExamples(train, validation, notes)
+        return EncodedExamples(train, validation, lost)
 
     def objective(self, model: Model) -> Objective:
         """Next tokens of the target."""

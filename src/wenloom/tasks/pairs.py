@@ -6,6 +6,7 @@ from typing import Any, Literal, NamedTuple
 
 from wenloom.core.errors import InputError
 from wenloom.model.config import ModelConfig
+from wenloom.tasks.lost import Lost
 from wenloom.tasks.rows import RowReader, TableColumn, content_suffix, files_in, text_of, texts_of
 from wenloom.tokens.tokenizer import TextTokenizer
 from wenloom.training.columns import Column, Example, Targets, Tokens
@@ -132,9 +133,9 @@ class PairEncoder:
         if not config.eos_token_ids:
             raise InputError("this model has no end token: it could not learn where an answer ends.")
         self.eos = config.eos_token_ids[0]
-        self.n_cut = 0
+        self.cut = Lost()
         """Sources that lost their end."""
-        self.n_dropped = 0
+        self.dropped = Lost()
         """Pairs whose target is too long."""
 
     def sources(self, texts: Sequence[str]) -> list[list[int]]:
@@ -151,7 +152,7 @@ class PairEncoder:
     def _cut(self, row: list[int], end: list[int]) -> list[int]:
         if len(row) <= self.max_source_tokens:
             return row
-        self.n_cut += 1
+        self.cut.add(len(row) - self.max_source_tokens)
         return row[: self.max_source_tokens - len(end)] + end
 
     def examples(self, pairs: Sequence[tuple[str, str]]) -> list[Example]:
@@ -162,7 +163,7 @@ class PairEncoder:
         examples: list[Example] = []
         for source, target in zip(sources, targets, strict=True):
             if len(target) + 1 > self.max_target_tokens:
-                self.n_dropped += 1
+                self.dropped.add(len(source) + len(target))
                 continue
             answer = [*target, self.eos]
             if self.config.encoder is not None:

@@ -8,6 +8,7 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
 from typing import Generic, TypeVar
 
@@ -22,6 +23,7 @@ from wenloom.core.randomness import derive_seed
 from wenloom.generation.jobs import Continuation
 from wenloom.model.build import Model
 from wenloom.tasks.augment import Noise
+from wenloom.tasks.lost import Lost
 from wenloom.tasks.rows import RowReader
 from wenloom.tasks.run_settings import Settings
 from wenloom.tasks.settings import DataSettings
@@ -51,8 +53,6 @@ _LEAST_STEPS = 20
 """For which fewer examples make a step, where a budget is short for the model."""
 SHOWN = 3
 """Examples that are shown at every evaluation."""
-_MUCH = 0.1
-"""Part of the rows from which leaving them out, or cutting them, deserves a warning."""
 _MOST_NAMED = 1000
 """Rows left out that run.toml lists."""
 _DIVISIONS = 20
@@ -68,8 +68,8 @@ class EncodedExamples:
 
     train: list[Example]
     validation: list[Example]
-    notes: dict[str, int]
-    """Counts of examples that do not fit, by a phrase that says what happened to them."""
+    lost: dict[str, Lost]
+    """Examples that do not fit, by a phrase that says what happened to them."""
     packed: float = 1.0
     """How many of the texts that are learned share a row, on average."""
 
@@ -239,11 +239,11 @@ class TaskRecipe(ABC, Generic[Row]):
                 break
             self._divide(self.settings.training.seed + attempt)
             encoded = self.encode(model, tokenizer)
-        for what, count in encoded.notes.items():
-            much = count > _MUCH * len(self._given)
-            if count:
-                remark(f"Warning: {count:,} {what} ({count / len(self._given):.0%}); {self.longer}." if much else
-                       f"{count:,} {what}.")  # fmt: skip
+        n_tokens = sum(map(tokens_of, chain(encoded.train, encoded.validation)))
+        n_tokens += sum(lost.tokens for lost in encoded.lost.values())
+        for what, lost in encoded.lost.items():
+            if lost.examples:
+                remark(lost.said(what, len(self._given), n_tokens, self.longer))
         if not encoded.train or not encoded.validation:
             what, rows = ("validation", self.validation) if encoded.train else ("training", self._given)
             raise InputError(f"no example is left for {what}: all {len(rows):,} are too long; {self.longer}.")
@@ -334,7 +334,7 @@ class TaskRecipe(ABC, Generic[Row]):
             "train_examples": len(encoded.train),
             "validation_examples": len(encoded.validation),
             "rows_left_out": self.reader.count,
-            "too_long": [f"{count:,} {what}" for what, count in encoded.notes.items() if count],
+            "too_long": [f"{lost.examples:,} {what}" for what, lost in encoded.lost.items() if lost.examples],
             "left_out": [printable(str(each), 500) for each in self.reader.refused[:_MOST_NAMED]],
         }
         if not any(map(targets_of, encoded.train)):

@@ -158,7 +158,7 @@ def read_corpus(
                 corpus.add(document.text, document.source, digest, validates)
     corpus.refusals.report()
     corpus.dropped = pipeline.counts
-    _warn(pipeline.counts, corpus.refusals.count, corpus.n_documents)
+    _warn(pipeline, corpus)
     if not corpus.n_bytes:
         raise InputError(f"{', '.join(map(str, files[:3]))}: no text found ({_said(pipeline.counts)}).")
     if fraction is not None:
@@ -167,17 +167,22 @@ def read_corpus(
 
 
 _MUCH = 0.1
-"""Part of the documents from which leaving them out deserves a warning."""
+"""Part of the documents, or of the text, from which leaving it out deserves a warning."""
 _KEEPS = {"duplicates": "--keep-duplicates keeps them", "repetition": "leave out --text-steps repetition to keep them"}
 
 
-def _warn(dropped: Counter[str], n_refused: int, n_kept: int) -> None:
+def _warn(pipeline: Pipeline, corpus: Corpus) -> None:
     """Warn where more than a tenth is left out for one reason, and say what keeps it; --write-dropped shows it."""
-    total = dropped.total() + n_refused + n_kept
-    reasons = [(count, f"dropped by the step {name}", _KEEPS.get(name)) for name, count in dropped.items()]
-    for count, why, keeps in [*reasons, (n_refused, "left out by --skip-bad", None)]:
-        if count > _MUCH * total:
-            remark(f"Warning: {count:,} of {total:,} documents ({count / total:.0%}) are {why}; "
+    dropped, n_refused = pipeline.counts, corpus.refusals.count
+    total, text = dropped.total() + n_refused + corpus.n_documents, pipeline.sizes.total() + corpus.n_bytes
+    reasons = [
+        (count, pipeline.sizes[name] / max(1, text), f"dropped by the step {name}", _KEEPS.get(name))
+        for name, count in dropped.items()
+    ]
+    for count, of_text, why, keeps in [*reasons, (n_refused, 0.0, "left out by --skip-bad", None)]:
+        if max(count / max(1, total), of_text) > _MUCH:
+            with_text = f", with {of_text:.0%} of the text" * (of_text > max(_MUCH, count / total))
+            remark(f"Warning: {count:,} of {total:,} documents ({count / total:.0%}{with_text}) are {why}; "
                    + f"{keeps}, " * (keeps is not None) + "--write-dropped FILE lists them.")  # fmt: skip
 
 

@@ -35,6 +35,8 @@ class Pipeline:
     on_dropped: Callable[[DroppedDocument], None] = lambda dropped: None
     counts: Counter[str] = field(default_factory=Counter)
     """Documents dropped, by step."""
+    sizes: Counter[str] = field(default_factory=Counter)
+    """Bytes of them."""
 
     def run(self, documents: Iterable[Document]) -> Iterator[Document]:
         """The documents that every step keeps, as the steps leave them. Called again, it goes on with what the steps
@@ -49,6 +51,7 @@ class Pipeline:
             result = step(document)
             if isinstance(result, Dropped):
                 self.counts[name] += 1
+                self.sizes[name] += len(document.text.encode("utf-8", "replace"))
                 self.on_dropped(DroppedDocument(document, name, result.reason))
                 return None
             document = result.document
