@@ -26,6 +26,11 @@ def _bias(draw: Draw) -> dict[str, Any]:
     return {"attention_bias": draw(st.booleans())}
 
 
+def _experts(draw: Draw, count: str) -> dict[str, Any]:
+    n_experts = draw(st.sampled_from([2, 4, 7]))
+    return {count: n_experts, "num_experts_per_tok": draw(st.integers(1, min(3, n_experts)))}
+
+
 def _gemma(draw: Draw, n_layers: int) -> dict[str, Any]:
     return {"query_pre_attn_scalar": draw(st.sampled_from([4, 8, 12, 100])), "sliding_window": draw(st.integers(1, 7)),
             "layer_types": draw(st.sampled_from([None, _kinds(draw, n_layers)])), **_bias(draw),
@@ -57,6 +62,16 @@ def llama_like(draw: Draw, family: str, n_layers: int, d_head: int, rope: dict[s
             return {"rope_parameters": rope, "no_rope_layers": rotated, "no_rope_layer_interval": draw(st.integers(1, 4)),
                     "use_sliding_window": draw(st.booleans()), "sliding_window": draw(_WINDOWS),
                     "mlp_bias": draw(st.booleans()), **_bias(draw)}  # fmt: skip
+        case "mixtral":
+            return {"rope_parameters": rope, "sliding_window": draw(_WINDOWS), **_experts(draw, "num_local_experts")}
+        case "qwen3_moe":
+            return {"rope_parameters": rope, "moe_intermediate_size": draw(st.sampled_from([12, 20])), **_bias(draw),
+                    "use_sliding_window": draw(st.booleans()), "sliding_window": draw(_WINDOWS),
+                    "norm_topk_prob": draw(st.booleans()), "decoder_sparse_step": draw(st.sampled_from([1, 1, 2])),
+                    "mlp_only_layers": draw(st.sampled_from([None, [0]])), **_experts(draw, "num_experts")}  # fmt: skip
+        case "olmoe":
+            return {"rope_parameters": rope, "norm_topk_prob": draw(st.booleans()), **_bias(draw),
+                    **_experts(draw, "num_experts")}  # fmt: skip
         case "granite":
             multipliers = ("embedding_multiplier", "attention_multiplier", "residual_multiplier", "logits_scaling")
             return {"rope_parameters": rope, "mlp_bias": draw(st.booleans()), **_bias(draw),

@@ -32,6 +32,8 @@ def test_parameters_and_kind_are_those_of_transformers(family: str, tmp_path: Pa
     if hasattr(theirs, "final_logits_bias"):
         expected += theirs.final_logits_bias.numel()
     assert model["parameters"] == expected
+    experts = getattr(theirs.config, "num_local_experts", None) or getattr(theirs.config, "num_experts", None)
+    assert ("active_parameters" in model) == (experts is not None)
     kind = "decoder" if family in DECODERS else "encoder" if family in ENCODERS else "encoder-decoder"
     assert model["kind"] == kind and model["stored_as"] == "F32" and model["files"] == 1
     assert ("positions" in model) == (model["rope"] is None)

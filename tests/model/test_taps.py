@@ -37,6 +37,8 @@ MODELS = {
         **LLAMA, embedding_multiplier=3.0, attention_multiplier=0.3, residual_multiplier=0.5, logits_scaling=4.0)),
     "cohere2": (transformers.Cohere2ForCausalLM, transformers.Cohere2Config(**LLAMA, sliding_window=4)),
     "gemma3_text": (transformers.Gemma3ForCausalLM, transformers.Gemma3TextConfig(**LLAMA, head_dim=8, sliding_window=4)),
+    "qwen3_moe": (transformers.Qwen3MoeForCausalLM, transformers.Qwen3MoeConfig(
+        **LLAMA, head_dim=8, num_experts=4, num_experts_per_tok=2, moe_intermediate_size=12, mlp_only_layers=[0])),
     "bert": (transformers.BertForMaskedLM, transformers.BertConfig(**BERT)),
     "roberta": (transformers.RobertaForMaskedLM, transformers.RobertaConfig(**BERT)),
     "distilbert": (transformers.DistilBertForMaskedLM, transformers.DistilBertConfig(
@@ -47,7 +49,19 @@ MODELS = {
         vocab_size=61, d_model=32, d_kv=8, d_ff=20, num_layers=2, num_decoder_layers=3, num_heads=4, pad_token_id=0,
         eos_token_id=2, decoder_start_token_id=0)),
 }  # fmt: skip
-DECODERS = ("gpt2", "gpt_neox", "llama", "mistral", "qwen2", "qwen3", "olmo2", "granite", "cohere2", "gemma3_text")
+DECODERS = (
+    "gpt2",
+    "gpt_neox",
+    "llama",
+    "mistral",
+    "qwen2",
+    "qwen3",
+    "olmo2",
+    "granite",
+    "cohere2",
+    "gemma3_text",
+    "qwen3_moe",
+)
 TOKENS = torch.randint(3, 61, (2, 9), generator=torch.Generator().manual_seed(0))
 TARGETS = torch.randint(3, 61, (2, 6), generator=torch.Generator().manual_seed(1))
 

@@ -11,7 +11,7 @@ from torch.nn.utils import parametrize
 from wenloom.core.errors import InputError
 from wenloom.model.attention import Attention
 from wenloom.model.cache import Segment
-from wenloom.model.config import Activation, ModelConfig, Rope
+from wenloom.model.config import Activation, Experts, ModelConfig, Rope
 from wenloom.model.decoder import Decoder
 from wenloom.model.feedforward import FeedForward
 from wenloom.model.lora import AdapterConfig, adapt
@@ -56,6 +56,7 @@ OTHER: dict[str, list[object]] = {
     "norm_eps": [0.3],
     "activation": list(Activation.__args__),  # pyright: ignore[reportAttributeAccessIssue]
     "gated_mlp": [True, False],
+    "experts": [Experts(4, 2, 40), Experts(3, 1, 24, normalised=False, dense_layers=(0,))],
     "qkv_bias": [True, False],
     "attention_output_bias": [True, False],
     "mlp_bias": [True, False],
@@ -143,7 +144,14 @@ def agrees(config: ModelConfig) -> bool:
 
 
 @pytest.mark.parametrize(
-    "field, value", [("norm_place", "both"), ("score_cap", 5.0), ("unrotated_layers", (1,)), ("rope", LONG)]
+    "field, value",
+    [
+        ("experts", Experts(4, 2, 40)),
+        ("norm_place", "both"),
+        ("score_cap", 5.0),
+        ("unrotated_layers", (1,)),
+        ("rope", LONG),
+    ],
 )
 def test_what_is_left_to_pytorch_is_named(field: str, value: object):
     assert supported.declined(tiny_config()) == []

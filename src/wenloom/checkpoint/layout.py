@@ -1,6 +1,7 @@
 """Which tensors a folder holds: by their family's full names, with what other tools leave out, repeat or add."""
 
 import functools
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import replace
@@ -70,6 +71,12 @@ def as_stored(
     n_layers = config.n_layers + (0 if config.encoder is None else config.encoder.n_layers)
     if n_layers > len(stored):
         raise CheckpointError(f"{folder}: config.json asks for {n_layers:,} layers, the weights are of fewer.")
+    if config.experts is not None and n_layers * config.experts.count > sum(
+        math.prod(t.shape) for t in stored.values()
+    ):
+        raise CheckpointError(
+            f"{folder}: config.json asks for {config.experts.count:,} experts, the weights are of fewer."
+        )
     if config.kind == "encoder" and config.output != "classes":
         tied = replace(config, tie_embeddings=True)
         names = [{each.theirs for each in family.tensors(replace(tied, has_head=has))} for has in (True, False)]

@@ -77,8 +77,8 @@ def info(
 
 
 FIRST = (
-    "family", "kind", "gives", "problem", "parameters", "files", "bytes", "stored_as", "quantized_to", "vocab_size",
-    "context_length", "n_layers", "d_model", "n_heads", "n_kv_heads", "d_head", "d_mlp", "rope", "positions", "encoder", "labels",
+    "family", "kind", "gives", "problem", "parameters", "active_parameters", "files", "bytes", "stored_as", "quantized_to", "vocab_size",
+    "context_length", "n_layers", "d_model", "n_heads", "n_kv_heads", "d_head", "d_mlp", "experts", "rope", "positions", "encoder", "labels",
     "left_to_pytorch",
 )  # fmt: skip
 """Fields of a model that are shown without --all."""
@@ -88,19 +88,22 @@ def _model(path: Path) -> dict[str, Any]:
     import torch
 
     from wenloom.checkpoint.folder import shape_of, weights_of
-    from wenloom.model.build import build
+    from wenloom.model.build import active_parameters, build
     from wenloom.runtime.native.supported import declined
 
     config, problem = shape_of(path)
     with torch.device("meta"):
-        parameters = build(config).n_parameters()
+        model = build(config)
+        counts = {"parameters": model.n_parameters()}
+        if config.experts is not None:
+            counts["active_parameters"] = active_parameters(model)
     facts: dict[str, Any] = {"family": config.family, "kind": config.kind, "gives": _gives(config)}
     if problem is None:
         files, kinds, quantized = weights_of(path)
-        facts |= {"parameters": parameters, "files": len(files), "bytes": sum(file.stat().st_size for file in files)}
+        facts |= {**counts, "files": len(files), "bytes": sum(file.stat().st_size for file in files)}
         facts |= {"stored_as": ", ".join(kinds), "quantized_to": quantized}
     else:
-        facts |= {"parameters": parameters, "problem": problem}
+        facts |= {**counts, "problem": problem}
     shape = {name: value for name, value in config.described().items() if name not in ("encoder", "family", "has_head")}
     if config.encoder is not None:
         encoder = asdict(config.encoder)

@@ -14,6 +14,7 @@ from wenloom.explanation.subject import Subject
 from wenloom.explanation.training_text import check_tokenizer
 from wenloom.model.block import Block
 from wenloom.model.decoder import Decoder
+from wenloom.model.feedforward import FeedForward
 from wenloom.model.norm import RMSNorm
 from wenloom.model.quantize import require_unquantized
 from wenloom.model.taps import Taps, keep
@@ -62,6 +63,10 @@ def check_neurons(subject: Subject) -> None:
         InputError: see `neurons_of`.
     """
     subject.writer("neurons are read in a decoder that predicts next tokens.")
+    if subject.stack.config.experts is not None:
+        raise InputError(
+            "neurons are read in models with one feed-forward layer a block; this one has mixtures of experts."
+        )
     require_unquantized(subject.model, "what a neuron does is measured with gradients")
 
 
@@ -140,7 +145,7 @@ def pushed_tokens(
 def logit_weights(stack: Decoder, layer: int, number: int) -> Tensor:
     """What a neuron adds to every logit where its activation is 1, as `pushed_tokens`; shape (V,), float64."""
     block = stack.blocks[layer]
-    assert isinstance(block, Block)
+    assert isinstance(block, Block) and isinstance(block.mlp, FeedForward)
     unit_2F = torch.zeros(2, stack.config.d_mlp, dtype=stack.embed.weight.dtype, device=stack.embed.weight.device)
     unit_2F[0, number] = 1
     written_2D = block.mlp.down(unit_2F)  # asked as it is, quantized or adapted; the second row is its bias

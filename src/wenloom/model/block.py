@@ -6,7 +6,7 @@ from wenloom.model.attention import Attention, CrossAttention
 from wenloom.model.cache import EncoderKV, KVCache, SlotBatch
 from wenloom.model.config import ModelConfig
 from wenloom.model.dropout import Dropout
-from wenloom.model.feedforward import FeedForward
+from wenloom.model.experts import make_feed_forward
 from wenloom.model.norm import make_norm
 from wenloom.model.taps import Taps, tapped, within
 
@@ -26,7 +26,7 @@ class Block(nn.Module):
         self.attention = Attention(config, layer)
         self.attention_out_norm = make_norm(config) if norms_out else None
         self.mlp_norm = None if config.shared_norm else make_norm(config) if has_norm else nn.Identity()
-        self.mlp = FeedForward(config)
+        self.mlp = make_feed_forward(config, layer)
         self.mlp_out_norm = make_norm(config) if norms_out else None
         self.attention_dropout = Dropout(config.residual_dropout, site=1)
         self.mlp_dropout = Dropout(config.residual_dropout, site=2)

@@ -9,6 +9,7 @@ from wenloom.model.config import ModelConfig
 from wenloom.model.decoder import Decoder
 from wenloom.model.encoder import Encoder
 from wenloom.model.encoder_decoder import EncoderDecoder
+from wenloom.model.experts import MixtureOfExperts
 from wenloom.model.quantize import require_unquantized
 
 Model = Decoder | Encoder | EncoderDecoder
@@ -18,6 +19,12 @@ def build(config: ModelConfig) -> Model:
     """The model of this shape, its weights still to be drawn (`initialise`) or read."""
     kinds = {"decoder": Decoder, "encoder": Encoder, "encoder-decoder": EncoderDecoder}
     return kinds[config.kind](config)
+
+
+def active_parameters(model: Model) -> int:
+    """Number of weights that a token meets: of experts those that are active."""
+    idle = sum(each.n_idle_parameters() for each in model.modules() if isinstance(each, MixtureOfExperts))
+    return model.n_parameters() - idle
 
 
 def with_classes(model: Model, labels: tuple[str, ...], generator: torch.Generator) -> Model:

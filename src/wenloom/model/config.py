@@ -70,6 +70,28 @@ class Rope:
 
 
 @dataclass(frozen=True)
+class Experts:
+    """Several feed-forward layers in the place of one, of which each token passes a few (Shazeer et al. 2017, eq. 1)."""
+
+    count: int
+    """How many there are in a layer."""
+    active: int
+    """How many of them a token passes: those to which the router gives the highest scores."""
+    d_mlp: int
+    """Hidden width of each."""
+    normalised: bool = True
+    """Shares are the softmax of the scores of the active experts, so that they sum to 1 (Mixtral); otherwise of all (OLMoE)."""
+    dense_layers: tuple[int, ...] = ()
+    """Indices of the layers with one feed-forward layer, `ModelConfig.d_mlp` wide, instead."""
+    router_bias: bool = False
+    """Add a bias to the router's scores."""
+    gate_limit: float | None = None
+    """down((up + 1) * gate * sigmoid(`gate_slope` * gate)) with gate at most this, up within plus and minus this (gpt-oss)."""
+    gate_slope: float = 1.702
+    """See `gate_limit`."""
+
+
+@dataclass(frozen=True)
 class ModelConfig:
     """Everything that decides what a model computes.
 
@@ -138,6 +160,8 @@ class ModelConfig:
     """Non-linearity of the feed-forward layer (`feedforward.ACTIVATIONS` has the formulas)."""
     gated_mlp: bool = True
     """down(activation(gate(x)) * up(x)) instead of down(activation(up(x)))."""
+    experts: Experts | None = None
+    """Mixtures of experts in the place of feed-forward layers."""
     qkv_bias: bool = False
     """Biases on the query, key and value projections."""
     attention_output_bias: bool = False
@@ -230,6 +254,8 @@ class ModelConfig:
             wrong.append("shared_norm needs parallel_residual")
         if self.parallel_residual and self.norm_place != "pre":
             wrong.append(f"parallel_residual needs norm_place 'pre', got {self.norm_place!r}")
+        if self.experts is not None and not 1 <= self.experts.active <= self.experts.count:
+            wrong.append(f"active experts ({self.experts.active}) must be from 1 to all ({self.experts.count})")
         if self.qk_norm_whole and not self.qk_norm:
             wrong.append("qk_norm_whole needs qk_norm")
         for name in ("embedding_dropout", "attention_dropout", "residual_dropout"):
@@ -297,6 +323,10 @@ class ModelConfig:
     def window(self, layer: int) -> int | None:
         """How many tokens a token of one layer sees, itself included; None where it sees all."""
         return self.sliding_window if layer in self.sliding_layers else None
+
+    def experts_of(self, layer: int) -> Experts | None:
+        """The mixture of experts of one layer; None where it has one feed-forward layer."""
+        return None if self.experts is None or layer in self.experts.dense_layers else self.experts
 
     def rope_of(self, layer: int) -> Rope | None:
         """Rotary positions of one layer."""

@@ -38,18 +38,25 @@ ACTIVATIONS: dict[Activation, Callable[[Tensor], Tensor]] = {
 
 
 class FeedForward(nn.Module):
-    """down(act(up(x))), or with a gate down(act(gate(x)) * up(x)) (GLU variants, Shazeer 2020, eq. 6)."""
+    """down(act(up(x))), or with a gate down(act(gate(x)) * up(x)) (GLU variants, Shazeer 2020, eq. 6).
 
-    def __init__(self, config: ModelConfig):
+    Args:
+        d_mlp: hidden width; None: the one of `config`.
+    """
+
+    def __init__(self, config: ModelConfig, d_mlp: int | None = None):
         super().__init__()
+        d_mlp = d_mlp or config.d_mlp
         self.activation = ACTIVATIONS[config.activation]
-        self.up = nn.Linear(config.d_model, config.d_mlp, bias=config.mlp_bias)
-        self.gate = nn.Linear(config.d_model, config.d_mlp, bias=config.mlp_bias) if config.gated_mlp else None
-        self.down = nn.Linear(config.d_mlp, config.d_model, bias=config.mlp_bias)
+        self.up = nn.Linear(config.d_model, d_mlp, bias=config.mlp_bias)
+        self.gate = nn.Linear(config.d_model, d_mlp, bias=config.mlp_bias) if config.gated_mlp else None
+        self.down = nn.Linear(d_mlp, config.d_model, bias=config.mlp_bias)
 
     def forward(self, x_BTD: Tensor, taps: Taps | None = None) -> Tensor:
+        return self.down(tapped(taps, "hidden", self.hidden(x_BTD)))
+
+    def hidden(self, x_BTD: Tensor) -> Tensor:
+        """The hidden units, shape (B, T, F)."""
         if self.gate is None:
-            hidden_BTF = self.activation(self.up(x_BTD))
-        else:
-            hidden_BTF = self.activation(self.gate(x_BTD)) * self.up(x_BTD)
-        return self.down(tapped(taps, "hidden", hidden_BTF))
+            return self.activation(self.up(x_BTD))
+        return self.activation(self.gate(x_BTD)) * self.up(x_BTD)

@@ -18,7 +18,7 @@ from wenloom.model.build import Model
 from wenloom.model.quantize import QuantizedLinear
 
 TARGETS = ("query", "key", "value", "output", "gate", "up", "down")
-"""The linear layers of a block, of self-attention, cross-attention and the feed-forward layer."""
+"""The linear layers of a block, of self-attention, cross-attention and the feed-forward layer or each of its experts."""
 
 
 @dataclass(frozen=True)
@@ -141,7 +141,7 @@ def adapt(model: Model, config: AdapterConfig, generator: torch.Generator | None
     """
     if any(isinstance(module, AdaptedLinear) for module in model.modules()):
         raise InputError("this model has an adapter already: merge it first.")
-    pattern = re.compile(rf"\bblocks\.\d+\.(attention|cross|mlp)\.({'|'.join(config.targets)})$")
+    pattern = re.compile(rf"\bblocks\.\d+\.(attention|cross|mlp(?:\.experts\.\d+)?)\.({'|'.join(config.targets)})$")
     found = [name for name, module in model.named_modules()
              if pattern.search(name) and isinstance(module, nn.Linear | QuantizedLinear)]  # fmt: skip
     if not found:

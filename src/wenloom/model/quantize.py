@@ -149,7 +149,8 @@ _MANY_BLOCKS = 8
 def quantize(decoder: Decoder, bits: Bits) -> Decoder:
     """Quantize the weights of every linear layer of the blocks to `block_bits` and the output matrix to 8, in place.
 
-    The embedding stays as it is; where it serves as output matrix too, that gets a quantized copy of its own.
+    The embedding and the routers of experts stay as they are; where the embedding serves as output matrix too, that gets
+    a quantized copy of its own.
 
     Raises:
         InputError: it is quantized already, or its widths are no multiples of 32 (int4).
@@ -160,7 +161,7 @@ def quantize(decoder: Decoder, bits: Bits) -> Decoder:
     for layer, block in enumerate(decoder.blocks):
         assert isinstance(block, Block)
         its_bits = block_bits(layer, len(decoder.blocks), bits)
-        for module in (block.attention, block.mlp):
+        for module in [*block.attention.modules(), *block.mlp.modules()]:
             for name, child in module.named_children():
                 if isinstance(child, nn.Linear):
                     setattr(module, name, _quantized_layer(child.weight, child.bias, its_bits, pages))

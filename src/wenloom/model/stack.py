@@ -196,7 +196,7 @@ class Stack(nn.Module):
             elif name == "embed.weight" and self.config.scale_output:
                 nn.init.normal_(parameter, 0.0, 1.0, generator=generator)
             else:
-                into_stream = name.endswith(("attention.output.weight", "cross.output.weight", "mlp.down.weight"))
+                into_stream = name.endswith(("attention.output.weight", "cross.output.weight", ".down.weight"))
                 scale = std / (2 * self.config.n_layers) ** 0.5 if into_stream else std
                 nn.init.normal_(parameter, 0.0, scale, generator=generator)
 

@@ -13,6 +13,7 @@ the tensor of its place and returns None (it has read) or a tensor of the same s
 | `blocks.3.attention.out` | what attention adds to the stream | B T D |
 | `blocks.3.cross.pattern`, `.heads`, `.out` | the same of attention to an encoded text | B H T S, B H T K, B T D |
 | `blocks.3.mlp.hidden`, `.out` | after the non-linearity, and what is added to the stream | B T F, B T D |
+| `blocks.3.mlp.router` | in the place of `.hidden` where the layer is a mixture of experts: the router's scores of all | B T E |
 | `final_norm` | the normalised last residual stream | B T D |
 | `logits` | scores of the tokens, or of the classes | B T V, B C |
 
@@ -33,13 +34,16 @@ Tap = Callable[[Tensor], Tensor | None]
 
 _ATTENTION = ("resid_pre", *(f"attention.{each}" for each in ("query", "key", "value", "pattern", "heads", "out")))
 _CROSS = ("cross.pattern", "cross.heads", "cross.out")
-_MLP = ("resid_mid", "mlp.hidden", "mlp.out", "resid_post")
 
 
 def stack_places(config: ModelConfig) -> list[str]:
     """The places of embeddings and blocks, without what stands over them, in the order of a forward pass."""
-    block = (*_ATTENTION, *(_CROSS if config.encoder is not None else ()), *_MLP)
-    return ["embed", *(f"blocks.{layer}.{each}" for layer in range(config.n_layers) for each in block), "final_norm"]
+    attention = (*_ATTENTION, *(_CROSS if config.encoder is not None else ()), "resid_mid")
+    places = ["embed"]
+    for layer in range(config.n_layers):
+        inner = "mlp.hidden" if config.experts_of(layer) is None else "mlp.router"
+        places += [f"blocks.{layer}.{each}" for each in (*attention, inner, "mlp.out", "resid_post")]
+    return [*places, "final_norm"]
 
 
 class Taps:

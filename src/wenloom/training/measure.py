@@ -47,6 +47,7 @@ def flops_of(model: Model, length: float) -> float:
 def flops_per_token(config: ModelConfig, length: float, passes: int = 3) -> float:
     """Of one training step, forward and backward: 6 per weight of a matrix product and 12 per layer, token of a row
     and unit of attention width (Chowdhery et al. 2022, PaLM, appendix B; attention counted as if it were not causal).
+    Of experts those count that are active.
 
     Args:
         length: tokens of a row.
@@ -55,9 +56,13 @@ def flops_per_token(config: ModelConfig, length: float, passes: int = 3) -> floa
     """
     attention = config.n_heads * config.d_head
     weights = config.d_model * (2 * attention + 2 * config.n_kv_heads * config.d_head)
-    weights += (3 if config.gated_mlp else 2) * config.d_model * config.d_mlp
+    weights *= config.n_layers
+    for layer in range(config.n_layers):
+        experts = config.experts_of(layer)
+        width = config.d_mlp if experts is None else experts.active * experts.d_mlp
+        weights += config.d_model * ((3 if config.gated_mlp else 2) * width + (0 if experts is None else experts.count))
     output = config.vocab_size * config.d_model if config.kind != "encoder" else 0
-    products = 2.0 * passes * config.n_layers * weights + 2.0 * max(2, passes) * output
+    products = 2.0 * passes * weights + 2.0 * max(2, passes) * output
     flops = products + (12.0 if passes > 1 else 4.0) * config.n_layers * attention * length
     if config.encoder is not None:  # half read, half write
         return (flops + flops_per_token(config.encoder, length, passes)) / 2

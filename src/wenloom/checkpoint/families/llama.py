@@ -182,7 +182,7 @@ def tensors(
     norm: Callable[[str, str], TensorMap] = same,
     rotated: Callable[[str, str], TensorMap] = same,
 ) -> list[TensorMap]:
-    """Names of a Llama-like file.
+    """Names of a Llama-like file, but for mixtures of experts (`experts.expert_tensors`).
 
     Args:
         norms, attention, mlp: what the family calls the parts of a block.
@@ -198,7 +198,7 @@ def tensors(
         for name, parts in attention.items():
             maps += _matrices(config, f"{theirs}.{name}", f"{ours}.attention", parts, config.qkv_bias, rotated)
         maps += with_bias(same, f"{theirs}.self_attn.o_proj", f"{ours}.attention.output", config.attention_output_bias)
-        for name, parts in mlp.items():
+        for name, parts in mlp.items() if config.experts_of(layer) is None else ():
             maps += _matrices(config, f"{theirs}.{name}", f"{ours}.mlp", parts, config.mlp_bias, rotated)
         if config.qk_norm:
             maps += [
