@@ -10,13 +10,18 @@ import pytest
 import torch
 from safetensors.numpy import load_file
 
+import wenloom
 from tests.conftest import VERSES, random_decoder, story, tiny_config
 from wenloom.core.errors import CheckpointError, InputError
 from wenloom.explanation import feature_training
 from wenloom.explanation.activations import batches, stream_after, token_rows
+from wenloom.explanation.answer_features import load_features
+from wenloom.explanation.explanation import explain
 from wenloom.explanation.feature_report import coded_loss, measure_features
 from wenloom.explanation.feature_training import BATCH, CoderSettings, CoderTraining, train_coder
 from wenloom.explanation.features import find_features
+from wenloom.explanation.inquiry import ask
+from wenloom.explanation.neurons import ActiveText
 from wenloom.explanation.sparse_coder import SparseCoder, load_coder, save_coder
 from wenloom.explanation.steering import strengthen
 from wenloom.explanation.subject import Reading, Subject
@@ -210,3 +215,47 @@ def test_a_feature_steers_at_the_cost_that_is_allowed(subject: Subject):
     assert math.isnan(study.chosen.effect.value) and 0 < study.trials[0].cost.value <= math.log(1.1) * 1.001
     with pytest.raises(InputError, match="blocks 0 to 1"):
         strengthen(subject, 2, replace(coder).decoder_MD[7], VERSES)
+
+
+def test_what_a_feature_does_for_an_answer_is_what_the_model_loses_without_it(subject: Subject, tmp_path: Path):
+    """Effects against the stream with a feature a little weaker; tokens against the matrices; texts as they were written."""
+    texts = [{"before": "the ", "token": "lamp", "after": " was", "value": 3.0}]
+    coder = random_coder()
+    save_coder(coder, tmp_path / "sae", {"features": [{"feature": n, "texts": texts} for n in range(50)]})
+    features = load_features(tmp_path / "sae", subject)
+    inquiry = ask(subject, "The lamp was", 40, 41)
+    found = features.of(inquiry)
+    place, seen = "blocks.1.resid_post", wenloom.trace(subject, "The lamp was")
+    active = coder.encode(seen[place][0, -1:])
+    assert 1 <= len(found) <= 4 and {each.number for each in found} == set(
+        active.numbers_NK[active.values_NK > 0].tolist()
+    )
+    assert [abs(each.effect) for each in found] == sorted((abs(each.effect) for each in found), reverse=True)
+    matrix = subject.stack.output_weight * subject.stack.final_norm.weight  # pyright: ignore
+    for each in found:
+        direction, logs = coder.decoder_MD[each.number], []
+        for part in (-0.01, 0.01):
+            changed = seen[place].clone()
+            changed[0, -1] += part * each.activation * direction
+            log_p = seen.patch(place, changed).logits[0, -1].double().log_softmax(-1)
+            logs.append(float(log_p[40] - log_p[41]))
+        assert (logs[1] - logs[0]) / 0.02 == pytest.approx(each.effect, rel=0.05, abs=2e-3)
+        assert each.promotes == [subject.piece(n) for n in (matrix @ direction).topk(8).indices.tolist()]
+        assert each.texts == [ActiveText("the ", "lamp", " was", 3.0)]
+
+
+def test_the_page_shows_features_and_folders_without_their_texts_do(subject: Subject, tmp_path: Path):
+    coder = random_coder()
+    save_coder(coder, tmp_path / "sae", {})
+    (tmp_path / "sae/features.json").unlink()  # as SAELens writes it
+    explained = explain(subject, "The lamp was", features=load_features(tmp_path / "sae", subject))
+    assert explained.features and all(not each.texts for each in explained.features)
+    assert [each["number"] for each in explained.data()["features"]] == [each.number for each in explained.features]
+    page = explained.page()
+    assert 'href="#features"' in page and "Features it hangs on" in page
+    (tmp_path / "sae/features.json").write_text('{"features": [{"feature": "one"}]}')
+    with pytest.raises(CheckpointError, match=r"features\.json: a feature lacks"):
+        load_features(tmp_path / "sae", subject)
+    save_coder(random_coder(d=16), tmp_path / "narrow", {})
+    with pytest.raises(CheckpointError, match="features of 16 numbers"):
+        load_features(tmp_path / "narrow", subject)

@@ -17,6 +17,7 @@ from wenloom.core.progress import progress
 
 if TYPE_CHECKING:
     from wenloom.explanation.explanation import Explanation
+    from wenloom.explanation.neurons import ActiveText
 
 _PARTS = 8
 _SHOWN = 400
@@ -35,6 +36,7 @@ def explain(
     corrupted: str | None = None,
     data: Path | None = None,
     neurons: bool = False,
+    features: Path | None = None,
     lens: Path | None = None,
     out: Path | None = None,
     steps: int | None = None,
@@ -51,6 +53,7 @@ def explain(
         wenloom explain runs/mine "The lamp was" --why lit --against read
         wenloom explain runs/mine "2 + 2 =" --why 4 --corrupted "2 + 3 ="
         wenloom explain runs/mine "The lamp was" --data data/mine --neurons
+        wenloom explain runs/mine "The lamp was" --features sae --out why.html
 
     Parameters
     ----------
@@ -70,6 +73,8 @@ def explain(
     neurons
         Also show the neurons that the answer hangs on: which tokens each pushes, and in which texts of that corpus it is most
         active.
+    features
+        Also show the features that the answer hangs on, of this folder, which `wenloom features` made.
     lens
         Read the blocks through this tuned lens, which `wenloom train-lens` made.
     out
@@ -82,6 +87,7 @@ def explain(
     if out is not None:
         check_no_folder(out)
     from wenloom.explanation import explanation
+    from wenloom.explanation.answer_features import load_features
     from wenloom.explanation.subject import subject_of
     from wenloom.explanation.training_text import corpus_of
     from wenloom.explanation.tuned_lens import load_lens
@@ -97,10 +103,11 @@ def explain(
             raise InputError("--lens is for models that go on with their prompt; this one does not.")
         tuned = load_lens(lens)
         tuned.check(subject.model.config, str(lens))
+    found_features = None if features is None else load_features(features, subject)
     total = explanation.n_passes(subject, text, steps, corrupted is not None)
     with progress("Explaining", total, "passes") as bar:
         found = explanation.explain(
-            subject, text, why, against, corrupted, steps, data, run, neurons, tuned, bar.advance
+            subject, text, why, against, corrupted, steps, data, run, neurons, tuned, found_features, bar.advance
         )
     if out is not None:
         from wenloom.core.files import write_atomically
@@ -171,13 +178,16 @@ def _show(found: "Explanation") -> None:
         console.print(f"strongest heads on repeated tokens: {shown}", highlight=False)
     for each in found.neurons[:_NEURONS]:
         pushed = " ".join(repr(token) for token, _ in each.promotes[:_PUSHED])
-        active = (
-            f"; most active at {each.texts[0].before[-_AROUND // 2 :]}[{each.texts[0].token}]" if each.texts else ""
+        line = f"neuron blocks.{each.layer}.mlp.hidden {each.number}: effect {each.effect:+.2f}, raises {pushed}{_active(each.texts)}"
+        console.print(escape(line), highlight=False)
+    for each in found.features[:_NEURONS]:
+        pushed = " ".join(map(repr, each.promotes[:_PUSHED]))
+        console.print(
+            escape(
+                f"feature {each.number} after block {each.layer}: effect {each.effect:+.2f}, raises {pushed}{_active(each.texts)}"
+            ),
+            highlight=False,
         )
-        line = (
-            f"neuron blocks.{each.layer}.mlp.hidden {each.number}: effect {each.effect:+.2f}, raises {pushed}{active}"
-        )
-        console.print(escape(line.replace("\n", "⏎")), highlight=False)
     if found.training is not None:
         for sentence in said(found.training):
             console.print(escape(sentence), highlight=False)
@@ -189,3 +199,9 @@ def _show(found: "Explanation") -> None:
             around = (each.before[-_AROUND:], each.found[-2 * _AROUND :], each.after[:_AROUND])
             before, middle, after = (part.replace("\n", "⏎") for part in around)
             console.print(Text.assemble("    ", (before, "dim"), (middle, "bold"), (after, "dim")))
+
+
+def _active(texts: "list[ActiveText]") -> str:
+    """Where a neuron or a feature is most active."""
+    shown = f"; most active at {texts[0].before[-_AROUND // 2 :]}[{texts[0].token}]" if texts else ""
+    return shown.replace("\n", "⏎")

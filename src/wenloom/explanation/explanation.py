@@ -8,6 +8,7 @@ import torch
 
 from wenloom.core.errors import InputError
 from wenloom.core.progress import progress
+from wenloom.explanation.answer_features import FoundFeatures
 from wenloom.explanation.attribution import METHODS, STEPS, attributed
 from wenloom.explanation.circuits import HeadScores, applies, head_scores
 from wenloom.explanation.contributions import contributions
@@ -56,6 +57,7 @@ def explain(
     run: Path | None = None,
     with_neurons: bool = False,
     tuned: TunedLens | None = None,
+    features: FoundFeatures | None = None,
     on_pass: Callable[[int], None] = lambda n: None,
 ) -> Explanation:
     """Everything that is measured of an answer.
@@ -71,6 +73,7 @@ def explain(
         with_neurons: also look at the neurons that do most for the answer, and of the corpus at the texts in which each is most
             active.
         tuned: maps through which blocks are read besides, see `tuned_lens`.
+        features: of the stream after a block, see `answer_features`; those that do most for the answer are told.
         on_pass: told how many texts were read.
 
     Raises:
@@ -110,8 +113,10 @@ def explain(
     points = training_points(own) if own is not None and (own / RUN).is_file() else [TrainingPoint(None, 1.0)]
     learned = None if data is None else training_text(inquiry, data, points)
     neurons = _neurons(inquiry, data) if with_neurons else ()
+    active = () if features is None else tuple(features.of(inquiry))
     return Explanation(
-        text, inquiry, trace, attributions, tokens, looked_at, between, learned, _known_heads(subject), neurons, translated
+        text, inquiry, trace, attributions, tokens, looked_at, between, learned, _known_heads(subject), neurons, active,
+        translated
     )  # fmt: skip
 
 

@@ -121,7 +121,7 @@ def measure_features(
     order = value_E.argsort(descending=True)
     order = order[number_E[order].argsort(stable=True)]
     ends = times_M.cumsum(0).tolist()
-    promoted = _promoted(subject, coder)
+    raised = promoted(subject, coder.decoder_MD)
     found = []
     for number, (end, times) in enumerate(zip(ends, times_M.tolist(), strict=True)):
         mine = order[end - times : end]
@@ -131,7 +131,7 @@ def measure_features(
         ]
         found.append({
             "feature": number, "frequency": times / n_tokens, "most": float(value_E[mine[0]]) if times else 0.0,
-            "mean": float(value_E[mine].mean()) if times else 0.0, "promotes": promoted[number], "texts": texts,
+            "mean": float(value_E[mine].mean()) if times else 0.0, "promotes": raised[number], "texts": texts,
         })  # fmt: skip
     return figures, found
 
@@ -156,14 +156,14 @@ def _text(subject: Subject, rows: Sequence[list[int]], place: int, value: float)
     }  # fmt: skip
 
 
-def _promoted(subject: Subject, coder: SparseCoder) -> list[list[str]]:
-    """Of every feature the tokens whose logits its direction raises most, through the last norm's weight."""
+def promoted(subject: Subject, directions_MD: Tensor) -> list[list[str]]:
+    """Of every direction of the stream the tokens whose logits it raises most, through the last norm's weight."""
     decoder = subject.model
     assert isinstance(decoder, Decoder)
     weight = getattr(decoder.final_norm, "weight", None)
     matrix_VD = decoder.output_weight if weight is None else decoder.output_weight * weight
     found: list[list[str]] = []
-    for part_MD in coder.decoder_MD.split(max(1, _LOGITS // len(matrix_VD))):
+    for part_MD in directions_MD.split(max(1, _LOGITS // len(matrix_VD))):
         best = (part_MD.to(matrix_VD) @ matrix_VD.T).topk(min(_PROMOTED, len(matrix_VD))).indices
         found += [[subject.piece(token) for token in row] for row in best.tolist()]
     return found

@@ -4,6 +4,7 @@ import math
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from wenloom.explanation.answer_features import AnswerFeature
 from wenloom.explanation.attribution import Attribution
 from wenloom.explanation.circuits import HeadScores
 from wenloom.explanation.contributions import Contributions
@@ -41,6 +42,8 @@ class Measured:
     """Which heads are induction heads and the like; None of a model that is no decoder or too small to tell."""
     neurons: tuple[Neuron, ...] = ()
     """Those that do most for it, where they were asked for."""
+    features: tuple[AnswerFeature, ...] = ()
+    """Those that do most for it, where a folder of features was given."""
     tuned: Lens | None = None
     """The tuned lens, where one was given."""
 
@@ -104,6 +107,8 @@ class Measured:
             found["heads"] = self.heads.data()
         if self.neurons:
             found["neurons"] = [asdict(each) for each in self.neurons]
+        if self.features:
+            found["features"] = [asdict(each) for each in self.features]
         if self.training is not None:
             found["training_text"] = _training_text(self.training)
         return found

@@ -8,6 +8,7 @@ import numpy as np
 
 from wenloom.core.pages.chart import Axis, Chart, Series
 from wenloom.core.pages.page import render
+from wenloom.explanation.answer_features import AnswerFeature
 from wenloom.explanation.attribution import Attribution
 from wenloom.explanation.circuits import HEAD_KINDS
 from wenloom.explanation.measured import LARGE_ERROR, Measured, lens_data
@@ -83,18 +84,29 @@ def explanation_page(explanation: Measured, model: str) -> str:
         patching=_patching(explanation),
         training=None if explanation.training is None else _training(explanation.training),
         known_heads=_known_heads(explanation),
-        neurons=[_neuron(each) for each in explanation.neurons],
+        units_of_stream=_units_of_stream(explanation),
         data=data,
     )
 
 
-def _neuron(each: Neuron) -> dict[str, Any]:
-    def shown(tokens: list[tuple[str, float]]) -> list[str]:
-        return [visible(token).replace("\n", "↵") for token, _ in tokens]
+def _units_of_stream(explanation: Measured) -> list[dict[str, Any]]:
+    """Sections of neurons and of features, each only where there are some."""
+    neurons = [_unit(each, f"blocks.{each.layer}.mlp.hidden", [token for token, _ in each.promotes],
+                     [token for token, _ in each.suppresses]) for each in explanation.neurons]  # fmt: skip
+    features = [
+        _unit(each, f"blocks.{each.layer}.resid_post feature", each.promotes, []) for each in explanation.features
+    ]
+    made = [("neurons", "Neurons", neurons), ("features", "Features", features)]
+    return [{"id": name, "name": shown, "units": units} for name, shown, units in made if units]
+
+
+def _unit(each: Neuron | AnswerFeature, place: str, promotes: list[str], suppresses: list[str]) -> dict[str, Any]:
+    def shown(tokens: list[str]) -> list[str]:
+        return [visible(token).replace("\n", "↵") for token in tokens]
 
     return {
-        "layer": each.layer, "number": each.number, "activation": each.activation, "effect": each.effect,
-        "promotes": shown(each.promotes), "suppresses": shown(each.suppresses),
+        "place": place, "number": each.number, "activation": each.activation, "effect": each.effect,
+        "promotes": shown(promotes), "suppresses": shown(suppresses),
         "texts": [(visible(x.before), visible(x.token), visible(x.after), x.activation) for x in each.texts],
     }  # fmt: skip
 

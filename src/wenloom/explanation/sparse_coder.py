@@ -9,10 +9,11 @@ class `topk`: cfg.json and sae_weights.safetensors.
 import json
 from collections.abc import Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import torch
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -49,6 +50,11 @@ class SparseCoder:
     decoder_bias_D: Tensor
     about: Mapping[str, Any] = field(default_factory=dict)
     """What it was made of."""
+
+    def to(self, device: torch.device) -> "SparseCoder":
+        """The same, elsewhere."""
+        tensors = {name: each.to(device) for name, each in vars(self).items() if isinstance(each, Tensor)}
+        return replace(self, **tensors)
 
     @property
     def n_features(self) -> int:

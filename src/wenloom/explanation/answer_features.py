@@ -1,0 +1,82 @@
+"""The features of a sparse autoencoder that an answer hangs on: what each does for it, promotes and is found in."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from wenloom.core.errors import CheckpointError
+from wenloom.core.foreign import read_json_object
+from wenloom.explanation.feature_report import promoted
+from wenloom.explanation.inquiry import Inquiry
+from wenloom.explanation.neurons import ActiveText
+from wenloom.explanation.sparse_coder import CONFIG, FOUND, SparseCoder, load_coder
+from wenloom.explanation.subject import Subject
+
+SHOWN = 8
+"""Features that are looked at."""
+_REFUSAL = "features are looked at in models that go on with their prompt: decoders without an encoder or classes."
+
+
+@dataclass(frozen=True)
+class AnswerFeature:
+    """A feature that is active at the place where an answer is read."""
+
+    layer: int
+    number: int
+    activation: float
+    effect: float
+    """What it does for log P of the answer (minus that of the other), nats, to first order: what it adds to the stream, times the
+    gradient."""
+    promotes: list[str]
+    """Tokens whose logits its direction raises most."""
+    texts: list[ActiveText]
+    """Where it was strongest in the text held out when features were found; empty where nobody wrote that down."""
+
+
+@dataclass(frozen=True)
+class FoundFeatures:
+    """A folder of features."""
+
+    coder: SparseCoder
+    texts: dict[int, list[ActiveText]]
+    """Of each feature, where it is strongest."""
+
+    def of(self, inquiry: Inquiry, count: int = SHOWN) -> list[AnswerFeature]:
+        """The features that do most for an answer, at the place where its first token is predicted."""
+        row, name = inquiry.rows[0], f"blocks.{self.coder.layer}.resid_post"
+        place = int(row.places[0])
+        _, kept, (gradient_BTD,) = inquiry.gradients(row, [name])
+        active = self.coder.encode(kept[name][0, place : place + 1].to(self.coder.decoder_MD))
+        gradient_D = gradient_BTD[0, place].to(self.coder.decoder_MD)
+        effects_K = active.values_NK[0] * (self.coder.decoder_MD[active.numbers_NK[0]] @ gradient_D)
+        best = [each for each in effects_K.abs().argsort(descending=True).tolist() if active.values_NK[0, each] > 0]
+        numbers = active.numbers_NK[0, best[:count]]
+        raised = promoted(inquiry.subject, self.coder.decoder_MD[numbers])
+        return [
+            AnswerFeature(self.coder.layer, number, float(active.values_NK[0, each]), float(effects_K[each]), tokens,
+                          self.texts.get(number, []))
+            for each, number, tokens in zip(best, numbers.tolist(), raised, strict=False)
+        ]  # fmt: skip
+
+
+def load_features(folder: Path, subject: Subject) -> FoundFeatures:
+    """Read what `wenloom features` made, or SAELens' class `topk` at the stream after a block.
+
+    Raises:
+        CheckpointError: it is none, damaged, or another model's.
+        InputError: a model that does not write on.
+    """
+    config = subject.writer(_REFUSAL).config
+    coder = load_coder(folder).to(subject.stack.embed.weight.device)
+    coder.check(config, str(folder / CONFIG))
+    found = read_json_object(folder / FOUND, CheckpointError) if (folder / FOUND).is_file() else {}
+    rows = found.get("features", [])
+    try:
+        texts = {int(row["feature"]): [_text(each) for each in row["texts"]] for row in rows}
+    except (TypeError, ValueError, KeyError) as error:
+        raise CheckpointError(f"{folder / FOUND}: a feature lacks its number or its texts ({error!r}).") from None
+    return FoundFeatures(coder, texts)
+
+
+def _text(each: dict[str, Any]) -> ActiveText:
+    return ActiveText(str(each["before"]), str(each["token"]), str(each["after"]), float(each["value"]))
