@@ -15,8 +15,8 @@ from wenloom.core.errors import InputError
 from wenloom.core.randomness import generator
 from wenloom.explanation.attribution import METHODS, attribute, attributed
 from wenloom.explanation.inquiry import AnswerRow, Inquiry
-from wenloom.explanation.rollout import rollout
 from wenloom.explanation.subject import Reading, Subject
+from wenloom.explanation.trace import Trace
 from wenloom.model.build import with_classes
 from wenloom.model.quantize import quantize
 from wenloom.tokens.tokenizer import TextTokenizer
@@ -140,14 +140,32 @@ def test_labels_masks_and_sources_can_be_asked_about(gpt: Subject, tokenizer: Te
         assert pairs.n_source == 4 and pairs.n_text == 1 and len(pairs.scores) == 7
         assert bool(pairs.scores[:4].abs().sum() > 0) and bool(pairs.scores[4:].abs().sum() > 0)
     assert attributed(Inquiry(Subject(bart, tokenizer), [row], "", None), IG).error < 0.01
-    with pytest.raises(InputError, match="follows one stack"):
-        rollout(Subject(bart, tokenizer), row)
+    rolled = attributed(Inquiry(Subject(bart, tokenizer), [row], "", None), "attention-rollout").scores
+    torch.testing.assert_close(rolled, _rollout_by_hand(Subject(bart, tokenizer), row))
     _, bert = both("bert", tmp_path / "bert")
     place = AnswerRow(
         Reading(torch.tensor([[2, 9, 5, 4]]), 4), torch.tensor([2]), torch.tensor([40]), torch.ones(1).double()
     )
     filled = attributed(Inquiry(Subject(bert, tokenizer), [place], "", None), IG)
     assert filled.error is not None and filled.error < 0.01
+
+
+def _rollout_by_hand(subject: Subject, row: AnswerRow) -> torch.Tensor:
+    """One matrix of source and own tokens together, multiplied by that of each attention in the order of a forward pass."""
+    seen, n = Trace(subject, row.reading), 4 + 3
+    reached = torch.eye(n).double()
+    order = [("encoder", layer, "attention") for layer in range(2)]
+    order += [("decoder", layer, part) for layer in range(3) for part in ("attention", "cross")]
+    for stack, layer, part in order:
+        mixed = torch.eye(n).double()
+        rows = slice(0, 4) if stack == "encoder" else slice(4, n)
+        columns = slice(4, n) if (stack, part) == ("decoder", "attention") else slice(0, 4)
+        mixed[rows] /= 2
+        mixed[rows, columns] += seen[f"{stack}.blocks.{layer}.{part}.pattern"][0].double().mean(0) / 2
+        reached = mixed @ reached
+    shares = reached[4:].mean(0)
+    assert float(shares.sum()) == pytest.approx(1) and bool((shares > 0).all())
+    return shares
 
 
 def test_wrong_questions_are_refused_with_the_reason(gpt: Subject):

@@ -150,7 +150,7 @@ def _scores(inquiry: Inquiry, row: AnswerRow, method: Method, steps: int, on_pas
     if method == "occlusion":
         return _occluded(inquiry, row, on_pass)
     if method == "attention-rollout":
-        return rollout(inquiry.subject, row), None
+        return rollout(inquiry.subject, row)
     points, weights = (np.ones(1), np.ones(1)) if method == "gradient-x-input" else path(steps)
     return _integrated(inquiry, row, points, weights, on_pass)
 

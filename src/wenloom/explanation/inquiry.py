@@ -57,7 +57,13 @@ class Inquiry:
         kept: dict[str, Tensor] = {}
         taps = Taps({name: keep(name, kept) for name in names}, self.subject.model.places)
         with torch.enable_grad():
-            value = self.value(row, self.subject.vectors(row.reading)[0].detach().requires_grad_(), taps=taps)
+            vectors, source = self.subject.vectors(row.reading)
+            value = self.value(
+                row,
+                vectors.detach().requires_grad_(),
+                None if source is None else source.detach().requires_grad_(),
+                taps,
+            )
             found = torch.autograd.grad(value.sum(), [kept[name] for name in names])
         return float(value.detach()), {name: kept[name].detach() for name in names}, list(found)
 

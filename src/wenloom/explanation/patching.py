@@ -19,10 +19,11 @@ from wenloom.explanation.inquiry import Answer, AnswerRow, Inquiry, ask
 from wenloom.explanation.interventions import has_heads
 from wenloom.explanation.subject import Subject, WithDecoder, subject_of
 from wenloom.explanation.trace import Trace
+from wenloom.model.encoder_decoder import EncoderDecoder
 from wenloom.model.quantize import require_unquantized
 from wenloom.model.taps import Tap, Taps
 
-Site = Literal["resid_pre", "attention.out", "mlp.out", "attention.heads"]
+Site = Literal["resid_pre", "attention.out", "mlp.out", "attention.heads", "cross.heads"]
 SITES: tuple[Site, ...] = get_args(Site)
 Direction = Literal["denoise", "noise"]
 _BATCH_TOKENS = 1024
@@ -38,7 +39,7 @@ class PatchingMap:
     """Shape (layers, tokens), of heads (layers, heads), float64: 0 where nothing moves, 1 where the answer becomes the other
     prompt's, less than 0 or more than 1 where it moves away or beyond."""
     tokens: list[str]
-    """Of the prompt that was run."""
+    """Of the prompt that was run; of a model with two stacks, of the source."""
     clean: float
     """log P(target) - log P(against) after the clean prompt, nats; without an `against` log P(target)."""
     corrupted: float
@@ -61,10 +62,11 @@ def patching(
     """The effect of every place between two prompts.
 
     Args:
-        model: a folder, a hub model, what `wenloom.load` gives, or an `explanation.subject.Subject`; with one stack.
+        model: a folder, a hub model, what `wenloom.load` gives, or an `explanation.subject.Subject`. Of a model with an encoder and
+            a decoder the prompts are sources, and places are the encoder's, but for `cross.heads`.
         target, against: the clean prompt's answer, and the corrupted one's, as in `explanation.attribution.attribute`.
         site: what is exchanged: the residual stream before a block, what attention or the feed-forward layer adds to it,
-            each at one token; or what a head has gathered, at all tokens.
+            each at one token; or what a head has gathered, at all tokens, from them or (cross.heads) from the encoded source.
         direction: denoise runs the corrupted prompt and puts in what flowed in the clean one: what suffices for the answer.
             noise does the opposite: what is needed for it.
         estimate: attribution patching (Nanda 2023): the gradient at the place times the exchange, for all places in one
@@ -77,15 +79,19 @@ def patching(
     """
     if site not in SITES or direction not in get_args(Direction):
         raise InputError(f"site {site!r}, {direction!r}: known are {', '.join(SITES)}; denoise, noise.")
-    run, other, gap, values = compared(subject_of(model), clean, corrupted, target, against, direction)
-    subject = run.subject
+    subject = subject_of(model)
+    if site == "cross.heads" and not subject.prefix:
+        raise InputError(
+            "site cross.heads: this model has one stack, whose heads attend to no other; attention.heads are they."
+        )
+    run, other, gap, values = compared(subject, clean, corrupted, target, against, direction)
     if estimate:
         require_unquantized(subject.model, "attribution patching needs gradients")
     moved = [
         (_estimated if estimate else _patched)(run, one, two, site, on_pass)
         for one, two in zip(run.rows, other.rows, strict=True)
     ]
-    ids = run.rows[0].reading.tokens[0, : run.rows[0].reading.start].tolist()
+    ids = prompt_of(run.rows[0]).tolist()
     effects = torch.stack(moved).sum(0).cpu() / gap
     return PatchingMap(site, direction, effects, [subject.piece(x) for x in ids], values[0], values[1], estimate)
 
@@ -97,18 +103,14 @@ def compared(
     the clean and of the corrupted one.
 
     Raises:
-        InputError: prompts of unequally many tokens, or that give the same answer; a model with two stacks; see also `inquiry.ask`.
+        InputError: prompts of unequally many tokens, or that give the same answer; see also `inquiry.ask`.
     """
-    if subject.prefix:
-        raise InputError(
-            "patching between prompts follows one stack of blocks; this model has an encoder and a decoder."
-        )
     pair = [ask(subject, text, target, against) for text in (clean, corrupted)]
     shapes = [[row.reading.tokens.shape[1] for row in each.rows] for each in pair]
-    starts = [each.rows[0].reading.start for each in pair]
-    if shapes[0] != shapes[1] or starts[0] != starts[1]:
+    lengths = [len(prompt_of(each.rows[0])) for each in pair]
+    if shapes[0] != shapes[1] or lengths[0] != lengths[1]:
         raise InputError(
-            f"the clean prompt has {starts[0]} tokens and the corrupted one {starts[1]}: patching compares token by token, "
+            f"the clean prompt has {lengths[0]} tokens and the corrupted one {lengths[1]}: patching compares token by token, "
             "so choose words with equally many."
         )
     values = _value(pair[0]), _value(pair[1])
@@ -117,6 +119,12 @@ def compared(
     if abs(gap) < 1e-9:
         raise InputError("both prompts give the same answer: there is nothing to trace.")
     return run, other, gap, values
+
+
+def prompt_of(row: AnswerRow) -> Tensor:
+    """The tokens of a prompt, without the answer's; of a model with two stacks, the source's."""
+    reading = row.reading
+    return reading.tokens[0, : reading.start] if reading.source is None else reading.source[0]
 
 
 def agreement(one: PatchingMap, other: PatchingMap) -> float:
@@ -137,9 +145,12 @@ def _value(inquiry: Inquiry) -> float:
 
 def _places(inquiry: Inquiry, row: AnswerRow, site: Site) -> tuple[list[str], int]:
     """Names by layer, and how many places each has: tokens of the prompt, or heads."""
-    config = inquiry.subject.stack.config
-    names = [f"blocks.{layer}.{site}" for layer in range(config.n_layers)]
-    return names, config.n_heads if has_heads(site) else min(row.reading.start, row.reading.tokens.shape[1])
+    model, prefix = inquiry.subject.model, ""
+    stack = inquiry.subject.stack
+    if isinstance(model, EncoderDecoder):
+        stack, prefix = (model.decoder, "decoder.") if site == "cross.heads" else (model.encoder, "encoder.")
+    names = [f"{prefix}blocks.{layer}.{site}" for layer in range(stack.config.n_layers)]
+    return names, stack.config.n_heads if has_heads(site) else len(prompt_of(row))
 
 
 @torch.no_grad()
@@ -147,12 +158,15 @@ def _patched(inquiry: Inquiry, row: AnswerRow, other: AnswerRow, site: Site, on_
     """How far a row's value moves by each exchange, shape (layers, places)."""
     names, count = _places(inquiry, row, site)
     flowed = Trace(inquiry.subject, other.reading, names=tuple(names))
-    vectors = inquiry.subject.vectors(row.reading)[0]
-    base, moved = inquiry.value(row, vectors), []
+    vectors, source = inquiry.subject.vectors(row.reading)
+    n_tokens = vectors.shape[1] + (0 if source is None else source.shape[1])
+    base, moved = inquiry.value(row, vectors, source), []
     for name in names:
-        for part in torch.arange(count).split(max(1, _BATCH_TOKENS // vectors.shape[1])):
+        for part in torch.arange(count).split(max(1, _BATCH_TOKENS // n_tokens)):
             taps = Taps({name: _exchange(flowed[name], part)}, inquiry.subject.model.places)
-            moved.append(inquiry.value(row, vectors.repeat(len(part), 1, 1), taps=taps) - base)
+            many = [None if x is None else x.repeat(len(part), 1, 1) for x in (vectors, source)]
+            assert many[0] is not None
+            moved.append(inquiry.value(row, many[0], many[1], taps) - base)
             on_pass(len(part))
     return torch.cat(moved).view(len(names), count)
 

@@ -52,9 +52,12 @@ def path_patching(
             the answer. With both, heads that are no receivers stay as they were.
 
     Raises:
-        InputError: no receivers, a head that does not exist or does not come after the sender; see also `patching`.
+        InputError: no receivers, a head that does not exist or does not come after the sender; a model with two stacks; see also
+            `patching`.
     """
     subject = subject_of(model)
+    if subject.prefix:
+        raise InputError("path patching follows one stack of blocks; this model has an encoder and a decoder.")
     run, other, gap, _ = compared(subject, clean, corrupted, target, against, direction)
     _check(subject, sender, receivers)
     pairs = zip(run.rows, other.rows, strict=True)
