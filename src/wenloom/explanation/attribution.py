@@ -119,7 +119,7 @@ def attributed(
     if method in ("integrated-gradients", "gradient-x-input"):
         require_unquantized(inquiry.subject.model, f"{method} needs gradients")
     value, baseline = (_total(inquiry, scale) for scale in (1.0, 0.0))
-    found = None
+    found = before = None
     for number in STEPS if steps is None else (steps,):
         by_row = [_scores(inquiry, row, method, number, on_pass) for row in inquiry.rows]
         token_ids, scores, n_source, n_text = _joined(inquiry, by_row)
@@ -140,8 +140,11 @@ def attributed(
             baseline,
             error,
         )
-        if method != "integrated-gradients" or (error is not None and error <= SMALL_ERROR):
+        if method != "integrated-gradients" or error is None or error <= SMALL_ERROR:
             break
+        if before is not None and error * (error / before) > 2 * SMALL_ERROR:
+            break  # four times as many points would not be enough: the path has a corner, and other methods come first
+        before = error
     assert found is not None
     return found
 
