@@ -268,6 +268,7 @@ TABLES = {
         "--corrupted": C(("--corrupted", "2 + 3 ="), base=("run", "2 + 2 =")),
         "--data": C(("--data", "corpus"), base=("run", "The lamp was", "--json")),
         "--neurons": C(("--neurons",)),
+        "--features": C(("--features", "sae"), base=("run", "The lamp was", "--json")),
         "--lens": C(("--lens", "lens.safetensors"), base=("deep", "The lamp was", "--json")),
         "--out": C(("--out", "made.html"), look="made.html"),
         "--steps": C(("--steps", 3), look="out", base=("run", "The lamp was", "--json")),
