@@ -43,6 +43,7 @@ NAMES = {
     "runs/gpt": "decoder", "runs/books": "decoder", "runs/spoken": "decoder", "runs/poems": "poet", "runs/code": "programmer",
     "runs/bert": "encoder", "runs/masked": "encoder", "runs/reviews": "classes", "runs/en-de": "translator", "runs/de-en": "translator",
     "runs/sum": "summarizer", "runs/t5": "denoiser", "runs/chat": "chat", "runs/letters": "adapter",
+    "SmolLM2-135M-Instruct-Q8_0.gguf": "file:gguf/model.gguf", "smollm2": "decoder",
     "stories260K.bin": "file:llama2c/model.bin", "tok512.bin": "file:llama2c/tokenizer.bin", "stories260K": "llama2c-folder",
     "train.en": "side:source", "train.de": "side:target", "val.en": "few:source", "val.de": "few:target",
     "train.en.gz": "side:source", "train.de.gz": "side:target", "small.en": "side:source", "small.de": "side:target",

@@ -23,7 +23,7 @@ from .world import SHAPE, World
 HERE = {
     "run": "decoder", "small": "small-decoder", "bert": "encoder", "classes": "classes", "pairs": "translator", "sums": "summarizer", "brief": "brief-translator",
     "poet": "poet", "code": "programmer", "chat": "chat", "adapter": "adapter", "corpus": "corpus", "texts": "texts",
-    "cut": "interrupted", "cut-pairs": "interrupted-pairs", "tok": "tokenizer", "llama2c": "llama2c",
+    "cut": "interrupted", "cut-pairs": "interrupted-pairs", "tok": "tokenizer", "llama2c": "llama2c", "gguf": "gguf",
     "runs/quickstart": "decoder", "text.txt": f"text:{story(1)}", "other.txt": f"text:{story(30)}", "parts.txt": f"text:{'<|endoftext|>'.join(map(story, range(6)))}",
     "lines.txt": "few:source", "answers.txt": "few:target", "more.txt": "few:source", "latin.txt": "latin:", "rows.jsonl": "rows:languages",
     "pairs.jsonl": "rows:pairs", "labels.jsonl": "rows:labels", "messages.jsonl": "rows:messages", "few.jsonl": "rows:few pairs",
@@ -398,6 +398,11 @@ TABLES = {
     "import llama2c": Table(("llama2c/model.bin", "--tokenizer", "llama2c/tokenizer.bin", "--out", "made"), {
         "--tokenizer": R(("--tokenizer", "text.txt"), "text.txt", base=("llama2c/model.bin", "--out", "made")),
         "--out": C(("--out", "elsewhere"), look="elsewhere/*", base=("llama2c/model.bin", "--tokenizer", "llama2c/tokenizer.bin", "--out", "made")),
+        "--json": C(("--json",)),
+    }),
+    "import gguf": Table(("gguf/model.gguf", "--out", "made"), {
+        "--out": C(("--out", "elsewhere"), look="elsewhere/*", base=("gguf/model.gguf", "--out", "made")),
+        "--dtype": C(("--dtype", "float32"), look="made/*.safetensors"),
         "--json": C(("--json",)),
     }),
 }  # fmt: skip

@@ -15,6 +15,7 @@ from unittest import mock
 import numpy as np
 
 from ..conftest import VERSES, story
+from ..small_gguf import write_small
 from .calling import call, succeed
 
 SHAPE = ("--layers", 1, "--width", 32, "--heads", 2)
@@ -276,6 +277,9 @@ class World:
 
     def _llama2c(self) -> None:
         _llama2c(self.store / "llama2c")
+
+    def _gguf(self) -> None:
+        write_small(self.store / "gguf" / "model.gguf")
 
     def _llama2c_folder(self) -> None:
         source = self.path("llama2c")

@@ -227,7 +227,64 @@ def _toml_spoiled(data: bytes, rng: random.Random) -> bytes:
     return "\n".join(lines).encode("utf-8", "backslashreplace")
 
 
+def _gguf_spoiled(data: bytes, rng: random.Random) -> bytes:
+    """A number or a text of the header changed where it stands, or a text with its length."""
+    try:
+        places = _gguf_places(data)
+    except (struct.error, KeyError, OverflowError):  # it was spoiled before
+        return _bytes_spoiled(data, rng)
+    place, size, is_text = rng.choice(places)
+    if is_text:
+        text = rng.choice(
+            (b"", b"llama", b"bert", b"\xff", b"a" * 3000, data[place + 8 : place + size] + b"x", rng.choice(TOKENS))
+        )
+        return data[:place] + struct.pack("<Q", len(text)) + text + data[place + size :]
+    old = int.from_bytes(data[place : place + size], "little")
+    odd = (0, 1, 2, 3, 8, 9, 31, 33, 255, 2**16, 2**31 - 1, 2**31, 2**32 - 1, 2**40, 2**62, 2**63, 2**64 - 1, old + 1, old - 1,
+           old * 2, old ^ (1 << rng.randrange(8 * size)))  # fmt: skip
+    return data[:place] + (rng.choice(odd) % 2 ** (8 * size)).to_bytes(size, "little") + data[place + size :]
+
+
+def _gguf_places(data: bytes) -> list[tuple[int, int, bool]]:
+    """Where numbers and texts of the header stand, of a list the first few: byte, size, and whether it is a text."""
+    places, at = [(4, 4, False), (8, 8, False), (16, 8, False)], 24
+    sizes = {0: 1, 1: 1, 2: 2, 3: 2, 4: 4, 5: 4, 6: 4, 7: 1, 10: 8, 11: 8, 12: 8}
+
+    def number(form: str) -> int:
+        nonlocal at
+        places.append((at, struct.calcsize(form), False))
+        at += struct.calcsize(form)
+        return struct.unpack_from(form, data, at - struct.calcsize(form))[0]
+
+    def value(kind: int) -> None:
+        nonlocal at
+        size = 8 + struct.unpack_from("<Q", data, at)[0] if kind == 8 else sizes[kind]
+        places.append((at, size, kind == 8))
+        at += size
+        if at > len(data):
+            raise struct.error
+
+    tensors, fields = struct.unpack_from("<QQ", data, 8)
+    for _ in range(fields):
+        value(8)
+        if (kind := number("<I")) != 9:
+            value(kind)
+            continue
+        kind, count = number("<I"), number("<Q")
+        kept = len(places) + 6
+        for _ in range(count):
+            value(kind)
+        del places[kept:]
+    for _ in range(tensors):
+        value(8)
+        for _ in range(number("<I")):
+            number("<Q")
+        number("<I")
+        number("<Q")
+    return places
+
+
 _BY_STRUCTURE: dict[str, Callable[[bytes, random.Random], bytes]] = {
     ".jsonl": _lines_spoiled, ".json": _json_spoiled, ".safetensors": _safetensors_spoiled, ".npy": _npy_spoiled,
-    ".toml": _toml_spoiled, ".db": _bytes_spoiled,
+    ".toml": _toml_spoiled, ".db": _bytes_spoiled, ".gguf": _gguf_spoiled,
 }  # fmt: skip

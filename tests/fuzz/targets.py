@@ -16,6 +16,7 @@ import zstandard
 from wenloom.api import AutoModelForCausalLM, load
 from wenloom.checkpoint.adapter import write_adapter
 from wenloom.checkpoint.folder import load_model, read_config, save_model
+from wenloom.checkpoint.gguf.folder import read_gguf
 from wenloom.checkpoint.llama2c import read_decoder, read_tokenizer
 from wenloom.cli import app, prompts
 from wenloom.cli.config_file import ConfigFile
@@ -49,6 +50,8 @@ from wenloom.training.pretrain import pretrain
 from wenloom.training.run_file import read_run
 from wenloom.training.settings import ModelSettings, TrainSettings
 from wenloom.training.state import load_checkpoint
+
+from ..small_gguf import write_small
 
 
 class Target(NamedTuple):
@@ -105,6 +108,8 @@ def make_seeds(folder: Path) -> None:
     settings = TrainSettings(steps=2, batch=2, device="cpu", learning_rate=1e-3)
     with contextlib.redirect_stderr(io.StringIO()), contextlib.redirect_stdout(io.StringIO()):
         pretrain(corpus.folder, folder / "run", ModelSettings(layers=1, width=16, heads=1, context=16), settings)
+    for kind in ("gpt2", "llama", "bert", "t5"):
+        write_small(folder / "gguf" / f"{kind}.gguf", kind, "F16" if kind == "t5" else "Q8_0")
     adapter = folder / "adapter"
     shutil.copytree(model, adapter / "base")
     (adapter / "tuned").mkdir()
@@ -280,6 +285,10 @@ def _lines(folder: Path, file: Path) -> None:
     read_text(file)
 
 
+def _gguf(folder: Path, file: Path) -> None:
+    read_gguf(file).tokenizer.encode("The lamp\n\n 你好 <s>")
+
+
 def _llama2c(folder: Path, file: Path) -> None:
     (read_decoder if file.name == "model.bin" else read_tokenizer)(file)
 
@@ -294,6 +303,7 @@ TARGETS = [
     Target("generation config", "model", ("generation_config.json",), _defaults, 6),
     Target("tokenizer", "model", TOKENIZER_FILES, _tokenizer, 12),
     Target("adapter", "adapter", ("tuned/adapter_config.json", "tuned/adapter_model.safetensors"), _adapter, 8),
+    Target("gguf", "gguf", ("gpt2.gguf", "llama.gguf", "bert.gguf", "t5.gguf"), _gguf, 10),
     Target("corpus", "corpus", ("dataset.json", "train-00000.npy", "validation-00000.npy"), _corpus, 6),
     Target("run", "run", ("run.toml", "metrics.jsonl"), _run, 5),
     Target("checkpoint", "run", ("@checkpoint/state.json", "@checkpoint/optimizer.safetensors",

@@ -43,6 +43,7 @@ STAGES = {
     "Tools": {
         "quantize": "Quantize a model to 8 or 4 bits.",
         "import llama2c": "Convert a llama2.c model (.bin) and its tokenizer into a model folder.",
+        "import gguf": "Convert a GGUF file (llama.cpp, Ollama, LM Studio) into a model folder.",
         "detect-watermark": "Detect a watermark in a text.",
         "doctor": "Check the installation on small known cases; report what is slow or missing.",
     },
