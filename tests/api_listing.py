@@ -55,7 +55,7 @@ def listings() -> dict[str, str]:
     """The content of docs/api.md and its translation."""
     own = [line for name in sorted(wenloom.__all__) for line in _entry(name, getattr(wenloom, name))]
     options = _entry("GenerationRequest", _thing("wenloom.generation.request:GenerationRequest"))
-    own += _entry("api.CausalLM", _thing("wenloom.api:CausalLM"))
+    own += _entry("auto.CausalLM", _thing("wenloom.auto:CausalLM"))
     others = [line for path in FOR_PACKAGES for line in _entry(path.replace(":", "."), _thing(path))]
     parts = [f"\n```text\n{chr(10).join(lines)}\n```\n" for lines in (own, options, others)]
     return {

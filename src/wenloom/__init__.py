@@ -22,7 +22,8 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:
-    from wenloom.api import AutoModelForCausalLM, AutoTokenizer, LanguageModel, load
+    from wenloom.api import LanguageModel, load
+    from wenloom.auto import AutoModelForCausalLM, AutoTokenizer
     from wenloom.core.errors import WenloomError
     from wenloom.explanation.attribution import attribute
     from wenloom.explanation.trace import trace
@@ -47,6 +48,10 @@ def __getattr__(name: str) -> Any:
         from wenloom.explanation.trace import trace
 
         return trace
+    if name in ("AutoModelForCausalLM", "AutoTokenizer"):
+        from wenloom import auto
+
+        return getattr(auto, name)
     if name in __all__:
         from wenloom import api
 

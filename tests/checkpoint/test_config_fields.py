@@ -11,7 +11,7 @@ import transformers
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from wenloom.api import AutoModelForCausalLM
+from wenloom.auto import AutoModelForCausalLM
 from wenloom.checkpoint import folder as folder_module
 from wenloom.checkpoint.families import FAMILIES
 from wenloom.checkpoint.families.fields import ConfigFields

@@ -6,7 +6,7 @@ import pytest
 import torch
 import transformers
 
-from wenloom.api import AutoModelForCausalLM, AutoTokenizer
+from wenloom.auto import AutoModelForCausalLM, AutoTokenizer
 from wenloom.checkpoint.folder import load_decoder
 from wenloom.generation.engine import Engine
 from wenloom.generation.request import GenerationRequest

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 
-from wenloom.api import load
+from wenloom.api import load_writer
 from wenloom.cli.app import build_app
 from wenloom.cli.commands import COMMANDS
 from wenloom.runtime.runner import ModelRunner
@@ -21,7 +21,7 @@ from .calling import call
 from .world import SHAPE, World
 
 HERE = {
-    "run": "decoder", "small": "small-decoder", "bert": "encoder", "classes": "classes", "pairs": "translator", "sums": "summarizer", "brief": "brief-translator",
+    "run": "decoder", "small": "small-decoder", "bert": "encoder", "sentences": "sentences", "classes": "classes", "pairs": "translator", "sums": "summarizer", "brief": "brief-translator",
     "poet": "poet", "code": "programmer", "chat": "chat", "adapter": "adapter", "corpus": "corpus", "texts": "texts",
     "cut": "interrupted", "cut-pairs": "interrupted-pairs", "tok": "tokenizer", "llama2c": "llama2c", "gguf": "gguf",
     "runs/quickstart": "decoder", "text.txt": f"text:{story(1)}", "other.txt": f"text:{story(30)}", "parts.txt": f"text:{'<|endoftext|>'.join(map(story, range(6)))}",
@@ -177,6 +177,20 @@ TABLES = {
     "classify": Table(("classes", VERSES[0]), {
         "--file": C(("--file", "lines.txt"), base=("classes",), stdin="a"), "--device": DEVICE, "--json": C(("--json",)),
     }),
+    "embed": Table(("bert", VERSES[0]), {
+        "--file": C(("--file", "lines.txt"), base=("bert",), stdin="a"),
+        "--field": C(("--field", "title"), base=("bert", "--file", "rows.jsonl")),
+        "--out": C(("--out", "made.jsonl"), look="made.jsonl"),
+        "--prompt-name": C(("--prompt-name", "query"), base=("sentences", VERSES[0])),
+        "--prompt": C(("--prompt", "find: ")),
+        "--pooling": C(("--pooling", "max")),
+        "--dimensions": C(("--dimensions", 3)),
+        "--normalize": C(("--no-normalize",)),
+        "--batch-size": C(("--batch-size", 1), base=("bert", "--file", "lines.txt")),
+        "--device": DEVICE,
+        "--dtype": C(("--dtype", "bfloat16")),
+        "--json": C(("--json",)),
+    }, {"MODEL": R(("nowhere", "x"), "nowhere", base=()), "TEXTS": C((VERSES[1],))}),
     "rescore": Table(("run", "nbest.jsonl"), {
         "--second": C(("--second", "bert")),
         "--case": C(("--case", "keep"), ("--weight", 1, "--out", "made.txt"), look="made.txt"),
@@ -592,7 +606,8 @@ def watched(command: str, arguments: tuple[Any, ...], look: str, stdin: str, fol
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(ModelRunner, "read", counted)
         patch.setattr(
-            "wenloom.api.load", lambda *given, **named: loaded.append((given, named)) or load(*given, **named)
+            "wenloom.api.load_writer",
+            lambda *given, **named: loaded.append((given, named)) or load_writer(*given, **named),
         )
         if writes is not None:
             patch.setattr("wenloom.tasks.apply.PairWriter.write", lambda *_, **__: [SimpleNamespace(text=writes)])

@@ -14,6 +14,8 @@ from unittest import mock
 
 import numpy as np
 
+from wenloom.checkpoint.sentence import SentenceConfig, write_sentence_config
+
 from ..conftest import VERSES, story
 from ..small_gguf import write_small
 from .calling import call, succeed
@@ -213,6 +215,13 @@ class World:
     def _encoder(self) -> None:
         succeed("finetune", "--task", "fill-mask", "--train", self.path("texts"), "--tokenizer", self.path("corpus"), "--out", "encoder",
                 *SHAPE, "--steps", 2, cwd=self.store)  # fmt: skip
+
+    def _sentences(self) -> None:
+        """An encoder with the files by which sentence-transformers embeds, prompts among them."""
+        folder = self.store / "sentences"
+        shutil.copytree(self.path("encoder"), folder)
+        config = SentenceConfig(max_tokens=64, prompts={"query": "find: ", "document": ""})
+        write_sentence_config(config, int(SHAPE[3]), folder)
 
     def _classes(self) -> None:
         self._tune("classes", "encoder", "classification", "labels")

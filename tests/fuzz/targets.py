@@ -13,7 +13,8 @@ from typing import Any, NamedTuple
 import torch
 import zstandard
 
-from wenloom.api import AutoModelForCausalLM, load
+from wenloom.api import load
+from wenloom.auto import AutoModelForCausalLM
 from wenloom.checkpoint.adapter import write_adapter
 from wenloom.checkpoint.folder import load_model, read_config, save_model
 from wenloom.checkpoint.gguf.folder import read_gguf

@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import wenloom
-from wenloom.api import CausalLM, LanguageModel
+from wenloom.api import LanguageModel
+from wenloom.auto import CausalLM
 from wenloom.checkpoint.folder import write_model_files
 from wenloom.core.errors import InputError
 from wenloom.generation.stream import TextStream

@@ -12,7 +12,7 @@ import pytest
 import torch
 import transformers
 
-from wenloom.api import AutoTokenizer
+from wenloom.auto import AutoTokenizer
 from wenloom.checkpoint.folder import load_decoder, load_model, write_model_files
 from wenloom.cli.app import build_app
 from wenloom.cli.finetune import summary

@@ -179,7 +179,7 @@ def load_decoder(folder: Path, device: str = "cpu", dtype: torch.dtype = torch.f
     return model
 
 
-def load_model(folder: Path, device: str = "cpu", dtype: torch.dtype = torch.float32) -> Model:
+def load_model(folder: Path, device: str = "cpu", dtype: torch.dtype = torch.float32, needs_head: bool = True) -> Model:
     """Read a model.
 
     Args:
@@ -187,6 +187,7 @@ def load_model(folder: Path, device: str = "cpu", dtype: torch.dtype = torch.flo
             model is read and changed by it.
         device: where the weights go.
         dtype: what they are converted to.
+        needs_head: whether a decoder must have an output matrix; none, where only its hidden states are asked for.
 
     Returns:
         The model in evaluation mode.
@@ -196,9 +197,9 @@ def load_model(folder: Path, device: str = "cpu", dtype: torch.dtype = torch.flo
     """
     if is_adapter(folder):
         base, has_classes = base_of(folder), bool(read_adapter_config(folder / ADAPTER_CONFIG).saved)
-        model = _load(base, device, dtype, needs_head=not has_classes)
+        model = _load(base, device, dtype, needs_head and not has_classes)
         return merge(load_adapter(model, folder, weight_files(place_of(base)))).eval()
-    return _load(folder, device, dtype)
+    return _load(folder, device, dtype, needs_head)
 
 
 def _load(folder: Path, device: str, dtype: torch.dtype, needs_head: bool = True) -> Model:

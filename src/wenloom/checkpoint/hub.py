@@ -23,6 +23,11 @@ _FILES = (
     "chat_template.jinja",
     "additional_chat_templates/*.jinja",
     "README.md",
+    "modules.json",
+    "sentence_*_config.json",
+    "config_sentence_transformers.json",
+    "[0-9]*_*/*.json",
+    "[0-9]*_*/*.safetensors",
 )
 _HUB_NAME = re.compile(r"[\w.-]+(/[\w.-]+)?")
 

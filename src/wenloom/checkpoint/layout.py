@@ -82,7 +82,7 @@ def as_stored(
         names = [{each.theirs for each in family.tensors(replace(tied, has_head=has))} for has in (True, False)]
         there = [any(each in stored for each in family.names(name, True)) for name in names[0] - names[1]]
         config = replace(config, has_head=all(there) if any(there) else False)
-        if not config.has_head:
+        if not config.has_head and needs_head:
             _say_headless(folder, config.family)
     is_spared = family.is_always_tied or (not needs_head and config.kind == "decoder")
     if is_spared and not any(name in stored for name in family.names_of_head):

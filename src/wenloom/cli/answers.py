@@ -153,13 +153,18 @@ def texts_to_work_on(text: str | None, file: Path | None, fields: Sequence[str] 
     if file is not None and content_suffix(file) == ".jsonl":
         texts = RowReader(strict=True).objects(file, lambda row: text_of(row, fields))
     else:
-        texts = read_lines(file) if file is not None else [text if text is not None else _piped()]
+        texts = read_lines(file) if file is not None else [text if text is not None else piped()]
     if not any(each.strip() for each in texts):
         raise InputError("there is no text to work on.")
     return texts
 
 
-def _piped() -> str:
+def piped() -> str:
+    """The text that is piped in.
+
+    Raises:
+        InputError: nothing is piped in, or what is no UTF-8.
+    """
     if sys.stdin.isatty():
         raise InputError("give a text, or --file FILE.")
     try:

@@ -75,7 +75,7 @@ def chat(
     lines = LineInput("chat_history" if history else None, tuple(COMMANDS))
     if not history and not lines.is_terminal:
         raise InputError("--no-history: input from a pipe is never kept; leave it out.")
-    from wenloom.api import load
+    from wenloom.api import load_writer as load
     from wenloom.tokens.chat import STOP_OF_PLAIN
 
     loaded = load(model, device, dtype, draft_model=draft, quantize=quantize, kv_cache=kv_cache, steering=vectors)

@@ -23,6 +23,7 @@ STAGES = {
         "summarize": "Summarize a text, or each line of a file.",
         "classify": "Classify a text, or each line of a file.",
         "fill-mask": "Predict the masked tokens of a text.",
+        "embed": "Make vectors of texts, to compare and to search them by.",
         "compose": "Write a story, a poem or a program, and check it.",
         "rescore": "Choose among a speech recognizer's hypotheses with a language model.",
     },

@@ -220,7 +220,7 @@ def _refuse_of_other_metrics(comparing: OverlapOptions, metrics: list[str]) -> N
 
 
 def _evaluated_model(model: str, device: str, dtype: str) -> "EvaluatedModel":
-    from wenloom.api import load
+    from wenloom.api import load_writer as load
     from wenloom.checkpoint.hub import resolve
     from wenloom.evaluation.suite import EvaluatedModel
 

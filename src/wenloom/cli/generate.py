@@ -121,7 +121,7 @@ def generate(
         prompt = "" if sys.stdin.isatty() else _piped()
     vectors = vector_files(request.steer)
     vectors |= vector_files((each for row in rows if row.request for each in row.request.steer), must_exist=False)
-    from wenloom.api import load
+    from wenloom.api import load_writer as load
 
     loaded = load(
         model, device, dtype, draft_model=draft, quantize=quantize, kv_cache=kv_cache, adapters=adapters or (),

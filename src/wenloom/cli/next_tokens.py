@@ -28,7 +28,7 @@ def next_tokens(model: str, prompt: str = "", /, *, top: int = 10, device: Devic
     """
     if top < 1:
         raise InputError(f"--top {top}: must be at least 1.")
-    from wenloom.api import load
+    from wenloom.api import load_writer as load
     from wenloom.generation.next_tokens import most_probable
     from wenloom.runtime.window import view_of
 

@@ -170,3 +170,18 @@ def matmul_peak(device: str, dtype: torch.dtype, size: int = 2048) -> float:
             product[0, 0].item()  # waits for the device
         best = max(best, 2 * size**3 / (time.perf_counter() - started))
     return best
+
+
+def number_type(name: str | torch.dtype, option: str = "dtype") -> torch.dtype:
+    """A number type by its name.
+
+    Raises:
+        InputError: there is none of that name.
+    """
+    if isinstance(name, torch.dtype):
+        return name
+    known = {"float64": torch.float64, "float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+    if not isinstance(name, str) or name not in known:
+        more = " and int8" if option == "kv_cache" else ""
+        raise InputError(f"{option} {name!r}: known are {', '.join(known)}{more}.")
+    return known[name]

@@ -5,13 +5,16 @@ the same product through oneDNN with packed weights is 2.3 times as fast. Packin
 """
 
 import copy
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from wenloom.core.hardware import memory_available
 from wenloom.model.decoder import Decoder
+from wenloom.model.encoder import Encoder
 
+ModelT = TypeVar("ModelT", bound=Decoder | Encoder)
 _ROWS = 1024
 """Rows of a product that the layout is chosen for; it serves any number."""
 
@@ -29,23 +32,23 @@ class PackedLinear(nn.Module):
         return torch.ops.mkldnn._linear_pointwise(x, self._packed, self._bias, "none", [], "")
 
 
-def packed(decoder: Decoder) -> Decoder:
+def packed(model: ModelT) -> ModelT:
     """A model with packed matrices, sharing all else; the model itself where that is of no use.
 
     Only for inference; the original must stay unchanged meanwhile.
     """
-    weight = decoder.embed.weight
+    weight = model.embed.weight
     fits = weight.device.type == "cpu" and weight.dtype == torch.float32 and torch.backends.mkldnn.is_available()
     free = memory_available("cpu")
-    if not fits or (free is not None and 8 * decoder.n_parameters() > free):
-        return decoder
+    if not fits or (free is not None and 8 * model.n_parameters() > free):
+        return model
     if not hasattr(torch.ops.mkldnn, "_linear_pointwise"):  # not a public part of PyTorch
-        return decoder
-    made = copy.deepcopy(decoder, {id(each): each for each in (*decoder.parameters(), *decoder.buffers())})
+        return model
+    made = copy.deepcopy(model, {id(each): each for each in (*model.parameters(), *model.buffers())})
     for module in [*made.modules()]:
         for name, child in module.named_children():
             if type(child) is nn.Linear:
                 setattr(module, name, PackedLinear(child.weight, child.bias))
-    if made.head is None:
+    if isinstance(made, Decoder) and made.head is None:
         made.head = PackedLinear(weight, None)  # pyright: ignore[reportAttributeAccessIssue]
     return made

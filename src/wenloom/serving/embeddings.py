@@ -2,7 +2,6 @@
 
 import asyncio
 import base64
-from collections.abc import Sequence
 from typing import Annotated, Literal
 
 import torch
@@ -10,8 +9,9 @@ from fastapi import Request
 from fastapi.responses import JSONResponse, Response
 from pydantic import Field
 from torch import Tensor
-from torch.nn import functional as F
 
+from wenloom.model.pooling import shortened
+from wenloom.runtime.embedder import TextRows
 from wenloom.serving.answer import JSON
 from wenloom.serving.chat_schema import Logged, Name
 from wenloom.serving.completion_schema import Ids
@@ -52,26 +52,27 @@ async def embedded(service: Service, http: Request, body: EmbeddingRequest) -> R
     served, entry = service.models.find_embedder(body.model), entry_of(http)
     entry.model, entry.note = served.name, noted(body)
     rows = await asyncio.to_thread(_rows, body, served, service.limits)
-    entry.prompt_tokens = sum(map(len, rows))
+    entry.prompt_tokens = sum(map(len, rows.ids))
     entry.ticket = service.admission.queue(entry.prompt_tokens)
-    vectors = torch.empty(len(rows), served.embedder.width)
-    for places, work in served.embedder.batches(rows):
+    vectors = torch.empty(len(rows.ids), served.embedder.width)
+    for places, work in served.embedder.batches(rows, normalize=True):
         vectors[places] = await served.run(work)
     service.metrics.tokens.labels(served.name, "prompt").inc(entry.prompt_tokens)
     return JSONResponse(await asyncio.to_thread(_answer, body, served, vectors, entry.prompt_tokens))
 
 
-def _rows(body: EmbeddingRequest, served: ServedEmbedder, limits: RequestLimits) -> Sequence[list[int]]:
+def _rows(body: EmbeddingRequest, served: ServedEmbedder, limits: RequestLimits) -> TextRows:
     width, longest = served.embedder.width, served.embedder.max_tokens
     if body.dimensions is not None and body.dimensions > width:
         raise refused("dimensions", f"dimensions: {served.name} has {width:,}, {body.dimensions:,} are asked for.")
     inputs = body.input if isinstance(body.input, list) and isinstance(body.input[0], str | list) else [body.input]
+    prompt = served.embedder.prompt()
     vocab_size, rows, n_read = served.embedder.model.config.vocab_size, [], 0
     for number, each in enumerate(inputs):
         param = "input" if len(inputs) == 1 else f"input[{number}]"
         if longest is not None and isinstance(each, str) and len(each) > longest * _LONGEST_TOKEN:
             raise refused(param, f"{param}: {len(each):,} characters are more than the {longest:,} tokens that {served.name} reads.", "context_length_exceeded")  # fmt: skip
-        ids: list[int] = served.embedder.tokenizer.encode(each) if isinstance(each, str) else each  # pyright: ignore
+        ids: list[int] = served.embedder.tokenizer.encode(prompt + each) if isinstance(each, str) else each  # pyright: ignore
         if not each or not ids:
             raise refused(param, f"{param}: is empty.")
         if longest is not None and len(ids) > longest:
@@ -82,12 +83,12 @@ def _rows(body: EmbeddingRequest, served: ServedEmbedder, limits: RequestLimits)
         if n_read > limits.max_queued_tokens:
             raise refused("input", f"input: more than {limits.max_queued_tokens:,} tokens over all texts.")
         rows.append(ids)
-    return rows
+    return TextRows(rows, served.embedder.skipped(prompt) if isinstance(inputs[0], str) else 0)
 
 
 def _answer(body: EmbeddingRequest, served: ServedEmbedder, vectors: Tensor, n_read: int) -> JSON:
     if body.dimensions is not None:
-        vectors = F.normalize(vectors[:, : body.dimensions], dim=-1)
+        vectors = shortened(vectors, body.dimensions)
     if body.encoding_format == "base64":
         written = [base64.b64encode(row.numpy().astype("<f4").tobytes()).decode() for row in vectors]
     else:

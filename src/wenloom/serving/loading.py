@@ -3,11 +3,10 @@
 from collections.abc import Mapping
 from pathlib import Path
 
-from wenloom.api import LanguageModel, load, number_type
-from wenloom.checkpoint.folder import read_config
+from wenloom.api import LanguageModel, load_writer, makes_vectors
 from wenloom.core.errors import InputError
-from wenloom.core.hardware import probe
-from wenloom.tasks.embedding import MODULES, Embedder, load_embedder
+from wenloom.core.hardware import number_type, probe
+from wenloom.runtime.embedder import Embedder, load_embedder
 
 
 def load_served(
@@ -25,8 +24,8 @@ def load_served(
         InputError: options that are for models that write only.
         CheckpointError: the folder is not a model.
     """
-    if not (folder / MODULES).exists() and read_config(folder).kind != "encoder":
-        return load(folder, device, dtype, draft, quantize, kv_cache, adapters, steering)
+    if not makes_vectors(folder):
+        return load_writer(folder, device, dtype, draft, quantize, kv_cache, adapters, steering)
     given = {
         "--draft": draft,
         "--quantize": quantize,

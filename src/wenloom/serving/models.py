@@ -14,11 +14,11 @@ from wenloom.api import LanguageModel
 from wenloom.core.errors import InputError, printable
 from wenloom.core.version import __version__
 from wenloom.generation.background import BackgroundEngine
+from wenloom.runtime.embedder import Embedder
 from wenloom.runtime.window import context_of
 from wenloom.serving.errors import APIError
 from wenloom.serving.token_names import TokenNames
 from wenloom.serving.tool_form import ToolForm, form_of
-from wenloom.tasks.embedding import Embedder
 from wenloom.tokens.chat import ChatRenderer, Message
 
 
@@ -174,7 +174,7 @@ class Models:
         if name not in self._of_writers:
             model = found.model
             decoder = model.decoder if found.adapter is None else model.adapters[found.adapter]
-            embedder = Embedder(decoder, model.tokenizer, "mean", found.context)
+            embedder = Embedder(decoder, model.tokenizer)
             self._of_writers[name] = ServedEmbedder(name, embedder, found.engine.between_steps)
         return self._of_writers[name]
 

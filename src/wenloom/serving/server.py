@@ -16,11 +16,11 @@ from rich.text import Text
 from wenloom.api import LanguageModel
 from wenloom.core.console import remark, remarks
 from wenloom.core.errors import InputError
+from wenloom.runtime.embedder import Embedder
 from wenloom.serving.app import create_app
 from wenloom.serving.log import AccessLog
 from wenloom.serving.models import Models
 from wenloom.serving.settings import Access, ServerSettings
-from wenloom.tasks.embedding import Embedder
 
 _HEADERS_BYTES = 64 * 1024
 """Size of a request's line and headers."""

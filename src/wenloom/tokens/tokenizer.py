@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import re
 import threading
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -14,6 +13,7 @@ from tokenizers.processors import TemplateProcessing
 from wenloom.core.errors import CheckpointError, InputError, printable
 from wenloom.core.foreign import reading
 from wenloom.tokens.batch_encoding import BatchEncoding, checked, tensor_of, without_blanks, without_end
+from wenloom.tokens.bytes_of_tokens import bytes_of_tokens
 from wenloom.tokens.cutting import stretches
 from wenloom.tokens.folder import read_folder, write_folder
 from wenloom.tokens.gpt2 import BYTE_OF
@@ -21,8 +21,6 @@ from wenloom.tokens.literal import LiteralEncoder
 
 if TYPE_CHECKING:
     from torch import Tensor
-
-_BYTE_TOKEN = re.compile("<0x([0-9A-Fa-f]{2})>")
 
 
 class TextTokenizer:
@@ -189,6 +187,20 @@ class TextTokenizer:
             self._check_ids(found.ids)
         return found
 
+    def encodings(self, texts: Sequence[str]) -> list[Encoding]:
+        """What `encoding` says of many texts, offsets aside, on all cores.
+
+        Raises:
+            InputError: one is not text, or the backend fails on it.
+        """
+        if self.splits_special:
+            return [self.encoding(text) for text in texts]
+        with reading("tokenizer", InputError, "cannot encode this text"):
+            found = self.backend.encode_batch_fast([checked(text) for text in texts])
+        if self.limit is not None:
+            self._check_ids(token for each in found for token in each.ids)
+        return found
+
     def _check_ids(self, ids: Iterable[int]) -> None:
         if self.limit is not None and (highest := max(ids, default=0)) >= self.limit:
             name = printable(self.backend.id_to_token(highest) or "", 60)
@@ -344,21 +356,7 @@ class TextTokenizer:
 
     def token_bytes(self, vocab_size: int) -> list[bytes]:
         """The bytes that each token stands for; tokens beyond the vocabulary and special ones have none."""
-        special = self.backend.get_added_tokens_decoder()
-        spec = json.loads(self.backend.to_str())
-        byte_level = "ByteLevel" in json.dumps([spec["decoder"], spec["pre_tokenizer"]])
-        found = []
-        for token in range(vocab_size):
-            raw = self.backend.id_to_token(token)
-            if raw is None or (token in special and special[token].special):
-                found.append(b"")
-            elif byte_level and all(char in BYTE_OF for char in raw):
-                found.append(bytes(BYTE_OF[char] for char in raw))
-            elif byte := _BYTE_TOKEN.fullmatch(raw):
-                found.append(bytes.fromhex(byte[1]))
-            else:
-                found.append(raw.replace("▁", " ").encode())
-        return found
+        return bytes_of_tokens(self.backend, vocab_size)
 
     # --- folders ---
 
