@@ -435,6 +435,10 @@ TABLES["pretrain"] = Table(_SHORT, {
     "--width": C(("--width", 64), look=W),
     "--heads": C(("--heads", 1), look="made/config.json"),
     "--kv-heads": C(("--kv-heads", 1), look=W),
+    "--experts": C(("--experts", 4), look=W),
+    "--active": C(("--active", 1), ("--experts", 4), look=W),
+    "--balance-loss": C(("--balance-loss", 9), ("--experts", 4), look=W),
+    "--router-z-loss": C(("--router-z-loss", 9), ("--experts", 4), look=W),
     "--context": C(("--context", 64), look=W),
     "--dropout": C(("--dropout", 0.5), look=W),
     "--budget": R(("--budget", "never"), "--budget never"),
@@ -532,7 +536,20 @@ TABLES["finetune"] = Table(_TUNED, TABLES["pretrain"].options | {
     "--compile": R(("--compile", "on"), "--compile has no effect here"),
     "--resume": C(("--resume", "cut-pairs"), base=(), look="code"),
 })  # fmt: skip
-for _name in ("--size", "--kv-heads", "--context", "--prompt", "--init", "--keep-data", "--keep", "--from-step"):
+for _name in (
+    "--size",
+    "--kv-heads",
+    "--experts",
+    "--active",
+    "--balance-loss",
+    "--router-z-loss",
+    "--context",
+    "--prompt",
+    "--init",
+    "--keep-data",
+    "--keep",
+    "--from-step",
+):
     del TABLES["finetune"].options[_name]
 _PLAN = ("corpus", *SHAPE, "--context", 32, "--batch", 2, "--evaluations", 2, "--json")
 TABLES["plan"] = Table((*_PLAN, "--steps", 9), {
@@ -540,7 +557,10 @@ TABLES["plan"] = Table((*_PLAN, "--steps", 9), {
         "--schedule": "cosine", "--warmup": 0.9, "--decay": 0.9, "--final-learning-rate": 0.5, "--weight-decay": 5, "--momentum": 0.1,
         "--beta1": 0.1, "--beta2": 0.1, "--clip": 0.1, "--patience": 3, "--parallel": "ddp", "--seed": 3, "--save-minutes": 1,
         "--keep-every": 2, "--max-skipped": 2, "--wandb": "x"}.items()},
+    **{name: R((name, 9, "--experts", 4), f"{name} has no effect here") for name in ("--balance-loss", "--router-z-loss")},
     "--tensorboard": R(("--tensorboard",), "--tensorboard has no effect here"),
+    "--experts": C(("--experts", 4), look="plan"),
+    "--active": C(("--active", 1), ("--experts", 4), look="plan"),
     **{name: C((name, value), look="plan") for name, value in {
         "--arch": "gpt2", "--layers": 2, "--width": 64, "--heads": 1, "--kv-heads": 1, "--context": 64, "--dropout": 0.5, "--batch": 4,
         "--steps": 7, "--micro-batch": 1, "--optimizer": "adamw", "--learning-rate": 0.5, "--evaluations": 3,

@@ -48,11 +48,13 @@ def test_a_model_has_about_the_size_asked_for(size: int, vocab_size: int):
         (ModelSettings(), TrainSettings()),
         (ModelSettings(width=64), TrainSettings()),
         (ModelSettings(layers=2), TrainSettings(steps=3)),
+        (ModelSettings(experts=8), TrainSettings()),
     ],
 )
 def test_one_number_is_enough(model: ModelSettings, training: TrainSettings):
     resolved = resolve_settings(model, training, 4096, 10**7, lambda: 2e11)
-    given = {"size", "kv_heads"}
+    of_experts = {"experts", "active", "balance_loss", "router_z_loss"}
+    given = {"size", "kv_heads"} | (set() if model.experts else of_experts)
     assert all(
         getattr(resolved.model, name) is not None for name in resolved.model.__dataclass_fields__ if name not in given
     )

@@ -50,7 +50,7 @@ def plan(
 
     if data is not None and vocab_size is not None:
         raise InputError(f"--vocab-size has no effect here: {data} has a vocabulary of its own.")
-    refuse((training,), PLAN, training)
+    refuse((model, training), PLAN, training)
     corpus = CorpusStatistics.of(Dataset.open(data)) if data else CorpusStatistics.imagined(vocab_size or 8192)
     world = World()
     spec = scratch_run(corpus, model, training, world)

@@ -58,7 +58,8 @@ class MixtureOfExperts(nn.Module):
         pairs_PD = x_BTD.flatten(0, -2).repeat_interleave(self.active, 0)
         parts = _Reordered.apply(pairs_PD, places, back).split(counts)
         # while training an expert without a token answers too: its gradients are 0, not absent
-        made = [expert(part) for expert, part in zip(self.experts, parts, strict=True) if self.training or len(part)]
+        made = [_answer(expert, part) for expert, part in zip(self.experts, parts, strict=True)
+                if self.training or len(part)]  # fmt: skip
         y_PD = _Reordered.apply(torch.cat(made), back, places)
         y_ND = (y_PD.view(-1, self.active, y_PD.shape[-1]) * shares_NA[..., None]).sum(1)
         return y_ND.to(y_PD.dtype).view(x_BTD.shape)
@@ -74,6 +75,28 @@ class MixtureOfExperts(nn.Module):
         """Weights of the experts that a token does not pass."""
         one = sum(parameter.numel() for parameter in self.experts[0].parameters())
         return (len(self.experts) - self.active) * one
+
+
+def _answer(expert: nn.Module, rows_ND: Tensor) -> Tensor:
+    """What an expert makes of its rows. Where every number of them has code of its own, rows of zeros fill them up."""
+    is_made_to_measure = rows_ND.device.type == "cpu" and (
+        torch.is_autocast_enabled("cpu") or rows_ND.dtype in (torch.bfloat16, torch.float16)
+    )
+    more = round_number(len(rows_ND)) - len(rows_ND) if is_made_to_measure else 0
+    return expert(F.pad(rows_ND, (0, 0, 0, more)))[: len(rows_ND)] if more else expert(rows_ND)
+
+
+def round_number(count: int) -> int:
+    """The next of the numbers of which there are four from one power of two to the next, for counts above 8.
+
+    Products in bf16 on a CPU are compiled for their shape, some 50 ms each: 60 steps of a training with 8 experts in 5 layers
+    took 330 s, and so they take 20 s.
+
+    >>> [round_number(count) for count in (0, 7, 9, 100, 128, 129)]
+    [0, 7, 10, 112, 128, 160]
+    """
+    step = max(1, 1 << count.bit_length() >> 3)
+    return -(-count // step) * step
 
 
 class ClampedFeedForward(FeedForward):

@@ -4,7 +4,7 @@ from dataclasses import replace
 from typing import Literal
 
 from wenloom.core.errors import InputError
-from wenloom.model.config import POST_NORM, ModelConfig, Rope
+from wenloom.model.config import POST_NORM, Experts, ModelConfig, Rope
 
 Architecture = Literal["llama", "qwen3", "gpt2", "gpt_neox"]
 PairArchitecture = Literal["marian", "bart", "t5"]
@@ -25,6 +25,8 @@ def from_scratch(
     n_kv_heads: int,
     context_length: int,
     dropout: float = 0.0,
+    n_experts: int | None = None,
+    n_active: int = 2,
     bos_token_id: int | None = None,
     eos_token_id: int | None = None,
     pad_token_id: int | None = None,
@@ -35,6 +37,10 @@ def from_scratch(
     width 4 d_model), no biases, tied embeddings. `qwen3`: the same with normalised queries and keys.
     `gpt2`: LayerNorm, learned positions, GELU, biases. `gpt_neox`: LayerNorm, rotary positions on a
     quarter of each head, attention and feed-forward in parallel.
+
+    Args:
+        n_experts: experts of a layer (`llama` becomes `mixtral`, `qwen3` `qwen3_moe`); None: one feed-forward layer. The
+            active ones together are as wide as that.
 
     Raises:
         InputError: the sizes do not fit together.
@@ -61,10 +67,16 @@ def from_scratch(
         eos_token_ids=() if eos_token_id is None else (eos_token_id,),
         pad_token_id=pad_token_id,
     )
-    if architecture == "llama":
-        return llama
-    if architecture == "qwen3":
-        return replace(llama, qk_norm=True)
+    if architecture in ("llama", "qwen3"):
+        made = replace(llama, qk_norm=architecture == "qwen3")
+        if n_experts is None:
+            return made
+        experts = Experts(n_experts, n_active, _multiple_of(d_model * 8 / 3 / n_active, 8))
+        if architecture == "qwen3":
+            return replace(made, family="qwen3_moe", experts=experts)
+        return replace(made, family="mixtral", experts=experts, d_mlp=experts.d_mlp)
+    if n_experts is not None:
+        raise InputError(f"--experts {n_experts}: {architecture} has none; choose qwen3 or llama.")
     gpt2 = replace(
         llama,
         d_mlp=4 * d_model,

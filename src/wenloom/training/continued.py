@@ -11,6 +11,7 @@ from wenloom.core.console import remark
 from wenloom.core.errors import InputError
 from wenloom.core.progress import progress
 from wenloom.core.quantities import parse_count, parse_duration, show_count
+from wenloom.model.build import active_parameters
 from wenloom.model.decoder import Decoder
 from wenloom.tokens.shards import Dataset
 from wenloom.tokens.tokenizer import TextTokenizer
@@ -19,6 +20,7 @@ from wenloom.training.dial import Derived
 from wenloom.training.measure import guessed_flops_per_second
 from wenloom.training.objectives import CausalObjective
 from wenloom.training.parallel import World
+from wenloom.training.routing import RouterLosses
 from wenloom.training.scratch import CorpusStatistics, document_start
 from wenloom.training.settings import ADAPTERS, InitSettings, TrainSettings
 from wenloom.training.setup import RunSpec
@@ -119,10 +121,14 @@ def continued_run(
         texts = CorpusDataWithKept(data.dataset, data.kept, data.tokenizer, context)
         validation_tokens += min(validation_tokens, kept.validation_tokens)
         derived.append(Derived("kept text", f"{share:.0%} of the samples", f"from {data.kept.folder}"))
-    shape = model.config
+    shape, routers = model.config, None
+    if shape.experts is not None:
+        routers = RouterLosses()
+        derived.append(Derived("balance loss", str(routers.balance), "default of models with experts"))
+        derived.append(Derived("router z loss", str(routers.z), "default of models with experts"))
     settings = asdict(init) | {"context": context} | asdict(training)
     spec = RunSpec(
-        CausalObjective(model, document_start(corpus, training, context)), source_of, training,
+        CausalObjective(model, document_start(corpus, training, context), routers), source_of, training,
         settings, derived,
         f"{source.name or source} ({shape.family}, {shape.n_layers} layers, width {shape.d_model}), context {context:,}"
         + f", {init.method}" * adapts,
@@ -150,7 +156,7 @@ def _without_gaps(
             tokens = parse_count(training.tokens, "--tokens")
         elif training.budget is not None:
             seconds = parse_duration(training.budget, "--budget")
-            tokens = seconds * flops_per_second() / (6 * model.n_parameters())
+            tokens = seconds * flops_per_second() / (6 * active_parameters(model))
         elif training.steps is not None:
             tokens = training.steps * _STEP_TOKENS
         else:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from wenloom.core.quantities import parse_count, parse_duration, show_count, show_duration
+from wenloom.training.routing import RouterLosses
 from wenloom.training.settings import ModelSettings, TrainSettings
 
 _TOKENS_PER_PARAMETER = 20
@@ -150,6 +151,17 @@ def resolve_settings(
             str(dropout),
             f"0 up to 6 epochs x sqrt(size / tokens), 0.1 up to 20, then 0.2; here {pressure:.1f}",
         )
+    if model.experts is not None:
+        defaults = RouterLosses()
+        if model.active is None:
+            model = replace(model, active=2)
+            derive("active", "2", "default, as Mixtral has it")
+        if model.balance_loss is None:
+            model = replace(model, balance_loss=defaults.balance)
+            derive("balance loss", str(defaults.balance), "default, as Switch Transformer has it")
+        if model.router_z_loss is None:
+            model = replace(model, router_z_loss=defaults.z)
+            derive("router z loss", str(defaults.z), "default, as ST-MoE has it")
     return ResolvedSettings(model, training, derived, tokens)
 
 

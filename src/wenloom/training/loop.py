@@ -363,7 +363,7 @@ class Run:
             **figures,
         )  # fmt: skip
         for sink in self.sinks:
-            sink.log(step, {f"train/{name}": value for name, value in figures.items()})
+            sink.log(step, {f"train/{name}": value for name, value in figures.items() if not isinstance(value, list)})
         return record.shown_figures(figures)
 
     def _interrupted(self) -> Interrupted:

@@ -14,10 +14,11 @@ from wenloom.model.build import Model
 from wenloom.model.decoder import Decoder
 from wenloom.model.encoder import Encoder
 from wenloom.model.encoder_decoder import EncoderDecoder
-from wenloom.model.taps import Taps, within
+from wenloom.model.taps import Taps, keep, within
 from wenloom.tokens.shards import TokenStream
 from wenloom.training.cross_entropy import IGNORED, PRODUCT_LOGITS, cross_entropy
 from wenloom.training.parallel import World
+from wenloom.training.routing import RouterLosses, routed, router_places
 
 
 class LossSum(NamedTuple):
@@ -29,7 +30,7 @@ class LossSum(NamedTuple):
     weight: Tensor
     """How many targets it is summed over."""
     figures: dict[str, Tensor]
-    """Further figures by name, each summed over these targets."""
+    """Further figures by name, each summed over these targets; a tensor with dimensions is a table of figures."""
 
 
 class Objective(nn.Module):
@@ -49,11 +50,13 @@ class CausalObjective(Objective):
     Args:
         document_start: the token that opens a document, if tokens are to see their own document only; rows then
             give the loss that their documents would give one by one.
+        routers: what counts beside the loss while a model with experts is trained. It is part of the gradient and not of
+            the value, so that losses of models with and without experts are compared.
     """
 
-    def __init__(self, decoder: Decoder, document_start: int | None = None):
+    def __init__(self, decoder: Decoder, document_start: int | None = None, routers: RouterLosses | None = None):
         super().__init__(decoder)
-        self.document_start = document_start
+        self.document_start, self.routers = document_start, routers
 
     def forward(
         self,
@@ -71,7 +74,18 @@ class CausalObjective(Objective):
         assert isinstance(self.model, Decoder)
         if documents_BT is None and self.document_start is not None:
             documents_BT = (inputs_BT == self.document_start).cumsum(1)
-        return counted(causal_loss(self.model, inputs_BT, targets_BT, documents_BT, dropout_keys_B, taps), targets_BT)
+        scores: dict[str, Tensor] = {}
+        if self.routers is not None and self.model.training and taps is None:
+            taps = Taps({place: keep(place, scores) for place in router_places(self.model)}, self.model.places)
+        found = counted(causal_loss(self.model, inputs_BT, targets_BT, documents_BT, dropout_keys_B, taps), targets_BT)
+        return self._with_routers(found, list(scores.values()), targets_BT) if scores else found
+
+    def _with_routers(self, found: LossSum, scores: list[Tensor], targets_BT: Tensor) -> LossSum:
+        assert self.routers is not None and self.model.config.experts is not None
+        of = routed(scores, self.model.config.experts.active, (targets_BT != IGNORED).sum(1))
+        beside = self.routers.balance * of.balance + self.routers.z * of.z
+        figures = {"expert_balance": of.balance, "router_z": of.z, "expert_load": of.load_LE}
+        return LossSum(found.total + (beside - beside.detach()), found.weight, figures)
 
 
 class MaskedObjective(Objective):

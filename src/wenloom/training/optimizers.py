@@ -90,7 +90,8 @@ def make_optimizers(
     world: World,
     layer_decay: float = 1.0,
 ) -> list[torch.optim.Optimizer]:
-    """`muon`: Muon for the matrices inside blocks, AdamW (Loshchilov & Hutter 2019) for embeddings, norms and biases.
+    """`muon`: Muon for the matrices inside blocks, AdamW (Loshchilov & Hutter 2019) for embeddings, norms, biases and
+    the routers of experts, whose rows are classes and no directions.
 
     `adamw`: AdamW for all. Vectors are not decayed towards zero. Learning rates are set at every step; a group's own
     is `scale` times that of the run.
@@ -107,7 +108,7 @@ def make_optimizers(
         scale = 1.0 if layer_decay == 1 else layer_decay ** _blocks_above(model, full_name)
         if parameter.dim() < 2:
             vectors[scale].append(parameter)
-        elif name == "muon" and ".blocks." in f".{full_name}" and parameter.dim() == 2:
+        elif name == "muon" and ".blocks." in f".{full_name}" and parameter.dim() == 2 and ".router." not in full_name:
             by_muon[scale].append(parameter)
         else:
             matrices[scale].append(parameter)
@@ -130,7 +131,9 @@ def _blocks_above(model: nn.Module, name: str) -> int:
     stack, found, rest = f".{name}".rpartition(".blocks.")
     if not found:
         is_embedding = any(part in name for part in ("embed", "positions", "token_types", "relative"))
-        stacks = [each for each in model.modules() if isinstance(each, nn.ModuleList)]
+        stacks = [
+            each for path, each in model.named_modules() if isinstance(each, nn.ModuleList) and path.endswith("blocks")
+        ]
         return len(stacks[-1]) if is_embedding and stacks else 0
     blocks = model.get_submodule(f"{stack}.blocks".strip("."))
     assert isinstance(blocks, nn.ModuleList)

@@ -172,6 +172,8 @@ class TrainingPlan:
     model: str
     """The shape in words."""
     parameters: int
+    active_parameters: int
+    """Those that a token meets: fewer where there are experts."""
     derived: list[Derived]
     timetable: Timetable
     tokens: int
@@ -200,6 +202,15 @@ class TrainingPlan:
         learned = self.memory.gradients  # as many bytes
         return 3 * (learned + self.memory.optimizer) + learned
 
+    def active_words(self) -> str:
+        """How many parameters a token meets, where these are not all."""
+        return "" if self.active_parameters == self.parameters else f"a token meets {self.active_parameters:,} of them"
+
+    def counted_parameters(self) -> str:
+        """How many parameters there are."""
+        active = self.active_words()
+        return f"{self.parameters:,} parameters" + (f", {active}" if active else "")
+
     def evaluations(self) -> str:
         """How many there are, of how much of the validation data."""
         n, of = len(self.timetable.evaluate_at), ""
@@ -216,7 +227,7 @@ class TrainingPlan:
         rows = [
             ("model", self.model, ""),
             *((f"  {each.name}", each.value, each.formula) for each in self.derived),
-            ("parameters", f"{self.parameters:,}", ""),
+            ("parameters", f"{self.parameters:,}", self.active_words()),
             ("batch", f"{self.batch} x {self.context} tokens", f"{self.micro_batch} sequences at a time"),
             ("tokens", show_count(self.tokens), epochs),
             ("steps", f"{self.timetable.n_steps:,}", self.evaluations()),

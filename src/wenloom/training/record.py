@@ -11,6 +11,7 @@ from wenloom.core.version import __version__
 from wenloom.training.history import BestBy
 from wenloom.training.memorization import CopiedSpan
 from wenloom.training.parallel import World
+from wenloom.training.routing import busiest
 from wenloom.training.setup import Setup
 from wenloom.training.state import Progress
 from wenloom.training.train_step import Gradients
@@ -28,7 +29,7 @@ def announcement(setup: Setup, world: World) -> list[str]:
     if plan.bits_per_byte is not None:
         expected = f", {plan.bits_per_byte[0]:.2f} to {plan.bits_per_byte[1]:.2f} bits per byte expected"
     lines = [
-        f"{plan.model}: {plan.parameters:,} parameters{together}.",
+        f"{plan.model}: {plan.counted_parameters()}{together}.",
         *(f"  {each.name} {each.value} = {each.formula}" for each in plan.derived),
         f"{timetable.n_steps:,} step{'s' * (timetable.n_steps > 1)} of {plan.batch} x {plan.context} tokens, {plan.tokens:,} tokens{epochs}, "
         f"{plan.evaluations()}; about {show_duration(timetable.seconds)} ({100 * plan.utilisation:.0f} % of the "
@@ -45,7 +46,7 @@ def announcement(setup: Setup, world: World) -> list[str]:
 
 def step_figures(
     gradients: Gradients, rate: float, speed: float, utilisation: float, memory: int, bytes_per_token: float | None
-) -> dict[str, float]:
+) -> dict[str, Any]:
     """What metrics.jsonl says of a step.
 
     Args:
@@ -53,22 +54,26 @@ def step_figures(
         utilisation: part of the matmul peak.
         memory: bytes.
     """
-    of_text = {}
+    of_text, of_experts = {}, {}
+    if "expert_load" in gradients.figures:
+        load = [[round(each, 4) for each in layer] for layer in gradients.figures["expert_load"]]
+        of_experts = {"expert_load": load, "busiest_expert": round(busiest(load), 3)}
     if bytes_per_token is not None:
         of_text = {"bits_per_byte": round(gradients.loss / math.log(2) / bytes_per_token, 4)}
     return {
-        "loss": gradients.loss, **gradients.figures, **of_text, "learning_rate": rate, "gradient_norm": gradients.norm,
+        "loss": gradients.loss, **gradients.figures, **of_experts, **of_text, "learning_rate": rate, "gradient_norm": gradients.norm,
         "tokens_per_second": round(speed, 1), "utilisation": round(utilisation, 4), "memory_bytes": memory,
     }  # fmt: skip
 
 
-def shown_figures(figures: dict[str, float]) -> list[str]:
+def shown_figures(figures: dict[str, Any]) -> list[str]:
     """The same for a terminal, the most important first."""
     of_text = [f"{figures['bits_per_byte']:.2f} bits per byte"] if "bits_per_byte" in figures else []
     return [
         f"loss {figures['loss']:.3f}", *of_text, f"{figures['tokens_per_second']:,.0f} tokens/s",
         f"{100 * figures['utilisation']:.0f} % of peak", show_bytes(figures["memory_bytes"]),
         f"gradient {figures['gradient_norm']:.2f}",
+        *([f"busiest expert {figures['busiest_expert']:.1f} x its share"] if "busiest_expert" in figures else []),
     ]  # fmt: skip
 
 
@@ -101,6 +106,7 @@ def tables(
         "data": training_data.table(),
         "model": {
             "family": setup.config.family, "parameters": setup.plan.parameters,
+            **({"active_parameters": setup.plan.active_parameters} if setup.config.experts is not None else {}),
             "vocab_size": setup.config.vocab_size, "tokenizer": training_data.tokenizer.kind,
             "end_of_text": training_data.tokenizer.eos_token,
         },

@@ -91,8 +91,9 @@ def write_report(
                 Series("validation", evaluation_rows(metrics, figure), 1, "dotted"),
             ]),
             **{name: Chart(label, AXES, [Series(label, step_rows(metrics, name), 0, is_noisy=is_noisy)])
-               for name, label, is_noisy in OTHER_CHARTS},
+               for name, label, is_noisy in (*OTHER_CHARTS, EXPERTS_CHART)},
         },
+        load=next((line["expert_load"] for line in reversed(metrics) if line.get("expert_load")), None),
         history=[_milestone(line, figure) for line in evaluations],
         history_unit=show_unit("bits_per_byte") if any("bits_per_byte" in each["validation"] for each in evaluations) else unit,
         task=task,
@@ -115,6 +116,8 @@ OTHER_CHARTS = (
     ("gradient_norm", "gradient norm", True),
 )
 """Figures of a step that have a chart of their own: what it is called, and whether it is smoothed."""
+EXPERTS_CHART = ("busiest_expert", "load of the busiest expert, as a multiple of an even share", True)
+"""The same of models with experts."""
 
 
 def step_rows(metrics: list[dict[str, Any]], name: str) -> list[tuple[float, ...]]:

@@ -21,6 +21,7 @@ from wenloom.training.measure import guessed_flops_per_second
 from wenloom.training.objectives import CausalObjective
 from wenloom.training.parallel import World
 from wenloom.training.plan import expected_bits_per_byte
+from wenloom.training.routing import RouterLosses
 from wenloom.training.settings import ModelSettings, TrainSettings
 from wenloom.training.setup import RunSpec, chosen_strategy
 from wenloom.training.source import CorpusSource
@@ -91,6 +92,8 @@ def model_config(settings: ModelSettings, vocab_size: int, tokenizer: TextTokeni
         n_kv_heads=settings.kv_heads or settings.heads,
         context_length=settings.context,
         dropout=settings.dropout or 0.0,
+        n_experts=settings.experts,
+        n_active=settings.active or 2,
         bos_token_id=tokenizer.bos_token_id if tokenizer else None,
         eos_token_id=tokenizer.eos_token_id if tokenizer else None,
         pad_token_id=tokenizer.pad_token_id if tokenizer else None,
@@ -130,18 +133,22 @@ def scratch_run(corpus: CorpusStatistics, model: ModelSettings, training: TrainS
     words = (
         f"{model.arch}, {config.n_layers} layer{'s' * (config.n_layers > 1)}, width {model.width}, "
         f"{config.n_heads} head{'s' * (config.n_heads > 1)}, context {model.context}"
-        + ", documents apart"
-        * (opens is not None)
+        + (f", {model.experts} experts of which {model.active} are active" if model.experts else "")
+        + ", documents apart" * (opens is not None)
     )
 
     def expected(tokens: int) -> tuple[float, float]:
         unique = corpus.tokens * corpus.bytes_per_token if corpus.tokens else None
         return expected_bits_per_byte(n_parameters, tokens * corpus.bytes_per_token, unique)
 
+    routers = None
+    if model.experts is not None:
+        assert model.balance_loss is not None and model.router_z_loss is not None
+        routers = RouterLosses(model.balance_loss, model.router_z_loss)
     return RunSpec(
-        CausalObjective(decoder, opens), source, training,
+        CausalObjective(decoder, opens, routers), source, training,
         asdict(model) | asdict(training), resolved.derived, words, corpus.validation_tokens,
-        has_epochs=corpus.tokens is not None, expected=expected,
+        has_epochs=corpus.tokens is not None, expected=expected if model.experts is None else None,
     )  # fmt: skip
 
 

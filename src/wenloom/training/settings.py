@@ -39,8 +39,26 @@ class ModelSettings:
     """Tokens the model sees at once."""
     dropout: float | None = None
     """Dropout rate; default: more the more often the text will be read, 0 for one to a few times."""
+    experts: int | None = None
+    """Feed-forward layers of which each token passes --active, in the place of one: more weights for about the same
+    time. --size counts what a token meets; saved as qwen3_moe, or with --arch llama as mixtral."""
+    active: int | None = None
+    """With --experts: how many of them a token passes; default: 2."""
+    balance_loss: float | None = None
+    """With --experts: how much it counts that all get as many tokens; default: 0.01."""
+    router_z_loss: float | None = None
+    """With --experts: how much it counts that the router's scores stay small; default: 0.001."""
 
     def __post_init__(self):
+        of_experts = ("active", "balance_loss", "router_z_loss")
+        if self.experts is None and (idle := [name for name in of_experts if getattr(self, name) is not None]):
+            raise InputError(f"--{idle[0].replace('_', '-')} goes with --experts: say how many there are.")
+        if self.experts is not None and self.experts < 2:
+            raise InputError(f"--experts must be at least 2, got {self.experts}.")
+        if self.experts is not None and not 1 <= (self.active or 2) <= self.experts:
+            raise InputError(f"--active must be from 1 to --experts {self.experts}, got {self.active}.")
+        if self.experts is not None and self.arch not in ("qwen3", "llama"):
+            raise InputError(f"--experts goes with --arch qwen3 or llama, not {self.arch}.")
         if self.size is not None:
             parse_count(self.size, "--size")
             given = [f"--{name}" for name in ("layers", "width") if getattr(self, name) is not None]

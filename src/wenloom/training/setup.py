@@ -14,7 +14,7 @@ from wenloom.core.hardware import Hardware, matmul_peak, memory_available, memor
 from wenloom.core.memory import release_freed_memory, reuse_freed_memory
 from wenloom.core.progress import progress
 from wenloom.core.quantities import show_bytes
-from wenloom.model.build import Model
+from wenloom.model.build import Model, active_parameters
 from wenloom.model.config import ModelConfig
 from wenloom.model.lora import keep_frozen_in
 from wenloom.training.dial import Derived
@@ -145,6 +145,8 @@ def set_up(
     bf16 = training.precision == "bf16" or (training.precision == "auto" and hardware.bf16)
     if training.precision == "bf16" and not hardware.bf16:
         remark("This machine has no bf16 unit: bf16 works here, but slower than fp32.")
+    if training.compile == "on" and objective.model.config.experts is not None:
+        raise InputError("--compile on: experts are not compiled, whose products have other sizes in every step.")
     peak = world.agreed(matmul_peak(device, torch.bfloat16 if bf16 else torch.float32))
     model, config = objective.model.to(device), objective.model.config
     if training.recompute:
@@ -198,7 +200,8 @@ def set_up(
             if training.validation_part is None:
                 validation_part = min(1.0, max(1e-6, _ONE_EVALUATION * (left() or 0.0) / max(whole_seconds, 1e-9)))
             validation_part, evaluation_seconds = world.agreed((validation_part, validation_part * whole_seconds))
-    if training.compile == "on" or (training.compile == "auto" and world.size == 1 and source.one_shape):
+    fits = world.size == 1 and source.one_shape and config.experts is None  # of these the products change in size
+    if training.compile == "on" or (training.compile == "auto" and fits):
         whole, forced = lay_out(step_seconds), training.compile == "on"
         expected = whole.seconds - len(whole.evaluate_at) * whole.evaluation_seconds  # which compiling leaves as it is
         with progress("Compiling the blocks, if that pays"):
@@ -211,6 +214,7 @@ def set_up(
         + ", blocks recomputed" * training.recompute
         + ", compiled" * compiled,
         parameters=n_parameters,
+        active_parameters=active_parameters(model),
         derived=spec.derived,
         timetable=timetable,
         tokens=tokens,

@@ -4,7 +4,7 @@ import math
 import threading
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -44,8 +44,8 @@ class Gradients(NamedTuple):
     """Mean over the targets of the batch, all processes together, in nats."""
     norm: float
     """Of all gradients together, before clipping."""
-    figures: dict[str, float]
-    """Means of what else the objective tells."""
+    figures: dict[str, Any]
+    """Means of what else the objective tells: numbers, and tables as nested lists."""
 
     @property
     def finite(self) -> bool:
@@ -147,7 +147,7 @@ class TrainStep:
                 figures[name] = figures.get(name, 0.0) + value.detach()
         limit = self.settings.clip or math.inf
         norm = full_tensor(torch.nn.utils.clip_grad_norm_(self.model.parameters(), limit, foreach=True))
-        means = {name: (self.world.total(value) / weight).item() for name, value in figures.items()}
+        means = {name: (self.world.total(value) / weight).tolist() for name, value in figures.items()}
         return Gradients(self.world.total(total).item(), norm.item(), means)
 
     def _must_stop(self, stop: threading.Event) -> bool:

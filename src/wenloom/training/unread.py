@@ -30,6 +30,7 @@ PLAN: tuple[Unread[TrainSettings], ...] = tuple(
     for name in (
         "schedule", "warmup", "decay", "final_learning_rate", "weight_decay", "momentum", "beta1", "beta2", "clip",
         "patience", "parallel", "seed", "keep_every", "save_minutes", "max_skipped", "tensorboard", "wandb",
+        "balance_loss", "router_z_loss",
     )
 )  # fmt: skip
 """Settings of a training that its plan does not read."""
