@@ -24,6 +24,7 @@ STAGES = {
         "classify": "Classify a text, or each line of a file.",
         "fill-mask": "Predict the masked tokens of a text.",
         "embed": "Make vectors of texts, to compare and to search them by.",
+        "search": "Search texts by meaning: the passages most like a question.",
         "compose": "Write a story, a poem or a program, and check it.",
         "rescore": "Choose among a speech recognizer's hypotheses with a language model.",
     },

@@ -45,6 +45,25 @@ class TextRows(NamedTuple):
     """How many texts lost their end."""
 
 
+@dataclass
+class Unfit:
+    """How many texts were not read as they are."""
+
+    cut: int = 0
+    empty: int = 0
+
+    def say(self, n_texts: int, most: int | None) -> None:
+        """Remark on them.
+
+        Args:
+            most: tokens of a text.
+        """
+        if self.cut and most is not None:
+            remark(f"{counted(self.cut, 'text')} of {n_texts:,} had more than {most:,} tokens: cut there.")
+        if self.empty:
+            remark(f"{counted(self.empty, 'text')} of {n_texts:,} had no tokens: nothing was pooled.")
+
+
 @dataclass(frozen=True)
 class Embedder:
     """A model that makes vectors of texts.
@@ -193,24 +212,34 @@ class Embedder:
             [texts] if isinstance(texts, str) else texts,
             self.prompt(prompt_name) if prompt is None else prompt,
         )
-        width = self.width
-        if dimensions is not None:
-            width = shortened(torch.empty(0, width), dimensions).shape[-1]
         wanted = self.config.normalizes if normalize is None else normalize
-        found, n_cut, n_empty = torch.empty(len(texts), width), 0, 0
-        for start in range(0, len(texts), _TOKENIZED_TOGETHER):
-            rows = self.rows(texts[start : start + _TOKENIZED_TOGETHER], before)
-            n_cut, n_empty = n_cut + rows.n_cut, n_empty + sum(not ids for ids in rows.ids)
-            part = found[start : start + len(rows.ids)]
-            for places, work in self.batches(rows, batch_tokens, normalize):
-                made = work()
-                part[places] = made if dimensions is None else shortened(made, dimensions, wanted)
-                on_texts(len(places))
-        if n_cut:
-            remark(f"{counted(n_cut, 'text')} of {len(texts):,} had more than {self.max_tokens:,} tokens: cut there.")
-        if n_empty:
-            remark(f"{counted(n_empty, 'text')} of {len(texts):,} had no tokens: nothing was pooled.")
+        found = torch.empty(len(texts), self.width)
+        if dimensions is not None:
+            found = shortened(found, dimensions, normalize=False)
+        unfit = Unfit()
+        for places, made in self.made(texts, before, normalize, batch_tokens, unfit):
+            found[places] = made if dimensions is None else shortened(made, dimensions, wanted)
+            on_texts(len(places))
+        unfit.say(len(texts), self.max_tokens)
         return found.numpy()
+
+    def made(
+        self, texts: Sequence[str], prompt: str, normalize: bool | None, batch_tokens: int, unfit: "Unfit"
+    ) -> Iterator[tuple[list[int], Tensor]]:
+        """Vectors as they are made, in no order of the texts.
+
+        Args:
+            unfit: counts the texts that are cut or empty.
+
+        Returns:
+            Places among the texts, and their vectors.
+        """
+        for start in range(0, len(texts), _TOKENIZED_TOGETHER):
+            rows = self.rows(texts[start : start + _TOKENIZED_TOGETHER], prompt)
+            unfit.cut += rows.n_cut
+            unfit.empty += sum(not ids for ids in rows.ids)
+            for places, work in self.batches(rows, batch_tokens, normalize):
+                yield [start + place for place in places], work()
 
     @functools.cached_property
     def _fast(self) -> Encoder | Decoder:
