@@ -26,6 +26,7 @@ from typing import Any
 import numpy as np
 
 from wenloom.tokens.shards import Dataset
+from wenloom.training.plan import expected_bits_per_byte
 
 DATA = Path(os.environ.get("WENLOOM_SHARED_DATA", "../shared/data"))
 RUNS = [("300k", "500k"), ("300k", "2m"), ("1m", "500k"), ("1m", "1500k"), ("2m", "1m"), ("3m", "500k")]
@@ -105,9 +106,46 @@ def reached(run: Path) -> dict[str, float]:
             "bits_per_byte": tables["result"]["validation_bits_per_byte"]}  # fmt: skip
 
 
+def effective(run: dict[str, Any]) -> float:
+    """Bytes read, repeated ones counting less, as the plan counts them."""
+    ratio = run["read"] * run["bytes_per_token"] / run["unique"]
+    return run["unique"] * (ratio if ratio <= 1 else 1 + 15 * (1 - np.exp(-(ratio - 1) / 15)))
+
+
+def fitted(runs: list[dict[str, Any]], measure: str) -> np.ndarray:
+    """a, b, c of bits per byte = measure (a + b N^-0.3 + c D^-0.3), by least squares of the relative error."""
+    rows = np.array([[1, run["parameters"] ** -0.3, effective(run) ** -0.3] for run in runs])
+    scale = np.array([run[measure] / run["bits_per_byte"] for run in runs])
+    return np.linalg.lstsq(rows * scale[:, None], np.ones(len(runs)), rcond=None)[0]
+
+
+def expected(constants: np.ndarray, run: dict[str, Any], measure: str) -> float:
+    """Bits per byte by that formula."""
+    return float(run[measure] * constants @ [1, run["parameters"] ** -0.3, effective(run) ** -0.3])
+
+
 def fit(runs: list[dict[str, Any]]) -> None:
-    """How many runs ended where they were told to."""
-    print(runs)
+    """How many runs ended where they were told to, and what other constants would have told."""
+    if len({run["corpus"] for run in runs}) < 2:
+        raise SystemExit("runs of at least two corpora are needed: each is foretold from the others.")
+    told = [
+        expected_bits_per_byte(run["parameters"], run["read"] * run["bytes_per_token"], run["unique"]) for run in runs
+    ]
+    inside = sum(low <= run["bits_per_byte"] <= high for (low, high), run in zip(told, runs, strict=True))
+    print(f"in the range that is told: {inside} of {len(runs)}")
+    plain = [run | {"nothing": 1.0} for run in runs]
+    print("by                a      b      c   within 9 of 10 +-   of the other corpora +-")
+    for measure in ("nothing", "unigram", "bz2", "lzma"):
+        constants = fitted(plain, measure)
+        own = [abs(run["bits_per_byte"] / expected(constants, run, measure) - 1) for run in plain]
+        others = []
+        for name in {run["corpus"] for run in plain}:
+            left = fitted([run for run in plain if run["corpus"] != name], measure)
+            others += [
+                abs(run["bits_per_byte"] / expected(left, run, measure) - 1) for run in plain if run["corpus"] == name
+            ]
+        shown = "  ".join(f"{each:6.4g}" for each in constants)
+        print(f"{measure:12} {shown}   {np.quantile(own, 0.9):16.1%}   {np.quantile(others, 0.9):22.1%}")
 
 
 def main() -> None:

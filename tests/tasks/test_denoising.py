@@ -55,7 +55,7 @@ def test_learned_from_plain_text_then_tuned(arch: str, tmp_path: Path):
              for colour in ("red", "blue", "grey") for animal in ("cat", "dog", "owl") for place in ("barn", "sun")]  # fmt: skip
     (tmp_path / "text.txt").write_text("\n".join(lines))
     fresh = FreshSettings(arch=arch, layers=1, width=32, heads=2, vocab_size=270)  # pyright: ignore[reportArgumentType]
-    training = TrainSettings(steps=150, batch=8, seed=1)
+    training = TrainSettings(steps=150, batch=8, seed=1, evaluations=2)
     result = finetune("denoising", tmp_path / "run", None, DataSettings(str(tmp_path / "text.txt"), max_source_tokens=64),
                       fresh, training=training)  # fmt: skip
     assert result.run.loss.nats_per_token < 3.0  # of 5.7 at the beginning
@@ -64,10 +64,10 @@ def test_learned_from_plain_text_then_tuned(arch: str, tmp_path: Path):
     assert tokenizer.decode(tokenizer.encode(sentinel(7)), skip_special_tokens=True) == ""
     (tmp_path / "pairs.tsv").write_text("".join(f"the {n} cats\t{n}\n" for n in range(60)))
     tuned = finetune("summarization", tmp_path / "tuned", tmp_path / "run", DataSettings(str(tmp_path / "pairs.tsv")),
-                     training=TrainSettings(steps=3, batch=4))  # fmt: skip
+                     training=TrainSettings(steps=3, batch=4, evaluations=1))  # fmt: skip
     assert tuned.run.folder == tmp_path / "tuned"
     again = finetune("denoising", tmp_path / "again", tmp_path / "run", DataSettings(str(tmp_path / "text.txt"), max_source_tokens=64),
-                     training=TrainSettings(steps=3, batch=4))  # fmt: skip
+                     training=TrainSettings(steps=3, batch=4, evaluations=1))  # fmt: skip
     assert again.run.loss.nats_per_token < result.run.loss.nats_per_token + 0.5
 
 

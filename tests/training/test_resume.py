@@ -104,7 +104,7 @@ def killed_somewhere(process: subprocess.Popen[bytes], out: Path, drawn: random.
     process.wait()
 
 
-@pytest.mark.parametrize("kills", [3, pytest.param(20, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("kills", [2, pytest.param(20, marks=pytest.mark.slow)])
 def test_kill_9_costs_nothing(kills: int, dataset: Dataset, tmp_path: Path):
     """Killed again and again at moments of chance, while it computes, evaluates or saves (almost all the time)."""
     model = replace(MODEL, dropout=0.1)
