@@ -60,6 +60,10 @@ NAMES = {
     "datasets/lambada_test.jsonl": "rows:lambada", "datasets/arc_easy.jsonl": "rows:choices",
     "mine.toml": 'text:files = ["arc_easy.jsonl"]\nquery = "{query}"\nchoices = "{choices}"\ngold = "{gold}"\n',
     "calm.txt": "few:source", "wild.txt": "few:target", "calm.safetensors": "vector", "joy.safetensors": "vector", "sae": "features", "seven.safetensors": "vector", "lens.safetensors": "lens",
+    "datasets/crows_pairs_anonymized.csv": "text:sent_more,sent_less,bias_type\nThe lamp was lit.,The boat was lit.,age\n",
+    "datasets/pro_stereotyped_type1.txt.dev": "text:1 [The lamp] was lit by [him].\n",
+    "datasets/anti_stereotyped_type1.txt.dev": "text:1 [The lamp] was lit by [her].\n",
+    "datasets/stereoset.csv": "text:target,bias_type,context,stereotype,anti_stereotype,unrelated\nlamp,age,The lamp is BLANK.,lit,old,x\n",
     "datasets/hellaswag_val.jsonl": "rows:hellaswag", "datasets/blimp.jsonl": "rows:blimp",
 }  # fmt: skip
 """What stands, in an example, under a name; see `World.lay_out`. A folder is laid out where its beginning occurs."""

@@ -31,6 +31,9 @@ HERE = {
     "nbest.jsonl": "rows:close nbest", "torn-nbest.jsonl": "torn:nbest", "torn-choices.jsonl": "torn:choices", "torn-messages.jsonl": "torn:messages", "more.jsonl": "rows:more messages", "prompts.jsonl": "rows:prompts", "adapters.jsonl": "rows:adapter prompts",
     "choices.jsonl": "rows:choices", "references.jsonl": "rows:references", "data/blimp.jsonl": "rows:blimp",
     "data/HumanEval.jsonl": "rows:programs to write", "theirs.json": "results-json", "results.sqlite": "file:results/results.sqlite",
+    "fair/crows_pairs.csv": "text:sent_more,sent_less,bias_type\nThe lamp was lit.,The boat was lit.,age\nA lamp.,A boat.,race\n",
+    "fair/pro_stereotyped_type1.txt.dev": "text:1 [The lamp] was lit by [him].\n",
+    "fair/anti_stereotyped_type1.txt.dev": "text:1 [The lamp] was lit by [her].\n",
     "vector.safetensors": "vector", "sae": "features", "deep": "deep-decoder", "lens.safetensors": "lens",
     "many/a.txt": f"text:{story(1)}", "many/b.txt": f"text:{story(1)}", "many/c.txt": f"text:{story(2)}", "many/d.png": "text:PNG",
     "wiki.txt": "text: = A = \n\n a @-@ b , c . \n\n = B = \n\n d e f . \n",
@@ -383,6 +386,13 @@ TABLES = {
         "--max-new-tokens": C(("--max-new-tokens", 2), base=("run", "--on", "references.jsonl"), look="evaluation/run/references.jsonl"),
         "--temperature": C(("--temperature", 9), base=("run", "--on", "humaneval", "--data", "data", "--max-new-tokens", 4, "--run-code",
                                                        "--attempts", 2), look="evaluation/run/humaneval.jsonl"),
+    }),
+    "audit": Table(("run", "--data", "fair"), {
+        "--on": C(("--on", "winobias")),
+        "--data": C(("--data", "fair"), base=("run", "--json"), look="code"),
+        "--limit": C(("--limit", 1), base=("run", "--data", "fair", "--on", "crows_pairs")),
+        "--device": DEVICE,
+        "--json": C(("--json",)),
     }),
     "leaderboard": Table((), {
         "--out": C(("--out", "elsewhere"), look="elsewhere/*"),
