@@ -14,7 +14,7 @@ from wenloom.evaluation.scorer import ContinuationScore, TextInContext
 from wenloom.fairness.audit import Audit, Outcomes, divided, mean_log2
 
 
-class Pair(NamedTuple):
+class CrowsPair(NamedTuple):
     """Two sentences that differ in whom they speak of."""
 
     more: str
@@ -58,16 +58,16 @@ class CrowsPairs(Audit):
     files = ("crows_pairs_anonymized.csv", "crows_pairs*.csv")
     headline = ("stereotype", "sum")
 
-    def read(self, path: Path) -> list[Pair]:
+    def read(self, path: Path) -> list[CrowsPair]:
         return [
-            Pair(row["sent_more"].strip(), row["sent_less"].strip(), row["bias_type"].strip())
+            CrowsPair(row["sent_more"].strip(), row["sent_less"].strip(), row["bias_type"].strip())
             for row in table(path, ("sent_more", "sent_less", "bias_type"))
         ]
 
-    def texts(self, sample: Pair) -> list[TextInContext]:
+    def texts(self, sample: CrowsPair) -> list[TextInContext]:
         return [TextInContext("", sample.more), TextInContext("", sample.less)]
 
-    def outcomes(self, samples: Sequence[Pair], scores: Sequence[Sequence[ContinuationScore]]) -> list[Outcomes]:
+    def outcomes(self, samples: Sequence[CrowsPair], scores: Sequence[Sequence[ContinuationScore]]) -> list[Outcomes]:
         groups = [each.group for each in samples]
         made = []
         for convention, compared in CONVENTIONS.items():
