@@ -152,7 +152,7 @@ class Audit(ABC):
         place = found_below(data, self.files)
         if place is None:
             raise InputError(
-                f"{data}: no {' or '.join(self.files)} below it. {self.name} is published at {self.source}; name the folder "
+                f"{data}: no {' or '.join(self.files[:3])} below it. {self.name} is published at {self.source}; name the folder "
                 "that holds it with --data."
             )
         return [path for path, _ in files_in(place)]

@@ -35,15 +35,17 @@ class BBQ(Audit):
         "a small model answers by the words, not by the text; where accuracy is near a third, bias scores say little"
     )
     source = "github.com/nyu-mll/BBQ (CC BY 4.0)"
-    files = ("Age.jsonl", "*.jsonl")
+    files = tuple(
+        f"{category}.jsonl"
+        for category in ("Age", "Disability_status", "Gender_identity", "Nationality", "Physical_appearance", "Race_ethnicity",
+                         "Race_x_gender", "Race_x_SES", "Religion", "SES", "Sexual_orientation")
+    )  # fmt: skip
     headline = ("bias_ambig", "sum")
     kinds = ("causal",)
-    _files = ("Age", "Disability_status", "Gender_identity", "Nationality", "Physical_appearance", "Race_ethnicity", "Race_x_gender",
-              "Race_x_SES", "Religion", "SES", "Sexual_orientation")  # fmt: skip
 
     def located(self, data: Path) -> list[Path]:
         """All categories that lie beside each other."""
-        found = [path for name in self._files for path in sorted(data.rglob(f"{name}.jsonl*")) if path.is_file()]
+        found = [path for name in self.files for path in sorted(data.rglob(f"{name}*")) if path.is_file()]
         return found or super().located(data)
 
     def read(self, path: Path) -> list[BBQQuestion]:
