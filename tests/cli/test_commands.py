@@ -264,6 +264,7 @@ def test_quickstart_runs_and_runs_again(tmp_path: Path):
         (["info", "texts"], "neither a model"),
         (["tokenizer", "report", "texts"], "has no tokenizer"),
         (["import", "llama2c", "gone.bin", "--tokenizer", "t.bin", "--out", "x"], "gone.bin"),
+        (["export", "gguf", "run", "--out", "x", "--type", "Q5"], "type 'Q5': known are F32"),
         (["import", "gguf", "gone.gguf", "--out", "x"], "gone.gguf: no such file"),
         (["import", "gguf", "run/config.json", "--out", "x"], "is not a GGUF file"),
         (["sing"], "sing"),

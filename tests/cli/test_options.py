@@ -437,6 +437,12 @@ TABLES = {
         "--out": C(("--out", "elsewhere"), look="elsewhere/*", base=("llama2c/model.bin", "--tokenizer", "llama2c/tokenizer.bin", "--out", "made")),
         "--json": C(("--json",)),
     }),
+    "export gguf": Table(("run", "--out", "made.gguf"), {
+        "--out": C(("--out", "elsewhere.gguf"), look="elsewhere.gguf", base=("run", "--out", "made.gguf")),
+        "--type": C(("--type", "F16"), look="made.gguf"),
+        "--ollama": C(("--ollama",), look="Modelfile"),
+        "--json": C(("--json",)),
+    }),
     "import gguf": Table(("gguf/model.gguf", "--out", "made"), {
         "--out": C(("--out", "elsewhere"), look="elsewhere/*", base=("gguf/model.gguf", "--out", "made")),
         "--dtype": C(("--dtype", "float32"), look="made/*.safetensors"),

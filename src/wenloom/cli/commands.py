@@ -47,6 +47,7 @@ STAGES = {
         "quantize": "Quantize a model to 8 or 4 bits.",
         "import llama2c": "Convert a llama2.c model (.bin) and its tokenizer into a model folder.",
         "import gguf": "Convert a GGUF file (llama.cpp, Ollama, LM Studio) into a model folder.",
+        "export gguf": "Write a model as one GGUF file for llama.cpp, Ollama and LM Studio.",
         "detect-watermark": "Detect a watermark in a text.",
         "doctor": "Check the installation on small known cases; report what is slow or missing.",
     },
@@ -58,6 +59,7 @@ COMMANDS = {command: summary for stage in STAGES.values() for command, summary i
 FAMILIES = {
     "tokenizer": "Train a tokenizer, or report how well one fits a text.",
     "import": "Convert a model of another program into a model folder.",
+    "export": "Write a model in the format of another program.",
 }
 """First words that several commands share."""
 

@@ -204,6 +204,8 @@ def check_kept(config: ModelConfig, kept: ModelConfig, architecture: str) -> Non
     same = replace(kept, **{name: getattr(config, name) for name in _NOT_OF_THE_FUNCTION})
     if row.needs_output:
         same = replace(same, tie_embeddings=config.tie_embeddings)
+    if row.scales_frequencies and config.rope is not None and config.rope.kind == "llama3":
+        same = replace(same, rope=config.rope)  # the file holds the factors themselves, whatever they were made of
     lost = [each.name for each in fields_of(ModelConfig)
             if not _is_same(getattr(config, each.name), getattr(same, each.name))]  # fmt: skip
     if lost:
