@@ -72,6 +72,11 @@ def llama_like(draw: Draw, family: str, n_layers: int, d_head: int, rope: dict[s
         case "olmoe":
             return {"rope_parameters": rope, "norm_topk_prob": draw(st.booleans()), **_bias(draw),
                     **_experts(draw, "num_experts")}  # fmt: skip
+        case "gpt_oss":
+            return {"rope_parameters": rope, "sliding_window": draw(st.integers(1, 7)), **_bias(draw),
+                    "layer_types": draw(st.sampled_from([None, _kinds(draw, n_layers)])),
+                    "swiglu_limit": draw(st.sampled_from([0.5, 7.0])), "swiglu_alpha": draw(st.sampled_from([1.0, 1.702])),
+                    **_experts(draw, "num_local_experts")}  # fmt: skip
         case "granite":
             multipliers = ("embedding_multiplier", "attention_multiplier", "residual_multiplier", "logits_scaling")
             return {"rope_parameters": rope, "mlp_bias": draw(st.booleans()), **_bias(draw),

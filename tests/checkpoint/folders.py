@@ -10,10 +10,10 @@ import transformers
 from wenloom.checkpoint.families import FAMILIES
 from wenloom.core.errors import WenloomError
 
-OWN_HEADS = ("llama", "mistral", "qwen3", "mixtral", "qwen3_moe", "smollm3", "glm4", "gemma2", "gemma3_text")
+OWN_HEADS = ("llama", "mistral", "qwen3", "mixtral", "qwen3_moe", "gpt_oss", "smollm3", "glm4", "gemma2", "gemma3_text")
 """Families whose heads may have a width of their own."""
 DECODERS = ("gpt2", "gpt_neo", "gpt_neox", "llama", "mistral", "qwen2", "qwen3", "mixtral",
-            "qwen3_moe", "olmoe", "phi3", "smollm3", "granite", "olmo2", "olmo3",
+            "qwen3_moe", "olmoe", "gpt_oss", "phi3", "smollm3", "granite", "olmo2", "olmo3",
             "starcoder2", "stablelm", "glm4", "cohere2", "gemma2", "gemma3_text", "opt", "gptj", "bloom", "falcon")  # fmt: skip
 ENCODERS = ("bert", "roberta", "xlm-roberta", "distilbert")
 PAIRS = ("marian", "bart", "mbart", "m2m_100", "pegasus", "t5", "mt5")
@@ -50,15 +50,18 @@ def tiny_config(family: str, **more: Any) -> transformers.PreTrainedConfig:
                          max_position_embeddings=16, num_kv_heads=1, new_decoder_architecture=True)  # fmt: skip
         elif family not in ("gpt_neox", "llama"):
             sizes["num_key_value_heads"] = 1
-        if family in ("glm4", "gemma2", "gemma3_text"):
+        if family in ("glm4", "gemma2", "gemma3_text", "gpt_oss"):
             sizes |= dict(head_dim=8)
-        if family in ("mixtral", "qwen3_moe", "olmoe"):
-            sizes |= {"num_local_experts" if family == "mixtral" else "num_experts": 4, "num_experts_per_tok": 2}
+        if family in ("mixtral", "qwen3_moe", "olmoe", "gpt_oss"):
+            sizes |= {
+                "num_local_experts" if family in ("mixtral", "gpt_oss") else "num_experts": 4,
+                "num_experts_per_tok": 2,
+            }
         if family == "qwen3_moe":
             sizes |= dict(head_dim=8, moe_intermediate_size=12, mlp_only_layers=[1])
         if family in ("gemma2", "gemma3_text"):
             sizes |= dict(query_pre_attn_scalar=5)
-        if family in ("gemma2", "gemma3_text", "olmo3", "cohere2"):
+        if family in ("gemma2", "gemma3_text", "olmo3", "cohere2", "gpt_oss"):
             sizes |= dict(sliding_window=5, layer_types=["sliding_attention", "full_attention"])
     elif family == "distilbert":
         sizes = dict(dim=16, n_layers=2, n_heads=heads, hidden_dim=20, max_position_embeddings=24)

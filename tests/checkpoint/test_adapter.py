@@ -75,7 +75,7 @@ def logits(model: Model | torch.nn.Module) -> torch.Tensor:
 def test_peft_reads_what_is_written_here(family: str, dora: bool, tmp_path: Path):
     base = base_folder(family, tmp_path / "base")
     # PEFT joins the adapters of all experts, where it has no DoRA, and layers without experts take other names
-    is_odd = (family in ("mixtral", "olmoe") and dora) or family == "qwen3_moe"
+    is_odd = (family in ("mixtral", "olmoe") and dora) or family in ("qwen3_moe", "gpt_oss")
     targets = ("query", "key", "value", "output") if is_odd else TARGETS
     ours = adapt(load_model(base), AdapterConfig(4, 6, 0.0, targets, dora), torch.Generator().manual_seed(0))
     plain = logits(load_model(base))

@@ -8,12 +8,14 @@ from typing import Any
 import pytest
 import torch
 import transformers
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from wenloom.checkpoint.families.fields import ACTIVATION_NAMES
 from wenloom.checkpoint.folder import load_decoder, write_model_files
 from wenloom.core.errors import CheckpointError
+from wenloom.model.decoder import Decoder
+from wenloom.model.taps import Taps, keep
 
 from .drawn_configs import llama_like, of_other_shape
 from .folders import DECODERS, OWN_HEADS, tiny_config
@@ -126,6 +128,19 @@ def largest_difference(ours: Any, theirs: Any, context: int) -> float:
     return max(float(plain), float((actual - expected)[mask.bool()].abs().max()))
 
 
+def is_undecided(decoder: Decoder, context: int) -> bool:
+    """Whether a router's choice between two experts hangs on so little that rounding may decide it."""
+    experts = decoder.config.experts
+    if experts is None or experts.active == experts.count:
+        return False
+    kept: dict[str, torch.Tensor] = {}
+    taps = Taps({place: keep(place, kept) for place in decoder.places if place.endswith("router")}, decoder.places)
+    tokens, mask, positions = batch_with_padding(context)
+    decoder(tokens, attention_mask=mask, position_ids=positions, taps=taps)
+    best = [scores.topk(experts.active + 1, -1).values for scores in kept.values()]
+    return any(bool(((each[..., -2] - each[..., -1]) < TOLERANCE).any()) for each in best)
+
+
 @pytest.mark.parametrize("family", DECODERS)
 @thorough
 @given(data=st.data())
@@ -138,6 +153,7 @@ def test_same_logits_both_ways(family: str, data: st.DataObject):
     with TemporaryDirectory() as name:
         theirs.save_pretrained(name)
         ours = load_decoder(Path(name))
+        assume(not is_undecided(ours, 16))
         assert largest_difference(ours, theirs, 16) <= TOLERANCE
     with TemporaryDirectory() as name:
         write_model_files(ours, Path(name))

@@ -66,6 +66,7 @@ OTHER: dict[str, list[object]] = {
     "score_multiplier": [0.5],
     "score_cap": [1.0],
     "scale_by_layer": [True],
+    "sinks": [True],
     "sliding_window": [4, -1],
     "sliding_layers": [(1,), (0, 1)],
     "parallel_residual": [True],

@@ -19,11 +19,13 @@ from wenloom.checkpoint.weights import stored_tensors, write_tensors
 from wenloom.core.errors import CheckpointError, InputError, printable
 from wenloom.core.foreign import reading
 from wenloom.model.build import Model
-from wenloom.model.lora import TARGETS, AdaptedLinear, AdapterConfig, adapted_layers, freeze, weight_of
+from wenloom.model.lora import ATTENTION, TARGETS, AdaptedLinear, AdapterConfig, adapted_layers, freeze, weight_of
 from wenloom.model.quantize import QuantizedLinear
 
 ADAPTER_WEIGHTS = "adapter_model.safetensors"
 AnyModel = TypeVar("AnyModel", bound=Model)
+STACKED = ("gpt_oss",)
+"""Families that keep the matrices of all experts in one tensor, of which an adapter has no place in a file."""
 _PREFIX = "base_model.model."
 _ADAPTABLE = re.compile(r"\bblocks\.\d+\.(attention|cross|mlp)\.|^(transform|classifier\.dense)\.weight$")
 """Our matrices that may have an adapter: those of the blocks, and the dense layer under the head of an encoder."""
@@ -37,6 +39,10 @@ def _fused(model: Model) -> Iterator[tuple[TensorMap, list[AdaptedLinear]]]:
     """Their matrices, and the adapted layers of ours that each holds."""
     layers = {f"{name}.weight": layer for name, layer in adapted_layers(model)}
     for each in FAMILIES[model.config.family].tensors(model.config):
+        if model.config.family in STACKED and ".experts." in each.ours[0] and any(name in layers for name in each.ours):
+            raise InputError(
+                f"{model.config.family} keeps all experts in one tensor: adapt {', '.join(ATTENTION)} only."
+            )
         if all(name in layers for name in each.ours):
             yield each, [layers[name] for name in each.ours]
         elif any(name in layers for name in each.ours):

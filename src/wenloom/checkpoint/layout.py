@@ -12,6 +12,7 @@ from torch import Tensor
 
 from wenloom.checkpoint.families.base import Family
 from wenloom.checkpoint.families.fields import shown
+from wenloom.checkpoint.mxfp4 import unpacked
 from wenloom.checkpoint.weights import Stored
 from wenloom.core.console import remark
 from wenloom.core.errors import CheckpointError, printable
@@ -37,7 +38,7 @@ def by_full_name(found: Mapping[str, Stored], family: Family, folder: Path) -> d
     """Tensors by their full and present names.
 
     Files saved from the bare model, as the original GPT-2 was, leave the family's prefix out; old files call the
-    weight and bias of a LayerNorm gamma and beta.
+    weight and bias of a LayerNorm gamma and beta. Tensors in MXFP4 stand under the name of what they hold.
     """
     for prefix, writer in _WRAPPERS.items():
         if found and all(name.startswith(prefix) for name in found):
@@ -52,7 +53,7 @@ def by_full_name(found: Mapping[str, Stored], family: Family, folder: Path) -> d
         if full in stored:
             raise CheckpointError(f'{folder}: the weights hold "{shown(full)}" twice, as "{shown(name)}" too.')
         stored[full] = tensor
-    return stored
+    return unpacked(stored, folder) if any(name.endswith("_blocks") for name in stored) else stored
 
 
 def as_stored(

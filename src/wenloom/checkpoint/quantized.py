@@ -16,6 +16,7 @@ from torch import Tensor
 
 from wenloom.checkpoint.families import FAMILIES
 from wenloom.checkpoint.families.base import TensorMap
+from wenloom.checkpoint.mxfp4 import is_mxfp4
 from wenloom.checkpoint.weights import Stored
 from wenloom.core.console import remark
 from wenloom.core.errors import CheckpointError, InputError, printable
@@ -110,7 +111,7 @@ def read_quantization(config: Mapping[str, Any], where: str) -> Quantization | N
         if config.get(field) is not None:
             raise _refusal(where, field, config[field])
     found = config.get("quantization_config")
-    if found is None:
+    if found is None or is_mxfp4(config):
         return None
     if not isinstance(found, Mapping):
         raise _refusal(where, "quantization_config", found)

@@ -24,6 +24,8 @@ class Attention(nn.Module):
         self.scale = config.attention_scale(layer)
         self.pattern_dropout = Dropout(config.attention_dropout, site=4)
         self.score_cap = config.score_cap
+        self.sinks = nn.Parameter(torch.empty(config.n_heads)) if config.sinks else None
+        self.written_out = config.score_cap is not None or config.sinks
         self.window = config.window(layer)
         self.causal = config.causal
         self.grouped = config.n_kv_heads != config.n_heads
@@ -90,10 +92,10 @@ class Attention(nn.Module):
         keys_B: Tensor | None = None,
     ) -> Tensor:  # fmt: skip
         drops = self.training and self.pattern_dropout.rate > 0
-        if drops or self.score_cap is not None or (taps is not None and "pattern" in taps):
+        if drops or self.written_out or (taps is not None and "pattern" in taps):
             weights_BHTS = self.pattern(q_BHTK, k_BGTK, mask)
             given_BHTS = weights_BHTS if taps is None else taps.at("pattern", weights_BHTS)
-            if drops or self.score_cap is not None or given_BHTS is not weights_BHTS:
+            if drops or self.written_out or given_BHTS is not weights_BHTS:
                 if drops:
                     keys_N = None if keys_B is None else keys_of_patterns(keys_B, *given_BHTS.shape[1:3])
                     given_BHTS = self.pattern_dropout(given_BHTS.flatten(0, 2), keys_N).view_as(given_BHTS)
@@ -117,7 +119,11 @@ class Attention(nn.Module):
         return self._fused(q_BHTK, k_BGTK, v_BGTK, mask)
 
     def pattern(self, q_BHTK: Tensor, k_BGTK: Tensor, mask: Tensor | None) -> Tensor:
-        """The weights softmax(cap(Q Kᵀ * scale) + mask) in float32, shape (B, H, T, S), which `_fused` does not keep."""
+        """The weights softmax(cap(Q Kᵀ * scale) + mask) in float32, shape (B, H, T, S), which `_fused` does not keep.
+
+        With sinks s the softmax is over a further score s_h in every row, whose weight is left out: rows sum to less than 1
+        (Xiao et al. 2024, "Efficient streaming language models with attention sinks", section 3.3; gpt-oss).
+        """
         k_BHSK = k_BGTK.repeat_interleave(q_BHTK.shape[1] // k_BGTK.shape[1], 1)
         with torch.autocast(q_BHTK.device.type, enabled=False):
             scores_BHTS = (q_BHTK.float() * self.scale) @ k_BHSK.float().mT
@@ -130,7 +136,10 @@ class Attention(nn.Module):
                 scores_BHTS = (
                     scores_BHTS.masked_fill(~mask, -torch.inf) if mask.dtype == torch.bool else scores_BHTS + mask
                 )
-            return scores_BHTS.softmax(-1)
+            if self.sinks is None:
+                return scores_BHTS.softmax(-1)
+            sinks_BHT1 = self.sinks.float()[:, None, None].expand(*scores_BHTS.shape[:-1], 1)
+            return torch.cat((scores_BHTS, sinks_BHT1), -1).softmax(-1)[..., :-1]
 
     def _fused(self, q_BHTK: Tensor, k_BGTK: Tensor, v_BGTK: Tensor, mask: Tensor | None) -> Tensor:
         return F.scaled_dot_product_attention(

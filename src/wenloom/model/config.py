@@ -180,6 +180,8 @@ class ModelConfig:
     """Multiply attention scores by this instead of 1 / sqrt(d_head)."""
     score_cap: float | None = None
     """Bound attention scores softly: s becomes cap * tanh(s / cap) (Gemma 2)."""
+    sinks: bool = False
+    """A learned score per head stands beside those of the keys and takes its share of the attention (gpt-oss)."""
     sliding_window: int | None = None
     """In the layers of `sliding_layers`, a token sees itself and this many minus one before it."""
     sliding_layers: tuple[int, ...] = ()

@@ -17,7 +17,9 @@ from wenloom.core.errors import InputError
 from wenloom.model.build import Model
 from wenloom.model.quantize import QuantizedLinear
 
-TARGETS = ("query", "key", "value", "output", "gate", "up", "down")
+ATTENTION = ("query", "key", "value", "output")
+"""The linear layers of attention."""
+TARGETS = (*ATTENTION, "gate", "up", "down")
 """The linear layers of a block, of self-attention, cross-attention and the feed-forward layer or each of its experts."""
 
 

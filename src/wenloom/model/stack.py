@@ -187,7 +187,7 @@ class Stack(nn.Module):
         """
         std = self.config.initializer_range
         for name, parameter in self.named_parameters():
-            if name.endswith("bias"):
+            if name.endswith(("bias", "sinks")):
                 nn.init.zeros_(parameter)
             elif "norm" in name:
                 nn.init.ones_(parameter)

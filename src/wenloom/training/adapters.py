@@ -2,11 +2,12 @@
 
 from collections.abc import Sequence
 
+from wenloom.checkpoint.adapter import STACKED
 from wenloom.core.errors import InputError
 from wenloom.core.randomness import generator
 from wenloom.model.build import Model
 from wenloom.model.decoder import Decoder
-from wenloom.model.lora import AdapterConfig, adapt
+from wenloom.model.lora import ATTENTION, TARGETS, AdapterConfig, adapt
 from wenloom.model.quantize import parse_bits, quantize, require_unquantized
 from wenloom.training.dial import Derived
 from wenloom.training.settings import ADAPTERS, AdapterSettings
@@ -32,7 +33,8 @@ def tuned_by_method(
             if not isinstance(model, Decoder):
                 raise InputError("--quantize is for models without an encoder only.")
             model = quantize(model, parse_bits(how.quantize))
-        config = AdapterConfig(how.rank, how.alpha, dora=method == "dora")
+        targets = ATTENTION if model.config.family in STACKED else TARGETS
+        config = AdapterConfig(how.rank, how.alpha, targets=targets, dora=method == "dora")
         model = adapt(model, config, generator(seed, "adapter"))
     else:
         require_unquantized(

@@ -47,7 +47,7 @@ _MODEL_FIELDS: Mapping[str, _Check] = {
     **dict.fromkeys(("bos_token_id", "eos_token_ids", "pad_token_id", "decoder_start_token_id"), _any),
     **dict.fromkeys(("embedding_dropout", "attention_dropout", "residual_dropout", "share_embedding"), _any),
     # what it does not do
-    **dict.fromkeys(("embedding_norm", "scale_embedding", "output_bias", "scale_output"), _one_of(False)),
+    **dict.fromkeys(("embedding_norm", "scale_embedding", "output_bias", "scale_output", "sinks"), _one_of(False)),
     **dict.fromkeys(("qk_norm_whole", "shared_norm"), _one_of(False)),
     **dict.fromkeys(("position_offset", "token_types"), _one_of(0)),
     **dict.fromkeys(("embedding_multiplier", "residual_multiplier", "logit_multiplier"), _one_of(1.0)),
