@@ -41,7 +41,7 @@ NAMES = {
     "data/mine": "corpus", "data/poems": "corpus", "data/spoken": "corpus", "my-tokenizer": "tokenizer",
     "runs/mine": "decoder", "runs/quickstart": "decoder", "runs/adamw": "decoder", "runs/muon": "decoder", "runs/old": "small-decoder",
     "runs/gpt": "decoder", "runs/books": "decoder", "runs/spoken": "decoder", "runs/poems": "poet", "runs/code": "programmer",
-    "runs/bert": "encoder", "runs/masked": "encoder", "runs/reviews": "classes", "runs/embedder": "sentences", "rows.jsonl": "rows:languages", "runs/en-de": "translator", "runs/de-en": "translator",
+    "runs/bert": "encoder", "runs/masked": "encoder", "runs/reviews": "classes", "runs/embedder": "sentences", "rows.jsonl": "rows:languages", "scored.jsonl": "rows:scored", "questions-answers.jsonl": "rows:pairs", "runs/en-de": "translator", "runs/de-en": "translator",
     "runs/sum": "summarizer", "runs/t5": "denoiser", "runs/chat": "chat", "runs/letters": "adapter",
     "SmolLM2-135M-Instruct-Q8_0.gguf": "file:gguf/model.gguf", "smollm2": "decoder",
     "stories260K.bin": "file:llama2c/model.bin", "tok512.bin": "file:llama2c/tokenizer.bin", "stories260K": "llama2c-folder",

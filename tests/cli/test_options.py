@@ -26,7 +26,7 @@ HERE = {
     "cut": "interrupted", "cut-pairs": "interrupted-pairs", "tok": "tokenizer", "llama2c": "llama2c", "gguf": "gguf",
     "runs/quickstart": "decoder", "text.txt": f"text:{story(1)}", "other.txt": f"text:{story(30)}", "parts.txt": f"text:{'<|endoftext|>'.join(map(story, range(6)))}",
     "lines.txt": "few:source", "answers.txt": "few:target", "more.txt": "few:source", "latin.txt": "latin:", "rows.jsonl": "rows:languages",
-    "pairs.jsonl": "rows:pairs", "labels.jsonl": "rows:labels", "messages.jsonl": "rows:messages", "few.jsonl": "rows:few pairs",
+    "pairs.jsonl": "rows:pairs", "labels.jsonl": "rows:labels", "scored.jsonl": "rows:scored", "messages.jsonl": "rows:messages", "few.jsonl": "rows:few pairs",
     "preferences.jsonl": "rows:preferences", "fields.jsonl": "rows:fields", "torn.jsonl": "torn:languages", "long.txt": "long:",
     "nbest.jsonl": "rows:close nbest", "torn-nbest.jsonl": "torn:nbest", "torn-choices.jsonl": "torn:choices", "torn-messages.jsonl": "torn:messages", "more.jsonl": "rows:more messages", "prompts.jsonl": "rows:prompts", "adapters.jsonl": "rows:adapter prompts",
     "choices.jsonl": "rows:choices", "references.jsonl": "rows:references", "data/blimp.jsonl": "rows:blimp",
@@ -517,6 +517,7 @@ TABLES["pretrain"] = Table(_SHORT, {
 FEW = ("--steps", 2)
 _TUNED = ("run", "--task", "chat", "--train", "messages.jsonl", "--out", "made", *FEW)
 _PAIRS = ("--task", "translation", "--train", "pairs.jsonl", "--out", "made", *SHAPE, "--tokenizer", "tok", *FEW)
+_VECTORS = ("bert", "--task", "embedding", "--out", "made", *FEW, "--train")
 _HIDDEN = ("bert", "--task", "fill-mask", "--train", "texts", "--out", "made", *FEW)
 _LORA = (*_TUNED, "--method", "lora")
 _LONGER = (*_TUNED[:-2], "--steps", 9)
@@ -548,6 +549,9 @@ TABLES["finetune"] = Table(_TUNED, TABLES["pretrain"].options | {
     "--noise": C(("--noise", 0.3), look=W, base=_PAIRS),
     "--deletion": C(("--deletion", 0.3), look=W, base=_PAIRS),
     "--beta": C(("--beta", 2), look=W, base=("run", "--task", "preference", "--train", "preferences.jsonl", "--out", "made", *FEW)),
+    "--temperature": C(("--temperature", 9), look=W, base=(*_VECTORS, "pairs.jsonl")),
+    "--pair-loss": C(("--pair-loss", "cosine"), look=W, base=(*_VECTORS, "scored.jsonl")),
+    "--matryoshka": C(("--matryoshka", "8"), look=W, base=(*_VECTORS, "pairs.jsonl")),
     "--masking": C(("--masking", "token"), look=W, base=_HIDDEN),
     "--mask-ratio": C(("--mask-ratio", 0.5), look=W, base=_HIDDEN),
     "--pack": C(("--no-pack",), look=W),

@@ -50,6 +50,7 @@ ROWS: dict[str, list[dict[str, Any]]] = {
     "adapters": [{"prompt": "The", "adapter": "poems"}, {"prompt": "The", "adapter": "letters"}],
     "choices": [{"query": f"第{n}天的天气", "choices": ["很好", "很坏"], "gold": n % 2} for n in range(6)],
     "references": [{"prompt": each[:10], "reference": each} for each in VERSES],
+    "scored": [{"sentence1": LINES[n % 8], "sentence2": f"{LINES[n % 5]} {n}", "score": n % 6} for n in range(30)],
     "nbest": [
         {
             "utt_id": f"u{n}",

@@ -21,7 +21,7 @@ OTHER: dict[str, object] = {
     "arch": "bart", "tokenizer": "somewhere", "vocab_size": 300, "layers": 7, "width": 64, "heads": 2, "dropout": 0.3,
     "source": "a", "target": "b", "reverse": True, "strict": True, "max_source_tokens": 33, "max_target_tokens": 34,
     "max_length": 35, "rank": 3, "alpha": 3.0, "layer_decay": 0.5, "smoothing": 0.3, "noise": 0.1, "deletion": 0.1,
-    "beta": 0.3, "masking": "span", "mask_ratio": 0.4, "pack": False, "document_mask": True, "compile": "on",
+    "beta": 0.3, "temperature": 0.2, "pair_loss": "cosine", "matryoshka": "8", "masking": "span", "mask_ratio": 0.4, "pack": False, "document_mask": True, "compile": "on",
     "decay": 0.1, "momentum": 0.5,
 }  # fmt: skip
 """A value of each setting that is not its default."""

@@ -18,6 +18,7 @@ from torch import nn
 from wenloom.checkpoint.folder import read_json
 from wenloom.checkpoint.weights import stored_tensors, weight_files, write_tensors
 from wenloom.core.errors import CheckpointError, printable
+from wenloom.core.files import write_atomically
 from wenloom.core.foreign import read_json as read_any_json
 from wenloom.model.pooling import ACTIVATIONS, POOLING_MODES, Dense, PoolingMode, UnitLength
 
@@ -203,7 +204,7 @@ def write_sentence_config(config: SentenceConfig, width: int, folder: Path) -> N
         width: of a token's vector.
 
     Raises:
-        OSError: the disk refused.
+        OSError, WenloomError: the disk refused.
     """
     files: dict[str, Any] = {}
     listed = [("", "Transformer"), ("1_Pooling", "Pooling")]
@@ -227,8 +228,7 @@ def write_sentence_config(config: SentenceConfig, width: int, folder: Path) -> N
     files[PROMPTS] = {"prompts": dict(config.prompts), "default_prompt_name": config.default_prompt,
                       "similarity_fn_name": config.similarity}  # fmt: skip
     for name, content in files.items():
-        (folder / name).parent.mkdir(exist_ok=True)
-        (folder / name).write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        write_atomically(folder / name, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
     for (place, _), layer in zip(listed[2:], config.head, strict=True):
         prefix = "norm." if isinstance(layer, nn.LayerNorm) else ""
         weights = {prefix + name: tensor.cpu().contiguous() for name, tensor in layer.state_dict().items()}

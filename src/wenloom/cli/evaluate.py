@@ -3,6 +3,7 @@
 import shlex
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -84,7 +85,7 @@ def evaluate(
         What they are compared with, line by line; several times for several references.
     metric
         bleu, chrf, ter, rouge (or rouge1, rouge2, rougeL, rougeLsum), wer, cer (blanks left out), answers (exact match and
-        F1), or, without references, quality (variety, repetition, loops, word frequencies); comma-separated or given several times.
+        F1), vectors (of pairs or scored pairs: nDCG, rank correlation), or, without references, quality (variety, repetition, loops, word frequencies); comma-separated or given several times.
     corpus
         With --metric quality: a prepared corpus; tells how much of the texts stands in it word for word.
     """
@@ -107,6 +108,12 @@ def evaluate(
             _quality(predictions, corpus, json)
         else:
             _predictions(predictions, references or [], metrics, comparing, json)
+        return
+    if metrics == ["vectors"]:
+        refuse_unused("has no use for --metric vectors", data=data is not None, limit=limit is not None, store=store is not None,
+                      corpus=corpus is not None, references=bool(references), no_keep=not keep, out=out != _OUT,
+                      **changed(examples), **changed(scoring), **changed(comparing), **changed(writing))  # fmt: skip
+        _vectors(models, names, skip_bad, device, dtype, json)
         return
     if references:
         raise InputError("--references needs --predictions FILE.")
@@ -254,6 +261,33 @@ def _predictions(
         low, value, high = each.interval
         say(each.text if each.text else f"{each.signature} = {value:.2f}")
         say(f"  95 % interval {low:.2f} to {high:.2f} over {counted(len(each.per_sample), 'text')}")
+
+
+def _vectors(models: Sequence[str], files: Sequence[str], skip_bad: bool, device: str, dtype: str, json: bool) -> None:
+    from wenloom.cli.embed import loaded_embedder
+    from wenloom.tasks.embedding import measured, read_text_pairs
+    from wenloom.tasks.rows import RowReader
+
+    if not models or not files:
+        raise InputError("name a model and pairs: wenloom evaluate MODEL --on pairs.jsonl --metric vectors")
+    reader = RowReader(strict=not skip_bad)
+    rows = {file: read_text_pairs(file, reader) for file in files}
+    reader.report()
+    found: list[dict[str, Any]] = []
+    for model in models:
+        embedder = loaded_embedder(model, device, dtype, None)
+        for file, pairs in rows.items():
+            for name, (value, error) in measured(embedder, pairs).items():
+                found.append(
+                    {"model": model, "on": file, "pairs": len(pairs), "metric": name, "value": value, "error": error}
+                )
+    if json:
+        print_json({"figures": found})
+        return
+    for each in found:
+        say(
+            f"{each['model']}  {each['on']}  {each['metric']:13} {each['value']:.4f} ± {each['error']:.4f}  ({counted(each['pairs'], 'pair')})"
+        )
 
 
 def _quality(predictions: Path, corpus: Path | None, json: bool) -> None:

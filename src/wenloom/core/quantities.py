@@ -6,7 +6,7 @@ from wenloom.core.errors import InputError
 
 _COUNTS = {"": 1, "k": 10**3, "m": 10**6, "b": 10**9, "g": 10**9, "t": 10**12}
 _SECONDS = {"s": 1, "sec": 1, "m": 60, "min": 60, "h": 3600, "d": 86400}
-_MEANS_OVER = {"classification": "text", "preference": "pair"}
+_MEANS_OVER = {"classification": "text", "preference": "pair", "embedding": "pair"}
 """What a task's loss is a mean over, where it is not the tokens that are to be predicted."""
 _NUMBER = re.compile(r"([0-9][0-9_,]*(?:\.[0-9]+)?|\.[0-9]+)\s*([a-z]*)")
 

@@ -45,6 +45,14 @@ def with_classes(model: Model, labels: tuple[str, ...], generator: torch.Generat
     return made
 
 
+def without_head(model: Encoder) -> Encoder:
+    """An encoder that gives hidden states, with the weights of one that predicts tokens or classes."""
+    made = Encoder(replace(model.config, labels=(), has_head=False))
+    kept = made.state_dict().keys()
+    made.load_state_dict({name: tensor for name, tensor in model.state_dict().items() if name in kept})
+    return made.eval()
+
+
 def can_read_more(config: ModelConfig) -> bool:
     """Whether positions are computed without regard to the context: it is then as long as a model was trained for."""
     ropes = {config.rope_of(layer) for layer in range(config.n_layers)}

@@ -40,6 +40,7 @@ def pooled(x_BTD: Tensor, lengths_B: Tensor, modes: Sequence[PoolingMode], skipp
     counts_BT = (places_T < lengths_B[:, None]) & (places_T >= skipped)
     x_BTD, one_BT1 = x_BTD.float(), counts_BT[:, :, None].float()
     rows_B, n_B1 = torch.arange(len(x_BTD), device=x_BTD.device), one_BT1.sum(1)
+    least_B1 = n_B1.clamp(min=1)  # 0 / 0 would have no gradient
     found: list[Tensor] = []
     for mode in modes:
         if mode == "cls":
@@ -50,9 +51,9 @@ def pooled(x_BTD: Tensor, lengths_B: Tensor, modes: Sequence[PoolingMode], skipp
             found.append(x_BTD.masked_fill(~counts_BT[:, :, None], -torch.inf).amax(1))
         elif mode == "weightedmean":
             weights_BT1 = one_BT1 * (places_T + 1.0)[:, None]
-            found.append((x_BTD * weights_BT1).sum(1) / weights_BT1.sum(1))
+            found.append((x_BTD * weights_BT1).sum(1) / weights_BT1.sum(1).clamp(min=1))
         else:
-            found.append((x_BTD * one_BT1).sum(1) / (n_B1 if mode == "mean" else n_B1.sqrt()))
+            found.append((x_BTD * one_BT1).sum(1) / (least_B1 if mode == "mean" else least_B1.sqrt()))
     return torch.cat([each.masked_fill(n_B1 == 0, 0.0) for each in found], -1)
 
 

@@ -43,6 +43,8 @@ class TextRows(NamedTuple):
     """So many tokens at the beginning of each are a prompt that is not pooled."""
     n_cut: int = 0
     """How many texts lost their end."""
+    n_lost: int = 0
+    """Tokens of those ends."""
 
 
 @dataclass
@@ -128,13 +130,15 @@ class Embedder:
         Raises:
             InputError: one is no text.
         """
-        limit, side, ids, n_cut = self.max_tokens, self.tokenizer.truncation_side, list[list[int]](), 0
+        limit, side, ids = self.max_tokens, self.tokenizer.truncation_side, list[list[int]]()
+        n_cut = n_lost = 0
         for each in self.tokenizer.encodings([prompt + text for text in texts] if prompt else texts):
             found = each.ids
             if limit is not None and len(found) > limit:
-                found, n_cut = without_end(found, each.special_tokens_mask, limit, side), n_cut + 1
+                n_cut, n_lost = n_cut + 1, n_lost + len(found) - limit
+                found = without_end(found, each.special_tokens_mask, limit, side)
             ids.append(found)
-        return TextRows(ids, self.skipped(prompt), n_cut)
+        return TextRows(ids, self.skipped(prompt), n_cut, n_lost)
 
     def skipped(self, prompt: str) -> int:
         """How many tokens at the beginning of a text with this prompt are not pooled: those of the prompt and what stands
@@ -289,10 +293,15 @@ def load_embedder(
         raise InputError(f"{folder}: has an encoder and a decoder; this needs a model of one.")
     tokenizer = load_tokenizer(place)
     if config.lowercase:
-        before = tokenizer.backend.normalizer
-        both = [normalizers.Lowercase(), *([before] if before is not None else [])]
-        tokenizer.backend.normalizer = normalizers.Sequence(both)
+        lowercased(tokenizer)
     return Embedder(model, tokenizer, config)
+
+
+def lowercased(tokenizer: TextTokenizer) -> None:
+    """Let a tokenizer read capitals as small letters."""
+    before = tokenizer.backend.normalizer
+    both = [normalizers.Lowercase(), *([before] if before is not None else [])]
+    tokenizer.backend.normalizer = normalizers.Sequence(both)
 
 
 def with_pooling(config: SentenceConfig, mode: str) -> SentenceConfig:

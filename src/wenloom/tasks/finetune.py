@@ -12,6 +12,7 @@ from wenloom.core.plugins import Registry
 from wenloom.tasks.classification import ClassificationRecipe
 from wenloom.tasks.denoising import DenoisingRecipe
 from wenloom.tasks.dialogue import DialogueRecipe, PreferenceRecipe
+from wenloom.tasks.embedding import EmbeddingRecipe
 from wenloom.tasks.fill_mask import FillMaskRecipe
 from wenloom.tasks.pair_recipe import PairRecipe
 from wenloom.tasks.recipe import TaskRecipe, TaskResult
@@ -33,7 +34,7 @@ from wenloom.training.unread import TRAINING, refuse
 
 _OWN: dict[str, type[TaskRecipe[Any]]] = {
     "translation": PairRecipe, "summarization": PairRecipe, "chat": DialogueRecipe, "preference": PreferenceRecipe,
-    "classification": ClassificationRecipe, "fill-mask": FillMaskRecipe, "denoising": DenoisingRecipe,
+    "classification": ClassificationRecipe, "embedding": EmbeddingRecipe, "fill-mask": FillMaskRecipe, "denoising": DenoisingRecipe,
     "story": WritingRecipe, "poetry": WritingRecipe, "code": WritingRecipe,
 }  # fmt: skip
 RECIPES: Registry[type[TaskRecipe[Any]]] = Registry(

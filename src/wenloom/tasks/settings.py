@@ -90,6 +90,12 @@ class LearningSettings(AdapterSettings):
     """Part of the same tokens that is left out, chosen anew each time."""
     beta: float = 0.1
     """preference: how strongly the model may leave the one it began as; smaller is freer."""
+    temperature: float = 0.05
+    """embedding: what differences of cosines are divided by; smaller looks at the hardest texts."""
+    pair_loss: Literal["cosent", "cosine"] = "cosent"
+    """embedding, of scored pairs: cosent (the order of the pairs) or cosine (squared distance of cosine and score)."""
+    matryoshka: str | None = None
+    """embedding: learn the first so many numbers of each vector as vectors, too, as in 64,128 (Matryoshka)."""
     masking: Literal["token", "word", "span"] = "word"
     """fill-mask: what is hidden together: a token, all tokens of a word, or a few words in a row."""
     mask_ratio: float = 0.15
@@ -108,5 +114,16 @@ class LearningSettings(AdapterSettings):
             raise InputError(f"--mask-ratio must be above 0 and below 1, got {self.mask_ratio}.")
         if self.beta <= 0:
             raise InputError(f"--beta must be above 0, got {self.beta}.")
+        if self.temperature <= 0:
+            raise InputError(f"--temperature must be above 0, got {self.temperature}.")
+        if any(each < 1 for each in self.matryoshka_dimensions):
+            raise InputError(f"--matryoshka {self.matryoshka}: must be numbers of at least 1, as in 64,128.")
         if not 0 <= self.smoothing < 1:
             raise InputError(f"--smoothing must be at least 0 and below 1, got {self.smoothing}.")
+
+    @property
+    def matryoshka_dimensions(self) -> tuple[int, ...]:
+        """The numbers of --matryoshka; 0 for what is none."""
+        return tuple(
+            int(each) if each.strip().isdecimal() else 0 for each in (self.matryoshka or "").split(",") if each
+        )

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -38,6 +38,11 @@ class Objective(nn.Module):
 
     `forward` takes rows of a batch by name and gives a `LossSum`; it passes `taps` on to the model, under its names.
     """
+
+    needs_whole_batch: ClassVar[bool] = False
+    """Whether the loss of a row depends on the others of its batch, which is then not divided; what takes memory is."""
+    rows_at_once: int | None = None
+    """Rows that the model should read at a time, where the batch is not divided; None: all."""
 
     def __init__(self, model: Model):
         super().__init__()

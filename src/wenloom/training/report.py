@@ -18,6 +18,7 @@ NEXT = {
     "chat": "chat {}",
     "preference": "chat {}",
     "classification": 'classify {} "..."',
+    "embedding": 'embed {} "..."',
     "fill-mask": 'fill-mask {} "... [MASK] ..."',
     "story": 'compose {} "..."',
     "poetry": 'compose {} "..."',

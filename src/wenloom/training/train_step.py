@@ -131,7 +131,9 @@ class TrainStep:
 
     def _gradients(self, batch: Batch, stop: threading.Event | None) -> Gradients:
         weight = self.world.total(batch.weight.clone()).clamp(min=1)
-        starts = range(0, batch.n_rows, self.micro_batch)
+        at_once = batch.n_rows if self.objective.needs_whole_batch else self.micro_batch
+        self.objective.rows_at_once = self.micro_batch
+        starts = range(0, batch.n_rows, at_once)
         in_all = 0 if stop is None else self._in_all(len(starts))
         total, figures = torch.zeros((), device=self._device), dict[str, Tensor]()
         for number, start in enumerate(starts):
@@ -139,7 +141,7 @@ class TrainStep:
                 raise StepStopped
             with self.replica.part(is_last=start == starts[-1]):
                 with self.autocast():
-                    found = self.replica.module(**batch.part(slice(start, start + self.micro_batch)))
+                    found = self.replica.module(**batch.part(slice(start, start + at_once)))
                     loss = found.total / weight
                 loss.backward()
             total += loss.detach()
