@@ -72,7 +72,7 @@ def test_a_field_that_the_reference_reads_is_refused_by_name_where_it_would_chan
     raw = read_raw(tmp_path)
     fields: dict[str, Any] = {"per_layer_config": {"0": {}}, "_attn_implementation_internal": "evil/kernel",
                               "add_cross_attention": True}  # fmt: skip
-    if family not in (*DECODERS, "distilbert"):
+    if family not in (*DECODERS, "distilbert", "modernbert"):
         fields["is_decoder"] = True
     for name, value in fields.items():
         write_raw(tmp_path, raw | {name: value})

@@ -23,7 +23,7 @@ from .folders import DECODERS, tiny_config
 TOLERANCE = 1e-4
 VOCAB, PAD = 61, 1
 ENCODERS, ENCODER_DECODERS = (
-    ("bert", "distilbert", "roberta", "xlm-roberta"),
+    ("bert", "distilbert", "roberta", "xlm-roberta", "modernbert"),
     ("bart", "marian", "mbart", "m2m_100", "pegasus", "t5", "mt5"),
 )
 thorough = settings(max_examples=10, suppress_health_check=list(HealthCheck))
@@ -40,6 +40,13 @@ def encoder_config(draw: st.DrawFn, family: str, **more: Any) -> transformers.Pr
         return transformers.DistilBertConfig(
             dim=n_heads * 8, n_layers=n_layers, n_heads=n_heads, hidden_dim=20, max_position_embeddings=24,
             activation=activation, sinusoidal_pos_embds=draw(st.booleans()), **common,
+        )  # fmt: skip
+    if family == "modernbert":
+        return transformers.ModernBertConfig(
+            hidden_size=n_heads * 8, num_hidden_layers=n_layers, num_attention_heads=n_heads, intermediate_size=20,
+            max_position_embeddings=24, hidden_activation=activation, local_attention=draw(st.sampled_from([1, 4, 7, 128])),
+            norm_bias=draw(st.booleans()), attention_bias=draw(st.booleans()), mlp_bias=draw(st.booleans()),
+            classifier_bias=draw(st.booleans()), norm_eps=draw(st.sampled_from([1e-5, 1e-3])), **common,
         )  # fmt: skip
     return transformers.AutoConfig.for_model(
         family, hidden_size=n_heads * 8, num_hidden_layers=n_layers, num_attention_heads=n_heads, intermediate_size=20,

@@ -247,7 +247,7 @@ def _load(folder: Path, device: str, dtype: torch.dtype, needs_head: bool = True
                 )
             for ours, tensor in zip(each.ours, _split(each, whole, expected, folder), strict=True):
                 weights[ours] = pages.keep(tensor, dtype, device)
-        check_left(sorted(name for name in stored.keys() - used if not family.buffers.search(name)), folder)
+        check_left(sorted(name for name in stored.keys() - used if not family.buffers.search(name)), family, folder)
     for name, layer in rounded_layers.items():
         if name in weights:
             layer.bias = torch.nn.Parameter(weights[name], requires_grad=False)

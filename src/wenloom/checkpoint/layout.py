@@ -49,7 +49,11 @@ def by_full_name(found: Mapping[str, Stored], family: Family, folder: Path) -> d
     stored: dict[str, Stored] = {}
     for name, tensor in found.items():
         newer = _NORM_NAMES.sub(lambda older: {"gamma": "weight", "beta": "bias"}[older[0]], name)
-        full = newer if newer.startswith((family.base_prefix, *_HEADS)) else family.base_prefix + newer
+        full = (
+            newer
+            if newer.startswith((family.base_prefix, *_HEADS, *family.head_prefixes))
+            else family.base_prefix + newer
+        )
         if full in stored:
             raise CheckpointError(f'{folder}: the weights hold "{shown(full)}" twice, as "{shown(name)}" too.')
         stored[full] = tensor
@@ -124,9 +128,9 @@ def missing(
     return CheckpointError(f'{folder}: tensor "{name}" is missing from the weights.')
 
 
-def check_left(names: list[str], folder: Path) -> None:
+def check_left(names: list[str], family: Family, folder: Path) -> None:
     """What nobody asked for: heads of other tasks are left out with a remark, all else is refused."""
-    heads = [name for name in names if name.startswith(_HEADS)]
+    heads = [name for name in names if name.startswith((*_HEADS, *family.head_prefixes))]
     if strange := [shown(name) for name in names if name not in heads]:
         more = f" and {len(strange) - 3} more" if len(strange) > 3 else ""
         raise CheckpointError(

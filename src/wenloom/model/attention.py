@@ -285,6 +285,10 @@ def visible_keys(
     """
     if not causal:
         same = None if documents_BT is None else documents_BT[:, None, :, None] == documents_BT[:, None, None, :]
+        if window is not None and n_keys > window:
+            places = torch.arange(n_keys, device=device)
+            near = (places[:, None] - places).abs() < window
+            same = near if same is None else near & same
         present = None if present_BS is None else present_BS[:, None, None, :]
         both = present if same is None else same if present is None else same & present
         return None if both is None else both | torch.eye(n_keys, dtype=torch.bool, device=device)

@@ -22,7 +22,7 @@ class Block(nn.Module):
         self.parallel, self.post_norm = config.parallel_residual, config.norm_place == "post"
         self.multiplier = config.residual_multiplier
         has_norm, norms_out = config.norm_place != "inner", config.norm_place in ("inner", "both")
-        self.attention_norm = make_norm(config) if has_norm else nn.Identity()
+        self.attention_norm = make_norm(config) if has_norm and (config.first_norm or layer) else nn.Identity()
         self.attention = Attention(config, layer)
         self.attention_out_norm = make_norm(config) if norms_out else None
         self.mlp_norm = None if config.shared_norm else make_norm(config) if has_norm else nn.Identity()

@@ -1,6 +1,7 @@
 """From a shape to a model."""
 
 from dataclasses import replace
+from typing import Literal
 
 import torch
 
@@ -36,7 +37,8 @@ def with_classes(model: Model, labels: tuple[str, ...], generator: torch.Generat
     require_unquantized(model, "classes are learned with unquantized weights")
     if isinstance(model, EncoderDecoder):
         raise InputError("classification takes an encoder or a decoder, not a model that has both.")
-    pooler = "relu" if model.config.family == "distilbert" else "tanh" if isinstance(model, Encoder) else None
+    poolers: dict[str, Literal["relu", "gelu"]] = {"distilbert": "relu", "modernbert": "gelu"}
+    pooler = poolers.get(model.config.family, "tanh") if isinstance(model, Encoder) else None
     made = build(replace(model.config, labels=labels, pooler=pooler, has_head=True))
     made.initialise(generator)
     heads = ("head.", "transform", "output_bias", "classifier.")

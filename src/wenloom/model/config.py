@@ -142,6 +142,8 @@ class ModelConfig:
     norm_place: Literal["pre", "post", "inner", "both"] = "pre"
     """Where a sub-layer f is normalised: x + f(norm(x)); post: norm(x + f(x)), as in the original Transformer; inner:
     x + norm(f(x)) (OLMo 2); both: x + norm(f(norm(x))) (Gemma 2)."""
+    first_norm: bool = True
+    """pre: normalise what the attention of the first block reads; the embeddings may be normalised already (ModernBERT)."""
     final_norm: bool = True
     """Normalise after the last block."""
     embedding_norm: bool = False
@@ -183,7 +185,8 @@ class ModelConfig:
     sinks: bool = False
     """A learned score per head stands beside those of the keys and takes its share of the attention (gpt-oss)."""
     sliding_window: int | None = None
-    """In the layers of `sliding_layers`, a token sees itself and this many minus one before it."""
+    """In the layers of `sliding_layers`, a token sees itself and this many minus one before it; in an encoder also as many
+    behind it."""
     sliding_layers: tuple[int, ...] = ()
     """Indices of the layers with a sliding window."""
     parallel_residual: bool = False
@@ -196,6 +199,8 @@ class ModelConfig:
     """Use the embedding matrix as output matrix too."""
     head_activation: Activation | None = None
     """A dense layer, this non-linearity and a norm come before the output matrix (BERT)."""
+    head_bias: bool = True
+    """That dense layer, and the one before classes, have a bias."""
     has_head: bool = True
     """Whether an encoder gives tokens or classes; without a head it gives its last residual stream."""
     output_bias: bool = False
@@ -208,8 +213,8 @@ class ModelConfig:
     """Bound logits softly: z becomes cap * tanh(z / cap) (Gemma 2)."""
     labels: tuple[str, ...] = field(default=(), metadata={"most": 100_000})
     """Classes of a model that classifies texts instead of predicting tokens."""
-    pooler: Literal["tanh", "relu"] | None = None
-    """Activation of the dense layer before the classes; None: there is none."""
+    pooler: Literal["tanh", "relu", "gelu"] | None = None
+    """Activation of the dense layer before the classes, behind gelu a norm; None: there is none."""
     embedding_dropout: float = 0.0
     """Dropout after the embedding."""
     attention_dropout: float = 0.0

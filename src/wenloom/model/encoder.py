@@ -23,7 +23,7 @@ class Encoder(Stack):
         self.classifier = make_classifier(config)
         if config.output == "tokens":
             assert config.head_activation is not None
-            self.transform = nn.Linear(config.d_model, config.d_model)
+            self.transform = nn.Linear(config.d_model, config.d_model, bias=config.head_bias)
             self.transform_activation = ACTIVATIONS[config.head_activation]
             self.transform_norm = make_norm(config)
             self.head = nn.Linear(config.d_model, config.vocab_size, bias=False) if config.has_output_matrix else None

@@ -215,13 +215,14 @@ class Classifier(nn.Module):
 
     def __init__(self, config: ModelConfig):
         super().__init__()
-        self.dense = None if config.pooler is None else nn.Linear(config.d_model, config.d_model)
-        self.activation = torch.relu if config.pooler == "relu" else torch.tanh
+        self.dense = None if config.pooler is None else nn.Linear(config.d_model, config.d_model, config.head_bias)
+        self.activation = {"relu": torch.relu, "gelu": nn.functional.gelu}.get(config.pooler or "", torch.tanh)
+        self.norm = make_norm(config) if config.pooler == "gelu" else nn.Identity()
         self.dropout = Dropout(config.residual_dropout, site=4)
         self.output = nn.Linear(config.d_model, len(config.labels), bias=config.pooler is not None)
 
     def forward(self, x_BD: Tensor, dropout_keys_B: Tensor | None = None) -> Tensor:
         """Scores (B, classes)."""
         if self.dense is not None:
-            x_BD = self.activation(self.dense(self.dropout(x_BD, dropout_keys_B)))
+            x_BD = self.norm(self.activation(self.dense(self.dropout(x_BD, dropout_keys_B))))
         return self.output(self.dropout(x_BD, None if dropout_keys_B is None else dropout_keys_B + 1))

@@ -165,6 +165,8 @@ class Family:
     optional: frozenset[str] = frozenset()
     """Tensors that are zeros where a file leaves them out."""
 
+    head_prefixes: tuple[str, ...] = ()
+    """How names of tensors begin that stand over the body, where other families have no such."""
     is_always_tied: bool = False
     """Whether an output matrix that a file leaves out is the embedding, whatever `tie_word_embeddings` says."""
 

@@ -54,7 +54,7 @@ _MODEL_FIELDS: Mapping[str, _Check] = {
     **dict.fromkeys(
         ("head_activation", "pooler", "encoder", "local_rope", "score_cap", "logit_cap", "experts"), _one_of(None)
     ),
-    **dict.fromkeys(("final_norm", "causal", "has_head", "norm_bias"), _one_of(True)),
+    **dict.fromkeys(("first_norm", "head_bias", "final_norm", "causal", "has_head", "norm_bias"), _one_of(True)),
     **dict.fromkeys(("labels", "unrotated_layers"), _one_of(())),
     "norm_place": _one_of("pre"),
 }
