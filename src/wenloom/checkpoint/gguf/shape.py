@@ -64,6 +64,11 @@ def read_shape(
     length, heads, width = sizes["context_length"], sizes["attention.head_count"], sizes["embedding_length"]
     if "token_embd.weight" not in shapes:
         raise CheckpointError(f'{where}: has no tensor "token_embd.weight".')
+    blocks = {each.split(".")[1] for each in shapes if each.startswith("blk.")}
+    if len(blocks) != sizes["block_count"]:
+        raise fields.refuse(
+            "block_count", f"is {sizes['block_count']:,}, but there are tensors of {len(blocks):,} blocks"
+        )
     raw: dict[str, Any] = {"vocab_size": shapes["token_embd.weight"][0], **tokens}
     raw["tie_word_embeddings"] = "output.weight" not in shapes
     for theirs, key in row.names.items():
