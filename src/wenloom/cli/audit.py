@@ -64,6 +64,10 @@ def audit(
     for model in models:
         scorer = _scorer(model, device)
         chosen = [each for each in audits if on or scorer.kind in each.kinds]
+        if not chosen:
+            raise InputError(
+                f"{model}: none of {', '.join(each.name for each in audits)} can be asked of it; it reads pairs of texts."
+            )
         with progress(f"Auditing {model}", n_samples, "samples") as bar:
             found[model] = [run_audit(each, scorer, folder, limit, bar.advance) for each in chosen]
     first = found[models[0]]
