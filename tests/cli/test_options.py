@@ -691,7 +691,8 @@ def watched(command: str, arguments: tuple[Any, ...], look: str, stdin: str, fol
     return {path.relative_to(folder): path.read_bytes() for path in sorted(folder.glob(look)) if path.is_file()}
 
 
-_UNTIMED = ("model", "parameters", "derived", "flops", "tokens", "epochs", "micro_batch", "batch", "context", "disk")
+_UNTIMED = ("model", "parameters", "derived", "flops", "tokens", "epochs", "micro_batch", "batch", "context", "disk",
+            "validation_part")  # fmt: skip
 """What a plan says of the run and not of the machine."""
 
 
