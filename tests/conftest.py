@@ -47,6 +47,11 @@ def story(number: int) -> str:
     return "\n".join(lines)
 
 
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Each test draws its own numbers, whatever ran before it in its process."""
+    torch.manual_seed(0)
+
+
 @pytest.fixture(scope="session")
 def texts() -> list[str]:
     return [story(number) for number in range(60)]

@@ -120,12 +120,14 @@ def batch_with_padding(context: int) -> tuple[torch.Tensor, torch.Tensor, torch.
 
 
 def largest_difference(ours: Any, theirs: Any, context: int) -> float:
+    """Of logits, relative to the largest where that is above 1: float32 keeps seven digits."""
     tokens, mask, positions = batch_with_padding(context)
     with torch.no_grad():
         expected = theirs(tokens, attention_mask=mask, position_ids=positions).logits
         actual = ours(tokens, attention_mask=mask, position_ids=positions)
         plain = (ours(tokens) - theirs(tokens).logits).abs().max()
-    return max(float(plain), float((actual - expected)[mask.bool()].abs().max()))
+    largest = max(1.0, float(expected[mask.bool()].abs().max()))
+    return max(float(plain), float((actual - expected)[mask.bool()].abs().max())) / largest
 
 
 def is_undecided(decoder: Decoder, context: int) -> bool:

@@ -53,16 +53,18 @@ def audit(
         raise InputError("a model is named twice.")
     if limit is not None and limit < 1:
         raise InputError(f"--limit {limit}: at least 1.")
+    from wenloom.checkpoint.hub import resolve
     from wenloom.evaluation.locate import data_folder
     from wenloom.fairness.audit import audit_samples, run_audit
     from wenloom.fairness.audits import audits_named, compared
 
+    folders = [resolve(model) for model in models]
     folder = data_folder(data)
     audits = audits_named([name for each in on or [] for name in each.split(",") if name], folder)
     n_samples = sum(len(audit_samples(each, folder, limit)) for each in audits)
     found: dict[str, list[Audited]] = {}
-    for model in models:
-        scorer = _scorer(model, device)
+    for model, path in zip(models, folders, strict=True):
+        scorer = _scorer(path, device)
         chosen = [each for each in audits if on or scorer.kind in each.kinds]
         if not chosen:
             raise InputError(
@@ -91,15 +93,13 @@ def audit(
     _show_comparisons(comparisons)
 
 
-def _scorer(model: str, device: str) -> "Scorer":
+def _scorer(folder: Path, device: str) -> "Scorer":
     from wenloom.checkpoint.folder import load_model, load_tokenizer
-    from wenloom.checkpoint.hub import resolve
     from wenloom.core.hardware import probe
     from wenloom.evaluation.scorers import scorer_of
     from wenloom.model.decoder import Decoder
     from wenloom.model.packed import packed
 
-    folder = resolve(model)
     loaded = load_model(folder, probe(device).device).eval()
     return scorer_of(packed(loaded) if isinstance(loaded, Decoder) else loaded, load_tokenizer(folder))
 

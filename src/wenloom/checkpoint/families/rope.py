@@ -179,12 +179,19 @@ def read_ropes(
         raise fields.refuse("rope_parameters", f"must hold an object by kind of layer, got {shown(wrong)}")
     theta, local_theta = fields.number("rope_theta", theta), fields.number(local, local_theta) if local else local_theta
     unscaled = fields.with_value("rope_scaling", None)
-    rope, _ = read_rope(
-        unscaled.with_value("rope_parameters", {**full, **(older or {})}), d_head, default_length, theta
-    )
+    full, near = (_obeyed(fields, each) for each in ({**full, **(older or {})}, near))
+    rope, _ = read_rope(unscaled.with_value("rope_parameters", full), d_head, default_length, theta)
     near = unscaled.with_value("rope_parameters", {"rope_theta": local_theta, **near})
     local_rope, _ = read_rope(near, d_head, default_length)
     return rope, local_rope, fields.size("max_position_embeddings", "context_length", default_length)
+
+
+def _obeyed(fields: ConfigFields, given: dict[str, Any]) -> dict[str, Any]:
+    """What transformers reads of a kind of layer: it looks for `truncate` beside the kinds, where it cannot stand, so that
+    such models have always been run as if it were true."""
+    if "truncate" in given:
+        fields.ignore("rope_parameters.truncate")
+    return {name: value for name, value in given.items() if name != "truncate"}
 
 
 def write_ropes(config: ModelConfig) -> dict[str, Any]:
