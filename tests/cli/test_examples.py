@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from wenloom.cli.app import build_app
-from wenloom.cli.commands import COMMANDS, module_of
+from wenloom.cli.commands import COMMANDS, FAMILIES, module_of
 from wenloom.evaluation.toml_suite import load_suite
 
 from ..conftest import story
@@ -414,9 +414,5 @@ def flags_of(command: str) -> set[str]:
 def test_every_command_that_a_document_names_exists():
     for path, text in INLINE:
         if path.name != "experiments.md" and (match := re.match(r"wenloom ([a-z][a-z0-9-]*)(?: ([a-z0-9]+))?", text)):
-            group = match[1] in ("tokenizer", "import")
-            assert (f"{match[1]} {match[2]}" if group and match[2] else match[1]) in {
-                *COMMANDS,
-                "tokenizer",
-                "import",
-            }, (path, text)
+            called = f"{match[1]} {match[2]}" if match[1] in FAMILIES and match[2] else match[1]
+            assert called in {*COMMANDS, *FAMILIES}, (path, text)
