@@ -137,6 +137,18 @@ def makes_vectors(folder: Path) -> bool:
     return (folder / MODULES).exists() or read_config(folder).kind == "encoder"
 
 
+def refuse_of_vectors(folder: Path, given: Mapping[str, object]) -> None:
+    """
+    Args:
+        given: options of models that write, by the names under which they were given.
+
+    Raises:
+        InputError: one has a value; a model that makes vectors has no use for it.
+    """
+    if wrong := next((option for option, value in given.items() if value), None):
+        raise InputError(f"{wrong}: {folder} makes vectors of texts; the option is for models that write.")
+
+
 def load(
     name: str | Path,
     device: str = "auto",
@@ -163,8 +175,7 @@ def load(
         "adapters": adapters,
         "steering": steering,
     }
-    if wrong := next((option for option, value in given.items() if value), None):
-        raise InputError(f"{wrong}: {folder} makes vectors of texts; the option is for models that write.")
+    refuse_of_vectors(folder, given)
     return load_embedder(folder, probe(device).device, number_type(dtype))
 
 

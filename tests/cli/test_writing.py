@@ -11,6 +11,7 @@ from wenloom.tokens.tokenizer import TextTokenizer
 
 from ..conftest import random_decoder, tiny_config
 from .calling import call, refused, succeed
+from .world import World
 
 
 @pytest.fixture(scope="module")
@@ -176,3 +177,10 @@ def test_a_turn_that_fails_leaves_the_conversation(here: Path):
                 stdin="Hi\n" + "long " * 100 + "\n/reset\nHi\n")  # fmt: skip
     assert done.code == 2 and "no reply" in done.err and "1 turn could not be answered" in done.err
     assert len(done.out.splitlines()) >= 2
+
+
+def test_a_file_that_is_named_as_a_text_is_not_embedded_as_its_name(world: World):
+    here = world.lay_out({"run": "decoder", "texts.txt": "few:source"})
+    refused = call("embed", "run", "texts.txt", cwd=here)
+    assert refused.code == 2 and "--file texts.txt embeds what stands in it" in refused.err
+    assert call("embed", "run", "--file", "texts.txt", cwd=here).code == 0

@@ -105,6 +105,8 @@ def _texts(texts: Sequence[str], file: Path | None, field: str) -> list[str]:
     if file is None:
         if field != "text":
             raise InputError("--field: goes with --file.")
+        if named := next((each for each in texts if 0 < len(each) < 256 and Path(each).is_file()), None):
+            raise InputError(f"{named}: is a file; --file {named} embeds what stands in it.")
         return list(texts) or piped().split("\n")
     from wenloom.tasks.passages import read_passages
 

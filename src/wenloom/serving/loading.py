@@ -3,8 +3,7 @@
 from collections.abc import Mapping
 from pathlib import Path
 
-from wenloom.api import LanguageModel, load_writer, makes_vectors
-from wenloom.core.errors import InputError
+from wenloom.api import LanguageModel, load_writer, makes_vectors, refuse_of_vectors
 from wenloom.core.hardware import number_type, probe
 from wenloom.runtime.embedder import Embedder, load_embedder
 
@@ -33,6 +32,5 @@ def load_served(
         "--adapter": adapters,
         "--steer": steering,
     }
-    if wrong := next((name for name, value in given.items() if value), None):
-        raise InputError(f"{wrong}: {folder} makes vectors of texts; the option is for models that write.")
+    refuse_of_vectors(folder, given)
     return load_embedder(folder, probe(device).device, number_type(dtype))
