@@ -18,6 +18,7 @@ import pytest
 from wenloom.cli.app import build_app
 from wenloom.cli.commands import COMMANDS, FAMILIES, module_of
 from wenloom.evaluation.toml_suite import load_suite
+from wenloom.fairness.lexicon import lexicon
 
 from ..conftest import story
 from .calling import Done, call, succeed
@@ -60,6 +61,7 @@ NAMES = {
     "datasets/lambada_test.jsonl": "rows:lambada", "datasets/arc_easy.jsonl": "rows:choices",
     "mine.toml": 'text:files = ["arc_easy.jsonl"]\nquery = "{query}"\nchoices = "{choices}"\ngold = "{gold}"\n',
     "calm.txt": "few:source", "wild.txt": "few:target", "calm.safetensors": "vector", "joy.safetensors": "vector", "sae": "features", "seven.safetensors": "vector", "lens.safetensors": "lens",
+    "people.txt": "text:She lit the lamp.\n",
     "datasets/crows_pairs_anonymized.csv": "text:sent_more,sent_less,bias_type\nThe lamp was lit.,The boat was lit.,age\n",
     "datasets/pro_stereotyped_type1.txt.dev": "text:1 [The lamp] was lit by [him].\n",
     "datasets/anti_stereotyped_type1.txt.dev": "text:1 [The lamp] was lit by [her].\n",
@@ -169,9 +171,10 @@ def test_every_fence_is_of_a_known_kind():
 
 
 @pytest.mark.parametrize("block", [block for block in BLOCKS if block.language == "toml"], ids=str)
-def test_the_suite_of_a_document_loads(block: Block, tmp_path: Path):
+def test_the_suite_or_lexicon_of_a_document_loads(block: Block, tmp_path: Path):
     (tmp_path / "mine.toml").write_text(block.text, encoding="utf-8")
-    assert load_suite(tmp_path / "mine.toml").files
+    made = str(tmp_path / "mine.toml")
+    assert lexicon(made).axes if "[axes." in block.text else load_suite(Path(made)).files
 
 
 def names_in(block: Block) -> dict[str, str]:

@@ -14,16 +14,19 @@ import transformers
 
 from tests.cli.calling import call
 from tests.conftest import random_decoder, tiny_config
-from wenloom.checkpoint.folder import load_model, write_model_files
+from wenloom.checkpoint.folder import write_model_files
 from wenloom.core.errors import InputError
 from wenloom.evaluation.scorer import ContinuationScore
-from wenloom.evaluation.scorers import scorer_of
-from wenloom.fairness.audit import Audited, divided, run_audit, wilson
-from wenloom.fairness.audits import AUDITS, audits_named, compared
+from wenloom.fairness.audit import Audited, wilson
+from wenloom.fairness.audited_model import AuditedModel
+from wenloom.fairness.audits import all_audits, audits_named, compared
+from wenloom.fairness.scored_audit import divided
 from wenloom.fairness.stereoset import icat
+from wenloom.model.decoder import Decoder
 from wenloom.tasks.fill_mask import masked_tokenizer
 from wenloom.tokens.tokenizer import TextTokenizer
 
+AUDITS = all_audits()
 ROLES = ("lamp", "boat", "dusk", "day", "nets", "river", "灯", "old man")
 PAIRS = [
     {"sent_more": f"The {one} was lit at dusk{'.' * n}", "sent_less": f"The {other} was lit at dusk{'.' * n}",
@@ -115,6 +118,12 @@ def oracle(folder: Path) -> Callable[[str, str], tuple[list[int], list[float]]]:
     return scored
 
 
+def in_memory(decoder: Decoder, tokenizer: TextTokenizer) -> AuditedModel:
+    made = AuditedModel("m", Path())
+    vars(made).update(model=decoder, tokenizer=tokenizer)
+    return made
+
+
 def figures(found: Audited) -> dict[tuple[str, str, str], Any]:
     return {(each.measure, each.convention, each.group): each for each in found.figures}
 
@@ -139,9 +148,7 @@ def test_crows_pairs_counts_as_each_convention_is_defined(model: Path, data: Pat
         counts["mean"] += bool(np.mean(logs_more) > np.mean(logs_less))
         counts["sum"] += sum(logs_more) > sum(logs_less)
         by_group[pair["bias_type"]] += sum(logs_more) > sum(logs_less)
-    found = figures(
-        run_audit(AUDITS["crows_pairs"], scorer_of(load_model(model), TextTokenizer.from_pretrained(model)), data)
-    )
+    found = figures(AUDITS["crows_pairs"].run(AuditedModel("m", model), data))
     assert {name: found["stereotype", name, "all"].count for name in counts} == counts
     assert {name: found["stereotype", "sum", name].count for name in by_group} == by_group
     whole = found["stereotype", "sum", "all"]
@@ -162,8 +169,8 @@ def test_stereoset_takes_means_by_target_first(model: Path, data: Path, tmp_path
             (50.0 * ((one > neither) + (other > neither)), 100.0 * (one > other))
         )
     lm, ss = np.mean([np.mean(rows, 0) for rows in by_target.values()], 0)
-    scorer = scorer_of(load_model(model), TextTokenizer.from_pretrained(model))
-    found = figures(run_audit(AUDITS["stereoset"], scorer, data))
+    asked = AuditedModel("m", model)
+    found = figures(AUDITS["stereoset"].run(asked, data))
     values = [found[name, "mean", "all"].value for name in ("lm", "ss", "icat")]
     assert values == pytest.approx([lm, ss, lm * min(ss, 100 - ss) / 50])
     assert {group for _, _, group in found} == {"all", "race", "gender"}
@@ -172,7 +179,7 @@ def test_stereoset_takes_means_by_target_first(model: Path, data: Path, tmp_path
         {"sentence": row["context"].replace("BLANK", row[name]), "gold_label": label} for name, label in kinds.items()]}
         for row in TRIPLES]  # fmt: skip
     (tmp_path / "dev.json").write_text(json.dumps({"data": {"intrasentence": rows, "intersentence": []}}))
-    published = figures(run_audit(AUDITS["stereoset"], scorer, tmp_path))
+    published = figures(AUDITS["stereoset"].run(asked, tmp_path))
     assert {key: each.value for key, each in published.items()} == {key: each.value for key, each in found.items()}
 
 
@@ -183,7 +190,7 @@ def test_icat_is_that_of_the_authors_table():
 
 
 def test_pronouns_of_winobias_and_answers_of_bbq(model: Path, data: Path):
-    scored, scorer = oracle(model), scorer_of(load_model(model), TextTokenizer.from_pretrained(model))
+    scored, asked = oracle(model), AuditedModel("m", model)
     usual = [0, 0]
     for n, role in enumerate(ROLES):
         both = [
@@ -193,12 +200,12 @@ def test_pronouns_of_winobias_and_answers_of_bbq(model: Path, data: Path):
         parts = divided(*(ContinuationScore(ids, logs, sum(logs), False, 0, 0, 0) for ids, logs in both))
         usual[0] += sum(parts[0][1]) > sum(parts[1][1])
         usual[1] += sum(both[0][1]) > sum(both[1][1])
-    found = figures(run_audit(AUDITS["winobias"], scorer, data))
+    found = figures(AUDITS["winobias"].run(asked, data))
     assert [found["usual gender", name, "type2"].count for name in ("pronoun", "sum")] == usual
     assert found["usual gender", "sum", "all"].n == 2 * len(ROLES)
-    if scorer.kind == "masked":
+    if asked.scorer.kind == "masked":
         with pytest.raises(InputError, match="takes a model that goes on with its prompt"):
-            run_audit(AUDITS["bbq"], scorer, data)
+            AUDITS["bbq"].run(asked, data)
         return
     right, bias = {"ambig": [], "disambig": []}, {"ambig": [], "disambig": []}
     for row in bbq_rows():
@@ -209,7 +216,7 @@ def test_pronouns_of_winobias_and_answers_of_bbq(model: Path, data: Path):
         role = 0 if group == "unknown" else 100 if (group == "old") == (row["question_polarity"] == "neg") else -100
         if state == "ambig" or role:
             bias[state].append(role)
-    found = figures(run_audit(AUDITS["bbq"], scorer, data))
+    found = figures(AUDITS["bbq"].run(asked, data))
     for state in right:
         assert found[f"accuracy_{state}", "sum", "all"].value == pytest.approx(np.mean(right[state]))
         assert (f"bias_{state}", "sum", "all") in found or not bias[state]
@@ -218,14 +225,14 @@ def test_pronouns_of_winobias_and_answers_of_bbq(model: Path, data: Path):
 
 
 def test_two_models_are_compared_on_the_same_samples(tokenizer: TextTokenizer, data: Path):
-    scorers = [scorer_of(random_decoder(tiny_config(tokenizer.vocab_size), seed), tokenizer) for seed in (0, 1)]
-    one, other = (run_audit(AUDITS["crows_pairs"], scorer, data) for scorer in scorers)
+    models = [in_memory(random_decoder(tiny_config(tokenizer.vocab_size), seed), tokenizer) for seed in (0, 1)]
+    one, other = (AUDITS["crows_pairs"].run(each, data) for each in models)
     rows = compared(one, other)
     assert [row["group"] for row in rows] == ["all", "age", "gender", "religion"]
     whole = figures(other)["stereotype", "sum", "all"].value - figures(one)["stereotype", "sum", "all"].value
     assert rows[0]["difference"] == pytest.approx(whole) and all(row["p_holm"] >= row["p"] for row in rows)  # pyright: ignore
     assert all(row["difference"] == 0 and row["p"] == 1 for row in compared(one, one))
-    few = run_audit(AUDITS["crows_pairs"], scorers[0], data, limit=6)
+    few = AUDITS["crows_pairs"].run(models[0], data, limit=6)
     assert figures(few)["stereotype", "sum", "all"].n == 6 and {each.verdict for each in few.figures} == {"too few"}
 
 
@@ -257,9 +264,9 @@ def test_damaged_files_are_named_with_their_line(
     name: str, file: str, text: str, words: str, tokenizer: TextTokenizer, tmp_path: Path
 ):
     (tmp_path / file).write_text(text, encoding="utf-8")
-    scorer = scorer_of(random_decoder(tiny_config(tokenizer.vocab_size)), tokenizer)
+    asked = in_memory(random_decoder(tiny_config(tokenizer.vocab_size)), tokenizer)
     with pytest.raises(InputError) as refused:
-        run_audit(AUDITS[name], scorer, tmp_path)
+        AUDITS[name].run(asked, tmp_path)
     assert words in str(refused.value)
 
 
@@ -268,7 +275,7 @@ def test_weights_that_are_no_numbers_are_no_bias(tokenizer: TextTokenizer, data:
     with torch.no_grad():
         decoder.embed.weight.fill_(float("nan"))
     with pytest.raises(InputError, match="a probability that is no number"):
-        run_audit(AUDITS["crows_pairs"], scorer_of(decoder, tokenizer), data)
+        AUDITS["crows_pairs"].run(in_memory(decoder, tokenizer), data)
 
 
 def test_the_command(tokenizer: TextTokenizer, data: Path, tmp_path: Path):
@@ -283,12 +290,14 @@ def test_the_command(tokenizer: TextTokenizer, data: Path, tmp_path: Path):
     wanted = {"model", "suite", "convention", "group", "value", "count", "n", "low", "high", "signature"}
     assert all(wanted <= each.keys() and each["low"] <= each["value"] <= each["high"] for each in found["figures"])
     assert (
-        {each["suite"] for each in found["figures"]} == set(AUDITS) == {each["suite"] for each in found["comparisons"]}
+        {each["suite"] for each in found["figures"]}
+        == {each["suite"] for each in found["comparisons"]}
+        == {"crows_pairs", "stereoset", "winobias", "bbq"}
     )
     told = call("audit", "model0", "--on", "crows_pairs", "--data", data, cwd=tmp_path)
     assert "stereotype (shared)" in told.out and "A model that prefers neither has 50. Mind: " in told.out
     for arguments, words in (
-        (("model0", "--on", "weat", "--data", data), "known audits are crows_pairs, stereoset, winobias, bbq"),
+        (("model0", "--on", "weat", "--data", data), "known audits are crows_pairs, stereoset, winobias, winogender, bbq, bold, seat, prompts"),
         (("model0", "--data", tmp_path), "no file of an audit lies below it"), ((), "name a model"),
         (("model0", "model0", "--data", data), "named twice"), (("model0", "--data", data, "--limit", 0), "at least 1"),
     ):  # fmt: skip
@@ -300,12 +309,17 @@ def test_the_command(tokenizer: TextTokenizer, data: Path, tmp_path: Path):
 def test_published_files_have_the_published_sizes(shared_data: Path):
     sizes = {"race-color": 516, "gender": 262, "socioeconomic": 172, "nationality": 159, "religion": 105, "age": 87,
              "sexual-orientation": 84, "physical-appearance": 63, "disability": 60}  # fmt: skip
-    audit = AUDITS["crows_pairs"]
-    groups = [pair.group for path in audit.located(shared_data) for pair in audit.read(path)]
+    groups = [pair.group for pair in AUDITS["crows_pairs"].samples(shared_data)]
     assert {name: groups.count(name) for name in sizes} == sizes and len(groups) == 1508
     for name, n in (("stereoset", 2106), ("winobias", 1584)):
-        audit = AUDITS[name]
-        assert sum(len(audit.read(path)) for path in audit.located(shared_data)) == n
-    assert [each.name for each in audits_named([], shared_data)] == list(AUDITS)
-    questions = [each for path in AUDITS["bbq"].located(shared_data) for each in AUDITS["bbq"].read(path)]
+        assert len(AUDITS[name].samples(shared_data)) == n
+    assert [each.name for each in audits_named([], shared_data)] == [
+        "crows_pairs",
+        "stereoset",
+        "winobias",
+        "bbq",
+        "bold",
+    ]
+    assert len(AUDITS["bold"].samples(shared_data, 10**9)) == 23_674  # of 23,679: five are blank
+    questions = AUDITS["bbq"].samples(shared_data)
     assert len(questions) == 11956 and all(sorted(each.roles) == [-1, 0, 1] for each in questions)

@@ -9,13 +9,15 @@ from rich.table import Table
 
 from wenloom.cli.options import Device, Json
 from wenloom.core.console import out as console
-from wenloom.core.console import print_json, say
-from wenloom.core.errors import InputError
+from wenloom.core.console import print_json, remark, say
+from wenloom.core.errors import InputError, printable
+from wenloom.core.files import check_no_folder
 from wenloom.core.progress import progress
 
 if TYPE_CHECKING:
-    from wenloom.evaluation.scorer import Scorer
-    from wenloom.fairness.audit import Audited
+    from wenloom.fairness.audit import Audit, Audited
+    from wenloom.fairness.representation import Representation
+    from wenloom.fairness.sentiment import TextJudge
 
 
 def audit(
@@ -23,18 +25,31 @@ def audit(
     on: list[str] | None = None,
     data: Path | None = None,
     limit: int | None = None,
+    prompts: Path | None = None,
+    corpus: list[str] | None = None,
+    lexicon: str | None = None,
+    axis: list[str] | None = None,
+    classifier: str | None = None,
+    text: list[Path] | None = None,
+    benchmark: list[str] | None = None,
+    seed: int = 0,
+    out: Path | None = None,
+    card: bool = False,
     device: Device = "auto",
     json: Json = False,
 ) -> None:
-    """Audit a model for bias: what it prefers when two sentences differ in whom they speak of, group by group.
+    """Audit a model for bias: what it prefers when two texts differ in whom they speak of, group by group.
 
     Every figure has its number of samples, a 95 % interval and the value that a model without preference has; it is called a
     preference only where the interval leaves that value out. Two models are also compared on the same samples, with p adjusted over
-    the groups (Holm). Audits: crows_pairs (by four conventions), stereoset, winobias, bbq.
+    the groups (Holm). Audits: crows_pairs (by four conventions), stereoset, winobias, winogender, bbq, bold (has the model write),
+    seat (vectors; brings its own words), prompts (your own texts, by --prompts).
 
         wenloom audit runs/mine --data datasets/
         wenloom audit runs/mine --on crows_pairs,stereoset --data datasets/ --limit 200
-        wenloom audit runs/mine runs/gpt --on winobias --data datasets/ --json
+        wenloom audit runs/mine --prompts people.txt --axis gender
+        wenloom audit --corpus people.txt
+        wenloom audit runs/mine runs/old --on winobias --text text.txt --benchmark lambada --data datasets/ --out audit.html
 
     Parameters
     ----------
@@ -45,86 +60,207 @@ def audit(
     data
         The folder below which the files of the audits lie; default: the variable WENLOOM_DATA, else data/.
     limit
-        Ask only so many samples of each, evenly spread (noted in the signature).
+        Ask only so many samples of each, evenly spread (noted in the signature). Default: all; 1,000 of bold.
+    prompts
+        Texts of your own, a line each (of jsonl, "text" and, if wanted, "continuation"): the words of one group are exchanged for
+        those of the other, and both are compared.
+    corpus
+        Text files or folders: who is spoken of in them, how often and with what words. Needs no model.
+    lexicon
+        Whose words: en, de, zh, or a TOML file of your own. Default: by the texts, English where there are none.
+    axis
+        Axes of the lexicon, such as gender; default: all that it has.
+    classifier
+        For bold: a model of `finetune --task classification` that judges what is written, as FOLDER or FOLDER:CLASS. Default: words
+        of the lexicon.
+    text
+        Text files: bits per byte by passage, so that what a change costs stands beside what it does.
+    benchmark
+        Suites of questions with choices, such as lambada or arc_easy, for the same.
+    seed
+        Of the texts that bold has the model write.
+    out
+        Also write a page, such as audit.html.
+    card
+        Also write the section "Bias, risks and limitations" of every model's README.md.
     """
-    if not models:
-        raise InputError("name a model, as in: wenloom audit runs/mine --data datasets/")
+    if not models and not corpus:
+        raise InputError(
+            "name a model, as in: wenloom audit runs/mine --data datasets/; or texts: wenloom audit --corpus FILES"
+        )
     if len(set(models)) < len(models):
         raise InputError("a model is named twice.")
     if limit is not None and limit < 1:
         raise InputError(f"--limit {limit}: at least 1.")
+    if out is not None:
+        check_no_folder(out)
+    names = [name for each in on or [] for name in each.split(",") if name]
+    if not models and (given := [name for name, value in {"--on": on, "--prompts": prompts, "--text": text, "--card": card,
+                                                          "--benchmark": benchmark}.items() if value]):  # fmt: skip
+        raise InputError(f"{given[0]} asks a model: name one.")
+    if classifier is not None and "bold" not in names and names:
+        raise InputError("--classifier goes with --on bold.")
     from wenloom.checkpoint.hub import resolve
     from wenloom.evaluation.locate import data_folder
-    from wenloom.fairness.audit import audit_samples, run_audit
-    from wenloom.fairness.audits import audits_named, compared
+    from wenloom.fairness.audited_model import AuditedModel
+    from wenloom.fairness.audits import AuditOptions, audits_named, compared
+    from wenloom.fairness.cost import BenchmarkCost, TextCost
+    from wenloom.fairness.report import AuditReport, write_card_section, write_page
+    from wenloom.fairness.swapped_prompts import SwappedPrompts
+    from wenloom.text.documents import find_files
 
-    folders = [resolve(model) for model in models]
-    folder = data_folder(data)
-    audits = audits_named([name for each in on or [] for name in each.split(",") if name], folder)
-    n_samples = sum(len(audit_samples(each, folder, limit)) for each in audits)
+    axes = tuple(name for each in axis or [] for name in each.split(",") if name)
+    files = find_files(corpus) if corpus else []
+    subjects = [AuditedModel(model, resolve(model), device) for model in models]
+    folder, audits = data_folder(data), list["Audit"]()
+    if subjects:
+        options = AuditOptions(prompts, lexicon, axes, None if classifier is None else _judge(classifier, device), seed)
+        costs: list[Audit] = [
+            *map(TextCost, text or ()),
+            *(BenchmarkCost(n) for e in benchmark or () for n in e.split(",") if n),
+        ]
+        audits = ([] if costs and not names and prompts is None else audits_named(names, folder, options)) + costs
+    counted = [(each, len(each.samples(folder, limit))) for each in audits]
+    for each in audits:
+        if isinstance(each, SwappedPrompts) and each.unclear:
+            remark(f"{len(each.unclear):,} texts name a group, but not so that it could surely be exchanged: left out, such as "
+                   f'"{printable(each.unclear[0], 100)}".')  # fmt: skip
     found: dict[str, list[Audited]] = {}
-    for model, path in zip(models, folders, strict=True):
-        scorer = _scorer(path, device)
-        chosen = [each for each in audits if on or scorer.kind in each.kinds]
+    for subject in subjects:
+        chosen = [(each, n) for each, n in counted if names or each.why_not(subject) is None]
         if not chosen:
+            why = audits[0].why_not(subject)
             raise InputError(
-                f"{model}: none of {', '.join(each.name for each in audits)} can be asked of it; it reads pairs of texts."
+                f"{subject.name}: none of {', '.join(each.name for each in audits)} can be asked of it; {why}."
             )
-        with progress(f"Auditing {model}", n_samples, "samples") as bar:
-            found[model] = [run_audit(each, scorer, folder, limit, bar.advance) for each in chosen]
-    first = found[models[0]]
+        with progress(f"Auditing {subject.name}", sum(n for _, n in chosen), "samples") as bar:
+            found[subject.name] = [each.run(subject, folder, limit, bar.advance) for each, _ in chosen]
     comparisons = [
         {"first": models[0], "second": other, **row}
         for other in models[1:]
-        for one, two in zip(first, found[other], strict=False)
+        for one in found[models[0]]
+        for two in found[other]
         if one.audit is two.audit
         for row in compared(one, two)
     ]
+    represented = _represented(files, lexicon, axes) if files else []
+    report = AuditReport(found, comparisons, represented)
+    written = [write_card_section(report, each.name, each.folder) for each in subjects] if card else []
+    if out is not None:
+        write_page(report, out)
     if json:
         figures = [
             {"model": model, **each.as_json()} for model, rows in found.items() for one in rows for each in one.figures
-        ]
-        print_json(
-            {"figures": figures, "comparisons": comparisons, "caveats": {each.name: each.caveat for each in audits}}
-        )
+        ] + [{"model": None, **each.as_json()} for one in represented for each in one.figures]
+        print_json({
+            "figures": figures, "comparisons": comparisons, "caveats": {each.name: each.caveat for each in audits},
+            "corpus": [each.as_json() for each in represented],
+        })  # fmt: skip
         return
     for model, rows in found.items():
         _show(model, rows)
     _show_comparisons(comparisons)
+    for each in represented:
+        _show_corpus(each)
+    for path in [*written, *([out] if out is not None else [])]:
+        say(f"{path}: written.")
 
 
-def _scorer(folder: Path, device: str) -> "Scorer":
+def _judge(classifier: str, device: str) -> "TextJudge":
+    """A classifier of the user's as what gives texts a value.
+
+    Raises:
+        InputError: it has no such class, or it is not said which of several.
+    """
+    import numpy as np
+
     from wenloom.checkpoint.folder import load_model, load_tokenizer
+    from wenloom.checkpoint.hub import resolve
     from wenloom.core.hardware import probe
-    from wenloom.evaluation.scorers import scorer_of
-    from wenloom.model.decoder import Decoder
-    from wenloom.model.packed import packed
+    from wenloom.fairness.sentiment import TextJudge
+    from wenloom.tasks.classification import classify
 
-    loaded = load_model(folder, probe(device).device).eval()
-    return scorer_of(packed(loaded) if isinstance(loaded, Decoder) else loaded, load_tokenizer(folder))
+    name, colon, label = classifier.rpartition(":")
+    if not colon or not Path(name).expanduser().exists():
+        name, label = classifier, ""
+    folder = resolve(name)
+    model, tokenizer = load_model(folder, probe(device).device).eval(), load_tokenizer(folder)
+    labels = model.config.labels
+    if not labels:
+        raise InputError(f"--classifier {name}: has no classes; wenloom finetune --task classification makes one.")
+    label = label or next((each for each in labels if each.casefold() in ("positive", "toxic", "1")), "")
+    if label not in labels:
+        raise InputError(
+            f"--classifier {name}: say which class counts, as FOLDER:CLASS; it has {', '.join(labels[:20])}."
+        )
+
+    def values(texts: Sequence[str]) -> Any:
+        return np.array([100.0 * dict(each.others)[label] for each in classify(model, tokenizer, texts)])
+
+    return TextJudge(f"P({label})", f"{folder.name}:{label}", "%", values)
+
+
+def _represented(files: list[Path], lexicon: str | None, axes: tuple[str, ...]) -> "list[Representation]":
+    from wenloom.fairness.lexicon import language_of
+    from wenloom.fairness.lexicon import lexicon as read_lexicon
+    from wenloom.fairness.representation import represented
+    from wenloom.text.documents import read_documents
+
+    if lexicon is None:
+        first = [each.text[:5000] for each, _ in zip(read_documents(files), range(20), strict=False)]
+        lexicon = language_of(first)
+        remark(f"Words of the lexicon {lexicon}; --lexicon names another.")
+    with progress("Reading", None, "documents") as bar:
+        return represented((each.text for each in read_documents(files)), read_lexicon(lexicon), axes, bar.advance)
 
 
 def _show(model: str, found: Sequence["Audited"]) -> None:
+    from wenloom.fairness.report import number
+
     for audited in found:
         audit = audited.audit
         say(f"\n{model}, {audit.name}: {audit.about}")
         table = Table(box=None, padding=(0, 1))
-        for name in ("measure", "group", "%", "95 % interval", "n", "preferred"):
-            table.add_column(name, justify="right" if name in ("%", "n") else "left", overflow="fold")
+        for name in ("measure", "group", "value", "95 % interval", "n", "preferred"):
+            table.add_column(name, justify="right" if name in ("value", "n") else "left", overflow="fold")
+        only = (audit.headline,) if len({each.group for each in audited.figures}) > 1 else ()
         for each in audited.figures:
-            if each.group != "all" and (each.measure, each.convention) != audit.headline:
+            if (
+                each.group != "all"
+                and only
+                and (each.measure, each.convention) not in only
+                and "gap" not in each.measure
+            ):
                 continue
-            table.add_row(f"{each.measure} ({each.convention})", each.group, f"{each.value:.1f}", f"{each.low:.1f} to {each.high:.1f}",
-                          f"{each.n:,}", each.verdict)  # fmt: skip
+            p = "" if each.p is None else f" (p {each.p:.3g})"
+            table.add_row(f"{each.measure} ({each.convention})", each.group, f"{number(each.value, each.unit)} {each.unit}",
+                          f"{number(each.low, each.unit)} to {number(each.high, each.unit)}", f"{each.n:,}", each.verdict + p)  # fmt: skip
         console.print(table)
         even = sorted({f"{each.unbiased:g}" for each in audited.figures if each.unbiased is not None})
-        say(f"A model that prefers neither has {' or '.join(even)}. Mind: {audit.caveat}.")
+        neither = f"A model that prefers neither has {' or '.join(even)}. " if even else ""
+        say(f"{neither}Mind: {audit.caveat}.")
 
 
 def _show_comparisons(comparisons: Sequence[dict[str, Any]]) -> None:
     for each in comparisons:
-        sure = "a difference" if each["p_holm"] < 0.05 else "no difference that is sure"
+        sure = "a difference" if each["p_holm"] < 0.05 else "no effect that is sure"
+        unit = "points" if each["unit"] == "%" else each["unit"]
         say(
-            f"{each['suite']}, {each['group']}: {each['second']} against {each['first']}: {each['difference']:+.1f} points "
-            f"({each['low']:+.1f} to {each['high']:+.1f}), p {each['p_holm']:.3g}: {sure}."
+            f"{each['suite']}, {each['group']}: {each['second']} against {each['first']}: {each['difference']:+.3g} {unit} "
+            f"({each['low']:+.3g} to {each['high']:+.3g}), p {each['p_holm']:.3g}: {sure}."
         )
+
+
+def _show_corpus(each: "Representation") -> None:
+    from wenloom.fairness.report import number, sentence_of
+
+    (first, second), (alone, other, both) = each.sides, each.documents
+    say(f"\nCorpus, {each.axis}: {each.words[0]:,} words of {first}, {each.words[1]:,} of {second}")
+    say(f"  documents: {alone:,} speak of {first} alone, {other:,} of {second} alone, {both:,} of both")
+    for figure in each.figures:
+        verdict = sentence_of(figure)
+        say(f"  {figure.measure} ({figure.convention}): {number(figure.value, figure.unit)} {figure.unit} ({number(figure.low, figure.unit)} to "
+            f"{number(figure.high, figure.unit)}), n {figure.n:,}{'; ' + verdict if verdict else ''}")  # fmt: skip
+    for side, words in zip(each.sides, each.near, strict=True):
+        if words:
+            say(f"  near {side}: {', '.join(word.word for word in words)}")

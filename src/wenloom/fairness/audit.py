@@ -1,10 +1,9 @@
-"""What an audit is: samples of a published file, what a model prefers in each, and figures by group with their intervals."""
+"""What an audit is: samples, what a model does with each, and figures by group with their intervals."""
 
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
-from difflib import SequenceMatcher
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -12,17 +11,16 @@ import numpy as np
 
 from wenloom.core.errors import InputError
 from wenloom.evaluation.locate import files_in, found_below
-from wenloom.evaluation.perplexity import data_hash
-from wenloom.evaluation.scorer import ContinuationScore, Scorer, TextInContext, kind_field
 from wenloom.evaluation.signature import Signature
 from wenloom.evaluation.significance import Interval, interval
+from wenloom.fairness.audited_model import AuditedModel
 
 ALL = "all"
 """The group of every sample."""
 VERSION = 1
 LEAST = 10
 """Samples below which nothing is said to be preferred."""
-_CHUNK = 256
+STEREOTYPE = "stereotype", "opposite"
 _Z = 1.959963984540054
 """Of a 95 % interval."""
 
@@ -37,7 +35,7 @@ class AuditFigure:
     """By what sentences are compared."""
     group: str
     value: float
-    """Percent."""
+    """In `unit`."""
     count: int | None
     """Samples that make it up, where the value is a share of them."""
     n: int
@@ -48,6 +46,11 @@ class AuditFigure:
     unbiased: float | None
     """The value of a model that prefers neither; None of a measure of quality, not of bias."""
     signature: Signature
+    unit: str = "%"
+    sides: tuple[str, str] = STEREOTYPE
+    """What is preferred above the unbiased value, and what below."""
+    p: float | None = None
+    """Of a test, where one belongs to the measure."""
 
     @property
     def verdict(self) -> str:
@@ -57,8 +60,8 @@ class AuditFigure:
         if self.n < LEAST:
             return "too few"
         if self.low > self.unbiased:
-            return "stereotype"
-        return "opposite" if self.high < self.unbiased else "neither shown"
+            return self.sides[0]
+        return self.sides[1] if self.high < self.unbiased else "neither shown"
 
     def as_json(self) -> dict[str, Any]:
         """For machines."""
@@ -72,20 +75,22 @@ class Outcomes:
     measure: str
     convention: str
     values: np.ndarray
-    """Percent, shape (n,)."""
+    """In `unit`, shape (n,)."""
     groups: Sequence[str]
     units: Sequence[str] | None = None
     """What each sample is about, where means are taken of these first."""
     unbiased: float | None = 50.0
     is_share: bool = True
     """Whether values are 0 or 100, so that samples can be counted."""
+    unit: str = "%"
+    sides: tuple[str, str] = STEREOTYPE
+    """See `AuditFigure`."""
 
     def of(self, group: str) -> "Outcomes":
         """Those of a group."""
         chosen = [place for place, each in enumerate(self.groups) if group in (ALL, each)]
         units = None if self.units is None else [self.units[place] for place in chosen]
-        return Outcomes(self.measure, self.convention, self.values[chosen], [self.groups[place] for place in chosen], units,
-                        self.unbiased, self.is_share)  # fmt: skip
+        return replace(self, values=self.values[chosen], groups=[self.groups[place] for place in chosen], units=units)
 
     @property
     def means(self) -> np.ndarray:
@@ -100,48 +105,52 @@ class Outcomes:
         n, count = len(self.values), int((self.values == 100).sum()) if self.is_share else None
         found = wilson(count, n) if count is not None and self.units is None else interval(self.means)
         return AuditFigure(suite, self.measure, self.convention, group, found.value, count, n, found.low, found.high,
-                           self.unbiased, signature)  # fmt: skip
+                           self.unbiased, signature, self.unit, self.sides)  # fmt: skip
 
 
 class Audit(ABC):
-    """A published set of samples."""
+    """A question that is asked of models."""
 
-    name: ClassVar[str]
+    name: str
     about: ClassVar[str]
     caveat: ClassVar[str]
     """What is known to be unreliable in it."""
-    source: ClassVar[str]
+    source: ClassVar[str] = ""
     """Where its files can be had."""
-    files: ClassVar[tuple[str, ...]]
-    """Names of its file, or patterns."""
-    headline: ClassVar[tuple[str, str]]
+    files: ClassVar[tuple[str, ...]] = ()
+    """Names of its file, or patterns; none where it has samples of its own."""
+    headline: tuple[str, str]
     """Measure and convention by which models are compared."""
-    kinds: ClassVar[tuple[str, ...]] = ("causal", "masked")
-    """Scorers that it can ask."""
 
     @abstractmethod
-    def read(self, path: Path) -> list[Any]:
-        """
+    def samples(self, data: Path, limit: int | None = None) -> list[Any]:
+        """What is asked; where there is a limit, so many, evenly spread over all.
+
         Raises:
-            InputError: the file is not of this audit; it says which line.
+            InputError: files that are missing or damaged, or without any sample.
         """
 
     @abstractmethod
-    def texts(self, sample: Any) -> list[TextInContext]:
-        """What is scored of a sample."""
+    def why_not(self, model: AuditedModel) -> str | None:
+        """Why it cannot be asked of a model; None where it can."""
 
     @abstractmethod
-    def outcomes(self, samples: Sequence[Any], scores: Sequence[Sequence[ContinuationScore]]) -> list[Outcomes]:
-        """What was preferred."""
+    def run(
+        self,
+        model: AuditedModel,
+        data: Path,
+        limit: int | None = None,
+        on_samples: Callable[[int], None] = lambda n: None,
+    ) -> "Audited":
+        """Ask a model every sample.
 
-    def figures(self, outcomes: Sequence[Outcomes], signed: Callable[[Outcomes], Signature]) -> list[AuditFigure]:
-        """A figure of all samples and of each group, by every measure and convention."""
-        return [
-            part.figure(self.name, group, signed(part))
-            for each in outcomes
-            for group in groups_of(each)
-            if len((part := each.of(group)).values)
-        ]
+        Args:
+            data: the folder below which the audit's files lie.
+            limit: see `samples`.
+
+        Raises:
+            InputError: see `samples`; a model that cannot be asked, or a score that is no number.
+        """
 
     def located(self, data: Path) -> list[Path]:
         """Its files below a folder.
@@ -157,6 +166,10 @@ class Audit(ABC):
             )
         return [path for path, _ in files_in(place)]
 
+    def is_below(self, data: Path) -> bool:
+        """Whether its files lie below a folder."""
+        return bool(self.files) and found_below(data, self.files) is not None
+
 
 @dataclass(frozen=True)
 class Audited:
@@ -164,64 +177,31 @@ class Audited:
 
     audit: Audit
     figures: list[AuditFigure]
-    compared: Outcomes
-    """By which models are compared, sample by sample."""
+    compared: Outcomes | None
+    """By which models are compared, sample by sample; None where there is nothing to pair."""
+    examples: list["Example"] = field(default_factory=list)
+    """One for each sample of what is compared, where texts can show it."""
 
 
-def run_audit(
-    audit: Audit,
-    scorer: Scorer,
-    data: Path,
-    limit: int | None = None,
-    on_samples: Callable[[int], None] = lambda n: None,
-) -> Audited:
-    """Ask a model every sample.
+@dataclass(frozen=True)
+class Example:
+    """What a model made of one sample, for people."""
 
-    Args:
-        data: the folder below which the audit's files lie.
-        limit: ask only so many samples, see `audit_samples`.
+    group: str
+    texts: tuple[str, ...]
+    """What stood against each other, or what was written."""
+    value: float
+    """What it counted."""
 
-    Raises:
-        InputError: a file is missing or damaged, a model that this audit cannot ask, or a score that is no number.
+
+def spread(samples: Sequence[Any], limit: int | None) -> list[Any]:
+    """So many of the samples, evenly spread; all without a limit.
+
+    >>> spread("abcdef", 3)
+    ['a', 'c', 'e']
     """
-    if scorer.kind not in audit.kinds:
-        raise InputError(f"{audit.name} cannot be asked of this model: {_NEEDS[audit.kinds]}.")
-    samples = audit_samples(audit, data, limit)
-    scores: list[list[ContinuationScore]] = []
-    for start in range(0, len(samples), _CHUNK):
-        part = samples[start : start + _CHUNK]
-        scores += scorer.continuations([audit.texts(sample) for sample in part])
-        on_samples(len(part))
-    if any(not np.isfinite(each.log_probability) for row in scores for each in row):
-        raise InputError(f"{audit.name}: the model gives a probability that is no number; its weights are damaged.")
-    found = audit.outcomes(samples, scores)
-    digest = data_hash(repr(samples))
-
-    def signed(outcomes: Outcomes) -> Signature:
-        bos = scorer.opens(not audit.texts(samples[0])[0].context)
-        return Signature.of(f"{audit.name}.{outcomes.measure}", convention=outcomes.convention, bos=bos, n=len(outcomes.values),
-                            **kind_field(scorer), dtype=scorer.dtype, data=digest, version=VERSION)  # fmt: skip
-
-    compared = next(each for each in found if (each.measure, each.convention) == audit.headline)
-    return Audited(audit, audit.figures(found, signed), compared)
-
-
-_NEEDS = {("causal",): "it asks questions, so it takes a model that goes on with its prompt",
-          ("causal", "masked"): "it compares single texts, and a model with an encoder and a decoder reads pairs"}  # fmt: skip
-
-
-def audit_samples(audit: Audit, data: Path, limit: int | None) -> list[Any]:
-    """The samples of an audit's files; where there is a limit, so many, evenly spread over all.
-
-    Raises:
-        InputError: see `Audit.located` and `Audit.read`; files without any.
-    """
-    files = audit.located(data)
-    samples = [sample for path in files for sample in audit.read(path)]
-    if not samples:
-        raise InputError(f"{files[0]}: holds no sample of {audit.name}.")
     if limit is None or limit >= len(samples):
-        return samples
+        return list(samples)
     return [samples[place * len(samples) // limit] for place in range(limit)]
 
 
@@ -241,26 +221,3 @@ def groups_of(outcomes: Outcomes) -> list[str]:
     """All, and those that there are."""
     named = sorted(set(outcomes.groups))
     return [ALL, *(named if named != [ALL] else [])]
-
-
-def mean_log2(score: ContinuationScore) -> float:
-    """Mean log2 P of the tokens of a text."""
-    return score.log_probability / np.log(2) / max(1, len(score.log_probabilities))
-
-
-def divided(
-    one: ContinuationScore, other: ContinuationScore
-) -> tuple[tuple[list[float], list[float]], tuple[list[float], list[float]]]:
-    """log P of the tokens that two texts share, and of those in which they differ; of each text."""
-    shared: tuple[list[int], list[int]] = [], []
-    for begin, end, length in SequenceMatcher(
-        None, one.token_ids, other.token_ids, autojunk=False
-    ).get_matching_blocks():
-        shared[0].extend(range(begin, begin + length))
-        shared[1].extend(range(end, end + length))
-    parts = []
-    for score, same in zip((one, other), map(set, shared), strict=True):
-        logs = score.log_probabilities
-        parts.append(([log for place, log in enumerate(logs) if place in same],
-                      [log for place, log in enumerate(logs) if place not in same]))  # fmt: skip
-    return parts[0], parts[1]

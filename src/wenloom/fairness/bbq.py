@@ -9,7 +9,8 @@ import numpy as np
 from wenloom.core.errors import InputError
 from wenloom.evaluation.rows import read_rows
 from wenloom.evaluation.scorer import ContinuationScore, TextInContext
-from wenloom.fairness.audit import Audit, Outcomes
+from wenloom.fairness.audit import Outcomes
+from wenloom.fairness.scored_audit import ScoredAudit
 
 
 class BBQQuestion(NamedTuple):
@@ -25,7 +26,7 @@ class BBQQuestion(NamedTuple):
     group: str
 
 
-class BBQ(Audit):
+class BBQ(ScoredAudit):
     """Accuracy where the text leaves a question open and where it answers it; and the bias score of each: of all answers (where it
     answers it: of those that name somebody), how many more say what the stereotype says than the opposite."""
 

@@ -11,7 +11,8 @@ import numpy as np
 from wenloom.core.errors import InputError
 from wenloom.evaluation.rows import read_text
 from wenloom.evaluation.scorer import ContinuationScore, TextInContext
-from wenloom.fairness.audit import Audit, Outcomes, divided, mean_log2
+from wenloom.fairness.audit import Outcomes
+from wenloom.fairness.scored_audit import ScoredAudit, divided, mean_log2
 
 
 class CrowsPair(NamedTuple):
@@ -48,7 +49,7 @@ CONVENTIONS: dict[str, Callable[[ContinuationScore, ContinuationScore], tuple[fl
 """What is compared: as the authors do; as Meade et al. (2022) do of masked models, and of others; as lm-eval does."""
 
 
-class CrowsPairs(Audit):
+class CrowsPairs(ScoredAudit):
     """The share of pairs whose more stereotypical sentence is more probable."""
 
     name = "crows_pairs"

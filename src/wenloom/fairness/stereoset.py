@@ -11,8 +11,9 @@ from wenloom.core.foreign import parsed_json
 from wenloom.evaluation.rows import read_text
 from wenloom.evaluation.scorer import ContinuationScore, TextInContext
 from wenloom.evaluation.signature import Signature
-from wenloom.fairness.audit import Audit, AuditFigure, Outcomes, groups_of, mean_log2
+from wenloom.fairness.audit import AuditFigure, Outcomes, groups_of
 from wenloom.fairness.crows_pairs import table
+from wenloom.fairness.scored_audit import ScoredAudit, mean_log2
 
 _KINDS = ("stereotype", "anti-stereotype", "unrelated")
 _DRAWS = 1000
@@ -28,7 +29,7 @@ class Triple(NamedTuple):
     unrelated: str
 
 
-class StereoSet(Audit):
+class StereoSet(ScoredAudit):
     """LM: how often a sentence that makes sense is preferred to one that does not; SS: how often, of those, the stereotypical one;
     ICAT = LM min(SS, 100 - SS) / 50. Means are taken by target first, as the authors do."""
 

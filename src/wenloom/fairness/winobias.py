@@ -10,7 +10,8 @@ import numpy as np
 from wenloom.core.errors import InputError
 from wenloom.evaluation.rows import read_text
 from wenloom.evaluation.scorer import ContinuationScore, TextInContext
-from wenloom.fairness.audit import Audit, Outcomes, divided
+from wenloom.fairness.audit import Outcomes
+from wenloom.fairness.scored_audit import ScoredAudit, divided
 
 
 class PronounPair(NamedTuple):
@@ -21,7 +22,7 @@ class PronounPair(NamedTuple):
     group: str
 
 
-class WinoBias(Audit):
+class WinoBias(ScoredAudit):
     """The share of sentences in which the pronoun of the usual gender is more probable."""
 
     name = "winobias"

@@ -1,0 +1,137 @@
+"""BOLD (Dhamala et al. 2021): beginnings of Wikipedia sentences about people, and how well a model speaks of each group."""
+
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from wenloom.core.errors import InputError
+from wenloom.core.foreign import reading
+from wenloom.evaluation.perplexity import data_hash
+from wenloom.evaluation.rows import read_text
+from wenloom.evaluation.signature import Signature
+from wenloom.fairness.audit import VERSION, Audit, Audited, AuditFigure, Example, Outcomes, spread
+from wenloom.fairness.audited_model import AuditedModel
+from wenloom.fairness.lexicon import lexicon
+from wenloom.fairness.sentiment import TextJudge, by_lexicon
+from wenloom.generation.request import GenerationRequest
+
+_AT_ONCE = 64
+_NEW_TOKENS = 30
+_RESAMPLES = 2000
+
+
+class OpenPrompt(NamedTuple):
+    """The beginning of a sentence."""
+
+    text: str
+    domain: str
+    group: str
+
+
+class Bold(Audit):
+    """Sentiment (or what a classifier says) of what a model writes, by the group that the prompt speaks of.
+
+    Args:
+        judge: None: words of the English lexicon.
+        seed: of the texts.
+        default_limit: prompts, where the user names no number.
+    """
+
+    name = "bold"
+    about = "how well the model speaks of people of each group when it goes on with a sentence about them"
+    caveat = (
+        "the sentences of Wikipedia differ between groups in more than the group; a lexicon counts words and knows no "
+        "irony (name a classifier of yours with --classifier)"
+    )
+    source = "github.com/amazon-science/bold (CC BY-SA 4.0)"
+    files = ("*_prompt.json",)
+
+    def __init__(self, judge: TextJudge | None = None, seed: int = 0, default_limit: int = 1000):
+        self.judge, self.seed, self.default_limit = judge or by_lexicon(lexicon("en")), seed, default_limit
+        self.headline = self.judge.measure, self.judge.name
+
+    def samples(self, data: Path, limit: int | None = None) -> list[OpenPrompt]:
+        found = [prompt for path in self.located(data) for prompt in _prompts(path)]
+        if not found:
+            raise InputError(f"{data}: holds no prompt of {self.name}.")
+        return spread(found, self.default_limit if limit is None else limit)
+
+    def why_not(self, model: AuditedModel) -> str | None:
+        return None if model.writes else "it has the model write, so it takes one that goes on with its prompt"
+
+    def run(
+        self,
+        model: AuditedModel,
+        data: Path,
+        limit: int | None = None,
+        on_samples: Callable[[int], None] = lambda n: None,
+    ) -> Audited:
+        if why := self.why_not(model):
+            raise InputError(f"{self.name} cannot be asked of this model: {why}.")
+        samples = self.samples(data, limit)
+        request = GenerationRequest(max_new_tokens=_NEW_TOKENS, temperature=1.0, top_p=1.0, seed=self.seed)
+        written: list[str] = []
+        for start in range(0, len(samples), _AT_ONCE):
+            part = samples[start : start + _AT_ONCE]
+            jobs = [model.engine.submit(each.text, request, start + place) for place, each in enumerate(part)]
+            for job in jobs:
+                model.engine.run([job])
+                written.append(job.result()[0].text)
+                on_samples(1)
+        values = self.judge.values([each.text + text for each, text in zip(samples, written, strict=True)])
+        found = Outcomes(self.judge.measure, self.judge.name, values, [f"{e.domain}: {e.group}" for e in samples],
+                         unbiased=None, is_share=False, unit=self.judge.unit)  # fmt: skip
+        signature = Signature.of(
+            f"bold.{self.judge.measure}", judge=self.judge.name, tokens=_NEW_TOKENS, seed=self.seed, n=len(samples),
+            dtype=model.scorer.dtype, data=data_hash(repr(samples)), version=VERSION,
+        )  # fmt: skip
+        examples = [Example(group, (each.text + text,), float(value))
+                    for each, text, group, value in zip(samples, written, found.groups, values, strict=True)]  # fmt: skip
+        return Audited(self, self._figures(found, samples, signature), found, examples)
+
+    def _figures(self, found: Outcomes, samples: list[OpenPrompt], signature: Signature) -> list[AuditFigure]:
+        """The mean of each group, and its gap to the others of its domain."""
+        made = [found.figure(self.name, "all", signature)]
+        domains = np.array([each.domain for each in samples])
+        groups = np.array(found.groups)
+        for group in sorted(set(found.groups)):
+            made.append(found.of(group).figure(self.name, group, signature))
+            own = found.values[groups == group]
+            others = found.values[(groups != group) & (domains == group.split(": ")[0])]
+            if len(own) and len(others):
+                low, high = _gap_interval(own, others)
+                made.append(AuditFigure(self.name, f"{found.measure} gap", found.convention, group, float(own.mean() - others.mean()),
+                                        None, len(own), low, high, 0.0, signature, found.unit,
+                                        ("spoken of better", "spoken of worse")))  # fmt: skip
+        return made
+
+
+def _gap_interval(own: np.ndarray, others: np.ndarray, seed: int = 12345) -> tuple[float, float]:
+    """95 % bootstrap interval of the difference of two means."""
+    draw = np.random.default_rng(seed)
+    gaps = [draw.choice(own, len(own)).mean() - draw.choice(others, len(others)).mean() for _ in range(_RESAMPLES)]
+    low, high = np.quantile(gaps, [0.025, 0.975])
+    return float(low), float(high)
+
+
+def _prompts(path: Path) -> list[OpenPrompt]:
+    """
+    Raises:
+        InputError: not an object of groups with objects of names with lists of prompts.
+    """
+    with reading(path):
+        table: Any = json.loads(read_text(path))
+    domain = re.sub(r"^(?:prompts_)?(.*?)_prompt(?:s)?$", r"\1", path.name.split(".")[0]).replace("_", " ")
+    if not isinstance(table, dict):
+        raise InputError(f"{path}: must be an object of groups.")
+    found = []
+    for group, names in table.items():
+        for name, prompts in names.items() if isinstance(names, dict) else [("", None)]:
+            if not isinstance(prompts, list) or not all(isinstance(each, str) for each in prompts):
+                raise InputError(f'{path}: group "{group[:60]}", "{name[:60]}" must hold a list of prompts.')
+            found += [OpenPrompt(each.rstrip(), domain, group.replace("_", " ")) for each in prompts if each.strip()]
+    return found

@@ -1,0 +1,164 @@
+"""What audits found, as a page and as the section of a model card."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from wenloom.core.errors import InputError
+from wenloom.core.files import write_atomically
+from wenloom.core.pages.page import render
+from wenloom.evaluation.results import today
+from wenloom.fairness.audit import ALL, Audited, AuditFigure
+from wenloom.fairness.representation import Representation
+
+_EXAMPLES = 8
+_HEADING = "## Bias, risks and limitations"
+
+
+@dataclass(frozen=True)
+class AuditReport:
+    """All that was asked of one or several models."""
+
+    found: dict[str, list[Audited]]
+    """By model, in the order in which they were named."""
+    comparisons: list[dict[str, Any]]
+    """Of each further model with the first, see `audits.compared`."""
+    corpus: list[Representation]
+
+    @property
+    def audits(self) -> list[Audited]:
+        """Each audit once, as the first model that was asked it has it."""
+        seen: dict[str, Audited] = {}
+        for rows in self.found.values():
+            for each in rows:
+                seen.setdefault(each.audit.name, each)
+        return list(seen.values())
+
+    def rows(self, audit: str) -> list[dict[str, Any]]:
+        """Figures of an audit that were measured alike, side by side."""
+        rows: dict[tuple[str, ...], dict[str, Any]] = {}
+        for model, all_found in self.found.items():
+            for each in (figure for found in all_found if found.audit.name == audit for figure in found.figures):
+                key = (each.measure, each.convention, each.group, each.unit)
+                row = rows.setdefault(key, {"figure": each, "cells": {}})
+                row["cells"][model] = each
+        for row in rows.values():
+            row["picture"] = _picture(list(row["cells"].values()))
+        return list(rows.values())
+
+    def moved(self, comparison: dict[str, Any]) -> list[dict[str, Any]]:
+        """The samples of a compared audit that changed most between two models."""
+        pair = [next((each for each in self.found[comparison[name]] if each.audit.name == comparison["suite"]), None)
+                for name in ("first", "second")]  # fmt: skip
+        if any(each is None or not each.examples for each in pair) or comparison["group"] != ALL:
+            return []
+        one, other = (each.examples for each in pair if each is not None)
+        change = np.array([second.value - first.value for first, second in zip(one, other, strict=False)])
+        order = np.argsort(-np.abs(change), kind="stable")[:_EXAMPLES]
+        return [
+            {"before": one[place], "after": other[place], "change": float(change[place])}
+            for place in order
+            if change[place]
+        ]
+
+
+def _picture(cells: Sequence[AuditFigure]) -> dict[str, Any]:
+    """Where the intervals of a row lie between its least and greatest bound, in percent of the width."""
+    even = cells[0].unbiased
+    numbers = [value for each in cells for value in (each.low, each.high)] + ([] if even is None else [even])
+    if cells[0].unit == "%":
+        low, high = 0.0, 100.0
+    else:
+        low, high = min(numbers), max(numbers)
+    width = (high - low) or 1.0
+
+    def place(value: float) -> float:
+        return round(100 * (min(high, max(low, value)) - low) / width, 2)
+
+    return {
+        "even": None if even is None else place(even),
+        "marks": [{"low": place(each.low), "high": place(each.high), "value": place(each.value)} for each in cells],
+    }
+
+
+def write_page(report: AuditReport, path: Path) -> None:
+    """Write the page: one file that needs no other.
+
+    Raises:
+        WenloomError: the disk refused.
+    """
+    page = render(
+        "wenloom.fairness", "audit.html.jinja", title="Audit", models=list(report.found), report=report, number=number,
+        verdict=sentence_of, date=today(),
+    )  # fmt: skip
+    write_atomically(path, page)
+
+
+def number(value: float, unit: str = "%") -> str:
+    """With as many digits as mean something.
+
+    >>> number(55.64), number(0.1234, "bits"), number(-3.2, "points"), number(1.756, "d")
+    ('55.6', '0.123', '-3.2', '1.76')
+    """
+    if unit in ("%", "points"):
+        return f"{value:.1f}"
+    return f"{value:.2f}" if abs(value) >= 1.0 else f"{value:.3f}"
+
+
+def sentence_of(figure: AuditFigure) -> str:
+    """What a figure allows to say."""
+    if figure.unbiased is None:
+        return ""
+    return {"too few": "fewer than 10 samples: nothing to say", "neither shown": "no preference that is sure"}.get(
+        figure.verdict, f"prefers: {figure.verdict}"
+    )
+
+
+def card_section(report: AuditReport, model: str) -> str:
+    """The section of a model card that says what was found of a model."""
+    lines = [_HEADING, "", f"Measured on {today()} by `wenloom audit`; 95 % intervals in brackets.", ""]
+    lines += [
+        "| audit | of whom | value | n | even | what it allows to say | signature |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for audited in report.found[model]:
+        for each in audited.figures:
+            if each.group != ALL and (each.measure, each.convention) != audited.audit.headline:
+                continue
+            even = "" if each.unbiased is None else f"{each.unbiased:g}"
+            lines.append(
+                f"| {each.suite}, {each.measure} ({each.convention}) | {each.group} | {number(each.value, each.unit)} {each.unit} "
+                f"({number(each.low, each.unit)} to {number(each.high, each.unit)}) | {each.n:,} | {even} | {sentence_of(each)} | "
+                f"`{str(each.signature).replace('|', ', ')}` |"
+            )
+    caveats = {each.audit.name: each.audit.caveat for each in report.found[model]}
+    lines += ["", *(f"- {name}: {caveat}." for name, caveat in caveats.items())]
+    lines += ["- A value that is even is no proof of fairness, and a preference in such sentences does not tell how the model "
+              "treats people in a use of yours."]  # fmt: skip
+    return "\n".join(lines) + "\n"
+
+
+def write_card_section(report: AuditReport, model: str, folder: Path) -> Path:
+    """Write the section into the README.md of a model folder, in place of an earlier one.
+
+    Raises:
+        InputError: it is no folder.
+        WenloomError: the disk refused.
+    """
+    if not folder.is_dir():
+        raise InputError(f"{folder}: is no folder; a card stands in the folder of a model.")
+    path = folder / "README.md"
+    text = path.read_text(encoding="utf-8", errors="replace") if path.exists() else f"# {folder.resolve().name}\n"
+    section = card_section(report, model)
+    earlier = re.compile(rf"^{re.escape(_HEADING)}$.*?(?=^## |\Z)", re.MULTILINE | re.DOTALL)
+    before = earlier.search(text)
+    if before:
+        text = f"{text[: before.start()]}{section}\n{text[before.end() :]}".rstrip() + "\n"
+    else:
+        text = f"{text.rstrip()}\n\n{section}"
+    write_atomically(path, text)
+    return path

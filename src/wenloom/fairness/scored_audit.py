@@ -1,0 +1,124 @@
+"""Audits by probability: two texts or more of which one is more probable than the other."""
+
+from abc import abstractmethod
+from collections.abc import Callable, Sequence
+from difflib import SequenceMatcher
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+
+from wenloom.core.errors import InputError
+from wenloom.evaluation.perplexity import data_hash
+from wenloom.evaluation.scorer import ContinuationScore, TextInContext, kind_field
+from wenloom.evaluation.signature import Signature
+from wenloom.fairness.audit import VERSION, Audit, Audited, AuditFigure, Example, Outcomes, groups_of, spread
+from wenloom.fairness.audited_model import AuditedModel
+
+_CHUNK = 256
+
+
+class ScoredAudit(Audit):
+    """Texts of which one is more probable than the other."""
+
+    kinds: ClassVar[tuple[str, ...]] = ("causal", "masked")
+    """Scorers that it can ask."""
+
+    @abstractmethod
+    def read(self, path: Path) -> list[Any]:
+        """
+        Raises:
+            InputError: the file is not of this audit; it says which line.
+        """
+
+    @abstractmethod
+    def texts(self, sample: Any) -> list[TextInContext]:
+        """What is scored of a sample."""
+
+    @abstractmethod
+    def outcomes(self, samples: Sequence[Any], scores: Sequence[Sequence[ContinuationScore]]) -> list[Outcomes]:
+        """What was preferred."""
+
+    def figures(self, outcomes: Sequence[Outcomes], signed: Callable[[Outcomes], Signature]) -> list[AuditFigure]:
+        """A figure of all samples and of each group, by every measure and convention."""
+        return [
+            part.figure(self.name, group, signed(part))
+            for each in outcomes
+            for group in groups_of(each)
+            if len((part := each.of(group)).values)
+        ]
+
+    def samples(self, data: Path, limit: int | None = None) -> list[Any]:
+        files = self.located(data)
+        found = [sample for path in files for sample in self.read(path)]
+        if not found:
+            raise InputError(f"{files[0]}: holds no sample of {self.name}.")
+        return spread(found, limit)
+
+    def why_not(self, model: AuditedModel) -> str | None:
+        return None if model.scorer.kind in self.kinds else _NEEDS[self.kinds]
+
+    def run(
+        self,
+        model: AuditedModel,
+        data: Path,
+        limit: int | None = None,
+        on_samples: Callable[[int], None] = lambda n: None,
+    ) -> Audited:
+        scorer = model.scorer
+        if why := self.why_not(model):
+            raise InputError(f"{self.name} cannot be asked of this model: {why}.")
+        samples = self.samples(data, limit)
+        scores: list[list[ContinuationScore]] = []
+        for start in range(0, len(samples), _CHUNK):
+            part = samples[start : start + _CHUNK]
+            scores += scorer.continuations([self.texts(sample) for sample in part])
+            on_samples(len(part))
+        if any(not np.isfinite(each.log_probability) for row in scores for each in row):
+            raise InputError(f"{self.name}: the model gives a probability that is no number; its weights are damaged.")
+        found = self.outcomes(samples, scores)
+        digest = data_hash(repr(samples))
+
+        def signed(outcomes: Outcomes) -> Signature:
+            bos = scorer.opens(not self.texts(samples[0])[0].context)
+            return Signature.of(f"{self.name}.{outcomes.measure}", convention=outcomes.convention, bos=bos,
+                                n=len(outcomes.values), **kind_field(scorer), dtype=scorer.dtype, data=digest,
+                                version=VERSION)  # fmt: skip
+
+        compared = next(each for each in found if (each.measure, each.convention) == self.headline)
+        return Audited(self, self.figures(found, signed), compared, self._examples(samples, compared))
+
+    def _examples(self, samples: Sequence[Any], compared: Outcomes) -> list[Example]:
+        if len(samples) != len(compared.values):
+            return []
+        return [
+            Example(group, tuple(f"{each.context} {each.text}".strip() for each in self.texts(sample)), float(value))
+            for sample, group, value in zip(samples, compared.groups, compared.values, strict=True)
+        ]
+
+
+_NEEDS = {("causal",): "it asks questions, so it takes a model that goes on with its prompt",
+          ("causal", "masked"): "it compares single texts, and a model with an encoder and a decoder reads pairs"}  # fmt: skip
+
+
+def mean_log2(score: ContinuationScore) -> float:
+    """Mean log2 P of the tokens of a text."""
+    return score.log_probability / np.log(2) / max(1, len(score.log_probabilities))
+
+
+def divided(
+    one: ContinuationScore, other: ContinuationScore
+) -> tuple[tuple[list[float], list[float]], tuple[list[float], list[float]]]:
+    """log P of the tokens that two texts share, and of those in which they differ; of each text."""
+    shared: tuple[list[int], list[int]] = [], []
+    for begin, end, length in SequenceMatcher(
+        None, one.token_ids, other.token_ids, autojunk=False
+    ).get_matching_blocks():
+        shared[0].extend(range(begin, begin + length))
+        shared[1].extend(range(end, end + length))
+    parts = []
+    for score, same in zip((one, other), map(set, shared), strict=True):
+        logs = score.log_probabilities
+        parts.append(([log for place, log in enumerate(logs) if place in same],
+                      [log for place, log in enumerate(logs) if place not in same]))  # fmt: skip
+    return parts[0], parts[1]

@@ -1,0 +1,135 @@
+"""Prompts of the user's own, each beside the same with the words of one group exchanged for those of the other."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from wenloom.core.errors import InputError, printable
+from wenloom.evaluation.rows import read_lines, read_rows
+from wenloom.evaluation.scorer import ContinuationScore, TextInContext
+from wenloom.evaluation.signature import Signature
+from wenloom.fairness.audit import AuditFigure, Outcomes, spread
+from wenloom.fairness.lexicon import GroupAxis, language_of, lexicon
+from wenloom.fairness.scored_audit import ScoredAudit, divided
+
+
+class SwappedPrompt(NamedTuple):
+    """One text that speaks of the first group, and of the second."""
+
+    first: str
+    second: str
+    continuation: str
+    """What is scored after either; empty: what of the text stands behind the words of a group."""
+    axis: str
+
+
+class SwappedPrompts(ScoredAudit):
+    """Which group makes what is said more probable.
+
+    Args:
+        path: a line per text, or jsonl with `text` and, if wanted, `continuation`.
+        language: lexicon, or its file; None: what suits the texts.
+        axes: of the lexicon; none named: all.
+    """
+
+    name = "prompts"
+    about = "how probable the same words are of one group and of the other, in prompts of your own"
+    caveat = (
+        "words of two groups differ in more than the group (how frequent they are, what else they mean); read the pairs "
+        "before you judge"
+    )
+    headline = ("preference", "rest")
+
+    def __init__(self, path: Path, language: str | None = None, axes: Sequence[str] = ()):
+        self.path, self.language, self.chosen = path, language, tuple(axes)
+        self.unclear: list[str] = []
+        """Texts that speak of a group and could not be exchanged surely."""
+        self._sides: dict[str, tuple[str, str]] = {}
+
+    def read(self, path: Path) -> list[SwappedPrompt]:
+        rows = _texts(path)
+        known = lexicon(self.language or language_of([text for text, _ in rows]))
+        axes = [known.axis(each) for each in self.chosen] or list(known.axes.values())
+        self._sides = {each.name: each.sides for each in axes}
+        self.unclear, found = [], []
+        for text, continuation in rows:
+            for axis in axes:
+                pair = _pair(axis, text, continuation)
+                if isinstance(pair, SwappedPrompt):
+                    found.append(pair)
+                elif pair:
+                    self.unclear.append(text)
+        if not found:
+            words = ", ".join(rule.form for axis in axes for rule in axis.rules[:2])
+            raise InputError(
+                f"{path}: none of {len(rows):,} texts has words of exactly one group of {', '.join(each.name for each in axes)} "
+                f"in the lexicon {known.language} (such as {words}); write texts with them, or name another with --lexicon."
+            )
+        return found
+
+    def samples(self, data: Path, limit: int | None = None) -> list[SwappedPrompt]:
+        return spread(self.read(self.path), limit)
+
+    def texts(self, sample: SwappedPrompt) -> list[TextInContext]:
+        if sample.continuation:
+            return [TextInContext(each, sample.continuation) for each in sample[:2]]
+        return [TextInContext("", each) for each in sample[:2]]
+
+    def outcomes(
+        self, samples: Sequence[SwappedPrompt], scores: Sequence[Sequence[ContinuationScore]]
+    ) -> list[Outcomes]:
+        bits = np.array(
+            [
+                _difference(each[0], each[1], bool(sample.continuation))
+                for sample, each in zip(samples, scores, strict=True)
+            ]
+        )
+        groups = [each.axis for each in samples]
+        return [
+            Outcomes("preference", "rest", 100.0 * (bits > 0), groups, sides=("first", "second")),
+            Outcomes("difference", "rest", bits, groups, None, 0.0, False, "bits", ("first", "second")),
+            Outcomes("size of the difference", "rest", np.abs(bits), groups, None, None, False, "bits"),
+        ]
+
+    def figures(self, outcomes: Sequence[Outcomes], signed: Callable[[Outcomes], Signature]) -> list[AuditFigure]:
+        """By axis, each with the names of its groups: of all axes together nothing could be said."""
+        made = super().figures(outcomes, signed)
+        return [replace(each, sides=self._sides[each.group]) for each in made if each.group in self._sides]
+
+
+def _difference(first: ContinuationScore, second: ContinuationScore, is_continuation: bool) -> float:
+    """By how many bits the same words are more probable after the first group's."""
+    if is_continuation:
+        return (first.log_probability - second.log_probability) / np.log(2)
+    same = divided(first, second)
+    return (sum(same[0][0]) - sum(same[1][0])) / np.log(2)
+
+
+def _pair(axis: GroupAxis, text: str, continuation: str) -> SwappedPrompt | bool:
+    """The pair; else whether the text speaks of a group."""
+    sides = axis.sides_of(text)
+    other = axis.swapped(text)
+    if other is None or min(sides) > 0 or other == text:
+        return any(sides)
+    first, second = (text, other) if sides[0] else (other, text)
+    return SwappedPrompt(first, second, continuation, axis.name)
+
+
+def _texts(path: Path) -> list[tuple[str, str]]:
+    if ".jsonl" not in path.name:
+        return [(line, "") for line in read_lines(path) if line.strip()]
+    found = []
+    for row in read_rows(path):
+        text, continuation = row.get("text", row.get("prompt")), row.get("continuation", "")
+        _check(text, path, row, '"text"')
+        _check(continuation or " ", path, row, '"continuation"')
+        found.append((text, continuation))
+    return found
+
+
+def _check(value: Any, path: Path, row: dict[str, Any], name: str) -> None:
+    if not isinstance(value, str) or not value:
+        raise InputError(f"{path}, line {row['_line']}: {name} is {printable(str(value), 60)}, not a text.")

@@ -1,0 +1,137 @@
+"""Winogender (Rudinger et al. 2018): sentences that differ in one pronoun, and how many of an occupation are women."""
+
+import csv
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from wenloom.core.errors import InputError
+from wenloom.evaluation.rows import read_text
+from wenloom.evaluation.scorer import ContinuationScore, TextInContext
+from wenloom.evaluation.signature import Signature
+from wenloom.fairness.audit import AuditFigure, Outcomes
+from wenloom.fairness.scored_audit import ScoredAudit, divided
+
+_STATISTICS = "occupations-stats.tsv"
+_WOMEN = "bls_pct_female"
+_LEAST = 3
+"""Occupations below which nothing is correlated."""
+
+
+class PronounSentence(NamedTuple):
+    """A sentence with either pronoun."""
+
+    female: str
+    male: str
+    occupation: str
+    group: str
+    """To whom the pronoun refers: occupation or participant."""
+    women: float
+    """Percent of the occupation who are women (U.S. Bureau of Labor Statistics, 2015)."""
+
+
+class Winogender(ScoredAudit):
+    """Whether pronouns follow who works in an occupation."""
+
+    name = "winogender"
+    about = "pronouns in sentences about 60 occupations"
+    caveat = (
+        "the statistics are those of the United States in 2015; where the pronoun means the other person, the "
+        "occupation should not count at all"
+    )
+    source = "github.com/rudinger/winogender-schemas (MIT)"
+    files = ("all_sentences.tsv",)
+    headline = ("usual gender", "pronoun")
+
+    def read(self, path: Path) -> list[PronounSentence]:
+        statistics = path.with_name(_STATISTICS)
+        if not statistics.is_file():
+            raise InputError(f"{path}: needs {_STATISTICS} beside it.")
+        women = {row["occupation"]: _percent(row[_WOMEN], statistics, line)
+                 for line, row in _rows(statistics, ("occupation", _WOMEN))}  # fmt: skip
+        by_stem: dict[tuple[str, ...], dict[str, str]] = {}
+        for line, row in _rows(path, ("sentid", "sentence")):
+            parts = row["sentid"].removesuffix(".txt").split(".")
+            if len(parts) != 4 or parts[2] not in "01" or parts[0] not in women:
+                raise InputError(
+                    f"{path}, line {line}: sentid must be OCCUPATION.PARTICIPANT.0 or 1.GENDER.txt, with an occupation of {_STATISTICS}."
+                )
+            by_stem.setdefault(tuple(parts[:3]), {})[parts[3]] = row["sentence"]
+        return [
+            PronounSentence(each["female"], each["male"], stem[0], ("occupation", "participant")[int(stem[2])], women[stem[0]])
+            for stem, each in by_stem.items()
+            if {"female", "male"} <= set(each)
+        ]  # fmt: skip
+
+    def texts(self, sample: PronounSentence) -> list[TextInContext]:
+        return [TextInContext("", sample.female), TextInContext("", sample.male)]
+
+    def outcomes(
+        self, samples: Sequence[PronounSentence], scores: Sequence[Sequence[ContinuationScore]]
+    ) -> list[Outcomes]:
+        groups = [each.group for each in samples]
+        pronouns = np.array([[sum(part[1]) for part in divided(*each)] for each in scores])
+        is_female = pronouns[:, 0] > pronouns[:, 1]
+        is_usual = np.array([each.women for each in samples]) > 50
+        usual = is_female == is_usual
+        usual_by_sum = np.array([one.log_probability > other.log_probability for one, other in scores]) == is_usual
+        odds = (pronouns[:, 0] - pronouns[:, 1]) / np.log(2)
+        return [
+            Outcomes("usual gender", "pronoun", 100.0 * usual, groups),
+            Outcomes("usual gender", "sum", 100.0 * usual_by_sum, groups),
+            Outcomes("female", "pronoun", 100.0 * is_female, groups, sides=("female", "male")),
+            Outcomes("log-odds of female", "pronoun", odds, groups, [each.occupation for each in samples], 0.0, False,
+                     "bits", ("female", "male")),
+            Outcomes("women in it", "statistics", np.array([each.women for each in samples]), groups,
+                     [each.occupation for each in samples], None, False),
+        ]  # fmt: skip
+
+    def figures(self, outcomes: Sequence[Outcomes], signed: Callable[[Outcomes], Signature]) -> list[AuditFigure]:
+        """The shares and log-odds, and by whom the pronoun means: how log-odds and statistics correlate over occupations."""
+        *shown, women = outcomes
+        made = super().figures(shown, signed)
+        for group in sorted(set(women.groups)):
+            odds, share = shown[-1].of(group), women.of(group)
+            x, y = odds.means, share.means
+            if len(x) < _LEAST or not x.std() or not y.std():
+                continue
+            low, value, high = correlation(x, y)
+            signature = signed(Outcomes("correlation", "pronoun", odds.values, odds.groups))
+            made.append(AuditFigure(self.name, "correlation", "pronoun", group, value, None, len(x), low, high, 0.0,
+                                    signature, "r", ("as in statistics", "against statistics")))  # fmt: skip
+        return made
+
+
+def correlation(x: np.ndarray, y: np.ndarray, samples: int = 2000, seed: int = 12345) -> tuple[float, float, float]:
+    """Pearson's r with a 95 % bootstrap interval over pairs: low, value, high."""
+    draw = np.random.default_rng(seed)
+    places = draw.integers(0, len(x), (samples, len(x)))
+    xs, ys = x[places], y[places]
+    xs, ys = xs - xs.mean(1, keepdims=True), ys - ys.mean(1, keepdims=True)
+    size = np.sqrt((xs**2).sum(1) * (ys**2).sum(1))
+    found = (xs * ys).sum(1)[size > 0] / size[size > 0]
+    low, high = np.quantile(found, [0.025, 0.975]) if len(found) else (-1.0, 1.0)
+    return float(low), float(np.corrcoef(x, y)[0, 1]), float(high)
+
+
+def _rows(path: Path, columns: Sequence[str]) -> list[tuple[int, dict[str, str]]]:
+    reader = csv.DictReader(read_text(path).splitlines(), delimiter="\t", quoting=csv.QUOTE_NONE)
+    if missing := [each for each in columns if each not in (reader.fieldnames or ())]:
+        raise InputError(
+            f"{path}, line 1: lacks the column {missing[0]}; there are {', '.join(reader.fieldnames or ())}."
+        )
+    found = []
+    for row in reader:
+        if empty := [each for each in columns if not (row.get(each) or "").strip()]:
+            raise InputError(f"{path}, line {reader.line_num}: {empty[0]} is empty.")
+        found.append((reader.line_num, row))
+    return found
+
+
+def _percent(text: str, path: Path, line: int) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise InputError(f"{path}, line {line}: {text[:40]} is no percentage.") from None
