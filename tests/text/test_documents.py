@@ -59,7 +59,7 @@ def test_html_keeps_what_is_seen(tmp_path: Path):
     three&nbsp;four</p><ul><li>first<li>second</ul><pre>  code
       more</pre>四<br>五</body></html>"""
     (tmp_path / "a.html").write_text(page, encoding="utf-8")
-    [text] = read(tmp_path)
+    [text] = read(tmp_path, html="all")
     assert text.splitlines()[0] == "A & B"
     assert "One two three\xa0four" in text or "One two three four" in text
     assert "first\n" in text and "  code\n      more" in text and "四\n五" in text
@@ -156,12 +156,12 @@ def test_files_of_a_folder_that_are_not_read_are_counted_in_a_remark(
     for name, content in {
         "a.txt": "a",
         "empty.txt": "",
-        "b.pdf": "b",
-        "c.pdf": "c",
+        "b.odt": "b",
+        "c.odt": "c",
         "README.md": "d",
         "x": "e",
     }.items():
         (tmp_path / name).write_text(content)
     assert find_files([str(tmp_path)]) == [tmp_path / "a.txt"]
     said = capsys.readouterr().err
-    assert "skipped 5 files: 2 .pdf, 1 notes, 1 empty, 1 no ending; name a file itself" in said
+    assert "skipped 5 files: 2 .odt, 1 notes, 1 empty, 1 no ending; name a file itself" in said

@@ -85,16 +85,16 @@ def test_code_reaches_the_corpus_with_indentation_and_licence(tmp_path: Path):
 
 def test_skipped_files_are_counted_by_kind_and_named_on_demand(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     folder = Path(write(tmp_path / "texts", ["some text", "more text"]))
-    for name in ("a.png", "b.png", "c.pdf", "README.md", "package.json", "no_ending"):
+    for name in ("a.png", "b.png", "c.odt", "README.md", "package.json", "no_ending"):
         (folder / name).write_text("x")
     (folder / "empty.txt").touch()
     skipped = list[SkippedFile]()
     assert len(find_files([str(folder)], skipped)) == 2
     said = capsys.readouterr().err
-    assert "skipped 7 files: 2 .png, " in said and "1 empty" in said and "c.pdf" not in said
+    assert "skipped 7 files: 2 .png, " in said and "1 empty" in said and "c.odt" not in said
     assert {each.path.name: each.why for each in skipped}["package.json"] == "about a package"
     data = prepare([str(folder)], tmp_path / "out", PrepareOptions("byte", show_skipped=True)).dataset
-    assert "c.pdf (.pdf)" in capsys.readouterr().err
+    assert "c.odt (.odt)" in capsys.readouterr().err
     assert {Path(each["file"]).name for each in data.manifest["skipped"]} == {each.path.name for each in skipped}
 
 

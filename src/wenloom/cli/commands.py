@@ -3,6 +3,7 @@
 STAGES = {
     "Data": {
         "prepare": "Turn text files into a training corpus: clean, deduplicate, split, tokenize.",
+        "read": "Read files of any kind, and show what a recipe keeps of them and why.",
         "index": "Index a corpus, so that any text is found in it at once.",
         "tokenizer train": "Train a tokenizer on text in any language.",
         "tokenizer report": "Report bytes, characters and words per token, by language.",

@@ -14,7 +14,7 @@ from wenloom.core.console import remark
 from wenloom.core.errors import InputError, printable
 from wenloom.core.foreign import kind_of, parsed_json, reading
 from wenloom.evaluation.rows import read_lines, read_text
-from wenloom.text.compression import COMPRESSIONS
+from wenloom.text.kinds import COMPRESSIONS
 from wenloom.text.lines import json_lines, lines_of, utf8
 from wenloom.text.refusals import Refusals
 from wenloom.text.tables import table_rows

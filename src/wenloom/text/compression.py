@@ -1,9 +1,11 @@
-"""Files as bytes, those that end in gz or zst unpacked; a little at a time, however much they unpack to."""
+"""Files as bytes, those that end in gz, zst, bz2 or xz unpacked; a little at a time, however much they unpack to."""
 
+import bz2
 import gzip
 import io
+import lzma
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
@@ -11,8 +13,6 @@ from typing import IO, Any
 from wenloom.core.errors import InputError
 from wenloom.core.foreign import reading, regular_file
 
-COMPRESSIONS = (".gz", ".zst")
-"""Endings that are taken off to see what is inside."""
 _ZSTD_INPUT = 1024
 """Bytes unpacked at once: a block of 4 bytes may stand for 128 KiB, so that these are 32 MiB at most."""
 _ZSTD_WINDOW = 2**27
@@ -38,9 +38,14 @@ def _damaged() -> tuple[type[Exception], ...]:
     try:
         from zstandard import ZstdError
 
-        return EOFError, gzip.BadGzipFile, zlib.error, ZstdError
+        return *_DAMAGED, ZstdError
     except ImportError:
-        return EOFError, gzip.BadGzipFile, zlib.error
+        return _DAMAGED
+
+
+_DAMAGED = (EOFError, gzip.BadGzipFile, zlib.error, lzma.LZMAError)
+_XZ_MEMORY = 2**27
+"""Bytes that an xz stream may ask for; `xz -9` makes streams that take 65 MiB to unpack."""
 
 
 class _AsLongAsItWas(io.FileIO):
@@ -97,6 +102,40 @@ class _Zstd(io.RawIOBase):
         super().close()
 
 
+class _Streams(io.RawIOBase):
+    """Bytes of bz2 or xz streams, one after the other, 64 KiB at a time."""
+
+    def __init__(self, file: IO[bytes], new: Callable[[], Any]):
+        self._file, self._new, self._stream, self._waiting = file, new, new(), b""
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        while True:
+            if self._stream.eof:
+                self._waiting = self._stream.unused_data or self._file.read(1 << 16)
+                if not self._waiting.strip(b"\0"):  # padding
+                    return 0
+                self._stream = self._new()
+            elif self._stream.needs_input and not self._waiting:
+                self._waiting = self._file.read(1 << 16)
+                if not self._waiting:
+                    raise EOFError("the last stream is not complete")
+            try:
+                data = self._stream.decompress(self._waiting, len(buffer))
+            except OSError as error:  # of bz2
+                raise EOFError(str(error).lower()) from None
+            self._waiting = b""
+            if data:
+                buffer[: len(data)] = data
+                return len(data)
+
+    def close(self) -> None:
+        self._file.close()
+        super().close()
+
+
 class _Gzip(gzip.GzipFile):
     """Closes the file below it too."""
 
@@ -125,6 +164,10 @@ def open_decompressed(file: Path) -> IO[bytes]:
         except ImportError:
             raise InputError(f"{file}: reading .zst needs one more package: pip install 'wenloom[data]'.") from None
     stream = io.BufferedReader(_AsLongAsItWas(file, size), 1 << 16)
-    if ending == ".gz":
+    if ending in (".gz", ".tgz"):
         return _Gzip(stream)  # pyright: ignore[reportReturnType]
+    if ending == ".bz2":
+        return io.BufferedReader(_Streams(stream, bz2.BZ2Decompressor), 1 << 16)  # pyright: ignore
+    if ending == ".xz":
+        return io.BufferedReader(_Streams(stream, lambda: lzma.LZMADecompressor(memlimit=_XZ_MEMORY)), 1 << 16)  # pyright: ignore
     return io.BufferedReader(_Zstd(stream), 1 << 16) if ending == ".zst" else stream  # pyright: ignore

@@ -1,6 +1,14 @@
 """Kinds of files by their endings."""
 
 import re
+from pathlib import Path
+
+COMPRESSIONS = (".gz", ".zst", ".bz2", ".xz")
+"""Endings that are taken off to see what is inside."""
+TABLES = (".csv", ".tsv")
+ROWS = (".jsonl", ".json", ".parquet", ".arrow", *TABLES)
+"""Rows with fields."""
+PLAIN, ARCHIVES = (".txt", ".md"), (".zip", ".tar")
 
 CODE = frozenset(
     ".py .pyi .ipy .c .h .cc .cpp .cxx .hh .hpp .cu .cuh .m .mm .cs .java .kt .kts .scala .groovy .go .rs .swift .zig .d .nim "
@@ -17,3 +25,20 @@ ABOUT_PACKAGES = re.compile(
     re.IGNORECASE,
 )
 """JSON that describes a package or a data set: passed over in folders."""
+
+
+_PART = re.compile(r"(?<=\.xml)-p\d+p\d+.*")
+"""In the names of Wikipedia's dumps, the pages that a part holds."""
+
+
+def kind_of_name(file: Path) -> str:
+    """The ending that says what is inside, compression endings taken off.
+
+    >>> kind_of_name(Path("a.jsonl.gz")), kind_of_name(Path("b.TGZ")), kind_of_name(Path("articles1.xml-p1p41242.bz2"))
+    ('.jsonl', '.tar', '.xml')
+    """
+    suffixes = [_PART.sub("", suffix.lower()) for suffix in file.suffixes[-2:]]
+    if suffixes and suffixes[-1] in COMPRESSIONS:
+        suffixes.pop()
+    kind = suffixes[-1] if suffixes else ""
+    return ".tar" if kind == ".tgz" else kind

@@ -48,6 +48,8 @@ class Refusals:
     """Since the last row that was used; whoever uses one sets it to 0."""
     whole_files: set[Path] = field(default_factory=set)
     """Of which nothing is used."""
+    shown_as: dict[Path, Path] = field(default_factory=dict)
+    """Names of unpacked members of archives, as a reader knows them."""
     on_refused: Callable[[Refused], None] = lambda refused: None
 
     def refuse(self, path: Path, line: int, why: str, unit: str = "line") -> None:
@@ -56,16 +58,30 @@ class Refusals:
         Raises:
             InputError: strict; or far too many in a row.
         """
-        refused = Refused(path, line, why.rstrip("."), unit)
+        refused = Refused(self.shown_as.get(path, path), line, why.rstrip("."), unit)
         if self.strict:
             raise self.with_mend(InputError(f"{refused}."))
+        self._note(refused)
+
+    def leave_out(self, path: Path, number: int, why: str, unit: str, strict: bool) -> None:
+        """Leave out a member of an archive or a record of a crawl, which is no error unless that was asked for.
+
+        Raises:
+            InputError: `strict`; or far too many in a row.
+        """
+        refused = Refused(self.shown_as.get(path, path), number, printable(why, 300).rstrip("."), unit)
+        if strict:
+            raise InputError(f"{refused} (without --strict it is left out).")
+        self._note(refused)
+
+    def _note(self, refused: Refused) -> None:
         self.on_refused(refused)
         self.count += 1
         self.in_a_row += 1
-        if not line:
-            self.whole_files.add(path)
+        if not refused.line:
+            self.whole_files.add(refused.path)
         if self.in_a_row > MOST_IN_A_ROW:
-            raise InputError(f"{path}: {MOST_IN_A_ROW:,} rows in a row cannot be used; the last is {refused}.")
+            raise InputError(f"{refused.path}: {MOST_IN_A_ROW:,} rows in a row cannot be used; the last is {refused}.")
         if len(self.refused) < MOST_LISTED:
             self.refused.append(refused)
 

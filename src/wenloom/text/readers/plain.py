@@ -1,0 +1,61 @@
+"""Plain text: one document a file, or several with a text between them."""
+
+from collections.abc import Iterator
+
+from wenloom.core.errors import InputError
+from wenloom.text.document import Document, SourceFile
+from wenloom.text.encoding import pieces_of
+
+TEXT_BYTES = 256 * 2**20
+"""Of a file that is one document; enwik8 has 100 million bytes."""
+
+
+def read(source: SourceFile) -> Iterator[Document]:
+    """The documents of a txt or md file."""
+    most, separator = source.options.most(TEXT_BYTES), source.options.separator
+    if separator is None:
+        yield from _parts(source, most)
+        return
+    number, size, waiting, tail = 1, 0, list[str](), ""
+    for text, _ in pieces_of(source.file, source.options.encoding, source.options.repair):
+        waiting.append(text)
+        size += len(text)
+        if separator in tail + text:
+            *parts, rest = "".join(waiting).split(separator)
+            for part in parts:
+                yield Document(part.strip("\r\n"), f"{source.file}, part {number}")
+                number += 1
+            size, waiting, tail, text = len(rest), [rest], "", rest
+        if size > most:
+            raise InputError(
+                f"{source.file}, part {number}: is longer than {most:,} characters; allow more with --max-document-mb."
+            )
+        tail = (tail + text)[1 - len(separator) :] if len(separator) > 1 else ""
+    yield Document("".join(waiting).strip("\r\n"), f"{source.file}, part {number}")
+
+
+def _parts(source: SourceFile, most: int) -> Iterator[Document]:
+    """The file as one document; where it is longer than `most`, parts of it that end where a paragraph or line ends.
+
+    Raises:
+        InputError: a line is longer than `most`.
+    """
+    number, size, waiting = 0, 0, list[str]()
+    for text, n_bytes in pieces_of(source.file, source.options.encoding, source.options.repair):
+        waiting.append(text)
+        size += n_bytes
+        if size <= most:
+            continue
+        joined = "".join(waiting)
+        cut = joined.rfind("\n\n") + 1 or joined.rfind("\n") + 1
+        if not cut:
+            raise InputError(
+                f"{source.file}: is one document of more than {most:,} bytes, without the end of a line; part it, with "
+                "--separator where documents are joined in it, or allow more with --max-document-mb."
+            )
+        number += 1
+        yield Document(joined[:cut].strip("\r\n"), f"{source.file}, part {number}")
+        waiting = [joined[cut:]]
+        size = len(waiting[0].encode())
+    yield Document("".join(waiting).strip("\r\n") if number else "".join(waiting),
+                   f"{source.file}, part {number + 1}" if number else str(source.file))  # fmt: skip
