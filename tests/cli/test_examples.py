@@ -66,6 +66,7 @@ NAMES = {
     "datasets/pro_stereotyped_type1.txt.dev": "text:1 [The lamp] was lit by [him].\n",
     "datasets/anti_stereotyped_type1.txt.dev": "text:1 [The lamp] was lit by [her].\n",
     "datasets/stereoset.csv": "text:target,bias_type,context,stereotype,anti_stereotype,unrelated\nlamp,age,The lamp is BLANK.,lit,old,x\n",
+    "whisper-tiny.en": "hearing", "speech.wav": "recording", "talks/one.flac": "recording", "talks/two.flac": "long-recording",
     "datasets/hellaswag_val.jsonl": "rows:hellaswag", "datasets/blimp.jsonl": "rows:blimp",
 }  # fmt: skip
 """What stands, in an example, under a name; see `World.lay_out`. A folder is laid out where its beginning occurs."""

@@ -35,6 +35,7 @@ HERE = {
     "fair/gender_prompt.json": 'text:{"men": {"A": ["The man was"]}, "women": {"B": ["The woman was"]}}', "people.txt": "text:She lit it.\nAn old man.\n",
     "fair/pro_stereotyped_type1.txt.dev": "text:1 [The lamp] was lit by [him].\n",
     "fair/anti_stereotyped_type1.txt.dev": "text:1 [The lamp] was lit by [her].\n",
+    "hearing": "hearing", "spoken.wav": "recording", "long.wav": "long-recording", "spoken/made.wav": "recording", "spoken/made.txt": "text:old",
     "vector.safetensors": "vector", "sae": "features", "deep": "deep-decoder", "lens.safetensors": "lens",
     "many/a.txt": f"text:{story(1)}", "many/b.txt": f"text:{story(1)}", "many/c.txt": f"text:{story(2)}", "many/d.png": "text:PNG",
     "pages/one.html": f"text:<nav><ul><li><a href='/'>Home</a></ul></nav><article><p>{story(1) * 9}</p></article>",
@@ -131,6 +132,7 @@ BEAMS = ("--num-beams", 4, "--no-do-sample")
 LONG_CHAT = ("chat", "--seed", 1, "--max-new-tokens", 50)
 _STEER = ("small", "--toward", "The lamp was lit.", "--away-from", "The nets stayed dry.", "--out", "made.safetensors")
 _FEATURES = ("run", "texts", "--out", "made", "--active", 4, "--width", 1, "--tokens", 2048)
+HEARD = ("hearing", "spoken.wav", "--min-logprob", -99, "--max-compression-ratio", 99)
 SCHEMA = '{"type": "boolean"}'
 TABLES = {
     "quickstart": Table((), {
@@ -213,6 +215,30 @@ TABLES = {
         "--dtype": C(("--dtype", "bfloat16")),
         "--json": C(("--json",)),
     }, {"MODEL": R(("nowhere", "x"), "nowhere", base=()), "TEXTS": C((VERSES[1],))}),
+    "transcribe": Table((*HEARD, "--json"), {
+        "--format": C(("--format", "srt"), base=HEARD),
+        "--out": C(("--out", "made"), look="made/*"),
+        "--overwrite": C(("--overwrite",), base=("hearing", "spoken/made.wav", "--out", "spoken"), look="spoken/made.txt"),
+        "--language": C(("--language", "zh"), ("--language", "en")),
+        "--translate": C(("--translate",)),
+        "--prompt": C(("--prompt", "The lamp")),
+        "--hotwords": C(("--hotwords", "The lamp")),
+        "--num-beams": C(("--num-beams", 1)),
+        "--best-of": C(("--best-of", 1), ("--temperatures", 0.8)),
+        "--temperatures": C(("--temperatures", 0.8)),
+        "--max-compression-ratio": C(("--max-compression-ratio", 0.01)),
+        "--min-logprob": C(("--min-logprob", -99), ("--temperatures", 1, "--temperatures", 0), base=(*HEARD[:2], *HEARD[4:], "--json")),
+        "--max-no-speech": C(("--max-no-speech", 0), base=(*HEARD[:2], *HEARD[4:], "--json")),
+        "--min-speech-seconds": C(("--min-speech-seconds", 2)),
+        "--carry": C(("--no-carry",), base=("hearing", "long.wav", *HEARD[2:], "--json")),
+        "--times": C(("--no-times",)),
+        "--words": C(("--words",)),
+        "--seed": C(("--seed", 5), ("--temperatures", 0.8)),
+        "--side-by-side": R(("--side-by-side", 0), "must be at least 1"),
+        "--device": DEVICE,
+        "--dtype": C(("--dtype", "bfloat16")),
+        "--json": C(("--json",), base=HEARD),
+    }, {"MODEL": R(("nowhere", "x"), "nowhere", base=()), "FILES": R(("nowhere.wav",), "no such file", base=("hearing",))}),
     "search": Table(("sentences", "lines.txt", "a day"), {
         "--count": C(("--count", 1)),
         "--by": C(("--by", "paragraph")),

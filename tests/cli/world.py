@@ -17,6 +17,7 @@ import numpy as np
 from wenloom.checkpoint.sentence import SentenceConfig, write_sentence_config
 
 from ..conftest import VERSES, story
+from ..hearing import write_hearing, write_spoken
 from ..small_gguf import write_small
 from .calling import call, succeed
 
@@ -270,6 +271,15 @@ class World:
     def _features(self) -> None:
         succeed("features", self.path("decoder"), self.path("texts"), "--out", "features", "--active", 4, "--width", 1, "--tokens", 4096,
                 cwd=self.store)  # fmt: skip
+
+    def _hearing(self) -> None:
+        write_hearing(self.store / "hearing")
+
+    def _recording(self) -> None:
+        write_spoken(self.store / "recording", 1.0)
+
+    def _long_recording(self) -> None:
+        write_spoken(self.store / "long-recording", 33.0, 1)
 
     def _poet(self) -> None:
         self._tune("poet", "decoder", "poetry", "verses")

@@ -76,6 +76,8 @@ OTHER: dict[str, list[object]] = {
     "tie_embeddings": [True, False],
     "head_activation": ["gelu"],
     "head_bias": [False],
+    "key_bias": [False],
+    "n_mels": [80],
     "has_head": [False],
     "output_bias": [True],
     "scale_output": [True],

@@ -21,6 +21,7 @@ STAGES = {
         "chat": "Chat with a model.",
         "serve": "Serve models over HTTP to clients of the OpenAI API.",
         "translate": "Translate a text, or a file line by line.",
+        "transcribe": "Write down what is said in recordings, with times.",
         "summarize": "Summarize a text, or each line of a file.",
         "classify": "Classify a text, or each line of a file.",
         "fill-mask": "Predict the masked tokens of a text.",

@@ -28,6 +28,7 @@ USED_FIRST = {
         "--quantize",
         "serve": "--host --port --api-key-file --no-auth --adapter --draft --max-concurrent-requests --rate --access-log --device "
         "--quantize",
+        "transcribe": "--format --out --language --translate --prompt --words --num-beams --device --json",
         "evaluate": "--on --list --data --limit --shots --predictions --references --metric --out --max-new-tokens --device --json",
     }.items()
 }

@@ -31,7 +31,7 @@ class Attention(nn.Module):
         self.grouped = config.n_kv_heads != config.n_heads
         d_query, d_kv = config.n_heads * config.d_head, config.n_kv_heads * config.d_head
         self.query = nn.Linear(config.d_model, d_query, bias=config.qkv_bias)
-        self.key = nn.Linear(config.d_model, d_kv, bias=config.qkv_bias)
+        self.key = nn.Linear(config.d_model, d_kv, bias=config.qkv_bias and config.key_bias)
         self.value = nn.Linear(config.d_model, d_kv, bias=config.qkv_bias)
         self.output = nn.Linear(d_query, config.d_model, bias=config.attention_output_bias)
         self.query_norm = make_head_norm(config, config.n_heads)
@@ -171,7 +171,8 @@ class CrossAttention(Attention):
         """
         Args:
             x_BTD: normalised residual stream.
-            encoder_kv: of a batch of texts, or of the texts whose tokens stand in one row.
+            encoder_kv: of a batch of texts, of which each may have several rows (beams), or of the texts whose tokens
+                stand in one row.
             keys_B: what dropout is decided by.
             taps: those of this layer.
         """
@@ -180,7 +181,13 @@ class CrossAttention(Attention):
             attend = self._attend if taps is None else partial(self._attend, taps=taps)
             return self._joined(encoder_kv.attend_to_source(self.layer, q_BHTK, attend), taps)
         mask = None if encoder_kv.present_BS is None else encoder_kv.present_BS[:, None, None]
-        y_BHTK = self._attend(q_BHTK, encoder_kv.keys[self.layer], encoder_kv.values[self.layer], mask, taps, keys_B)
+        keys, values = encoder_kv.keys[self.layer], encoder_kv.values[self.layer]
+        n_rows, n_texts = len(q_BHTK), len(keys)
+        if n_rows > n_texts:  # beams of a text stand side by side: all their queries read its keys at once
+            q_BHTK = q_BHTK.unflatten(0, (n_texts, -1)).transpose(1, 2).flatten(2, 3)
+        y_BHTK = self._attend(q_BHTK, keys, values, mask, taps, keys_B)
+        if n_rows > n_texts:
+            y_BHTK = y_BHTK.unflatten(2, (n_rows // n_texts, -1)).transpose(1, 2).flatten(0, 1)
         return self._joined(y_BHTK, taps)
 
 

@@ -166,6 +166,8 @@ class ModelConfig:
     """Mixtures of experts in the place of feed-forward layers."""
     qkv_bias: bool = False
     """Biases on the query, key and value projections."""
+    key_bias: bool = True
+    """qkv_bias: on keys too (Whisper's have none)."""
     attention_output_bias: bool = False
     """Bias on the attention output projection."""
     mlp_bias: bool = False
@@ -231,6 +233,8 @@ class ModelConfig:
     """Token that fills up a batch."""
     encoder: "ModelConfig | None" = None
     """The encoder that this decoder reads."""
+    n_mels: int | None = None
+    """Bands of the spectrogram that an encoder of sound hears; None: it reads tokens."""
     share_embedding: bool = True
     """Encoder and decoder have one token embedding."""
     decoder_start_token_id: int | None = None
@@ -296,6 +300,11 @@ class ModelConfig:
             unused |= {"tie_embeddings", "output_bias", "head_activation"}
         shape = {name: value for name, value in asdict(self).items() if name not in unused}
         return shape if self.rope is None else shape | {"rope": self.rope.described()}
+
+    @property
+    def hears(self) -> bool:
+        """Whether it writes what an encoder of sound has heard."""
+        return self.encoder is not None and self.encoder.n_mels is not None
 
     @property
     def has_output_matrix(self) -> bool:

@@ -6,12 +6,13 @@ from torch import Tensor, nn
 from wenloom.model.cache import EncoderKV
 from wenloom.model.config import ModelConfig
 from wenloom.model.decoder import Decoder
+from wenloom.model.sound import SoundEncoder
 from wenloom.model.stack import Stack
 from wenloom.model.taps import Taps, within
 
 
 class EncoderDecoder(nn.Module):
-    """P(y1..yn | source) = Π P(yi | y<i, source). Marian, BART and T5 are configurations of this one model.
+    """P(y1..yn | source) = Π P(yi | y<i, source). Marian, BART, T5 and Whisper are configurations of this one model.
 
     Args:
         config: the decoder's, with the encoder's in it.
@@ -22,7 +23,12 @@ class EncoderDecoder(nn.Module):
         assert config.encoder is not None
         self.config = config
         self.decoder = Decoder(config)
-        self.encoder = Stack(config.encoder, self.decoder.embed if config.share_embedding else None)
+        shared = self.decoder.embed if config.share_embedding else None
+        self.encoder: Stack
+        if config.hears:
+            self.encoder = SoundEncoder(config.encoder, self.decoder.embed)
+        else:
+            self.encoder = Stack(config.encoder, shared)
 
     def forward(
         self,
@@ -35,6 +41,7 @@ class EncoderDecoder(nn.Module):
         """Logits of the next target token after every one, shape (B, T, V).
 
         Args:
+            source_BS: token ids, or of a model that hears a spectrogram, shape (B, n_mels, frames).
             source_mask, target_mask: 1 for tokens, 0 for padding.
         """
         encoder_kv = self.encode(source_BS, source_mask, taps=within(taps, "encoder"))

@@ -38,6 +38,7 @@ from wenloom.checkpoint.families import (
     stablelm,
     starcoder2,
     t5,
+    whisper,
     xlm_roberta,
 )
 from wenloom.checkpoint.families.base import Family
@@ -82,6 +83,7 @@ _MODULES = (
     pegasus,
     t5,
     mt5,
+    whisper,
 )
 FAMILIES: Registry[Family] = Registry(
     "wenloom.families",

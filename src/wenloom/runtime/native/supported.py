@@ -52,9 +52,12 @@ _MODEL_FIELDS: Mapping[str, _Check] = {
     **dict.fromkeys(("position_offset", "token_types"), _one_of(0)),
     **dict.fromkeys(("embedding_multiplier", "residual_multiplier", "logit_multiplier"), _one_of(1.0)),
     **dict.fromkeys(
-        ("head_activation", "pooler", "encoder", "local_rope", "score_cap", "logit_cap", "experts"), _one_of(None)
+        ("head_activation", "pooler", "encoder", "n_mels", "local_rope", "score_cap", "logit_cap", "experts"),
+        _one_of(None),
     ),
-    **dict.fromkeys(("first_norm", "head_bias", "final_norm", "causal", "has_head", "norm_bias"), _one_of(True)),
+    **dict.fromkeys(
+        ("first_norm", "head_bias", "key_bias", "final_norm", "causal", "has_head", "norm_bias"), _one_of(True)
+    ),
     **dict.fromkeys(("labels", "unrotated_layers"), _one_of(())),
     "norm_place": _one_of("pre"),
 }

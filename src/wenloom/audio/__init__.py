@@ -1,0 +1,1 @@
+"""Where sound comes from: reading, resampling, log-mel features."""

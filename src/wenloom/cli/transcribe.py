@@ -1,0 +1,164 @@
+"""`wenloom transcribe`. torch is loaded when there is work, so that --help answers at once."""
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from cyclopts import Parameter
+
+from wenloom.cli.options import Device, Dtype, Json, flags
+from wenloom.core.console import print_json, remark, say
+from wenloom.core.errors import InputError, WenloomError
+from wenloom.core.files import write_atomically
+from wenloom.core.quantities import counted, show_duration
+from wenloom.tasks.speech.options import TranscriptionOptions
+
+if TYPE_CHECKING:
+    from wenloom.audio.reading import Sound
+    from wenloom.tasks.speech.transcript import Transcript
+
+Format = Literal["txt", "srt", "vtt", "tsv", "json"]
+Hearing = Annotated[TranscriptionOptions, flags("Hearing", 2)]
+
+
+def transcribe(
+    model: str,
+    /,
+    *files: str,
+    format: Format = "txt",
+    out: Path | None = None,
+    overwrite: Annotated[bool, Parameter(negative="")] = False,
+    hearing: Hearing = TranscriptionOptions(),
+    side_by_side: int = 8,
+    device: Device = "auto",
+    dtype: Dtype = "float32",
+    json: Json = False,
+) -> None:
+    """Write down what is said in recordings, with times: wav, flac, ogg, opus, mp3, aiff of any length, rate and channels.
+
+    Windows that repeat themselves or are improbable are heard again; silence and steady noise give no text.
+
+        wenloom transcribe whisper-tiny.en speech.wav
+        wenloom transcribe whisper-tiny.en speech.wav --words --format srt
+        wenloom transcribe whisper-tiny.en talks/*.flac --out texts --format vtt
+
+    Parameters
+    ----------
+    model
+        A folder of the family whisper, or a hub model such as openai/whisper-tiny.
+    files
+        Recordings; - reads one from a pipe.
+    format
+        txt (a segment per line), srt and vtt (subtitles), tsv or json.
+    out
+        A folder that gets a transcript per recording; what is there already is left as it is, so that the same command goes
+        on where it was stopped.
+    overwrite
+        Write transcripts again that are there.
+    side_by_side
+        Recordings that are heard at a time.
+    """
+    if not files:
+        raise InputError("name at least one recording, or - for a pipe.")
+    if side_by_side < 1:
+        raise InputError(f"--side-by-side {side_by_side}: must be at least 1.")
+    if overwrite and out is None:
+        raise InputError("--overwrite: goes with --out.")
+    targets = {} if out is None else _targets(files, out, format)
+    todo = [name for name in files if name not in targets or overwrite or not targets[name].exists()]
+    if there := len(files) - len(todo):
+        remark(f"{counted(there, 'transcript')} of {len(files):,} there already, left as they are (--overwrite hears them again).")  # fmt: skip
+    results, failures = _heard(model, todo, hearing, side_by_side, device, dtype, targets, format)
+    if failures and len(files) == 1:
+        raise failures[0]
+    if json:
+        print_json([each.described(hearing.words) if not isinstance(each, WenloomError) else {"file": name, "error": str(each)}
+                    for name, each in zip(todo, results, strict=True)])  # fmt: skip
+    elif out is not None:
+        say(f"{out}: {counted(len(todo) - len(failures), 'transcript')}.")
+    else:
+        _print(todo, results, format, hearing.words)
+    if failures:
+        error = WenloomError(
+            f"{counted(len(failures), 'recording')} of {len(files):,} could not be heard: {failures[0]}"
+        )
+        error.is_reported = json
+        raise error
+
+
+def _targets(files: tuple[str, ...], out: Path, format: Format) -> dict[str, Path]:
+    """Where the transcript of each recording goes.
+
+    Raises:
+        InputError: two would be one.
+    """
+    if out.exists() and not out.is_dir():
+        raise InputError(f"--out {out}: is a file; name a folder.")
+    targets: dict[str, Path] = {}
+    taken: dict[Path, str] = {}
+    for name in files:
+        target = out / f"{'stdin' if name == '-' else Path(name).stem}.{format}"
+        if target in taken and taken[target] != name:
+            raise InputError(f"{taken[target]} and {name} would both be written to {target}: give them folders of their own.")  # fmt: skip
+        taken[target] = name
+        targets[name] = target
+    return targets
+
+
+def _heard(
+    model: str, names: list[str], options: TranscriptionOptions, side_by_side: int, device: str, dtype: str,
+    targets: dict[str, Path], format: Format,
+) -> tuple[list[Any], list[WenloomError]]:  # fmt: skip
+    """Transcript or error of every recording, and the errors."""
+    if not names:
+        return [], []
+    from wenloom.checkpoint.hub import resolve
+    from wenloom.core.hardware import number_type, probe
+    from wenloom.core.progress import progress
+    from wenloom.tasks.speech.transcriber import Transcriber
+    from wenloom.tasks.speech.writers import FORMATS
+
+    transcriber = Transcriber.load(resolve(model), probe(device).device, number_type(dtype))
+    results: list[Any] = [None] * len(names)
+    failures: list[WenloomError] = []
+    recordings = [(name, _reader(name)) for name in names]
+    with progress("Transcribing", len(names), "recordings") as bar:
+        seconds = 0.0
+
+        def tell(more: float) -> None:
+            nonlocal seconds
+            seconds += more
+            bar.tell([f"{show_duration(max(1.0, seconds))} of sound"])
+
+        for number, outcome in transcriber.transcribe(recordings, options, side_by_side, tell):
+            results[number] = outcome
+            bar.advance()
+            if isinstance(outcome, WenloomError):
+                failures.append(outcome)
+                if len(names) > 1:
+                    bar.print(str(outcome))
+                continue
+            for text in outcome.remarks:
+                bar.print(text)
+            if names[number] in targets:
+                write_atomically(targets[names[number]], FORMATS[format](outcome, options.words))
+    return results, failures
+
+
+def _reader(name: str) -> "Callable[[], Sound]":
+    from wenloom.audio.reading import read_sound
+
+    if name == "-":
+        return lambda: read_sound(sys.stdin.buffer.read(), "the pipe")
+    return lambda: read_sound(Path(name))
+
+
+def _print(names: list[str], results: "list[Transcript | WenloomError]", format: Format, words: bool) -> None:
+    from wenloom.tasks.speech.transcript import Transcript
+    from wenloom.tasks.speech.writers import FORMATS
+
+    found = [(name, each) for name, each in zip(names, results, strict=True) if isinstance(each, Transcript)]
+    for name, each in found:
+        text = FORMATS[format](each, words).rstrip("\n")
+        say(f"{name}:\n{text}\n" if len(names) > 1 else text, verbatim=True)

@@ -1,0 +1,58 @@
+"""The encoder of sound: a spectrogram in, what a decoder attends to out (Radford et al. 2022, section 2.2)."""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from wenloom.core.errors import InputError
+from wenloom.model.config import ModelConfig
+from wenloom.model.position import SinusoidalPositions
+from wenloom.model.stack import Stack
+
+
+class SoundEncoder(Stack):
+    """Two convolutions, of which the second halves the time, then the blocks of any encoder.
+
+    Args:
+        embed: the decoder's token embedding, which nothing here reads.
+    """
+
+    def __init__(self, config: ModelConfig, embed: nn.Embedding):
+        super().__init__(config, embed)
+        assert config.n_mels is not None
+        self.conv_in = nn.Conv1d(config.n_mels, config.d_model, 3, padding=1)
+        self.conv_half = nn.Conv1d(config.d_model, config.d_model, 3, stride=2, padding=1)
+        if isinstance(self.positions, nn.Embedding):
+            self.positions.weight.requires_grad_(False)  # sines, which files keep as a table
+
+    def token_vectors(self, tokens: Tensor) -> Tensor:
+        """What stands at every place.
+
+        Args:
+            tokens: a spectrogram, shape (B, n_mels, frames).
+
+        Returns:
+            Shape (B, frames / 2, D), rounded up.
+
+        Raises:
+            InputError: it is text, or has another number of bands.
+        """
+        if tokens.dim() == 2:
+            raise InputError("this model hears sound and reads no text: `wenloom transcribe` writes down recordings.")
+        if tokens.dim() != 3 or tokens.shape[1] != self.config.n_mels:
+            raise InputError(
+                f"this model hears spectrograms of {self.config.n_mels} bands, shape (B, {self.config.n_mels}, frames), "
+                f"got {tuple(tokens.shape)}."
+            )
+        x_BDT = F.gelu(self.conv_in(tokens.to(self.conv_in.weight.dtype)))
+        return F.gelu(self.conv_half(x_BDT)).transpose(1, 2)
+
+    def initialise(self, generator: torch.Generator) -> None:
+        """Fresh weights as in `Stack.initialise`; of convolutions by the width of what they read, positions as sines."""
+        super().initialise(generator)
+        for conv in (self.conv_in, self.conv_half):
+            nn.init.normal_(conv.weight, 0.0, (conv.in_channels * conv.kernel_size[0]) ** -0.5, generator=generator)
+        if isinstance(self.positions, nn.Embedding):
+            waves = SinusoidalPositions(self.config.context_length, self.config.d_model, of_fairseq=True)
+            with torch.no_grad():
+                self.positions.weight.copy_(waves(torch.arange(self.config.context_length)))

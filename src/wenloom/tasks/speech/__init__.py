@@ -1,0 +1,1 @@
+"""Speech recognition: sound to text with times, by a model that hears."""

@@ -1,0 +1,53 @@
+"""How sound is written down: the options, with the defaults of Whisper's authors."""
+
+from dataclasses import dataclass
+
+from wenloom.core.errors import InputError
+
+
+@dataclass(frozen=True)
+class TranscriptionOptions:
+    """What `transcribe` decides by; the thresholds are those of Radford et al. 2022, section 4.5."""
+
+    language: str | None = None
+    """Code of the language spoken, as en or zh; default: the model says, from the first 30 seconds of every file."""
+    translate: bool = False
+    """Write English whatever is spoken."""
+    prompt: str = ""
+    """Text that stands before the transcript: names and spelling to follow."""
+    hotwords: str = ""
+    """Words to expect, which stand before every window and not the first only."""
+    num_beams: int = 5
+    """Beams at temperature 0; 1 takes the most probable token every time."""
+    best_of: int = 5
+    """Draws at temperatures above 0, of which the most probable is taken."""
+    temperatures: tuple[float, ...] = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
+    """Tried in this order, until a window is neither repetitive nor improbable."""
+    max_compression_ratio: float = 2.4
+    """Text that zlib compresses by more than this repeats itself; the next temperature is tried."""
+    min_logprob: float = -1.0
+    """Mean log-probability per token below which the next temperature is tried."""
+    max_no_speech: float = 0.6
+    """Probability of no speech above which a window is silent, if its text is less probable than that."""
+    min_speech_seconds: float = 0.05
+    """Sound without so much that stands out from its own background is silent, and not heard at all; 0: everything is heard."""
+    carry: bool = True
+    """Every window reads what was written before it, but after a temperature above 0.5."""
+    times: bool = True
+    """Segments with their times; else one segment per window of 30 seconds."""
+    words: bool = False
+    """Times of words, from the attention to the sound."""
+    seed: int = 0
+    """Of the draws at temperatures above 0."""
+
+    def __post_init__(self):
+        wrong: list[str] = []
+        for name in ("num_beams", "best_of"):
+            if not 1 <= getattr(self, name) <= 100:
+                wrong.append(f"{name} must be from 1 to 100, got {getattr(self, name)}")
+        if not self.temperatures or not all(0 <= each <= 10 for each in self.temperatures):
+            wrong.append("temperatures must be numbers from 0 to 10, at least one")
+        if self.words and not self.times:
+            wrong.append("words needs times")
+        if wrong:
+            raise InputError("; ".join(wrong) + ".")

@@ -1,0 +1,237 @@
+"""Many recordings side by side through one model: windows that wait are encoded and decoded together."""
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from wenloom.audio.log_mel import FRAMES_PER_SECOND, LogMel
+from wenloom.audio.reading import Sound
+from wenloom.checkpoint.folder import load_model, load_tokenizer, read_config
+from wenloom.core.errors import InputError, WenloomError
+from wenloom.core.randomness import generator
+from wenloom.model.cache import EncoderKV
+from wenloom.model.encoder_decoder import EncoderDecoder
+from wenloom.tasks.speech.decoding import decode, joined, rows_of
+from wenloom.tasks.speech.long_form import Align, Ask, Listener, Listening
+from wenloom.tasks.speech.options import TranscriptionOptions
+from wenloom.tasks.speech.rules import TokenRules
+from wenloom.tasks.speech.transcript import Transcript
+from wenloom.tasks.speech.vocabulary import SpeechTokens, speech_tokens
+from wenloom.tasks.speech.word_times import word_times
+from wenloom.tokens.tokenizer import TextTokenizer
+
+Recording = tuple[str, Callable[[], Sound]]
+"""A name, and what reads the sound when its turn has come."""
+Outcome = tuple[int, Transcript | WenloomError]
+"""The number of a recording, and what it was heard as, or why not."""
+
+
+@dataclass
+class _Work:
+    """A recording that is under way."""
+
+    number: int
+    name: str
+    sound: Sound
+    mel: LogMel
+    language: str | None
+    listener: Listener | None = None
+    listening: Listening | None = None
+    asked: Ask | Align | None = None
+    heard_from: int = -1
+    """First frame of the window that `encoder_kv` is of."""
+    encoder_kv: EncoderKV | None = None
+    draws: int = 0
+    done_seconds: float = 0.0
+    transcript: Transcript | None = None
+
+
+class Transcriber:
+    """A model that writes down what it hears.
+
+    Args:
+        model: one with an encoder of sound.
+        tokens: those that steer it.
+    """
+
+    def __init__(self, model: EncoderDecoder, tokens: SpeechTokens, tokenizer: TextTokenizer):
+        self.model, self.tokens, self.tokenizer = model.eval(), tokens, tokenizer
+        self._rules: dict[bool, TokenRules] = {}
+
+    @classmethod
+    def load(cls, folder: Path, device: str = "cpu", dtype: torch.dtype = torch.float32) -> "Transcriber":
+        """From a folder of the family whisper.
+
+        Raises:
+            InputError: the model does not hear.
+            CheckpointError: see `checkpoint.folder.load_model`.
+        """
+        if not (config := read_config(folder)).hears:
+            raise InputError(f"{folder}: does not hear (it is of the family {config.family}); transcribing takes a model of the family whisper.")  # fmt: skip
+        tokenizer = load_tokenizer(folder)
+        tokens = speech_tokens(folder, config, tokenizer)
+        model = load_model(folder, device, dtype)
+        assert isinstance(model, EncoderDecoder)
+        return cls(model, tokens, tokenizer)
+
+    def transcribe(
+        self,
+        recordings: Iterable[Recording],
+        options: TranscriptionOptions | None = None,
+        side_by_side: int = 8,
+        advance: Callable[[float], None] = lambda seconds: None,
+    ) -> Iterator[Outcome]:
+        """What every recording was heard as, in the order in which they are done.
+
+        A recording that cannot be read yields its error, and the others go on.
+
+        Args:
+            side_by_side: recordings that are heard at a time.
+            advance: told the seconds of sound that are done.
+
+        Raises:
+            InputError: the options ask for what the model cannot do.
+        """
+        options = options or TranscriptionOptions()
+        if options.language is not None or not self.tokens.languages:
+            self.tokens.opening(options.language, options.translate, options.times)
+        waiting = enumerate(recordings)
+        works: list[_Work] = []
+        is_over = False
+        while True:
+            while len(works) < side_by_side and not is_over:
+                following = next(waiting, None)
+                if following is None:
+                    is_over = True
+                    break
+                number, (name, read) = following
+                try:
+                    sound = read()
+                except WenloomError as error:
+                    yield number, error
+                    continue
+                works.append(self._begun(number, name, sound, options))
+            if not works:
+                return
+            self._encode([work for work in works if work.heard_from != _first(work)])
+            for work in works:
+                if work.listening is None:
+                    self._start(work, options)
+            works_of: dict[tuple[str, float], list[_Work]] = {}
+            for work in works:
+                if isinstance(work.asked, Ask):
+                    works_of.setdefault(("ask", work.asked.temperature), []).append(work)
+                elif isinstance(work.asked, Align):
+                    works_of.setdefault(("align", work.number), []).append(work)
+            answers: list[tuple[_Work, Any]] = []
+            for (kind, temperature), some in works_of.items():
+                if kind == "ask":
+                    answers += self._asked(some, temperature, options)
+                else:
+                    answers += [(work, self._aligned(work, options)) for work in some]
+            for work, answer in answers:
+                self._go_on(work, answer, advance)
+            for work in [each for each in works if each.transcript is not None]:
+                works.remove(work)
+                assert work.transcript is not None
+                yield work.number, work.transcript
+
+    def _begun(self, number: int, name: str, sound: Sound, options: TranscriptionOptions) -> _Work:
+        encoder = self.model.config.encoder
+        assert encoder is not None and encoder.n_mels is not None
+        language = options.language or (None if self.tokens.languages else "en")
+        return _Work(number, name, sound, LogMel(sound.samples, encoder.n_mels), language)
+
+    @torch.inference_mode()
+    def _encode(self, works: list[_Work]) -> None:
+        if not works:
+            return
+        device, dtype = self.model.decoder.embed.weight.device, self.model.decoder.embed.weight.dtype
+        frames = 2 * self.model.encoder.config.context_length
+        windows = torch.stack([work.mel.window(_first(work), frames) for work in works])
+        encoder_kv = self.model.encode(windows.to(device, dtype))
+        for row, work in enumerate(works):
+            work.encoder_kv = encoder_kv if len(works) == 1 else rows_of(encoder_kv, [row])
+            work.heard_from = _first(work)
+
+    def _start(self, work: _Work, options: TranscriptionOptions) -> None:
+        if work.language is None:
+            work.language = self._language(work)
+        config = self.model.config
+        work.listener = Listener(work.mel, self.tokens, self.tokenizer, options, config.context_length)
+        work.listening = work.listener.listen()
+        self._go_on(work, None, lambda seconds: None)
+
+    @torch.inference_mode()
+    def _language(self, work: _Work) -> str:
+        """The most probable language of the first window."""
+        decoder = self.model.decoder
+        start = torch.tensor([[self.tokens.start]], device=decoder.embed.weight.device)
+        logits_V = decoder.unembed(decoder.hidden(start, encoder_kv=work.encoder_kv))[0, -1]
+        return max(self.tokens.languages, key=lambda code: float(logits_V[self.tokens.languages[code]]))
+
+    def _opening(self, work: _Work, options: TranscriptionOptions, times: bool) -> list[int]:
+        return self.tokens.opening(work.language, options.translate, times)
+
+    def _asked(self, works: list[_Work], temperature: float, options: TranscriptionOptions) -> list[tuple[_Work, Any]]:
+        asks = [work.asked for work in works if isinstance(work.asked, Ask)]
+        prompts = [
+            ask.prompt + self._opening(work, options, options.times) for work, ask in zip(works, asks, strict=True)
+        ]
+        draws = [generator(options.seed, "transcription", work.number, work.draws) for work in works]
+        for work in works:
+            work.draws += temperature > 0
+        found = decode(
+            self.model.decoder, self.tokens, self._rules_of(options.times),
+            joined([work.encoder_kv for work in works if work.encoder_kv is not None]), prompts, self.model.config.context_length // 2,
+            temperature, options.num_beams if temperature == 0 else options.best_of, draws,
+        )  # fmt: skip
+        return list(zip(works, found, strict=True))
+
+    def _rules_of(self, times: bool) -> TokenRules:
+        if times not in self._rules:
+            self._rules[times] = TokenRules(self.tokens, self.model.config.vocab_size, times)
+        return self._rules[times]
+
+    def _aligned(self, work: _Work, options: TranscriptionOptions) -> Any:
+        asked = work.asked
+        assert isinstance(asked, Align) and work.encoder_kv is not None and work.language is not None
+        return word_times(
+            self.model.decoder, self.tokens, self.tokenizer, work.encoder_kv, self._opening(work, options, True),
+            asked.segments, asked.first / FRAMES_PER_SECOND, asked.n_frames, work.language,
+        )  # fmt: skip
+
+    def _go_on(self, work: _Work, answer: Any, advance: Callable[[float], None]) -> None:
+        """Answer a recording's question, and note its next one, or that it is done."""
+        assert work.listening is not None and work.listener is not None and work.language is not None
+        try:
+            work.asked = next(work.listening) if answer is None else work.listening.send(answer)
+            done = work.asked.first / FRAMES_PER_SECOND
+        except StopIteration as end:
+            remarks = (*work.sound.remarks, *_remarks(work.name, work.listener))
+            done = work.sound.seconds
+            work.transcript = Transcript(work.name, work.language, done, end.value, remarks)
+        if done > work.done_seconds:
+            advance(done - work.done_seconds)
+            work.done_seconds = done
+
+
+def _remarks(name: str, listener: Listener) -> list[str]:
+    """What was cut and left out, with the seconds where that was."""
+    said: list[str] = []
+    for windows, what in ((listener.loops, "text that went round in circles is cut"),
+                          (listener.left_out, "only loops and improbable text were heard, which is left out")):  # fmt: skip
+        if windows:
+            more = ", ..." if len(windows) > 5 else ""
+            said.append(
+                f"{name}: from second {', '.join(f'{each / FRAMES_PER_SECOND:,.0f}' for each in windows[:5])}{more} {what}."
+            )
+    return said
+
+
+def _first(work: _Work) -> int:
+    """The first frame of the window that a recording needs next."""
+    return 0 if work.asked is None else work.asked.first

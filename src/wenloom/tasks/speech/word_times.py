@@ -1,0 +1,203 @@
+"""When every word was said: by the decoder's attention to the sound, made monotonic by dynamic time warping.
+
+Some heads of the cross-attention follow the sound (Whisper's authors' `timing.py`). Their weights, normalised over tokens and
+smoothed by a median over time, are the costs of a path from the first token to the last and from the first frame to the last.
+"""
+
+import string
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from wenloom.audio.log_mel import FRAMES_PER_SECOND
+from wenloom.model.cache import EncoderKV
+from wenloom.model.decoder import Decoder
+from wenloom.model.taps import Taps, keep
+from wenloom.tasks.speech.transcript import Word
+from wenloom.tasks.speech.vocabulary import SECONDS_PER_STAMP, SpeechTokens
+from wenloom.tokens.tokenizer import TextTokenizer
+
+_MEDIAN = 7
+_UNSPACED = frozenset("zh ja th lo my yue".split())
+"""Languages written without blanks: every character is a word."""
+_BEFORE = "\"'“¿([{-"
+_BEHIND = "\"'.。,，!！?？:：”)]}、"
+_ENDS = frozenset(".。!！?？")
+
+
+@torch.inference_mode()
+def word_times(
+    decoder: Decoder, tokens: SpeechTokens, tokenizer: TextTokenizer, encoder_kv: EncoderKV, opening: Sequence[int],
+    segments: Sequence[Sequence[int]], offset: float, n_frames: int, language: str,
+) -> list[list[Word]]:  # fmt: skip
+    """The words of a window's segments.
+
+    Args:
+        encoder_kv: of the window.
+        opening: how its transcript begins, without times.
+        segments: their tokens of text.
+        offset: second at which the window begins.
+        n_frames: frames of it that are sound.
+    """
+    ids = [token for segment in segments for token in segment]
+    ids = ids[: decoder.config.context_length - len(opening) - 1]
+    matrix, probabilities = _attention(decoder, tokens, encoder_kv, opening, ids, n_frames // 2)
+    rows, columns = warped(-matrix)
+    starts = np.concatenate(([True], np.diff(rows) > 0))
+    times = columns[starts] * SECONDS_PER_STAMP
+    words: list[list[Word]] = []
+    place = 0
+    for segment in segments:
+        texts, counts = _split(tokenizer, segment[: max(0, len(ids) - place)], language)
+        found: list[Word] = []
+        for text, count in zip(texts, counts, strict=True):
+            end = place + count
+            found.append(Word(text, float(times[place]), float(times[end]), float(np.mean(probabilities[place:end]))))
+            place = end
+        words.append(found)
+    words = _within_reason(words)
+    last = offset + n_frames / FRAMES_PER_SECOND
+    return [
+        [
+            Word(word.word, round(min(last, offset + word.start), 2), round(min(last, offset + word.end), 2),
+                 round(word.probability, 4))
+            for word in _merged(segment)
+        ]
+        for segment in words
+    ]  # fmt: skip
+
+
+def _attention(
+    decoder: Decoder, tokens: SpeechTokens, encoder_kv: EncoderKV, opening: Sequence[int], ids: Sequence[int], n_places: int
+) -> tuple[np.ndarray, np.ndarray]:  # fmt: skip
+    """Weights (tokens + 1, places) of the heads that follow the sound, and the probability of every token.
+
+    The last row is that of the end, which says when the last word ends.
+    """
+    heads = tokens.alignment_heads
+    names = {layer: f"blocks.{layer}.cross.pattern" for layer, _ in heads}
+    kept: dict[str, Tensor] = {}
+    taps = Taps({name: keep(name, kept) for name in names.values()}, decoder.places)
+    line = torch.tensor([[*opening, tokens.no_times, *ids, tokens.end]], device=encoder_kv.keys[0].device)
+    x_1TD = decoder.hidden(line, encoder_kv=encoder_kv, taps=taps)
+    begin = len(opening)
+    logits_TV = decoder.unembed(x_1TD[0, begin : begin + len(ids)])[:, : tokens.end].float()
+    asked = torch.tensor(ids, device=logits_TV.device)
+    probabilities = logits_TV.softmax(-1).gather(1, asked[:, None])[:, 0].cpu().numpy()
+    weights_HTS = torch.stack([kept[names[layer]][0, head] for layer, head in heads])[:, :, : max(1, n_places)].float()
+    weights_HTS = weights_HTS / weights_HTS.sum(-1, keepdim=True)
+    std, mean = torch.std_mean(weights_HTS, dim=-2, keepdim=True, unbiased=False)
+    matrix_TS = _median((weights_HTS - mean) / std.clamp(min=1e-9)).mean(0)
+    return matrix_TS[begin:-1].cpu().numpy().astype(np.float64), probabilities
+
+
+def _median(x_HTS: Tensor) -> Tensor:
+    """The median of every place and its three neighbours on each side, mirrored at the ends."""
+    half = _MEDIAN // 2
+    if x_HTS.shape[-1] <= half:
+        return x_HTS
+    padded = torch.nn.functional.pad(x_HTS, (half, half), mode="reflect")
+    return padded.unfold(-1, _MEDIAN, 1).median(-1).values
+
+
+def warped(costs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The cheapest path through a matrix from its first corner to its last, by steps to the right, down or both.
+
+    Of equal steps the one to the right is taken. Each diagonal is computed at once.
+
+    Args:
+        costs: shape (rows, columns).
+
+    Returns:
+        Row and column of every step.
+    """
+    n_rows, n_columns = costs.shape
+    came = np.full((n_rows + 1, n_columns + 1), 2, np.int8)
+    came[:, 0] = 1
+    before = np.full(n_rows + 1, np.inf)  # the diagonal of sum s - 2, by row
+    before[0] = 0
+    last = np.full(n_rows + 1, np.inf)
+    for total in range(2, n_rows + n_columns + 1):
+        rows = np.arange(max(1, total - n_columns), min(n_rows, total - 1) + 1)
+        both, down, right = before[rows - 1], last[rows - 1], last[rows]
+        is_both = (both < down) & (both < right)
+        is_down = (down < both) & (down < right)
+        came[rows, total - rows] = np.where(is_both, 0, np.where(is_down, 1, 2))
+        line = np.full(n_rows + 1, np.inf)
+        line[rows] = costs[rows - 1, total - rows - 1] + np.where(is_both, both, np.where(is_down, down, right))
+        before, last = last, line
+    row, column, path = n_rows, n_columns, []
+    while row > 0 or column > 0:
+        path.append((row - 1, column - 1))
+        step = came[row, column] if row else 2
+        row -= step in (0, 1)
+        column -= step in (0, 2)
+    steps = np.array(path[::-1])
+    return steps[:, 0], steps[:, 1]
+
+
+def _split(tokenizer: TextTokenizer, ids: Sequence[int], language: str) -> tuple[list[str], list[int]]:
+    """Words of a segment, and how many tokens each has; marks are words of their own."""
+    texts: list[str] = []
+    counts: list[int] = []
+    part: list[int] = []
+    for token in ids:
+        part.append(token)
+        text = tokenizer.decode(part)
+        if "\ufffd" in text:  # half a character
+            continue
+        begins = not texts or text.startswith(" ") or text.strip() in string.punctuation or language in _UNSPACED
+        if begins:
+            texts.append(text)
+            counts.append(len(part))
+        else:
+            texts[-1] += text
+            counts[-1] += len(part)
+        part = []
+    if part and texts:
+        texts[-1] += tokenizer.decode(part)
+        counts[-1] += len(part)
+    return texts, counts
+
+
+def _within_reason(words: list[list[Word]]) -> list[list[Word]]:
+    """Words next to a pause, which swallow it, cut to twice the median length of a word (at most 0.7 s) at a sentence's end
+    or beginning."""
+    lengths = [word.end - word.start for segment in words for word in segment if word.end > word.start]
+    if not lengths:
+        return words
+    most = 2 * min(0.7, float(np.median(lengths)))
+    made: list[list[Word]] = []
+    behind_end = True
+    for segment in words:
+        its: list[Word] = []
+        for place, word in enumerate(segment):
+            if word.end - word.start > most:
+                if word.word.strip() in _ENDS:
+                    word = Word(word.word, word.start, word.start + most, word.probability)
+                elif behind_end or place == 0:
+                    word = Word(word.word, word.end - most, word.end, word.probability)
+            behind_end = word.word.strip() in _ENDS
+            its.append(word)
+        made.append(its)
+    return made
+
+
+def _merged(words: Sequence[Word]) -> list[Word]:
+    """Words with the marks before and behind them."""
+    made: list[Word] = []
+    opening = ""
+    for word in words:
+        text = word.word.strip()
+        if text and all(char in _BEFORE for char in text) and word.word.startswith(" "):
+            opening += word.word
+        elif made and text and all(char in _BEHIND for char in text) and not word.word.startswith(" "):
+            made[-1] = Word(made[-1].word + word.word, made[-1].start, made[-1].end, made[-1].probability)
+        else:
+            made.append(Word(opening + (text if opening else word.word), word.start, word.end, word.probability))
+            opening = ""
+    if opening and made:
+        made[-1] = Word(made[-1].word + opening, made[-1].start, made[-1].end, made[-1].probability)
+    return made
