@@ -19,6 +19,7 @@ from wenloom.cli.app import build_app
 from wenloom.cli.commands import COMMANDS, FAMILIES, module_of
 from wenloom.evaluation.toml_suite import load_suite
 from wenloom.fairness.lexicon import lexicon
+from wenloom.text.recipe import load_recipe
 
 from ..conftest import story
 from .calling import Done, call, succeed
@@ -172,9 +173,12 @@ def test_every_fence_is_of_a_known_kind():
 
 
 @pytest.mark.parametrize("block", [block for block in BLOCKS if block.language == "toml"], ids=str)
-def test_the_suite_or_lexicon_of_a_document_loads(block: Block, tmp_path: Path):
+def test_the_suite_lexicon_or_recipe_of_a_document_loads(block: Block, tmp_path: Path):
     (tmp_path / "mine.toml").write_text(block.text, encoding="utf-8")
     made = str(tmp_path / "mine.toml")
+    if block.where.endswith("data.md"):
+        assert load_recipe(made).values
+        return
     assert lexicon(made).axes if "[axes." in block.text else load_suite(Path(made)).files
 
 

@@ -41,6 +41,7 @@ HERE = {
     "pages/one.html": f"text:<nav><ul><li><a href='/'>Home</a></ul></nav><article><p>{story(1) * 9}</p></article>",
     "crawl.wet": "text:" + "".join(f"WARC/1.0\nWARC-Type: conversion\nContent-Type: text/plain\nContent-Length: {size}\n\n{text}\n\n"
                                    for text, size in ((story(1), len(story(1))), (story(2), len(story(2))), ("x", "y"))),
+    "again.txt": f"text:{(story(1) + chr(10)) * 9}",
     "wiki.txt": "text: = A = \n\n a @-@ b , c . \n\n = B = \n\n d e f . \n",
 }  # fmt: skip
 """What the calls below find in their folder; see `World.lay_out`."""
@@ -146,7 +147,7 @@ TABLES = {
         "--vocab-size": C(("--vocab-size", 300)),
         "--validation": C(("--validation", 0.4)),
         "--validation-files": C(("--validation-files", "other.txt")),
-        "--text-steps": C(("--text-steps", "repetition"), look="code"),
+        "--text-steps": C(("--text-steps", "repetition"), base=("again.txt", "--out", "made"), look="code"),
         "--write-dropped": C(("--write-dropped", "dropped.jsonl"), look="dropped.jsonl"),
         "--text-field": C(("--text-field", "title"), base=("rows.jsonl", "--out", "made")),
         "--separator": C(("--separator", "<|endoftext|>"), base=("parts.txt", "--out", "made")),
@@ -160,9 +161,16 @@ TABLES = {
         "--show-skipped": C(("--show-skipped",), base=("many", "--out", "made"), look="err"),
         "--spoken": C(("--spoken",)),
         "--tokenizer": C(("--tokenizer", "tok")),
+        "--recipe": C(("--recipe", "plain")),
+        "--set": C(("--set", "duplicates=off"), ("--recipe", "plain"), base=("many", "--out", "made")),
+        "--keep-dropped": C(("--keep-dropped", "elsewhere"), ("--recipe", "plain"), base=("many", "--out", "made"), look="elsewhere/*"),
+        "--processes": R(("--recipe", "plain", "--processes", 0), "--processes 0: must be at least 1"),
+        "--try": C(("--try", 2), base=("many", "--recipe", "plain"), look="code"),
         "--json": C(("--json",)),
     }, {"PATHS": C(("other.txt",))}),
     "read": Table(("texts",), {
+        "--recipe": C(("--recipe", "plain"), base=("many", "--json")),
+        "--set": C(("--set", "duplicates=off"), ("--recipe", "plain"), base=("many", "--json")),
         "--limit": C(("--limit", 1)),
         "--text-field": C(("--text-field", "title"), base=("rows.jsonl",)),
         "--separator": C(("--separator", "<|endoftext|>"), base=("parts.txt",)),

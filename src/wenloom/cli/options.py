@@ -89,3 +89,15 @@ def flag(name: str) -> str:
 
 
 Reading = Annotated[ReadOptions, flags("Reading", 3)]
+RecipeName = Annotated[
+    str | None,
+    Parameter(
+        help="Take documents through a recipe: plain, web, web-en, web-zh, books, code, or a TOML file with a table for each step."
+    ),
+]
+RecipeChanges = Annotated[
+    tuple[str, ...],
+    Parameter(
+        name="--set", negative="", help="Change a recipe: step.name=value, step=on (added at the end) or step=off."
+    ),
+]

@@ -6,10 +6,12 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from wenloom.checkpoint.hub import resolve
-from wenloom.cli.options import Json, Reading, flags, refuse_unused
+from wenloom.cli.options import Json, Reading, RecipeChanges, RecipeName, flags, refuse_unused
+from wenloom.cli.trial import show_trial
 from wenloom.core.console import print_json, say
 from wenloom.core.errors import InputError
 from wenloom.text.documents import ReadOptions
+from wenloom.text.recipe import load_recipe
 from wenloom.tokens.prepare import Prepared, PrepareOptions
 from wenloom.tokens.prepare import prepare as prepare_corpus
 from wenloom.tokens.shards import MANIFEST
@@ -20,24 +22,33 @@ def prepare(
     paths: list[str],
     /,
     *,
-    out: Path,
+    out: Path | None = None,
     options: Annotated[PrepareOptions, flags("Corpus", 2)] = PrepareOptions(),
     reading: Reading = ReadOptions(),
     tokenizer: Annotated[
         str | None, Parameter(help="Use the tokenizer of this folder (or hub model) instead of learning one.")
     ] = None,
+    recipe: RecipeName = None,
+    changes: RecipeChanges = (),
+    keep_dropped: Path | None = None,
     write_dropped: Path | None = None,
+    processes: Annotated[int | None, Parameter(help="Processes that a recipe runs in; default: one a core.")] = None,
+    try_: Annotated[
+        int | None, Parameter(name="--try", help="Show what the recipe does to so many documents, and write nothing.")
+    ] = None,
     json: Json = False,
 ) -> None:
     """Turn text files into a training corpus.
 
-    Reads txt, md, html, csv, tsv, json, jsonl, tex, rst, xml and code, also compressed (.gz, .zst); normalises Unicode, drops exact
-    duplicates, keeps part of the documents for validation, learns a tokenizer, and writes memory-mapped
+    Reads files of any kind (`wenloom read`), also compressed and in archives; normalises Unicode, drops exact
+    duplicates, or what a recipe drops; keeps part of the documents for validation, learns a tokenizer, and writes memory-mapped
     token shards. Running it again does nothing unless a file, an option or the tokenizer changed.
 
         wenloom prepare my-texts/ --out data/mine
         wenloom prepare 'poems/*.jsonl.gz' --text-field title --text-field paragraphs --out data/poems
         wenloom prepare hf:roneneldan/TinyStories:validation --out data/tiny
+        wenloom prepare my-texts/ --recipe books --set language=off --out data/books
+        wenloom prepare my-texts/ --recipe web-en --try 1000
         wenloom prepare stories.txt --separator '<|endoftext|>' --out data/stories
 
     Parameters
@@ -47,6 +58,8 @@ def prepare(
         (hf:owner/name/config) or a split (hf:owner/name:train).
     out
         Folder for the corpus.
+    keep_dropped
+        Folder for the documents that the recipe drops, whole and with the reason: a file of JSON lines for each step.
     write_dropped
         Write what is left out here, as JSON lines: where it stands, which step dropped it and why, and how it begins.
         Everything is then read anew.
@@ -54,12 +67,29 @@ def prepare(
     if options.validation_files:
         refuse_unused("--validation-files are the validation text; leave it out",
                       validation=options.validation != PrepareOptions.validation)  # fmt: skip
+    if recipe is None:
+        refuse_unused("goes with --recipe", set=bool(changes), keep_dropped=keep_dropped is not None,
+                      processes=processes is not None, **{"try": try_ is not None})  # fmt: skip
+    elif options.text_steps or options.keep_duplicates:
+        refuse_unused("a recipe says it itself: --set STEP=on or --set duplicates=off", text_steps=bool(options.text_steps),
+                      keep_duplicates=options.keep_duplicates)  # fmt: skip
+    if processes is not None and processes < 1:
+        raise InputError(f"--processes {processes}: must be at least 1.")
+    chosen = None if recipe is None else load_recipe(recipe, changes)
+    if try_ is not None:
+        assert chosen is not None
+        refuse_unused("--try writes nothing; leave it out", out=out is not None, keep_dropped=keep_dropped is not None,
+                      write_dropped=write_dropped is not None, tokenizer=tokenizer is not None)  # fmt: skip
+        show_trial(paths, reading, chosen, try_, json)
+        return
+    if out is None:
+        raise InputError("--out: name the folder for the corpus.")
     given = None
     if tokenizer is not None:
         if options.kind != PrepareOptions.kind or options.vocab_size is not None:
             raise InputError("--tokenizer brings its own vocabulary: leave out --kind and --vocab-size.")
         given = TextTokenizer.from_pretrained(resolve(tokenizer))
-    prepared = prepare_corpus(paths, out, options, reading, given, write_dropped)
+    prepared = prepare_corpus(paths, out, options, reading, given, write_dropped, chosen, keep_dropped, processes)
     print_json(prepared.dataset.manifest | {"reused": prepared.reused}) if json else say(summary(prepared))
 
 
@@ -91,6 +121,8 @@ def summary(prepared: Prepared) -> str:
         dropped.append(f"{n_bad:,} rows or files that cannot be used (listed in {dataset.folder / MANIFEST})")
     if any(dropped):
         lines.append(f"  left out   {' and '.join(filter(None, dropped))}")
+    if "recipe" in facts:
+        lines.append(f"  recipe     {facts['recipe']['name']}; see {dataset.folder / 'data-card.html'}")
     tokenizer = facts["tokenizer"]
     lines.append(
         f"  tokenizer  {tokenizer['kind']}, {tokenizer['vocab_size']:,} tokens; validation is {facts['split_rule']}"

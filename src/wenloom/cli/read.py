@@ -1,16 +1,23 @@
 """`wenloom read`."""
 
+import tempfile
+from collections import Counter
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
 from typing import Annotated
 
 from cyclopts import Parameter
 
-from wenloom.cli.options import Json, Reading
+from wenloom.cli.options import Json, Reading, RecipeChanges, RecipeName, refuse_unused
 from wenloom.core.console import print_json_line, remark, say
 from wenloom.core.errors import InputError
 from wenloom.core.progress import progress
 from wenloom.core.quantities import counted
-from wenloom.text.documents import SKIP_BAD, ReadOptions, find_files, read_documents, refuse_idle
+from wenloom.text.documents import SKIP_BAD, Document, ReadOptions, find_files, read_documents, refuse_idle
+from wenloom.text.recipe import Recipe, load_recipe
 from wenloom.text.refusals import Refusals
+from wenloom.text.sift import sift
 
 
 def read(
@@ -18,6 +25,8 @@ def read(
     /,
     *,
     limit: Annotated[int | None, Parameter(help="Stop after so many documents.")] = None,
+    recipe: RecipeName = None,
+    changes: RecipeChanges = (),
     reading: Reading = ReadOptions(),
     json: Json = False,
 ) -> None:
@@ -29,7 +38,7 @@ def read(
 
         wenloom read book.epub
         wenloom read crawl.warc.gz --limit 3
-        wenloom read my-texts/ --json
+        wenloom read my-texts/ --recipe web-en --json
 
     Parameters
     ----------
@@ -40,16 +49,34 @@ def read(
         raise InputError(f"--limit {limit}: must be at least 1.")
     files = find_files(paths)
     refuse_idle(files, reading)
-    refusals, count = Refusals(not reading.skip_bad, SKIP_BAD), 0
-    with progress("Reading", sum(file.stat().st_size for file in files), "bytes") as bar:
-        for document in read_documents(files, reading, bar.advance, refusals):
-            kept, reason = bool(document.text.strip()), None if document.text.strip() else "empty"
+    if recipe is None:
+        refuse_unused("goes with --recipe", set=bool(changes))
+    chosen = None if recipe is None else load_recipe(recipe, changes)
+    refusals, counts = Refusals(not reading.skip_bad, SKIP_BAD), Counter[bool]()
+    with tempfile.TemporaryDirectory(prefix="wenloom-") as work:
+        for document, reason in _decided(files, reading, refusals, chosen, Path(work), limit):
+            counts[reason is None] += 1
             if json:
-                print_json_line({"source": document.source, "text": document.text, "kept": kept, "reason": reason})
+                print_json_line(
+                    {"source": document.source, "text": document.text, "kept": reason is None, "reason": reason}
+                )
             else:
-                say(f"── {document.source}{f' (dropped: {reason})' * (not kept)}\n{document.text}\n", verbatim=True)
-            count += 1
-            if count == limit:
-                break
+                dropped = f" (dropped: {reason})" if reason is not None else ""
+                say(f"── {document.source}{dropped}\n{document.text}\n", verbatim=True)
     refusals.report()
-    remark(f"{counted(count, 'document')} of {counted(len(files), 'file')}.")
+    dropped = f", {counts[False]:,} dropped" * bool(counts[False])
+    remark(f"{counted(counts.total(), 'document')} of {counted(len(files), 'file')}{dropped}.")
+
+
+def _decided(
+    files: list[Path], reading: ReadOptions, refusals: Refusals, recipe: Recipe | None, work: Path, limit: int | None
+) -> Iterator[tuple[Document, str | None]]:
+    """Documents with the reason why each is dropped; None: it is kept."""
+    with progress("Reading", sum(file.stat().st_size for file in files), "bytes") as bar:
+        if recipe is None:
+            for document in islice(read_documents(files, reading, bar.advance, refusals), limit):
+                yield document, None if document.text.strip() else "empty"
+            return
+        sifted = sift(files, reading, recipe, work, bar.advance, refusals, limit=limit)
+    for each in islice(sifted.decided(), limit):
+        yield each.document, f"{each.step}: {each.reason}" if each.step else None

@@ -3,17 +3,21 @@
 import tempfile
 from array import array
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from wenloom.core.console import remark
 from wenloom.core.errors import InputError
 from wenloom.core.progress import progress
+from wenloom.text.card import Card
 from wenloom.text.digest import content_hash
 from wenloom.text.documents import SKIP_BAD, ReadOptions, read_documents
 from wenloom.text.origins import Origins
-from wenloom.text.pipeline import DroppedFile, Pipeline, steps_named
+from wenloom.text.pipeline import DroppedDocument, DroppedFile, Pipeline, steps_named
+from wenloom.text.recipe import Recipe
 from wenloom.text.refusals import Refusals
+from wenloom.text.sift import sift
 from wenloom.text.split import is_validation, tail_start
 
 _BATCH_CHARACTERS = 2_000_000
@@ -48,6 +52,8 @@ class Corpus:
         """Documents that are not in it, by the step that dropped them."""
         self.refusals = Refusals()
         """Rows and files that were left out."""
+        self.card: dict[str, Any] | None = None
+        """What the data card shows, of a corpus that went through a recipe."""
 
     @property
     def n_documents(self) -> int:
@@ -157,12 +163,63 @@ def read_corpus(
                 validates = is_validation_file or (fraction is not None and is_validation(digest, fraction))
                 corpus.add(document.text, document.source, digest, validates)
     corpus.refusals.report()
-    corpus.dropped = pipeline.counts
-    _warn(pipeline, corpus)
+    _close(corpus, pipeline.counts, pipeline.sizes, files, fraction)
+    return corpus
+
+
+def _close(
+    corpus: Corpus, dropped: Counter[str], sizes: Counter[str], files: Sequence[Path], fraction: float | None
+) -> None:
+    corpus.dropped = dropped
+    _warn(dropped, sizes, corpus)
     if not corpus.n_bytes:
-        raise InputError(f"{', '.join(map(str, files[:3]))}: no text found ({_said(pipeline.counts)}).")
+        raise InputError(f"{', '.join(map(str, files[:3]))}: no text found ({_said(dropped)}).")
     if fraction is not None:
         corpus.divide(fraction)
+
+
+def read_sifted(
+    files: Sequence[Path],
+    reading: ReadOptions,
+    fraction: float | None,
+    folder: Path,
+    recipe: Recipe,
+    work: Path,
+    validation_files: Sequence[Path] = (),
+    dropped: Sequence[Callable[[DroppedDocument], None]] = (),
+    processes: int | None = None,
+) -> Corpus:
+    """The same through a recipe, on all cores.
+
+    Args:
+        work: where blocks are kept until all is done; see `sift.sift`.
+        dropped: told of every document that is left out.
+
+    Raises:
+        InputError: see `read_corpus` and `sift.sift`.
+    """
+    corpus = Corpus(folder)
+    corpus.refusals = Refusals(strict=not reading.skip_bad, mend=SKIP_BAD)
+    if validation_files:
+        corpus.rule, fraction = "files of its own", None
+    with progress("Sifting", sum(file.stat().st_size for file in [*validation_files, *files]), "bytes") as bar:
+        sifted = sift(files, reading, recipe, work, bar.advance, corpus.refusals, validation_files, processes)
+    corpus.refusals.report()
+    card, counts, sizes = Card(recipe), Counter[str](), Counter[str]()
+    for decided in sifted.decided():
+        document = decided.document
+        card.add(decided)
+        if decided.step:
+            counts[decided.step] += 1
+            sizes[decided.step] += len(document.text.encode("utf-8", "replace"))
+            for tell in dropped:
+                tell(DroppedDocument(document, decided.step, decided.reason))
+            continue
+        digest = content_hash(document.text)
+        validates = decided.validates or (fraction is not None and is_validation(digest, fraction))
+        corpus.add(document.text, document.source, digest, validates)
+    corpus.card = card.facts(sifted)
+    _close(corpus, counts, sizes, files, fraction)
     return corpus
 
 
@@ -171,12 +228,17 @@ _MUCH = 0.1
 _KEEPS = {"duplicates": "--keep-duplicates keeps them", "repetition": "leave out --text-steps repetition to keep them"}
 
 
-def _warn(pipeline: Pipeline, corpus: Corpus) -> None:
+def _warn(dropped: Counter[str], sizes: Counter[str], corpus: Corpus) -> None:
     """Warn where more than a tenth is left out for one reason, and say what keeps it; --write-dropped shows it."""
-    dropped, n_refused = pipeline.counts, corpus.refusals.count
-    total, text = dropped.total() + n_refused + corpus.n_documents, pipeline.sizes.total() + corpus.n_bytes
+    n_refused, is_sifted = corpus.refusals.count, corpus.card is not None
+    total, text = dropped.total() + n_refused + corpus.n_documents, sizes.total() + corpus.n_bytes
     reasons = [
-        (count, pipeline.sizes[name] / max(1, text), f"dropped by the step {name}", _KEEPS.get(name))
+        (
+            count,
+            sizes[name] / max(1, text),
+            f"dropped by the step {name}",
+            f"--set {name}=off keeps them" if is_sifted else _KEEPS.get(name),
+        )
         for name, count in dropped.items()
     ]
     for count, of_text, why, keeps in [*reasons, (n_refused, 0.0, "left out by --skip-bad", None)]:

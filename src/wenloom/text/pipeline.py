@@ -5,15 +5,15 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
+from typing import IO, NamedTuple
 
 from wenloom.core.errors import InputError
-from wenloom.core.files import file_aside
+from wenloom.core.files import file_aside, folder_aside
 from wenloom.core.foreign import json_text
 from wenloom.text.documents import Document
 from wenloom.text.refusals import Refused
 from wenloom.text.steps import FIRST, LAST, STEPS
-from wenloom.text.steps.step import Dropped, Step
+from wenloom.text.steps.step import CorpusStep, Dropped, Step
 
 SHOWN = 200
 """Characters of a dropped document that are written out."""
@@ -71,6 +71,10 @@ def check_steps(names: Sequence[str]) -> None:
         if name not in STEPS:
             known = [each for each in STEPS if each not in (*FIRST, *LAST)]
             raise InputError(f"--text-steps {name}: is not known; known are {', '.join(known)}.")
+        if isinstance(STEPS[name], type) and issubclass(STEPS[name], CorpusStep):  # pyright: ignore[reportArgumentType]
+            raise InputError(
+                f"--text-steps {name}: compares documents, so it goes into a recipe: --recipe plain --set {name}=on."
+            )
 
 
 def steps_named(names: Sequence[str] = (), keep_duplicates: bool = False) -> dict[str, Step]:
@@ -95,6 +99,41 @@ def dropped_file(path: Path | None) -> Iterator["DroppedFile | None"]:
         return
     with file_aside(path) as file:
         yield DroppedFile(lambda fields: file.write((json_text(fields) + "\n").encode()))
+
+
+@contextlib.contextmanager
+def dropped_folder(path: Path | None) -> Iterator["DroppedFolder | None"]:
+    """A folder with a file of JSON lines for each step: what it dropped, whole, and why. It stands there once everything was
+    read, in place of an earlier one.
+
+    Raises:
+        InputError: there is another folder, or a file.
+    """
+    if path is None:
+        yield None
+        return
+    if path.exists() and not (path.is_dir() and all(each.name.endswith(".jsonl") for each in path.iterdir())):
+        raise InputError(f"--keep-dropped {path}: exists and is no folder of dropped documents; choose another.")
+    with folder_aside(path) as folder, contextlib.ExitStack() as stack:
+        yield DroppedFolder(folder, stack)
+
+
+class DroppedFolder:
+    """Writes dropped documents, whole, by the step that dropped them."""
+
+    def __init__(self, folder: Path, stack: contextlib.ExitStack):
+        self._folder, self._stack, self._files = folder, stack, dict[str, IO[str]]()
+
+    def document(self, dropped: DroppedDocument) -> None:
+        """Of a document that a step dropped."""
+        if dropped.step not in self._files:
+            path = self._folder / f"{dropped.step}.jsonl"
+            self._files[dropped.step] = self._stack.enter_context(
+                path.open("w", encoding="utf-8", errors="backslashreplace")
+            )
+        document = dropped.document
+        row = {"source": document.source, "text": document.text, "reason": dropped.reason}
+        self._files[dropped.step].write(json_text(row) + "\n")
 
 
 class DroppedFile(NamedTuple):

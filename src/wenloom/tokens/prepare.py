@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import shutil
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -10,9 +11,11 @@ from typing import Any
 from wenloom.core.errors import InputError
 from wenloom.core.files import folder_aside, sha256_of_file
 from wenloom.core.progress import ProgressBar, progress
-from wenloom.text.corpus import Corpus, read_corpus
+from wenloom.text.card_page import write_card
+from wenloom.text.corpus import Corpus, read_corpus, read_sifted
 from wenloom.text.documents import ReadOptions, find_files, refuse_idle
-from wenloom.text.pipeline import check_steps, dropped_file
+from wenloom.text.pipeline import check_steps, dropped_file, dropped_folder
+from wenloom.text.recipe import Recipe
 from wenloom.text.skipped import SkippedFile
 from wenloom.text.split import check_fraction
 from wenloom.tokens.characters import ascii_part, count_characters, needed_characters
@@ -64,6 +67,9 @@ def prepare(
     reading: ReadOptions | None = None,
     tokenizer: TextTokenizer | None = None,
     dropped: Path | None = None,
+    recipe: Recipe | None = None,
+    keep_dropped: Path | None = None,
+    processes: int | None = None,
 ) -> Prepared:
     """Make a corpus that training can read.
 
@@ -74,6 +80,10 @@ def prepare(
         reading: see `text.documents.ReadOptions`.
         tokenizer: use this one instead of learning one.
         dropped: write there what is left out and why, as JSON lines; everything is then read anew.
+        recipe: steps that documents go through on all cores, instead of `options.text_steps`. An interrupted call goes on with the
+            blocks that are done, which lie beside `out` until all is.
+        keep_dropped: folder for whole documents that the recipe drops, by step.
+        processes: for the recipe; default: one a core.
 
     Returns:
         The corpus, and whether it was there already: it is keyed by the content of the files, the options
@@ -108,15 +118,24 @@ def prepare(
         "tokenizer": tokenizer.fingerprint() if tokenizer else learning,
         **({"text_steps": options.text_steps} if options.text_steps else {}),
         **({"keep_duplicates": True} if options.keep_duplicates else {}),
+        **({"recipe": recipe.fingerprint()} if recipe else {}),
     }
     key = hashlib.sha256(json.dumps(spec, sort_keys=True).encode()).hexdigest()
-    if dropped is None and _key_of(out) == key and has_places(out):
+    work = out.with_name(f".{out.name}.work") / key[:16]
+    if dropped is None and keep_dropped is None and _key_of(out) == key and has_places(out):
+        shutil.rmtree(work.parent, ignore_errors=True)
         return Prepared(Dataset.open(out), reused=True)
 
     out.parent.mkdir(parents=True, exist_ok=True)
-    with dropped_file(dropped) as told:
-        corpus = read_corpus(files, reading, options.validation, out.parent, validation_files, options.text_steps, told,
-                             options.keep_duplicates)  # fmt: skip
+    with dropped_file(dropped) as told, dropped_folder(keep_dropped) as kept:
+        if recipe is None:
+            corpus = read_corpus(files, reading, options.validation, out.parent, validation_files, options.text_steps, told,
+                                 options.keep_duplicates)  # fmt: skip
+        else:
+            tell = [each.document for each in (told, kept) if each is not None]
+            corpus = read_sifted(
+                files, reading, options.validation, out.parent, recipe, work, validation_files, tell, processes
+            )
     whole = corpus.refusals.whole_files
     if tokenizer is None:
         tokenizer = learn(corpus, options.kind, options.vocab_size)
@@ -130,13 +149,17 @@ def prepare(
             split_rule=corpus.rule,
             duplicates_removed=corpus.dropped["duplicates"],
             empty_documents=corpus.dropped["empty"],
-            text_steps={name: corpus.dropped[name] for name in options.text_steps},
+            text_steps={name: count for name, count in corpus.dropped.items() if name not in ("duplicates", "empty")},
+            **({"recipe": {"name": recipe.name, "steps": recipe.resolved()}} if recipe else {}),
             left_out={"rows": corpus.refusals.count, "first": corpus.refusals.as_json()},
             tokenizer={"kind": tokenizer.kind, "vocab_size": tokenizer.vocab_size, "sha256": tokenizer.fingerprint()},
             reading=asdict(reading),
             skipped=[{"file": str(each.path), "why": each.why} for each in skipped[:_MOST_NAMED]],
             sources=[each for each in sources + validation_sources if Path(each["file"]) not in whole],
         )
+        if corpus.card is not None:
+            write_card(folder, corpus.card, sources + validation_sources)
+    shutil.rmtree(work.parent, ignore_errors=True)
     return Prepared(Dataset.open(out), reused=False)
 
 

@@ -1,18 +1,23 @@
 """Text that repeats itself, by the thresholds of Gopher (Rae et al. 2021, arXiv 2112.11446, appendix A, table A1)."""
 
 import re
-from collections import Counter
 from collections.abc import Iterator, Sequence
+from itertools import accumulate, chain
 from typing import NamedTuple
 
-from wenloom.text.documents import Document
-from wenloom.text.steps.step import Dropped, Kept
+import numpy as np
 
-_WORD = re.compile(r"[\u3040-\u30ff\u3400-\u9fff]|[^\W\u3040-\u30ff\u3400-\u9fff]+")
-"""Runs of letters and digits; where no blanks part words, every letter is one."""
+from wenloom.text.document import Document
+from wenloom.text.hashing import mixed
+from wenloom.text.languages import UNPARTED, Language, language
+from wenloom.text.steps.language import FIELD
+from wenloom.text.steps.step import Dropped, Kept
+from wenloom.text.words import tokens_of
+
 _LINES, _LINE_LETTERS = 0.30, 0.20
 _MOST_FREQUENT = {2: 0.20, 3: 0.18, 4: 0.16}
 _REPEATED = {5: 0.15, 6: 0.14, 7: 0.13, 8: 0.12, 9: 0.11, 10: 0.10}
+_UNPARTED = re.compile(f"[{UNPARTED}]")
 
 
 class _Share(NamedTuple):
@@ -27,33 +32,46 @@ class Repetition:
     """Drops documents of which too much is said again: lines, paragraphs, or sequences of 2 to 10 words.
 
     Of what stands several times, the first is no repetition; of the most frequent 2 to 4 words all count, if they stand
-    there at least twice.
+    there at least twice. Where blanks do not part words, a sequence is as many characters as so many words have (Chinese 1.6 each).
     """
 
     def __call__(self, document: Document) -> Kept | Dropped:
-        for share in shares(document.text):
+        code = document.fields.get(FIELD) or ("zh" if _UNPARTED.search(document.text[:2000]) else "en")
+        for share in shares(document.text, language(code)):
             if share.value > share.limit:
                 return Dropped(f"{share.value:.0%} are {share.what}, at most {share.limit:.0%} may be")
         return Kept(document)
 
 
-def shares(text: str) -> Iterator[_Share]:
-    """What table A1 limits, in its order."""
-    for what, pattern in (("lines", r"\n+"), ("paragraphs", r"\n\s*\n")):
+def shares(text: str, rules: Language | None = None) -> Iterator[_Share]:
+    """What table A1 limits, as parts of all characters, in its order."""
+    size = max(1, len(text))
+    for what, pattern in (("paragraphs", r"\n\s*\n"), ("lines", r"\n+")):
         parts = [part.strip() for part in re.split(pattern, text) if part.strip()]
         again = _again(parts)
         yield _Share(f"repeated {what}", len(again) / max(1, len(parts)), _LINES)
-        letters = sum(map(len, parts))
-        yield _Share(f"letters in repeated {what}", sum(map(len, again)) / max(1, letters), _LINE_LETTERS)
-    words = _WORD.findall(text.lower())
-    letters = max(1, sum(map(len, words)))
+        yield _Share(f"letters in repeated {what}", sum(map(len, again)) / size, _LINE_LETTERS)
+    per_word = rules.per_word if rules else 0.0
+    words = _units(text, per_word > 0)
+    ids = _numbers(words)
+    ends = np.fromiter(accumulate(map(len, words), initial=0), np.int64, len(words) + 1)
     for n, limit in _MOST_FREQUENT.items():
-        grams = Counter(zip(*(words[start:] for start in range(n)), strict=False))
-        gram, count = max(grams.items(), key=lambda pair: pair[1] * sum(map(len, pair[0])), default=((), 0))
-        value = count * sum(map(len, gram)) / letters if count > 1 else 0.0
-        yield _Share(f"the same {n} words", min(1.0, value), limit)
+        length = round(n * per_word) if per_word else n
+        yield _Share(f"the same {n} words", _most_frequent(ids, ends, length, not per_word) / size, limit)
+    is_new = False
     for n, limit in _REPEATED.items():
-        yield _Share(f"repeated sequences of {n} words", _covered(words, n) / letters, limit)
+        length = round(n * per_word) if per_word else n
+        value = 0.0 if is_new else _covered(ids, ends, length) / size
+        is_new = not value  # where no 5 words stand twice, no 6 do
+        yield _Share(f"repeated sequences of {n} words", value, limit)
+
+
+def _units(text: str, by_character: bool) -> list[str]:
+    """Words and marks; where blanks do not part words, each character."""
+    tokens = tokens_of(text)
+    if not by_character:
+        return tokens
+    return list(chain.from_iterable(token if _UNPARTED.match(token) else (token,) for token in tokens))
 
 
 def _again(parts: Sequence[str]) -> list[str]:
@@ -62,13 +80,48 @@ def _again(parts: Sequence[str]) -> list[str]:
     return [part for part in parts if part in seen or seen.add(part)]
 
 
-def _covered(words: Sequence[str], n: int) -> int:
-    """Letters of the words that lie in a sequence of n that stood before; each is counted once."""
-    seen: set[tuple[str, ...]] = set()
-    total, end = 0, 0
-    for start, gram in enumerate(zip(*(words[start:] for start in range(n)), strict=False)):
+def _numbers(words: Sequence[str]) -> np.ndarray:
+    """A number of 64 bits for each word, the same for equal ones."""
+    places: dict[str, int] = {}
+    return mixed(np.fromiter((places.setdefault(word, len(places)) for word in words), np.uint64, len(words)))
+
+
+def _sequences(ids: np.ndarray, n: int) -> np.ndarray:
+    """A number for every n words in a row."""
+    count = max(0, len(ids) - n + 1)
+    found = np.zeros(count, np.uint64)
+    with np.errstate(over="ignore"):
+        for place in range(n):
+            found = found * np.uint64(0x100000001B3) + ids[place : place + count]
+    return found
+
+
+def _most_frequent(ids: np.ndarray, ends: np.ndarray, n: int, with_blanks: bool) -> int:
+    """Characters of the most frequent n words in a row, all their places together."""
+    grams = _sequences(ids, n)
+    if not len(grams):
+        return 0
+    _, first, counts = np.unique(grams, return_index=True, return_counts=True)
+    most = int(counts.max())
+    if most < 2:
+        return 0
+    place = int(first[counts == most].min())
+    return most * (int(ends[place + n] - ends[place]) + (n - 1) * with_blanks)
+
+
+def _covered(ids: np.ndarray, ends: np.ndarray, n: int) -> int:
+    """Characters of the words in sequences of n that stood before; from the end of one the next is looked for."""
+    grams = _sequences(ids, n)
+    if not len(grams):
+        return 0
+    _, inverse, counts = np.unique(grams, return_inverse=True, return_counts=True)
+    candidates = np.flatnonzero(counts[inverse] > 1)
+    seen, total, free = set[int](), 0, 0
+    for place, gram in zip(candidates.tolist(), inverse[candidates].tolist(), strict=True):
+        if place < free:
+            continue
         if gram in seen:
-            total += sum(map(len, words[max(start, end) : start + n]))
-            end = start + n
+            total += int(ends[place + n] - ends[place])
+            free = place + n
         seen.add(gram)
     return total

@@ -1,0 +1,183 @@
+"""A recipe over a corpus: the same whatever the number of processes, the order, or how often it was killed."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from wenloom.core.errors import InputError
+from wenloom.text import sift as sifting
+from wenloom.text.clusters import clusters_of
+from wenloom.text.document import ReadOptions
+from wenloom.text.hashing import word_hashes
+from wenloom.text.recipe import Recipe, load_recipe
+from wenloom.text.sift import Decided, sift
+from wenloom.text.steps.near_duplicates import NearDuplicates
+from wenloom.text.steps.repeated_lines import RepeatedLines
+
+from ..conftest import story
+
+
+def write(path: Path, texts: list[str]) -> Path:
+    path.write_text("".join(json.dumps({"text": text}) + "\n" for text in texts))
+    return path
+
+
+def run(path: Path, recipe: Recipe, work: Path, **options: object) -> list[Decided]:
+    return list(sift([path], ReadOptions(), recipe, work, **options).decided())  # pyright: ignore[reportArgumentType]
+
+
+def near(text: str, rng: random.Random) -> str:
+    words = text.split(" ")
+    words[rng.randrange(len(words))] = "elsewhere"
+    return " ".join(words)
+
+
+def long_text(number: int) -> str:
+    rng = random.Random(number)
+    return (
+        " ".join("".join(rng.choice("aeioubdfgklmnprst") for _ in range(rng.randint(2, 8))) for _ in range(200)) + "."
+    )
+
+
+def test_near_duplicates_are_found_in_any_order_and_the_longest_is_kept(tmp_path: Path):
+    rng = random.Random(0)
+    texts = [long_text(number) for number in range(60)]
+    texts += [near(text, rng) + " more" for text in texts[:20]]
+    recipe = Recipe("r", {"near_duplicates": {}})
+    kept = []
+    for order in range(3):
+        random.Random(order).shuffle(texts)
+        decided = run(write(tmp_path / "a.jsonl", texts), recipe, tmp_path / f"w{order}")
+        kept.append({each.document.text for each in decided if not each.step})
+        assert all("nearly the same as" in each.reason for each in decided if each.step)
+    assert kept[0] == kept[1] == kept[2] and len(kept[0]) == 60
+    assert sum(text.endswith(" more") for text in kept[0]) == 20
+
+
+@pytest.mark.parametrize("similarity", [0.5, 0.6, 0.7, 0.8, 0.9])
+def test_pairs_are_found_as_often_as_the_curve_says(similarity: float):
+    """1 - (1 - s^8)^14, within four standard errors of 3,000 pairs."""
+    step, rng = NearDuplicates(), np.random.default_rng(int(10 * similarity))
+    factors = step._permutations[0]
+    size = 400
+    shared = round(2 * size * similarity / (1 + similarity))
+    found = 0
+    for _ in range(3000):
+        numbers = rng.integers(0, 2**32, 2 * size - shared, dtype=np.uint32)
+        both = [
+            (factors * part[None]).min(axis=1).reshape(14, 8) for part in (numbers[:size], numbers[size - shared :])
+        ]
+        found += bool((both[0] == both[1]).all(axis=1).any())
+    expected = 1 - (1 - (shared / (2 * size - shared)) ** 8) ** 14
+    assert abs(found / 3000 - expected) < 4 * (expected * (1 - expected) / 3000) ** 0.5 + 1e-3
+
+
+def test_words_have_the_same_number_wherever_they_stand_and_however_texts_are_joined():
+    texts = ["The lamp,", "", "人人生而自由 the LAMP", "x" * 300 + " lamp", "ทุกคน"]
+    together = list(word_hashes(texts))
+    assert [each.tolist() for each in together] == [next(iter(word_hashes([text]))).tolist() for text in texts]
+    assert (
+        together[0].tolist() == together[2][-2:].tolist() and len(together[2]) == 8 and together[3][1] == together[0][1]
+    )
+
+
+def test_clusters_are_those_of_a_search_over_all_pairs():
+    rng = np.random.default_rng(0)
+    table = rng.integers(0, 40, (60, 3)).astype(np.uint64)
+    parents = list(range(60))
+    for _ in range(60):
+        for a in range(60):
+            for b in range(60):
+                if (table[a] == table[b]).any():
+                    parents[a] = parents[b] = min(parents[a], parents[b])
+    expected = [[each for each in range(60) if parents[each] == root] for root in sorted(set(parents))]
+    assert clusters_of(table) == [members for members in expected if len(members) > 1]
+
+
+def test_lines_of_other_documents_are_taken_out_of_all_but_one_in_any_order(tmp_path: Path):
+    menu = "Home | News | Sport | Weather | About us"
+    texts = [f"{menu}\n{story(number)}\nShort" for number in range(8)] + [menu]
+    for order, recipe in enumerate([Recipe("r", {"repeated_lines": {}})] * 2):
+        if order:
+            texts.reverse()
+        decided = run(write(tmp_path / "a.jsonl", texts), recipe, tmp_path / f"w{order}")
+        kept = [each.document.text for each in decided if not each.step]
+        assert sum(menu in text for text in kept) <= 1 and all("Short" in text for text in kept if text != menu)
+    step = RepeatedLines(unit="paragraph")
+    assert step.cut("a\n\nb\n \nc", np.array([1])) == "a\n\nc"
+
+
+def test_validation_text_is_never_dropped_in_favour_of_training_text(tmp_path: Path):
+    rng, text = random.Random(1), long_text(1)
+    train = write(tmp_path / "train.jsonl", [near(text, rng) + " longer than the other", long_text(2)])
+    held = write(tmp_path / "held.jsonl", [text])
+    sifted = sift([train], ReadOptions(), Recipe("r", {"near_duplicates": {}}), tmp_path / "w", validation_files=[held])
+    assert [(each.validates, bool(each.step)) for each in sifted.decided()] == [
+        (True, False),
+        (False, True),
+        (False, False),
+    ]
+
+
+def test_the_number_of_processes_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(sifting, "BLOCK_CHARACTERS", 5000)
+    file = write(tmp_path / "a.jsonl", [long_text(number % 30) for number in range(60)])
+    recipe = load_recipe("plain", ("near_duplicates=on",))
+    one, two = (run(file, recipe, tmp_path / f"w{count}", processes=count) for count in (1, 2))
+    assert one == two and sum(not each.step for each in one) == 30
+    assert len(list((tmp_path / "w1").iterdir())) > 5
+
+
+_PREPARE = """
+import sys
+from pathlib import Path
+from wenloom.text import sift
+from wenloom.text.recipe import load_recipe
+from wenloom.tokens.prepare import PrepareOptions, prepare
+if __name__ == "__main__":
+    sift.BLOCK_CHARACTERS = 20_000
+    prepare([sys.argv[1]], Path(sys.argv[2]), PrepareOptions("byte"), recipe=load_recipe("plain", ("near_duplicates=on",)), processes=2)
+"""
+
+
+@pytest.mark.slow
+def test_a_run_that_is_killed_goes_on_and_ends_in_the_same_bytes(tmp_path: Path):
+    source = write(tmp_path / "a.jsonl", [long_text(number % 700) for number in range(1000)])
+    (tmp_path / "go.py").write_text(_PREPARE)
+
+    def go(out: str, seconds: float | None) -> int:
+        command = [sys.executable, str(tmp_path / "go.py"), str(source), str(tmp_path / out)]
+        process = subprocess.Popen(command, start_new_session=True, stderr=subprocess.DEVNULL)
+        try:
+            return process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            return process.wait()
+
+    begun = time.monotonic()
+    assert go("whole", None) == 0
+    whole, rng = time.monotonic() - begun, random.Random(0)
+    for _ in range(20):
+        if go("killed", rng.uniform(0.3, 1.0) * whole) == 0:
+            break
+    assert go("killed", None) == 0
+    files = [sorted(path.name for path in (tmp_path / name).iterdir()) for name in ("whole", "killed")]
+    assert files[0] == files[1]
+    for name in files[0]:
+        assert (tmp_path / "whole" / name).read_bytes() == (tmp_path / "killed" / name).read_bytes(), name
+    assert not list(tmp_path.glob(".killed.work*"))
+
+
+def test_steps_that_compare_documents_are_no_text_steps():
+    from wenloom.text.pipeline import steps_named
+
+    with pytest.raises(InputError, match="goes into a recipe"):
+        steps_named(("near_duplicates",))
