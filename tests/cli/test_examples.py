@@ -67,7 +67,7 @@ NAMES = {
     "datasets/pro_stereotyped_type1.txt.dev": "text:1 [The lamp] was lit by [him].\n",
     "datasets/anti_stereotyped_type1.txt.dev": "text:1 [The lamp] was lit by [her].\n",
     "datasets/stereoset.csv": "text:target,bias_type,context,stereotype,anti_stereotype,unrelated\nlamp,age,The lamp is BLANK.,lit,old,x\n",
-    "whisper-tiny.en": "hearing", "speech.wav": "recording", "talks/one.flac": "recording", "talks/two.flac": "long-recording",
+    "whisper-tiny.en": "hearing", "recordings.tsv": "text:path\ttext\tlanguage\nspeech.wav\tThe lamp was lit.\ten\n", "speech.wav": "recording", "talks/one.flac": "recording", "talks/two.flac": "long-recording",
     "datasets/hellaswag_val.jsonl": "rows:hellaswag", "datasets/blimp.jsonl": "rows:blimp",
 }  # fmt: skip
 """What stands, in an example, under a name; see `World.lay_out`. A folder is laid out where its beginning occurs."""
@@ -190,6 +190,7 @@ def names_in(block: Block) -> dict[str, str]:
         if block.where == place and word in block.text:
             names |= others
     mentioned = re.sub(r"[\"']", " ", block.text) + " results.sqlite" * ("leaderboard" in block.text)
+    mentioned += " speech.wav" * ("recordings.tsv" in block.text)  # which it lists
     return {
         name: kind
         for name, kind in names.items()

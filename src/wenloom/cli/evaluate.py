@@ -49,12 +49,13 @@ def evaluate(
 
     Suites: wikitext2, lambada, hellaswag, arc_easy, arc_challenge, mmlu, triviaqa, blimp, gsm8k, humaneval, ceval, cmmlu,
     cmrc2018 and more (--list). Instead of a suite, name a file: text for perplexity, jsonl with choices or with prompts and
-    references, or a suite of your own in TOML. Two models are also compared with each other, on the same samples.
+    references, or a suite of your own in TOML; of a model that hears, a manifest of recordings. Two models are also compared with each other, on the same samples.
 
         wenloom evaluate runs/mine --on lambada,blimp --data datasets/
         wenloom evaluate runs/mine --on arc_easy --shots 5 --data datasets/
         wenloom evaluate runs/mine --on chapter.txt --stride 64
         wenloom evaluate runs/mine --on questions.jsonl --metric rouge
+        wenloom evaluate whisper-tiny.en --on recordings.tsv
         wenloom evaluate --predictions out.txt --references ref.txt --metric bleu
 
     Samples and a page are written below --out; called again, it goes on where it stopped.
@@ -126,6 +127,13 @@ def evaluate(
         raise InputError(f"--limit {limit}: at least 1.")
     if len(set(models)) < len(models):
         raise InputError("a model is named twice.")
+    from wenloom.cli.evaluate_speech import evaluate_speech, hears
+
+    if hears(models):
+        refuse_unused("has no use for models that hear", data=data is not None, store=store is not None, no_keep=not keep,
+                      metric=bool(metrics), **changed(examples), **changed(scoring), **changed(comparing), **changed(writing))  # fmt: skip
+        evaluate_speech(models, names, limit, skip_bad, out, device, dtype, json)
+        return
     from wenloom.evaluation.folder import keep_comparisons
     from wenloom.evaluation.page import write_page
     from wenloom.evaluation.plan import EvaluationPlan

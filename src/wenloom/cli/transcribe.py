@@ -116,13 +116,13 @@ def _heard(
     from wenloom.checkpoint.hub import resolve
     from wenloom.core.hardware import number_type, probe
     from wenloom.core.progress import progress
-    from wenloom.tasks.speech.transcriber import Transcriber
+    from wenloom.tasks.speech.transcriber import Recording, Transcriber
     from wenloom.tasks.speech.writers import FORMATS
 
     transcriber = Transcriber.load(resolve(model), probe(device).device, number_type(dtype))
     results: list[Any] = [None] * len(names)
     failures: list[WenloomError] = []
-    recordings = [(name, _reader(name)) for name in names]
+    recordings = [Recording(name, _reader(name)) for name in names]
     with progress("Transcribing", len(names), "recordings") as bar:
         seconds = 0.0
 

@@ -23,6 +23,8 @@ _MEANING = {
     "dtype": "the precision of the computation",
     "data": "the text itself (a hash)",
     "tok": "how the metric cuts texts into words",
+    "lang": "which language was spoken",
+    "script": "whether traditional and simplified characters are one",
     "case": "whether upper and lower case differ",
     "nrefs": "how many references there are for each text",
     "smooth": "how n-grams that never match are counted",

@@ -13,8 +13,9 @@ from torch import Tensor, nn
 from wenloom.core.hardware import memory_available
 from wenloom.model.decoder import Decoder
 from wenloom.model.encoder import Encoder
+from wenloom.model.encoder_decoder import EncoderDecoder
 
-ModelT = TypeVar("ModelT", bound=Decoder | Encoder)
+ModelT = TypeVar("ModelT", bound=Decoder | Encoder | EncoderDecoder)
 _ROWS = 1024
 """Rows of a product that the layout is chosen for; it serves any number."""
 
@@ -49,6 +50,7 @@ def packed(model: ModelT) -> ModelT:
         for name, child in module.named_children():
             if type(child) is nn.Linear:
                 setattr(module, name, PackedLinear(child.weight, child.bias))
-    if isinstance(made, Decoder) and made.head is None:
-        made.head = PackedLinear(weight, None)  # pyright: ignore[reportAttributeAccessIssue]
+    decoder = made.decoder if isinstance(made, EncoderDecoder) else made
+    if isinstance(decoder, Decoder) and decoder.head is None:
+        decoder.head = PackedLinear(weight, None)  # pyright: ignore[reportAttributeAccessIssue]
     return made

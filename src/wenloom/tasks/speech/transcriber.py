@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
@@ -14,6 +14,7 @@ from wenloom.core.errors import InputError, WenloomError
 from wenloom.core.randomness import generator
 from wenloom.model.cache import EncoderKV
 from wenloom.model.encoder_decoder import EncoderDecoder
+from wenloom.model.packed import packed
 from wenloom.tasks.speech.decoding import decode, joined, rows_of
 from wenloom.tasks.speech.long_form import Align, Ask, Listener, Listening
 from wenloom.tasks.speech.options import TranscriptionOptions
@@ -23,8 +24,17 @@ from wenloom.tasks.speech.vocabulary import SpeechTokens, speech_tokens
 from wenloom.tasks.speech.word_times import word_times
 from wenloom.tokens.tokenizer import TextTokenizer
 
-Recording = tuple[str, Callable[[], Sound]]
-"""A name, and what reads the sound when its turn has come."""
+
+class Recording(NamedTuple):
+    """What is to be heard."""
+
+    name: str
+    read: Callable[[], Sound]
+    """Reads the sound, when its turn has come."""
+    language: str | None = None
+    """Code of its language; None: that of the options, else the model says."""
+
+
 Outcome = tuple[int, Transcript | WenloomError]
 """The number of a recording, and what it was heard as, or why not."""
 
@@ -58,7 +68,7 @@ class Transcriber:
     """
 
     def __init__(self, model: EncoderDecoder, tokens: SpeechTokens, tokenizer: TextTokenizer):
-        self.model, self.tokens, self.tokenizer = model.eval(), tokens, tokenizer
+        self.model, self.tokens, self.tokenizer = packed(model.eval()), tokens, tokenizer
         self._rules: dict[bool, TokenRules] = {}
 
     @classmethod
@@ -107,13 +117,13 @@ class Transcriber:
                 if following is None:
                     is_over = True
                     break
-                number, (name, read) = following
+                number, recording = following
                 try:
-                    sound = read()
+                    sound = recording.read()
                 except WenloomError as error:
                     yield number, error
                     continue
-                works.append(self._begun(number, name, sound, options))
+                works.append(self._begun(number, recording, sound, options))
             if not works:
                 return
             self._encode([work for work in works if work.heard_from != _first(work)])
@@ -139,11 +149,11 @@ class Transcriber:
                 assert work.transcript is not None
                 yield work.number, work.transcript
 
-    def _begun(self, number: int, name: str, sound: Sound, options: TranscriptionOptions) -> _Work:
+    def _begun(self, number: int, recording: Recording, sound: Sound, options: TranscriptionOptions) -> _Work:
         encoder = self.model.config.encoder
         assert encoder is not None and encoder.n_mels is not None
-        language = options.language or (None if self.tokens.languages else "en")
-        return _Work(number, name, sound, LogMel(sound.samples, encoder.n_mels), language)
+        language = recording.language or options.language or (None if self.tokens.languages else "en")
+        return _Work(number, recording.name, sound, LogMel(sound.samples, encoder.n_mels), language)
 
     @torch.inference_mode()
     def _encode(self, works: list[_Work]) -> None:
