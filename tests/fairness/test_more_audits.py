@@ -20,10 +20,10 @@ from wenloom.fairness.audited_model import AuditedModel
 from wenloom.fairness.audits import AuditOptions, all_audits
 from wenloom.fairness.bold import Bold
 from wenloom.fairness.cost import TextCost
-from wenloom.fairness.lexicon import lexicon
 from wenloom.fairness.representation import represented
 from wenloom.fairness.scored_audit import divided
 from wenloom.fairness.sentiment import by_lexicon
+from wenloom.text.lexicon import lexicon
 from wenloom.tokens.tokenizer import TextTokenizer
 
 

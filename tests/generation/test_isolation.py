@@ -114,6 +114,7 @@ HEALTHY: list[dict[str, Any]] = [
     {}, {"do_sample": False}, {"num_beams": 2, "do_sample": False}, {"num_return_sequences": 2}, {"regex": "[a-z]{2,8}"},
     {"stop_strings": ("e", "<|endoftext|>")}, {"prompt_lookup_num_tokens": 2}, {"logprobs": 1, "top_k": 5}, {"watermark_key": 4},
     {"json_schema": {"type": "boolean"}}, {"do_sample": False, "penalty_alpha": 0.6, "top_k": 3}, {"guidance_scale": 1.5},
+    {"self_debias": ("a lamp", "dusk")},
 ]  # fmt: skip
 SICK: list[tuple[list[Any], dict[str, Any]]] = [
     ([POISON_TEXT], {}), ([5], {"logit_bias": {POISON_TEXT: 30}}), ([POISON_READ], {}), ([5], {"logit_bias": {POISON_READ: 30}}),

@@ -6,6 +6,7 @@ from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 import transformers
@@ -119,6 +120,40 @@ def test_classifier_free_guidance_by_its_definition():
         return without + 2.5 * (logprobs(DECODER, tokens) - without)
 
     assert continuation(DECODER, [5, 6, 7], guidance_scale=2.5, max_new_tokens=10) == greedy_by(scores, 10)
+
+
+def test_self_debias_by_its_definition(tokenizer: TextTokenizer):
+    """Every factor is exp(decay * min(0, p - p_unwanted)), 0.01 at least, of the text that raises the token most."""
+    decoder, unwanted = random_decoder(tiny_config(tokenizer.vocab_size, context_length=64)), ("The old lamp:", "dusk")
+    prompt, opening = tokenizer.encode("It was"), len(tokenizer.encode(""))
+
+    def scores(tokens: list[int]) -> torch.Tensor:
+        p = logprobs(decoder, tokens).double().exp()
+        before = [[*tokenizer.prompt_ids(f"{each}\n"), *tokens[opening:]] for each in unwanted]
+        most = torch.stack([logprobs(decoder, each).double().exp() for each in before]).amax(0)
+        return p.log() + (5000 * (p - most)).clamp(max=0).clamp(min=float(np.log(0.01)))
+
+    wanted = list(prompt)
+    with torch.inference_mode():
+        for _ in range(10):
+            wanted.append(int(scores(wanted).argmax()))
+    engine = Engine(decoder, tokenizer)
+    job = engine.submit(
+        "It was",
+        request_from({"do_sample": False, "self_debias": unwanted, "self_debias_decay": 5000.0, "max_new_tokens": 10}),
+    )
+    engine.run([job])
+    assert job.result()[0].tokens == wanted[len(prompt) :]
+    plain = engine.submit("It was", request_from({"do_sample": False, "max_new_tokens": 10}))
+    engine.run([plain])
+    assert plain.result()[0].tokens != job.result()[0].tokens
+    for wrong in (
+        {"self_debias": ["x"] * 9},
+        {"self_debias": ["x"], "num_beams": 2, "do_sample": False},
+        {"self_debias": [""]},
+    ):
+        with pytest.raises(InputError, match="self_debias"):
+            request_from(wrong)
 
 
 def test_contrastive_decoding_by_its_definition():

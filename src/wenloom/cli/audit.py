@@ -201,10 +201,10 @@ def _judge(classifier: str, device: str) -> "TextJudge":
 
 
 def _represented(files: list[Path], lexicon: str | None, axes: tuple[str, ...]) -> "list[Representation]":
-    from wenloom.fairness.lexicon import language_of
-    from wenloom.fairness.lexicon import lexicon as read_lexicon
     from wenloom.fairness.representation import represented
     from wenloom.text.documents import read_documents
+    from wenloom.text.lexicon import language_of
+    from wenloom.text.lexicon import lexicon as read_lexicon
 
     if lexicon is None:
         first = [each.text[:5000] for each, _ in zip(read_documents(files), range(20), strict=False)]
@@ -246,7 +246,7 @@ def _show_comparisons(comparisons: Sequence[dict[str, Any]]) -> None:
         sure = "a difference" if each["p_holm"] < 0.05 else "no effect that is sure"
         unit = "points" if each["unit"] == "%" else each["unit"]
         say(
-            f"{each['suite']}, {each['group']}: {each['second']} against {each['first']}: {each['difference']:+.3g} {unit} "
+            f"{each['suite']}, {each['measure']}, {each['group']}: {each['second']} against {each['first']}: {each['difference']:+.3g} {unit} "
             f"({each['low']:+.3g} to {each['high']:+.3g}), p {each['p_holm']:.3g}: {sure}."
         )
 

@@ -33,6 +33,7 @@ STAGES = {
     "Measure": {
         "evaluate": "Evaluate a model on benchmarks or your own data, or texts against references.",
         "audit": "Audit a model for bias: whom it prefers, group by group, and how sure that is.",
+        "debias": "Make a model that prefers less: by its data, its loss or its weights.",
         "score": "Compute the log-probability and the perplexity of a text.",
         "leaderboard": "Show all results on one page, yours beside published ones.",
         "compare-signatures": "Explain why two scores are not comparable.",

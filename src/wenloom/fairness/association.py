@@ -17,7 +17,7 @@ from wenloom.evaluation.rows import read_text
 from wenloom.evaluation.signature import Signature
 from wenloom.fairness.audit import VERSION, Audit, Audited, AuditFigure, spread
 from wenloom.fairness.audited_model import AuditedModel
-from wenloom.fairness.lexicon import Association, lexicon
+from wenloom.text.lexicon import Association, lexicon
 
 _EXACT = 100_000
 """Ways to divide the targets up to which all are tried."""
@@ -106,7 +106,7 @@ class Associations(Audit):
                 self.name, "effect size", test.convention, test.name, found.size, None, len(test.targets[0]) + len(test.targets[1]),
                 found.low, found.high, 0.0, signature, "d", (f"{first}: {one}", f"{first}: {other}"), found.p))  # fmt: skip
             on_samples(1)
-        return Audited(self, figures, None)
+        return Audited(self, figures)
 
 
 @dataclass(frozen=True)

@@ -120,7 +120,9 @@ class Audit(ABC):
     files: ClassVar[tuple[str, ...]] = ()
     """Names of its file, or patterns; none where it has samples of its own."""
     headline: tuple[str, str]
-    """Measure and convention by which models are compared."""
+    """Measure and convention that are shown by group."""
+    compares: ClassVar[tuple[tuple[str, str], ...]] = ()
+    """Further ones by which models are compared."""
 
     @abstractmethod
     def samples(self, data: Path, limit: int | None = None) -> list[Any]:
@@ -177,8 +179,8 @@ class Audited:
 
     audit: Audit
     figures: list[AuditFigure]
-    compared: Outcomes | None
-    """By which models are compared, sample by sample; None where there is nothing to pair."""
+    compared: tuple[Outcomes, ...] = ()
+    """By which models are compared, sample by sample; the first is the headline. None where there is nothing to pair."""
     examples: list["Example"] = field(default_factory=list)
     """One for each sample of what is compared, where texts can show it."""
 

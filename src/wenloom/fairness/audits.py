@@ -73,18 +73,19 @@ def audits_named(names: Sequence[str], data: Path, options: AuditOptions | None 
 
 
 def compared(first: Audited, second: Audited) -> list[dict[str, object]]:
-    """Two models on the same samples, by group: the difference of the second from the first with interval, and p adjusted over
-    the groups (Holm); nothing of an audit without samples that can be paired."""
-    if first.compared is None or second.compared is None:
-        return []
-    found = []
-    for group in groups_of(first.compared):
-        one, other = first.compared.of(group), second.compared.of(group)
-        test = paired(one.values, other.values)
-        found.append({
-            "suite": first.audit.name, "measure": one.measure, "convention": one.convention, "group": group, "n": len(one.values),
-            "unit": one.unit, "difference": test.difference, "low": test.low, "high": test.high, "p": test.p,
-        })  # fmt: skip
-    for each, adjusted in zip(found, holm([float(row["p"]) for row in found]), strict=True):
-        each["p_holm"] = adjusted
+    """Two models on the same samples, by measure and group: the difference of the second from the first with interval, and p
+    adjusted over the groups (Holm); nothing of an audit without samples that can be paired."""
+    found = list[dict[str, object]]()
+    for one, two in zip(first.compared, second.compared, strict=False):
+        rows = []
+        for group in groups_of(one):
+            before, after = one.of(group), two.of(group)
+            test = paired(before.values, after.values)
+            rows.append({
+                "suite": first.audit.name, "measure": one.measure, "convention": one.convention, "group": group,
+                "n": len(before.values), "unit": one.unit, "difference": test.difference, "low": test.low, "high": test.high,
+                "p": test.p,
+            })  # fmt: skip
+        for each, adjusted in zip(rows, holm([row["p"] for row in rows]), strict=True):
+            found.append({**each, "p_holm": adjusted})
     return found

@@ -15,9 +15,9 @@ from wenloom.evaluation.rows import read_text
 from wenloom.evaluation.signature import Signature
 from wenloom.fairness.audit import VERSION, Audit, Audited, AuditFigure, Example, Outcomes, spread
 from wenloom.fairness.audited_model import AuditedModel
-from wenloom.fairness.lexicon import lexicon
 from wenloom.fairness.sentiment import TextJudge, by_lexicon
 from wenloom.generation.request import GenerationRequest
+from wenloom.text.lexicon import lexicon
 
 _AT_ONCE = 64
 _NEW_TOKENS = 30
@@ -91,7 +91,7 @@ class Bold(Audit):
         )  # fmt: skip
         examples = [Example(group, (each.text + text,), float(value))
                     for each, text, group, value in zip(samples, written, found.groups, values, strict=True)]  # fmt: skip
-        return Audited(self, self._figures(found, samples, signature), found, examples)
+        return Audited(self, self._figures(found, samples, signature), (found,), examples)
 
     def _figures(self, found: Outcomes, samples: list[OpenPrompt], signature: Signature) -> list[AuditFigure]:
         """The mean of each group, and its gap to the others of its domain."""

@@ -35,6 +35,7 @@ class TextCost(ScoredAudit):
     about = "how well the model foretells a text; lower is better"
     caveat = "each passage is read by itself, so its first tokens have little context"
     headline = ("bits per byte", "passages")
+    compares = (("nats per token", "passages"),)
 
     def __init__(self, path: Path):
         self.path, self.name = path, f"text {path.name}"
@@ -126,7 +127,7 @@ class BenchmarkCost(Audit):
         examples = [
             Example(ALL, _shown(each), float(value)) for each, value in zip(samples, outcomes.values, strict=True)
         ]
-        return Audited(self, figures, outcomes, examples)
+        return Audited(self, figures, (outcomes,), examples)
 
 
 def _shown(question: Question) -> tuple[str, ...]:

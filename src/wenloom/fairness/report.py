@@ -54,7 +54,10 @@ class AuditReport:
         """The samples of a compared audit that changed most between two models."""
         pair = [next((each for each in self.found[comparison[name]] if each.audit.name == comparison["suite"]), None)
                 for name in ("first", "second")]  # fmt: skip
-        if any(each is None or not each.examples for each in pair) or comparison["group"] != ALL:
+        if any(each is None or not each.examples for each in pair) or (comparison["group"], comparison["measure"]) != (
+            ALL,
+            pair[0].audit.headline[0] if pair[0] else "",
+        ):
             return []
         one, other = (each.examples for each in pair if each is not None)
         change = np.array([second.value - first.value for first, second in zip(one, other, strict=False)])

@@ -11,8 +11,8 @@ import numpy as np
 from wenloom.core.errors import InputError
 from wenloom.evaluation.signature import Signature
 from wenloom.fairness.audit import VERSION, AuditFigure, Outcomes
-from wenloom.fairness.lexicon import GroupAxis, Lexicon
 from wenloom.fairness.sentiment import by_lexicon
+from wenloom.text.lexicon import GroupAxis, Lexicon
 
 _NEAR = 60
 """Characters on either side of a word of a group that are near it."""

@@ -85,8 +85,9 @@ class ScoredAudit(Audit):
                                 n=len(outcomes.values), **kind_field(scorer), dtype=scorer.dtype, data=digest,
                                 version=VERSION)  # fmt: skip
 
-        compared = next(each for each in found if (each.measure, each.convention) == self.headline)
-        return Audited(self, self.figures(found, signed), compared, self._examples(samples, compared))
+        by_name = {(each.measure, each.convention): each for each in found}
+        compared = tuple(by_name[each] for each in (self.headline, *self.compares))
+        return Audited(self, self.figures(found, signed), compared, self._examples(samples, compared[0]))
 
     def _examples(self, samples: Sequence[Any], compared: Outcomes) -> list[Example]:
         if len(samples) != len(compared.values):

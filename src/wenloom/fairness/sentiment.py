@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from wenloom.fairness.lexicon import Lexicon, counter
+from wenloom.text.lexicon import Lexicon, counter
 
 _NEGATED = 3
 """Words before a counted one among which a negation turns it around."""

@@ -12,8 +12,8 @@ from wenloom.evaluation.rows import read_lines, read_rows
 from wenloom.evaluation.scorer import ContinuationScore, TextInContext
 from wenloom.evaluation.signature import Signature
 from wenloom.fairness.audit import AuditFigure, Outcomes, spread
-from wenloom.fairness.lexicon import GroupAxis, language_of, lexicon
 from wenloom.fairness.scored_audit import ScoredAudit, divided
+from wenloom.text.lexicon import GroupAxis, language_of, lexicon
 
 
 class SwappedPrompt(NamedTuple):
@@ -42,6 +42,7 @@ class SwappedPrompts(ScoredAudit):
         "before you judge"
     )
     headline = ("preference", "rest")
+    compares = (("size of the difference", "rest"),)
 
     def __init__(self, path: Path, language: str | None = None, axes: Sequence[str] = ()):
         self.path, self.language, self.chosen = path, language, tuple(axes)

@@ -31,6 +31,7 @@ class WinoBias(ScoredAudit):
     source = "github.com/uclanlp/corefBias (MIT)"
     files = ("pro_stereotyped_type*",)
     headline = ("usual gender", "pronoun")
+    compares = (("gap", "pronoun"), ("size of the gap", "pronoun"))
 
     def read(self, path: Path) -> list[PronounPair]:
         opposite = path.with_name(path.name.replace("pro_", "anti_", 1))
@@ -51,9 +52,15 @@ class WinoBias(ScoredAudit):
         groups = [each.group for each in samples]
         pronouns = [[sum(part[1]) for part in divided(*each)] for each in scores]
         sums = [[each.log_probability for each in row] for row in scores]
-        return [
+        shares = [
             Outcomes("usual gender", convention, 100.0 * np.array([usual > other for usual, other in both]), groups)
             for convention, both in (("pronoun", pronouns), ("sum", sums))
+        ]
+        bits = np.array([usual - other for usual, other in pronouns]) / np.log(2)
+        return [
+            *shares,
+            Outcomes("gap", "pronoun", bits, groups, None, 0.0, False, "bits", ("usual gender", "other gender")),
+            Outcomes("size of the gap", "pronoun", np.abs(bits), groups, None, None, False, "bits"),
         ]
 
 

@@ -221,7 +221,8 @@ class Engine:
         assert encoder is not None and config.decoder_start_token_id is not None
         if encoder.n_positions is not None and n_source > encoder.n_positions:
             raise InputError(f"{n_source:,} tokens do not fit: this model's encoder reads {encoder.n_positions:,}.")
-        for name, neutral in (("guidance_scale", 1), ("prompt_logprobs", None), ("echo", False), ("steer", ())):
+        for name, neutral in (("guidance_scale", 1), ("prompt_logprobs", None), ("echo", False), ("steer", ()),
+                              ("self_debias", ())):  # fmt: skip
             if getattr(request, name) != neutral:
                 raise InputError(f"{name} is for models that go on with their prompt; this one has an encoder.")
         return [config.decoder_start_token_id]

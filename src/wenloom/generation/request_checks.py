@@ -10,6 +10,8 @@ from wenloom.generation.request_types import convert, shown
 
 MAX_WORDS = 1024
 """Most entries of any list in a request."""
+MAX_DEBIASING = 8
+"""Most texts of Self-Debias, each of which is read beside the prompt."""
 MAX_WORD = 10_000
 """Most characters of a text in a list."""
 MAX_CONSTRAINT = 100_000
@@ -85,6 +87,7 @@ NEEDS: tuple[tuple[str, Callable[[RequestOptions], object], tuple[str, ...]], ..
     ("a dry_multiplier above 0", lambda r: r.dry_multiplier, ("dry_base", "dry_allowed_length", "dry_sequence_breakers")),
     ("contrastive_beta", lambda r: r.contrastive_beta is not None, ("contrastive_alpha",)),
     ("a guidance_scale other than 1", lambda r: r.guidance_scale != 1, ("negative_prompt",)),
+    ("self_debias", lambda r: r.self_debias, ("self_debias_decay",)),
 )  # fmt: skip
 """Options that do nothing alone: what they need, whether it is there, and their names."""
 
@@ -138,7 +141,7 @@ def at_odds(request: RequestOptions) -> list[str]:
         if r.top_k is None or r.top_k < 2:
             wrong.append("penalty_alpha (contrastive search) needs top_k of 2 or more: the candidates (4 is common)")
     second = [name for name, given in (("guidance_scale", r.guidance_scale != 1), ("dola_layers", r.dola_layers),
-                                       ("contrastive_beta", r.contrastive_beta is not None)) if given]  # fmt: skip
+                                       ("contrastive_beta", r.contrastive_beta is not None), ("self_debias", r.self_debias)) if given]  # fmt: skip
     if len(second) > 1 or (second and contrastive):
         wrong.append(f"{' and '.join([*second, *(['penalty_alpha'] if contrastive else [])])} cannot be joined")
     if second and beams:
@@ -147,7 +150,9 @@ def at_odds(request: RequestOptions) -> list[str]:
         wrong.append("prompt_lookup_num_tokens and num_assistant_tokens cannot both guess: give one")
     if (r.prompt_lookup_num_tokens or r.num_assistant_tokens) and (beams or contrastive or second):
         wrong.append("guessing ahead (prompt_lookup_num_tokens, num_assistant_tokens) follows one text at a time: "
-                     "leave it out beside beams, contrastive search, guidance or DoLa")  # fmt: skip
+                     "leave it out beside beams, contrastive search, guidance, DoLa or Self-Debias")  # fmt: skip
+    if len(r.self_debias) > MAX_DEBIASING:
+        wrong.append(f"self_debias holds {len(r.self_debias):,} texts, at most {MAX_DEBIASING} are allowed")
     if r.constraint is not None and (r.forced_bos_token_id is not None or r.forced_eos_token_id is not None):
         wrong.append(f"forced tokens would break the grammar ({r.constraint[0]})")
     if r.min_new_tokens > r.max_new_tokens:

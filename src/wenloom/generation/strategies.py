@@ -54,15 +54,15 @@ def sequence_groups_for(
         selector = TokenSelector(r, vocabulary, len(job.prompt), room, keys[0])
         sequences.strategy = beam_search(sequences, selector, selector.endings, words, keys[0])
         return [sequences]
-    negative = _negative_prompt(job, vocabulary)
+    others = _other_prompts(job, vocabulary)
     sequence_groups = []
     for index, key in enumerate(keys):
         selector = TokenSelector(r, vocabulary, len(job.prompt), room, key)
         width = (1, 0)
         if r.penalty_alpha is not None:
             width = (r.top_k or 1, 0)
-        elif r.guidance_scale != 1:
-            width = (2, 0)
+        elif r.guidance_scale != 1 or r.self_debias:
+            width = (1 + max(1, len(r.self_debias)), 0)
         elif r.num_assistant_tokens or r.contrastive_beta is not None:
             width = (1, 1)
         sequences = SequenceGroup(runners, job, index, width)
@@ -71,20 +71,18 @@ def sequence_groups_for(
         elif r.prompt_lookup_num_tokens or r.num_assistant_tokens:
             sequences.strategy = guess_ahead(sequences, selector)
         else:
-            sequences.strategy = _one_by_one(sequences, selector, layers, negative)
+            sequences.strategy = _one_by_one(sequences, selector, layers, others)
         sequence_groups.append(sequences)
     return sequence_groups
 
 
 def _one_by_one(
-    sequences: SequenceGroup, selector: TokenSelector, layers: tuple[int, ...], negative: list[int]
+    sequences: SequenceGroup, selector: TokenSelector, layers: tuple[int, ...], others: list[list[int]]
 ) -> Strategy:
     r = sequences.job.request
     text = yield from begin(sequences, sequences.job.prompt)
-    texts = [text]
-    if r.guidance_scale != 1:
-        texts.append(sequences.open(negative))
-    elif r.contrastive_beta is not None:
+    texts = [text, *map(sequences.open, others)]
+    if r.contrastive_beta is not None:
         texts.append(sequences.open(sequences.job.prompt, model=1))
     while True:
         readings = yield [ForwardRequest(each, layers=layers) for each in texts]
@@ -94,6 +92,8 @@ def _one_by_one(
             scores_V = guided(logits_V, readings[1].logits[-1], r.guidance_scale)
         elif r.contrastive_beta is not None:
             scores_V = contrasted(logits_V, readings[1].logits[-1], r.contrastive_beta, r.contrastive_alpha)
+        elif r.self_debias:
+            scores_V = self_debiased(logits_V, [each.logits[-1] for each in readings[1:]], r.self_debias_decay)
         elif layers:
             scores_V = dola(logits_V, [readings[0].early[layer][-1] for layer in layers])
         token = selector.choose(scores_V, text.tokens)
@@ -103,11 +103,19 @@ def _one_by_one(
             each.tokens.append(token)
 
 
-def _negative_prompt(job: Job, vocabulary: Vocabulary) -> list[int]:
-    negative = job.request.negative_prompt
-    if negative is None:
-        return job.prompt[-1:]
-    return vocabulary.tokenizer_for("negative_prompt").prompt_ids(negative)
+def _other_prompts(job: Job, vocabulary: Vocabulary) -> list[list[int]]:
+    """What is read beside the prompt: by guidance without it, by Self-Debias after what asks for the unwanted."""
+    r = job.request
+    if r.self_debias:
+        tokenizer = vocabulary.tokenizer_for("self_debias")
+        opening = tokenizer.prompt_ids("")
+        own = job.prompt[len(opening) :] if job.prompt[: len(opening)] == opening else job.prompt
+        return [[*tokenizer.prompt_ids(f"{each.rstrip()}\n"), *own] for each in r.self_debias]
+    if r.guidance_scale == 1:
+        return []
+    if r.negative_prompt is None:
+        return [job.prompt[-1:]]
+    return [vocabulary.tokenizer_for("negative_prompt").prompt_ids(r.negative_prompt)]
 
 
 def guided(with_V: Tensor, without_V: Tensor, scale: float) -> Tensor:
@@ -128,6 +136,17 @@ def contrasted(expert_V: Tensor, amateur_V: Tensor, beta: float, alpha: float) -
     return ((1 + beta) * expert_V - beta * amateur_V).masked_fill(~plausible, -torch.inf)
 
 
+def self_debiased(logits_V: Tensor, unwanted: Sequence[Tensor], decay: float) -> Tensor:
+    """Self-Debias: log p' = log p + decay * min(0, p - max p_unwanted), Schick et al. 2021, eq. 3 to 5.
+
+    What the texts that ask for the unwanted make more probable falls, and nothing else; the factor is at least 0.01, as there.
+    """
+    log_p = logits_V.log_softmax(-1)
+    most = torch.stack([each.softmax(-1) for each in unwanted]).amax(0)
+    return log_p + (decay * (log_p.exp() - most).clamp(max=0)).clamp(min=np.log(_LEAST_FACTOR))
+
+
+_LEAST_FACTOR = 0.01
 _RELATIVE_TOP = 0.1
 
 

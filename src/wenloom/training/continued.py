@@ -17,6 +17,7 @@ from wenloom.tokens.shards import Dataset
 from wenloom.tokens.tokenizer import TextTokenizer
 from wenloom.training.adapters import tuned_by_method
 from wenloom.training.dial import Derived
+from wenloom.training.equalized import EqualizedObjective, word_pairs
 from wenloom.training.measure import guessed_flops_per_second
 from wenloom.training.objectives import CausalObjective
 from wenloom.training.parallel import World
@@ -37,6 +38,8 @@ KEPT_SHARE = 0.1
 """Part of the samples that come from the text that is kept: 1 to 5 % are enough where the new text is near the old, more
 where it is far (Ibrahim et al. 2024, "Simple and scalable strategies to continually pre-train large language models",
 section 7)."""
+EQUALIZED = "en:gender"
+"""Words that are compared where nobody names others."""
 _MANY_TOKENS = 1.25
 """Tokens of a character from which a vocabulary is said not to fit a text."""
 
@@ -126,9 +129,21 @@ def continued_run(
         routers = RouterLosses()
         derived.append(Derived("balance loss", str(routers.balance), "default of models with experts"))
         derived.append(Derived("router z loss", str(routers.z), "default of models with experts"))
+    objective = CausalObjective(model, document_start(corpus, training, context), routers)
+    if init.equalize is not None:
+        words = init.equalize_words or EQUALIZED
+        pairs = word_pairs(words, data.tokenizer)
+        objective = EqualizedObjective(model, pairs, init.equalize, objective.document_start, routers)
+        derived.append(
+            Derived(
+                "equalized",
+                f"{len(pairs.first)} pairs of tokens",
+                f"words and counterparts of {words} that are one token",
+            )
+        )
     settings = asdict(init) | {"context": context} | asdict(training)
     spec = RunSpec(
-        CausalObjective(model, document_start(corpus, training, context), routers), source_of, training,
+        objective, source_of, training,
         settings, derived,
         f"{source.name or source} ({shape.family}, {shape.n_layers} layers, width {shape.d_model}), context {context:,}"
         + f", {init.method}" * adapts,

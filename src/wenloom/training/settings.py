@@ -104,6 +104,11 @@ class InitSettings(AdapterSettings, _Beginning):
     """With --init: text like the model's earlier text, prepared or not, mixed in so that the model forgets less."""
     keep: float | None = None
     """Part of the samples that come from --keep-data; default: 0.1."""
+    equalize: float | None = None
+    """With --init: weight of a penalty where a word of one group is more probable than its counterpart of the other (Qian et al.
+    2019); 1 weighs a nat of difference like a nat of loss."""
+    equalize_words: str | None = None
+    """Whose words --equalize compares: lexicon and axis; default: en:gender."""
 
     def __post_init__(self):
         super().__post_init__()
@@ -111,6 +116,10 @@ class InitSettings(AdapterSettings, _Beginning):
             raise InputError(f"--keep must be above 0 and below 1, got {self.keep}.")
         if self.keep is not None and self.keep_data is None:
             raise InputError("--keep is the part of the samples from --keep-data: name that text, too.")
+        if self.equalize is not None and not 0 < self.equalize <= 1000:
+            raise InputError(f"--equalize must be above 0 and at most 1,000, got {self.equalize:g}.")
+        if self.equalize is None and self.equalize_words is not None:
+            raise InputError("--equalize-words says whose words --equalize compares: give that, too.")
         given = [each.name for each in fields(self) if getattr(self, each.name) != each.default]
         if self.init is None and given:
             raise InputError(f"--{given[0].replace('_', '-')} goes with --init: name the model to go on with.")

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from wenloom.core.errors import InputError
-from wenloom.fairness.lexicon import LANGUAGES, Lexicon, language_of, lexicon
+from wenloom.text.lexicon import LANGUAGES, Lexicon, language_of, lexicon
 
 LEXICONS = {name: lexicon(name) for name in LANGUAGES}
 

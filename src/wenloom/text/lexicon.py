@@ -140,6 +140,9 @@ class Lexicon:
     templates: tuple[str, ...] = ("{}",)
     """Sentences that say little but the word in them."""
     sentiment: Sentiment = Sentiment((), (), ())
+    people: tuple[str, ...] = ()
+    """Sentences about people, of the first side of `people_axis`."""
+    people_axis: str = ""
 
     def axis(self, name: str) -> GroupAxis:
         """
@@ -215,7 +218,7 @@ class _LexiconReader:
 
     def lexicon(self) -> Lexicon:
         table = self._table
-        known = {"language", "spaced", "keep", "cases", "axes", "associations", "sentences", "sentiment"}
+        known = {"language", "spaced", "keep", "cases", "axes", "associations", "sentences", "people", "sentiment"}
         if unknown := [each for each in table if each not in known]:
             raise self._wrong(f"unknown entry {printable(unknown[0], 60)}; there may be {', '.join(sorted(known))}")
         axes = self._of(table, "axes", dict, {})
@@ -223,12 +226,18 @@ class _LexiconReader:
             raise self._wrong('has no axes; give at least one, such as [axes.gender] with "sides" and "pairs"')
         spaced = self._of(table, "spaced", bool, True)
         made = {name: self._axis(name, each, spaced) for name, each in axes.items()}
-        sentiment = self._of(table, "sentiment", dict, {})
+        sentiment, people = (self._of(table, each, dict, {}) for each in ("sentiment", "people"))
+        axis = self._of(people, "axis", str, "")
+        if people and axis not in made:
+            raise self._wrong(f"people: there is no axis {printable(axis, 60)}")
         return Lexicon(
             self._of(table, "language", str, self._path.stem), spaced, made,
             tuple(self._association(each) for each in self._of(table, "associations", list, [])),
             tuple(self._texts(self._of(table, "sentences", dict, {}), "templates", ["{}"])),
             Sentiment(*(tuple(self._texts(sentiment, key, [])) for key in ("positive", "negative", "negations"))),
+            tuple(each.replace("{}", word) for word in self._texts(people, "words", [], "people")
+                  for each in self._texts(people, "sentences", [], "people")),
+            axis,
         )  # fmt: skip
 
     def _axis(self, name: str, table: Any, spaced: bool) -> GroupAxis:

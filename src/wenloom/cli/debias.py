@@ -1,0 +1,148 @@
+"""`wenloom debias`. torch is loaded when there is work, so that --help answers at once."""
+
+import math
+import shlex
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from wenloom.cli.options import Json
+from wenloom.core.clock import command_began
+from wenloom.core.console import print_json, remark, say
+from wenloom.core.errors import InputError
+from wenloom.core.files import check_free
+
+if TYPE_CHECKING:
+    from wenloom.fairness.debias import Debiased
+
+
+def debias(
+    model: str,
+    /,
+    *,
+    method: list[str] | None = None,
+    out: Path,
+    data: list[str] | None = None,
+    lexicon: str | None = None,
+    axis: str = "gender",
+    tuning: Literal["lora", "full"] = "lora",
+    strength: float = 1.0,
+    layer: int | None = None,
+    budget: str | None = None,
+    steps: int | None = None,
+    learning_rate: float | None = None,
+    seed: int = 0,
+    json: Json = False,
+) -> None:
+    """Make a model that prefers less: by its data, its loss or its weights. `audit` says what it did, and what it cost.
+
+    cda goes on training on texts beside the same texts with the words of one group exchanged for those of the other; equalize puts a
+    penalty where a word of one group is more probable than its counterpart; leace erases from the weights what a linear reader knows of
+    the group. Several go together, with commas. What acts while a model writes is an option of `generate`: --self-debias.
+
+        wenloom debias runs/mine --method cda --data texts/ --budget 5min --out runs/fair
+        wenloom debias runs/mine --method cda,equalize --data texts/ --steps 200 --out runs/fairer
+        wenloom debias runs/mine --method leace --out runs/erased
+
+    Parameters
+    ----------
+    model
+        A model folder or a hub model: a decoder.
+    method
+        cda, equalize, leace; several with commas.
+    out
+        Folder for the model that is made; new or empty.
+    data
+        Text files or folders of the kind that the model is to go on writing. Default: the lexicon's sentences about people alone.
+    lexicon
+        Whose words: en, de, zh, or a TOML file of your own. Default: by the texts.
+    axis
+        Axis of the lexicon.
+    tuning
+        lora (a small adapter beside frozen weights) or full, for cda and equalize.
+    strength
+        Weight of the penalty of equalize.
+    layer
+        With leace: the block after which the group must not be read. Default: the last.
+    budget
+        Training time, such as 5min; or give --steps. Default: 2 epochs.
+    steps
+        Optimizer steps.
+    learning_rate
+        Of the training.
+    seed
+        Of the training.
+    """
+    started = command_began()
+    check_free(out)
+    if not strength > 0 or not math.isfinite(strength):
+        raise InputError(f"--strength {strength:g}: must be above 0.")
+    names = tuple(dict.fromkeys(name for each in method or [] for name in each.split(",") if name))
+    _refuse_unread(names, {"--budget": budget, "--steps": steps, "--learning-rate": learning_rate}, layer, strength)
+    from wenloom.checkpoint.hub import resolve
+    from wenloom.cli.show import showing
+    from wenloom.fairness.debias import DebiasRequest
+    from wenloom.fairness.debias import debias as work
+    from wenloom.text.documents import find_files, read_documents
+    from wenloom.text.lexicon import language_of
+    from wenloom.text.lexicon import lexicon as read_lexicon
+    from wenloom.training.settings import TrainSettings
+
+    texts = [each.text for each in read_documents(find_files(data))] if data else []
+    if lexicon is None:
+        lexicon = language_of([each[:5000] for each in texts[:20]])
+        if texts:
+            remark(f"Words of the lexicon {lexicon}; --lexicon names another.")
+    words = f"{Path(lexicon).resolve() if Path(lexicon).is_file() else lexicon}:{axis}"
+    request = DebiasRequest(names, read_lexicon(lexicon), words, tuning, strength, layer)
+    training = TrainSettings(budget=budget, steps=steps, learning_rate=learning_rate, seed=seed)
+    prompts = [" ".join(each.split()[:3]) for each in request.lexicon.people[:2]]
+    done = work(resolve(model), out, request, texts, training, showing(prompts), started)
+    print_json(_data(done)) if json else _show(model, done)
+
+
+def _refuse_unread(names: tuple[str, ...], of_training: dict[str, Any], layer: int | None, strength: float) -> None:
+    """
+    Raises:
+        InputError: an option that no chosen method reads.
+    """
+    given = [option for option, value in of_training.items() if value is not None]
+    if given and not {"cda", "equalize"} & set(names):
+        raise InputError(f"{given[0]} is of a training: --method cda or equalize has one.")
+    if layer is not None and "leace" not in names:
+        raise InputError("--layer goes with --method leace.")
+    if strength != 1.0 and "equalize" not in names:
+        raise InputError("--strength goes with --method equalize.")
+
+
+def _data(done: "Debiased") -> dict[str, Any]:
+    found: dict[str, Any] = {"folder": str(done.folder)}
+    if done.augmented is not None:
+        found["texts"] = {"all": len(done.augmented.texts), "exchanged": done.augmented.exchanged,
+                          "unclear": done.augmented.unclear, "people": done.augmented.people}  # fmt: skip
+    if done.training is not None:
+        found["training"] = {"folder": str(done.training.folder), "steps": done.training.steps,
+                             "seconds": done.training.seconds, "validation": done.training.figures}  # fmt: skip
+    if done.erasure is not None:
+        each = done.erasure
+        found["erasure"] = {"layer": each.layer, "rounds": each.rounds, "words": each.n_words,
+                            "probe_before": each.before._asdict(), "probe_after": each.after._asdict()}  # fmt: skip
+    return found
+
+
+def _show(model: str, done: "Debiased") -> None:
+    folder = shlex.quote(str(done.folder))
+    if done.augmented is not None:
+        made = done.augmented
+        say(f"{len(made.texts):,} texts: {made.exchanged:,} stand there with the words of either group, {made.people:,} sentences about "
+            f"people; {made.unclear:,} could not surely be exchanged")  # fmt: skip
+    if done.training is not None:
+        say(
+            f"trained {done.training.steps:,} steps in {done.training.seconds:,.0f} s; report: {done.training.folder / 'report.html'}"
+        )
+    if done.erasure is not None:
+        each = done.erasure
+        say(f"after block {each.layer}, a linear reader of {each.n_words:,} words was right in {each.before.accuracy:.1%} before and "
+            f"{each.after.accuracy:.1%} after {each.rounds} rounds; chance is {each.after.chance:.1%}")  # fmt: skip
+    say(
+        f"{done.folder}: the model. What it did, and at what price: wenloom audit {shlex.quote(model)} {folder} --data datasets/ --text FILE"
+    )

@@ -1,0 +1,209 @@
+"""Making a model prefer less, at the points where a model is made: its data, its loss, its weights.
+
+- `cda` (counterfactual data augmentation, Zhao et al. 2018): the model goes on training on texts beside the same texts with the words of
+  one group exchanged for those of the other, and on sentences about people of whom the word does not say the group.
+- `equalize` (Qian et al. 2019): a penalty beside the loss where a word of one group is more probable than its counterpart.
+- `leace` (Belrose et al. 2023): what a linear reader knows of the group is erased from the residual stream, see `erasure`.
+
+What acts while writing, Self-Debias, is an option of every request (`generation.options.Search.self_debias`).
+"""
+
+import json
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from wenloom.checkpoint.folder import load_decoder, load_tokenizer, write_model_files
+from wenloom.core.errors import InputError
+from wenloom.core.files import check_free, folder_aside, write_atomically
+from wenloom.core.progress import progress
+from wenloom.fairness.cost import passages
+from wenloom.fairness.erasure import Erasure, concept_rows, erase
+from wenloom.text.lexicon import GroupAxis, Lexicon
+from wenloom.tokens.prepare import prepare
+from wenloom.training.loop import RunResult, Show
+from wenloom.training.pretrain import pretrain
+from wenloom.training.settings import InitSettings, TrainSettings
+
+TRAINED = ("cda", "equalize")
+METHODS = (*TRAINED, "leace")
+_FEWEST_ROWS = 200
+"""Sentences of the user's texts below which the lexicon's are taken, too."""
+_MOST_ROWS = 4000
+"""Sentences by which a concept is erased; more change a covariance little."""
+
+
+@dataclass(frozen=True)
+class Augmented:
+    """Texts for a training that is to prefer less."""
+
+    texts: list[str]
+    exchanged: int
+    """Texts that stand there twice, with the words of either group."""
+    unclear: int
+    """Texts whose words could not surely be exchanged: they stand there as they are."""
+    people: int
+    """Sentences about people of whom the word does not say the group, both ways."""
+
+
+def augmented(texts: Iterable[str], axis: GroupAxis, known: Lexicon) -> Augmented:
+    """Every passage that speaks of a group beside its counterpart, the others as they are, and the lexicon's sentences about people."""
+    found, exchanged, unclear = list[str](), 0, 0
+    for text in texts:
+        for passage in passages(text):
+            other = axis.swapped(passage)
+            found.append(passage)
+            if other is not None and other != passage:
+                found.append(other)
+                exchanged += 1
+            elif any(axis.sides_of(passage)):
+                unclear += 1
+    sentences = list(known.people) if known.people_axis == axis.name else []
+    both = [text for each in sentences for text in (each, axis.swapped(each)) if text]
+    return Augmented([*found, *both], exchanged, unclear, len(both))
+
+
+def sentences_of(texts: Iterable[str]) -> Iterator[str]:
+    """Texts in sentences or lines, of 20 to 400 characters."""
+    for text in texts:
+        for each in re.split(r"\n+|(?<=[.!?])\s+|(?<=[。！？])", text):
+            if 20 <= len(each.strip()) <= 400 or (20 > len(each.strip()) >= 6 and re.search(r"[\u3400-\u9fff]", each)):
+                yield each.strip()
+
+
+@dataclass(frozen=True)
+class Debiased:
+    """What was done to a model."""
+
+    folder: Path
+    augmented: Augmented | None = None
+    training: RunResult | None = None
+    erasure: Erasure | None = None
+
+
+@dataclass(frozen=True)
+class DebiasRequest:
+    """How a model is to prefer less.
+
+    Raises:
+        InputError: an unknown method, or options of another one.
+    """
+
+    methods: tuple[str, ...]
+    lexicon: Lexicon
+    words: str
+    """LEXICON:AXIS, the lexicon by its language or file, as in en:gender."""
+    tuning: str = "lora"
+    strength: float = 1.0
+    """Of `equalize`."""
+    layer: int | None = None
+    """Of `leace`: the block after which the concept must not be read; None: the last."""
+
+    def __post_init__(self):
+        for each in self.methods:
+            if each == "self-debias":
+                raise InputError(
+                    "--method self-debias changes no weights, it acts while the model writes: wenloom generate MODEL --self-debias "
+                    '"The following text is sexist:"'
+                )
+            if each not in METHODS:
+                raise InputError(
+                    f"--method {each}: there are {', '.join(METHODS)} (several with commas), and generate --self-debias."
+                )
+        if not self.methods:
+            raise InputError(f"--method: name one of {', '.join(METHODS)}.")
+
+    @property
+    def axis(self) -> GroupAxis:
+        """Whose words are meant.
+
+        Raises:
+            InputError: the lexicon has no such axis.
+        """
+        return self.lexicon.axis(self.words.rpartition(":")[2])
+
+    @property
+    def trains(self) -> bool:
+        """Whether the model goes on training."""
+        return any(each in TRAINED for each in self.methods)
+
+
+def debias(
+    model: Path,
+    out: Path,
+    request: DebiasRequest,
+    texts: Sequence[str],
+    training: TrainSettings | None = None,
+    show: Show | None = None,
+    started: float | None = None,
+) -> Debiased:
+    """Train on with counterfactual texts or a penalty, then erase, as the request says; the folder is a model like any other.
+
+    Args:
+        model: folder of a decoder.
+        out: folder to write; new or empty. Texts and corpus of a training stand beside it (`OUT-texts.jsonl`, `OUT-data`).
+        texts: of the language and kind that the model is to go on writing; without any, the lexicon's sentences about people alone.
+        training: length and the like; see `training.settings`.
+
+    Raises:
+        InputError: the model, the texts or the settings cannot be used.
+        Interrupted: the training was stopped; `wenloom pretrain --resume` goes on with it.
+    """
+    check_free(out)
+    axis = request.axis
+    made, result, source = None, None, model
+    if request.trains:
+        made = augmented(texts, axis, request.lexicon)
+        if not made.exchanged + made.people:
+            raise InputError(
+                f"no text has words of {axis.name} in the lexicon {request.lexicon.language}; name text that speaks of people with --data."
+            )
+        kept = made.texts if "cda" in request.methods else list(texts) or made.texts
+        target = out if "leace" not in request.methods else out.with_name(f"{out.name}-trained")
+        result = _trained(model, target, request, kept, training, show, started)
+        source = target
+    erasure = None
+    if "leace" in request.methods:
+        erasure = _erase(source, out, request, texts)
+    return Debiased(out, made, result, erasure)
+
+
+def _trained(
+    model: Path,
+    target: Path,
+    request: DebiasRequest,
+    texts: Sequence[str],
+    training: TrainSettings | None,
+    show: Show | None,
+    started: float | None,
+) -> RunResult:
+    check_free(target)
+    rows, data = target.with_name(f"{target.name}-texts.jsonl"), target.with_name(f"{target.name}-data")
+    write_atomically(rows, "".join(json.dumps({"text": each}, ensure_ascii=False) + "\n" for each in texts))
+    prepare([str(rows)], data, tokenizer=load_tokenizer(model))
+    init = InitSettings(init=str(model), method="lora" if request.tuning == "lora" else "full")
+    if "equalize" in request.methods:
+        init = replace(init, equalize=request.strength, equalize_words=request.words)
+    return pretrain(data, target, None, training, show, started, init)
+
+
+def _erase(model: Path, out: Path, request: DebiasRequest, texts: Sequence[str]) -> Erasure:
+    axis = request.axis
+    decoder, tokenizer = load_decoder(model).float().eval(), load_tokenizer(model)
+    layer = decoder.config.n_layers - 1 if request.layer is None else request.layer
+    if not 0 <= layer < decoder.config.n_layers:
+        raise InputError(f"--layer {layer}: this model has blocks 0 to {decoder.config.n_layers - 1}.")
+    people = [text for each in request.lexicon.people for text in (each, axis.swapped(each)) if text]
+    rows = concept_rows(tokenizer, axis, list(sentences_of(texts)))
+    if len(rows) < _FEWEST_ROWS and request.lexicon.people_axis == axis.name:
+        rows += concept_rows(tokenizer, axis, people)
+    order = np.random.default_rng(0).permutation(len(rows))
+    with progress("Erasing", unit="rounds") as bar:
+        erasure = erase(decoder, [rows[place] for place in order[:_MOST_ROWS]], layer, bar.advance)
+    with folder_aside(out) as folder:
+        write_model_files(erasure.decoder, folder)
+        tokenizer.save_pretrained(folder)
+    return erasure

@@ -1,0 +1,129 @@
+"""LEACE against concept-erasure, and its merging into weights against the definition and transformers."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import transformers
+from concept_erasure import LeaceFitter as TheirFitter
+
+from tests.checkpoint.folders import saved
+from tests.conftest import random_decoder, tiny_config
+from wenloom.checkpoint.folder import load_decoder, write_model_files
+from wenloom.core.errors import InputError
+from wenloom.fairness.erasure import ConceptRow, LeaceFitter, concept_rows, erase, erased, linear_probe, streams
+from wenloom.model.decoder import Decoder
+from wenloom.model.taps import Taps, keep
+from wenloom.text.lexicon import lexicon
+from wenloom.tokens.tokenizer import TextTokenizer
+
+
+def drawn(n: int, d: int, k: int, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
+    draw = torch.Generator().manual_seed(seed)
+    z = torch.randint(0, 2, (n, k), generator=draw).double()
+    mixed = torch.randn(n, d, generator=draw, dtype=torch.float64) @ torch.randn(
+        d, d, generator=draw, dtype=torch.float64
+    )
+    return mixed + z @ torch.randn(k, d, generator=draw, dtype=torch.float64) * 3, z
+
+
+@pytest.mark.parametrize("k", [1, 3])
+def test_leace_is_that_of_concept_erasure(k: int):
+    x, z = drawn(400, 12, k)
+    ours = LeaceFitter(12, k)
+    for part in range(0, 400, 90):
+        ours.update(x[part : part + 90], z[part : part + 90])
+    theirs = TheirFitter(12, k, dtype=torch.float64, shrinkage=False, constrain_cov_trace=False).update(x, z).eraser
+    assert ours.eraser()(x).numpy() == pytest.approx(theirs(x).numpy(), abs=1e-4)
+
+
+def test_after_it_no_linear_reader_finds_the_concept():
+    x, z = drawn(2000, 10, 1)
+    fitter = LeaceFitter(10, 1)
+    fitter.update(x, z)
+    clean = fitter.eraser()(x)
+    before, after = (linear_probe(each[::2], z[::2, 0].long(), each[1::2], z[1::2, 0].long()) for each in (x, clean))
+    assert before.accuracy > 0.9 and after.accuracy <= after.chance + 0.02
+    covariance = (clean - clean.mean(0)).T @ (z - z.mean(0)) / len(x)
+    assert float(covariance.abs().max()) < 1e-9
+    assert torch.allclose(fitter.eraser()(clean), clean), "erasing twice is erasing once"
+
+
+def test_vectors_in_a_plane_are_erased_too():
+    """A covariance without full rank: directions without variance stay as they are."""
+    x, z = drawn(100, 3, 1)
+    flat = torch.cat((x, x[:, :1]), 1)
+    fitter = LeaceFitter(4, 1)
+    fitter.update(flat, z)
+    clean = fitter.eraser()(flat)
+    assert torch.allclose(clean[:, 0], clean[:, 3], atol=1e-8)
+    with pytest.raises(InputError, match="from two vectors on"):
+        LeaceFitter(4, 1).eraser()
+
+
+@pytest.mark.parametrize("family", ["llama", "gpt2", "gpt_neox", "mixtral"])
+def test_merged_into_weights_it_holds_everywhere_in_the_stream(family: str, tmp_path: Path):
+    saved(family, tmp_path / "theirs")
+    decoder = load_decoder(tmp_path / "theirs").float()
+    x, z = drawn(300, decoder.config.d_model, 1)
+    fitter = LeaceFitter(decoder.config.d_model, 1)
+    fitter.update(x, z)
+    eraser = fitter.eraser()
+    tokens = torch.randint(2, decoder.config.vocab_size, (2, 9), generator=torch.Generator().manual_seed(1))
+    made = erased(decoder, eraser)
+    kept: dict[str, torch.Tensor] = {}
+    with torch.no_grad():
+        before: dict[str, torch.Tensor] = {}
+        decoder.hidden(tokens, taps=Taps({"embed": keep("embed", before)}, decoder.places))
+        names = ["embed", *(f"blocks.{layer}.resid_post" for layer in range(decoder.config.n_layers))]
+        made.hidden(tokens, taps=Taps({name: keep(name, kept) for name in names}, made.places))
+    wanted = eraser(before["embed"].double())
+    assert kept["embed"].numpy() == pytest.approx(wanted.numpy(), abs=1e-4)
+    constant = (eraser.right_KD @ eraser.center_D).numpy()
+    for name in names:
+        read = (kept[name].double() @ eraser.right_KD.T).numpy()
+        assert read == pytest.approx(np.broadcast_to(constant, read.shape), abs=1e-3), name
+    (tmp_path / "made").mkdir()
+    write_model_files(made, tmp_path / "made")
+    theirs = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "made").eval()
+    with torch.no_grad():
+        logits, ours = theirs(tokens).logits, load_decoder(tmp_path / "made")(tokens)
+    assert float((logits - ours).abs().max()) <= 1e-4 * float(logits.abs().max())
+
+
+@pytest.mark.parametrize("family", ["gemma2", "olmo2"])
+def test_what_cannot_be_merged_is_refused(family: str, tmp_path: Path):
+    saved(family, tmp_path)
+    decoder = load_decoder(tmp_path).float()
+    x, z = drawn(100, decoder.config.d_model, 1)
+    fitter = LeaceFitter(decoder.config.d_model, 1)
+    fitter.update(x, z)
+    with pytest.raises(InputError, match=f"{family} normalises otherwise"):
+        erased(decoder, fitter.eraser())
+
+
+def test_a_concept_stands_at_the_last_token_of_its_word_or_before_it(tokenizer: TextTokenizer):
+    axis, text = lexicon("en").axes["gender"], "The old lamp. She saw him, said grandmother."
+    rows = concept_rows(tokenizer, axis, [text, "The lamp."])
+    ahead = concept_rows(tokenizer, axis, [text], before=True)
+    assert len(rows) == 1 and rows[0].sides == ahead[0].sides == [0, 1, 0]
+    for place, word in zip(rows[0].places, ("She", "him", "grandmother"), strict=True):
+        assert tokenizer.decode(rows[0].tokens[: place + 1]).endswith(word)
+    for place, word in zip(ahead[0].places, ("lamp.", "saw", "said"), strict=True):
+        assert tokenizer.decode(ahead[0].tokens[: place + 1]).rstrip().endswith(word)
+
+
+def test_a_model_is_erased_until_a_probe_is_at_chance(tokenizer: TextTokenizer):
+    decoder = random_decoder(tiny_config(tokenizer.vocab_size, context_length=64))
+    texts = [
+        f"The old {noun} {n}: {word} lit it." for n in range(40) for noun in ("lamp", "boat") for word in ("she", "he")
+    ]
+    rows = concept_rows(tokenizer, lexicon("en").axes["gender"], texts)
+    done = erase(decoder, rows, 1)
+    assert done.before.accuracy > 0.9 and done.after.accuracy < 0.7 and 1 <= done.rounds <= 8
+    assert isinstance(done.decoder, Decoder) and done.n_words == 160
+    x, sides = next(streams(decoder, rows[:1], 1))
+    assert x.shape == (1, decoder.config.d_model) and sides.tolist() == [0]
+    with pytest.raises(InputError, match="have 0 and 1 words of the two groups"):
+        erase(decoder, [ConceptRow([1, 2], [0], [1])], 1)
