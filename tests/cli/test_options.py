@@ -541,6 +541,7 @@ A = "made/adapter_*"
 _PLAIN = ("corpus", "--out", "made", "--context", 32, "--batch", 2, "--steps", 2)
 _MORE = (*_PLAIN, "--init", "run")
 TABLES["pretrain"] = Table(_SHORT, {
+    "--mix-temperature": R(("--mix-temperature", 2), "--mix-temperature: goes with several sources"),
     "--out": C(("--out", "elsewhere"), look="elsewhere/config.json"),
     "--size": C(("--size", "20k"), look="made/config.json", base=("corpus", "--out", "made", "--steps", 1, "--context", 32)),
     "--arch": C(("--arch", "gpt2"), look=W),
@@ -607,7 +608,7 @@ _VECTORS = ("bert", "--task", "embedding", "--out", "made", *FEW, "--train")
 _HIDDEN = ("bert", "--task", "fill-mask", "--train", "texts", "--out", "made", *FEW)
 _LORA = (*_TUNED, "--method", "lora")
 _LONGER = (*_TUNED[:-2], "--steps", 9)
-TABLES["finetune"] = Table(_TUNED, TABLES["pretrain"].options | {
+TABLES["finetune"] = Table(_TUNED, {name: each for name, each in TABLES["pretrain"].options.items() if name != "--mix-temperature"} | {
     "--task": C(("--task", "summarization"), look=W, base=("run", "--train", "pairs.jsonl", "--out", "made", *FEW, "--task", "translation")),
     "--train": C(("--train", "more.jsonl"), look=W),
     "--validation": C(("--validation", "messages.jsonl"), look="made/run.toml"),

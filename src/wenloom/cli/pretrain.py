@@ -19,13 +19,19 @@ if TYPE_CHECKING:
 
 
 def pretrain(
-    data: Path | None = None,
+    data: list[str] | None = None,
     /,
     *,
     out: Path | None = None,
     model: Annotated[ModelSettings, flags("Model", 2)] = ModelSettings(),
     init: Annotated[InitSettings, flags("Going on with a trained model", 3)] = InitSettings(),
     training: Annotated[TrainSettings, flags("Training", 4)] = TrainSettings(),
+    mix_temperature: Annotated[
+        float | None,
+        Parameter(
+            help="Of a mixture without weights: samples by tokens^(1 / temperature); 1 is by size, more evens out."
+        ),
+    ] = None,
     prompt: Annotated[
         list[str] | None, Parameter(help="What samples while training continue; default: words of the validation text.")
     ] = None,
@@ -53,6 +59,7 @@ def pretrain(
         wenloom pretrain data/mine --out runs/mine --budget 30min
         wenloom pretrain data/mine --out runs/wide --width 512 --layers 8 --heads 8 --epochs 2
         wenloom pretrain my-texts/ --init runs/mine --out runs/more --method lora
+        wenloom pretrain data/mine:0.6 data/poems:0.4 --out runs/both
         wenloom pretrain --resume runs/mine
         wenloom pretrain --resume runs/mine --steps 1000
         # settings of a file, over which flags win:
@@ -61,33 +68,50 @@ def pretrain(
     Parameters
     ----------
     data
-        Folder made by `wenloom prepare`; or text, which is prepared into a folder beside --out.
+        Folder made by `wenloom prepare`; or text, which is prepared into a folder beside --out. Several folders are a mixture, in
+        parts by weight (FOLDER:WEIGHT) or by size; each is validated by itself.
     out
         Folder for the run; new or empty.
     """
     if resume is not None:
-        if data is not None or model != ModelSettings() or init != InitSettings():
+        if data or mix_temperature is not None or model != ModelSettings() or init != InitSettings():
             raise InputError("--resume continues a run with its own corpus and model: leave them out.")
         result = _go_on(resume, from_step, out, training, prompt)
     else:
         if from_step is not None:
             raise InputError("--from-step branches from a run: name it by --resume.")
-        if data is None or out is None:
+        if not data or out is None:
             raise InputError("name the corpus and --out, as in: wenloom pretrain data/mine --out runs/mine")
-        result = _begin(data, out, model, init, training, prompt)
+        result = _begin(data, mix_temperature, out, model, init, training, prompt)
     print_json(as_json(result)) if json else say(summary(result))
 
 
 def _begin(
-    data: Path, out: Path, model: ModelSettings, init: InitSettings, training: TrainSettings, prompt: list[str] | None
+    texts: list[str],
+    temperature: float | None,
+    out: Path,
+    model: ModelSettings,
+    init: InitSettings,
+    training: TrainSettings,
+    prompt: list[str] | None,
 ) -> "RunResult":
     from wenloom.cli.show import prompts_from, showing
+    from wenloom.tokens.mixture import parse_ingredient
     from wenloom.training import pretrain as work
     from wenloom.training.output import check_output
 
     started = command_began()
     check_output(out)
-    data = work.corpus_of(data, out, init.init)
+    if len(texts) > 1:
+        if temperature is not None and not 0 < temperature <= 100:
+            raise InputError(f"--mix-temperature {temperature}: must be above 0 and at most 100.")
+        if temperature is not None and any(parse_ingredient(text).weight is not None for text in texts):
+            raise InputError("--mix-temperature: is for sources without weights; leave out one or the other.")
+        data = work.mixture_of(texts, out, temperature or 1.0)
+    elif temperature is not None:
+        raise InputError("--mix-temperature: goes with several sources.")
+    else:
+        data = work.corpus_of(Path(texts[0]), out, init.init)
     if init.keep_data is not None:
         kept = work.corpus_of(Path(init.keep_data), out.with_name(f"{out.name}-kept"), init.init)
         init = replace(init, keep_data=str(kept))

@@ -1,11 +1,11 @@
-"""`wenloom read`."""
+"""`wenloom read`. What recipes need is loaded when there is one, so that --help answers at once."""
 
 import tempfile
 from collections import Counter
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
@@ -15,9 +15,10 @@ from wenloom.core.errors import InputError
 from wenloom.core.progress import progress
 from wenloom.core.quantities import counted
 from wenloom.text.documents import SKIP_BAD, Document, ReadOptions, find_files, read_documents, refuse_idle
-from wenloom.text.recipe import Recipe, load_recipe
 from wenloom.text.refusals import Refusals
-from wenloom.text.sift import sift
+
+if TYPE_CHECKING:
+    from wenloom.text.recipe import Recipe
 
 
 def read(
@@ -51,7 +52,11 @@ def read(
     refuse_idle(files, reading)
     if recipe is None:
         refuse_unused("goes with --recipe", set=bool(changes))
-    chosen = None if recipe is None else load_recipe(recipe, changes)
+    chosen = None
+    if recipe is not None:
+        from wenloom.text.recipe import load_recipe
+
+        chosen = load_recipe(recipe, changes)
     refusals, counts = Refusals(not reading.skip_bad, SKIP_BAD), Counter[bool]()
     with tempfile.TemporaryDirectory(prefix="wenloom-") as work:
         for document, reason in _decided(files, reading, refusals, chosen, Path(work), limit):
@@ -69,7 +74,7 @@ def read(
 
 
 def _decided(
-    files: list[Path], reading: ReadOptions, refusals: Refusals, recipe: Recipe | None, work: Path, limit: int | None
+    files: list[Path], reading: ReadOptions, refusals: Refusals, recipe: "Recipe | None", work: Path, limit: int | None
 ) -> Iterator[tuple[Document, str | None]]:
     """Documents with the reason why each is dropped; None: it is kept."""
     with progress("Reading", sum(file.stat().st_size for file in files), "bytes") as bar:
@@ -77,6 +82,8 @@ def _decided(
             for document in islice(read_documents(files, reading, bar.advance, refusals), limit):
                 yield document, None if document.text.strip() else "empty"
             return
+        from wenloom.text.sift import sift
+
         sifted = sift(files, reading, recipe, work, bar.advance, refusals, limit=limit)
     for each in islice(sifted.decided(), limit):
         yield each.document, f"{each.step}: {each.reason}" if each.step else None

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -149,8 +149,29 @@ class Dataset:
         Raises:
             InputError: a shard is missing or damaged.
         """
-        shards = [_shard(self.folder / name) for name in self.splits[split].shards]
-        return TokenStream(shards, self.manifest["tokenizer"]["vocab_size"])
+        return TokenStream(self._shards(split), self.manifest["tokenizer"]["vocab_size"])
+
+    def _shards(self, split: str) -> list[np.ndarray[Any, Any]]:
+        own = [_shard(self.folder / name) for name in self.splits[split].shards]
+        return own + [shard for part in self.parts for shard in part.dataset._shards(split)]
+
+    @property
+    def parts(self) -> list["Part"]:
+        """Of a mixture, its corpora.
+
+        Raises:
+            InputError: one is gone, or was prepared again since.
+        """
+        found = []
+        for part in self.manifest.get("mixture", []):
+            dataset = Dataset.open(Path(part["folder"]))
+            if dataset.key != part["key"]:
+                raise InputError(
+                    f"{dataset.folder}: is not the corpus that {self.folder} was mixed of (it was prepared again since). "
+                    "Prepare the old texts there, or start a new run."
+                )
+            found.append(Part(part["name"], part["share"], dataset))
+        return found
 
     def tokenizer(self) -> TextTokenizer:
         """The tokenizer the tokens were made with."""
@@ -160,6 +181,15 @@ class Dataset:
     def key(self) -> str:
         """Hash of the texts, the reading options and the tokenizer."""
         return self.manifest["key"]
+
+
+class Part(NamedTuple):
+    """A corpus of a mixture."""
+
+    name: str
+    share: float
+    """Of the samples."""
+    dataset: Dataset
 
 
 _FACTS = {"key": str, "split_rule": str, "duplicates_removed": int, "empty_documents": int, "tokenizer": dict,
@@ -186,6 +216,11 @@ def _check(manifest: dict[str, Any]) -> None:
         raise ValueError(f'{MANIFEST} has strange "sources"')
     if not {"train", "validation"} <= manifest["splits"].keys():
         raise ValueError(f'{MANIFEST} has no "train" or no "validation" in its "splits"')
+    for part in manifest.get("mixture", []):
+        if not (
+            isinstance(part.get("folder"), str) and isinstance(part.get("name"), str) and 0 < part.get("share", 0) <= 1
+        ):
+            raise ValueError(f'{MANIFEST} has a strange "mixture"')
     for name, split in manifest["splits"].items():
         counts = [split[each] for each in _COUNTS if each in split]
         if not all(map(_is_count, counts)):

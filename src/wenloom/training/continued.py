@@ -26,7 +26,7 @@ from wenloom.training.scratch import CorpusStatistics, document_start
 from wenloom.training.settings import ADAPTERS, InitSettings, TrainSettings
 from wenloom.training.setup import RunSpec
 from wenloom.training.source import CorpusSource, MixedSource
-from wenloom.training.training_data import CorpusData, CorpusDataWithKept
+from wenloom.training.training_data import CorpusData, CorpusDataWithKept, corpus_data
 from wenloom.training.unread import TRAINING, refuse
 
 _MOST_CONTEXT = 1024
@@ -114,9 +114,10 @@ def continued_run(
     )
     refuse((training,), TRAINING, training)
     assert training.batch is not None
-    source_of = CorpusSource(corpus.stream, context, training.batch, training.seed)
+    source_of = corpus.source(context, training.batch, training.seed)
+    derived += corpus.told(source_of, training)
     validation_tokens = corpus.validation_tokens
-    texts = CorpusData(data.dataset, data.tokenizer, context)
+    texts = corpus_data(data.dataset, data.tokenizer, context)
     if data.kept is not None:
         share = init.keep or KEPT_SHARE
         kept = CorpusStatistics.of(data.kept)

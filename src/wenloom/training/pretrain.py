@@ -1,6 +1,7 @@
 """Pretraining on plain text, from scratch or from a trained model, in the one training loop."""
 
 import time
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from wenloom.checkpoint.hub import resolve as resolve_model
 from wenloom.core.console import remark
 from wenloom.core.errors import InputError
 from wenloom.core.hardware import probe
+from wenloom.tokens.mixture import parse_ingredient, shares_of, write_mixture
 from wenloom.tokens.prepare import prepare
 from wenloom.tokens.shards import MANIFEST, Dataset
 from wenloom.tokens.tokenizer import TextTokenizer
@@ -36,7 +38,7 @@ from wenloom.training.run_file import read_run, settings_of
 from wenloom.training.scratch import CorpusStatistics, scratch_run
 from wenloom.training.settings import LENGTHS, InitSettings, ModelSettings, TrainSettings
 from wenloom.training.setup import RunSpec
-from wenloom.training.training_data import CorpusData
+from wenloom.training.training_data import CorpusData, corpus_data
 
 
 def pretrain(
@@ -92,6 +94,23 @@ def corpus_of(text: Path, out: Path, init: str | None = None) -> Path:
     tokenizer = None if init is None else load_tokenizer(resolve_model(init))
     if not prepare([str(text)], folder, tokenizer=tokenizer).reused:
         remark(f"Prepared {text} into {folder}.")
+    return folder
+
+
+def mixture_of(texts: Sequence[str], out: Path, temperature: float = 1.0) -> Path:
+    """Several prepared corpora as one, in the folder `OUT-mixture`.
+
+    Args:
+        texts: FOLDER, or FOLDER:WEIGHT for all of them.
+        temperature: see `tokens.mixture.shares_of`.
+
+    Raises:
+        InputError: one is no prepared corpus, or they do not go together.
+    """
+    ingredients = [parse_ingredient(text) for text in texts]
+    datasets = [Dataset.open(Path(each.folder)) for each in ingredients]
+    folder = out.with_name(f"{out.name}-mixture")
+    write_mixture(folder, datasets, shares_of(datasets, [each.weight for each in ingredients], temperature))
     return folder
 
 
@@ -241,7 +260,7 @@ def _specified(
         spec = scratch_run(corpus, model, training, world)
         assert corpus.tokenizer is not None
         corpus.tokenizer.model_max_length = context = spec.source.longest
-        return spec, CorpusData(dataset, corpus.tokenizer, context)
+        return spec, corpus_data(dataset, corpus.tokenizer, context)
     tokenizer: TextTokenizer = load_tokenizer(Path(init.init))
     if kept is None and init.keep_data is not None:
         kept = Dataset.open(Path(init.keep_data))

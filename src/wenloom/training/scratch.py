@@ -8,14 +8,15 @@ import torch
 
 from wenloom.core.errors import InputError
 from wenloom.core.hardware import memory_available, probe
+from wenloom.core.quantities import parse_count
 from wenloom.core.randomness import generator
 from wenloom.model.build import build
 from wenloom.model.config import ModelConfig
 from wenloom.model.decoder import Decoder
 from wenloom.model.presets import from_scratch
-from wenloom.tokens.shards import Dataset, TokenStream
+from wenloom.tokens.shards import Dataset, Part, TokenStream
 from wenloom.tokens.tokenizer import TextTokenizer
-from wenloom.training.dial import resolve_settings
+from wenloom.training.dial import Derived, resolve_settings
 from wenloom.training.guards import check_causality
 from wenloom.training.measure import guessed_flops_per_second
 from wenloom.training.objectives import CausalObjective
@@ -24,7 +25,7 @@ from wenloom.training.plan import expected_bits_per_byte
 from wenloom.training.routing import RouterLosses
 from wenloom.training.settings import ModelSettings, TrainSettings
 from wenloom.training.setup import RunSpec, chosen_strategy
-from wenloom.training.source import CorpusSource
+from wenloom.training.source import CorpusSource, MixtureSource, Source
 from wenloom.training.unread import TRAINING, refuse
 
 _LOOKED_AT, _ENOUGH = 2**20, 10
@@ -47,6 +48,33 @@ class CorpusStatistics(NamedTuple):
     most_documents: int | None
     """The length that 9 of 10 documents do not exceed; None where they cannot be told apart."""
     tokenizer: TextTokenizer | None
+    parts: tuple[Part, ...] = ()
+    """Of a mixture, its corpora."""
+
+    def source(self, context: int, batch: int, seed: int) -> Source:
+        """What samples come from."""
+        if not self.parts:
+            return CorpusSource(self.stream, context, batch, seed)
+        sources = [CorpusSource(part.dataset.stream("train"), context, batch, seed) for part in self.parts]
+        return MixtureSource(sources, [part.share for part in self.parts])
+
+    def told(self, source: Source, training: TrainSettings) -> list[Derived]:
+        """Of a mixture, how much of it each source is, and how often it is read."""
+        assert training.batch is not None
+        samples = (training.epochs or 0) * source.per_epoch or (training.steps or 0) * training.batch
+        if training.tokens is not None:
+            samples = parse_count(training.tokens, "--tokens") / source.row_tokens
+        lines = []
+        for part, each in zip(self.parts, source.sources if isinstance(source, MixtureSource) else (), strict=True):
+            per_epoch = each.per_epoch / part.share
+            often = (
+                f"{samples / per_epoch:.2g} epochs"
+                if samples
+                else f"an epoch every {per_epoch / training.batch:,.0f} steps"
+            )
+            tokens = part.dataset.splits["train"].tokens
+            lines.append(Derived(part.name, f"{part.share:.1%} of the samples, {often}", f"{tokens:,} tokens"))
+        return lines
 
     @classmethod
     def of(cls, dataset: Dataset) -> "CorpusStatistics":
@@ -61,7 +89,7 @@ class CorpusStatistics(NamedTuple):
         tokenizer = dataset.tokenizer()
         return cls(tokenizer.vocab_size, dataset.stream("train"), train.tokens, validation.tokens,
                    train.bytes / max(1, train.tokens), tokenizer.bos_token_id, train.tokens / max(1, train.documents), _longest_of_most(dataset, tokenizer.bos_token_id),
-                   tokenizer)  # fmt: skip
+                   tokenizer, tuple(dataset.parts))  # fmt: skip
 
     @classmethod
     def imagined(cls, vocab_size: int) -> "CorpusStatistics":
@@ -120,7 +148,7 @@ def scratch_run(corpus: CorpusStatistics, model: ModelSettings, training: TrainS
     refuse((training,), TRAINING, training)
     assert model.context and training.batch
     config = model_config(model, corpus.vocab_size, corpus.tokenizer)
-    source = CorpusSource(corpus.stream, model.context, training.batch, training.seed)
+    source = corpus.source(model.context, training.batch, training.seed)
     n_parameters = parameters_of(config)
     available = memory_available(hardware.device)
     if available is not None:
@@ -147,7 +175,7 @@ def scratch_run(corpus: CorpusStatistics, model: ModelSettings, training: TrainS
         routers = RouterLosses(model.balance_loss, model.router_z_loss)
     return RunSpec(
         CausalObjective(decoder, opens, routers), source, training,
-        asdict(model) | asdict(training), resolved.derived, words, corpus.validation_tokens,
+        asdict(model) | asdict(training), [*resolved.derived, *corpus.told(source, training)], words, corpus.validation_tokens,
         has_epochs=corpus.tokens is not None, expected=expected if model.experts is None else None,
     )  # fmt: skip
 

@@ -1,7 +1,9 @@
 """What a run learns from: rows by number, the same in whatever order and by however many processes they are read."""
 
+import itertools
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -93,6 +95,44 @@ class CorpusSource(Source):
         """Tokens, and those that follow them."""
         inputs_BT, targets_BT = self._samples.batch(begin, end - begin)
         return {"inputs_BT": inputs_BT, "targets_BT": targets_BT}
+
+
+class MixtureSource(Source):
+    """Samples of several sources, evenly mixed by their shares.
+
+    Of the samples from number 0 on, those of the sources after the first are where floor((i + 1) r) > floor(i r), r the part of all
+    but the first; their own samples are numbered in this order and divided in the same way among the rest. A sample remains a
+    function of its number, and so does its number in its source.
+    """
+
+    def __init__(self, sources: Sequence[Source], shares: Sequence[float]):
+        """
+        Args:
+            shares: parts of the samples, which sum to 1.
+        """
+        self.sources, self.shares = sources, shares
+        left = [sum(shares[place:]) for place in range(len(shares))]
+        self._rest = [after / before for before, after in itertools.pairwise(left)]
+        self.batch, self.per_epoch = sources[0].batch, sum(source.per_epoch for source in sources)
+        self.row_tokens, self.longest = sources[0].row_tokens, max(source.longest for source in sources)
+        self.one_shape = all(source.one_shape and source.longest == self.longest for source in sources)
+
+    def rows(self, begin: int, end: int) -> Rows:
+        """See `Source`; rows of all have the same names."""
+        found = []
+        for sample in range(begin, end):
+            which, number = self.place(sample)
+            found.append(self.sources[which].rows(number, number + 1))
+        return {name: torch.cat([each[name] for each in found]) for name in found[0]}
+
+    def place(self, sample: int) -> tuple[int, int]:
+        """Which source a sample is of, and its number there."""
+        for which, rest in enumerate(self._rest):
+            before, after = math.floor(sample * rest), math.floor((sample + 1) * rest)
+            if after == before:
+                return which, sample - before
+            sample = before
+        return len(self._rest), sample
 
 
 class MixedSource(Source):

@@ -136,6 +136,59 @@ class CorpusData:
 
 
 @dataclass(frozen=True)
+class LossBySource(Loss):
+    """The loss over the validation text of a mixture, and that of each source."""
+
+    sources: dict[str, Loss]
+
+    def figures(self) -> dict[str, float]:
+        """Of all, and by source: `web_bits_per_byte`."""
+        return super().figures() | {f"{name}_bits_per_byte": loss.bits_per_byte for name, loss in self.sources.items()}
+
+
+class MixtureData(CorpusData):
+    """A mixture: validated on the text of every source, each by itself."""
+
+    def __init__(self, dataset: Dataset, tokenizer: TextTokenizer, context: int):
+        self._sources = {part.name: CorpusData(part.dataset, tokenizer, context) for part in dataset.parts}
+        super().__init__(dataset, tokenizer, context)
+        self._add_up()
+
+    def _add_up(self) -> None:
+        sizes = [source.validation_size for source in self._sources.values()]
+        self.validation_size = Loss(
+            0.0, *(sum(getattr(size, name) for size in sizes) for name in ("tokens", "bytes", "characters"))
+        )
+
+    def limit(self, part: float) -> None:
+        """Of every source."""
+        for source in self._sources.values():
+            source.limit(part)
+        self._add_up()
+
+    def evaluate(self, objective: nn.Module, device: str, world: World, on_tokens: Callable[[int], None]) -> Loss:
+        """All sources, one after the other."""
+        losses = {name: source.evaluate(objective, device, world, on_tokens) for name, source in self._sources.items()}
+        size = self.validation_size
+        return LossBySource(
+            sum(loss.nats for loss in losses.values()), size.tokens, size.bytes, size.characters, losses
+        )
+
+    def _scored(self) -> dict[str, int]:
+        size = self.validation_size
+        return {"scored_tokens": size.tokens, "scored_bytes": size.bytes, "scored_characters": size.characters}
+
+    def table(self) -> dict[str, Any]:
+        """See `CorpusData.table`; and the shares of the sources."""
+        return super().table() | {"mixture": [f"{part.name}:{part.share:.4g}" for part in self._dataset.parts]}
+
+
+def corpus_data(dataset: Dataset, tokenizer: TextTokenizer, context: int) -> CorpusData:
+    """What a corpus, or a mixture of some, is to a run."""
+    return (MixtureData if "mixture" in dataset.manifest else CorpusData)(dataset, tokenizer, context)
+
+
+@dataclass(frozen=True)
 class LossWithKept(Loss):
     """The loss over the text that is learned, and that over a text that is not to be forgotten."""
 
