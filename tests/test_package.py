@@ -107,7 +107,7 @@ def test_dependencies_and_extras_hold_what_is_imported():
     """Those of the tests, the documents and the peers of bench/ aside; a pin of what another package brings has no module here."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     source = "\n".join((ROOT / name).read_text(encoding="utf-8") for name in tracked("src") if name.endswith(".py"))
-    modules = {"pyyaml": "yaml", "prometheus-client": "prometheus_client", "lm-eval": "lm_eval", "huggingface-hub": "huggingface_hub", "charset-normalizer": "charset_normalizer"}  # fmt: skip
+    modules = {"pyyaml": "yaml", "prometheus-client": "prometheus_client", "lm-eval": "lm_eval", "huggingface-hub": "huggingface_hub", "charset-normalizer": "charset_normalizer", "python-multipart": "python_multipart"}  # fmt: skip
     shipped = {"": project["dependencies"], **project["optional-dependencies"]}
     for extra in ("dev", "docs", "peers"):
         del shipped[extra]

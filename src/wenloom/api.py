@@ -27,6 +27,7 @@ from wenloom.model.decoder import Decoder
 from wenloom.model.quantize import parse_bits
 from wenloom.model.quantize import quantize as quantized
 from wenloom.runtime.embedder import Embedder, load_embedder
+from wenloom.tasks.speech.transcriber import Transcriber
 from wenloom.tokens.tokenizer import TextTokenizer
 
 
@@ -137,6 +138,15 @@ def makes_vectors(folder: Path) -> bool:
     return (folder / MODULES).exists() or read_config(folder).kind == "encoder"
 
 
+def hears(folder: Path) -> bool:
+    """Whether a folder's model writes down what it hears.
+
+    Raises:
+        CheckpointError: it is not a model.
+    """
+    return not (folder / MODULES).exists() and read_config(folder).hears
+
+
 def refuse_of_vectors(folder: Path, given: Mapping[str, object]) -> None:
     """
     Args:
@@ -162,10 +172,13 @@ def load(
     """Read a model folder, or a hub model by its name.
 
     Returns:
-        A `LanguageModel`; an `Embedder`, whose `embed` makes vectors, of an encoder and of a folder of sentence-transformers.
+        A `LanguageModel`; an `Embedder`, whose `embed` makes vectors, of an encoder and of a folder of sentence-transformers;
+        a `Transcriber`, whose `transcribe` writes down recordings, of a folder of the family whisper.
         (`Any` in the type spares callers who know their model a question.)
     """
     folder = resolve(name)
+    if hears(folder):
+        return Transcriber.load(folder, probe(device).device, number_type(dtype))
     if not makes_vectors(folder):
         return load_writer(folder, device, dtype, draft_model, quantize, kv_cache, adapters, steering)
     given = {

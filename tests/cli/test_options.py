@@ -703,7 +703,7 @@ _ELSEWHERE = ("--host", "0.0.0.0")
 TABLES["serve"] = Table(("run", "--port", 0), {
     **{name: C((name, value), look="served") for name, value in {
         "--host": "::1", "--port": 1234, "--allow-host": "a.example", "--allow-origin": "https://a.example", "--max-concurrent-requests": 3,
-        "--max-queued-tokens": 3, "--max-body-mb": 3, "--max-stop-strings": 3, "--max-total-tokens": 3, "--max-choices": 3,
+        "--max-queued-tokens": 3, "--max-body-mb": 3, "--max-audio-mb": 3, "--max-stop-strings": 3, "--max-total-tokens": 3, "--max-choices": 3,
         "--max-schema-kb": 3, "--rate": 3, "--deadline": 3, "--drain": 3, "--watchdog": 3, "--access-log": "made.jsonl", "--adapter": "adapter", "--steer": "vector.safetensors",
         "--draft": "small", "--device": "cpu", "--dtype": "bfloat16", "--quantize": "int8", "--kv-cache": "int8"}.items()},
     "--no-auth": C(("--no-auth",), _ELSEWHERE, look="served code"),

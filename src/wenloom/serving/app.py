@@ -12,6 +12,8 @@ from starlette.types import ASGIApp
 
 from wenloom.core.errors import WenloomError
 from wenloom.core.version import __version__
+from wenloom.serving.audio import heard
+from wenloom.serving.audio_schema import TranscriptionRequest, TranslationRequest
 from wenloom.serving.chat import chat_run
 from wenloom.serving.chat_schema import ChatRequest
 from wenloom.serving.completion_schema import CompletionRequest
@@ -68,7 +70,12 @@ def create_app(
     def route_of(path: str) -> str:
         return path if path in paths else "/v1/models/{name}" if path.startswith("/v1/models/") else "other"
 
-    inner = Lifetime(api, int(settings.limits.max_body_mb * 1e6))
+    limits = settings.limits
+
+    def most_bytes(path: str) -> int:
+        return int(1e6 * (limits.max_audio_mb if path.startswith("/v1/audio/") else limits.max_body_mb))
+
+    inner = Lifetime(api, most_bytes)
     answering = _only_requests(inner, api)
     log = log or AccessLog(None)
     return Guard(answering, settings, keys, service.admission, service.metrics, log, route_of)
@@ -165,6 +172,16 @@ def _add_routes(api: FastAPI, service: Service, settings: ServerSettings) -> Non
     async def embeddings(body: EmbeddingRequest, http: Request) -> Response:
         """Texts as vectors."""
         return await embedded(service, http, body)
+
+    @api.post("/v1/audio/transcriptions")
+    async def transcriptions(http: Request) -> Response:
+        """What is said in a recording."""
+        return await heard(service, http, TranscriptionRequest, int(1e6 * settings.limits.max_audio_mb))
+
+    @api.post("/v1/audio/translations")
+    async def translations(http: Request) -> Response:
+        """The same in English."""
+        return await heard(service, http, TranslationRequest, int(1e6 * settings.limits.max_audio_mb))
 
     @api.post("/v1/responses")
     async def responses(body: ResponseRequest, http: Request) -> Response:

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import time
+from collections.abc import Callable
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -20,11 +21,11 @@ class Lifetime:
 
     Args:
         app: what answers.
-        max_bytes: size of a body.
+        most_bytes: size of a body at most, by its path.
     """
 
-    def __init__(self, app: ASGIApp, max_bytes: int):
-        self._app, self._max_bytes = app, max_bytes
+    def __init__(self, app: ASGIApp, most_bytes: Callable[[str], int]):
+        self._app, self._most_bytes = app, most_bytes
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         entry: Entry = scope["wenloom.entry"]
@@ -73,9 +74,10 @@ class Lifetime:
         Raises:
             APIError: it is too large, or takes too long.
         """
-        too_large = APIError(413, f"the body is larger than {self._max_bytes / 1e6:g} MB.", code="request_too_large")
+        most = self._most_bytes(scope["path"])
+        too_large = APIError(413, f"the body is larger than {most / 1e6:g} MB.", code="request_too_large")
         length = dict(scope["headers"]).get(b"content-length", b"")
-        if length.isdigit() and (len(length) > 18 or int(length) > self._max_bytes):
+        if length.isdigit() and (len(length) > 18 or int(length) > most):
             raise too_large
         parts, size = [], 0
         deadline = min(scope["wenloom.entry"].deadline, time.monotonic() + _BODY_SECONDS)
@@ -86,7 +88,7 @@ class Lifetime:
                     return None
                 parts.append(message.get("body", b""))
                 size += len(parts[-1])
-                if size > self._max_bytes:
+                if size > most:
                     raise too_large
                 if not message.get("more_body"):
                     return b"".join(parts)

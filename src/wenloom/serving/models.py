@@ -7,6 +7,7 @@ import time
 from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 from torch import Tensor
 
@@ -19,7 +20,10 @@ from wenloom.runtime.window import context_of
 from wenloom.serving.errors import APIError
 from wenloom.serving.token_names import TokenNames
 from wenloom.serving.tool_form import ToolForm, form_of
+from wenloom.tasks.speech.transcriber import Transcriber
 from wenloom.tokens.chat import ChatRenderer, Message
+
+Made = TypeVar("Made")
 
 
 @dataclass(frozen=True)
@@ -105,13 +109,34 @@ class ServedEmbedder:
                 "max_model_len": self.embedder.max_tokens}  # fmt: skip
 
 
+@dataclass(frozen=True)
+class ServedTranscriber:
+    """A model that writes down what it hears, under a name."""
+
+    name: str
+    transcriber: Transcriber
+    run: "_Queue"
+    """Does one work with it after the other."""
+    created: int = field(default_factory=lambda: int(time.time()))
+
+    def described(self) -> dict[str, object]:
+        """The model as OpenAI's list has it."""
+        return {
+            "id": self.name,
+            "object": "model",
+            "created": self.created,
+            "owned_by": "wenloom",
+            "max_model_len": None,
+        }
+
+
 class _Queue:
     """A thread in which one work is done after the other."""
 
-    def __init__(self):
-        self._pool = ThreadPoolExecutor(1, "wenloom-embedder")
+    def __init__(self, name: str):
+        self._pool = ThreadPoolExecutor(1, name)
 
-    async def __call__(self, work: Callable[[], Tensor]) -> Tensor:
+    async def __call__(self, work: Callable[[], Made]) -> Made:
         return await asyncio.get_running_loop().run_in_executor(self._pool, work)
 
 
@@ -122,10 +147,11 @@ class Models:
         loaders: what loads each model, by its name.
     """
 
-    def __init__(self, loaders: Mapping[str, Callable[[], LanguageModel | Embedder]]):
+    def __init__(self, loaders: Mapping[str, Callable[[], LanguageModel | Embedder | Transcriber]]):
         self._loaders = dict(loaders)
         self._served: dict[str, ServedModel] = {}
         self._embedders: dict[str, ServedEmbedder] = {}
+        self._transcribers: dict[str, ServedTranscriber] = {}
         self._of_writers: dict[str, ServedEmbedder] = {}
         self._engines: list[BackgroundEngine] = []
 
@@ -138,7 +164,11 @@ class Models:
         for name, load in list(self._loaders.items()):
             model = await asyncio.to_thread(load)
             if isinstance(model, Embedder):
-                self._embedders[name] = ServedEmbedder(name, model, _Queue())
+                self._embedders[name] = ServedEmbedder(name, model, _Queue("wenloom-embedder"))
+                del self._loaders[name]
+                continue
+            if isinstance(model, Transcriber):
+                self._transcribers[name] = ServedTranscriber(name, model, _Queue("wenloom-transcriber"))
                 del self._loaders[name]
                 continue
             engine = BackgroundEngine(model.engine)
@@ -160,6 +190,8 @@ class Models:
         found = self.any(name)
         if isinstance(found, ServedModel):
             return found
+        if isinstance(found, ServedTranscriber):
+            raise _hears(found)
         raise APIError(400, f"The model {found.name} makes vectors of texts and writes none: ask /v1/embeddings.", param="model")  # fmt: skip
 
     def find_embedder(self, name: str) -> ServedEmbedder:
@@ -171,6 +203,8 @@ class Models:
         found = self.any(name)
         if isinstance(found, ServedEmbedder):
             return found
+        if isinstance(found, ServedTranscriber):
+            raise _hears(found)
         if name not in self._of_writers:
             model = found.model
             decoder = model.decoder if found.adapter is None else model.adapters[found.adapter]
@@ -178,21 +212,35 @@ class Models:
             self._of_writers[name] = ServedEmbedder(name, embedder, found.engine.between_steps)
         return self._of_writers[name]
 
-    def any(self, name: str) -> ServedModel | ServedEmbedder:
+    def find_transcriber(self, name: str) -> ServedTranscriber:
+        """What writes down recordings.
+
+        Raises:
+            APIError: there is none of that name, it is not loaded yet, or it does not hear.
+        """
+        found = self.any(name)
+        if isinstance(found, ServedTranscriber):
+            return found
+        raise APIError(
+            400, f"The model {found.name} does not hear: transcribing takes one of the family whisper.", param="model"
+        )
+
+    def any(self, name: str) -> ServedModel | ServedEmbedder | ServedTranscriber:
         """
         Raises:
             APIError: there is none of that name, or it is not loaded yet.
         """
-        if (found := self._served.get(name) or self._embedders.get(name)) is not None:
+        found = self._served.get(name) or self._embedders.get(name) or self._transcribers.get(name)
+        if found is not None:
             return found
         if name in self._loaders:
             raise APIError(503, f"the model {name} is being loaded.", code="model_loading", retry_after=1)
-        known = ", ".join([*self._served, *self._embedders, *self._loaders])
+        known = ", ".join([*self._served, *self._embedders, *self._transcribers, *self._loaders])
         raise APIError(404, f"The model `{printable(name, 100)}` does not exist; this server has {known}.",
                        param="model", code="model_not_found")  # fmt: skip
 
     def __iter__(self):
-        return iter([*self._served.values(), *self._embedders.values()])
+        return iter([*self._served.values(), *self._embedders.values(), *self._transcribers.values()])
 
     @property
     def writers(self) -> list[ServedModel]:
@@ -207,9 +255,17 @@ class Models:
     @property
     def ready(self) -> bool:
         """Whether there is one to ask."""
-        return bool(self._served or self._embedders)
+        return bool(self._served or self._embedders or self._transcribers)
 
     def close(self) -> None:
         """Stop the engines; requests that are under way are cancelled."""
         for engine in self._engines:
             engine.close()
+
+
+def _hears(found: ServedTranscriber) -> APIError:
+    return APIError(
+        400,
+        f"The model {found.name} writes down recordings and reads no text: ask /v1/audio/transcriptions.",
+        param="model",
+    )

@@ -21,6 +21,7 @@ from wenloom.serving.app import create_app
 from wenloom.serving.log import AccessLog
 from wenloom.serving.models import Models
 from wenloom.serving.settings import Access, ServerSettings
+from wenloom.tasks.speech.transcriber import Transcriber
 
 _HEADERS_BYTES = 64 * 1024
 """Size of a request's line and headers."""
@@ -37,7 +38,9 @@ class _Server(uvicorn.Server):
         self.should_exit = True
 
 
-def serve(loaders: Mapping[str, Callable[[], LanguageModel | Embedder]], settings: ServerSettings) -> None:
+def serve(
+    loaders: Mapping[str, Callable[[], LanguageModel | Embedder | Transcriber]], settings: ServerSettings
+) -> None:
     """Answer requests until a signal comes.
 
     Args:

@@ -45,6 +45,8 @@ class RequestLimits:
     """Tokens of prompts that wait for their first token; more get 429."""
     max_body_mb: float = 2.0
     """Size of a request's body; larger ones get 413."""
+    max_audio_mb: float = 25.0
+    """Size of a request with a recording."""
     max_stop_strings: int = 4
     """Stop strings of a request."""
     max_total_tokens: int = 65_536
@@ -62,7 +64,7 @@ class RequestLimits:
         for name in ("max_concurrent_requests", "max_queued_tokens", "max_total_tokens", "max_choices"):
             if getattr(self, name) < 1:
                 raise InputError(f"--{name.replace('_', '-')} must be at least 1, got {getattr(self, name)}.")
-        for name in ("max_body_mb", "max_schema_kb", "deadline"):
+        for name in ("max_body_mb", "max_audio_mb", "max_schema_kb", "deadline"):
             if not getattr(self, name) > 0:
                 raise InputError(f"--{name.replace('_', '-')} must be above 0, got {getattr(self, name):g}.")
         for name in ("max_stop_strings", "rate"):

@@ -61,6 +61,8 @@ class Listener:
         self._room = context_length // 2 - 1
         self._hot = self._encoded(options.hotwords)
         self._carried = self._encoded(options.prompt)
+        self.segments: list[SpokenSegment] = []
+        """Those that are known so far."""
         self.loops: list[int] = []
         """First frames of windows of whose text a loop was cut out."""
         self.left_out: list[int] = []
@@ -72,7 +74,6 @@ class Listener:
 
     def listen(self) -> Listening:
         """The segments of the recording."""
-        segments: list[SpokenSegment] = []
         first = 0
         while first < self._mel.n_frames:
             n_frames = min(WINDOW_FRAMES, self._mel.n_frames - first)
@@ -96,12 +97,12 @@ class Listener:
                 if not _ends_within(heard.tokens, self._tokens.first_time) and last * FRAMES_PER_SECOND > first:
                     step = max(1, round(last * FRAMES_PER_SECOND) - first)
             found = [each for each in found if each.start < each.end and each.text.strip()]
-            segments += found
+            self.segments += found
             self._carried += [token for each in found for token in each.tokens]
             if not self._options.carry or temperature > _TOO_HOT:
                 self._carried = []
             first += max(step, _FRAMES_PER_STAMP)
-        return segments
+        return self.segments
 
     def _is_silent(self, first: int, n_frames: int) -> bool:
         least = self._options.min_speech_seconds

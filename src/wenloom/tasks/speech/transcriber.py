@@ -19,7 +19,7 @@ from wenloom.tasks.speech.decoding import decode, joined, rows_of
 from wenloom.tasks.speech.long_form import Align, Ask, Listener, Listening
 from wenloom.tasks.speech.options import TranscriptionOptions
 from wenloom.tasks.speech.rules import TokenRules
-from wenloom.tasks.speech.transcript import Transcript
+from wenloom.tasks.speech.transcript import SpokenSegment, Transcript
 from wenloom.tasks.speech.vocabulary import SpeechTokens, speech_tokens
 from wenloom.tasks.speech.word_times import word_times
 from wenloom.tokens.tokenizer import TextTokenizer
@@ -56,6 +56,7 @@ class _Work:
     encoder_kv: EncoderKV | None = None
     draws: int = 0
     done_seconds: float = 0.0
+    n_told: int = 0
     transcript: Transcript | None = None
 
 
@@ -93,6 +94,7 @@ class Transcriber:
         options: TranscriptionOptions | None = None,
         side_by_side: int = 8,
         advance: Callable[[float], None] = lambda seconds: None,
+        tell: Callable[[int, list[SpokenSegment]], None] = lambda number, segments: None,
     ) -> Iterator[Outcome]:
         """What every recording was heard as, in the order in which they are done.
 
@@ -100,7 +102,8 @@ class Transcriber:
 
         Args:
             side_by_side: recordings that are heard at a time.
-            advance: told the seconds of sound that are done.
+            advance: told the seconds of sound that are done; what it raises ends the work.
+            tell: told the number of a recording and its segments as they are heard.
 
         Raises:
             InputError: the options ask for what the model cannot do.
@@ -130,6 +133,7 @@ class Transcriber:
             for work in works:
                 if work.listening is None:
                     self._start(work, options)
+                    self._say(work, tell)
             works_of: dict[tuple[str, float], list[_Work]] = {}
             for work in works:
                 if isinstance(work.asked, Ask):
@@ -144,10 +148,19 @@ class Transcriber:
                     answers += [(work, self._aligned(work, options)) for work in some]
             for work, answer in answers:
                 self._go_on(work, answer, advance)
+                self._say(work, tell)
             for work in [each for each in works if each.transcript is not None]:
                 works.remove(work)
                 assert work.transcript is not None
                 yield work.number, work.transcript
+
+    @staticmethod
+    def _say(work: _Work, tell: Callable[[int, list[SpokenSegment]], None]) -> None:
+        """Tell of segments that nobody was told of yet."""
+        assert work.listener is not None
+        if len(work.listener.segments) > work.n_told:
+            tell(work.number, work.listener.segments[work.n_told :])
+            work.n_told = len(work.listener.segments)
 
     def _begun(self, number: int, recording: Recording, sound: Sound, options: TranscriptionOptions) -> _Work:
         encoder = self.model.config.encoder
