@@ -7,11 +7,11 @@ from cyclopts import Parameter
 
 from wenloom.checkpoint.hub import resolve
 from wenloom.cli.options import Json, Reading, RecipeChanges, RecipeName, flags, refuse_unused
+from wenloom.cli.recipes import chosen_recipe
 from wenloom.cli.trial import show_trial
 from wenloom.core.console import print_json, say
 from wenloom.core.errors import InputError
 from wenloom.text.documents import ReadOptions
-from wenloom.text.recipe import load_recipe
 from wenloom.tokens.prepare import Prepared, PrepareOptions
 from wenloom.tokens.prepare import prepare as prepare_corpus
 from wenloom.tokens.shards import MANIFEST
@@ -75,7 +75,7 @@ def prepare(
                       keep_duplicates=options.keep_duplicates)  # fmt: skip
     if processes is not None and processes < 1:
         raise InputError(f"--processes {processes}: must be at least 1.")
-    chosen = None if recipe is None else load_recipe(recipe, changes)
+    chosen = None if recipe is None else chosen_recipe(recipe, changes)
     if try_ is not None:
         assert chosen is not None
         refuse_unused("--try writes nothing; leave it out", out=out is not None, keep_dropped=keep_dropped is not None,

@@ -54,9 +54,9 @@ def read(
         refuse_unused("goes with --recipe", set=bool(changes))
     chosen = None
     if recipe is not None:
-        from wenloom.text.recipe import load_recipe
+        from wenloom.cli.recipes import chosen_recipe
 
-        chosen = load_recipe(recipe, changes)
+        chosen = chosen_recipe(recipe, changes)
     refusals, counts = Refusals(not reading.skip_bad, SKIP_BAD), Counter[bool]()
     with tempfile.TemporaryDirectory(prefix="wenloom-") as work:
         for document, reason in _decided(files, reading, refusals, chosen, Path(work), limit):

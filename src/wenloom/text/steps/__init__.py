@@ -5,6 +5,7 @@ from typing import Any
 
 from wenloom.core.plugins import Registry
 from wenloom.text.steps.c4 import C4
+from wenloom.text.steps.contamination import Contamination
 from wenloom.text.steps.duplicates import Duplicates
 from wenloom.text.steps.empty import Empty
 from wenloom.text.steps.fineweb import FineWeb
@@ -13,6 +14,7 @@ from wenloom.text.steps.language import LanguageStep
 from wenloom.text.steps.near_duplicates import NearDuplicates
 from wenloom.text.steps.normalize import Normalize
 from wenloom.text.steps.personal import Personal
+from wenloom.text.steps.quality import Quality
 from wenloom.text.steps.repair import Repair
 from wenloom.text.steps.repeated_lines import RepeatedLines
 from wenloom.text.steps.repetition import Repetition
@@ -32,6 +34,8 @@ STEPS: Registry[Callable[..., Any]] = Registry(
         "fineweb": FineWeb,
         "word_list": WordList,
         "personal": Personal,
+        "contamination": Contamination,
+        "quality": Quality,
         "repeated_lines": RepeatedLines,
         "near_duplicates": NearDuplicates,
     },

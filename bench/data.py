@@ -1,0 +1,209 @@
+"""Text at scale beside datatrove, rensa and datasketch: documents per second and core, recall and precision on planted truth, memory.
+
+    python bench/data.py --books ../shared/data/classic_books/books.jsonl.gz --pages ../shared/data/web_pages/pages.jsonl.gz
+
+The corpus is made of the books and pages: near duplicates, exact ones, menus and pages in other languages are planted, and it is
+known where. The peers are measured where they are installed (pip install datatrove spacy rensa datasketch), in the same process and by
+the time of the processor, so that a busy machine does not count.
+"""
+
+import argparse
+import gzip
+import importlib
+import json
+import random
+import resource
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from wenloom.text.document import Document, ReadOptions
+from wenloom.text.html import visible_text
+from wenloom.text.recipe import Recipe, load_recipe
+from wenloom.text.sift import sift
+from wenloom.text.steps import STEPS
+from wenloom.text.steps.step import Kept
+
+FILTERS = {
+    "gopher": ("gopher_quality_filter", "GopherQualityFilter"),
+    "repetition": ("gopher_repetition_filter", "GopherRepetitionFilter"),
+    "c4": ("c4_filters", "C4QualityFilter"),
+    "fineweb": ("fineweb_quality_filter", "FineWebQualityFilter"),
+}
+
+
+def rows(path: Path) -> list[dict[str, Any]]:
+    """Of a packed file of JSON lines."""
+    return [json.loads(line) for line in gzip.decompress(path.read_bytes()).splitlines()]
+
+
+def _shifted(text: str, by: int) -> str:
+    """Another text of the same shape: every letter so many places on."""
+    letters = "abcdefghijklmnopqrstuvwxyz"
+    by %= 26
+    return text if not by else text.translate(str.maketrans(letters, letters[by:] + letters[:by]))
+
+
+def _originals(books: list[str], rng: random.Random) -> Iterator[str]:
+    """Stretches of books that do not overlap, without end."""
+    for round_ in range(26**2):
+        for book in books:
+            at = 3000
+            while at < len(book) - 800:
+                size = rng.choice((800, 2000, 4000, 8000))
+                yield _shifted(book[at : at + size], round_)
+                at += size
+
+
+def make_corpus(books: list[str], pages: list[str], megabytes: float, out: Path) -> list[str]:
+    """Write a messy corpus; returns which original each document comes from: one in ten is nearly an earlier one, one in twenty
+    the same, one in twenty a page with its menus."""
+    rng, groups, size = random.Random(0), list[str](), 0
+    originals, recent = _originals(books, rng), list[tuple[str, str]]()
+    with out.open("w", encoding="utf-8") as file:
+        while size < megabytes * 1e6:
+            kind, number = rng.random(), len(groups)
+            if kind < 0.15 and recent:
+                group, text = rng.choice(recent)
+                words = text.split(" ")
+                for _ in range(max(1, len(words) // 200) if kind < 0.1 else 0):
+                    words[rng.randrange(len(words))] = rng.choice(("elsewhere", "nobody", "1,234"))
+                text = " ".join(words)
+            elif kind < 0.2:
+                which = rng.randrange(len(pages))
+                group, text = f"page {which}", f"{pages[which]}\n{number}"
+            else:
+                group, text = str(number), next(originals)
+                recent.append((group, text))
+                del recent[: len(recent) - 2000]
+            file.write(json.dumps({"text": text}, ensure_ascii=False) + "\n")
+            groups.append(group)
+            size += len(text.encode())
+    return groups
+
+
+def seconds(work: Callable[[], object]) -> float:
+    """Of the processor."""
+    begun = time.process_time()
+    work()
+    return time.process_time() - begun
+
+
+def bench_filters(texts: Sequence[str]) -> None:
+    """Speed and decisions of each filter beside datatrove's."""
+    try:
+        theirs_of: Any = importlib.import_module("datatrove.data").Document
+        split_into_parts: Any = importlib.import_module("datatrove.utils.text").split_into_parts
+    except ImportError:
+        print("datatrove is not installed: its filters are left out.")
+        return
+    total_ours = total_theirs = 0.0
+    for name, (module, kind) in FILTERS.items():
+        judge = getattr(importlib.import_module(f"datatrove.pipeline.filters.{module}"), kind)()
+        step, verdicts, results = STEPS[name](), list[bool](), list[bool]()
+
+        def theirs(judge: Any = judge, verdicts: list[bool] = verdicts) -> None:
+            for text in texts:
+                split_into_parts.cache_clear()
+                verdicts.append(judge.filter(theirs_of(text=text, id="0")) is True)
+
+        def ours(step: Any = step, results: list[bool] = results) -> None:
+            for text in texts:
+                results.append(isinstance(step(Document(text, "", {"language": "en"})), Kept))
+
+        their_time, our_time = seconds(theirs), seconds(ours)
+        total_ours, total_theirs = total_ours + our_time, total_theirs + their_time
+        differ = sum(a != b for a, b in zip(verdicts, results, strict=True))
+        print(f"  {name:12} {len(texts) / our_time:9,.0f} documents/s, datatrove {len(texts) / their_time:7,.0f}: {their_time / our_time:5.1f} x; "
+              f"{differ} of {len(texts)} decisions differ")  # fmt: skip
+    print(f"  all          {total_theirs / total_ours:.1f} x")
+
+
+def bench_minhash(texts: Sequence[str]) -> None:
+    """Signatures of 112 permutations from text, sequences of five words."""
+    import re
+
+    step = STEPS["near_duplicates"]()
+    step.note(texts[:10])
+    ours = seconds(lambda: step.note(texts))
+    print(f"  wenloom      {len(texts) / ours:9,.0f} documents/s")
+    word = re.compile(r"\w+")
+
+    def grams(text: str) -> list[str]:
+        words = word.findall(text.lower())
+        return [" ".join(words[at : at + 5]) for at in range(max(1, len(words) - 4))]
+
+    def rensa() -> None:
+        made_of: Any = importlib.import_module("rensa").RMinHash
+        for text in texts:
+            made = made_of(num_perm=112, seed=1)
+            made.update(grams(text))
+            made.digest()
+
+    def datasketch() -> None:
+        made_of: Any = importlib.import_module("datasketch").MinHash
+        for text in texts:
+            made_of(num_perm=112).update_batch([gram.encode() for gram in grams(text)])
+
+    for name, work in (("rensa", rensa), ("datasketch", datasketch)):
+        try:
+            theirs = seconds(work)
+        except ImportError:
+            print(f"  {name} is not installed.")
+            continue
+        print(f"  {name:12} {len(texts) / theirs:9,.0f} documents/s: {theirs / ours:.1f} x")
+
+
+def bench_planted(books: list[str], pages: list[str], megabytes: float, recipe: Recipe, processes: int | None) -> None:
+    """Found and false near duplicates, time and memory of a whole recipe."""
+    with tempfile.TemporaryDirectory() as folder:
+        source = Path(folder, "corpus.jsonl")
+        groups = make_corpus(books, pages, megabytes, source)
+        begun = time.monotonic()
+        sifted = sift([source], ReadOptions(), recipe, Path(folder, "work"), processes=processes)
+        took = time.monotonic() - begun
+        there, dropped = Counter[str](), list[str]()
+        for group, decided in zip(groups, sifted.decided(), strict=True):
+            if decided.step in ("near_duplicates", "duplicates"):
+                dropped.append(group)
+            there[group] += decided.step in ("", "near_duplicates", "duplicates")
+        truth = sum(count - 1 for count in there.values() if count)
+        right = sum(min(count, there[group] - 1) for group, count in Counter(dropped).items())
+        peak = (
+            max(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)) / 2**20
+        )
+        print(f"  {megabytes:,.0f} MB, {len(groups):,} documents, {truth:,} of them planted duplicates: recall {right / truth:.4f}, precision "
+              f"{right / len(dropped):.4f}; {took:.0f} s, {megabytes / took:.2f} MB/s, peak {peak:.2f} GB a process", flush=True)  # fmt: skip
+
+
+def main() -> None:
+    """Run everything that is asked for."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--books", type=Path, required=True)
+    parser.add_argument("--pages", type=Path, required=True)
+    parser.add_argument("--megabytes", type=float, nargs="*", default=[20.0])
+    parser.add_argument("--processes", type=int, default=None)
+    parser.add_argument("--only-recipe", action="store_true", help="leave out the peers")
+    parser.add_argument("--recipe", default="plain")
+    given = parser.parse_args()
+    books = [row["text"].replace("\r\n", "\n") for row in rows(given.books)]
+    pages = [visible_text(row["html"]) for row in rows(given.pages)]
+    texts = [book[at : at + 3000] for book in books for at in range(3000, min(len(book), 33_000), 3000)]
+    if not given.only_recipe:
+        print("Filters:")
+        bench_filters(texts)
+        print("MinHash:")
+        bench_minhash(texts)
+    recipe = load_recipe(given.recipe)
+    if "near_duplicates" not in recipe.values:
+        recipe = load_recipe(given.recipe, ("near_duplicates=on",))
+    print(f"Recipe {given.recipe}:")
+    for megabytes in given.megabytes:
+        bench_planted(books, pages, megabytes, recipe, given.processes)
+
+
+if __name__ == "__main__":
+    main()
