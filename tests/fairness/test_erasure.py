@@ -2,7 +2,6 @@
 
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 import transformers
@@ -12,9 +11,8 @@ from tests.checkpoint.folders import saved
 from tests.conftest import random_decoder, tiny_config
 from wenloom.checkpoint.folder import load_decoder, write_model_files
 from wenloom.core.errors import InputError
-from wenloom.fairness.erasure import ConceptRow, LeaceFitter, concept_rows, erase, erased, linear_probe, streams
+from wenloom.fairness.erasure import ConceptRow, LeaceFitter, concept_rows, erase, erased, linear_probe, states
 from wenloom.model.decoder import Decoder
-from wenloom.model.taps import Taps, keep
 from wenloom.text.lexicon import lexicon
 from wenloom.tokens.tokenizer import TextTokenizer
 
@@ -50,6 +48,23 @@ def test_after_it_no_linear_reader_finds_the_concept():
     assert torch.allclose(fitter.eraser()(clean), clean), "erasing twice is erasing once"
 
 
+@pytest.mark.parametrize("k", [1, 3])
+def test_the_linear_form_erases_too_and_changes_less_than_the_affine_one_without_its_mean(k: int):
+    x, z = drawn(400, 12, k)
+    x = x + 5.0
+    fitter = LeaceFitter(12, k, affine=False)
+    fitter.update(x, z)
+    clean = fitter.eraser()(x)
+    assert float(((clean - clean.mean(0)).T @ (z - z.mean(0))).abs().max()) / len(x) < 1e-9
+    assert torch.allclose(fitter.eraser()(2 * x), 2 * clean), "linear"
+    theirs = (
+        TheirFitter(12, k, dtype=torch.float64, affine=False, shrinkage=False, constrain_cov_trace=False)
+        .update(x, z)
+        .eraser
+    )
+    assert float(((clean - x) ** 2).mean()) < float(((theirs(x) - x) ** 2).mean())
+
+
 def test_vectors_in_a_plane_are_erased_too():
     """A covariance without full rank: directions without variance stay as they are."""
     x, z = drawn(100, 3, 1)
@@ -62,28 +77,19 @@ def test_vectors_in_a_plane_are_erased_too():
         LeaceFitter(4, 1).eraser()
 
 
-@pytest.mark.parametrize("family", ["llama", "gpt2", "gpt_neox", "mixtral"])
-def test_merged_into_weights_it_holds_everywhere_in_the_stream(family: str, tmp_path: Path):
+@pytest.mark.parametrize("family", ["llama", "gpt2", "gemma2", "mixtral"])
+def test_merged_into_the_output_matrix_it_is_what_the_eraser_does(family: str, tmp_path: Path):
     saved(family, tmp_path / "theirs")
     decoder = load_decoder(tmp_path / "theirs").float()
     x, z = drawn(300, decoder.config.d_model, 1)
-    fitter = LeaceFitter(decoder.config.d_model, 1)
+    fitter = LeaceFitter(decoder.config.d_model, 1, affine=False)
     fitter.update(x, z)
     eraser = fitter.eraser()
     tokens = torch.randint(2, decoder.config.vocab_size, (2, 9), generator=torch.Generator().manual_seed(1))
     made = erased(decoder, eraser)
-    kept: dict[str, torch.Tensor] = {}
     with torch.no_grad():
-        before: dict[str, torch.Tensor] = {}
-        decoder.hidden(tokens, taps=Taps({"embed": keep("embed", before)}, decoder.places))
-        names = ["embed", *(f"blocks.{layer}.resid_post" for layer in range(decoder.config.n_layers))]
-        made.hidden(tokens, taps=Taps({name: keep(name, kept) for name in names}, made.places))
-    wanted = eraser(before["embed"].double())
-    assert kept["embed"].numpy() == pytest.approx(wanted.numpy(), abs=1e-4)
-    constant = (eraser.right_KD @ eraser.center_D).numpy()
-    for name in names:
-        read = (kept[name].double() @ eraser.right_KD.T).numpy()
-        assert read == pytest.approx(np.broadcast_to(constant, read.shape), abs=1e-3), name
+        wanted = decoder.unembed(eraser(decoder.hidden(tokens).double()).float())
+        assert made(tokens).numpy() == pytest.approx(wanted.numpy(), abs=1e-4 * float(wanted.abs().max()))
     (tmp_path / "made").mkdir()
     write_model_files(made, tmp_path / "made")
     theirs = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "made").eval()
@@ -92,38 +98,24 @@ def test_merged_into_weights_it_holds_everywhere_in_the_stream(family: str, tmp_
     assert float((logits - ours).abs().max()) <= 1e-4 * float(logits.abs().max())
 
 
-@pytest.mark.parametrize("family", ["gemma2", "olmo2"])
-def test_what_cannot_be_merged_is_refused(family: str, tmp_path: Path):
-    saved(family, tmp_path)
-    decoder = load_decoder(tmp_path).float()
-    x, z = drawn(100, decoder.config.d_model, 1)
-    fitter = LeaceFitter(decoder.config.d_model, 1)
-    fitter.update(x, z)
-    with pytest.raises(InputError, match=f"{family} normalises otherwise"):
-        erased(decoder, fitter.eraser())
-
-
-def test_a_concept_stands_at_the_last_token_of_its_word_or_before_it(tokenizer: TextTokenizer):
+def test_a_concept_stands_at_the_token_before_its_word(tokenizer: TextTokenizer):
     axis, text = lexicon("en").axes["gender"], "The old lamp. She saw him, said grandmother."
-    rows = concept_rows(tokenizer, axis, [text, "The lamp."])
-    ahead = concept_rows(tokenizer, axis, [text], before=True)
-    assert len(rows) == 1 and rows[0].sides == ahead[0].sides == [0, 1, 0]
-    for place, word in zip(rows[0].places, ("She", "him", "grandmother"), strict=True):
-        assert tokenizer.decode(rows[0].tokens[: place + 1]).endswith(word)
-    for place, word in zip(ahead[0].places, ("lamp.", "saw", "said"), strict=True):
-        assert tokenizer.decode(ahead[0].tokens[: place + 1]).rstrip().endswith(word)
+    (row,) = concept_rows(tokenizer, axis, [text, "The lamp."])
+    assert row.sides == [0, 1, 0]
+    for place, word in zip(row.places, ("lamp.", "saw", "said"), strict=True):
+        assert tokenizer.decode(row.tokens[: place + 1]).rstrip().endswith(word)
 
 
-def test_a_model_is_erased_until_a_probe_is_at_chance(tokenizer: TextTokenizer):
+def test_a_model_is_erased_to_chance_on_texts_it_has_not_seen(tokenizer: TextTokenizer):
     decoder = random_decoder(tiny_config(tokenizer.vocab_size, context_length=64))
     texts = [
-        f"The old {noun} {n}: {word} lit it." for n in range(40) for noun in ("lamp", "boat") for word in ("she", "he")
+        f"The old {noun} {n}: {word} lit it." for n in range(200) for noun, word in (("lamp", "she"), ("boat", "he"))
     ]
     rows = concept_rows(tokenizer, lexicon("en").axes["gender"], texts)
-    done = erase(decoder, rows, 1)
-    assert done.before.accuracy > 0.9 and done.after.accuracy < 0.7 and 1 <= done.rounds <= 8
-    assert isinstance(done.decoder, Decoder) and done.n_words == 160
-    x, sides = next(streams(decoder, rows[:1], 1))
+    done = erase(decoder, rows)
+    assert done.before.accuracy > 0.9 and done.after.accuracy <= 0.65 and done.n_words == 400
+    assert isinstance(done.decoder, Decoder) and not done.decoder.config.tie_embeddings
+    x, sides = next(states(decoder, rows[:1]))
     assert x.shape == (1, decoder.config.d_model) and sides.tolist() == [0]
-    with pytest.raises(InputError, match="have 0 and 1 words of the two groups"):
-        erase(decoder, [ConceptRow([1, 2], [0], [1])], 1)
+    with pytest.raises(InputError, match="foretell 1 words of the two groups; a state of 32 numbers needs 128"):
+        erase(decoder, [ConceptRow([1, 2], [0], [1])])

@@ -5,10 +5,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
-from rich.table import Table
 
 from wenloom.cli.options import Device, Json
-from wenloom.core.console import out as console
 from wenloom.core.console import print_json, remark, say
 from wenloom.core.errors import InputError, printable
 from wenloom.core.files import check_no_folder
@@ -101,6 +99,7 @@ def audit(
     if classifier is not None and "bold" not in names and names:
         raise InputError("--classifier goes with --on bold.")
     from wenloom.checkpoint.hub import resolve
+    from wenloom.cli.audit_tables import show_report
     from wenloom.evaluation.locate import data_folder
     from wenloom.fairness.audited_model import AuditedModel
     from wenloom.fairness.audits import AuditOptions, audits_named, compared
@@ -157,11 +156,7 @@ def audit(
             "corpus": [each.as_json() for each in represented],
         })  # fmt: skip
         return
-    for model, rows in found.items():
-        _show(model, rows)
-    _show_comparisons(comparisons)
-    for each in represented:
-        _show_corpus(each)
+    show_report(report)
     for path in [*written, *([out] if out is not None else [])]:
         say(f"{path}: written.")
 
@@ -212,55 +207,3 @@ def _represented(files: list[Path], lexicon: str | None, axes: tuple[str, ...]) 
         remark(f"Words of the lexicon {lexicon}; --lexicon names another.")
     with progress("Reading", None, "documents") as bar:
         return represented((each.text for each in read_documents(files)), read_lexicon(lexicon), axes, bar.advance)
-
-
-def _show(model: str, found: Sequence["Audited"]) -> None:
-    from wenloom.fairness.report import number
-
-    for audited in found:
-        audit = audited.audit
-        say(f"\n{model}, {audit.name}: {audit.about}")
-        table = Table(box=None, padding=(0, 1))
-        for name in ("measure", "group", "value", "95 % interval", "n", "preferred"):
-            table.add_column(name, justify="right" if name in ("value", "n") else "left", overflow="fold")
-        only = (audit.headline,) if len({each.group for each in audited.figures}) > 1 else ()
-        for each in audited.figures:
-            if (
-                each.group != "all"
-                and only
-                and (each.measure, each.convention) not in only
-                and "gap" not in each.measure
-            ):
-                continue
-            p = "" if each.p is None else f" (p {each.p:.3g})"
-            table.add_row(f"{each.measure} ({each.convention})", each.group, f"{number(each.value, each.unit)} {each.unit}",
-                          f"{number(each.low, each.unit)} to {number(each.high, each.unit)}", f"{each.n:,}", each.verdict + p)  # fmt: skip
-        console.print(table)
-        even = sorted({f"{each.unbiased:g}" for each in audited.figures if each.unbiased is not None})
-        neither = f"A model that prefers neither has {' or '.join(even)}. " if even else ""
-        say(f"{neither}Mind: {audit.caveat}.")
-
-
-def _show_comparisons(comparisons: Sequence[dict[str, Any]]) -> None:
-    for each in comparisons:
-        sure = "a difference" if each["p_holm"] < 0.05 else "no effect that is sure"
-        unit = "points" if each["unit"] == "%" else each["unit"]
-        say(
-            f"{each['suite']}, {each['measure']}, {each['group']}: {each['second']} against {each['first']}: {each['difference']:+.3g} {unit} "
-            f"({each['low']:+.3g} to {each['high']:+.3g}), p {each['p_holm']:.3g}: {sure}."
-        )
-
-
-def _show_corpus(each: "Representation") -> None:
-    from wenloom.fairness.report import number, sentence_of
-
-    (first, second), (alone, other, both) = each.sides, each.documents
-    say(f"\nCorpus, {each.axis}: {each.words[0]:,} words of {first}, {each.words[1]:,} of {second}")
-    say(f"  documents: {alone:,} speak of {first} alone, {other:,} of {second} alone, {both:,} of both")
-    for figure in each.figures:
-        verdict = sentence_of(figure)
-        say(f"  {figure.measure} ({figure.convention}): {number(figure.value, figure.unit)} {figure.unit} ({number(figure.low, figure.unit)} to "
-            f"{number(figure.high, figure.unit)}), n {figure.n:,}{'; ' + verdict if verdict else ''}")  # fmt: skip
-    for side, words in zip(each.sides, each.near, strict=True):
-        if words:
-            say(f"  near {side}: {', '.join(word.word for word in words)}")

@@ -26,7 +26,6 @@ def debias(
     axis: str = "gender",
     tuning: Literal["lora", "full"] = "lora",
     strength: float = 1.0,
-    layer: int | None = None,
     budget: str | None = None,
     steps: int | None = None,
     learning_rate: float | None = None,
@@ -36,12 +35,12 @@ def debias(
     """Make a model that prefers less: by its data, its loss or its weights. `audit` says what it did, and what it cost.
 
     cda goes on training on texts beside the same texts with the words of one group exchanged for those of the other; equalize puts a
-    penalty where a word of one group is more probable than its counterpart; leace erases from the weights what a linear reader knows of
-    the group. Several go together, with commas. What acts while a model writes is an option of `generate`: --self-debias.
+    penalty where a word of one group is more probable than its counterpart; leace erases from the output matrix what foretells
+    which group's word follows. Several go together, with commas. What acts while a model writes is an option of `generate`: --self-debias.
 
         wenloom debias runs/mine --method cda --data texts/ --budget 5min --out runs/fair
         wenloom debias runs/mine --method cda,equalize --data texts/ --steps 200 --out runs/fairer
-        wenloom debias runs/mine --method leace --out runs/erased
+        wenloom debias runs/mine --method leace --data texts/ --out runs/erased
 
     Parameters
     ----------
@@ -61,8 +60,6 @@ def debias(
         lora (a small adapter beside frozen weights) or full, for cda and equalize.
     strength
         Weight of the penalty of equalize.
-    layer
-        With leace: the block after which the group must not be read. Default: the last.
     budget
         Training time, such as 5min; or give --steps. Default: 2 epochs.
     steps
@@ -77,7 +74,7 @@ def debias(
     if not strength > 0 or not math.isfinite(strength):
         raise InputError(f"--strength {strength:g}: must be above 0.")
     names = tuple(dict.fromkeys(name for each in method or [] for name in each.split(",") if name))
-    _refuse_unread(names, {"--budget": budget, "--steps": steps, "--learning-rate": learning_rate}, layer, strength)
+    _refuse_unread(names, {"--budget": budget, "--steps": steps, "--learning-rate": learning_rate}, strength)
     from wenloom.checkpoint.hub import resolve
     from wenloom.cli.show import showing
     from wenloom.fairness.debias import DebiasRequest
@@ -93,14 +90,14 @@ def debias(
         if texts:
             remark(f"Words of the lexicon {lexicon}; --lexicon names another.")
     words = f"{Path(lexicon).resolve() if Path(lexicon).is_file() else lexicon}:{axis}"
-    request = DebiasRequest(names, read_lexicon(lexicon), words, tuning, strength, layer)
+    request = DebiasRequest(names, read_lexicon(lexicon), words, tuning, strength)
     training = TrainSettings(budget=budget, steps=steps, learning_rate=learning_rate, seed=seed)
     prompts = [" ".join(each.split()[:3]) for each in request.lexicon.people[:2]]
     done = work(resolve(model), out, request, texts, training, showing(prompts), started)
     print_json(_data(done)) if json else _show(model, done)
 
 
-def _refuse_unread(names: tuple[str, ...], of_training: dict[str, Any], layer: int | None, strength: float) -> None:
+def _refuse_unread(names: tuple[str, ...], of_training: dict[str, Any], strength: float) -> None:
     """
     Raises:
         InputError: an option that no chosen method reads.
@@ -108,8 +105,6 @@ def _refuse_unread(names: tuple[str, ...], of_training: dict[str, Any], layer: i
     given = [option for option, value in of_training.items() if value is not None]
     if given and not {"cda", "equalize"} & set(names):
         raise InputError(f"{given[0]} is of a training: --method cda or equalize has one.")
-    if layer is not None and "leace" not in names:
-        raise InputError("--layer goes with --method leace.")
     if strength != 1.0 and "equalize" not in names:
         raise InputError("--strength goes with --method equalize.")
 
@@ -124,8 +119,7 @@ def _data(done: "Debiased") -> dict[str, Any]:
                              "seconds": done.training.seconds, "validation": done.training.figures}  # fmt: skip
     if done.erasure is not None:
         each = done.erasure
-        found["erasure"] = {"layer": each.layer, "rounds": each.rounds, "words": each.n_words,
-                            "probe_before": each.before._asdict(), "probe_after": each.after._asdict()}  # fmt: skip
+        found["erasure"] = {"words": each.n_words, "probe_before": each.before._asdict(), "probe_after": each.after._asdict()}  # fmt: skip
     return found
 
 
@@ -141,8 +135,8 @@ def _show(model: str, done: "Debiased") -> None:
         )
     if done.erasure is not None:
         each = done.erasure
-        say(f"after block {each.layer}, a linear reader of {each.n_words:,} words was right in {each.before.accuracy:.1%} before and "
-            f"{each.after.accuracy:.1%} after {each.rounds} rounds; chance is {each.after.chance:.1%}")  # fmt: skip
+        say(f"which group's word follows: a linear reader was right in {each.before.accuracy:.1%} of {each.n_words:,} words before and in "
+            f"{each.after.accuracy:.1%} after; always naming the more frequent group is right in {each.after.chance:.1%}")  # fmt: skip
     say(
         f"{done.folder}: the model. What it did, and at what price: wenloom audit {shlex.quote(model)} {folder} --data datasets/ --text FILE"
     )

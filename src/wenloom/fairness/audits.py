@@ -1,5 +1,6 @@
 """The audits that there are."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -74,17 +75,19 @@ def audits_named(names: Sequence[str], data: Path, options: AuditOptions | None 
 
 def compared(first: Audited, second: Audited) -> list[dict[str, object]]:
     """Two models on the same samples, by measure and group: the difference of the second from the first with interval, and p
-    adjusted over the groups (Holm); nothing of an audit without samples that can be paired."""
+    adjusted over the groups (Holm); nats per token as percent of perplexity; nothing of an audit without samples that can be paired."""
     found = list[dict[str, object]]()
     for one, two in zip(first.compared, second.compared, strict=False):
         rows = []
         for group in groups_of(one):
             before, after = one.of(group), two.of(group)
             test = paired(before.values, after.values)
+            values, measure, unit = (test.difference, test.low, test.high), one.measure, one.unit
+            if unit == "nats":  # of a token: a difference is the logarithm of a ratio of perplexities
+                values, measure, unit = tuple(100 * math.expm1(each) for each in values), "perplexity", "%"
             rows.append({
-                "suite": first.audit.name, "measure": one.measure, "convention": one.convention, "group": group,
-                "n": len(before.values), "unit": one.unit, "difference": test.difference, "low": test.low, "high": test.high,
-                "p": test.p,
+                "suite": first.audit.name, "measure": measure, "convention": one.convention, "group": group,
+                "n": len(before.values), "unit": unit, **dict(zip(("difference", "low", "high"), values, strict=True)), "p": test.p,
             })  # fmt: skip
         for each, adjusted in zip(rows, holm([row["p"] for row in rows]), strict=True):
             found.append({**each, "p_holm": adjusted})

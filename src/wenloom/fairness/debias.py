@@ -3,7 +3,7 @@
 - `cda` (counterfactual data augmentation, Zhao et al. 2018): the model goes on training on texts beside the same texts with the words of
   one group exchanged for those of the other, and on sentences about people of whom the word does not say the group.
 - `equalize` (Qian et al. 2019): a penalty beside the loss where a word of one group is more probable than its counterpart.
-- `leace` (Belrose et al. 2023): what a linear reader knows of the group is erased from the residual stream, see `erasure`.
+- `leace` (Belrose et al. 2023): which group's word follows is erased from what the output matrix reads, see `erasure`.
 
 What acts while writing, Self-Debias, is an option of every request (`generation.options.Search.self_debias`).
 """
@@ -21,7 +21,7 @@ from wenloom.core.errors import InputError
 from wenloom.core.files import check_free, folder_aside, write_atomically
 from wenloom.core.progress import progress
 from wenloom.fairness.cost import passages
-from wenloom.fairness.erasure import Erasure, concept_rows, erase
+from wenloom.fairness.erasure import MOST_WORDS_PER_NUMBER, Erasure, concept_rows, erase
 from wenloom.text.lexicon import GroupAxis, Lexicon
 from wenloom.tokens.prepare import prepare
 from wenloom.training.loop import RunResult, Show
@@ -30,10 +30,6 @@ from wenloom.training.settings import InitSettings, TrainSettings
 
 TRAINED = ("cda", "equalize")
 METHODS = (*TRAINED, "leace")
-_FEWEST_ROWS = 200
-"""Sentences of the user's texts below which the lexicon's are taken, too."""
-_MOST_ROWS = 4000
-"""Sentences by which a concept is erased; more change a covariance little."""
 
 
 @dataclass(frozen=True)
@@ -99,8 +95,6 @@ class DebiasRequest:
     tuning: str = "lora"
     strength: float = 1.0
     """Of `equalize`."""
-    layer: int | None = None
-    """Of `leace`: the block after which the concept must not be read; None: the last."""
 
     def __post_init__(self):
         for each in self.methods:
@@ -191,18 +185,13 @@ def _trained(
 
 
 def _erase(model: Path, out: Path, request: DebiasRequest, texts: Sequence[str]) -> Erasure:
-    axis = request.axis
-    decoder, tokenizer = load_decoder(model).float().eval(), load_tokenizer(model)
-    layer = decoder.config.n_layers - 1 if request.layer is None else request.layer
-    if not 0 <= layer < decoder.config.n_layers:
-        raise InputError(f"--layer {layer}: this model has blocks 0 to {decoder.config.n_layers - 1}.")
-    people = [text for each in request.lexicon.people for text in (each, axis.swapped(each)) if text]
-    rows = concept_rows(tokenizer, axis, list(sentences_of(texts)))
-    if len(rows) < _FEWEST_ROWS and request.lexicon.people_axis == axis.name:
-        rows += concept_rows(tokenizer, axis, people)
+    decoder, tokenizer = load_decoder(model).eval(), load_tokenizer(model)
+    rows = concept_rows(tokenizer, request.axis, sentences_of(texts))
     order = np.random.default_rng(0).permutation(len(rows))
-    with progress("Erasing", unit="rounds") as bar:
-        erasure = erase(decoder, [rows[place] for place in order[:_MOST_ROWS]], layer, bar.advance)
+    before = np.cumsum([0, *(len(rows[place].sides) for place in order)])
+    chosen = order[: int((before[:-1] < MOST_WORDS_PER_NUMBER * decoder.config.d_model).sum())]
+    with progress("Erasing", int(before[len(chosen)]), "words") as bar:
+        erasure = erase(decoder, [rows[place] for place in chosen], bar.advance)
     with folder_aside(out) as folder:
         write_model_files(erasure.decoder, folder)
         tokenizer.save_pretrained(folder)

@@ -38,6 +38,11 @@ class AuditReport:
                 seen.setdefault(each.audit.name, each)
         return list(seen.values())
 
+    def short(self, model: str) -> str:
+        """A model by the end of its path, where that tells it from the others."""
+        ends = [Path(each).name for each in self.found]
+        return Path(model).name if ends.count(Path(model).name) == 1 and Path(model).name else model
+
     def rows(self, audit: str) -> list[dict[str, Any]]:
         """Figures of an audit that were measured alike, side by side."""
         rows: dict[tuple[str, ...], dict[str, Any]] = {}
@@ -46,7 +51,11 @@ class AuditReport:
                 key = (each.measure, each.convention, each.group, each.unit)
                 row = rows.setdefault(key, {"figure": each, "cells": {}})
                 row["cells"][model] = each
+        measures = set[tuple[str, str]]()
         for row in rows.values():
+            measure = row["figure"].measure, row["figure"].convention
+            row["is_first"] = measure not in measures
+            measures.add(measure)
             row["picture"] = _picture(list(row["cells"].values()))
         return list(rows.values())
 
@@ -96,7 +105,7 @@ def write_page(report: AuditReport, path: Path) -> None:
     """
     page = render(
         "wenloom.fairness", "audit.html.jinja", title="Audit", models=list(report.found), report=report, number=number,
-        verdict=sentence_of, date=today(),
+        verdict=sentence_of, is_sure=is_sure, date=today(),
     )  # fmt: skip
     write_atomically(path, page)
 
@@ -112,11 +121,16 @@ def number(value: float, unit: str = "%") -> str:
     return f"{value:.2f}" if abs(value) >= 1.0 else f"{value:.3f}"
 
 
+def is_sure(comparison: dict[str, Any]) -> bool:
+    """Whether two models differ: p, adjusted over the groups, below 5 %."""
+    return comparison["p_holm"] < 0.05
+
+
 def sentence_of(figure: AuditFigure) -> str:
     """What a figure allows to say."""
     if figure.unbiased is None:
         return ""
-    return {"too few": "fewer than 10 samples: nothing to say", "neither shown": "no preference that is sure"}.get(
+    return {"too few": "too few to say", "neither shown": "no preference that is sure"}.get(
         figure.verdict, f"prefers: {figure.verdict}"
     )
 

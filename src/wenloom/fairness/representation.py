@@ -18,6 +18,9 @@ _NEAR = 60
 """Characters on either side of a word of a group that are near it."""
 _NEAR_UNSPACED = 12
 _SHOWN = 12
+_PRIOR = 0.1
+_SURE = 1.96
+"""z from which a word is said to be near one group more than near the other."""
 _LEAST = 3
 """How often a word must be near either group to be compared."""
 _DOCUMENT = 200_000
@@ -149,20 +152,20 @@ def _made(axis: GroupAxis, count: _Count, lexicon: Lexicon, n: int) -> Represent
     near = _log_odds(count.near[0], count.near[1], own)
     return Representation(
         axis.name, axis.sides, (count.words[0], count.words[1]), (only[0], only[1], both),
-        ([each for each in near if each.z > 0][:_SHOWN], [each for each in reversed(near) if each.z < 0][:_SHOWN]), figures,
+        ([each for each in near if each.z > _SURE][:_SHOWN], [each for each in reversed(near) if each.z < -_SURE][:_SHOWN]), figures,
     )  # fmt: skip
 
 
 def _log_odds(first: Counter[str], second: Counter[str], own: set[str]) -> list[NearWord]:
     """Words by z, the log-odds ratio of how often they are near one group and the other over its standard error, with all words near
-    either group as a prior (Monroe et al. 2008, eq. 15 to 22)."""
+    either group, at a tenth of their weight, as a prior (Monroe et al. 2008, eq. 15 to 22)."""
     prior = first + second
-    n_first, n_second, n_prior = first.total(), second.total(), prior.total()
+    n_first, n_second, n_prior = first.total(), second.total(), _PRIOR * prior.total()
     found = []
-    for word, alpha in prior.items():
-        if alpha < _LEAST or word in own:
+    for word, count in prior.items():
+        if count < _LEAST or word in own:
             continue
-        a, b = first[word] + alpha, second[word] + alpha
+        a, b = first[word] + _PRIOR * count, second[word] + _PRIOR * count
         odds = np.log(a / (n_first + n_prior - a)) - np.log(b / (n_second + n_prior - b))
         found.append(NearWord(word, (first[word], second[word]), float(odds / np.sqrt(1 / a + 1 / b))))
     return sorted(found, key=lambda each: -each.z)

@@ -1,0 +1,79 @@
+"""What audits found, as tables of a terminal."""
+
+from collections.abc import Sequence
+from itertools import groupby
+from typing import Any
+
+from rich.table import Table
+
+from wenloom.core.console import out as console
+from wenloom.core.console import say
+from wenloom.core.quantities import counted
+from wenloom.fairness.audit import ALL, Audited
+from wenloom.fairness.report import AuditReport, is_sure, number, sentence_of
+from wenloom.fairness.representation import Representation
+
+
+def show_report(report: AuditReport) -> None:
+    """Every audit of every model, comparisons, the corpus."""
+    for model, found in report.found.items():
+        for each in found:
+            _show_audit(report.short(model), each)
+    for pair, rows in groupby(report.comparisons, key=lambda each: (each["first"], each["second"])):
+        _show_comparisons(report.short(pair[0]), report.short(pair[1]), list(rows))
+    for each in report.corpus:
+        _show_corpus(each)
+
+
+def _table(*columns: str) -> Table:
+    table = Table(box=None, padding=(0, 1))
+    for name in columns:
+        table.add_column(
+            name, justify="right" if name in ("value", "n", "difference", "p") else "left", overflow="fold"
+        )
+    return table
+
+
+def _show_audit(model: str, audited: Audited) -> None:
+    """All measures of all samples, and the headline by group; the rest by group is in --json and on the page."""
+    audit = audited.audit
+    say(f"\n{model}, {audit.name}: {audit.about}")
+    table = _table("measure", "group", "value", "95 % interval", "n", "preferred")
+    whole = {(each.measure, each.convention) for each in audited.figures if each.group == ALL}
+    for each in audited.figures:
+        measure = each.measure, each.convention
+        if each.group != ALL and measure in whole and measure != audit.headline:
+            continue
+        p = "" if each.p is None else f" (p {each.p:.3g})"
+        table.add_row(f"{each.measure} ({each.convention})", each.group, f"{number(each.value, each.unit)} {each.unit}",
+                      f"{number(each.low, each.unit)} to {number(each.high, each.unit)}", f"{each.n:,}", each.verdict + p)  # fmt: skip
+    console.print(table)
+    even = sorted({f"{each.unbiased:g}" for each in audited.figures if each.unbiased is not None})
+    neither = f"A model that prefers neither has {' or '.join(even)}. " if even else ""
+    say(f"{neither}Mind: {audit.caveat}.")
+
+
+def _show_comparisons(first: str, second: str, rows: Sequence[dict[str, Any]]) -> None:
+    say(f"\n{second} against {first}, on the same samples (p adjusted over the groups, Holm)")
+    table = _table("measure", "group", "difference", "95 % interval", "n", "p")
+    for each in rows:
+        unit = "points" if each["unit"] == "%" and each["measure"] != "perplexity" else each["unit"]
+        table.add_row(f"{each['suite']}, {each['measure']}", each["group"], f"{each['difference']:+.3g} {unit}",
+                      f"{each['low']:+.3g} to {each['high']:+.3g}", f"{each['n']:,}", f"{each['p_holm']:.3g}", style="bold" if is_sure(each) else None)  # fmt: skip
+    console.print(table)
+    sure = [f"{each['suite']}, {each['measure']}, {each['group']}" for each in rows if is_sure(each)]
+    say(f"A difference: {'; '.join(sure)}. All else is no effect that is sure." if sure else "No effect that is sure.")
+
+
+def _show_corpus(each: Representation) -> None:
+    (first, second), (alone, other, both) = each.sides, each.documents
+    say(f"\nCorpus, {each.axis}: {counted(each.words[0], 'word')} of {first}, {each.words[1]:,} of {second}")
+    say(f"  documents: {alone:,} speak of {first} alone, {other:,} of {second} alone, {both:,} of both")
+    for figure in each.figures:
+        value, low, high = (number(one, figure.unit) for one in (figure.value, figure.low, figure.high))
+        verdict = sentence_of(figure)
+        say(f"  {figure.measure} ({figure.convention}): {value} {figure.unit} ({low} to {high}), n {figure.n:,}"
+            f"{'; ' + verdict if verdict else ''}")  # fmt: skip
+    for side, words in zip(each.sides, each.near, strict=True):
+        if words:
+            say(f"  near {side}: {', '.join(word.word for word in words)}")
