@@ -11,7 +11,7 @@ import pytest
 from wenloom.core.errors import InputError
 from wenloom.text.document import Document
 from wenloom.text.steps.contamination import Contamination
-from wenloom.text.steps.quality import Quality
+from wenloom.text.steps.quality import QualityStep
 from wenloom.text.steps.step import Dropped, Kept
 
 from ..cli.calling import call, refused
@@ -80,16 +80,16 @@ def test_a_classifier_learns_from_examples_what_is_good(tmp_path: Path):
     ]
     for name, texts in (("good", [story(number) for number in range(60)]), ("bad", spam[:50])):
         (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps({"text": text}) + "\n" for text in texts))
-    step = Quality((str(tmp_path / "good.jsonl"),), (str(tmp_path / "bad.jsonl"),))
+    step = QualityStep((str(tmp_path / "good.jsonl"),), (str(tmp_path / "bad.jsonl"),))
     assert all(isinstance(step(Document(story(number), "here")), Kept) for number in range(100, 120))
     result = step(Document(spam[-1], "here"))
     assert isinstance(result, Dropped) and re.search(
         r"probability of 0\.[0-4]\d, at least 0.5 must be .* 100% of examples", result.reason
     )
     with pytest.raises(InputError, match="ten of each at least"):
-        Quality((_one(tmp_path),), (_one(tmp_path),))(Document("x", "here"))
+        QualityStep((_one(tmp_path),), (_one(tmp_path),))(Document("x", "here"))
     with pytest.raises(InputError, match="name files"):
-        Quality()(Document("x", "here"))
+        QualityStep()(Document("x", "here"))
 
 
 def _one(folder: Path) -> str:

@@ -19,7 +19,7 @@ _TRAINING = "--budget --epochs --steps --batch --learning-rate --device --seed"
 USED_FIRST = {
     command: tuple(options.split())
     for command, options in {
-        "prepare": "--out --recipe --set --try --keep-dropped --kind --vocab-size --validation --validation-files --tokenizer --text-field "
+        "prepare": "--out --recipe --set --try --ablate --keep-dropped --kind --vocab-size --validation --validation-files --tokenizer --text-field "
         "--separator --encoding --html --skip-bad --json",
         "plan": "--size --arch --context --budget --tokens --epochs --steps --batch --vocab-size --device --json",
         "pretrain": f"--out --resume --init --method --size --arch --context --tokens {_TRAINING} --json",

@@ -1,5 +1,6 @@
 """`wenloom prepare`."""
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
@@ -12,6 +13,7 @@ from wenloom.cli.trial import show_trial
 from wenloom.core.console import print_json, say
 from wenloom.core.errors import InputError
 from wenloom.text.documents import ReadOptions
+from wenloom.text.recipe import Recipe
 from wenloom.tokens.prepare import Prepared, PrepareOptions
 from wenloom.tokens.prepare import prepare as prepare_corpus
 from wenloom.tokens.shards import MANIFEST
@@ -36,6 +38,15 @@ def prepare(
     try_: Annotated[
         int | None, Parameter(name="--try", help="Show what the recipe does to so many documents, and write nothing.")
     ] = None,
+    ablate: Annotated[
+        list[str] | None,
+        Parameter(
+            help="Files of held-out text: instead of a corpus, measure what each step of the recipe does to a small model."
+        ),
+    ] = None,
+    ablate_budget: Annotated[
+        str | None, Parameter(help="Time that each model of --ablate is trained; default: 1min.")
+    ] = None,
     json: Json = False,
 ) -> None:
     """Turn text files into a training corpus.
@@ -49,6 +60,7 @@ def prepare(
         wenloom prepare hf:roneneldan/TinyStories:validation --out data/tiny
         wenloom prepare my-texts/ --recipe books --set language=off --out data/books
         wenloom prepare my-texts/ --recipe web-en --try 1000
+        wenloom prepare my-texts/ --recipe books --set language=off --ablate chapter.txt --ablate-budget 5s --out ablation
         wenloom prepare stories.txt --separator '<|endoftext|>' --out data/stories
 
     Parameters
@@ -69,7 +81,7 @@ def prepare(
                       validation=options.validation != PrepareOptions.validation)  # fmt: skip
     if recipe is None:
         refuse_unused("goes with --recipe", set=bool(changes), keep_dropped=keep_dropped is not None,
-                      processes=processes is not None, **{"try": try_ is not None})  # fmt: skip
+                      processes=processes is not None, ablate=bool(ablate), **{"try": try_ is not None})  # fmt: skip
     elif options.text_steps or options.keep_duplicates:
         refuse_unused("a recipe says it itself: --set STEP=on or --set duplicates=off", text_steps=bool(options.text_steps),
                       keep_duplicates=options.keep_duplicates)  # fmt: skip
@@ -82,8 +94,16 @@ def prepare(
                       write_dropped=write_dropped is not None, tokenizer=tokenizer is not None)  # fmt: skip
         show_trial(paths, reading, chosen, try_, json)
         return
+    if not ablate and ablate_budget is not None:
+        raise InputError("--ablate-budget: goes with --ablate.")
     if out is None:
         raise InputError("--out: name the folder for the corpus.")
+    if ablate:
+        assert chosen is not None
+        refuse_unused("--ablate makes corpora of its own; leave it out", keep_dropped=keep_dropped is not None,
+                      write_dropped=write_dropped is not None, tokenizer=tokenizer is not None)  # fmt: skip
+        _ablate(paths, ablate, chosen, reading, out, ablate_budget or "1min", json)
+        return
     given = None
     if tokenizer is not None:
         if options.kind != PrepareOptions.kind or options.vocab_size is not None:
@@ -91,6 +111,19 @@ def prepare(
         given = TextTokenizer.from_pretrained(resolve(tokenizer))
     prepared = prepare_corpus(paths, out, options, reading, given, write_dropped, chosen, keep_dropped, processes)
     print_json(prepared.dataset.manifest | {"reused": prepared.reused}) if json else say(summary(prepared))
+
+
+def _ablate(
+    paths: list[str], held_out: list[str], recipe: Recipe, reading: ReadOptions, out: Path, budget: str, as_json: bool
+) -> None:
+    from wenloom.core.files import check_free
+    from wenloom.tasks.ablation import ablate, table
+    from wenloom.training.settings import TrainSettings
+
+    check_free(out)
+    found = list(ablate(paths, held_out, recipe, reading, out, training=TrainSettings(budget=budget)))
+    rows = [asdict(each) | {"verdict": each.verdict} for each in found]
+    print_json({"recipe": recipe.name, "steps": rows}) if as_json else say(table(found), verbatim=True)
 
 
 _COUNTS = ("documents", "bytes", "tokens")

@@ -17,9 +17,9 @@ body { font: 16px/1.5 system-ui, "Noto Sans", "Noto Sans CJK SC", "PingFang SC",
   max-width: 60rem; padding: 1rem; overflow-wrap: anywhere; }
 h1 { font-size: 1.5rem; } h2 { font-size: 1.15rem; margin: 2rem 0 .5rem; }
 .wide { overflow-x: auto; } table { border-collapse: collapse; width: 100%; }
-th, td { text-align: left; padding: .25rem .75rem .25rem 0; border-bottom: 1px solid var(--line); vertical-align: top; }
+th, td:first-child { overflow-wrap: normal; } th, td { text-align: left; padding: .25rem .75rem .25rem 0; border-bottom: 1px solid var(--line); vertical-align: top; }
 td.n, th.n { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }
-td.bar { width: 35%; min-width: 5rem; } .bar div { background: var(--bar); height: .8em; border-radius: 2px; }
+td.bar { width: 35%; min-width: 3rem; } .bar div { background: var(--bar); height: .8em; border-radius: 2px; }
 details { border-bottom: 1px solid var(--line); padding: .3rem 0; } summary { cursor: pointer; }
 .text { white-space: pre-wrap; background: var(--soft); padding: .5rem; border-radius: 4px; margin: .25rem 0 .75rem; font-size: .9rem; }
 .why { font-weight: 600; } .from { opacity: .75; font-size: .85rem; } code { font-size: .9em; }

@@ -14,7 +14,7 @@ from wenloom.text.steps.language import LanguageStep
 from wenloom.text.steps.near_duplicates import NearDuplicates
 from wenloom.text.steps.normalize import Normalize
 from wenloom.text.steps.personal import Personal
-from wenloom.text.steps.quality import Quality
+from wenloom.text.steps.quality import QualityStep
 from wenloom.text.steps.repair import Repair
 from wenloom.text.steps.repeated_lines import RepeatedLines
 from wenloom.text.steps.repetition import Repetition
@@ -35,7 +35,7 @@ STEPS: Registry[Callable[..., Any]] = Registry(
         "word_list": WordList,
         "personal": Personal,
         "contamination": Contamination,
-        "quality": Quality,
+        "quality": QualityStep,
         "repeated_lines": RepeatedLines,
         "near_duplicates": NearDuplicates,
     },

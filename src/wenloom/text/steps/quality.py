@@ -26,7 +26,7 @@ class _Classifier(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Quality:
+class QualityStep:
     """Drops what is more like the bad examples than like the good ones.
 
     Logistic regression on which words and pairs of words a text has, hashed to 2^18 numbers, as in the classifiers of GPT-3 (Brown et
