@@ -38,7 +38,7 @@ A {model["family"]} language model with {model["parameters"]:,} parameters, {_or
 |---|---|
 | Text | {sources}{more}: {data["train_documents"]:,} documents, {data["train_bytes"]:,} bytes |
 | Validation | {data["validation_documents"]:,} documents, {data["validation_bytes"]:,} bytes ({data["split"]}) |
-| Tokenizer | {model["tokenizer"]}, {model["vocab_size"]:,} tokens |
+{_cards(data)}| Tokenizer | {model["tokenizer"]}, {model["vocab_size"]:,} tokens |
 | Training | {result["steps"]:,} steps, {result["tokens"]:,} tokens, {result["training_seconds"]:,.0f} s on {environment["device"]} |
 | Seed | {settings["seed"]} |
 | Validation loss | {result["validation_bits_per_byte"]:.4f} bits per byte, {result["validation_nats_per_character"]:.4f} nats per character, {result["validation_nats_per_token"]:.4f} nats per token |
@@ -61,6 +61,16 @@ The model repeats what its text says, its errors and its prejudices included. It
     if samples:
         text += "\n## Samples\n\n" + "\n\n".join(f"```text\n{sample}\n```" for sample in samples) + "\n"
     write_atomically(folder / "README.md", text)
+
+
+def _cards(data: dict[str, Any]) -> str:
+    """A row with the data cards of the corpora, if they have any.
+
+    >>> _cards({}), _cards({"data_cards": ["/data/web/data-card.html"]})
+    ('', '| Data card | [web](/data/web/data-card.html) |\\n')
+    """
+    links = ", ".join(f"[{Path(card).parent.name}]({card})" for card in data.get("data_cards", ()))
+    return f"| Data card | {links} |\n" if links else ""
 
 
 def _origin(settings: dict[str, Any]) -> str:

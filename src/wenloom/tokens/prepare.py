@@ -1,5 +1,6 @@
 """From files of text to token shards: read, normalise, de-duplicate, split, learn a vocabulary, encode."""
 
+import contextlib
 import hashlib
 import json
 import shutil
@@ -8,9 +9,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from wenloom.core.console import remark
 from wenloom.core.errors import InputError
 from wenloom.core.files import folder_aside, sha256_of_file
 from wenloom.core.progress import ProgressBar, progress
+from wenloom.core.quantities import counted
 from wenloom.text.card_page import write_card
 from wenloom.text.corpus import Corpus, read_corpus, read_sifted
 from wenloom.text.documents import ReadOptions, find_files, refuse_idle
@@ -133,9 +136,10 @@ def prepare(
                                  options.keep_duplicates)  # fmt: skip
         else:
             tell = [each.document for each in (told, kept) if each is not None]
-            corpus = read_sifted(
-                files, reading, options.validation, out.parent, recipe, work, validation_files, tell, processes
-            )
+            with _kept_if_stopped(work):
+                corpus = read_sifted(
+                    files, reading, options.validation, out.parent, recipe, work, validation_files, tell, processes
+                )
     whole = corpus.refusals.whole_files
     if tokenizer is None:
         tokenizer = learn(corpus, options.kind, options.vocab_size)
@@ -161,6 +165,19 @@ def prepare(
             write_card(folder, corpus.card, sources + validation_sources)
     shutil.rmtree(work.parent, ignore_errors=True)
     return Prepared(Dataset.open(out), reused=False)
+
+
+@contextlib.contextmanager
+def _kept_if_stopped(work: Path) -> Iterator[None]:
+    """Say what Ctrl-C does not lose."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        done = len(list(work.glob("*.npz"))) if work.is_dir() else 0
+        remark(
+            f"{counted(done, 'block')} of documents are done and kept in {work}: the same command goes on with them."
+        )
+        raise
 
 
 def _check_elsewhere(dropped: Path, out: Path, files: list[Path]) -> None:

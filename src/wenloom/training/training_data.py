@@ -8,6 +8,7 @@ from typing import Any, Protocol
 from torch import nn
 
 from wenloom.checkpoint.card import write_card
+from wenloom.text.card_page import PAGE
 from wenloom.tokens.shards import Dataset, TokenStream
 from wenloom.tokens.sizes import TextSizes
 from wenloom.tokens.tokenizer import TextTokenizer
@@ -115,7 +116,13 @@ class CorpusData:
             **{f"{name}_{what}": getattr(split, what)
                for name, split in dataset.splits.items() for what in ("documents", "bytes", "characters", "tokens")},
             **self._scored(),
+            **({"data_cards": cards} if (cards := self._cards()) else {}),
         }  # fmt: skip
+
+    def _cards(self) -> list[str]:
+        """Of a corpus that went through a recipe, or those of a mixture that did, the pages that tell what was dropped."""
+        folders = [part.dataset.folder for part in self._dataset.parts] or [self._dataset.folder]
+        return [str(folder.resolve() / PAGE) for folder in folders if (folder / PAGE).is_file()]
 
     def _scored(self) -> dict[str, int]:
         """The size of what is scored, where that is not all."""
