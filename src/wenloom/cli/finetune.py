@@ -44,12 +44,12 @@ def finetune(
     ----------
     model
         The model to begin with: a folder, or a hub model such as owner/name. Without one, fill-mask makes an encoder
-        from scratch and translation, summarization, denoising, story, poetry and code an encoder-decoder, each with a
+        from scratch and translation, summarization, denoising, story, poetry, code and transcription an encoder-decoder, each with a
         vocabulary of its own; chat, preference, classification and embedding need a model.
     task
         translation, summarization, chat (conversations, also called instructions), preference (DPO on pairs of
         replies), classification, embedding (vectors of texts, from pairs), fill-mask (hidden tokens of plain text), denoising (missing spans of plain
-        text), or story, poetry or code (works to write on request).
+        text), transcription (recordings with what is said in them), or story, poetry or code (works to write on request).
     out
         Folder for the run; new or empty.
     resume

@@ -18,6 +18,7 @@ from wenloom.tasks.pair_recipe import PairRecipe
 from wenloom.tasks.recipe import TaskRecipe, TaskResult
 from wenloom.tasks.run_settings import Settings
 from wenloom.tasks.settings import DataSettings, FreshSettings, LearningSettings
+from wenloom.tasks.transcription import TranscriptionRecipe
 from wenloom.tasks.unread import UNREAD, Case
 from wenloom.tasks.writing import WritingRecipe
 from wenloom.training.checkpoints import sound_checkpoint
@@ -35,7 +36,7 @@ from wenloom.training.unread import TRAINING, refuse
 _OWN: dict[str, type[TaskRecipe[Any]]] = {
     "translation": PairRecipe, "summarization": PairRecipe, "chat": DialogueRecipe, "preference": PreferenceRecipe,
     "classification": ClassificationRecipe, "embedding": EmbeddingRecipe, "fill-mask": FillMaskRecipe, "denoising": DenoisingRecipe,
-    "story": WritingRecipe, "poetry": WritingRecipe, "code": WritingRecipe,
+    "story": WritingRecipe, "poetry": WritingRecipe, "code": WritingRecipe, "transcription": TranscriptionRecipe,
 }  # fmt: skip
 RECIPES: Registry[type[TaskRecipe[Any]]] = Registry(
     "wenloom.tasks", _OWN, lambda thing: isinstance(thing, type) and issubclass(thing, TaskRecipe)

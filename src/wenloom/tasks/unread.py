@@ -10,6 +10,7 @@ from wenloom.training.unread import Unread
 PAIRS = frozenset(["translation", "summarization", "story", "poetry", "code"])
 PLAIN_TEXT = frozenset(["fill-mask", "denoising"])
 CONVERSATIONS = frozenset(["chat", "preference"])
+SOUND = frozenset(["transcription"])
 
 
 class Case(NamedTuple):
@@ -35,13 +36,14 @@ _SHAPE = "the model to begin with has a shape and a vocabulary of its own"
 
 UNREAD: tuple[Unread[Case], ...] = (
     Unread("strict", lambda case: case.task in PLAIN_TEXT, "plain text has no rows"),
-    Unread("source", lambda case: case.task in PLAIN_TEXT | CONVERSATIONS,
+    Unread("source", lambda case: case.task in PLAIN_TEXT | CONVERSATIONS | SOUND,
            "it names the text of a pair or of what is classified"),
-    Unread("target", lambda case: case.task in PLAIN_TEXT | CONVERSATIONS,
+    Unread("target", lambda case: case.task in PLAIN_TEXT | CONVERSATIONS | SOUND,
            "it names the answer of a pair, or the class"),
     Unread("reverse", _but("translation", "summarization"), "it is for translation and summarization"),
-    Unread("max_source_tokens", lambda case: case.task in CONVERSATIONS, "rows of conversations have --max-length"),
-    Unread("max_target_tokens", lambda case: case.task not in PAIRS and not (case.task == "denoising" and case.kind is None),
+    Unread("max_source_tokens", lambda case: case.task in CONVERSATIONS | SOUND,
+           "rows of conversations have --max-length, recordings are as long as the model hears"),
+    Unread("max_target_tokens", lambda case: case.task not in PAIRS | SOUND and not (case.task == "denoising" and case.kind is None),
            "only pairs have targets of their own (conversations: --max-length)"),
     Unread("max_length", lambda case: case.task not in CONVERSATIONS,
            "it bounds conversations; other tasks have --max-source-tokens and --max-target-tokens"),
@@ -49,7 +51,7 @@ UNREAD: tuple[Unread[Case], ...] = (
     Unread("rank", lambda case: case.method not in ADAPTERS, "only --method lora and dora have it"),
     Unread("alpha", lambda case: case.method not in ADAPTERS, "only --method lora and dora have it"),
     Unread("layer_decay", lambda case: case.method == "head", "a head stands above all blocks"),
-    Unread("smoothing", lambda case: case.task not in PAIRS or _writes_with_decoder(case),
+    Unread("smoothing", lambda case: case.task not in PAIRS | SOUND or _writes_with_decoder(case),
            "it is for texts from texts, by a model with an encoder"),
     Unread("noise", lambda case: case.task not in PAIRS | {"classification"} or _writes_with_decoder(case),
            "it changes the sources of a model with an encoder, and texts to classify"),

@@ -23,6 +23,7 @@ NEXT = {
     "story": 'compose {} "..."',
     "poetry": 'compose {} "..."',
     "code": 'compose {} "..."',
+    "transcription": "transcribe {} FILE",
     "denoising": "finetune {} --task summarization --train FILE --out FOLDER",
 }
 """The command that uses a model made for a task."""

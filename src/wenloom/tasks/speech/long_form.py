@@ -51,14 +51,16 @@ class Listener:
 
     Args:
         mel: the recording.
-        opening: how every transcript begins.
+        context_length: of the decoder.
+        window: frames that are heard at once.
     """
 
     def __init__(
-        self, mel: LogMel, tokens: SpeechTokens, tokenizer: TextTokenizer, options: TranscriptionOptions, context_length: int
+        self, mel: LogMel, tokens: SpeechTokens, tokenizer: TextTokenizer, options: TranscriptionOptions,
+        context_length: int, window: int = WINDOW_FRAMES,
     ):  # fmt: skip
         self._mel, self._tokens, self._tokenizer, self._options = mel, tokens, tokenizer, options
-        self._room = context_length // 2 - 1
+        self._room, self._window = context_length // 2 - 1, window
         self._hot = self._encoded(options.hotwords)
         self._carried = self._encoded(options.prompt)
         self.segments: list[SpokenSegment] = []
@@ -76,7 +78,7 @@ class Listener:
         """The segments of the recording."""
         first = 0
         while first < self._mel.n_frames:
-            n_frames = min(WINDOW_FRAMES, self._mel.n_frames - first)
+            n_frames = min(self._window, self._mel.n_frames - first)
             if self._is_silent(first, n_frames):
                 first += n_frames
                 continue

@@ -19,7 +19,7 @@ class Spoken(NamedTuple):
 
     name: str
     """As the manifest has it."""
-    path: Path
+    path: str
     text: str
     language: str = ""
     """Its code; empty where the manifest does not say."""
@@ -34,7 +34,7 @@ class Spoken(NamedTuple):
         Raises:
             InputError: see `audio.reading.read_sound`; or the stretch lies beyond the recording.
         """
-        sound = read_sound(self.path)
+        sound = read_sound(Path(self.path))
         first = round(self.start * sound.rate)
         last = len(sound.samples) if self.end is None else round(self.end * sound.rate)
         if not first < len(sound.samples):
@@ -97,7 +97,7 @@ def _spoken(folder: Path, needs_text: bool) -> Callable[[dict[str, Any]], Spoken
             end = (start or 0.0) + length
         if (start or 0) < 0 or (end is not None and end <= (start or 0)):
             raise ValueError(f"start {start} and end {end} are no stretch of time")
-        return Spoken(name, folder / Path(name).expanduser(), text, language, start or 0.0, end)
+        return Spoken(name, str(folder / Path(name).expanduser()), text, language, start or 0.0, end)
 
     return spoken
 

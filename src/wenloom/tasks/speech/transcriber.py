@@ -1,7 +1,7 @@
 """Many recordings side by side through one model: windows that wait are encoded and decoded together."""
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -9,7 +9,7 @@ import torch
 
 from wenloom.audio.log_mel import FRAMES_PER_SECOND, LogMel
 from wenloom.audio.reading import Sound
-from wenloom.checkpoint.folder import load_model, load_tokenizer, read_config
+from wenloom.checkpoint.folder import base_of, is_adapter, load_model, load_tokenizer, read_config
 from wenloom.core.errors import InputError, WenloomError
 from wenloom.core.randomness import generator
 from wenloom.model.cache import EncoderKV
@@ -20,7 +20,7 @@ from wenloom.tasks.speech.long_form import Align, Ask, Listener, Listening
 from wenloom.tasks.speech.options import TranscriptionOptions
 from wenloom.tasks.speech.rules import TokenRules
 from wenloom.tasks.speech.transcript import SpokenSegment, Transcript
-from wenloom.tasks.speech.vocabulary import SpeechTokens, speech_tokens
+from wenloom.tasks.speech.vocabulary import SpeechTokens, said_of_decoding, speech_tokens
 from wenloom.tasks.speech.word_times import word_times
 from wenloom.tokens.tokenizer import TextTokenizer
 
@@ -72,6 +72,11 @@ class Transcriber:
         self.model, self.tokens, self.tokenizer = packed(model.eval()), tokens, tokenizer
         self._rules: dict[bool, TokenRules] = {}
 
+    @property
+    def _frames(self) -> int:
+        """Frames of a window."""
+        return 2 * self.model.encoder.config.context_length
+
     @classmethod
     def load(cls, folder: Path, device: str = "cpu", dtype: torch.dtype = torch.float32) -> "Transcriber":
         """From a folder of the family whisper.
@@ -83,7 +88,8 @@ class Transcriber:
         if not (config := read_config(folder)).hears:
             raise InputError(f"{folder}: does not hear (it is of the family {config.family}); transcribing takes a model of the family whisper.")  # fmt: skip
         tokenizer = load_tokenizer(folder)
-        tokens = speech_tokens(folder, config, tokenizer)
+        said = said_of_decoding(base_of(folder) if is_adapter(folder) else folder)
+        tokens = speech_tokens(folder, config, tokenizer, said)
         model = load_model(folder, device, dtype)
         assert isinstance(model, EncoderDecoder)
         return cls(model, tokens, tokenizer)
@@ -109,6 +115,10 @@ class Transcriber:
             InputError: the options ask for what the model cannot do.
         """
         options = options or TranscriptionOptions()
+        if self.tokens.first_time >= self.model.config.vocab_size:
+            if options.words:
+                raise InputError("this model has learned no times: it writes down text alone.")
+            options = replace(options, times=False)
         if options.language is not None or not self.tokens.languages:
             self.tokens.opening(options.language, options.translate, options.times)
         waiting = enumerate(recordings)
@@ -173,8 +183,7 @@ class Transcriber:
         if not works:
             return
         device, dtype = self.model.decoder.embed.weight.device, self.model.decoder.embed.weight.dtype
-        frames = 2 * self.model.encoder.config.context_length
-        windows = torch.stack([work.mel.window(_first(work), frames) for work in works])
+        windows = torch.stack([work.mel.window(_first(work), self._frames) for work in works])
         encoder_kv = self.model.encode(windows.to(device, dtype))
         for row, work in enumerate(works):
             work.encoder_kv = encoder_kv if len(works) == 1 else rows_of(encoder_kv, [row])
@@ -184,7 +193,7 @@ class Transcriber:
         if work.language is None:
             work.language = self._language(work)
         config = self.model.config
-        work.listener = Listener(work.mel, self.tokens, self.tokenizer, options, config.context_length)
+        work.listener = Listener(work.mel, self.tokens, self.tokenizer, options, config.context_length, self._frames)
         work.listening = work.listener.listen()
         self._go_on(work, None, lambda seconds: None)
 

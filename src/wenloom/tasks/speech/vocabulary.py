@@ -67,11 +67,16 @@ class SpeechTokens:
         return ids if times else [*ids, self.no_times]
 
 
-def speech_tokens(folder: Path, config: ModelConfig, tokenizer: TextTokenizer) -> SpeechTokens:
+def speech_tokens(
+    folder: Path, config: ModelConfig, tokenizer: TextTokenizer, said: dict[str, Any] | None = None
+) -> SpeechTokens:  # fmt: skip
     """The tokens of a folder.
 
     What generation_config.json or config.json says of suppressed tokens and alignment heads counts; else the rules of
     Whisper's authors: marks that stand for no speech, and all heads of the later half of the layers.
+
+    Args:
+        said: what is said of decoding, in place of the folder's files.
 
     Raises:
         CheckpointError: the tokenizer lacks a token that every such model has.
@@ -84,22 +89,24 @@ def speech_tokens(folder: Path, config: ModelConfig, tokenizer: TextTokenizer) -
             raise CheckpointError(f"{folder}: the tokenizer has no {names[0]}, so this is no model that transcribes.")
         return found
 
+    end = of("<|endoftranscript|>", "<|endoftext|>")
     start, translate = of("<|startoftranscript|>"), of("<|translate|>")
     languages = {found[1]: number for name, number in ids.items()
                  if (found := _LANGUAGE.fullmatch(name)) and start < number < translate}  # fmt: skip
-    said = _said(folder)
+    said = said_of_decoding(folder) if said is None else said
     is_multilingual = said.get("is_multilingual")
     if is_multilingual is None:
         is_multilingual = config.vocab_size >= 51865
     control = (start, of("<|startofprev|>"), of("<|startoflm|>"), of("<|transcribe|>"), translate,
                of("<|nospeech|>", "<|nocaptions|>"))  # fmt: skip
-    suppressed = _numbers(said.get("suppress_tokens"), config) or _no_speech_marks(tokenizer)
+    is_said = isinstance(said.get("suppress_tokens"), list)
+    suppressed = _numbers(said["suppress_tokens"], config) if is_said else _no_speech_marks(tokenizer)
     first = _numbers(said.get("begin_suppress_tokens"), config)
     half = config.n_layers // 2
     heads = said.get("alignment_heads")
     return SpeechTokens(
         start=start,
-        end=of("<|endoftext|>"),
+        end=end,
         previous=control[1],
         no_speech=control[5],
         no_times=of("<|notimestamps|>"),
@@ -107,13 +114,13 @@ def speech_tokens(folder: Path, config: ModelConfig, tokenizer: TextTokenizer) -
         translate=translate,
         languages=languages if is_multilingual else {},
         suppressed=tuple(sorted({*suppressed, *control})),
-        suppressed_first=first or (*tokenizer.encode(" ", add_special_tokens=False), of("<|endoftext|>")),
+        suppressed_first=first or (*tokenizer.encode(" ", add_special_tokens=False), end),
         alignment_heads=_heads(heads, config)
         or tuple((layer, head) for layer in range(half, config.n_layers) for head in range(config.n_heads)),
     )
 
 
-def _said(folder: Path) -> dict[str, Any]:
+def said_of_decoding(folder: Path) -> dict[str, Any]:
     """What the folder's files say of decoding, generation_config.json before config.json."""
     said: dict[str, Any] = {}
     for name in ("config.json", GENERATION):

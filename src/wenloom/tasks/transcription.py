@@ -1,0 +1,275 @@
+"""Speech recognition: a model learns to write down what it hears, from nothing or from a folder of Whisper."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from tokenizers import AddedToken
+
+from wenloom.audio.augment import augmented
+from wenloom.audio.log_mel import HOP, LogMel
+from wenloom.checkpoint.folder import base_of, is_adapter, is_model
+from wenloom.core.errors import InputError, WenloomError
+from wenloom.core.files import write_atomically
+from wenloom.core.progress import progress
+from wenloom.core.randomness import generator
+from wenloom.evaluation.speech import speech_figure
+from wenloom.model.build import Model
+from wenloom.model.config import PLAIN_BLOCKS, ModelConfig
+from wenloom.model.encoder_decoder import EncoderDecoder
+from wenloom.tasks.lost import Lost
+from wenloom.tasks.plain_text import fresh_tokenizer
+from wenloom.tasks.recipe import SHOWN, EncodedExamples, Figures, TaskRecipe, TaskResult
+from wenloom.tasks.rows import RowReader
+from wenloom.tasks.settings import DataSettings
+from wenloom.tasks.speech.manifest import Spoken, read_manifest
+from wenloom.tasks.speech.options import TranscriptionOptions
+from wenloom.tasks.speech.transcriber import Recording, Transcriber
+from wenloom.tasks.speech.transcript import Transcript
+from wenloom.tasks.speech.vocabulary import SpeechTokens, said_of_decoding, speech_tokens
+from wenloom.tokens.tokenizer import TextTokenizer
+from wenloom.training.columns import Example, Targets, Tokens, Vectors
+from wenloom.training.cross_entropy import IGNORED
+from wenloom.training.objectives import Objective
+from wenloom.training.report import Sample, SamplePreview
+from wenloom.training.transcription import TranscriptionObjective
+
+_CTC = 0.3
+"""Part of the loss that is CTC's, from nothing; attention alone finds no alignment in little data (Kim et al. 2017)."""
+_BANDS = 80
+_LONGEST = 30.0
+"""Seconds of a recording that a fresh model hears at once, at most."""
+_MEASURED = 300
+"""Recordings that are transcribed at the end."""
+_END = "<|endoftranscript|>"
+_KEPT = ("alignment_heads", "is_multilingual", "suppress_tokens", "begin_suppress_tokens", "no_timestamps_token_id",
+         "prev_sot_token_id", "max_initial_timestamp_index", "lang_to_id", "task_to_id")  # fmt: skip
+"""What a folder says of decoding that stays true of a model tuned from it."""
+
+
+class TranscriptionRecipe(TaskRecipe[Spoken]):
+    """From recordings to text."""
+
+    needs_base = False
+    measuring = 0.1
+    smaller = "choose a smaller --batch, --width or --layers, --method lora, or --recompute"
+    longer = "recordings are at most as long as the model hears at once, texts as --max-target-tokens"
+
+    def read(self, where: str, reader: RowReader, data: DataSettings) -> list[Spoken]:
+        """The recordings of a manifest."""
+        self._sounds: dict[tuple[str, float, float | None], tuple[np.ndarray, float]] = getattr(self, "_sounds", {})
+        return [each for path in where.split(",") for each in read_manifest(Path(path.strip()), reader)]
+
+    def question(self, row: Spoken) -> str:
+        """Which stretch of sound it is."""
+        return f"{row.path} {row.start}"
+
+    def _heard(self, row: Spoken, bands: int, most: int) -> tuple[np.ndarray, float] | None:
+        """The spectrogram of a recording, float16 of shape (frames, bands), and what silence is in it; None: too long."""
+        place = (row.path, row.start, row.end)
+        if place not in self._sounds:
+            mel = LogMel(row.read().samples, bands)
+            frames = mel.window(0, max(1, mel.n_frames)).T.contiguous().numpy().astype(np.float16)
+            self._sounds[place] = frames, (max(-10.0, mel.loudest - 8) + 4) / 4
+        found = self._sounds[place]
+        return found if len(found[0]) <= most else None
+
+    def encode(self, model: Model, tokenizer: TextTokenizer) -> EncodedExamples:
+        """Spectrograms and tokens; recordings that cannot be read are named and left out."""
+        assert isinstance(model, EncoderDecoder) and model.config.encoder is not None
+        tokens = self._tokens(model, tokenizer)
+        most, bands = 2 * model.config.encoder.context_length, model.config.encoder.n_mels or _BANDS
+        room = min(self.settings.data.max_target_tokens, model.config.context_length // 2) - 1
+        long_sound, long_text = Lost(), Lost()
+        made: list[list[Example]] = []
+        for rows in (self.train, self.validation):
+            examples: list[Example] = []
+            with progress("Hearing the recordings", len(rows), "recordings") as bar:
+                for row in rows:
+                    bar.advance()
+                    try:
+                        heard = self._heard(row, bands, most)
+                    except WenloomError as error:
+                        bar.print(f"Left out: {error}")
+                        continue
+                    ids = tokenizer.encode(f" {row.text.strip()}", add_special_tokens=False)
+                    if heard is None:
+                        long_sound.add(len(ids))
+                    elif len(ids) > room:
+                        long_text.add(len(ids))
+                    else:
+                        examples.append(self._example(tokens, row, ids, *heard))
+            made.append(examples)
+        is_fresh = self.settings.base is None
+        speeds = (0.9, 1.1) if is_fresh else (1.0, 1.0)
+        self.change = lambda example, seed: _changed(example, seed, speeds, most)
+        return EncodedExamples(made[0], made[1], {
+            f"recordings are longer than {most * HOP / 16_000:g} s: left out": long_sound,
+            f"texts have more than {room} tokens: left out": long_text,
+        })  # fmt: skip
+
+    def _example(
+        self, tokens: SpeechTokens, row: Spoken, ids: list[int], frames: np.ndarray, silence: float
+    ) -> Example:
+        language = row.language or next(iter(tokens.languages), "en")
+        opening = tokens.opening(language if tokens.languages else None, False, False)
+        line = [*opening, *ids, tokens.end]
+        targets = [IGNORED] * (len(opening) - 1) + line[len(opening) :]
+        return {"inputs_BT": Tokens(line[:-1]), "targets_BT": Targets(targets), "frames_BFM": Vectors(frames),
+                "length_B": len(frames), "silence_B": silence}  # fmt: skip
+
+    def objective(self, model: Model) -> Objective:
+        """The decoder's tokens; from nothing CTC beside them."""
+        assert isinstance(model, EncoderDecoder)
+        ctc = _CTC if self.settings.base is None else 0.0
+        return TranscriptionObjective(
+            model, self.settings.learning.smoothing, ctc, self._marks.no_speech, self._marks.end
+        )
+
+    def prepared(self, model: Model, tokenizer: TextTokenizer) -> Model:
+        """A model that hears."""
+        if not isinstance(model, EncoderDecoder) or not model.config.hears:
+            raise InputError(
+                f"{self.settings.base}: does not hear; transcription is tuned from a folder of the family whisper."
+            )
+        return model
+
+    def _tokens(self, model: Model, tokenizer: TextTokenizer) -> SpeechTokens:
+        base = self.settings.base
+        folder = Path("the model") if base is None else base_of(base) if is_adapter(base) else base
+        said = self._said(tokenizer) if base is None else said_of_decoding(folder)
+        self._marks = speech_tokens(folder, model.config, tokenizer, said)
+        return self._marks
+
+    def _said(self, tokenizer: TextTokenizer) -> dict[str, Any]:
+        """What generation_config.json says of a fresh model: it writes no token that steers."""
+        special = [number for number, each in tokenizer.backend.get_added_tokens_decoder().items() if each.special]
+        end = tokenizer.backend.token_to_id(_END)
+        return {"is_multilingual": bool(self._languages), "suppress_tokens": [each for each in special if each != end],
+                "begin_suppress_tokens": [end]}  # fmt: skip
+
+    @property
+    def _languages(self) -> list[str]:
+        """Those of the manifest; English alone needs no token."""
+        found = sorted({row.language for row in (*self.train, *self.validation) if row.language})
+        return [] if found in ([], ["en"]) else found
+
+    def fresh(self) -> tuple[Model, TextTokenizer]:
+        """A model of Whisper's shape that hears as much at once as the longest recording, with a vocabulary of its own."""
+        settings = self.settings
+        texts = [row.text for row in self.train]
+        learned = fresh_tokenizer(settings.fresh, [f" {text.strip()}" for text in texts], factor=2, most=2048)
+        names = ["<|startoftranscript|>", *(f"<|{each}|>" for each in self._languages), "<|translate|>", "<|transcribe|>",
+                 "<|startoflm|>", "<|startofprev|>", "<|nospeech|>", "<|notimestamps|>"]  # fmt: skip
+        tokenizer = learned.extended([AddedToken(each, special=True) for each in (_END, *names)],
+                                     {"bos_token": _END, "eos_token": _END, "pad_token": _END})  # fmt: skip
+        lengths = [len(tokenizer.encode(f" {text.strip()}", add_special_tokens=False)) for text in texts]
+        longest = min(settings.data.max_target_tokens, max(lengths)) + 8
+        end = tokenizer.eos_token_id
+        assert end is not None
+        shape = settings.fresh
+        if shape.width % shape.heads:
+            raise InputError(f"--width {shape.width}: must be a multiple of --heads {shape.heads}.")
+        encoder = ModelConfig(
+            "whisper", vocab_size=tokenizer.vocab_size, n_layers=shape.layers, d_model=shape.width, n_heads=shape.heads,
+            n_kv_heads=shape.heads, d_head=shape.width // shape.heads, d_mlp=4 * shape.width, context_length=self._places(),
+            norm_eps=1e-5, activation="gelu", key_bias=False, causal=False, n_mels=_BANDS, embedding_dropout=shape.dropout,
+            residual_dropout=shape.dropout, bos_token_id=end, eos_token_ids=(end,), pad_token_id=end, **PLAIN_BLOCKS,
+        )  # fmt: skip
+        config = replace(encoder, causal=True, n_mels=None, context_length=max(64, 2 * longest), encoder=encoder,
+                         decoder_start_token_id=tokenizer.backend.token_to_id("<|startoftranscript|>"))  # fmt: skip
+        model = EncoderDecoder(config)
+        model.initialise(generator(settings.training.seed, "weights"))
+        return model, tokenizer
+
+    def _places(self) -> int:
+        """Positions of the encoder: half the frames of the longest recording, in whole seconds."""
+        longest = 1
+        for row in (*self.train, *self.validation):
+            try:
+                found = self._heard(row, _BANDS, round(_LONGEST * 100))
+            except WenloomError:
+                continue  # `encode` names it
+            longest = longest if found is None else max(longest, len(found[0]))
+        return min(round(_LONGEST * 50), -(-longest // 100) * 50)
+
+    def _transcriber(self, model: Model, tokenizer: TextTokenizer) -> Transcriber:
+        assert isinstance(model, EncoderDecoder)
+        return Transcriber(model, self._tokens(model, tokenizer), tokenizer)
+
+    def _transcripts(self, model: Model, tokenizer: TextTokenizer, rows: list[Spoken]) -> list[tuple[Spoken, str]]:
+        """What is heard in recordings, at temperature 0, by the most probable token."""
+        recordings = [Recording(row.name, row.read, row.language or None) for row in rows]
+        options = TranscriptionOptions(
+            num_beams=1,
+            temperatures=(0.0,),
+            max_compression_ratio=99,
+            min_logprob=-99,
+            min_speech_seconds=0,
+            times=False,
+        )
+        found: list[tuple[Spoken, str]] = []
+        with torch.inference_mode():
+            for number, outcome in self.in_time(self._transcriber(model, tokenizer).transcribe(recordings, options)):
+                if isinstance(outcome, Transcript):
+                    found.append((rows[number], outcome.text))
+        return found
+
+    def measure(self, model: Model, tokenizer: TextTokenizer) -> Figures:
+        """Word error rates by language (of languages without blanks: character error rates), with half of the interval."""
+        by_language: dict[str, list[tuple[str, str]]] = {}
+        for row, text in self._transcripts(model, tokenizer, self.validation[:_MEASURED]):
+            by_language.setdefault(row.language or "en", []).append((row.text, text))
+        figures: Figures = {}
+        for language, pairs in by_language.items():
+            figure = speech_figure(pairs, language, "validation")
+            low, value, high = figure.interval
+            name = figure.metric if len(by_language) == 1 else f"{figure.metric}_{language}"
+            figures[name] = (value, (high - low) / 2)
+        return figures
+
+    def show(self, model: Model, tokenizer: TextTokenizer) -> SamplePreview:
+        """What is heard in a few recordings, behind what was said."""
+        was_training = model.training
+        found = self._transcripts(model, tokenizer, self.validation[:SHOWN])
+        model.train(was_training)
+        return SamplePreview([Sample(f"{row.text}\n→ ", text) for row, text in found])
+
+    def run(self, out: Path, checkpoint: Path | None = None) -> TaskResult:
+        """Train to the end; the folder says how it is to be decoded, also after Ctrl-C."""
+        try:
+            return super().run(out, checkpoint)
+        finally:
+            if is_model(out):
+                self._write_decoding(out)
+
+    def _write_decoding(self, out: Path) -> None:
+        base = self.settings.base
+        if base is None:
+            kept = self._said(TextTokenizer.from_pretrained(out))
+        else:
+            folder = base_of(base) if is_adapter(base) else base
+            kept = {name: value for name, value in said_of_decoding(folder).items() if name in _KEPT}
+            if (folder / "preprocessor_config.json").exists():
+                write_atomically(out / "preprocessor_config.json", (folder / "preprocessor_config.json").read_bytes())
+        path = out / "generation_config.json"
+        raw = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+        write_atomically(path, json.dumps(raw | kept, indent=2) + "\n")
+        if base is None:
+            encoder = json.loads((out / "config.json").read_text(encoding="utf-8"))
+            frames = 2 * encoder["max_source_positions"]
+            described = {"feature_extractor_type": "WhisperFeatureExtractor", "feature_size": encoder["num_mel_bins"],
+                         "sampling_rate": 16_000, "hop_length": HOP, "n_fft": 400, "nb_max_frames": frames,
+                         "n_samples": frames * HOP, "chunk_length": frames // 100, "padding_value": 0.0,
+                         "padding_side": "right", "return_attention_mask": False}  # fmt: skip
+            write_atomically(out / "preprocessor_config.json", json.dumps(described, indent=2) + "\n")
+
+
+def _changed(example: Example, seed: int, speeds: tuple[float, float], most: int) -> Example:
+    """The example as it sounds this time."""
+    frames = np.asarray(example["frames_BFM"], np.float32)
+    made = augmented(frames, seed, speeds, most)
+    return example | {"frames_BFM": Vectors(made), "length_B": len(made)}

@@ -1,0 +1,122 @@
+"""Learning to write down what is heard: from nothing and from a folder, the loss, and what stands in the run folder."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+import transformers
+from torch.nn import functional
+
+from wenloom.audio.augment import augmented
+from wenloom.audio.log_mel import LogMel
+from wenloom.audio.reading import RATE
+from wenloom.checkpoint.folder import load_model
+from wenloom.core.errors import InputError
+from wenloom.model.encoder_decoder import EncoderDecoder
+from wenloom.training.cross_entropy import IGNORED
+from wenloom.training.transcription import TranscriptionObjective
+
+from ...cli.calling import call, succeed
+from ...hearing import hearing_model, spoken, write_hearing, write_spoken
+
+WORDS = {"low": 200.0, "high": 900.0}
+
+
+def manifest(folder: Path, count: int = 24) -> None:
+    """Two words that are two tones."""
+    draw, rows = np.random.default_rng(0), ["path\ttext"]
+    for number in range(count):
+        word = ("low", "high")[number % 2]
+        time = np.arange(round(RATE * draw.uniform(0.3, 0.6))) / RATE
+        tone = 0.3 * np.sin(2 * np.pi * WORDS[word] * draw.uniform(0.95, 1.05) * time)
+        soundfile.write(folder / f"{number}.wav", tone + 0.001 * draw.normal(size=len(time)), RATE)
+        rows.append(f"{number}.wav\t{word}")
+    (folder / "train.tsv").write_text("\n".join(rows) + "\n")
+    (folder / "valid.tsv").write_text("\n".join([rows[0], *rows[1:9]]) + "\n")
+
+
+def test_the_loss_is_the_decoders_and_ctcs():
+    model = hearing_model()
+    tokens, end, blank = [257, 266, 5, 6, 7], 256, 265
+    frames = LogMel(spoken(1.0), 80).window(0, 100).T
+    rows = {"inputs_BT": torch.tensor([tokens]), "targets_BT": torch.tensor([[IGNORED, 5, 6, 7, end]]),
+            "frames_BFM": frames[None], "length_B": torch.tensor([100]), "silence_B": torch.tensor([-0.5])}  # fmt: skip
+    features = functional.pad(frames.T[None], (0, 2900), value=-0.5)
+    logprobs = model(features, torch.tensor([tokens])).detach().log_softmax(-1)[0]
+    nats = -sum(float(logprobs[place, token]) for place, token in enumerate([5, 6, 7, end], 1))
+    measured = TranscriptionObjective(model, 0.1, 0.3, blank, end)(**rows)
+    assert float(measured.total.detach()) == pytest.approx(nats, rel=1e-4) and int(measured.weight) == 4
+    learned = TranscriptionObjective(model.train(), 0.0, 0.3, blank, end)(**rows)
+    encoded = model.encoder.hidden(features)[0] @ model.decoder.embed.weight.T
+    ctc = functional.ctc_loss(encoded.log_softmax(-1)[:, None], torch.tensor([[5, 6, 7]]), torch.tensor([50]), torch.tensor([3]),
+                              blank, reduction="sum")  # fmt: skip
+    assert float(learned.total.detach()) == pytest.approx(0.7 * nats + 0.3 * float(ctc.detach()), rel=1e-4)
+
+
+def test_a_changed_spectrogram_is_another_for_every_seed_and_the_same_for_one():
+    frames = LogMel(spoken(2.0), 80).window(0, 200).T.numpy()
+    one, same, other = augmented(frames, 1), augmented(frames, 1), augmented(frames, 2)
+    assert np.array_equal(one, same) and (one.shape != other.shape or not np.array_equal(one, other))
+    assert 180 <= len(one) <= 223 and augmented(frames, 1, longest=50).shape == (50, 80)
+    kept = augmented(frames, 3, (1.0, 1.0))
+    assert kept.shape == frames.shape and (kept == frames).mean() > 0.4
+
+
+def test_two_words_are_learned_from_nothing_and_transformers_reads_the_model(tmp_path: Path):
+    manifest(tmp_path)
+    succeed("finetune", "--task", "transcription", "--train", "train.tsv", "--validation", "valid.tsv", "--layers", 1, "--width", 32,
+            "--heads", 2, "--steps", 60, "--batch", 8, "--out", "run", cwd=tmp_path)  # fmt: skip
+    found = json.loads(
+        succeed(
+            "transcribe", "run", "0.wav", "1.wav", "--json", "--min-speech-seconds", 0, "--num-beams", 1, cwd=tmp_path
+        )
+    )
+    assert [each["text"] for each in found] == ["low", "high"]
+    refused = call("transcribe", "run", "0.wav", "--words", cwd=tmp_path)
+    assert refused.code == 2 and "has learned no times" in refused.err
+    ours = load_model(tmp_path / "run")
+    theirs = transformers.WhisperForConditionalGeneration.from_pretrained(tmp_path / "run").eval()
+    assert isinstance(ours, EncoderDecoder) and ours.config.encoder is not None
+    features = LogMel(spoken(0.4), 80).window(0, 2 * ours.config.encoder.context_length)[None]
+    with torch.no_grad():
+        expected = theirs(input_features=features, decoder_input_ids=torch.tensor([[5, 6]])).logits
+        torch.testing.assert_close(ours(features, torch.tensor([[5, 6]])), expected, atol=1e-4, rtol=0)
+    extractor = transformers.WhisperFeatureExtractor.from_pretrained(tmp_path / "run")
+    heard = extractor(spoken(0.4), sampling_rate=RATE, return_tensors="pt").input_features
+    torch.testing.assert_close(heard, features, atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize("method", ["full", "lora"])
+def test_a_folder_is_tuned_and_keeps_what_it_says_of_decoding(tmp_path: Path, method: str):
+    write_hearing(tmp_path / "base")
+    write_spoken(tmp_path / "a.wav", 1.0)
+    write_spoken(tmp_path / "b.wav", 1.5, 1)
+    rows = "a.wav\tThe lamp\ten\nb.wav\tein Licht\tde\n"
+    (tmp_path / "train.tsv").write_text("path\ttext\tlanguage\n" + rows)
+    succeed("finetune", "base", "--task", "transcription", "--train", "train.tsv", "--validation", "train.tsv", "--method", method, "--steps", 2,
+            "--batch", 2, "--out", "run", cwd=tmp_path)  # fmt: skip
+    if method == "full":
+        assert json.loads((tmp_path / "run/generation_config.json").read_text())["is_multilingual"] is True
+    [found] = json.loads(succeed("transcribe", "run", "a.wav", "--language", "de", "--json", cwd=tmp_path))
+    assert found["language"] == "de"
+
+
+def test_what_does_not_hear_is_not_tuned_and_bad_recordings_are_left_out(tmp_path: Path):
+    manifest(tmp_path, 4)
+    (tmp_path / "0.wav").write_bytes(b"text")
+    done = call("finetune", "--task", "transcription", "--train", "train.tsv", "--validation", "valid.tsv", "--layers", 1, "--width", 32, "--heads", 2,
+                "--steps", 1, "--batch", 2, "--out", "run", cwd=tmp_path)  # fmt: skip
+    assert done.code == 0 and "Left out" in done.err and "0.wav" in done.err, done
+    refused = call(
+        "finetune", "--task", "transcription", "--train", "train.tsv", "--source", "x", "--out", "other", cwd=tmp_path
+    )
+    assert refused.code == 2 and "--source" in refused.err
+    with pytest.raises(InputError, match="no row"):
+        from wenloom.tasks.rows import RowReader
+        from wenloom.tasks.speech.manifest import read_manifest
+
+        (tmp_path / "none.tsv").write_text("path\ttext\n")
+        read_manifest(tmp_path / "none.tsv", RowReader())
