@@ -330,7 +330,8 @@ def test_the_example_runs(block: Block, world: World):
             continue
         shown += "".join(each.out + each.err for each in run_line(line, folder))
     for advice in advised(shown):
-        run_line(advice, world.lay_out({"my-texts": "texts", "FILE": "rows:summaries"}, folder))
+        file = "recording" if " transcribe " in advice else "rows:summaries"
+        run_line(advice, world.lay_out({"my-texts": "texts", "FILE": file}, folder))
 
 
 def advised(shown: str) -> list[str]:
