@@ -4,18 +4,23 @@ import json
 import random
 import re
 import textwrap
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from wenloom.core.errors import InputError
 from wenloom.text.document import Document
+from wenloom.text.steps import perplexity
 from wenloom.text.steps.contamination import Contamination
 from wenloom.text.steps.quality import QualityStep
 from wenloom.text.steps.step import Dropped, Kept
+from wenloom.tokens.shards import Dataset
+from wenloom.training.pretrain import pretrain
 
 from ..cli.calling import call, refused
 from ..conftest import story
+from ..training.runs import MODEL, TRAINING
 
 
 def long_text(number: int) -> str:
@@ -90,6 +95,39 @@ def test_a_classifier_learns_from_examples_what_is_good(tmp_path: Path):
         QualityStep((_one(tmp_path),), (_one(tmp_path),))(Document("x", "here"))
     with pytest.raises(InputError, match="name files"):
         QualityStep()(Document("x", "here"))
+
+
+def test_what_is_strange_to_a_model_is_dropped_with_its_bits(tmp_path: Path):
+    def load(folder: str):
+        assert folder == "runs/mine"
+        return lambda text: 9.0 if "#" in text else 0.01 if text.startswith("aaa") else 2.0
+
+    perplexity.provide(load)
+    step = perplexity.PerplexityStep("runs/mine", at_most=3.0, at_least=0.1)
+    results = [step(Document(text, "here")) for text in ("fine", "##", "aaaa", " ")]
+    assert [isinstance(each, Kept) for each in results] == [True, False, False, True]
+    assert "takes the model 9.00 bits per byte, at most 3 may be" in str(results[1]) and "at least 0.1" in str(
+        results[2]
+    )
+    with pytest.raises(InputError, match=r"perplexity\.model"):
+        perplexity.PerplexityStep()(Document("x", "here"))
+
+
+def test_a_recipe_of_the_command_line_measures_with_a_model(decoder_folder: Path, tmp_path: Path):
+    (tmp_path / "a.jsonl").write_text("".join(json.dumps({"text": text}) + "\n" for text in (story(1), "")))
+    model = ("--set", "perplexity=on", "--set", f"perplexity.model={decoder_folder}", "--set")
+    rows = {}
+    for bound in (0.5, 99.0):
+        done = call(
+            "read", "a.jsonl", "--json", "--recipe", "plain", *model, f"perplexity.at_most={bound}", cwd=tmp_path
+        )
+        rows[bound] = [json.loads(line)["reason"] for line in done.out.splitlines()]
+    assert rows[99.0] == [None, "empty: empty"] and "perplexity: takes the model" in rows[0.5][0]
+
+
+@pytest.fixture
+def decoder_folder(dataset: Dataset, tmp_path: Path) -> Path:
+    return pretrain(dataset.folder, tmp_path / "run", MODEL, replace(TRAINING, steps=2)).folder
 
 
 def _one(folder: Path) -> str:

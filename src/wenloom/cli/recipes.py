@@ -1,5 +1,6 @@
 """A recipe as it is typed, with what only the command line can find: the data of suites."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,12 +14,30 @@ def chosen_recipe(name: str, changes: tuple[str, ...]) -> Recipe:
     Raises:
         InputError: see `load_recipe`; or the data of a suite is not found.
     """
-    recipe = load_recipe(name, changes)
+    recipe = replace(load_recipe(name, changes), before=_provide_models)
     values = recipe.values.get("contamination", {})
     if not (suites := values.get("suites")):
         return recipe
     files = [*values.get("files", ()), *_files_of(suites)]
     return replace(recipe, values={**recipe.values, "contamination": {**values, "files": files}})
+
+
+def _provide_models() -> None:
+    from wenloom.text.steps import perplexity
+
+    perplexity.provide(_measure)
+
+
+def _measure(folder: str) -> Callable[[str], float]:
+    """Bits per byte under a model.
+
+    Raises:
+        InputError: it predicts no next tokens, or is none.
+    """
+    from wenloom.api import load_writer
+
+    model = load_writer(folder)
+    return lambda text: model.score(text).bits_per_byte
 
 
 def _files_of(suites: list[str]) -> list[str]:

@@ -3,6 +3,7 @@
 import dataclasses
 import tomllib
 import typing
+from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
@@ -32,6 +33,8 @@ class Recipe:
     name: str
     values: dict[str, dict[str, Any]]
     """What was given of each step, in order."""
+    before: Callable[[], None] | None = None
+    """What every process calls before it makes the steps: a function of a module, which provides what they need of other rooms."""
 
     def steps(self) -> dict[str, Step]:
         """Fresh steps that look at one document; what every corpus goes through is among them."""
@@ -61,11 +64,14 @@ class Recipe:
                 values[f"{name} sha256"] = [
                     sha256_of_file(Path(each)) for each in _listed(values[name]) if Path(each).is_file()
                 ]
+            weights = Path(str(values.get("model") or "."), "model.safetensors")
+            if values.get("model") and weights.is_file():
+                values["model sha256"] = sha256_of_file(weights)
         return found
 
     def without(self, step: str) -> "Recipe":
         """The same less a step."""
-        return Recipe(self.name, {name: values for name, values in self.values.items() if name != step})
+        return dataclasses.replace(self, values={name: values for name, values in self.values.items() if name != step})
 
 
 def load_recipe(name: str, changes: tuple[str, ...] = ()) -> Recipe:

@@ -43,6 +43,8 @@ class _Worker:
     """Takes blocks through the steps, in whatever process it is."""
 
     def __init__(self, recipe: Recipe, reading: ReadOptions):
+        if recipe.before is not None:
+            recipe.before()
         self._reading = reading
         self._steps: dict[str, Step] = recipe.steps()
         self._corpus_steps: dict[str, CorpusStep] = recipe.corpus_steps()

@@ -13,6 +13,7 @@ from wenloom.text.steps.gopher import Gopher
 from wenloom.text.steps.language import LanguageStep
 from wenloom.text.steps.near_duplicates import NearDuplicates
 from wenloom.text.steps.normalize import Normalize
+from wenloom.text.steps.perplexity import PerplexityStep
 from wenloom.text.steps.personal import Personal
 from wenloom.text.steps.quality import QualityStep
 from wenloom.text.steps.repair import Repair
@@ -34,6 +35,7 @@ STEPS: Registry[Callable[..., Any]] = Registry(
         "fineweb": FineWeb,
         "word_list": WordList,
         "personal": Personal,
+        "perplexity": PerplexityStep,
         "contamination": Contamination,
         "quality": QualityStep,
         "repeated_lines": RepeatedLines,
