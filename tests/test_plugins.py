@@ -10,9 +10,9 @@ import transformers
 import wenloom
 from wenloom.checkpoint.families import FAMILIES
 from wenloom.checkpoint.folder import load_decoder
+from wenloom.evaluation.evaluated_model import LocalModel
 from wenloom.evaluation.options import Convention, OverlapOptions, Writing
 from wenloom.evaluation.plan import EvaluationPlan
-from wenloom.evaluation.suite import EvaluatedModel
 from wenloom.tasks.finetune import RECIPES, finetune
 from wenloom.tasks.settings import DataSettings, FreshSettings
 from wenloom.text.documents import ReadOptions
@@ -93,7 +93,7 @@ def test_a_suite_of_another_package_is_scored(installed: Path, tmp_path: Path):
     write_model_files(random_decoder(tiny_config(vocab_size=tokenizer.vocab_size)), installed / "model")
     tokenizer.save_pretrained(installed / "model")
     loaded = wenloom.load(installed / "model")
-    evaluated = EvaluatedModel("model", installed / "model", loaded.decoder, loaded.tokenizer, loaded.engine)
+    evaluated = LocalModel("model", installed / "model", loaded.decoder, loaded.tokenizer, loaded.engine)
     plan = EvaluationPlan(
         "abc", installed / "data", installed / "out", None, [], Convention(), OverlapOptions(), Writing()
     )

@@ -326,6 +326,8 @@ TABLES = {
         "--watermark-bias": C(("--watermark-bias", 50), ("--watermark-key", 7)),
     }),
     "chat": Table(("chat", "--seed", 1, "--max-new-tokens", 12), WRITE | {
+        "--api": R(("--api", "localhost:1", "--model", "m"), "name a model folder, or a server"),
+        "--model": R(("--model", "m"), "give its address by --api too"),
         "--on-overflow": C(("--on-overflow", "error"), look="code", stdin=story(3).replace("\n", " ") + "\n"),
         "--system": C(("--system", "You are a ship's cook.")),
         "--max-length": C(("--max-length", 24)),
@@ -406,6 +408,8 @@ TABLES = {
         "--json": C(("--json",)),
     }),
     "evaluate": Table(("run", "--on", "text.txt", "--json"), {
+        "--api": R(("--api", "http://localhost:1/v1"), "name the model of the server by --model"),
+        "--model": R(("--model", "m"), "give its address by --api too"),
         "--on": C(("--on", "other.txt"), base=("run", "--json"), look="code"),
         "--data": C(("--data", "data"), base=("run", "--on", "blimp", "--json"), look="code"),
         "--skip-bad": C(("--skip-bad",), base=("run", "--on", "torn-choices.jsonl", "--json"), look="code"),

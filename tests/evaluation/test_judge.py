@@ -59,7 +59,7 @@ def test_an_endpoint_that_fails(url: str, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
     with pytest.raises(WenloomError, match="401"):
         Judge("m", url).ask("x")
-    with pytest.raises(WenloomError, match="not a chat completion"):
+    with pytest.raises(WenloomError, match="none of the OpenAI form"):
         Judge("broken", url).ask("x")
     with pytest.raises(WenloomError, match="cannot be reached"):
         Judge("m", "http://127.0.0.1:9").ask("x")

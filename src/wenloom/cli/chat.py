@@ -1,15 +1,19 @@
 """`wenloom chat`. torch is loaded when there is work, so that --help answers at once."""
 
+import contextlib
 import dataclasses
 import sys
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, Annotated
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
 from wenloom.cli.conversation import COMMANDS, GREETING, Conversation, TurnReader
 from wenloom.cli.line_input import LineInput
-from wenloom.cli.options import Device, Dtype, KVCache, Quantize, flags, typed_as_flags
+from wenloom.cli.options import Device, Dtype, KVCache, Quantize, flags, refuse_unused, typed_as_flags
+from wenloom.cli.served import Served, served_pieces
 from wenloom.cli.steering_files import vector_files
 from wenloom.core.console import remark
 from wenloom.core.errors import InputError, WenloomError, printable
@@ -19,11 +23,15 @@ from wenloom.generation.options import Length, Penalties, Sampling
 if TYPE_CHECKING:
     from wenloom.api import LanguageModel
 
+Pieces = Callable[[Conversation], Iterator[str]]
+"""Writes the next turn of a conversation, bit by bit."""
+
 
 def chat(
-    model: str,
+    folder: Annotated[str | None, Parameter(name="model")] = None,
     /,
     *,
+    served: Annotated[Served, flags("A model that is served elsewhere", 4)] = Served(),
     system: str | None = None,
     draft: str | None = None,
     steer: list[str] | None = None,
@@ -44,10 +52,11 @@ def chat(
     "Assistant:".
 
         wenloom chat runs/mine --system "You are a ship's cook." --temperature 0.7
+        wenloom chat --api http://localhost:8000/v1 --model mine
 
     Parameters
     ----------
-    model
+    folder
         A model folder, or a hub model such as owner/name.
     system
         The system prompt: what the model is told before the first turn.
@@ -75,24 +84,50 @@ def chat(
     lines = LineInput("chat_history" if history else None, tuple(COMMANDS))
     if not history and not lines.is_terminal:
         raise InputError("--no-history: input from a pipe is never kept; leave it out.")
+    if (folder is None) == (served.api is None):
+        raise InputError("name a model folder, or a server: wenloom chat --api http://localhost:8000/v1 --model NAME")
+    if served.api is not None:
+        refuse_unused("is of models that are loaded here; the server decides", draft=draft is not None, steer=bool(steer),
+                      device=device != "auto", dtype=dtype != "float32", quantize=quantize is not None,
+                      kv_cache=kv_cache is not None)  # fmt: skip
+        endpoints = served.endpoints()
+        if len(endpoints) > 1:
+            raise InputError("--model: a chat is with one model.")
+        pieces_of, always = partial(served_pieces, endpoints[0]), dict[str, Any]()
+    else:
+        assert folder is not None
+        pieces_of, always = _loaded(folder, device, dtype, draft, quantize, kv_cache, vectors)
+    if lines.is_terminal:
+        remark(GREETING)
+    failed = _converse(pieces_of, Conversation(options, system, always), lines)
+    if failed and not lines.is_terminal:
+        raise InputError(f"{counted(failed, 'turn')} could not be answered.")
+
+
+def _loaded(
+    folder: str,
+    device: str,
+    dtype: str,
+    draft: str | None,
+    quantize: str | None,
+    kv_cache: str | None,
+    vectors: dict[str, Path],
+) -> tuple[Pieces, dict[str, Any]]:
+    """What writes the next turn of a model here, and the options of every request."""
     from wenloom.api import load_writer as load
     from wenloom.tokens.chat import STOP_OF_PLAIN
 
-    loaded = load(model, device, dtype, draft_model=draft, quantize=quantize, kv_cache=kv_cache, steering=vectors)
-    always = {}
+    loaded = load(folder, device, dtype, draft_model=draft, quantize=quantize, kv_cache=kv_cache, steering=vectors)
+    always: dict[str, Any] = {}
     if loaded.tokenizer.chat_template is None and not loaded.tokenizer.other_templates:
         always["stop_strings"] = (STOP_OF_PLAIN,)
         remark("This model has no chat template: it goes on with a plain transcript.")
     if draft is not None:
         always["num_assistant_tokens"] = 5
-    if lines.is_terminal:
-        remark(GREETING)
-    failed = _converse(loaded, Conversation(options, system, always), lines)
-    if failed and not lines.is_terminal:
-        raise InputError(f"{counted(failed, 'turn')} could not be answered.")
+    return partial(_pieces, loaded), always
 
 
-def _converse(loaded: "LanguageModel", conversation: Conversation, lines: LineInput) -> int:
+def _converse(pieces_of: Pieces, conversation: Conversation, lines: LineInput) -> int:
     """Reply until the user ends; returns how many turns failed."""
     failed = 0
     for text in _turns(lines):
@@ -105,7 +140,7 @@ def _converse(loaded: "LanguageModel", conversation: Conversation, lines: LineIn
         if not step.asks:
             continue
         try:
-            reply = _reply(loaded, conversation)
+            reply = _reply(pieces_of(conversation))
         except WenloomError as error:  # of this turn alone
             remark(f"(no reply: {printable(str(error))})")
             conversation.no_reply()
@@ -119,8 +154,8 @@ def _converse(loaded: "LanguageModel", conversation: Conversation, lines: LineIn
     return failed
 
 
-def _reply(loaded: "LanguageModel", conversation: Conversation) -> str:
-    """Write the next turn as it comes; returns its text.
+def _pieces(loaded: "LanguageModel", conversation: Conversation) -> Iterator[str]:
+    """The next turn as it comes.
 
     Raises:
         WenloomError: this conversation cannot continue.
@@ -132,17 +167,24 @@ def _reply(loaded: "LanguageModel", conversation: Conversation) -> str:
     if job.unseen:
         limit = loaded.decoder.config.context_length
         remark(f"(the conversation has {len(ids):,} tokens, the model sees the last {limit:,})")
-    pieces: list[str] = []
-    stream = loaded.engine.stream(job)
-    try:
+    with contextlib.closing(loaded.engine.stream(job)) as stream:
         for event in stream:
-            piece = event.text if any(pieces) else event.text.lstrip()
+            yield event.text
+
+
+def _reply(stream: Iterator[str]) -> str:
+    """Print a turn as it comes; Ctrl-C ends it. Returns its text."""
+    pieces: list[str] = []
+    try:
+        for text in stream:
+            piece = text if any(pieces) else text.lstrip()
             pieces.append(piece)
             sys.stdout.write(piece)
             sys.stdout.flush()
     except KeyboardInterrupt:
-        stream.close()
         remark(" (stopped)")
+    finally:
+        stream.close()  # pyright: ignore[reportAttributeAccessIssue] - a generator
     sys.stdout.write("\n")
     return "".join(pieces).strip()
 

@@ -11,6 +11,7 @@ from cyclopts import Parameter
 from rich.table import Table
 
 from wenloom.cli.options import Device, Dtype, Json, changed, flags, refuse_unused
+from wenloom.cli.served import Served, told
 from wenloom.core.console import out as console
 from wenloom.core.console import print_json, remark, say
 from wenloom.core.errors import InputError
@@ -18,7 +19,8 @@ from wenloom.core.quantities import counted
 from wenloom.evaluation.options import Convention, OverlapOptions, Shots, Writing
 
 if TYPE_CHECKING:
-    from wenloom.evaluation.suite import EvaluatedModel, MetricResult
+    from wenloom.evaluation.evaluated_model import EvaluatedModel
+    from wenloom.evaluation.suite import MetricResult
 
 _OUT = Path("evaluation")
 
@@ -40,6 +42,7 @@ def evaluate(
     metric: list[str] | None = None,
     corpus: Path | None = None,
     json: Json = False,
+    served: Annotated[Served, flags("A model that is served elsewhere", 5)] = Served(),
     examples: Annotated[Shots, flags("Worked examples", 1)] = Shots(),
     scoring: Annotated[Convention, flags("Perplexity", 2)] = Convention(),
     comparing: Annotated[OverlapOptions, flags("Texts against references", 3)] = OverlapOptions(),
@@ -56,6 +59,7 @@ def evaluate(
         wenloom evaluate runs/mine --on chapter.txt --stride 64
         wenloom evaluate runs/mine --on questions.jsonl --metric rouge
         wenloom evaluate whisper-tiny.en --on recordings.tsv
+        wenloom evaluate --api http://localhost:8000/v1 --model mine --on lambada --data datasets/
         wenloom evaluate --predictions out.txt --references ref.txt --metric bleu
 
     Samples and a page are written below --out; called again, it goes on where it stopped.
@@ -121,6 +125,14 @@ def evaluate(
     refuse_unused("goes with --predictions and --metric quality", corpus=corpus is not None)
     if not keep:
         refuse_unused("--no-keep leaves the figures out of every store", store=store is not None)
+    endpoints = {each.model: each for each in served.endpoints()}
+    if endpoints:
+        refuse_unused(
+            "is of models that are loaded here; the server decides", device=device != "auto", dtype=dtype != "float32"
+        )
+        if models:
+            raise InputError("--api asks a server: leave the model folders out.")
+        models = tuple(endpoints)
     if not models or not names:
         raise InputError("name a model and what to score it on: wenloom evaluate MODEL --on lambada")
     if limit is not None and limit < 1:
@@ -129,11 +141,12 @@ def evaluate(
         raise InputError("a model is named twice.")
     from wenloom.cli.evaluate_speech import evaluate_speech, hears
 
-    if hears(models):
+    if not endpoints and hears(models):
         refuse_unused("has no use for models that hear", data=data is not None, store=store is not None, no_keep=not keep,
                       metric=bool(metrics), **changed(examples), **changed(scoring), **changed(comparing), **changed(writing))  # fmt: skip
         evaluate_speech(models, names, limit, skip_bad, out, device, dtype, json)
         return
+    from wenloom.evaluation.evaluated_model import RemoteModel
     from wenloom.evaluation.folder import keep_comparisons
     from wenloom.evaluation.page import write_page
     from wenloom.evaluation.plan import EvaluationPlan
@@ -164,7 +177,7 @@ def evaluate(
                       temperature=writing.temperature != Writing.temperature)  # fmt: skip
     found: dict[str, list[MetricResult]] = {}
     for model in models:
-        evaluated = _evaluated_model(model, device, dtype)
+        evaluated = RemoteModel(endpoints[model]) if endpoints else _evaluated_model(model, device, dtype)
         started = time.monotonic()
         for plan in plans:
             began = time.monotonic()
@@ -177,7 +190,8 @@ def evaluate(
             if keep:
                 kept = _results(evaluated, figures, plan.samples(model), time.monotonic() - began)
                 ResultsStore(store).add(kept)
-        remark(f"{model}: {len(plans)} evaluation(s) in {time.monotonic() - started:,.0f} s.")
+        asked = f" ({told(endpoints[model])})" if endpoints else ""
+        remark(f"{model}: {len(plans)} evaluation(s) in {time.monotonic() - started:,.0f} s{asked}.")
     pairs = [plan.compared(models[0], other) for plan in plans for other in models[1:]]
     comparisons = [each for each in pairs if each is not None]
     for each, adjusted in zip(comparisons, holm([each["p"] for each in comparisons]), strict=True):
@@ -237,10 +251,10 @@ def _refuse_of_other_metrics(comparing: OverlapOptions, metrics: list[str]) -> N
 def _evaluated_model(model: str, device: str, dtype: str) -> "EvaluatedModel":
     from wenloom.api import load_writer as load
     from wenloom.checkpoint.hub import resolve
-    from wenloom.evaluation.suite import EvaluatedModel
+    from wenloom.evaluation.evaluated_model import LocalModel
 
     loaded = load(model, device, dtype)
-    return EvaluatedModel(model, resolve(model), loaded.decoder, loaded.tokenizer, loaded.engine)
+    return LocalModel(model, resolve(model), loaded.decoder, loaded.tokenizer, loaded.engine)
 
 
 def _predictions(
@@ -325,7 +339,7 @@ def _results(evaluated: "EvaluatedModel", figures: "list[MetricResult]", samples
         Result(
             task=each.task, dataset=each.dataset, metric=each.metric, value=each.value, model=evaluated.name,
             signature=str(each.signature), low=each.low, high=each.high, n=each.n, higher_is_better=each.higher_is_better,
-            is_headline=each.is_headline, date=today(), parameters=evaluated.decoder.n_parameters(),
+            is_headline=each.is_headline, date=today(), parameters=evaluated.n_parameters,
             model_hash=evaluated.fingerprint, code_version=__version__, command=shlex.join(["wenloom", *sys.argv[1:]]),
             hardware=hardware, seconds=seconds, samples=str(samples) if samples.exists() else "", details=each.details,
         )

@@ -18,11 +18,11 @@ from wenloom.evaluation.choice import (
     greedy_accuracy,
     n_rows,
 )
+from wenloom.evaluation.evaluated_model import EvaluatedModel
 from wenloom.evaluation.scorer import Advance, Scorer, kind_field
 from wenloom.evaluation.signature import Signature
 from wenloom.evaluation.significance import Interval, interval
 from wenloom.evaluation.suite import (
-    EvaluatedModel,
     EvaluationRequest,
     MetricResult,
     SampleLog,

@@ -8,15 +8,15 @@ from typing import Any, ClassVar
 import numpy as np
 
 from wenloom.core.errors import InputError
+from wenloom.evaluation.evaluated_model import EvaluatedModel
 from wenloom.evaluation.instructions import Instruction, instruction, language_of
 from wenloom.evaluation.rows import field as row_field
 from wenloom.evaluation.rows import made_of_rows, texts_in
 from wenloom.evaluation.signature import Signature
 from wenloom.evaluation.significance import interval
-from wenloom.evaluation.suite import EvaluatedModel, EvaluationRequest, MetricResult, Suite, by_group
+from wenloom.evaluation.suite import EvaluationRequest, MetricResult, Suite, by_group
 from wenloom.evaluation.writing import written_texts
 from wenloom.text.refusals import Refusals
-from wenloom.tokens.chat import Message, chat_ids
 
 _MOST_TOKENS = 1280
 """Of an answer, as in lm-evaluation-harness."""
@@ -58,10 +58,9 @@ class InstructionSuite(Suite):
         self, model: EvaluatedModel, samples: Sequence[InstructedPrompt], request: EvaluationRequest
     ) -> list[MetricResult]:
         language_of("a word")  # before hours of writing: what tells languages may be missing
-        by_turns = model.tokenizer.chat_template is not None
         texts, cut_off = written_texts(
             self.name, model, samples, request, 1, (), _MOST_TOKENS,
-            encode=(lambda text: chat_ids(model.tokenizer, [Message("user", text)])) if by_turns else None,
+            as_turns=model.takes_turns,
         )  # fmt: skip
         answers = [each[0] for each in texts]
         made = []
@@ -75,7 +74,7 @@ class InstructionSuite(Suite):
             ):  # fmt: skip
                 found = interval(values)
                 signature = Signature.of(
-                    metric, **self.signed(request), template="chat" if by_turns else "none", n=len(samples),
+                    metric, **self.signed(request), template="chat" if model.takes_turns else "none", n=len(samples),
                     data=request.data, version=1,
                 )  # fmt: skip
                 made.append(

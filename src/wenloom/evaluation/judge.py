@@ -4,19 +4,17 @@ Judges prefer what stands first (Zheng et al. 2023), so every pair is asked twic
 that survives the swap counts, the others are ties.
 """
 
-import json
-import os
 import re
-import urllib.error
-import urllib.request
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 
-from wenloom.core.errors import InputError, WenloomError
+from wenloom.core.endpoint import Endpoint
+from wenloom.core.errors import InputError
+from wenloom.evaluation.evaluated_model import chat_text
 from wenloom.evaluation.significance import Interval, interval
 
 Verdict = Literal["first", "second", "tie"]
@@ -56,27 +54,12 @@ class Judge:
         """One chat completion at temperature 0.
 
         Raises:
-            WenloomError: the endpoint does not answer as it should.
+            EndpointError: the endpoint does not answer as it should; see `Endpoint.post` for what is tried again.
+            InputError: no address, or no chat completion.
         """
-        if not self.base_url.startswith(("http://", "https://")):
-            raise InputError(f"{self.base_url}: an address beginning with http:// or https:// was expected.")
-        body = {"model": self.model, "temperature": 0, "messages": [{"role": "user", "content": question}]}
-        headers = {"Content-Type": "application/json"}
-        if key := os.environ.get(self.key_variable):
-            headers["Authorization"] = f"Bearer {key}"
-        request = urllib.request.Request(
-            f"{self.base_url.rstrip('/')}/chat/completions", json.dumps(body).encode(), headers
-        )
-        try:
-            with urllib.request.urlopen(request, timeout=self.seconds) as answer:
-                content: Any = json.loads(answer.read(2**22))
-            return str(content["choices"][0]["message"]["content"])
-        except urllib.error.HTTPError as error:
-            raise WenloomError(f"{self.base_url}: the judge answered with {error.code} {error.reason}.") from None
-        except (urllib.error.URLError, TimeoutError, ConnectionError) as error:
-            raise WenloomError(f"{self.base_url}: the judge cannot be reached ({error}).") from None
-        except (json.JSONDecodeError, KeyError, IndexError, TypeError):
-            raise WenloomError(f"{self.base_url}: the answer is not a chat completion of the OpenAI form.") from None
+        endpoint = Endpoint(self.base_url, self.model, self.seconds, key_variable=self.key_variable)
+        body = {"temperature": 0, "messages": [{"role": "user", "content": question}]}
+        return chat_text(endpoint.post("chat/completions", body), self.base_url)
 
     def compare(self, prompt: str, first: str, second: str) -> Verdict:
         """Which of two texts is better, asked in both orders."""
@@ -108,7 +91,7 @@ def win_rate(
     """How often the second text wins, in percent, ties counted half, and every verdict.
 
     Raises:
-        InputError: unequal numbers of texts, or none. WenloomError: see `Judge.ask`.
+        InputError: unequal numbers of texts, or none. EndpointError: see `Judge.ask`.
     """
     if not prompts or not len(prompts) == len(first) == len(second):
         raise InputError(f"{len(prompts)} prompts, {len(first)} and {len(second)} texts: equally many are needed.")

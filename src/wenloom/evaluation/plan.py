@@ -9,13 +9,14 @@ import numpy as np
 
 from wenloom.core.errors import InputError
 from wenloom.evaluation.compare import METRICS
+from wenloom.evaluation.evaluated_model import EvaluatedModel
 from wenloom.evaluation.folder import keep_figures
 from wenloom.evaluation.options import Convention, OverlapOptions, Shots, Writing
 from wenloom.evaluation.perplexity import data_hash
 from wenloom.evaluation.rows import read_rows, read_text
 from wenloom.evaluation.shots import Drawn, Pool, with_examples
 from wenloom.evaluation.significance import mcnemar, paired
-from wenloom.evaluation.suite import EvaluatedModel, EvaluationRequest, MetricResult, SampleLog
+from wenloom.evaluation.suite import EvaluationRequest, MetricResult, SampleLog
 from wenloom.evaluation.suites import suite_of, suite_of_file
 from wenloom.text.refusals import Refusals
 
@@ -66,7 +67,7 @@ class EvaluationPlan:
             assert model is not None
             header = {
                 "evaluation": self.name, "model": model.fingerprint, "data": self._data, "kind": self.kind,
-                "dtype": str(next(model.decoder.parameters()).dtype), **more,
+                "dtype": model.dtype, **more,
                 **(self._drawn.header() if self._drawn.shots else {}),
             }  # fmt: skip
             return SampleLog(self.samples(model.name), header)

@@ -9,11 +9,12 @@ import numpy as np
 
 from wenloom.core.errors import InputError
 from wenloom.evaluation.compare import compare, overlap_figures
+from wenloom.evaluation.evaluated_model import EvaluatedModel
 from wenloom.evaluation.matching import Matching
 from wenloom.evaluation.multiple_choice import led
 from wenloom.evaluation.signature import Signature
 from wenloom.evaluation.significance import interval
-from wenloom.evaluation.suite import EvaluatedModel, EvaluationRequest, MetricResult, Suite, by_group
+from wenloom.evaluation.suite import EvaluationRequest, MetricResult, Suite, by_group
 from wenloom.evaluation.writing import written_texts
 from wenloom.text.refusals import Refusals
 

@@ -14,48 +14,17 @@ from typing import Any, ClassVar, NamedTuple
 import numpy as np
 
 from wenloom.core.errors import InputError
-from wenloom.core.files import sha256_of_file, write_atomically
+from wenloom.core.files import write_atomically
 from wenloom.core.foreign import parsed_json
+from wenloom.evaluation.evaluated_model import EvaluatedModel
 from wenloom.evaluation.locate import DATA_FOLDER, data_folder, files_in, found_below
 from wenloom.evaluation.options import Convention, OverlapOptions, Writing
-from wenloom.evaluation.perplexity import data_hash
-from wenloom.evaluation.scorer import Scorer
-from wenloom.evaluation.scorers import DecoderScorer
 from wenloom.evaluation.shots import Drawn
 from wenloom.evaluation.signature import Signature
-from wenloom.generation.engine import Engine
-from wenloom.model.decoder import Decoder
-from wenloom.model.packed import packed
 from wenloom.text.refusals import Refusals
-from wenloom.tokens.tokenizer import TextTokenizer
 
 CHUNK = 2048
 """Questions that are scored between two writes of the samples."""
-
-
-class EvaluatedModel(NamedTuple):
-    """The model that is scored."""
-
-    name: str
-    folder: Path
-    decoder: Decoder
-    tokenizer: TextTokenizer
-    engine: Engine
-
-    @property
-    def fingerprint(self) -> str:
-        """SHA-256 over weights, configuration and tokenizer."""
-        files = sorted(
-            path for path in self.folder.iterdir() if path.name in _MODEL_FILES or path.suffix == ".safetensors"
-        )
-        return data_hash("".join(f"{path.name}{sha256_of_file(path)}" for path in files))
-
-    def scorer(self) -> Scorer:
-        """What scores texts by it, ready for many."""
-        return DecoderScorer(packed(self.decoder), self.tokenizer)
-
-
-_MODEL_FILES = ("config.json", "tokenizer.json")
 
 
 @dataclass(frozen=True)

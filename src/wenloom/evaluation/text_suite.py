@@ -9,13 +9,14 @@ import numpy as np
 
 from wenloom.core.errors import InputError
 from wenloom.core.progress import progress
+from wenloom.evaluation.evaluated_model import EvaluatedModel
 from wenloom.evaluation.options import Convention
 from wenloom.evaluation.perplexity import measure
 from wenloom.evaluation.rows import read_text
 from wenloom.evaluation.scorer import Advance, Scorer
 from wenloom.evaluation.signature import Signature
 from wenloom.evaluation.significance import interval
-from wenloom.evaluation.suite import EvaluatedModel, EvaluationRequest, MetricResult, Suite
+from wenloom.evaluation.suite import EvaluationRequest, MetricResult, Suite
 from wenloom.text.refusals import Refusals
 
 

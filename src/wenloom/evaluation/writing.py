@@ -1,14 +1,13 @@
 """What a model writes after many prompts, kept in the file of samples as it goes."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 from wenloom.core.progress import progress
+from wenloom.evaluation.evaluated_model import EvaluatedModel
 from wenloom.evaluation.scorer import Advance
-from wenloom.evaluation.suite import EvaluatedModel, EvaluationRequest, SampleLog, in_chunks
+from wenloom.evaluation.suite import EvaluationRequest, SampleLog, in_chunks
 from wenloom.generation.request import GenerationRequest
-
-Encode = Callable[[str], list[int]]
 
 
 class Prompt(Protocol):
@@ -24,13 +23,13 @@ class Prompt(Protocol):
 
 def written_texts(
     name: str, model: EvaluatedModel, prompts: Sequence[Prompt], request: EvaluationRequest, attempts: int,
-    stops: tuple[str, ...], max_new_tokens: int = 256, encode: Encode | None = None,
+    stops: tuple[str, ...], max_new_tokens: int = 256, as_turns: bool = False,
 ) -> tuple[list[list[str]], dict[str, int]]:  # fmt: skip
     """What the model writes after each prompt, `attempts` times; and how many prompts did not fit, if any did not.
 
     Args:
         max_new_tokens: where the request does not say it.
-        encode: how a prompt becomes tokens, where not as a plain text.
+        as_turns: each prompt is what a user says to a model for conversations.
     """
     writing = request.writing
     sampling: dict[str, Any] = {"do_sample": False}
@@ -40,7 +39,7 @@ def written_texts(
     wanted = GenerationRequest(max_new_tokens=most, stop_strings=stops, **sampling)
     samples = request.log({"attempts": writing.attempts, "max_new_tokens": most, **sampling})
     with progress(f"{name}: writing", len(prompts) - len(samples.known), "texts") as bar:
-        texts = written(model, prompts, samples, wanted, attempts, bar.advance, encode)
+        texts = written(model, prompts, samples, wanted, attempts, bar.advance, as_turns)
     cut_off = sum(samples.known[number].get("cut_off", 0) > 0 for number in range(len(prompts)))
     return texts, {"questions_cut_off": cut_off} if cut_off else {}
 
@@ -52,27 +51,22 @@ def written(
     request: GenerationRequest,
     attempts: int = 1,
     on_text: Advance = lambda n: None,
-    encode: Encode | None = None,
+    as_turns: bool = False,
 ) -> list[list[str]]:
     """What the model writes after each prompt, `attempts` times; going on where an earlier call stopped."""
     for numbers in in_chunks(len(prompts), samples, 64):
-        jobs = [
-            [
-                model.engine.submit(
-                    encode(each.lead + each.prompt) if encode else each.lead + each.prompt,
-                    request,
-                    number * attempts + attempt,
-                )
-                for attempt in range(attempts)
-            ]
-            for number, each in ((number, prompts[number]) for number in numbers)
+        asked = [
+            (number * attempts + attempt, prompts[number].lead + prompts[number].prompt)
+            for number in numbers
+            for attempt in range(attempts)
         ]
-        model.engine.run([job for each in jobs for job in each])
+        found = model.write(asked, request, as_turns)
         samples.add(
             [
                 {"number": number, "prompt": prompts[number].prompt, "examples": list(prompts[number].examples),
-                 "written": [job.result()[0].text for job in each], "cut_off": each[0].unseen}
-                for number, each in zip(numbers, jobs, strict=True)
+                 "written": [each.text for each in mine], "cut_off": mine[0].unseen}
+                for place, number in enumerate(numbers)
+                for mine in [found[place * attempts : (place + 1) * attempts]]
             ]
         )  # fmt: skip
         on_text(len(numbers))

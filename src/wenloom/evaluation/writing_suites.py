@@ -13,6 +13,7 @@ from wenloom.core.progress import progress
 from wenloom.evaluation.choice import Question
 from wenloom.evaluation.choice_suite import ChoiceSuite
 from wenloom.evaluation.compare import compare, overlap_figures
+from wenloom.evaluation.evaluated_model import EvaluatedModel
 from wenloom.evaluation.multiple_choice import multiple_choice
 from wenloom.evaluation.programs import Problem, is_right, pass_rates
 from wenloom.evaluation.reference_suite import Reference
@@ -22,7 +23,7 @@ from wenloom.evaluation.sandbox import run_program
 from wenloom.evaluation.scorer import Advance
 from wenloom.evaluation.signature import Signature
 from wenloom.evaluation.significance import interval
-from wenloom.evaluation.suite import EvaluatedModel, EvaluationRequest, MetricResult, Suite
+from wenloom.evaluation.suite import EvaluationRequest, MetricResult, Suite
 from wenloom.evaluation.writing import written_texts
 from wenloom.text.refusals import Refusals
 

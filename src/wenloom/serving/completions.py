@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Iterator, Sequence
-from itertools import accumulate
 
 from wenloom.generation.jobs import Continuation, TokenScore
 from wenloom.serving.answer import JSON, Head
@@ -141,7 +140,6 @@ class CompletionAnswer:
         if self._body.logprobs is None:
             return None
         names = self.run.served.token_names
-        texts = [names.text(token) for token, _ in scored]
         top = [None if score is None else {names.unique(token): value for token, value in
                                            [*score.top[: self._body.logprobs], (score.token, score.logprob)]}
                for _, score in scored]  # fmt: skip
@@ -149,8 +147,26 @@ class CompletionAnswer:
             "tokens": [names.unique(token) for token, _ in scored],
             "token_logprobs": [None if score is None else score.logprob for _, score in scored],
             "top_logprobs": top if self._body.logprobs else None,
-            "text_offset": list(accumulate(map(len, texts), initial=offset))[:-1],
+            "text_offset": [offset + each for each in text_offsets([names.data(token) for token, _ in scored])],
         }
+
+
+def text_offsets(pieces: Sequence[bytes]) -> list[int]:
+    """How many characters of a text stand before each of its pieces; a piece inside a character has that character's place.
+
+    >>> text_offsets(["a".encode(), "灯".encode()[:1], "灯".encode()[1:], b"b"])
+    [0, 1, 1, 2]
+    """
+    found, before = [], 0
+    for piece in pieces:
+        found.append(max(0, before - (bool(piece) and _is_inside(piece[0]))))
+        before += sum(not _is_inside(byte) for byte in piece)
+    return found
+
+
+def _is_inside(byte: int) -> bool:
+    """Of a byte of UTF-8: whether a character goes on with it."""
+    return byte & 0xC0 == 0x80
 
 
 def _mean_logprob(found: Continuation) -> float:
