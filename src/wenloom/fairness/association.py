@@ -80,15 +80,7 @@ class Associations(Audit):
             else None
         )
 
-    def run(
-        self,
-        model: AuditedModel,
-        data: Path,
-        limit: int | None = None,
-        on_samples: Callable[[int], None] = lambda n: None,
-    ) -> Audited:
-        if why := self.why_not(model):
-            raise InputError(f"{self.name} cannot be asked of this model: {why}.")
+    def ask(self, model: AuditedModel, data: Path, limit: int | None, on_samples: Callable[[int], None]) -> Audited:
         figures = []
         for test in self.samples(data, limit):
             vectors = np.asarray(model.embedder.embed(test.texts, normalize=False), np.float64)

@@ -137,6 +137,9 @@ class Audit(ABC):
         """Why it cannot be asked of a model; None where it can."""
 
     @abstractmethod
+    def ask(self, model: AuditedModel, data: Path, limit: int | None, on_samples: Callable[[int], None]) -> "Audited":
+        """See `run`; the model can be asked."""
+
     def run(
         self,
         model: AuditedModel,
@@ -153,6 +156,9 @@ class Audit(ABC):
         Raises:
             InputError: see `samples`; a model that cannot be asked, or a score that is no number.
         """
+        if why := self.why_not(model):
+            raise InputError(f"{self.name} cannot be asked of this model: {why}.")
+        return self.ask(model, data, limit, on_samples)
 
     def located(self, data: Path) -> list[Path]:
         """Its files below a folder.

@@ -63,15 +63,7 @@ class Bold(Audit):
     def why_not(self, model: AuditedModel) -> str | None:
         return None if model.writes else "it has the model write, so it takes one that goes on with its prompt"
 
-    def run(
-        self,
-        model: AuditedModel,
-        data: Path,
-        limit: int | None = None,
-        on_samples: Callable[[int], None] = lambda n: None,
-    ) -> Audited:
-        if why := self.why_not(model):
-            raise InputError(f"{self.name} cannot be asked of this model: {why}.")
+    def ask(self, model: AuditedModel, data: Path, limit: int | None, on_samples: Callable[[int], None]) -> Audited:
         samples = self.samples(data, limit)
         request = GenerationRequest(max_new_tokens=_NEW_TOKENS, temperature=1.0, top_p=1.0, seed=self.seed)
         written: list[str] = []

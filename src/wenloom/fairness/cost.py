@@ -106,15 +106,7 @@ class BenchmarkCost(Audit):
             else "it asks questions, so it takes a model that goes on with its prompt"
         )
 
-    def run(
-        self,
-        model: AuditedModel,
-        data: Path,
-        limit: int | None = None,
-        on_samples: Callable[[int], None] = lambda n: None,
-    ) -> Audited:
-        if why := self.why_not(model):
-            raise InputError(f"{self.name} cannot be asked of this model: {why}.")
+    def ask(self, model: AuditedModel, data: Path, limit: int | None, on_samples: Callable[[int], None]) -> Audited:
         samples, norm = self.samples(data, limit), self.suite.headline
         found = answer_all(model.scorer, samples, unconditional=norm == "unconditional")
         on_samples(len(samples))

@@ -78,13 +78,13 @@ class CrowsPairs(ScoredAudit):
         return made
 
 
-def table(path: Path, columns: Sequence[str]) -> list[dict[str, str]]:
-    """The rows of a csv file with a header.
+def table(path: Path, columns: Sequence[str], delimiter: str = ",") -> list[dict[str, str]]:
+    """The rows of a csv or tsv file with a header.
 
     Raises:
         InputError: a column is missing, or a row has no text in it; the line is named.
     """
-    reader = csv.DictReader(io.StringIO(read_text(path)))
+    reader = csv.DictReader(io.StringIO(read_text(path)), delimiter=delimiter)
     if missing := [each for each in columns if each not in (reader.fieldnames or ())]:
         raise InputError(
             f"{path}, line 1: lacks the column {missing[0]}; there are {', '.join(reader.fieldnames or ())}."

@@ -58,16 +58,8 @@ class ScoredAudit(Audit):
     def why_not(self, model: AuditedModel) -> str | None:
         return None if model.scorer.kind in self.kinds else _NEEDS[self.kinds]
 
-    def run(
-        self,
-        model: AuditedModel,
-        data: Path,
-        limit: int | None = None,
-        on_samples: Callable[[int], None] = lambda n: None,
-    ) -> Audited:
+    def ask(self, model: AuditedModel, data: Path, limit: int | None, on_samples: Callable[[int], None]) -> Audited:
         scorer = model.scorer
-        if why := self.why_not(model):
-            raise InputError(f"{self.name} cannot be asked of this model: {why}.")
         samples = self.samples(data, limit)
         scores: list[list[ContinuationScore]] = []
         for start in range(0, len(samples), _CHUNK):

@@ -1,6 +1,5 @@
 """Winogender (Rudinger et al. 2018): sentences that differ in one pronoun, and how many of an occupation are women."""
 
-import csv
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -8,10 +7,10 @@ from typing import NamedTuple
 import numpy as np
 
 from wenloom.core.errors import InputError
-from wenloom.evaluation.rows import read_text
 from wenloom.evaluation.scorer import ContinuationScore, TextInContext
 from wenloom.evaluation.signature import Signature
 from wenloom.fairness.audit import AuditFigure, Outcomes
+from wenloom.fairness.crows_pairs import table
 from wenloom.fairness.scored_audit import ScoredAudit, divided
 
 _STATISTICS = "occupations-stats.tsv"
@@ -50,9 +49,9 @@ class Winogender(ScoredAudit):
         if not statistics.is_file():
             raise InputError(f"{path}: needs {_STATISTICS} beside it.")
         women = {row["occupation"]: _percent(row[_WOMEN], statistics, line)
-                 for line, row in _rows(statistics, ("occupation", _WOMEN))}  # fmt: skip
+                 for line, row in enumerate(table(statistics, ("occupation", _WOMEN), "\t"), 2)}  # fmt: skip
         by_stem: dict[tuple[str, ...], dict[str, str]] = {}
-        for line, row in _rows(path, ("sentid", "sentence")):
+        for line, row in enumerate(table(path, ("sentid", "sentence"), "\t"), 2):
             parts = row["sentid"].removesuffix(".txt").split(".")
             if len(parts) != 4 or parts[2] not in "01" or parts[0] not in women:
                 raise InputError(
@@ -114,20 +113,6 @@ def correlation(x: np.ndarray, y: np.ndarray, samples: int = 2000, seed: int = 1
     found = (xs * ys).sum(1)[size > 0] / size[size > 0]
     low, high = np.quantile(found, [0.025, 0.975]) if len(found) else (-1.0, 1.0)
     return float(low), float(np.corrcoef(x, y)[0, 1]), float(high)
-
-
-def _rows(path: Path, columns: Sequence[str]) -> list[tuple[int, dict[str, str]]]:
-    reader = csv.DictReader(read_text(path).splitlines(), delimiter="\t", quoting=csv.QUOTE_NONE)
-    if missing := [each for each in columns if each not in (reader.fieldnames or ())]:
-        raise InputError(
-            f"{path}, line 1: lacks the column {missing[0]}; there are {', '.join(reader.fieldnames or ())}."
-        )
-    found = []
-    for row in reader:
-        if empty := [each for each in columns if not (row.get(each) or "").strip()]:
-            raise InputError(f"{path}, line {reader.line_num}: {empty[0]} is empty.")
-        found.append((reader.line_num, row))
-    return found
 
 
 def _percent(text: str, path: Path, line: int) -> float:
