@@ -219,7 +219,7 @@ def test_fields_that_the_reference_reads_and_we_do_not_know_are_refused_by_name(
         ({"num_attention_heads": 3}, "n_heads"),
         ({"num_attention_heads": 4, "num_key_value_heads": 4}, "shape"),
         ({"intermediate_size": 25}, "shape"),
-        ({"model_type": "whisper"}, "whisper.*known"),
+        ({"model_type": "vits"}, "vits.*known"),
         ({"model_type": "mamba"}, "mamba.*recurrent state"),
         ({"model_type": "deepseek_v3"}, "deepseek_v3.*latent attention"),
     ],

@@ -62,7 +62,7 @@ NAMES = {
     "datasets/lambada_test.jsonl": "rows:lambada", "datasets/arc_easy.jsonl": "rows:choices",
     "mine.toml": 'text:files = ["arc_easy.jsonl"]\nquery = "{query}"\nchoices = "{choices}"\ngold = "{gold}"\n',
     "calm.txt": "few:source", "wild.txt": "few:target", "calm.safetensors": "vector", "joy.safetensors": "vector", "sae": "features", "seven.safetensors": "vector", "lens.safetensors": "lens",
-    "people.txt": "text:She lit the lamp.\n",
+    "book.epub": "epub:", "crawl.warc.gz": "warc:", "people.txt": "text:She lit the lamp.\n",
     "datasets/crows_pairs_anonymized.csv": "text:sent_more,sent_less,bias_type\nThe lamp was lit.,The boat was lit.,age\n",
     "datasets/pro_stereotyped_type1.txt.dev": "text:1 [The lamp] was lit by [him].\n",
     "datasets/anti_stereotyped_type1.txt.dev": "text:1 [The lamp] was lit by [her].\n",

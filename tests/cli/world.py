@@ -14,6 +14,7 @@ from unittest import mock
 
 import numpy as np
 
+from tests.foreign_files import epub, warc
 from wenloom.checkpoint.sentence import SentenceConfig, write_sentence_config
 
 from ..conftest import VERSES, story
@@ -327,6 +328,13 @@ class World:
                 write(path, "café au lait, crème brûlée, garçon, déjà vu\n".encode("latin-1") * 20)
             elif how == "long":
                 write(path, VERSES[0] * 20_000)
+            elif how == "epub":
+                epub(path, [story(1), story(2)])
+            elif how == "warc":
+                write(
+                    path,
+                    warc(("text/html", f"<p>{story(1)}</p>".encode()), ("text/plain", story(2).encode()), packed=False),
+                )
             elif how == "torn":
                 write(path, jsonl(ROWS[what]) + "{\n")
             elif how == "results-json":

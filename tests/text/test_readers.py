@@ -10,9 +10,8 @@ import zipfile
 from pathlib import Path
 
 import pytest
-from warcio.statusandheaders import StatusAndHeaders
-from warcio.warcwriter import WARCWriter
 
+from tests.foreign_files import epub, warc
 from wenloom.core.errors import InputError
 from wenloom.text.documents import Document, ReadOptions, find_files, read_documents
 from wenloom.text.refusals import Refusals
@@ -25,19 +24,6 @@ PAGE = f"<html><head><title>T</title></head><body><nav><a href=/>Home</a></nav><
 def read(path: Path, refusals: Refusals | None = None, **options: object) -> list[Document]:
     reading = ReadOptions(**options)  # pyright: ignore[reportArgumentType]
     return list(read_documents(find_files([str(path)]), reading, refusals=refusals))
-
-
-def warc(*pages: tuple[str, bytes], packed: bool = True, **headers: str) -> bytes:
-    """A crawl as warcio writes it."""
-    out = io.BytesIO()
-    writer = WARCWriter(out, gzip=packed)
-    writer.write_record(writer.create_warcinfo_record("a.warc.gz", {"software": "tests"}))
-    for kind, body in pages:
-        http = StatusAndHeaders("200 OK", [("Content-Type", kind), *headers.items()], protocol="HTTP/1.1")
-        writer.write_record(
-            writer.create_warc_record("http://a.example/", "response", io.BytesIO(body), http_headers=http)
-        )
-    return out.getvalue()
 
 
 @pytest.mark.parametrize("packed", [True, False])
@@ -94,23 +80,6 @@ def test_wikitext_is_read_in_work_that_grows_like_the_page(part: str):
 
     few, many = (steps(wiki_text, part * n) for n in (200, 2000))
     assert many < 15 * few
-
-
-def epub(path: Path, chapters: list[str], **others: bytes) -> None:
-    items = "".join(
-        f'<item id="c{n}" href="c%20{n}.xhtml" media-type="application/xhtml+xml"/>' for n, _ in enumerate(chapters)
-    )
-    order = "".join(f'<itemref idref="c{n}"/>' for n, _ in reversed([*enumerate(chapters)]))
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as book:
-        book.writestr(
-            "META-INF/container.xml", '<container><rootfiles><rootfile full-path="O/p.opf"/></rootfiles></container>'
-        )
-        book.writestr("O/p.opf", '<package xmlns:dc="http://purl.org/dc/elements/1.1/"><metadata><dc:title>书</dc:title></metadata>'
-                      f"<manifest>{items}</manifest><spine>{order}</spine></package>")  # fmt: skip
-        for number, text in enumerate(chapters):
-            book.writestr(f"O/c {number}.xhtml", f"<html><body><p>{text}</p></body></html>")
-        for name, data in others.items():
-            book.writestr(name, data)
 
 
 def test_an_epub_is_one_document_in_the_order_of_reading(tmp_path: Path):

@@ -15,7 +15,7 @@ from wenloom.evaluation.signature import Signature
 from wenloom.fairness.audit import VERSION, Audit, Audited, AuditFigure, Example, Outcomes, groups_of, spread
 from wenloom.fairness.audited_model import AuditedModel
 
-_CHUNK = 256
+_CHUNK = 64
 
 
 class ScoredAudit(Audit):
