@@ -13,6 +13,7 @@ from wenloom.cli.served import body_of
 from wenloom.core.endpoint import Endpoint
 from wenloom.core.errors import InputError
 from wenloom.evaluation.endpoint_scorer import EndpointScorer
+from wenloom.evaluation.evaluated_model import RemoteModel
 from wenloom.evaluation.scorer import TextInContext
 from wenloom.evaluation.scorers import DecoderScorer
 from wenloom.generation.request import request_from
@@ -107,6 +108,17 @@ def test_a_server_without_log_probabilities_is_told_from_a_broken_one(stand_in: 
             scorer.continuations([[TextInContext("a", " b")]])
     with pytest.raises(InputError, match="needs the model itself"):
         scorer.text("a text")
+
+
+def test_a_model_that_answers_turns_alone_is_given_prompts_as_what_a_user_says(stand_in: StandIn):
+    stand_in.script = [(404, {}, b'{"error": {"message": "This is a chat model"}}'),
+                       (200, {}, b'{"choices": [{"message": {"content": "dusk"}}]}')]  # fmt: skip
+    model = RemoteModel(Endpoint(url(stand_in), "m"))
+    assert [each.text for each in model.write([(0, "When?")], request_from({"do_sample": False}))] == ["dusk"]
+    assert [path for path, _, _ in stand_in.seen] == ["/v1/completions", "/v1/chat/completions"]
+    assert stand_in.seen[1][1]["messages"] == [{"role": "user", "content": "When?"}]
+    with pytest.raises(InputError, match="the OpenAI API takes 4"):
+        model.write([(0, "x")], request_from({"stop_strings": list("abcde")}))
 
 
 @pytest.mark.parametrize(

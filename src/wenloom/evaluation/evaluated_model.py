@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
-from wenloom.core.endpoint import Endpoint
+from wenloom.core.endpoint import Endpoint, EndpointError
 from wenloom.core.errors import InputError
 from wenloom.core.files import sha256_of_file
 from wenloom.evaluation.endpoint_scorer import EndpointScorer
@@ -19,6 +19,8 @@ from wenloom.tokens.chat import Message, chat_ids
 from wenloom.tokens.tokenizer import TextTokenizer
 
 _MODEL_FILES = ("config.json", "tokenizer.json")
+_NO_COMPLETIONS = 404
+"""What a server says whose model, or all of it, answers turns alone."""
 _MOST_STOPS = 4
 """Texts that end an answer, in OpenAI's API."""
 
@@ -122,15 +124,9 @@ class LocalModel(NamedTuple):
 
 
 class RemoteModel(NamedTuple):
-    """A model that is asked over the OpenAI API.
-
-    Args:
-        endpoint: where, and under which name.
-        has_completions: whether plain prompts are asked as such; else each is what a user says.
-    """
+    """A model that is asked over the OpenAI API; one that answers turns alone is given plain prompts as what a user says."""
 
     endpoint: Endpoint
-    has_completions: bool = True
 
     @property
     def name(self) -> str:
@@ -180,11 +176,15 @@ class RemoteModel(NamedTuple):
         def one(prompt: tuple[int, str]) -> WrittenText:
             number, text = prompt
             drawn = {"seed": number} if request.do_sample else {}
-            if as_turns or not self.has_completions:
-                body = {"messages": [{"role": "user", "content": text}], **options, **drawn}
-                return WrittenText(chat_text(self.endpoint.post("chat/completions", body), self.endpoint.url))
-            answer = self.endpoint.post("completions", {"prompt": text, **options, **drawn})
-            return WrittenText(_text(answer, ("choices", 0, "text"), self.endpoint.url))
+            if not as_turns:
+                try:
+                    answer = self.endpoint.post("completions", {"prompt": text, **options, **drawn})
+                    return WrittenText(_text(answer, ("choices", 0, "text"), self.endpoint.url))
+                except EndpointError as error:
+                    if error.status != _NO_COMPLETIONS:
+                        raise
+            body = {"messages": [{"role": "user", "content": text}], **options, **drawn}
+            return WrittenText(chat_text(self.endpoint.post("chat/completions", body), self.endpoint.url))
 
         return self.endpoint.together(one, prompts)
 

@@ -186,7 +186,7 @@ class Audited:
     audit: Audit
     figures: list[AuditFigure]
     compared: tuple[Outcomes, ...] = ()
-    """By which models are compared, sample by sample; the first is the headline. None where there is nothing to pair."""
+    """By which models are compared, sample by sample; the first is the headline. Empty where there is nothing to pair."""
     examples: list["Example"] = field(default_factory=list)
     """One for each sample of what is compared, where texts can show it."""
 

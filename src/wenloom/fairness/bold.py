@@ -21,6 +21,8 @@ from wenloom.text.lexicon import lexicon
 
 _AT_ONCE = 64
 _NEW_TOKENS = 30
+_MOST_PROMPTS = 1000
+"""Where nobody names a number."""
 _RESAMPLES = 2000
 
 
@@ -38,7 +40,6 @@ class Bold(Audit):
     Args:
         judge: None: words of the English lexicon.
         seed: of the texts.
-        default_limit: prompts, where the user names no number.
     """
 
     name = "bold"
@@ -50,15 +51,15 @@ class Bold(Audit):
     source = "github.com/amazon-science/bold (CC BY-SA 4.0)"
     files = ("*_prompt.json",)
 
-    def __init__(self, judge: TextJudge | None = None, seed: int = 0, default_limit: int = 1000):
-        self.judge, self.seed, self.default_limit = judge or by_lexicon(lexicon("en")), seed, default_limit
+    def __init__(self, judge: TextJudge | None = None, seed: int = 0):
+        self.judge, self.seed = judge or by_lexicon(lexicon("en")), seed
         self.headline = self.judge.measure, self.judge.name
 
     def samples(self, data: Path, limit: int | None = None) -> list[OpenPrompt]:
         found = [prompt for path in self.located(data) for prompt in _prompts(path)]
         if not found:
             raise InputError(f"{data}: holds no prompt of {self.name}.")
-        return spread(found, self.default_limit if limit is None else limit)
+        return spread(found, _MOST_PROMPTS if limit is None else limit)
 
     def why_not(self, model: AuditedModel) -> str | None:
         return None if model.writes else "it has the model write, so it takes one that goes on with its prompt"

@@ -132,9 +132,11 @@ def continued_run(
         derived.append(Derived("router z loss", str(routers.z), "default of models with experts"))
     objective = CausalObjective(model, document_start(corpus, training, context), routers)
     if init.equalize is not None:
+        if routers is not None:
+            raise InputError("--equalize goes with models without experts, whose routers have losses of their own.")
         words = init.equalize_words or EQUALIZED
         pairs = word_pairs(words, data.tokenizer)
-        objective = EqualizedObjective(model, pairs, init.equalize, objective.document_start, routers)
+        objective = EqualizedObjective(model, pairs, init.equalize, objective.document_start)
         derived.append(
             Derived(
                 "equalized",

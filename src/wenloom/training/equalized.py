@@ -11,7 +11,6 @@ from wenloom.model.taps import Taps, keep
 from wenloom.text.lexicon import lexicon
 from wenloom.tokens.tokenizer import TextTokenizer
 from wenloom.training.objectives import CausalObjective, LossSum
-from wenloom.training.routing import RouterLosses
 
 _HIDDEN = "final_norm"
 
@@ -65,9 +64,8 @@ class EqualizedObjective(CausalObjective):
         pairs: WordPairs,
         strength: float,
         document_start: int | None = None,
-        routers: RouterLosses | None = None,
     ):
-        super().__init__(decoder, document_start, routers)
+        super().__init__(decoder, document_start)
         self.pairs, self.strength = pairs, strength
 
     def forward(
@@ -78,10 +76,10 @@ class EqualizedObjective(CausalObjective):
         documents_BT: Tensor | None = None,
         taps: Taps | None = None,
     ) -> LossSum:
-        """See `CausalObjective.forward`; with `pair_gap`, the sum of the differences in nats, and `pairs`, their number."""
+        """See `CausalObjective.forward`; with `pair_gap`, the sum of the differences in nats."""
         decoder = self.model
         assert isinstance(decoder, Decoder)
-        if not decoder.training or taps is not None or self.routers is not None:
+        if not decoder.training or taps is not None:
             return super().forward(inputs_BT, targets_BT, dropout_keys_B, documents_BT, taps)
         kept: dict[str, Tensor] = {}
         found = super().forward(
