@@ -68,7 +68,7 @@ def page(facts: dict[str, Any]) -> str:
         title = "Kept" if what == "kept" else f"Dropped by {what}"
         parts.append(f"<h2>{_e(title)}: examples</h2>" + "".join(map(_example, rows)))
     rows = [
-        (step, ", ".join(f"{name} = {value}" for name, value in values.items()) or "–")
+        (step, ", ".join(f"{name} {_value(value)}" for name, value in values.items()) or "–")
         for step, values in facts["recipe"]["steps"].items()
     ]
     parts.append(_table("Recipe", ("step", "values"), rows))
@@ -99,6 +99,17 @@ def _bars(title: str, names: Sequence[str], rows: Sequence[tuple[Any, ...]]) -> 
         + f"<td class='bar'><div style='width:{row[1] / most:.1%}'></div></td></tr>" for row in rows if row[1])  # fmt: skip
     head = "".join(f"<th{' class=n' * (place > 0)}>{_e(name)}</th>" for place, name in enumerate(names))
     return f"<h2>{_e(title)}</h2><div class='wide'><table><tr>{head}<th></th></tr>{lines}</table></div>"
+
+
+def _value(value: Any) -> str:
+    """A setting in words.
+
+    >>> _value(True), _value(("zh", "en")), _value(0.65)
+    ('yes', 'zh en', '0.65')
+    """
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return " ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
 
 
 def _table(title: str, names: Sequence[str], rows: Sequence[tuple[str, ...]]) -> str:
