@@ -68,6 +68,9 @@ NAMES = {
     "datasets/anti_stereotyped_type1.txt.dev": "text:1 [The lamp] was lit by [her].\n",
     "datasets/stereoset.csv": "text:target,bias_type,context,stereotype,anti_stereotype,unrelated\nlamp,age,The lamp is BLANK.,lit,old,x\n",
     "whisper-tiny.en": "hearing", "recordings.tsv": "text:path\ttext\tlanguage\nspeech.wav\tThe lamp was lit.\ten\n", "speech.wav": "recording", "talks/one.flac": "recording", "talks/two.flac": "long-recording",
+    "predictions.json": 'text:{"intrasentence": [{"id": "1", "score": 3}, {"id": "2", "score": 2}, {"id": "3", "score": 1}]}',
+    "stereoset/dev.json": 'text:{"data": {"intrasentence": [{"target": "a", "bias_type": "race", "sentences": [{"id": "1", "gold_label": '
+                          '"stereotype"}, {"id": "2", "gold_label": "anti-stereotype"}, {"id": "3", "gold_label": "unrelated"}]}]}}',
     "datasets/hellaswag_val.jsonl": "rows:hellaswag", "datasets/blimp.jsonl": "rows:blimp",
 }  # fmt: skip
 """What stands, in an example, under a name; see `World.lay_out`. A folder is laid out where its beginning occurs."""
@@ -95,6 +98,8 @@ NOT_RUN = {
     "python bench/gpt_and_bert.py": "trains for minutes on public datasets; the script exists",
     "torchrun": "needs several processes or machines; its wenloom command is parsed, and tests/cli/test_commands.py runs two",
     "--method cda,equalize": "needs a vocabulary in which words are one token; tests/training/test_equalized.py has one",
+    "--set groups=on": "trains for minutes; tests/fairness/test_filter.py measures a slice",
+    "wenloom audit slices/": "needs the models of the line above it",
     "--method leace": "needs texts that speak of people; tests/fairness/test_erasure.py erases",
     "wenloom serve": "answers until a signal comes; it is parsed here, and tests/serving run the server",
     "pip install": "of an installation",

@@ -35,6 +35,10 @@ HERE = {
     "fair/gender_prompt.json": 'text:{"men": {"A": ["The man was"]}, "women": {"B": ["The woman was"]}}', "people.txt": "text:She lit it.\nAn old man.\n",
     "fair/pro_stereotyped_type1.txt.dev": "text:1 [The lamp] was lit by [him].\n",
     "fair/anti_stereotyped_type1.txt.dev": "text:1 [The lamp] was lit by [her].\n",
+    "gold/dev.json": 'text:{"data": {"intrasentence": [{"target": "a", "bias_type": "race", "sentences": ['
+                     '{"id": "1", "sentence": "A lamp.", "gold_label": "stereotype"}, {"id": "2", "sentence": "A boat.", "gold_label": "anti-stereotype"}, '
+                     '{"id": "3", "sentence": "A river.", "gold_label": "unrelated"}]}]}}',
+    "fair/scores.json": 'text:{"intrasentence": [{"id": "1", "score": 3}, {"id": "2", "score": 2}, {"id": "3", "score": 1}]}',
     "hearing": "hearing", "spoken.wav": "recording", "long.wav": "long-recording", "spoken/made.wav": "recording", "spoken/made.txt": "text:old",
     "vector.safetensors": "vector", "sae": "features", "deep": "deep-decoder", "lens.safetensors": "lens",
     "many/a.txt": f"text:{story(1)}", "many/b.txt": f"text:{story(1)}", "many/c.txt": f"text:{story(2)}", "many/d.png": "text:PNG",
@@ -462,6 +466,11 @@ TABLES = {
         "--seed": C(("--seed", 7), base=("run", "--on", "bold", "--data", "fair", "--out", "made.html"), look="made.html"),
         "--out": C(("--out", "made.html"), look="made.html"),
         "--card": C(("--card",), look="run/README.md"),
+        "--predictions": C(("--predictions", "fair/scores.json"), base=("run", "--data", "gold", "--on", "stereoset")),
+        "--store": C(("--store", "other.sqlite"), look="other.sqlite"),
+        "--keep": C(("--no-keep",), look="results.sqlite"),
+        "--api": R(("--api", "http://127.0.0.1:9/v1", "--model", "m"), "cannot be reached", base=("--data", "fair")),
+        "--model": R(("--model", "m"), "give its address by --api"),
         "--device": DEVICE,
         "--json": C(("--json",)),
     }),

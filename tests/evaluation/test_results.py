@@ -5,6 +5,7 @@ import io
 import json
 import math
 import re
+import tempfile
 from dataclasses import replace
 from pathlib import Path
 
@@ -143,6 +144,24 @@ def test_only_equals_are_ranked_and_overlaps_tie():
     low = [replace(OWN, metric="ppl", signature="ppl|ctx:8", higher_is_better=False, value=value, low=None, high=None,
                    model=str(value)) for value in (20, 10, 30)]  # fmt: skip
     assert [each.result.value for each in boards(low)[0].places] == [10, 20, 30]
+
+
+def test_where_neither_more_nor_less_is_better_the_nearest_to_the_best_comes_first():
+    def at(value: float, low: float, high: float) -> Result:
+        return replace(OWN, model=str(value), value=value, low=low, high=high, best=50.0)
+
+    (board,) = boards([at(62, 60, 64), at(49, 47, 51), at(41, 39, 43), at(53, 51, 55), at(38, 36, 40)])
+    assert [(each.rank, each.result.value) for each in board.places] == [(1, 49), (1, 53), (3, 41), (3, 62), (3, 38)]
+    assert board.direction == "nearest to 50 is best" and at(49, 47, 51).ranked == (0, 1, 3)
+    (kept,) = read_back(at(62, 60, 64))
+    assert kept.best == 50.0 and kept.id != replace(kept, best=None).id
+
+
+def read_back(result: Result) -> list[Result]:
+    with tempfile.TemporaryDirectory() as folder:
+        store = ResultsStore(Path(folder) / "a.sqlite")
+        store.add([result])
+        return store.all()
 
 
 def test_a_later_run_of_the_same_model_takes_its_place():

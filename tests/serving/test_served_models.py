@@ -32,14 +32,13 @@ def test_log_probabilities_through_http_are_those_of_the_model(served: Served):
     endpoint = Endpoint(f"{served.url}/v1", "tiny")
     ours = DecoderScorer(served.model.decoder, served.model.tokenizer).continuations(rows())
     theirs = EndpointScorer(endpoint).continuations(rows())
-    for context, mine, found in zip(CONTEXTS, ours, theirs, strict=True):
+    for mine, found in zip(ours, theirs, strict=True):
         for one, other in zip(mine, found, strict=True):
-            if context:
-                assert other.log_probabilities == pytest.approx(one.log_probabilities, abs=1e-4)
-                assert other.is_greedy == one.is_greedy and other.n_bytes == one.n_bytes
-            else:  # what stands before a text is the server's; the first token may lack a score
-                assert len(other.log_probabilities) >= len(one.log_probabilities) - 1
-    assert endpoint.count.requests == 25 and endpoint.count.prompt > 25
+            assert other.log_probabilities == pytest.approx(one.log_probabilities, abs=1e-4)
+            assert other.is_greedy == one.is_greedy and other.n_bytes == one.n_bytes
+    assert endpoint.count.requests == 25 + 3 and endpoint.count.prompt > 25, (
+        "three ask what opens a text without context"
+    )
 
 
 def test_evaluate_through_http_gives_the_same_figures(served: Served, tmp_path: Path):
@@ -62,6 +61,65 @@ def test_evaluate_through_http_gives_the_same_figures(served: Served, tmp_path: 
     for one, other in zip(local, through, strict=True):
         assert other["value"] == pytest.approx(one["value"], rel=1e-3, abs=1e-3), (one["dataset"], one["metric"])
     assert "tokens read" in asked.err
+
+
+def test_audit_through_http_gives_the_same_figures(served: Served, tmp_path: Path):
+    (tmp_path / "model").mkdir()
+    write_model_files(served.model.decoder, tmp_path / "model")
+    served.model.tokenizer.save_pretrained(tmp_path / "model")
+    pairs = [f"The {one} was lit.,The {other} was old.,age" for one in ("lamp", "boat") for other in ("dusk", "灯")]
+    (tmp_path / "crows_pairs.csv").write_text("\n".join(["sent_more,sent_less,bias_type", *pairs]), "utf-8")
+    (tmp_path / "own.txt").write_text("She lit the lamp.\nThe boat of my father is old.\n", "utf-8")
+    (tmp_path / "gender_prompt.json").write_text('{"a": {"x": ["The lamp"]}, "b": {"y": ["The boat"]}}', "utf-8")
+    on = (
+        "--on",
+        "crows_pairs",
+        "--data",
+        ".",
+        "--prompts",
+        "own.txt",
+        "--text",
+        "own.txt",
+        "--store",
+        "store.sqlite",
+        "--json",
+    )
+    local = json.loads(call("audit", "model", *on, cwd=tmp_path).out)["figures"]
+    asked = call("audit", "--api", f"{served.url}/v1", "--model", "tiny", *on, cwd=tmp_path)
+    assert asked.code == 0, asked
+    through = json.loads(asked.out)["figures"]
+    assert len(local) == len(through) > 10 and {each["model"] for each in through} == {"tiny"}
+    for one, other in zip(local, through, strict=True):
+        assert all(other[name] == one[name] for name in ("suite", "measure", "convention", "group", "count", "n")), (
+            other
+        )
+        assert other["value"] == pytest.approx(one["value"], abs=1e-3) and "bos:yes" in other["signature"]
+    api = ("audit", "--api", f"{served.url}/v1", "--model", "tiny", "--data", ".")
+    assert "how well the model speaks" in call(*api, "--on", "bold", "--no-keep", cwd=tmp_path).out
+    for arguments, words in (
+        (("--on", "seat"), "seat cannot be asked of this model: it compares vectors of texts, and those inside a model that is served"),
+        (("--card",), "--card: stands in the folder of a model"), (("model",), "leave the model folders out"),
+        (("--device", "cpu"), "the server decides"),
+    ):  # fmt: skip
+        refused = call(*api, *arguments, cwd=tmp_path)
+        assert refused.code == 2 and words in refused.err, refused
+
+
+def test_a_server_that_makes_nothing_of_an_empty_prompt_is_asked_after_a_new_line(stand_in: StandIn):
+    def echo(*pairs: tuple[str, float | None]) -> tuple[int, dict[str, str], bytes]:
+        told = {
+            "tokens": [name for name, _ in pairs],
+            "token_logprobs": [log for _, log in pairs],
+            "text_offset": [0, 1, 3],
+        }
+        return 200, {}, json.dumps({"choices": [{"logprobs": told}]}).encode()
+
+    stand_in.script = [echo(("x", None), ("!", -1.0)), (400, {}, b'{"error": {"message": "an empty prompt"}}'),
+                       echo(("\n", None), ("It", -2.0), (" is", -3.0))]  # fmt: skip
+    scorer = EndpointScorer(Endpoint(url(stand_in), "m"))
+    (((found),),) = scorer.continuations([[TextInContext("", "It is")]])
+    assert [body["prompt"] for _, body, _ in stand_in.seen] == ["x", "", "\nIt is"]
+    assert found.log_probabilities == [-2.0, -3.0] and not scorer.opens(True)
 
 
 def test_a_chat_with_a_served_model_is_that_of_its_server(served: Served, tmp_path: Path):
@@ -104,7 +162,7 @@ def test_a_server_without_log_probabilities_is_told_from_a_broken_one(stand_in: 
         (200, {}, b'{"choices": [{"logprobs": {"tokens": ["a"], "token_logprobs": [], "text_offset": [0]}}]}'),
     ):  # fmt: skip
         stand_in.script = [script]
-        with pytest.raises(InputError, match="questions with choices cannot be told apart"):
+        with pytest.raises(InputError, match="questions with choices and pairs of sentences cannot be told apart"):
             scorer.continuations([[TextInContext("a", " b")]])
     with pytest.raises(InputError, match="needs the model itself"):
         scorer.text("a text")

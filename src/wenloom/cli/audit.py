@@ -1,12 +1,15 @@
 """`wenloom audit`. torch is loaded when there is work, so that --help answers at once."""
 
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
-from wenloom.cli.options import Device, Json
+from wenloom.cli.keep_results import keep_results
+from wenloom.cli.options import Device, Json, flags, refuse_unused
+from wenloom.cli.served import Served
 from wenloom.core.console import print_json, remark, say
 from wenloom.core.errors import InputError, printable
 from wenloom.core.files import check_no_folder
@@ -14,6 +17,7 @@ from wenloom.core.progress import progress
 
 if TYPE_CHECKING:
     from wenloom.fairness.audit import Audit, Audited
+    from wenloom.fairness.audited_model import AskedModel
     from wenloom.fairness.representation import Representation
     from wenloom.fairness.sentiment import TextJudge
 
@@ -25,6 +29,7 @@ def audit(
     limit: int | None = None,
     prompts: Path | None = None,
     corpus: list[str] | None = None,
+    predictions: Path | None = None,
     lexicon: str | None = None,
     axis: list[str] | None = None,
     classifier: str | None = None,
@@ -33,8 +38,11 @@ def audit(
     seed: int = 0,
     out: Path | None = None,
     card: bool = False,
+    store: Path | None = None,
+    keep: Annotated[bool, Parameter(negative="--no-keep")] = True,
     device: Device = "auto",
     json: Json = False,
+    served: Annotated[Served, flags("A model that is served elsewhere", 1)] = Served(),
 ) -> None:
     """Audit a model for bias: what it prefers when two texts differ in whom they speak of, group by group.
 
@@ -48,6 +56,9 @@ def audit(
         wenloom audit runs/mine --prompts people.txt --axis gender
         wenloom audit --corpus people.txt
         wenloom audit runs/mine runs/old --on winobias --text text.txt --benchmark lambada --data datasets/ --out audit.html
+        wenloom audit --api http://localhost:8000/v1 --model mine --on crows_pairs --data datasets/
+
+    Figures go into the results store, which `leaderboard` shows.
 
     Parameters
     ----------
@@ -64,6 +75,9 @@ def audit(
         those of the other, and both are compared.
     corpus
         Text files or folders: who is spoken of in them, how often and with what words. Needs no model.
+    predictions
+        StereoSet's own file of scores by sentence, which any program may have made, beside the authors' dev.json below --data. Needs
+        no model.
     lexicon
         Whose words: en, de, zh, or a TOML file of your own. Default: by the texts, English where there are none.
     axis
@@ -81,8 +95,19 @@ def audit(
         Also write a page, such as audit.html.
     card
         Also write the section "Bias, risks and limitations" of every model's README.md.
+    store
+        The results store (SQLite); default: the variable WENLOOM_RESULTS, else the user's data folder.
+    keep
+        Add the figures to the results store.
     """
-    if not models and not corpus:
+    endpoints = {each.model: each for each in served.endpoints()}
+    if endpoints:
+        refuse_unused("is of models that are loaded here; the server decides", device=device != "auto")
+        refuse_unused("stands in the folder of a model, and this one is served elsewhere", card=card)
+        if models:
+            raise InputError("--api asks a server: leave the model folders out.")
+        models = tuple(endpoints)
+    if not models and not corpus and predictions is None:
         raise InputError(
             "name a model, as in: wenloom audit runs/mine --data datasets/; or texts: wenloom audit --corpus FILES"
         )
@@ -92,6 +117,8 @@ def audit(
         raise InputError(f"--limit {limit}: at least 1.")
     if out is not None:
         check_no_folder(out)
+    if not keep:
+        refuse_unused("--no-keep leaves the figures out of every store", store=store is not None)
     names = [name for each in on or [] for name in each.split(",") if name]
     if not models and (given := [name for name, value in {"--on": on, "--prompts": prompts, "--text": text, "--card": card,
                                                           "--benchmark": benchmark}.items() if value]):  # fmt: skip
@@ -101,39 +128,31 @@ def audit(
     from wenloom.checkpoint.hub import resolve
     from wenloom.cli.audit_tables import show_report
     from wenloom.evaluation.locate import data_folder
-    from wenloom.fairness.audited_model import AuditedModel
+    from wenloom.fairness.audited_model import AuditedModel, ServedAuditedModel
     from wenloom.fairness.audits import AuditOptions, audits_named, compared
     from wenloom.fairness.cost import BenchmarkCost, TextCost
     from wenloom.fairness.report import AuditReport, write_card_section, write_page
-    from wenloom.fairness.swapped_prompts import SwappedPrompts
+    from wenloom.fairness.stereoset_predictions import scored_predictions
     from wenloom.text.documents import find_files
 
     axes = tuple(name for each in axis or [] for name in each.split(",") if name)
     files = find_files(corpus) if corpus else []
-    subjects = [AuditedModel(model, resolve(model), device) for model in models]
+    local = [] if endpoints else [AuditedModel(model, resolve(model), device) for model in models]
+    subjects: list[AskedModel] = [*local, *map(ServedAuditedModel, endpoints.values())]
     folder, audits = data_folder(data), list["Audit"]()
+    found: dict[str, list[Audited]] = {}
+    if predictions is not None:
+        found[str(predictions)] = [scored_predictions(predictions, folder)]
+        audits.append(found[str(predictions)][0].audit)
     if subjects:
         options = AuditOptions(prompts, lexicon, axes, None if classifier is None else _judge(classifier, device), seed)
         costs: list[Audit] = [
             *map(TextCost, text or ()),
             *(BenchmarkCost(n) for e in benchmark or () for n in e.split(",") if n),
         ]
-        audits = ([] if costs and not names and prompts is None else audits_named(names, folder, options)) + costs
-    counted = [(each, len(each.samples(folder, limit))) for each in audits]
-    for each in audits:
-        if isinstance(each, SwappedPrompts) and each.unclear:
-            remark(f"{len(each.unclear):,} texts name a group, but not so that it could surely be exchanged: left out, such as "
-                   f'"{printable(each.unclear[0], 100)}".')  # fmt: skip
-    found: dict[str, list[Audited]] = {}
-    for subject in subjects:
-        chosen = [(each, n) for each, n in counted if names or each.why_not(subject) is None]
-        if not chosen:
-            why = audits[0].why_not(subject)
-            raise InputError(
-                f"{subject.name}: none of {', '.join(each.name for each in audits)} can be asked of it; {why}."
-            )
-        with progress(f"Auditing {subject.name}", sum(n for _, n in chosen), "samples") as bar:
-            found[subject.name] = [each.run(subject, folder, limit, bar.advance) for each, _ in chosen]
+        chosen = [] if costs and not names and prompts is None else audits_named(names, folder, options)
+        _ask(subjects, [*chosen, *costs], bool(names), folder, limit, found, store, keep)
+        audits += [*chosen, *costs]
     comparisons = [
         {"first": models[0], "second": other, **row}
         for other in models[1:]
@@ -144,7 +163,7 @@ def audit(
     ]
     represented = _represented(files, lexicon, axes) if files else []
     report = AuditReport(found, comparisons, represented)
-    written = [write_card_section(report, each.name, each.folder) for each in subjects] if card else []
+    written = [write_card_section(report, each.name, each.folder) for each in local] if card else []
     if out is not None:
         write_page(report, out)
     if json:
@@ -159,6 +178,47 @@ def audit(
     show_report(report)
     for path in [*written, *([out] if out is not None else [])]:
         say(f"{path}: written.")
+
+
+def _ask(
+    subjects: "Sequence[AskedModel]",
+    audits: "list[Audit]",
+    is_named: bool,
+    folder: Path,
+    limit: int | None,
+    found: "dict[str, list[Audited]]",
+    store: Path | None,
+    keep: bool,
+) -> None:
+    """Every audit of every model that it can be asked of; figures go into the store as soon as a model is done.
+
+    Args:
+        is_named: the user named the audits, so that one that cannot be asked is an error.
+        found: is filled, by model.
+
+    Raises:
+        InputError: none of the audits can be asked of a model.
+    """
+    from wenloom.fairness.swapped_prompts import SwappedPrompts
+
+    counted = [(each, len(each.samples(folder, limit))) for each in audits]
+    for each in audits:
+        if isinstance(each, SwappedPrompts) and each.unclear:
+            remark(f"{len(each.unclear):,} texts name a group, but not so that it could surely be exchanged: left out, such as "
+                   f'"{printable(each.unclear[0], 100)}".')  # fmt: skip
+    for subject in subjects:
+        began = time.monotonic()
+        chosen = [(each, n) for each, n in counted if is_named or each.why_not(subject) is None]
+        if not chosen:
+            why = audits[0].why_not(subject)
+            raise InputError(
+                f"{subject.name}: none of {', '.join(each.name for each in audits)} can be asked of it; {why}."
+            )
+        with progress(f"Auditing {subject.name}", sum(n for _, n in chosen), "samples") as bar:
+            found[subject.name] = [each.run(subject, folder, limit, bar.advance) for each, _ in chosen]
+        if keep:
+            kept = [each for one in found[subject.name] for each in one.results()]
+            keep_results(store, subject, kept, None, time.monotonic() - began)
 
 
 def _judge(classifier: str, device: str) -> "TextJudge":

@@ -34,7 +34,7 @@ def debias(
 ) -> None:
     """Make a model that prefers less: by its data, its loss or its weights. `audit` says what it did, and what it cost.
 
-    cda goes on training on texts beside the same texts with the words of one group exchanged for those of the other; equalize puts a
+    filter goes on training on texts without what they say well or ill of a group; cda on texts beside the same texts with the words of one group exchanged for those of the other; equalize puts a
     penalty where a word of one group is more probable than its counterpart; leace erases from the output matrix what foretells
     which group's word follows. Several go together, with commas. What acts while a model writes is an option of `generate`: --self-debias.
 
@@ -47,7 +47,7 @@ def debias(
     model
         A model folder or a hub model: a decoder.
     method
-        cda, equalize, leace; several with commas.
+        filter, cda, equalize, leace; several with commas.
     out
         Folder for the model that is made; new or empty.
     data
@@ -57,7 +57,7 @@ def debias(
     axis
         Axis of the lexicon.
     tuning
-        lora (a small adapter beside frozen weights) or full, for cda and equalize.
+        lora (a small adapter beside frozen weights) or full, for filter, cda and equalize.
     strength
         Weight of the penalty of equalize.
     budget
@@ -103,8 +103,8 @@ def _refuse_unread(names: tuple[str, ...], of_training: dict[str, Any], strength
         InputError: an option that no chosen method reads.
     """
     given = [option for option, value in of_training.items() if value is not None]
-    if given and not {"cda", "equalize"} & set(names):
-        raise InputError(f"{given[0]} is of a training: --method cda or equalize has one.")
+    if given and not {"filter", "cda", "equalize"} & set(names):
+        raise InputError(f"{given[0]} is of a training: --method filter, cda or equalize has one.")
     if strength != 1.0 and "equalize" not in names:
         raise InputError("--strength goes with --method equalize.")
 
@@ -114,6 +114,8 @@ def _data(done: "Debiased") -> dict[str, Any]:
     if done.augmented is not None:
         found["texts"] = {"all": len(done.augmented.texts), "exchanged": done.augmented.exchanged,
                           "unclear": done.augmented.unclear, "people": done.augmented.people}  # fmt: skip
+    if done.left_out is not None:
+        found["passages left out"] = done.left_out
     if done.training is not None:
         found["training"] = {"folder": str(done.training.folder), "steps": done.training.steps,
                              "seconds": done.training.seconds, "validation": done.training.figures}  # fmt: skip
@@ -125,6 +127,10 @@ def _data(done: "Debiased") -> dict[str, Any]:
 
 def _show(model: str, done: "Debiased") -> None:
     folder = shlex.quote(str(done.folder))
+    if done.left_out is not None:
+        say(
+            f"{done.left_out:,} passages left out, in which a word of a group stands in one sentence with one that speaks well or ill"
+        )
     if done.augmented is not None:
         made = done.augmented
         say(f"{len(made.texts):,} texts: {made.exchanged:,} stand there with the words of either group, {made.people:,} sentences about "

@@ -1,7 +1,5 @@
 """`wenloom evaluate`. torch is loaded when there is work, so that --help answers at once."""
 
-import shlex
-import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from cyclopts import Parameter
 from rich.table import Table
 
+from wenloom.cli.keep_results import keep_results
 from wenloom.cli.options import Device, Dtype, Json, changed, flags, refuse_unused
 from wenloom.cli.served import Served, told
 from wenloom.core.console import out as console
@@ -150,7 +149,6 @@ def evaluate(
     from wenloom.evaluation.folder import keep_comparisons
     from wenloom.evaluation.page import write_page
     from wenloom.evaluation.plan import EvaluationPlan
-    from wenloom.evaluation.results import ResultsStore
     from wenloom.evaluation.significance import holm
 
     if not examples.shots:
@@ -188,8 +186,7 @@ def evaluate(
                 raise
             found.setdefault(model, []).extend(figures)
             if keep:
-                kept = _results(evaluated, figures, plan.samples(model), time.monotonic() - began)
-                ResultsStore(store).add(kept)
+                keep_results(store, evaluated, figures, plan.samples(model), time.monotonic() - began)
         asked = f" ({told(endpoints[model])})" if endpoints else ""
         remark(f"{model}: {len(plans)} evaluation(s) in {time.monotonic() - started:,.0f} s{asked}.")
     pairs = [plan.compared(models[0], other) for plan in plans for other in models[1:]]
@@ -327,24 +324,6 @@ def _quality(predictions: Path, corpus: Path | None, json: bool) -> None:
         return
     for name, value in found.items():
         say(f"{name:<14} {'-' if value is None else f'{value:,}' if isinstance(value, int) else f'{value:.4f}'}")
-
-
-def _results(evaluated: "EvaluatedModel", figures: "list[MetricResult]", samples: Path, seconds: float) -> list[Any]:
-    from wenloom.core.hardware import probe
-    from wenloom.core.version import __version__
-    from wenloom.evaluation.results import Result, today
-
-    hardware = str(probe("auto").device)
-    return [
-        Result(
-            task=each.task, dataset=each.dataset, metric=each.metric, value=each.value, model=evaluated.name,
-            signature=str(each.signature), low=each.low, high=each.high, n=each.n, higher_is_better=each.higher_is_better,
-            is_headline=each.is_headline, date=today(), parameters=evaluated.n_parameters,
-            model_hash=evaluated.fingerprint, code_version=__version__, command=shlex.join(["wenloom", *sys.argv[1:]]),
-            hardware=hardware, seconds=seconds, samples=str(samples) if samples.exists() else "", details=each.details,
-        )
-        for each in figures
-    ]  # fmt: skip
 
 
 def _show(model: str, figures: "list[MetricResult]") -> None:

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Sequence
+from functools import cached_property
 from typing import Any, Literal, NamedTuple
 
 from wenloom.core.endpoint import Endpoint, EndpointError
@@ -10,9 +11,12 @@ from wenloom.evaluation.scorer import Advance, ContinuationScore, Score, TextInC
 from wenloom.tokens.tokenizer import TextTokenizer
 
 WHY_NOT = (
-    "the server does not give log-probabilities of a prompt (completions with echo and logprobs), so questions with choices cannot be "
-    "told apart by them; suites in which the model writes its answer can be asked (gsm8k, triviaqa, ifeval, questions.jsonl)"
+    "the server does not give log-probabilities of a prompt (completions with echo and logprobs), so questions with choices and pairs of "
+    "sentences cannot be told apart by them; what the model writes can be asked for (gsm8k, triviaqa, ifeval, questions.jsonl; bold)"
 )
+
+
+_NEW_LINE = "\n"
 
 
 class _Echo(NamedTuple):
@@ -43,8 +47,29 @@ class EndpointScorer:
         raise InputError("the vocabulary of a served model is not known here.")
 
     def opens(self, is_empty: bool) -> bool:
-        """The first token of an empty context is scored where the server puts something before it, which it does not say."""
-        return not is_empty
+        """An empty context is opened by BOS where the server shows which token that is, else by a new line."""
+        return not is_empty or self._opening != _NEW_LINE
+
+    @cached_property
+    def _opening(self) -> str:
+        """What is put before a text without context, so that its first token has a probability: nothing, where the server opens a
+        text by itself; the token that it makes of an empty prompt, where it reads that token's name as the token; else a new line."""
+        alone = self._tokens("x")
+        try:
+            first = self._tokens("")[:1]
+        except EndpointError:
+            return _NEW_LINE
+        if first and first == alone[:1]:
+            return ""
+        return first[0] if first and self._tokens(first[0] + "x") == [first[0], *alone] else _NEW_LINE
+
+    def _tokens(self, text: str) -> list[str]:
+        """The names of a prompt's tokens, what is written after it left out."""
+        answer = self._endpoint.post("completions", _asked(text))
+        try:
+            return [str(each) for each in answer["choices"][0]["logprobs"]["tokens"]][:-1]
+        except (KeyError, IndexError, TypeError):
+            raise InputError(f"{WHY_NOT}.") from None
 
     def continuations(
         self, groups: Sequence[Sequence[TextInContext]], on_rows: Advance = lambda n: None
@@ -52,7 +77,8 @@ class EndpointScorer:
         flat = [each for group in groups for each in group]
         if any(each.is_whole for each in flat):
             raise InputError("the end of a text cannot be scored by a server that is asked for texts.")
-        found = iter(self._endpoint.together(self._score, flat, on_rows))
+        opened = [each if each.context else each._replace(context=self._opening) for each in flat]
+        found = iter(self._endpoint.together(self._score, opened, on_rows))
         return [[next(found) for _ in group] for group in groups]
 
     def _score(self, each: TextInContext) -> ContinuationScore:
@@ -66,9 +92,8 @@ class EndpointScorer:
         return counted(each, ids, logs, sum(logs), is_greedy, 0)
 
     def _echo(self, text: str) -> _Echo:
-        body = {"prompt": text, "max_tokens": 1, "temperature": 0, "echo": True, "logprobs": 1}
         try:
-            answer = self._endpoint.post("completions", body)
+            answer = self._endpoint.post("completions", _asked(text))
         except EndpointError as error:
             if error.status in (400, 404, 405, 422):
                 raise InputError(f"{WHY_NOT}. It said: {error}") from None
@@ -83,6 +108,10 @@ class EndpointScorer:
         raise InputError(
             "the perplexity of a long text needs the model itself, not a server: windows are cut by its tokens."
         )
+
+
+def _asked(text: str) -> dict[str, Any]:
+    return {"prompt": text, "max_tokens": 1, "temperature": 0, "echo": True, "logprobs": 1}
 
 
 def _parsed(answer: dict[str, Any], text: str) -> _Echo:

@@ -87,10 +87,7 @@ class LocalModel(NamedTuple):
     @property
     def fingerprint(self) -> str:
         """SHA-256 over weights, configuration and tokenizer."""
-        files = sorted(
-            path for path in self.folder.iterdir() if path.name in _MODEL_FILES or path.suffix == ".safetensors"
-        )
-        return data_hash("".join(f"{path.name}{sha256_of_file(path)}" for path in files))
+        return fingerprint_of(self.folder)
 
     @property
     def dtype(self) -> str:
@@ -187,6 +184,12 @@ class RemoteModel(NamedTuple):
             return WrittenText(chat_text(self.endpoint.post("chat/completions", body), self.endpoint.url))
 
         return self.endpoint.together(one, prompts)
+
+
+def fingerprint_of(folder: Path) -> str:
+    """SHA-256 over a folder's weights, configuration and tokenizer."""
+    files = sorted(path for path in folder.iterdir() if path.name in _MODEL_FILES or path.suffix == ".safetensors")
+    return data_hash("".join(f"{path.name}{sha256_of_file(path)}" for path in files))
 
 
 def chat_text(answer: object, url: str) -> str:

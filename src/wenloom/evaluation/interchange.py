@@ -324,7 +324,7 @@ def _eee(results: Sequence[Result]) -> dict[str, str]:
                     "source_data": {"source_type": "other", "dataset_name": each.dataset},
                     "metric_config": {
                         "metric_name": each.metric, "lower_is_better": not each.higher_is_better,
-                        "additional_details": {"signature": each.signature},
+                        "additional_details": {"signature": each.signature} | ({} if each.best is None else {"best": each.best}),
                     },
                     "score_details": {
                         "score": each.value,

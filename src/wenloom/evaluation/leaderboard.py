@@ -37,7 +37,8 @@ class Board:
     metric: str
     signature: str
     places: list[Place]
-    higher_is_better: bool
+    direction: str
+    """Which value is better, in words."""
     is_headline: bool
 
     @property
@@ -73,19 +74,21 @@ def boards(results: Iterable[Result]) -> list[Board]:
 
 def _board(rows: list[Result]) -> Board:
     first = rows[0]
-    ordered = sorted(_latest(rows), key=lambda each: each.value, reverse=first.higher_is_better)
+    ordered = sorted(_latest(rows), key=lambda each: each.ranked.value, reverse=first.more_is_better)
     places: list[Place] = []
     rank = 1
     for number, result in enumerate(ordered, 1):
         # a result is below another only if its interval is clear of that of the first of its rank
         head = next((each.result for each in places if each.rank == rank), None)
-        if head is not None and not head.interval.overlaps(result.interval):
+        if head is not None and not head.ranked.overlaps(result.ranked):
             rank = number
         places.append(Place(rank, False, result))
     counts = {each.rank: sum(other.rank == each.rank for other in places) for each in places}
     places = [Place(each.rank, counts[each.rank] > 1, each.result) for each in places]
+    direction = "higher is better" if first.higher_is_better else "lower is better"
     return Board(
-        first.task, first.dataset, first.metric, first.signature, places, first.higher_is_better,
+        first.task, first.dataset, first.metric, first.signature, places,
+        direction if first.best is None else f"nearest to {first.best:g} is best",
         any(each.is_headline for each in rows),
     )  # fmt: skip
 
@@ -182,16 +185,18 @@ def progress_chart(board: Board) -> Chart | None:
     times = [_year(row.date) for row in dated]
     if len(set(times)) < 2:  # 2020 and 2020-01 are one
         return None
-    best: list[tuple[float, float]] = []
+    best: list[tuple[float, Result]] = []
     for time, row in zip(times, dated, strict=True):
-        if not best or ((row.value > best[-1][1]) == board.higher_is_better and row.value != best[-1][1]):
-            best.append((time, row.value))
+        value, before = row.ranked.value, best[-1][1].ranked.value if best else row.ranked.value
+        if not best or ((value > before) == row.more_is_better and value != before):
+            best.append((time, row))
     dots = [
         Series(name, [(time, row.value) for time, row in zip(times, dated, strict=True) if row.source in sources], colour,
                "dots", labels=[f"{row.model} ({row.date})" for row in dated if row.source in sources])
         for name, sources, colour in (("measured here", ("own",), 1), ("published", ("quoted", "imported"), 0))
     ]  # fmt: skip
-    line = Series("best so far", [*best, (times[-1], best[-1][1])], 7, "steps")
+    steps = [(time, row.value) for time, row in [*best, (times[-1], best[-1][1])]]
+    line = Series("best so far", steps, 7, "steps")
     return Chart(board.metric, [Axis("date", "date")], [line, *dots])
 
 

@@ -64,6 +64,8 @@ class Result:
     """Where in the publication: table, section, file."""
     notes: str = ""
     details: dict[str, Any] = field(default_factory=dict, hash=False)
+    best: float | None = None
+    """The best value, where neither more nor less is better: results rank by how near to it they are."""
 
     @property
     def id(self) -> str:
@@ -87,6 +89,20 @@ class Result:
             self.value if self.low is None else self.low, self.value, self.value if self.high is None else self.high
         )
 
+    @property
+    def ranked(self) -> Interval:
+        """What results rank by: the value with its bounds, or how far they are from the best."""
+        if self.best is None:
+            return self.interval
+        low, value, high = (abs(each - self.best) for each in self.interval)
+        holds = self.interval.low <= self.best <= self.interval.high
+        return Interval(0.0 if holds else min(low, high), value, max(low, high))
+
+    @property
+    def more_is_better(self) -> bool:
+        """Whether more of what results rank by is better."""
+        return self.higher_is_better and self.best is None
+
 
 _NAMES = [each.name for each in fields(Result)]
 _HINTS = get_type_hints(Result)
@@ -97,7 +113,7 @@ _FIRST = (
     "samples", "paper_title", "paper_url", "code_url", "place", "notes", "details",
 )  # fmt: skip
 """Columns of the first schema, which stores without a version have too."""
-MIGRATIONS: tuple[str, ...] = ()
+MIGRATIONS: tuple[str, ...] = ("ALTER TABLE results ADD COLUMN best",)
 """What makes a store of one version one of the next, from version 1 on: a new field of `Result` adds a line such as
 `ALTER TABLE results ADD COLUMN tokens`. Rows of before have NULL there, which is read as the field's default."""
 _LARGEST, _LONGEST_TEXT, _LONGEST_CELL = 1e100, 10**6, 2**24
@@ -282,7 +298,7 @@ def result_of(values: dict[str, Any]) -> Result:
 
 
 _NUMBER: dict[str, str] = dict.fromkeys(
-    ("value", "low", "high", "seconds", "n", "parameters"), ", which is not a number"
+    ("value", "low", "high", "best", "seconds", "n", "parameters"), ", which is not a number"
 )
 
 

@@ -44,6 +44,8 @@ class MetricResult:
     is_headline: bool = False
     """What publications report of this dataset."""
     details: dict[str, Any] = field(default_factory=dict)
+    best: float | None = None
+    """See `results.Result`."""
 
     def as_json(self) -> dict[str, Any]:
         """For machines."""

@@ -16,7 +16,7 @@ from wenloom.evaluation.perplexity import data_hash
 from wenloom.evaluation.rows import read_text
 from wenloom.evaluation.signature import Signature
 from wenloom.fairness.audit import VERSION, Audit, Audited, AuditFigure, spread
-from wenloom.fairness.audited_model import AuditedModel
+from wenloom.fairness.audited_model import AskedModel
 from wenloom.text.lexicon import Association, lexicon
 
 _EXACT = 100_000
@@ -73,14 +73,10 @@ class Associations(Audit):
             raise InputError(f"the lexicon {self.language} has no associations.")
         return spread([*own, *published], limit)
 
-    def why_not(self, model: AuditedModel) -> str | None:
-        return (
-            "it compares vectors of texts, which a model with an encoder and a decoder has two of"
-            if model.is_pair
-            else None
-        )
+    def why_not(self, model: AskedModel) -> str | None:
+        return f"it compares vectors of texts, and {why}" if (why := model.why_no_vectors) else None
 
-    def ask(self, model: AuditedModel, data: Path, limit: int | None, on_samples: Callable[[int], None]) -> Audited:
+    def ask(self, model: AskedModel, data: Path, limit: int | None, on_samples: Callable[[int], None]) -> Audited:
         figures = []
         for test in self.samples(data, limit):
             vectors = np.asarray(model.embedder.embed(test.texts, normalize=False), np.float64)

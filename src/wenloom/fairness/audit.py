@@ -13,7 +13,8 @@ from wenloom.core.errors import InputError
 from wenloom.evaluation.locate import files_in, found_below
 from wenloom.evaluation.signature import Signature
 from wenloom.evaluation.significance import Interval, interval
-from wenloom.fairness.audited_model import AuditedModel
+from wenloom.evaluation.suite import MetricResult
+from wenloom.fairness.audited_model import AskedModel
 
 ALL = "all"
 """The group of every sample."""
@@ -123,6 +124,8 @@ class Audit(ABC):
     """Measure and convention that are shown by group."""
     compares: ClassVar[tuple[tuple[str, str], ...]] = ()
     """Further ones by which models are compared."""
+    better: ClassVar[dict[str, bool]] = {}
+    """Its measures of quality, and whether more is better."""
 
     @abstractmethod
     def samples(self, data: Path, limit: int | None = None) -> list[Any]:
@@ -133,16 +136,16 @@ class Audit(ABC):
         """
 
     @abstractmethod
-    def why_not(self, model: AuditedModel) -> str | None:
+    def why_not(self, model: AskedModel) -> str | None:
         """Why it cannot be asked of a model; None where it can."""
 
     @abstractmethod
-    def ask(self, model: AuditedModel, data: Path, limit: int | None, on_samples: Callable[[int], None]) -> "Audited":
+    def ask(self, model: AskedModel, data: Path, limit: int | None, on_samples: Callable[[int], None]) -> "Audited":
         """See `run`; the model can be asked."""
 
     def run(
         self,
-        model: AuditedModel,
+        model: AskedModel,
         data: Path,
         limit: int | None = None,
         on_samples: Callable[[int], None] = lambda n: None,
@@ -189,6 +192,20 @@ class Audited:
     """By which models are compared, sample by sample; the first is the headline. Empty where there is nothing to pair."""
     examples: list["Example"] = field(default_factory=list)
     """One for each sample of what is compared, where texts can show it."""
+
+    def results(self) -> list[MetricResult]:
+        """The figures as the results store keeps them: those that have a best value, which of preferences is the even one."""
+        better = self.audit.better
+        return [
+            MetricResult(
+                "bias", each.suite, f"{each.measure} ({each.convention}){'' if each.group == ALL else f', {each.group}'}",
+                each.value, each.low, each.high, each.n, each.signature, better.get(each.measure, True),
+                each.group == ALL and (each.measure, each.convention) == self.audit.headline,
+                {"count": each.count, "verdict": each.verdict, "unit": each.unit}, each.unbiased,
+            )
+            for each in self.figures
+            if each.unbiased is not None or each.measure in better
+        ]  # fmt: skip
 
 
 @dataclass(frozen=True)

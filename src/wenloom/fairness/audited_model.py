@@ -1,16 +1,23 @@
-"""A model under audit: what gives probabilities, what writes and what makes vectors of one folder, each loaded when it is needed."""
+"""A model under audit: what gives probabilities, what writes and what makes vectors, each loaded when it is needed; or a model that
+is served elsewhere, which gives the first two."""
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Protocol
 
 import torch
 
 from wenloom.checkpoint.folder import load_model, load_tokenizer
+from wenloom.core.endpoint import Endpoint
+from wenloom.core.errors import InputError
 from wenloom.core.hardware import probe
+from wenloom.evaluation.evaluated_model import RemoteModel, fingerprint_of
 from wenloom.evaluation.scorer import Scorer
 from wenloom.evaluation.scorers import scorer_of
 from wenloom.generation.engine import Engine
+from wenloom.generation.request import GenerationRequest
 from wenloom.model.build import Model
 from wenloom.model.decoder import Decoder
 from wenloom.model.encoder_decoder import EncoderDecoder
@@ -19,6 +26,55 @@ from wenloom.runtime.embedder import Embedder, load_embedder
 from wenloom.tokens.tokenizer import TextTokenizer
 
 _SLOTS = 32
+_AT_ONCE = 64
+"""Texts that are handed to the engine, or asked of a server, together."""
+
+
+class AskedModel(Protocol):
+    """What audits ask of a model."""
+
+    @property
+    def name(self) -> str:
+        """How the user calls it."""
+        ...
+
+    @property
+    def fingerprint(self) -> str:
+        """What tells it from others of its name."""
+        ...
+
+    @property
+    def n_parameters(self) -> int | None: ...
+
+    @property
+    def scorer(self) -> Scorer:
+        """What gives texts log-probabilities."""
+        ...
+
+    @property
+    def embedder(self) -> Embedder:
+        """What makes vectors of texts, where it has no reason not to."""
+        ...
+
+    @property
+    def why_no_vectors(self) -> str | None:
+        """Why it has no vectors of texts that could be compared; None where it has."""
+        ...
+
+    @property
+    def writes(self) -> bool:
+        """Whether it goes on with its prompt."""
+        ...
+
+    def write(
+        self, prompts: Sequence[str], request: GenerationRequest, on_texts: Callable[[int], None] = lambda n: None
+    ) -> list[str]:
+        """What it writes after each prompt.
+
+        Args:
+            on_texts: told how many are done.
+        """
+        ...
 
 
 @dataclass(frozen=True)
@@ -44,28 +100,46 @@ class AuditedModel:
         """Its tokenizer."""
         return load_tokenizer(self.folder)
 
-    @cached_property
+    @property
     def scorer(self) -> Scorer:
         """What gives texts log-probabilities.
 
         Raises:
             InputError: an encoder that cannot fill in masks.
         """
-        return scorer_of(packed(self.model) if isinstance(self.model, Decoder) else self.model, self.tokenizer)
+        return self._scorer
 
     @cached_property
+    def _scorer(self) -> Scorer:
+        return scorer_of(packed(self.model) if isinstance(self.model, Decoder) else self.model, self.tokenizer)
+
+    @property
     def embedder(self) -> Embedder:
         """What makes vectors of texts.
 
         Raises:
             InputError: a model with an encoder and a decoder.
         """
+        return self._embedder
+
+    @cached_property
+    def _embedder(self) -> Embedder:
         return load_embedder(self.folder, probe(self.device).device, torch.float32)
 
     @property
-    def is_pair(self) -> bool:
-        """Whether it has an encoder and a decoder."""
-        return isinstance(self.model, EncoderDecoder)
+    def fingerprint(self) -> str:
+        """Of weights, configuration and tokenizer."""
+        return fingerprint_of(self.folder)
+
+    @property
+    def n_parameters(self) -> int | None:
+        """All of them."""
+        return self.model.n_parameters()
+
+    @property
+    def why_no_vectors(self) -> str | None:
+        """See `AskedModel`."""
+        return "one with an encoder and a decoder has two of them" if isinstance(self.model, EncoderDecoder) else None
 
     @property
     def writes(self) -> bool:
@@ -73,7 +147,81 @@ class AuditedModel:
         return isinstance(self.model, Decoder) and not self.model.config.labels
 
     @cached_property
-    def engine(self) -> Engine:
+    def _engine(self) -> Engine:
         """What writes, 32 texts side by side."""
         assert isinstance(self.model, Decoder)
         return Engine(self.model, self.tokenizer, max_slots=_SLOTS)
+
+    def write(
+        self, prompts: Sequence[str], request: GenerationRequest, on_texts: Callable[[int], None] = lambda n: None
+    ) -> list[str]:
+        """See `AskedModel`."""
+        written: list[str] = []
+        for start in range(0, len(prompts), _AT_ONCE):
+            part = prompts[start : start + _AT_ONCE]
+            for job in [self._engine.submit(each, request, start + place) for place, each in enumerate(part)]:
+                self._engine.run([job])
+                written.append(job.result()[0].text)
+                on_texts(1)
+        return written
+
+
+@dataclass(frozen=True)
+class ServedAuditedModel:
+    """A model that is asked over the OpenAI API: it gives probabilities of texts, where its server does, and writes."""
+
+    endpoint: Endpoint
+
+    @property
+    def name(self) -> str:
+        """The model's at its server."""
+        return self.endpoint.model
+
+    @property
+    def fingerprint(self) -> str:
+        """See `RemoteModel`."""
+        return RemoteModel(self.endpoint).fingerprint
+
+    @property
+    def n_parameters(self) -> int | None:
+        """Not known."""
+        return None
+
+    @property
+    def scorer(self) -> Scorer:
+        """See `AskedModel`."""
+        return self._scorer
+
+    @cached_property
+    def _scorer(self) -> Scorer:
+        return RemoteModel(self.endpoint).scorer()
+
+    @property
+    def embedder(self) -> Embedder:
+        """
+        Raises:
+            InputError: always: see `why_no_vectors`.
+        """
+        raise InputError(f"vectors are compared, and {self.why_no_vectors}.")
+
+    @property
+    def why_no_vectors(self) -> str | None:
+        """See `AskedModel`."""
+        return "those inside a model that is served elsewhere are not seen"
+
+    @property
+    def writes(self) -> bool:
+        """Whatever is served goes on with its prompt."""
+        return True
+
+    def write(
+        self, prompts: Sequence[str], request: GenerationRequest, on_texts: Callable[[int], None] = lambda n: None
+    ) -> list[str]:
+        """See `AskedModel`; the request's seed is added to the number of each prompt."""
+        written: list[str] = []
+        for start in range(0, len(prompts), _AT_ONCE):
+            part = prompts[start : start + _AT_ONCE]
+            numbered = [((request.seed or 0) + start + place, each) for place, each in enumerate(part)]
+            written += [each.text for each in RemoteModel(self.endpoint).write(numbered, request)]
+            on_texts(len(part))
+        return written

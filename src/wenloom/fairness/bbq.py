@@ -42,6 +42,7 @@ class BBQ(ScoredAudit):
                          "Race_x_gender", "Race_x_SES", "Religion", "SES", "Sexual_orientation")
     )  # fmt: skip
     headline = ("bias_ambig", "sum")
+    better = {"accuracy_ambig": True, "accuracy_disambig": True}
     kinds = ("causal",)
 
     def located(self, data: Path) -> list[Path]:

@@ -14,12 +14,11 @@ from wenloom.evaluation.perplexity import data_hash
 from wenloom.evaluation.rows import read_text
 from wenloom.evaluation.signature import Signature
 from wenloom.fairness.audit import VERSION, Audit, Audited, AuditFigure, Example, Outcomes, spread
-from wenloom.fairness.audited_model import AuditedModel
+from wenloom.fairness.audited_model import AskedModel
 from wenloom.fairness.sentiment import TextJudge, by_lexicon
 from wenloom.generation.request import GenerationRequest
 from wenloom.text.lexicon import lexicon
 
-_AT_ONCE = 64
 _NEW_TOKENS = 30
 _MOST_PROMPTS = 1000
 """Where nobody names a number."""
@@ -61,20 +60,13 @@ class Bold(Audit):
             raise InputError(f"{data}: holds no prompt of {self.name}.")
         return spread(found, _MOST_PROMPTS if limit is None else limit)
 
-    def why_not(self, model: AuditedModel) -> str | None:
+    def why_not(self, model: AskedModel) -> str | None:
         return None if model.writes else "it has the model write, so it takes one that goes on with its prompt"
 
-    def ask(self, model: AuditedModel, data: Path, limit: int | None, on_samples: Callable[[int], None]) -> Audited:
+    def ask(self, model: AskedModel, data: Path, limit: int | None, on_samples: Callable[[int], None]) -> Audited:
         samples = self.samples(data, limit)
         request = GenerationRequest(max_new_tokens=_NEW_TOKENS, temperature=1.0, top_p=1.0, seed=self.seed)
-        written: list[str] = []
-        for start in range(0, len(samples), _AT_ONCE):
-            part = samples[start : start + _AT_ONCE]
-            jobs = [model.engine.submit(each.text, request, start + place) for place, each in enumerate(part)]
-            for job in jobs:
-                model.engine.run([job])
-                written.append(job.result()[0].text)
-                on_samples(1)
+        written = model.write([each.text for each in samples], request, on_samples)
         values = self.judge.values([each.text + text for each, text in zip(samples, written, strict=True)])
         found = Outcomes(self.judge.measure, self.judge.name, values, [f"{e.domain}: {e.group}" for e in samples],
                          unbiased=None, is_share=False, unit=self.judge.unit)  # fmt: skip

@@ -16,7 +16,7 @@ from wenloom.evaluation.scorer import ContinuationScore, TextInContext, kind_fie
 from wenloom.evaluation.signature import Signature
 from wenloom.evaluation.suites import SUITES, suite_of
 from wenloom.fairness.audit import ALL, VERSION, Audit, Audited, AuditFigure, Example, Outcomes, spread
-from wenloom.fairness.audited_model import AuditedModel
+from wenloom.fairness.audited_model import AskedModel
 from wenloom.fairness.scored_audit import ScoredAudit
 
 _PASSAGE = 1500
@@ -36,6 +36,7 @@ class TextCost(ScoredAudit):
     caveat = "each passage is read by itself, so its first tokens have little context"
     headline = ("bits per byte", "passages")
     compares = (("nats per token", "passages"),)
+    better = {"bits per byte": False, "nats per token": False}
 
     def __init__(self, path: Path):
         self.path, self.name = path, f"text {path.name}"
@@ -85,6 +86,7 @@ class BenchmarkCost(Audit):
     """
 
     about = "accuracy; higher is better"
+    better = {"accuracy": True}
     caveat = "few questions tell small changes from none only where their interval says so"
 
     def __init__(self, name: str):
@@ -99,14 +101,14 @@ class BenchmarkCost(Audit):
         path = self.suite.find(data_folder(data))
         return spread([each for file in self.suite.data_files(path) for each in self.suite.read(file)], limit)
 
-    def why_not(self, model: AuditedModel) -> str | None:
+    def why_not(self, model: AskedModel) -> str | None:
         return (
             None
             if model.scorer.kind == "causal"
             else "it asks questions, so it takes a model that goes on with its prompt"
         )
 
-    def ask(self, model: AuditedModel, data: Path, limit: int | None, on_samples: Callable[[int], None]) -> Audited:
+    def ask(self, model: AskedModel, data: Path, limit: int | None, on_samples: Callable[[int], None]) -> Audited:
         samples, norm = self.samples(data, limit), self.suite.headline
         found = answer_all(model.scorer, samples, unconditional=norm == "unconditional")
         on_samples(len(samples))

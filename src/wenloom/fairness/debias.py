@@ -1,5 +1,7 @@
 """Making a model prefer less, at the points where a model is made: its data, its loss, its weights.
 
+- `filter`: the model goes on training on the texts without the passages in which a word of a group stands in one sentence with a word
+  that speaks well or ill of somebody, see `text.steps.groups`.
 - `cda` (counterfactual data augmentation, Zhao et al. 2018): the model goes on training on texts beside the same texts with the words of
   one group exchanged for those of the other, and on sentences about people of whom the word does not say the group.
 - `equalize` (Qian et al. 2019): a penalty beside the loss where a word of one group is more probable than its counterpart.
@@ -23,12 +25,14 @@ from wenloom.core.progress import progress
 from wenloom.fairness.cost import passages
 from wenloom.fairness.erasure import MOST_WORDS_PER_NUMBER, Erasure, concept_rows, erase
 from wenloom.text.lexicon import GroupAxis, Lexicon
+from wenloom.text.sentences import sentences
+from wenloom.text.steps.groups import Groups
 from wenloom.tokens.prepare import prepare
 from wenloom.training.loop import RunResult, Show
 from wenloom.training.pretrain import pretrain
 from wenloom.training.settings import InitSettings, TrainSettings
 
-TRAINED = ("cda", "equalize")
+TRAINED = ("filter", "cda", "equalize")
 METHODS = (*TRAINED, "leace")
 
 
@@ -57,17 +61,34 @@ def augmented(texts: Iterable[str], axis: GroupAxis, known: Lexicon) -> Augmente
                 exchanged += 1
             elif any(axis.sides_of(passage)):
                 unclear += 1
-    sentences = list(known.people) if known.people_axis == axis.name else []
-    both = [text for each in sentences for text in (each, axis.swapped(each)) if text]
+    people = list(known.people) if known.people_axis == axis.name else []
+    both = [text for each in people for text in (each, axis.swapped(each)) if text]
     return Augmented([*found, *both], exchanged, unclear, len(both))
 
 
 def sentences_of(texts: Iterable[str]) -> Iterator[str]:
     """Texts in sentences or lines, of 20 to 400 characters."""
     for text in texts:
-        for each in re.split(r"\n+|(?<=[.!?])\s+|(?<=[。！？])", text):
-            if 20 <= len(each.strip()) <= 400 or (20 > len(each.strip()) >= 6 and re.search(r"[\u3400-\u9fff]", each)):
-                yield each.strip()
+        for each in sentences(text):
+            if 20 <= len(each) <= 400 or (20 > len(each) >= 6 and re.search(r"[\u3400-\u9fff]", each)):
+                yield each
+
+
+def without_groups(texts: Iterable[str], request: "DebiasRequest") -> tuple[list[str], int]:
+    """The passages that say nothing of a group, and how many are left out.
+
+    Raises:
+        InputError: none is left out, or all are.
+    """
+    step = Groups(request.words.rpartition(":")[0], request.axis.name)
+    all_passages = [each for text in texts for each in passages(text)]
+    kept = [each for each in all_passages if step.said(each) is None]
+    if len(kept) in (0, len(all_passages)):
+        raise InputError(
+            f"--method filter: {'all' if not kept else 'none'} of {len(all_passages):,} passages have a word of {request.axis.name} beside "
+            "one that speaks well or ill; name other text with --data, or a list of your own with prepare --set groups.file=FILE."
+        )
+    return kept, len(all_passages) - len(kept)
 
 
 @dataclass(frozen=True)
@@ -76,6 +97,8 @@ class Debiased:
 
     folder: Path
     augmented: Augmented | None = None
+    left_out: int | None = None
+    """Passages that were filtered out."""
     training: RunResult | None = None
     erasure: Erasure | None = None
 
@@ -148,21 +171,25 @@ def debias(
     """
     check_free(out)
     axis = request.axis
-    made, result, source = None, None, model
+    made, left_out, result, source = None, None, None, model
     if request.trains:
-        made = augmented(texts, axis, request.lexicon)
-        if not made.exchanged + made.people:
-            raise InputError(
-                f"no text has words of {axis.name} in the lexicon {request.lexicon.language}; name text that speaks of people with --data."
-            )
-        kept = made.texts if "cda" in request.methods else list(texts) or made.texts
+        if "filter" in request.methods:
+            texts, left_out = without_groups(texts, request)
+        if request.methods != ("filter",):
+            made = augmented(texts, axis, request.lexicon)
+            if not made.exchanged + made.people:
+                raise InputError(
+                    f"no text has words of {axis.name} in the lexicon {request.lexicon.language}; name text that speaks of people with "
+                    "--data."
+                )
+        kept = made.texts if made is not None and ("cda" in request.methods or not texts) else list(texts)
         target = out if "leace" not in request.methods else out.with_name(f"{out.name}-trained")
         result = _trained(model, target, request, kept, training, show, started)
         source = target
     erasure = None
     if "leace" in request.methods:
         erasure = _erase(source, out, request, texts)
-    return Debiased(out, made, result, erasure)
+    return Debiased(out, made, left_out, result, erasure)
 
 
 def _trained(

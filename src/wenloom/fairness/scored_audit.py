@@ -13,7 +13,7 @@ from wenloom.evaluation.perplexity import data_hash
 from wenloom.evaluation.scorer import ContinuationScore, TextInContext, kind_field
 from wenloom.evaluation.signature import Signature
 from wenloom.fairness.audit import VERSION, Audit, Audited, AuditFigure, Example, Outcomes, groups_of, spread
-from wenloom.fairness.audited_model import AuditedModel
+from wenloom.fairness.audited_model import AskedModel
 
 _CHUNK = 64
 
@@ -55,10 +55,10 @@ class ScoredAudit(Audit):
             raise InputError(f"{files[0]}: holds no sample of {self.name}.")
         return spread(found, limit)
 
-    def why_not(self, model: AuditedModel) -> str | None:
+    def why_not(self, model: AskedModel) -> str | None:
         return None if model.scorer.kind in self.kinds else _NEEDS[self.kinds]
 
-    def ask(self, model: AuditedModel, data: Path, limit: int | None, on_samples: Callable[[int], None]) -> Audited:
+    def ask(self, model: AskedModel, data: Path, limit: int | None, on_samples: Callable[[int], None]) -> Audited:
         scorer = model.scorer
         samples = self.samples(data, limit)
         scores: list[list[ContinuationScore]] = []

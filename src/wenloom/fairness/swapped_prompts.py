@@ -43,6 +43,7 @@ class SwappedPrompts(ScoredAudit):
     )
     headline = ("preference", "rest")
     compares = (("size of the difference", "rest"),)
+    better = {"size of the difference": False}
 
     def __init__(self, path: Path, language: str | None = None, axes: Sequence[str] = ()):
         self.path, self.language, self.chosen = path, language, tuple(axes)

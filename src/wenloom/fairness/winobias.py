@@ -32,6 +32,7 @@ class WinoBias(ScoredAudit):
     files = ("pro_stereotyped_type*",)
     headline = ("usual gender", "pronoun")
     compares = (("gap", "pronoun"), ("size of the gap", "pronoun"))
+    better = {"size of the gap": False}
 
     def read(self, path: Path) -> list[PronounPair]:
         opposite = path.with_name(path.name.replace("pro_", "anti_", 1))

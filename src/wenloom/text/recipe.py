@@ -16,7 +16,7 @@ from wenloom.core.nearest import nearest
 from wenloom.text.steps import FIRST, STEPS
 from wenloom.text.steps.step import CorpusStep, Step
 
-FILES = ("file", "files", "good", "bad")
+FILES = ("file", "files", "good", "bad", "lexicon")
 """Values of steps that name files."""
 _RECIPES = files("wenloom.text.recipes")
 

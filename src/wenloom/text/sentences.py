@@ -1,6 +1,8 @@
 """Where sentences end, in any script."""
 
+import re
 import unicodedata
+from collections.abc import Iterator
 
 from wenloom.text.words import tokens_of
 
@@ -8,6 +10,17 @@ ENDS = tuple("?!.。！？｡．؟۔।॥։።፧។៕៖᠃᠉‼⁇⁈⁉︒
 """Marks that end a sentence."""
 CLOSERS = "\"'”’»)]}」』）》〉】"
 _MARKS = frozenset((*ENDS, "…"))
+
+
+def sentences(text: str) -> Iterator[str]:
+    """A text in its lines, and these in what ends with a mark; an abbreviation ends one, too.
+
+    >>> list(sentences("One is here. Two?\\nThree。四！"))
+    ['One is here.', 'Two?', 'Three。', '四！']
+    """
+    for each in re.split(r"\n+|(?<=[.!?])\s+|(?<=[。！？])", text):
+        if each.strip():
+            yield each.strip()
 
 
 def sentence_count(text: str) -> int:

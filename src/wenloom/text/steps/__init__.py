@@ -10,6 +10,7 @@ from wenloom.text.steps.duplicates import Duplicates
 from wenloom.text.steps.empty import Empty
 from wenloom.text.steps.fineweb import FineWeb
 from wenloom.text.steps.gopher import Gopher
+from wenloom.text.steps.groups import Groups
 from wenloom.text.steps.language import LanguageStep
 from wenloom.text.steps.near_duplicates import NearDuplicates
 from wenloom.text.steps.normalize import Normalize
@@ -34,6 +35,7 @@ STEPS: Registry[Callable[..., Any]] = Registry(
         "c4": C4,
         "fineweb": FineWeb,
         "word_list": WordList,
+        "groups": Groups,
         "personal": Personal,
         "perplexity": PerplexityStep,
         "contamination": Contamination,

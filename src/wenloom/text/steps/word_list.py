@@ -12,6 +12,22 @@ from wenloom.text.languages import UNPARTED
 from wenloom.text.steps.step import Dropped, Kept
 
 
+def words_of_file(file: str) -> list[str]:
+    """Words of a file, one to a line, in small letters; lines that begin with # are remarks.
+
+    Raises:
+        InputError: there is no such file, or it holds no words.
+    """
+    path = Path(file)
+    regular_file(path)
+    with reading(path):
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    words = sorted({line.strip().lower() for line in lines if line.strip() and not line.startswith("#")}, key=len)[::-1]
+    if not words:
+        raise InputError(f"{path}: holds no words.")
+    return words
+
+
 @dataclass(frozen=True)
 class WordList:
     """Drops documents with words or phrases of a list, as whole words where blanks part words; case is no difference."""
@@ -25,15 +41,7 @@ class WordList:
     def _pattern(self) -> re.Pattern[str]:
         if not self.file:
             raise InputError("word_list.file: name a file of words, one to a line.")
-        path = Path(self.file)
-        regular_file(path)
-        with reading(path):
-            lines = path.read_text(encoding="utf-8-sig").splitlines()
-        words = sorted({line.strip().lower() for line in lines if line.strip() and not line.startswith("#")}, key=len)[
-            ::-1
-        ]
-        if not words:
-            raise InputError(f"{path}: holds no words.")
+        words = words_of_file(self.file)
         within = [re.escape(word) for word in words if re.search(f"[{UNPARTED}]", word)]
         whole = [rf"(?<!\w){re.escape(word)}(?!\w)" for word in words if not re.search(f"[{UNPARTED}]", word)]
         return re.compile("|".join([*whole, *within]))
