@@ -1,6 +1,7 @@
 """Own prompts, vectors, Winogender, BOLD and a corpus against independent computations on small files; pages and cards."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,17 +13,19 @@ import torch
 from tests.cli.calling import call
 from tests.conftest import random_decoder, tiny_config
 from tests.fairness.test_audits import figures, in_memory, oracle
-from wenloom.checkpoint.folder import write_model_files
+from wenloom.checkpoint.folder import load_decoder, write_model_files
 from wenloom.core.errors import InputError
 from wenloom.evaluation.scorer import ContinuationScore
 from wenloom.fairness.association import effect, permutation_p
-from wenloom.fairness.audited_model import AuditedModel
+from wenloom.fairness.audited_model import AuditedModel, DecodedModel
 from wenloom.fairness.audits import AuditOptions, all_audits
-from wenloom.fairness.bold import Bold
+from wenloom.fairness.bold import Bold, fluency
 from wenloom.fairness.cost import TextCost
 from wenloom.fairness.representation import represented
 from wenloom.fairness.scored_audit import divided
 from wenloom.fairness.sentiment import by_lexicon
+from wenloom.generation.engine import Engine
+from wenloom.generation.request import GenerationRequest
 from wenloom.text.lexicon import lexicon
 from wenloom.tokens.tokenizer import TextTokenizer
 
@@ -228,6 +231,11 @@ def test_a_corpus_tells_who_is_spoken_of_and_with_what_words():
         represented(["The lamp."], lexicon("en"), ["gender"])
     (gender,) = represented(["她做饭，她做饭，妈妈做饭。", "他开车，爸爸开车，他开车。"], lexicon("zh"), ["gender"])
     assert gender.words == (3, 3) and "做饭" in [each.word for each in gender.near[0]]
+    (gender,) = represented(
+        ["他开车，爸爸开车，他开车，她的饭，妈妈的饭，她的饭。灯。" * 9000], lexicon("zh"), ["gender"]
+    )
+    assert gender.words == (27_000, 27_000), "all of a long text counts"
+    assert not {"她的", "妈的"} & {each.word for each in gender.near[0]}, "a word of the group says nothing new"
 
 
 def test_what_a_text_costs_is_its_bits_per_byte(model: Path, tmp_path: Path):
@@ -289,3 +297,42 @@ def test_vectors_that_are_no_numbers_are_no_association(tokenizer: TextTokenizer
     with pytest.raises(InputError, match="vectors that hold no numbers"):
         all_audits()["seat"].run(AuditedModel("m", tmp_path), tmp_path)
     assert in_memory(decoder, tokenizer).writes
+
+
+def test_a_model_that_writes_by_another_rule_is_compared_with_itself(
+    model: Path, tokenizer: TextTokenizer, tmp_path: Path
+):
+    """What it writes, and how fluent that is; with the texts of the engine as the option of a request gives them."""
+    bold_files(tmp_path)
+    (other := tmp_path / "other").mkdir()
+    write_model_files(random_decoder(tiny_config(tokenizer.vocab_size, context_length=128), 1), other)
+    tokenizer.save_pretrained(other)
+    asked = ("audit", model, "--on", "bold,seat", "--data", ".", "--limit", 8, "--json")
+    done = call(*asked, "--self-debias", "The following text is old:", "--contrast", "other", cwd=tmp_path)
+    assert done.code == 0, done
+    found = json.loads(done.out)
+    debiased, contrasted = f"{model} (Self-Debias)", f"{model} (in contrast to other)"
+    assert {each["second"] for each in found["comparisons"]} == {debiased, contrasted}
+    assert {each["measure"] for each in found["comparisons"]} == {"sentiment", "repetition", "loops"}
+    assert all(each["suite"] == "bold" for each in found["figures"] if each["model"] != str(model)), (
+        "no other audit sees a difference"
+    )
+    base, samples = AuditedModel(str(model), model), Bold().samples(tmp_path, 8)
+    request = GenerationRequest(max_new_tokens=30, temperature=1.0, top_p=1.0, seed=0)
+    for rule, options, second in (("Self-Debias", {"self_debias": ("The following text is old:",)}, None),
+                                  ("in contrast to other", {"contrastive_beta": 0.5}, other)):  # fmt: skip
+        texts = DecodedModel(base, rule, options, second).write([each.text for each in samples], request)
+        draft = None if second is None else load_decoder(second).eval()
+        engine = Engine(base.model, base.tokenizer, draft_model=draft)  # pyright: ignore[reportArgumentType]
+        jobs = [engine.submit(each.text, replace(request, **options), n) for n, each in enumerate(samples)]
+        engine.run(jobs)
+        assert texts == [each.result()[0].text for each in jobs] != base.write([each.text for each in samples], request)
+    for arguments, words in ((("--on", "seat", "--self-debias", "x"), "--self-debias acts while a model of a folder writes"),
+                             (("--on", "bold", "--contrast", "nowhere"), "nowhere")):  # fmt: skip
+        refused = call("audit", model, "--data", ".", *arguments, cwd=tmp_path)
+        assert refused.code == 2 and words in refused.err, refused
+
+
+def test_fluency_counts_what_is_said_again():
+    repeated, loops = fluency(["a b c d a b c d", "one two three four", "it went home. home. home. home. home."])
+    assert repeated.values.round(1).tolist() == [20.0, 0.0, 25.0] and loops.values.tolist() == [0, 0, 100]

@@ -17,9 +17,12 @@ from wenloom.core.progress import progress
 
 if TYPE_CHECKING:
     from wenloom.fairness.audit import Audit, Audited
-    from wenloom.fairness.audited_model import AskedModel
+    from wenloom.fairness.audited_model import AskedModel, AuditedModel, DecodedModel
     from wenloom.fairness.representation import Representation
     from wenloom.fairness.sentiment import TextJudge
+
+_CONTRAST = 0.5
+"""Weight of the model that another writes in contrast to."""
 
 
 def audit(
@@ -36,6 +39,8 @@ def audit(
     text: list[Path] | None = None,
     benchmark: list[str] | None = None,
     seed: int = 0,
+    self_debias: list[str] | None = None,
+    contrast: str | None = None,
     out: Path | None = None,
     card: bool = False,
     store: Path | None = None,
@@ -91,6 +96,12 @@ def audit(
         Suites of questions with choices, such as lambada or arc_easy, for the same.
     seed
         Of the texts that bold has the model write.
+    self_debias
+        For bold: ask the first model also while it writes with Self-Debias, which makes less probable what gets more probable after
+        this text, such as "The following text is sexist:".
+    contrast
+        For bold: ask the first model also while it writes in contrast to this one, such as the model from before debiasing: 1.5 times
+        the model's logits less 0.5 times this one's.
     out
         Also write a page, such as audit.html.
     card
@@ -138,7 +149,8 @@ def audit(
     axes = tuple(name for each in axis or [] for name in each.split(",") if name)
     files = find_files(corpus) if corpus else []
     local = [] if endpoints else [AuditedModel(model, resolve(model), device) for model in models]
-    subjects: list[AskedModel] = [*local, *map(ServedAuditedModel, endpoints.values())]
+    decoded = _decoded(local, names, self_debias, contrast)
+    subjects: list[AskedModel] = [*local, *map(ServedAuditedModel, endpoints.values()), *decoded]
     folder, audits = data_folder(data), list["Audit"]()
     found: dict[str, list[Audited]] = {}
     if predictions is not None:
@@ -154,9 +166,9 @@ def audit(
         _ask(subjects, [*chosen, *costs], bool(names), folder, limit, found, store, keep)
         audits += [*chosen, *costs]
     comparisons = [
-        {"first": models[0], "second": other, **row}
-        for other in models[1:]
-        for one in found[models[0]]
+        {"first": subjects[0].name, "second": other, **row}
+        for other in [each.name for each in subjects[1:]]
+        for one in found[subjects[0].name]
         for two in found[other]
         if one.audit is two.audit
         for row in compared(one, two)
@@ -199,6 +211,7 @@ def _ask(
     Raises:
         InputError: none of the audits can be asked of a model.
     """
+    from wenloom.fairness.audited_model import DecodedModel
     from wenloom.fairness.swapped_prompts import SwappedPrompts
 
     counted = [(each, len(each.samples(folder, limit))) for each in audits]
@@ -208,7 +221,8 @@ def _ask(
                    f'"{printable(each.unclear[0], 100)}".')  # fmt: skip
     for subject in subjects:
         began = time.monotonic()
-        chosen = [(each, n) for each, n in counted if is_named or each.why_not(subject) is None]
+        must = is_named and not isinstance(subject, DecodedModel)
+        chosen = [(each, n) for each, n in counted if must or each.why_not(subject) is None]
         if not chosen:
             why = audits[0].why_not(subject)
             raise InputError(
@@ -219,6 +233,29 @@ def _ask(
         if keep:
             kept = [each for one in found[subject.name] for each in one.results()]
             keep_results(store, subject, kept, None, time.monotonic() - began)
+
+
+def _decoded(
+    local: "list[AuditedModel]", names: list[str], self_debias: list[str] | None, contrast: str | None
+) -> "list[DecodedModel]":
+    """The first model as it writes by other rules.
+
+    Raises:
+        InputError: nothing is written.
+    """
+    given = {"--self-debias": self_debias, "--contrast": contrast}
+    if (option := next((name for name, value in given.items() if value), None)) is None:
+        return []
+    if not local or "bold" not in names:
+        raise InputError(f"{option} acts while a model of a folder writes: name one, and --on bold.")
+    from wenloom.checkpoint.hub import resolve
+    from wenloom.fairness.audited_model import DecodedModel
+
+    made = [DecodedModel(local[0], "Self-Debias", {"self_debias": tuple(self_debias)})] if self_debias else []
+    if contrast is not None:
+        how = f"in contrast to {Path(contrast).name}"
+        made.append(DecodedModel(local[0], how, {"contrastive_beta": _CONTRAST}, resolve(contrast)))
+    return made
 
 
 def _judge(classifier: str, device: str) -> "TextJudge":

@@ -1,19 +1,20 @@
 """A model under audit: what gives probabilities, what writes and what makes vectors, each loaded when it is needed; or a model that
 is served elsewhere, which gives the first two."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 
-from wenloom.checkpoint.folder import load_model, load_tokenizer
+from wenloom.checkpoint.folder import load_decoder, load_model, load_tokenizer
 from wenloom.core.endpoint import Endpoint
 from wenloom.core.errors import InputError
 from wenloom.core.hardware import probe
 from wenloom.evaluation.evaluated_model import RemoteModel, fingerprint_of
+from wenloom.evaluation.perplexity import data_hash
 from wenloom.evaluation.scorer import Scorer
 from wenloom.evaluation.scorers import scorer_of
 from wenloom.generation.engine import Engine
@@ -49,6 +50,11 @@ class AskedModel(Protocol):
     @property
     def scorer(self) -> Scorer:
         """What gives texts log-probabilities."""
+        ...
+
+    @property
+    def why_no_scores(self) -> str | None:
+        """Why probabilities of texts say nothing of it; None where they do."""
         ...
 
     @property
@@ -114,6 +120,11 @@ class AuditedModel:
         return scorer_of(packed(self.model) if isinstance(self.model, Decoder) else self.model, self.tokenizer)
 
     @property
+    def why_no_scores(self) -> str | None:
+        """None: they do."""
+        return None
+
+    @property
     def embedder(self) -> Embedder:
         """What makes vectors of texts.
 
@@ -146,24 +157,97 @@ class AuditedModel:
         """Whether it goes on with its prompt."""
         return isinstance(self.model, Decoder) and not self.model.config.labels
 
-    @cached_property
-    def _engine(self) -> Engine:
-        """What writes, 32 texts side by side."""
-        assert isinstance(self.model, Decoder)
-        return Engine(self.model, self.tokenizer, max_slots=_SLOTS)
-
     def write(
         self, prompts: Sequence[str], request: GenerationRequest, on_texts: Callable[[int], None] = lambda n: None
     ) -> list[str]:
         """See `AskedModel`."""
-        written: list[str] = []
-        for start in range(0, len(prompts), _AT_ONCE):
-            part = prompts[start : start + _AT_ONCE]
-            for job in [self._engine.submit(each, request, start + place) for place, each in enumerate(part)]:
-                self._engine.run([job])
-                written.append(job.result()[0].text)
-                on_texts(1)
-        return written
+        assert isinstance(self.model, Decoder)
+        return _written(Engine(self.model, self.tokenizer, max_slots=_SLOTS), prompts, request, on_texts)
+
+
+@dataclass(frozen=True)
+class DecodedModel:
+    """A model that writes by another rule; the probabilities that it gives texts stay as they are.
+
+    Args:
+        how: the rule, for people.
+        options: of every request.
+        other: folder of the model that it writes in contrast to.
+    """
+
+    base: AuditedModel
+    how: str
+    options: Mapping[str, Any]
+    other: Path | None = None
+
+    @property
+    def name(self) -> str:
+        """The model's, and the rule."""
+        return f"{self.base.name} ({self.how})"
+
+    @property
+    def fingerprint(self) -> str:
+        """Of the model, the rule, and the other model."""
+        other = "" if self.other is None else fingerprint_of(self.other)
+        return data_hash(f"{self.base.fingerprint} {sorted(self.options.items())} {other}")
+
+    @property
+    def n_parameters(self) -> int | None:
+        """The model's."""
+        return self.base.n_parameters
+
+    @property
+    def scorer(self) -> Scorer:
+        """The model's."""
+        return self.base.scorer
+
+    @property
+    def why_no_scores(self) -> str | None:
+        """See `AskedModel`."""
+        return f"{self.how} acts while a model writes, and changes no probability of a text"
+
+    @property
+    def embedder(self) -> Embedder:
+        """The model's."""
+        return self.base.embedder
+
+    @property
+    def why_no_vectors(self) -> str | None:
+        """See `AskedModel`."""
+        return f"{self.how} acts while a model writes, and changes no vector"
+
+    @property
+    def writes(self) -> bool:
+        """Whether the model does."""
+        return self.base.writes
+
+    def write(
+        self, prompts: Sequence[str], request: GenerationRequest, on_texts: Callable[[int], None] = lambda n: None
+    ) -> list[str]:
+        """See `AskedModel`.
+
+        Raises:
+            InputError: the other model has another vocabulary.
+        """
+        model = self.base.model
+        assert isinstance(model, Decoder)
+        other = None if self.other is None else load_decoder(self.other, str(model.embed.weight.device)).eval()
+        engine = Engine(model, self.base.tokenizer, draft_model=other, max_slots=_SLOTS)
+        return _written(engine, prompts, replace(request, **self.options), on_texts)
+
+
+def _written(
+    engine: Engine, prompts: Sequence[str], request: GenerationRequest, on_texts: Callable[[int], None]
+) -> list[str]:
+    """32 texts side by side."""
+    written: list[str] = []
+    for start in range(0, len(prompts), _AT_ONCE):
+        part = prompts[start : start + _AT_ONCE]
+        for job in [engine.submit(each, request, start + place) for place, each in enumerate(part)]:
+            engine.run([job])
+            written.append(job.result()[0].text)
+            on_texts(1)
+    return written
 
 
 @dataclass(frozen=True)
@@ -195,6 +279,11 @@ class ServedAuditedModel:
     @cached_property
     def _scorer(self) -> Scorer:
         return RemoteModel(self.endpoint).scorer()
+
+    @property
+    def why_no_scores(self) -> str | None:
+        """None: whether its server gives them is seen when it is asked."""
+        return None
 
     @property
     def embedder(self) -> Embedder:

@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -11,9 +11,10 @@ import numpy as np
 from wenloom.core.errors import InputError
 from wenloom.core.foreign import reading
 from wenloom.evaluation.perplexity import data_hash
+from wenloom.evaluation.quality import ending_loop, repetition
 from wenloom.evaluation.rows import read_text
 from wenloom.evaluation.signature import Signature
-from wenloom.fairness.audit import VERSION, Audit, Audited, AuditFigure, Example, Outcomes, spread
+from wenloom.fairness.audit import ALL, VERSION, Audit, Audited, AuditFigure, Example, Outcomes, spread
 from wenloom.fairness.audited_model import AskedModel
 from wenloom.fairness.sentiment import TextJudge, by_lexicon
 from wenloom.generation.request import GenerationRequest
@@ -49,6 +50,7 @@ class Bold(Audit):
     )
     source = "github.com/amazon-science/bold (CC BY-SA 4.0)"
     files = ("*_prompt.json",)
+    better = {"repetition": False, "loops": False}
 
     def __init__(self, judge: TextJudge | None = None, seed: int = 0):
         self.judge, self.seed = judge or by_lexicon(lexicon("en")), seed
@@ -70,17 +72,22 @@ class Bold(Audit):
         values = self.judge.values([each.text + text for each, text in zip(samples, written, strict=True)])
         found = Outcomes(self.judge.measure, self.judge.name, values, [f"{e.domain}: {e.group}" for e in samples],
                          unbiased=None, is_share=False, unit=self.judge.unit)  # fmt: skip
-        signature = Signature.of(
-            f"bold.{self.judge.measure}", judge=self.judge.name, tokens=_NEW_TOKENS, seed=self.seed, n=len(samples),
-            dtype=model.scorer.dtype, data=data_hash(repr(samples)), version=VERSION,
-        )  # fmt: skip
+        digest = data_hash(repr(samples))
+
+        def signed(measure: str, judge: str) -> Signature:
+            return Signature.of(f"bold.{measure}", judge=judge, tokens=_NEW_TOKENS, seed=self.seed, n=len(samples),
+                                dtype=model.scorer.dtype, data=digest, version=VERSION)  # fmt: skip
+
         examples = [Example(group, (each.text + text,), float(value))
                     for each, text, group, value in zip(samples, written, found.groups, values, strict=True)]  # fmt: skip
-        return Audited(self, self._figures(found, samples, signature), (found,), examples)
+        panel = fluency(written)
+        figures = self._figures(found, samples, signed(self.judge.measure, self.judge.name))
+        figures += [each.figure(self.name, ALL, signed(each.measure, each.convention)) for each in panel]
+        return Audited(self, figures, (found, *panel), examples)
 
     def _figures(self, found: Outcomes, samples: list[OpenPrompt], signature: Signature) -> list[AuditFigure]:
         """The mean of each group, and its gap to the others of its domain."""
-        made = [found.figure(self.name, "all", signature)]
+        made = [found.figure(self.name, ALL, signature)]
         domains = np.array([each.domain for each in samples])
         groups = np.array(found.groups)
         for group in sorted(set(found.groups)):
@@ -93,6 +100,17 @@ class Bold(Audit):
                                         None, len(own), low, high, 0.0, signature, found.unit,
                                         ("spoken of better", "spoken of worse")))  # fmt: skip
         return made
+
+
+def fluency(texts: Sequence[str]) -> list[Outcomes]:
+    """How fluent texts are, one by one, by what the quality panel counts: four-word sequences that stood before in the text, and texts
+    that end by saying the same again and again, both in percent; less is better."""
+    repeated = np.array([100.0 * repetition(each) for each in texts])
+    loops = np.array([100.0 * (ending_loop(each) is not None) for each in texts])
+    return [
+        Outcomes("repetition", "4 words", repeated, [ALL] * len(texts), unbiased=None, is_share=False),
+        Outcomes("loops", "quality panel", loops, [ALL] * len(texts), unbiased=None),
+    ]
 
 
 def _gap_interval(own: np.ndarray, others: np.ndarray, seed: int = 12345) -> tuple[float, float]:

@@ -102,10 +102,9 @@ class BenchmarkCost(Audit):
         return spread([each for file in self.suite.data_files(path) for each in self.suite.read(file)], limit)
 
     def why_not(self, model: AskedModel) -> str | None:
-        return (
-            None
-            if model.scorer.kind == "causal"
-            else "it asks questions, so it takes a model that goes on with its prompt"
+        is_causal = model.scorer.kind == "causal"
+        return model.why_no_scores or (
+            None if is_causal else "it asks questions, so it takes a model that goes on with its prompt"
         )
 
     def ask(self, model: AskedModel, data: Path, limit: int | None, on_samples: Callable[[int], None]) -> Audited:

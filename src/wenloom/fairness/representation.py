@@ -23,8 +23,6 @@ _SURE = 1.96
 """z from which a word is said to be near one group more than near the other."""
 _LEAST = 3
 """How often a word must be near either group to be compared."""
-_DOCUMENT = 200_000
-"""Characters of a document that are read; a book counts by its beginning."""
 
 
 @dataclass
@@ -92,7 +90,7 @@ def represented(
     for text in texts:
         n += 1
         for axis in chosen:
-            _count(counts[axis.name], axis, text[:_DOCUMENT], lexicon, judge.values)
+            _count(counts[axis.name], axis, text, lexicon, judge.values)
         on_documents(1)
     found = [_made(axis, counts[axis.name], lexicon, n) for axis in chosen if counts[axis.name].documents]
     if not found:
@@ -149,6 +147,8 @@ def _made(axis: GroupAxis, count: _Count, lexicon: Lexicon, n: int) -> Represent
                             is_share=False, unit="points")  # fmt: skip
             figures.append(mean.figure("corpus", axis.name, signature))
     own = {each.form.casefold() for each in axis.rules}
+    if not lexicon.spaced:  # a pair of characters of which one is such a word says nothing new
+        own = {pair for side in count.near for pair in side if any(form in pair for form in own)}
     near = _log_odds(count.near[0], count.near[1], own)
     return Representation(
         axis.name, axis.sides, (count.words[0], count.words[1]), (only[0], only[1], both),

@@ -56,7 +56,7 @@ class ScoredAudit(Audit):
         return spread(found, limit)
 
     def why_not(self, model: AskedModel) -> str | None:
-        return None if model.scorer.kind in self.kinds else _NEEDS[self.kinds]
+        return model.why_no_scores or (None if model.scorer.kind in self.kinds else _NEEDS[self.kinds])
 
     def ask(self, model: AskedModel, data: Path, limit: int | None, on_samples: Callable[[int], None]) -> Audited:
         scorer = model.scorer

@@ -80,7 +80,9 @@ class GroupAxis:
         """Words of either group in a text, in order."""
         for match in self._pattern.finditer(text):
             word = match.group()
-            if word in self.keep and not (self.spaced and word[0].isupper() and _OPENING.search(text[: match.start()])):
+            if word in self.keep and not (
+                self.spaced and word[0].isupper() and _OPENING.search(text, max(0, match.start() - 80), match.start())
+            ):
                 continue
             rules = self._by_form.get(word.casefold())
             if not rules:
