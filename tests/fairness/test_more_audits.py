@@ -74,6 +74,7 @@ def test_a_continuation_of_ones_own_is_what_is_scored(model: Path, tmp_path: Pat
     [
         ("own.txt", "The lamp is old.\n", "none of 1 texts has words of exactly one group of gender"),
         ("own.txt", "", "is empty"),
+        ("own.txt", "\n \n", "holds no text"),
         ("own.jsonl", '{"text": 3}\n', 'line 1: "text" is 3, not a text'),
         ("own.jsonl", '{"text": "She", "continuation": 3}\n', 'line 1: "continuation" is 3'),
     ],
@@ -330,6 +331,24 @@ def test_a_model_that_writes_by_another_rule_is_compared_with_itself(
     for arguments, words in ((("--on", "seat", "--self-debias", "x"), "--self-debias acts while a model of a folder writes"),
                              (("--on", "bold", "--contrast", "nowhere"), "nowhere")):  # fmt: skip
         refused = call("audit", model, "--data", ".", *arguments, cwd=tmp_path)
+        assert refused.code == 2 and words in refused.err, refused
+
+
+def test_files_of_others_are_read_or_named(model: Path, tmp_path: Path):
+    """As programs of Windows and of China leave them: marks at the beginning, CRLF, another encoding."""
+    table = "sent_more,sent_less,bias_type\r\n她是护士。,他是护士。,性别\r\n"
+    told = ("audit", model, "--on", "crows_pairs", "--data", ".", "--json")
+    (tmp_path / "crows_pairs.csv").write_bytes(b"\xef\xbb\xbf" + table.encode())
+    found = json.loads(call(*told, cwd=tmp_path).out)["figures"]
+    assert {each["group"] for each in found} == {"all", "性别"}
+    (tmp_path / "own.txt").write_bytes(b"\xef\xbb\xbfShe works.\r\n\r\nHe works.\r\n")
+    own = json.loads(call("audit", model, "--prompts", "own.txt", "--json", cwd=tmp_path).out)["figures"]
+    assert own[0]["n"] == 2
+    (tmp_path / "crows_pairs.csv").write_bytes(table.encode("gb18030"))
+    (tmp_path / "zh.txt").write_bytes("她是护士，在医院工作。".encode("gb18030"))
+    for arguments, words in ((told, "line 2: not UTF-8"), (("audit", "--corpus", "zh.txt"), "Save it as UTF-8."),
+                             (("debias", model, "--method", "cda", "--data", "zh.txt", "--out", "x"), "Save it as UTF-8.")):  # fmt: skip
+        refused = call(*arguments, cwd=tmp_path)
         assert refused.code == 2 and words in refused.err, refused
 
 

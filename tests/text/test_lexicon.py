@@ -70,6 +70,9 @@ def test_the_lexicon_follows_the_texts():
 @pytest.mark.parametrize(
     "text, words",
     [
+        ('[axes.a]\nsides = ["x", "y"]\npairs = [["she", "She"]]', '"she" is its own counterpart'),
+        ('[axes.a]\nsides = ["x", "y"]\nnouns = [["Frau"]]', 'nouns must be lists of ["word", "counterpart", "why"]'),
+        ('[axes.a]\nsides = ["x", "y"]\nnouns = [["a", "b", "c"]]\ndeterminers = ["die"]', "determiners must be lists"),
         ("", "has no axes"),
         ("x = [", "not valid TOML"),
         ("colour = 1", "unknown entry colour"),

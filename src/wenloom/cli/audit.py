@@ -295,12 +295,14 @@ def _judge(classifier: str, device: str) -> "TextJudge":
 def _represented(files: list[Path], lexicon: str | None, axes: tuple[str, ...]) -> "list[Representation]":
     from wenloom.fairness.representation import represented
     from wenloom.text.documents import read_documents
+    from wenloom.text.encoding import only_utf8
     from wenloom.text.lexicon import language_of
     from wenloom.text.lexicon import lexicon as read_lexicon
 
     if lexicon is None:
-        first = [each.text[:5000] for each, _ in zip(read_documents(files), range(20), strict=False)]
+        with only_utf8():
+            first = [each.text[:5000] for each, _ in zip(read_documents(files), range(20), strict=False)]
         lexicon = language_of(first)
         remark(f"Words of the lexicon {lexicon}; --lexicon names another.")
-    with progress("Reading", None, "documents") as bar:
+    with only_utf8(), progress("Reading", None, "documents") as bar:
         return represented((each.text for each in read_documents(files)), read_lexicon(lexicon), axes, bar.advance)

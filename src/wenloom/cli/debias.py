@@ -80,11 +80,13 @@ def debias(
     from wenloom.fairness.debias import DebiasRequest
     from wenloom.fairness.debias import debias as work
     from wenloom.text.documents import find_files, read_documents
+    from wenloom.text.encoding import only_utf8
     from wenloom.text.lexicon import language_of
     from wenloom.text.lexicon import lexicon as read_lexicon
     from wenloom.training.settings import TrainSettings
 
-    texts = [each.text for each in read_documents(find_files(data))] if data else []
+    with only_utf8():
+        texts = [each.text for each in read_documents(find_files(data))] if data else []
     if lexicon is None:
         lexicon = language_of([each[:5000] for each in texts[:20]])
         if texts:

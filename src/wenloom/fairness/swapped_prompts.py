@@ -53,6 +53,8 @@ class SwappedPrompts(ScoredAudit):
 
     def read(self, path: Path) -> list[SwappedPrompt]:
         rows = _texts(path)
+        if not rows:
+            raise InputError(f"{path}: holds no text.")
         known = lexicon(self.language or language_of([text for text, _ in rows]))
         axes = [known.axis(each) for each in self.chosen] or list(known.axes.values())
         self._sides = {each.name: each.sides for each in axes}
@@ -65,7 +67,11 @@ class SwappedPrompts(ScoredAudit):
                 elif pair:
                     self.unclear.append(text)
         if not found:
-            words = ", ".join(rule.form for axis in axes for rule in axis.rules[:2])
+            words = ", ".join(
+                next((each.form for each in axis.rules if each.side == side and each.is_always), axis.rules[0].form)
+                for axis in axes
+                for side in (0, 1)
+            )
             raise InputError(
                 f"{path}: none of {len(rows):,} texts has words of exactly one group of {', '.join(each.name for each in axes)} "
                 f"in the lexicon {known.language} (such as {words}); write texts with them, or name another with --lexicon."

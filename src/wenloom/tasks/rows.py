@@ -14,6 +14,7 @@ from wenloom.core.console import remark
 from wenloom.core.errors import InputError, printable
 from wenloom.core.foreign import kind_of, parsed_json, reading
 from wenloom.evaluation.rows import read_lines, read_text
+from wenloom.text.encoding import only_utf8
 from wenloom.text.kinds import COMPRESSIONS
 from wenloom.text.lines import json_lines, lines_of, utf8
 from wenloom.text.refusals import Refusals
@@ -54,11 +55,9 @@ class RowReader(Refusals):
     def _rows(self, path: Path) -> Iterator[tuple[int, str, dict[str, Any]]]:
         """Rows with the number of the line, and of the item where several may stand on one."""
         if content_suffix(path) == ".csv":
-            try:
+            with only_utf8():
                 for line, row in table_rows(path, self, most=LONGEST_ROW):
                     yield line, "", {name.strip(): cell for name, cell in row.items()}
-            except InputError as error:
-                raise InputError(_ENCODING_ADVICE.sub("Save it as UTF-8", str(error))) from None
             return
         if not _is_list(path):
             for line, row in json_lines(path, lambda line: _short(utf8(line)), self, 4 * LONGEST_ROW):
@@ -121,10 +120,6 @@ class RowReader(Refusals):
             first = next((f" The first: {each}." for each in self.refused if each.path == path), "")
             raise InputError(f"{path}: holds no row that can be used.{first}")
         return made
-
-
-_ENCODING_ADVICE = re.compile(r"(It looks like \S+: add|Name its encoding with) --encoding.*?(?=\.$)")
-"""Options of other commands."""
 
 
 class TableColumn(NamedTuple):

@@ -1,7 +1,9 @@
 """From the bytes of a file to text, in whatever encoding."""
 
 import codecs
+import re
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from wenloom.core.errors import InputError
@@ -12,6 +14,22 @@ _MARKS = ((codecs.BOM_UTF8, "utf-8"), (codecs.BOM_UTF32_LE, "utf-32"), (codecs.B
           (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"))  # fmt: skip
 _NOT_OF_FILES = ("idna", "punycode", "undefined", "unicode-escape", "raw-unicode-escape")
 """Codecs of names and of source code; two of them take quadratic time."""
+
+
+_ADVICE = re.compile(r"(It looks like \S+: add|Name its encoding with) --encoding.*?(?=\.$)")
+
+
+@contextmanager
+def only_utf8() -> Iterator[None]:
+    """For commands without --encoding: errors about bytes advise to save the file as UTF-8 instead.
+
+    Raises:
+        InputError: the error with that advice.
+    """
+    try:
+        yield
+    except InputError as error:
+        raise InputError(_ADVICE.sub("Save it as UTF-8", str(error))) from None
 
 
 def check_encoding(name: str) -> None:

@@ -255,6 +255,8 @@ class _LexiconReader:
                 raise self._wrong(
                     f'{where}: a pair must be ["word", "counterpart", "why"], not {printable(str(pair), 80)}'
                 )
+            if pair[0].casefold() == pair[1].casefold():
+                raise self._wrong(f'{where}: "{printable(pair[0], 60)}" is its own counterpart; leave the pair out')
             rules.append(Rule(pair[0], 0, pair[1], why="".join(pair[2:3])))
             if "first" not in pair[3:]:  # the counterpart's own is another word
                 rules.append(Rule(pair[1], 1, pair[0], why="".join(pair[2:3])))
@@ -285,12 +287,19 @@ class _LexiconReader:
     def _nouns(self, table: dict[str, Any], where: str) -> Iterator[Rule]:
         """Nouns with what stands before them: exchanged together, where the case is sure; alone they are not."""
         cases = self._of(self._table, "cases", dict, {})
-        for female, male, why in self._of(table, "nouns", list, [], where):
-            for first, second, case in self._of(table, "determiners", list, [], where):
+        determiners = list(self._threes(table, "determiners", '["word", "counterpart", "case"]', where))
+        for female, male, why in self._threes(table, "nouns", '["word", "counterpart", "why"]', where):
+            for first, second, case in determiners:
                 yield Rule(f"{first} {female}", 0, f"{second} {male}", before=str(cases.get(case, "")), why=why)
                 yield Rule(f"{second} {male}", 1, f"{first} {female}", why=why)
             for side, (noun, other) in enumerate(((female, male), (male, female))):
                 yield Rule(noun, side, other, before=str(cases.get("bare", "(?!)")), why=why)
+
+    def _threes(self, table: dict[str, Any], key: str, form: str, where: str) -> Iterator[list[str]]:
+        for each in self._of(table, key, list, [], where):
+            if not isinstance(each, list) or len(each) != 3 or not all(isinstance(part, str) and part for part in each):
+                raise self._wrong(f"{where}: {key} must be lists of {form}, not {printable(str(each), 80)}")
+            yield each
 
     def _check(self, rules: list[Rule], where: str) -> None:
         always: dict[str, Rule] = {}
