@@ -32,6 +32,7 @@ USED_FIRST = {
         "--quantize",
         "transcribe": "--format --out --language --translate --prompt --words --num-beams --device --json",
         "evaluate": "--on --list --data --limit --shots --predictions --references --metric --out --max-new-tokens --device --json",
+        "audit": "--on --data --limit --prompts --corpus --lexicon --axis --text --benchmark --out --card --api --model --device --json",
     }.items()
 }
 """Of commands with many options those that `--help` shows; `--help-all` shows the others, too."""
