@@ -44,7 +44,7 @@ def test_a_model_of_another_language_is_audited_with_its_own_list(language: str,
     learned, asked = sentences(shared_data, language)
     prepare([rows_file(tmp_path / "learned.jsonl", learned)], tmp_path / "data", PrepareOptions(vocab_size=2000))
     pretrain(tmp_path / "data", tmp_path / "run", ModelSettings(layers=3, width=96, heads=4, context=64),
-             TrainSettings(steps=200, batch=32, compile="off", evaluations=1))  # fmt: skip
+             TrainSettings(steps=200, batch=16, compile="off", evaluations=1))  # fmt: skip
     (tmp_path / "asked.txt").write_text("\n".join(asked) + "\n", "utf-8")
     done = call("audit", "run", "--prompts", "asked.txt", "--on", "seat", "--corpus", "learned.jsonl", "--lexicon", language, "--axis", "gender",
                 "--json", cwd=tmp_path)  # fmt: skip

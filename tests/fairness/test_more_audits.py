@@ -261,11 +261,16 @@ def test_the_command_writes_page_and_card(model: Path, tokenizer: TextTokenizer,
     )
     (tmp_path / "own.txt").write_text("She lit the </script><b>lamp</b>.\nHe saw dusk. عربي 灯\n", "utf-8")
     (tmp_path / "text.txt").write_text("The old lamp was lit.\n", "utf-8")
-    done = call("audit", "model0", "model1", "--prompts", "own.txt", "--text", "text.txt", "--corpus", "own.txt", "--out", "page.html",
+    (tmp_path / "corpus.jsonl").write_text(
+        '{"text": "She lit it."}\n{"text": "She saw dusk."}\n{"text": "He did."}\n', "utf-8"
+    )
+    done = call("audit", "model0", "model1", "--prompts", "own.txt", "--text", "text.txt", "--corpus", "corpus.jsonl", "--out", "page.html",
                 "--card", "--json", cwd=tmp_path)  # fmt: skip
     assert done.code == 0, done
     found: dict[str, Any] = json.loads(done.out)
     assert {each["suite"] for each in found["figures"]} == {"prompts", "text text.txt", "corpus"}
+    sentiment = [each["convention"] for each in found["figures"] if each["measure"] == "sentiment near"]
+    assert sentiment == ["female"], "of one document nothing could be said how sure it is"
     assert {each["suite"] for each in found["comparisons"]} == {"prompts", "text text.txt"} and found["corpus"]
     page = (tmp_path / "page.html").read_text("utf-8")
     assert "</script><b>" not in page and "model1" in page and "http" not in page.replace("http://www.w3.org", "")

@@ -1,7 +1,6 @@
 """What audits found, as tables of a terminal."""
 
 from collections.abc import Sequence
-from itertools import groupby
 from typing import Any
 
 from rich.table import Table
@@ -10,7 +9,7 @@ from wenloom.core.console import out as console
 from wenloom.core.console import say
 from wenloom.core.quantities import counted
 from wenloom.fairness.audit import ALL, Audited
-from wenloom.fairness.report import AuditReport, is_sure, number, sentence_of
+from wenloom.fairness.report import AuditReport, is_sure, number, sentence_of, unit_of
 from wenloom.fairness.representation import Representation
 
 
@@ -19,8 +18,8 @@ def show_report(report: AuditReport) -> None:
     for model, found in report.found.items():
         for each in found:
             _show_audit(report.short(model), each)
-    for pair, rows in groupby(report.comparisons, key=lambda each: (each["first"], each["second"])):
-        _show_comparisons(report.short(pair[0]), report.short(pair[1]), list(rows))
+    for first, second, rows in report.pairs:
+        _show_comparisons(report.short(first), report.short(second), rows)
     for each in report.corpus:
         _show_corpus(each)
 
@@ -57,8 +56,7 @@ def _show_comparisons(first: str, second: str, rows: Sequence[dict[str, Any]]) -
     say(f"\n{second} against {first}, on the same samples (p adjusted over the groups, Holm)")
     table = _table("measure", "group", "difference", "95 % interval", "n", "p")
     for each in rows:
-        unit = "points" if each["unit"] == "%" and each["measure"] != "perplexity" else each["unit"]
-        table.add_row(f"{each['suite']}, {each['measure']}", each["group"], f"{each['difference']:+.3g} {unit}",
+        table.add_row(f"{each['suite']}, {each['measure']}", each["group"], f"{each['difference']:+.3g} {unit_of(each)}",
                       f"{each['low']:+.3g} to {each['high']:+.3g}", f"{each['n']:,}", f"{each['p_holm']:.3g}", style="bold" if is_sure(each) else None)  # fmt: skip
     console.print(table)
     sure = [f"{each['suite']}, {each['measure']}, {each['group']}" for each in rows if is_sure(each)]

@@ -79,7 +79,8 @@ def compared(first: Audited, second: Audited) -> list[dict[str, object]]:
     found = list[dict[str, object]]()
     for one, two in zip(first.compared, second.compared, strict=False):
         rows = []
-        for group in groups_of(one):
+        told = {each.group for each in first.figures if each.measure == one.measure}
+        for group in [each for each in groups_of(one) if each in told]:
             before, after = one.of(group), two.of(group)
             test = paired(before.values, after.values)
             values, measure, unit = (test.difference, test.low, test.high), one.measure, one.unit

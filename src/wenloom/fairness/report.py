@@ -3,6 +3,7 @@
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +60,12 @@ class AuditReport:
             row["picture"] = _picture(list(row["cells"].values()))
         return list(rows.values())
 
+    @property
+    def pairs(self) -> list[tuple[str, str, list[dict[str, Any]]]]:
+        """The comparisons by the models that they compare."""
+        found = groupby(self.comparisons, key=lambda each: (each["first"], each["second"]))
+        return [(first, second, list(rows)) for (first, second), rows in found]
+
     def moved(self, comparison: dict[str, Any]) -> list[dict[str, Any]]:
         """The samples of a compared audit that changed most between two models."""
         pair = [next((each for each in self.found[comparison[name]] if each.audit.name == comparison["suite"]), None)
@@ -105,7 +112,7 @@ def write_page(report: AuditReport, path: Path) -> None:
     """
     page = render(
         "wenloom.fairness", "audit.html.jinja", title="Audit", models=list(report.found), report=report, number=number,
-        verdict=sentence_of, is_sure=is_sure, date=today(),
+        verdict=sentence_of, is_sure=is_sure, unit_of=unit_of, date=today(),
     )  # fmt: skip
     write_atomically(path, page)
 
@@ -124,6 +131,12 @@ def number(value: float, unit: str = "%") -> str:
 def is_sure(comparison: dict[str, Any]) -> bool:
     """Whether two models differ: p, adjusted over the groups, below 5 %."""
     return comparison["p_holm"] < 0.05
+
+
+def unit_of(comparison: dict[str, Any]) -> str:
+    """Of a difference: shares differ by points, perplexities by percent."""
+    unit: str = comparison["unit"]
+    return "points" if unit == "%" and comparison["measure"] != "perplexity" else unit
 
 
 def sentence_of(figure: AuditFigure) -> str:

@@ -142,7 +142,7 @@ def _made(axis: GroupAxis, count: _Count, lexicon: Lexicon, n: int) -> Represent
         figures.append(share.figure("corpus", axis.name, signature))
     sides = [[*values] for values in count.sentiment]
     for side, values in enumerate(sides):
-        if values:
+        if len(values) > 1:  # of one document nothing could be said how sure it is
             mean = Outcomes("sentiment near", axis.sides[side], np.array(values), groups * len(values), unbiased=None,
                             is_share=False, unit="points")  # fmt: skip
             figures.append(mean.figure("corpus", axis.name, signature))
