@@ -8,12 +8,15 @@ the time of the processor, so that a busy machine does not count.
 """
 
 import argparse
+import contextlib
 import gzip
 import importlib
+import itertools
 import json
 import random
 import resource
 import tempfile
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -40,21 +43,18 @@ def rows(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in gzip.decompress(path.read_bytes()).splitlines()]
 
 
-def _shifted(text: str, by: int) -> str:
-    """Another text of the same shape: every letter so many places on."""
-    letters = "abcdefghijklmnopqrstuvwxyz"
-    by %= 26
-    return text if not by else text.translate(str.maketrans(letters, letters[by:] + letters[:by]))
-
-
 def _originals(books: list[str], rng: random.Random) -> Iterator[str]:
-    """Stretches of books that do not overlap, without end."""
-    for round_ in range(26**2):
+    """Stretches of books that do not overlap, without end: every round exchanges the letters in another way, so that texts keep
+    their shape and no two rounds have words in common."""
+    letters = list("abcdefghijklmnopqrstuvwxyz")
+    for round_ in itertools.count():
+        others = random.Random(round_).sample(letters, len(letters)) if round_ else letters
+        exchanged = str.maketrans("".join(letters), "".join(others))
         for book in books:
             at = 3000
             while at < len(book) - 800:
                 size = rng.choice((800, 2000, 4000, 8000))
-                yield _shifted(book[at : at + size], round_)
+                yield book[at : at + size].translate(exchanged)
                 at += size
 
 
@@ -90,6 +90,43 @@ def seconds(work: Callable[[], object]) -> float:
     begun = time.process_time()
     work()
     return time.process_time() - begun
+
+
+class Spent:
+    """Time of the processor and memory of this process and all that it starts, while it is entered."""
+
+    def __init__(self) -> None:
+        self.seconds, self.gigabytes = 0.0, 0.0
+        """Memory: the most at once, each page shared by n processes counted as 1/n in each (PSS)."""
+        self._done = threading.Event()
+
+    def __enter__(self) -> "Spent":
+        self._begun, self._thread = self._time(), threading.Thread(target=self._watch, daemon=True)
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._done.set()
+        self._thread.join()
+        self.seconds = self._time() - self._begun
+
+    @staticmethod
+    def _time() -> float:
+        return sum(
+            each.ru_utime + each.ru_stime
+            for each in map(resource.getrusage, (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+        )
+
+    def _watch(self) -> None:
+        import psutil
+
+        me = psutil.Process()
+        while not self._done.wait(0.5):
+            total = 0
+            for each in (me, *me.children(recursive=True)):
+                with contextlib.suppress(psutil.Error):
+                    total += each.memory_full_info().pss
+            self.gigabytes = max(self.gigabytes, total / 1e9)
 
 
 def bench_filters(texts: Sequence[str]) -> None:
@@ -163,20 +200,19 @@ def bench_planted(books: list[str], pages: list[str], megabytes: float, recipe: 
         source = Path(folder, "corpus.jsonl")
         groups = make_corpus(books, pages, megabytes, source)
         begun = time.monotonic()
-        sifted = sift([source], ReadOptions(), recipe, Path(folder, "work"), processes=processes)
-        took = time.monotonic() - begun
         there, dropped = Counter[str](), list[str]()
-        for group, decided in zip(groups, sifted.decided(), strict=True):
-            if decided.step in ("near_duplicates", "duplicates"):
-                dropped.append(group)
-            there[group] += decided.step in ("", "near_duplicates", "duplicates")
+        with Spent() as spent:
+            sifted = sift([source], ReadOptions(), recipe, Path(folder, "work"), processes=processes)
+            for group, decided in zip(groups, sifted.decided(), strict=True):
+                if decided.step in ("near_duplicates", "duplicates"):
+                    dropped.append(group)
+                there[group] += decided.step in ("", "near_duplicates", "duplicates")
+        took = time.monotonic() - begun
         truth = sum(count - 1 for count in there.values() if count)
         right = sum(min(count, there[group] - 1) for group, count in Counter(dropped).items())
-        peak = (
-            max(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)) / 2**20
-        )
         print(f"  {megabytes:,.0f} MB, {len(groups):,} documents, {truth:,} of them planted duplicates: recall {right / truth:.4f}, precision "
-              f"{right / len(dropped):.4f}; {took:.0f} s, {megabytes / took:.2f} MB/s, peak {peak:.2f} GB a process", flush=True)  # fmt: skip
+              f"{right / len(dropped):.4f}; {spent.seconds:.0f} s of the processor ({1e3 * spent.seconds / megabytes:.0f} s a GB), "
+              f"{took:.0f} s in all; at most {spent.gigabytes:.2f} GB in all processes", flush=True)  # fmt: skip
 
 
 def main() -> None:

@@ -112,7 +112,7 @@ def test_lines_of_other_documents_are_taken_out_of_all_but_one_in_any_order(tmp_
         kept = [each.document.text for each in decided if not each.step]
         assert sum(menu in text for text in kept) <= 1 and all("Short" in text for text in kept if text != menu)
     step = RepeatedLines(unit="paragraph")
-    assert step.cut("a\n\nb\n \nc", np.array([1])) == "a\n\nc"
+    assert step.spans("a\n\nb\n \nc", np.array([1])) == [(3, 7)]
 
 
 def test_validation_text_is_never_dropped_in_favour_of_training_text(tmp_path: Path):

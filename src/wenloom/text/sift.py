@@ -138,15 +138,31 @@ class Sifted:
                 if entry.step:
                     yield Decided(entry.document, entry.step, entry.reason, validates)
                     continue
-                document, dropped = entry.document, ("", "")
+                document, dropped, spans = entry.document, ("", ""), list[tuple[int, int]]()
                 for name, verdict in self.verdicts.items():
                     if (reason := verdict.dropped.get(number)) is not None:
                         dropped = name, reason
                         break
                     if (parts := verdict.cut.get(number)) is not None:
-                        document = replace(document, text=self._steps[name].cut(document.text, parts))
+                        spans += self._steps[name].spans(document.text, parts)
+                if spans and not dropped[0]:
+                    document = replace(document, text=_without(document.text, spans))
                 number += 1
                 yield Decided(document, *dropped, validates)
+
+
+def _without(text: str, spans: Sequence[tuple[int, int]]) -> str:
+    """A text less some stretches, which may overlap; what then stands at its end is no line break.
+
+    >>> _without("one two three", [(3, 7), (5, 8)])
+    'onethree'
+    """
+    parts, at = list[str](), 0
+    for begin, end in sorted(spans):
+        parts.append(text[at:begin])
+        at = max(at, end)
+    rest = "".join([*parts, text[at:]])
+    return rest if rest.endswith("\n") == text.endswith("\n") else rest.rstrip("\n")
 
 
 def _among(step: CorpusStep, notes: Notes, alive: np.ndarray) -> Verdict:

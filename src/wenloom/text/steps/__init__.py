@@ -8,6 +8,7 @@ from wenloom.text.steps.c4 import C4
 from wenloom.text.steps.contamination import Contamination
 from wenloom.text.steps.duplicates import Duplicates
 from wenloom.text.steps.empty import Empty
+from wenloom.text.steps.exact_substrings import ExactSubstrings
 from wenloom.text.steps.fineweb import FineWeb
 from wenloom.text.steps.gopher import Gopher
 from wenloom.text.steps.groups import Groups
@@ -41,6 +42,7 @@ STEPS: Registry[Callable[..., Any]] = Registry(
         "contamination": Contamination,
         "quality": QualityStep,
         "repeated_lines": RepeatedLines,
+        "exact_substrings": ExactSubstrings,
         "near_duplicates": NearDuplicates,
     },
     callable,

@@ -36,6 +36,6 @@ class Duplicates:
         firsts = order[np.maximum.accumulate(np.where(is_first, np.arange(len(order)), 0))]
         return Verdict({int(order[place]): f"duplicate of {notes.sources[firsts[place]]}" for place in again}, {})
 
-    def cut(self, text: str, parts: np.ndarray) -> str:
-        """Nothing is taken out."""
-        return text
+    def spans(self, text: str, parts: np.ndarray) -> list[tuple[int, int]]:
+        """Nothing is cut."""
+        return []

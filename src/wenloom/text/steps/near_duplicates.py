@@ -75,9 +75,9 @@ class NearDuplicates:
             dropped |= {each: reason for each in members if each != best and each >= notes.n_protected}
         return Verdict(dropped, {}, clusters)
 
-    def cut(self, text: str, parts: np.ndarray) -> str:
-        """Nothing is taken out."""
-        return text
+    def spans(self, text: str, parts: np.ndarray) -> list[tuple[int, int]]:
+        """Nothing is cut."""
+        return []
 
     def __call__(self, document: Document) -> Kept | Dropped:
         raise InputError("The step near_duplicates compares documents: it goes into a recipe.")

@@ -12,7 +12,7 @@ from wenloom.text.document import Document
 from wenloom.text.hashing import mixed, word_hashes
 from wenloom.text.steps.step import Dropped, Kept, Notes, Verdict
 
-_PARAGRAPH = re.compile(r"(\n\s*\n\s*)")
+_LINE, _PARAGRAPH = re.compile(r"\n"), re.compile(r"\n\s*\n\s*")
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class RepeatedLines:
             raise InputError(f"repeated_lines.unit {self.unit}: must be line or paragraph.")
 
     def _parts(self, text: str) -> list[str]:
-        return text.split("\n") if self.unit == "line" else _PARAGRAPH.split(text)[::2]
+        return (_LINE if self.unit == "line" else _PARAGRAPH).split(text)
 
     def note(self, texts: Sequence[str]) -> list[np.ndarray]:
         """Of each part its hash and its length; 0 where it is left alone. First the document's own hash."""
@@ -96,15 +96,11 @@ class RepeatedLines:
                 cut[which] = number[part]
         return Verdict(dropped, cut)
 
-    def cut(self, text: str, parts: np.ndarray) -> str:
-        """The text without these lines or paragraphs."""
-        gone = set(parts.tolist())
-        if self.unit == "line":
-            return "\n".join(line for number, line in enumerate(text.split("\n")) if number not in gone)
-        pieces = _PARAGRAPH.split(text)
-        kept = [(pieces[2 * at], pieces[2 * at + 1] if 2 * at + 1 < len(pieces) else "") for at in range((len(pieces) + 1) // 2)
-                if at not in gone]  # fmt: skip
-        return "".join(part + blank for part, blank in kept).rstrip("\n")
+    def spans(self, text: str, parts: np.ndarray) -> list[tuple[int, int]]:
+        """Where these lines or paragraphs begin and end, with what parts them from the next."""
+        breaks = [match.span() for match in (_LINE if self.unit == "line" else _PARAGRAPH).finditer(text)]
+        begins, ends = [0, *(end for _, end in breaks)], [*(end for _, end in breaks), len(text)]
+        return [(begins[part], ends[part]) for part in parts.tolist()]
 
     def __call__(self, document: Document) -> Kept | Dropped:
         raise InputError("The step repeated_lines compares documents: it goes into a recipe.")

@@ -61,6 +61,6 @@ class CorpusStep(Protocol):
         """Decide about all documents."""
         ...
 
-    def cut(self, text: str, parts: np.ndarray) -> str:
-        """A text without some parts."""
+    def spans(self, text: str, parts: np.ndarray) -> list[tuple[int, int]]:
+        """Where the parts of a text that are cut begin and end, in characters."""
         ...
