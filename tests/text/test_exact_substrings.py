@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from wenloom.core.errors import InputError
+from wenloom.text import worker
 from wenloom.text.document import ReadOptions
 from wenloom.text.pieces import pieces
 from wenloom.text.recipe import Recipe
@@ -98,9 +99,7 @@ def test_windows_are_the_neighbours_of_a_suffix_array():
 def test_a_run_is_cut_from_all_documents_but_one_in_any_order_and_with_any_number_of_processes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    from wenloom.text import sift as sifting
-
-    monkeypatch.setattr(sifting, "BLOCK_CHARACTERS", 3000)
+    monkeypatch.setattr(worker, "BLOCK_CHARACTERS", 3000)
     notice = " This notice stands below every page: " + long_text(77)
     texts = [long_text(number)[:-1] + notice + long_text(number + 50) for number in range(8)] + [long_text(99)]
     recipe, found = Recipe("r", {"exact_substrings": {}}), list[set[str]]()

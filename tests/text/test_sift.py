@@ -13,12 +13,13 @@ import numpy as np
 import pytest
 
 from wenloom.core.errors import InputError
-from wenloom.text import sift as sifting
+from wenloom.text import worker
 from wenloom.text.clusters import clusters_of
 from wenloom.text.document import ReadOptions
 from wenloom.text.hashing import word_hashes
 from wenloom.text.recipe import Recipe, load_recipe
-from wenloom.text.sift import Decided, sift
+from wenloom.text.sift import sift
+from wenloom.text.sifted import Decided
 from wenloom.text.steps.near_duplicates import NearDuplicates
 from wenloom.text.steps.repeated_lines import RepeatedLines
 
@@ -128,7 +129,7 @@ def test_validation_text_is_never_dropped_in_favour_of_training_text(tmp_path: P
 
 
 def test_the_number_of_processes_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(sifting, "BLOCK_CHARACTERS", 5000)
+    monkeypatch.setattr(worker, "BLOCK_CHARACTERS", 5000)
     file = write(tmp_path / "a.jsonl", [long_text(number % 30) for number in range(60)])
     recipe = load_recipe("plain", ("near_duplicates=on",))
     one, two = (run(file, recipe, tmp_path / f"w{count}", processes=count) for count in (1, 2))
@@ -139,11 +140,11 @@ def test_the_number_of_processes_changes_nothing(tmp_path: Path, monkeypatch: py
 _PREPARE = """
 import sys
 from pathlib import Path
-from wenloom.text import sift
+from wenloom.text import worker
 from wenloom.text.recipe import load_recipe
 from wenloom.tokens.prepare import PrepareOptions, prepare
 if __name__ == "__main__":
-    sift.BLOCK_CHARACTERS = 20_000
+    worker.BLOCK_CHARACTERS = 20_000
     prepare([sys.argv[1]], Path(sys.argv[2]), PrepareOptions("byte"), recipe=load_recipe("plain", ("near_duplicates=on",)), processes=2)
 """
 

@@ -13,6 +13,7 @@ from wenloom.cli.trial import show_trial
 from wenloom.core.console import print_json, say
 from wenloom.core.errors import InputError
 from wenloom.text.documents import ReadOptions
+from wenloom.text.executors import Cluster
 from wenloom.text.recipe import Recipe
 from wenloom.tokens.prepare import Prepared, PrepareOptions
 from wenloom.tokens.prepare import prepare as prepare_corpus
@@ -34,7 +35,15 @@ def prepare(
     changes: RecipeChanges = (),
     keep_dropped: Path | None = None,
     write_dropped: Path | None = None,
-    processes: Annotated[int | None, Parameter(help="Processes that a recipe runs in; default: one a core.")] = None,
+    processes: Annotated[
+        int | None, Parameter(help="Processes that a recipe runs in, on a cluster tasks at a time; default: all cores.")
+    ] = None,
+    on: Annotated[
+        str | None,
+        Parameter(
+            help="Run the recipe on a cluster that sees the files and --out: ray, or slurm:PARTITION (wenloom[cluster])."
+        ),
+    ] = None,
     try_: Annotated[
         int | None, Parameter(name="--try", help="Show what the recipe does to so many documents, and write nothing.")
     ] = None,
@@ -60,6 +69,7 @@ def prepare(
         wenloom prepare hf:roneneldan/TinyStories:validation --out data/tiny
         wenloom prepare my-texts/ --recipe books --set language=off --out data/books
         wenloom prepare my-texts/ --recipe web-en --try 1000
+        wenloom prepare crawl/ --recipe web --on slurm:cpu --out data/web
         wenloom prepare my-texts/ --recipe books --set language=off --ablate chapter.txt --ablate-budget 5s --out ablation
         wenloom prepare stories.txt --separator '<|endoftext|>' --out data/stories
 
@@ -81,7 +91,7 @@ def prepare(
                       validation=options.validation != PrepareOptions.validation)  # fmt: skip
     if recipe is None:
         refuse_unused("goes with --recipe", set=bool(changes), keep_dropped=keep_dropped is not None,
-                      processes=processes is not None, ablate=bool(ablate), **{"try": try_ is not None})  # fmt: skip
+                      processes=processes is not None, on=on is not None, ablate=bool(ablate), **{"try": try_ is not None})  # fmt: skip
     elif options.text_steps or options.keep_duplicates:
         refuse_unused("a recipe says it itself: --set STEP=on or --set duplicates=off", text_steps=bool(options.text_steps),
                       keep_duplicates=options.keep_duplicates)  # fmt: skip
@@ -91,7 +101,7 @@ def prepare(
     if try_ is not None:
         assert chosen is not None
         refuse_unused("--try writes nothing; leave it out", out=out is not None, keep_dropped=keep_dropped is not None,
-                      write_dropped=write_dropped is not None, tokenizer=tokenizer is not None)  # fmt: skip
+                      write_dropped=write_dropped is not None, tokenizer=tokenizer is not None, on=on is not None)  # fmt: skip
         show_trial(paths, reading, chosen, try_, json)
         return
     if not ablate and ablate_budget is not None:
@@ -101,7 +111,7 @@ def prepare(
     if ablate:
         assert chosen is not None
         refuse_unused("--ablate makes corpora of its own; leave it out", keep_dropped=keep_dropped is not None,
-                      write_dropped=write_dropped is not None, tokenizer=tokenizer is not None)  # fmt: skip
+                      write_dropped=write_dropped is not None, tokenizer=tokenizer is not None, on=on is not None)  # fmt: skip
         _ablate(paths, ablate, chosen, reading, out, ablate_budget or "1min", json)
         return
     given = None
@@ -109,7 +119,8 @@ def prepare(
         if options.kind != PrepareOptions.kind or options.vocab_size is not None:
             raise InputError("--tokenizer brings its own vocabulary: leave out --kind and --vocab-size.")
         given = TextTokenizer.from_pretrained(resolve(tokenizer))
-    prepared = prepare_corpus(paths, out, options, reading, given, write_dropped, chosen, keep_dropped, processes)
+    prepared = prepare_corpus(paths, out, options, reading, given, write_dropped, chosen, keep_dropped, processes,
+                              None if on is None else Cluster(on, processes))  # fmt: skip
     print_json(prepared.dataset.manifest | {"reused": prepared.reused}) if json else say(summary(prepared))
 
 

@@ -32,8 +32,7 @@ def write_block(
     """
     lines = [json_text({"text": each.document.text, "source": each.document.source, "fields": _plain(each.document.fields),
                         "step": each.step, "reason": each.reason}) for each in entries]  # fmt: skip
-    arrays = {"rows": np.frombuffer(zlib.compress("\n".join(lines).encode(), 1), np.uint8),
-              "kept": np.fromiter((not each.step for each in entries), bool, len(entries)),
+    arrays: dict[str, np.ndarray] = {"rows": np.frombuffer(zlib.compress("\n".join(lines).encode(), 1), np.uint8),
               "facts": np.frombuffer(json_text(facts).encode(), np.uint8)}  # fmt: skip
     for name, values in notes.items():
         arrays[f"{name} values"] = np.concatenate(values) if values else np.zeros(0, np.uint64)
@@ -57,8 +56,13 @@ def read_entries(path: Path) -> list[BlockEntry]:
     return [BlockEntry(Document(row["text"], row["source"], row["fields"]), row["step"], row["reason"]) for row in rows]
 
 
-def read_notes(path: Path, names: Sequence[str]) -> tuple[dict[str, tuple[np.ndarray, np.ndarray]], dict[str, Any]]:
-    """By step, the notes and the size of each document's; and the facts."""
+def read_notes(path: Path, step: str) -> tuple[np.ndarray, np.ndarray]:
+    """What a step noted, and how much of it each document that was kept has."""
     with np.load(path, allow_pickle=False) as arrays:
-        notes = {name: (arrays[f"{name} values"], arrays[f"{name} sizes"]) for name in names}
-        return notes, json.loads(arrays["facts"].tobytes())
+        return arrays[f"{step} values"], arrays[f"{step} sizes"]
+
+
+def read_facts(path: Path) -> dict[str, Any]:
+    """Counts for the card."""
+    with np.load(path, allow_pickle=False) as arrays:
+        return json.loads(arrays["facts"].tobytes())

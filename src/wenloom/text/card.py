@@ -1,6 +1,7 @@
 """The data card: what came in, what each step dropped and why, languages, lengths, duplicates, personal data, hashes."""
 
 import heapq
+import itertools
 from collections import Counter
 from typing import Any
 
@@ -8,7 +9,7 @@ from wenloom.text.digest import content_hash
 from wenloom.text.document import Document
 from wenloom.text.languages import by_script, named
 from wenloom.text.recipe import Recipe
-from wenloom.text.sift import Decided, Sifted
+from wenloom.text.sifted import Decided, Sifted
 from wenloom.text.steps.personal import Personal
 from wenloom.text.steps.step import Kept
 
@@ -26,9 +27,10 @@ class Card:
         self._recipe = recipe
         self._seen, self._kept = [0, 0], [0, 0]
         self._steps: dict[str, list[int]] = {}
+        self._added: dict[str, tuple[int, int]] = {}
         self._examples: dict[str, list[tuple[int, int, dict[str, str]]]] = {}
         self._languages, self._lengths, self._licences = Counter[str](), Counter[int](), Counter[tuple[str, str]]()
-        self._personal = Personal()
+        self._personal, self._numbers = Personal(), itertools.count()
 
     def _masked(self, text: str) -> str:
         """What a card shows of a text: personal data is counted, and never shown."""
@@ -43,7 +45,7 @@ class Card:
         if decided.step:
             count, total = self._steps.get(decided.step, [0, 0])
             self._steps[decided.step] = [count + 1, total + size]
-            self._exemplify(decided.step, decided)
+            self._exemplify(decided.step, document, decided.reason)
             return
         self._kept = [self._kept[0] + 1, self._kept[1] + size]
         self._languages[document.fields.get("language") or by_script(document.text) or "und"] += 1
@@ -51,16 +53,21 @@ class Card:
         licence = next((str(document.fields[name]) for name in _LICENCES if document.fields.get(name)), "")
         if licence:
             self._licences[licence[:100], document.source.partition(",")[0]] += 1
-        self._exemplify("kept", decided)
+        self._exemplify("kept", document, "")
 
-    def _exemplify(self, what: str, decided: Decided) -> None:
-        document = decided.document
+    def add_copy(self, step: str, source: str, text: str) -> None:
+        """A changed copy that a step adds to training."""
+        count, total = self._added.get(step, (0, 0))
+        self._added[step] = count + 1, total + len(text.encode("utf-8", "replace"))
+        self._exemplify(f"added by {step}", Document(text, source), "")
+
+    def _exemplify(self, what: str, document: Document, reason: str) -> None:
         rank = -int.from_bytes(content_hash(document.source + document.text[:1000])[:8])
         heap = self._examples.setdefault(what, [])
         if len(heap) < _EXAMPLES or rank > heap[0][0]:
-            row = {"source": document.source, "reason": decided.reason, "text": self._masked(document.text[:_SHOWN])}
+            row = {"source": document.source, "reason": reason, "text": self._masked(document.text[:_SHOWN])}
             push = heapq.heappush if len(heap) < _EXAMPLES else heapq.heapreplace
-            push(heap, (rank, self._seen[0], row))
+            push(heap, (rank, next(self._numbers), row))
 
     def facts(self, sifted: Sifted) -> dict[str, Any]:
         """Everything, for JSON and the page."""
@@ -71,6 +78,7 @@ class Card:
             "kept": {"documents": self._kept[0], "bytes": self._kept[1]},
             "dropped": {step: {"documents": self._steps[step][0], "bytes": self._steps[step][1]}
                         for step in [*sifted.order, *self._steps] if step in self._steps},
+            "added": {step: {"documents": count, "bytes": size} for step, (count, size) in self._added.items()},
             "languages": {code: {"name": named(code), "documents": count} for code, count in self._languages.most_common()},
             "lengths": [{"from": bounds[place], "documents": self._lengths[place]} for place in range(len(bounds))],
             "personal_data": dict(sifted.facts),

@@ -1,5 +1,7 @@
 """The cleaned documents of a corpus, kept on disk between passes."""
 
+import os
+import shutil
 import tempfile
 from array import array
 from collections import Counter
@@ -13,12 +15,15 @@ from wenloom.core.progress import progress
 from wenloom.text.card import Card
 from wenloom.text.digest import content_hash
 from wenloom.text.documents import SKIP_BAD, ReadOptions, read_documents
+from wenloom.text.executors import Cluster
 from wenloom.text.origins import Origins
 from wenloom.text.pipeline import DroppedDocument, DroppedFile, Pipeline, steps_named
 from wenloom.text.recipe import Recipe
 from wenloom.text.refusals import Refusals
 from wenloom.text.sift import sift
+from wenloom.text.sift_on import sift_on
 from wenloom.text.split import is_validation, tail_start
+from wenloom.text.steps.step import AugmentingStep
 
 _BATCH_CHARACTERS = 2_000_000
 """Text handed on at a time; bounds memory and keeps all cores busy."""
@@ -40,6 +45,7 @@ class Corpus:
         Args:
             folder: where the temporary file goes.
         """
+        self._folder = folder
         self._spool = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115 - lives as long as the corpus
         self._lengths, self._validates = array("Q"), array("B")
         self.origins = Origins()
@@ -77,6 +83,36 @@ class Corpus:
             self.rule, self._tail = f"last {fraction:.0%} of each document", fraction
         elif not any(self._validates):
             self._validates[self._lowest] = True
+
+    def augment(self, steps: dict[str, AugmentingStep], on_copy: Callable[[str, str, str], None]) -> None:
+        """Add copies of training documents, behind all others.
+
+        Args:
+            on_copy: told of each: the step, where the document was found, and the text.
+
+        Raises:
+            InputError: documents are cut, so that their ends, which are validation text, would be learned.
+        """
+        if self.is_cut:
+            raise InputError(
+                f"{', '.join(steps)}: so few documents give their ends to validation, of which training must not have copies; "
+                "name files of their own with --validation-files."
+            )
+        with tempfile.TemporaryFile(dir=self._folder) as aside:
+            copies = list[tuple[str, int]]()
+            for number, (split, text) in enumerate(self.documents()):
+                for name, step in steps.items():
+                    if split == "train" and (copy := step.copy_of(text)):
+                        on_copy(name, self.origins[number], copy)
+                        copies.append((f"{name} of {self.origins[number]}", aside.write(copy.encode())))
+            aside.seek(0)
+            self._spool.seek(0, os.SEEK_END)
+            shutil.copyfileobj(aside, self._spool)
+        for source, length in copies:
+            self.origins.add(source)
+            self._lengths.append(length)
+            self._validates.append(False)
+            self.n_bytes += length
 
     def documents(self) -> Iterator[tuple[str, str]]:
         """(split, text) in the order of reading; where documents are cut (`is_cut`), two of each."""
@@ -188,8 +224,9 @@ def read_sifted(
     validation_files: Sequence[Path] = (),
     dropped: Sequence[Callable[[DroppedDocument], None]] = (),
     processes: int | None = None,
+    on: Cluster | None = None,
 ) -> Corpus:
-    """The same through a recipe, on all cores.
+    """The same through a recipe, on all cores or on a cluster.
 
     Args:
         work: where blocks are kept until all is done; see `sift.sift`.
@@ -202,8 +239,11 @@ def read_sifted(
     corpus.refusals = Refusals(strict=not reading.skip_bad, mend=SKIP_BAD)
     if validation_files:
         corpus.rule, fraction = "files of its own", None
-    with progress("Sifting", sum(file.stat().st_size for file in [*validation_files, *files]), "bytes") as bar:
-        sifted = sift(files, reading, recipe, work, bar.advance, corpus.refusals, validation_files, processes)
+    if on is None:
+        with progress("Sifting", sum(file.stat().st_size for file in [*validation_files, *files]), "bytes") as bar:
+            sifted = sift(files, reading, recipe, work, bar.advance, corpus.refusals, validation_files, processes)
+    else:
+        sifted = sift_on(on, files, reading, recipe, work, corpus.refusals, validation_files)
     corpus.refusals.report()
     card, counts, sizes = Card(recipe), Counter[str](), Counter[str]()
     for decided in sifted.decided():
@@ -220,6 +260,9 @@ def read_sifted(
         corpus.add(document.text, document.source, digest, validates)
     corpus.card = card.facts(sifted)
     _close(corpus, counts, sizes, files, fraction)
+    if augmenting := recipe.augmenting_steps():
+        corpus.augment(augmenting, card.add_copy)
+        corpus.card = card.facts(sifted)
     return corpus
 
 

@@ -13,7 +13,7 @@ from wenloom.core.foreign import json_text
 from wenloom.text.documents import Document
 from wenloom.text.refusals import Refused
 from wenloom.text.steps import FIRST, LAST, STEPS
-from wenloom.text.steps.step import CorpusStep, Dropped, Step
+from wenloom.text.steps.step import AugmentingStep, CorpusStep, Dropped, Step
 
 SHOWN = 200
 """Characters of a dropped document that are written out."""
@@ -71,10 +71,11 @@ def check_steps(names: Sequence[str]) -> None:
         if name not in STEPS:
             known = [each for each in STEPS if each not in (*FIRST, *LAST)]
             raise InputError(f"--text-steps {name}: is not known; known are {', '.join(known)}.")
-        if isinstance(STEPS[name], type) and issubclass(STEPS[name], CorpusStep):  # pyright: ignore[reportArgumentType]
-            raise InputError(
-                f"--text-steps {name}: compares documents, so it goes into a recipe: --recipe plain --set {name}=on."
-            )
+        for kind, does in ((CorpusStep, "compares documents"), (AugmentingStep, "adds copies")):
+            if isinstance(STEPS[name], type) and issubclass(STEPS[name], kind):  # pyright: ignore[reportArgumentType]
+                raise InputError(
+                    f"--text-steps {name}: {does}, so it goes into a recipe: --recipe plain --set {name}=on."
+                )
 
 
 def steps_named(names: Sequence[str] = (), keep_duplicates: bool = False) -> dict[str, Step]:

@@ -14,9 +14,9 @@ from wenloom.core.files import sha256_of_file
 from wenloom.core.foreign import reading, regular_file
 from wenloom.core.nearest import nearest
 from wenloom.text.steps import FIRST, STEPS
-from wenloom.text.steps.step import CorpusStep, Step
+from wenloom.text.steps.step import AugmentingStep, CorpusStep, Step
 
-FILES = ("file", "files", "good", "bad", "lexicon")
+FILES = ("file", "files", "good", "bad", "lexicon", "lexicons")
 """Values of steps that name files."""
 _RECIPES = files("wenloom.text.recipes")
 
@@ -41,12 +41,17 @@ class Recipe:
         names = [*(each for each in FIRST if each not in self.values), *self.values]
         names += ["empty"] if "empty" not in names else []
         made = {name: _made(name, self.values.get(name, {})) for name in names}
-        return {name: step for name, step in made.items() if not isinstance(step, CorpusStep)}
+        return {name: step for name, step in made.items() if not isinstance(step, CorpusStep | AugmentingStep)}
 
     def corpus_steps(self) -> dict[str, CorpusStep]:
         """Fresh steps that compare documents; they come after the others."""
         made = {name: _made(name, values) for name, values in self.values.items()}
         return {name: step for name, step in made.items() if isinstance(step, CorpusStep)}
+
+    def augmenting_steps(self) -> dict[str, AugmentingStep]:
+        """Fresh steps that add copies; they come last."""
+        made = {name: _made(name, values) for name, values in self.values.items()}
+        return {name: step for name, step in made.items() if isinstance(step, AugmentingStep)}
 
     def resolved(self) -> dict[str, dict[str, Any]]:
         """Every value of every step, for the manifest."""

@@ -85,6 +85,14 @@ class Refusals:
         if len(self.refused) < MOST_LISTED:
             self.refused.append(refused)
 
+    def add(self, refused: list[Refused], count: int, whole_files: set[Path]) -> None:
+        """What another process left out."""
+        for each in refused:
+            self.on_refused(each)
+        self.refused += refused[: MOST_LISTED - len(self.refused)]
+        self.count += count
+        self.whole_files |= whole_files
+
     def with_mend(self, error: InputError) -> InputError:
         """The error that stops a strict reading, with what would leave the row or file out."""
         said = str(error).rstrip(".")

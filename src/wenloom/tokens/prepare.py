@@ -17,6 +17,7 @@ from wenloom.core.quantities import counted
 from wenloom.text.card_page import write_card
 from wenloom.text.corpus import Corpus, read_corpus, read_sifted
 from wenloom.text.documents import ReadOptions, find_files, refuse_idle
+from wenloom.text.executors import Cluster
 from wenloom.text.pipeline import check_steps, dropped_file, dropped_folder
 from wenloom.text.recipe import Recipe
 from wenloom.text.skipped import SkippedFile
@@ -73,6 +74,7 @@ def prepare(
     recipe: Recipe | None = None,
     keep_dropped: Path | None = None,
     processes: int | None = None,
+    on: Cluster | None = None,
 ) -> Prepared:
     """Make a corpus that training can read.
 
@@ -87,6 +89,7 @@ def prepare(
             blocks that are done, which lie beside `out` until all is.
         keep_dropped: folder for whole documents that the recipe drops, by step.
         processes: for the recipe; default: one a core.
+        on: a cluster that the recipe runs on; `out` then lies where all its machines see it.
 
     Returns:
         The corpus, and whether it was there already: it is keyed by the content of the files, the options
@@ -138,7 +141,7 @@ def prepare(
             tell = [each.document for each in (told, kept) if each is not None]
             with _kept_if_stopped(work):
                 corpus = read_sifted(
-                    files, reading, options.validation, out.parent, recipe, work, validation_files, tell, processes
+                    files, reading, options.validation, out.parent, recipe, work, validation_files, tell, processes, on
                 )
     whole = corpus.refusals.whole_files
     if tokenizer is None:

@@ -6,6 +6,7 @@ from typing import Any
 from wenloom.core.plugins import Registry
 from wenloom.text.steps.c4 import C4
 from wenloom.text.steps.contamination import Contamination
+from wenloom.text.steps.counterfactual import Counterfactual
 from wenloom.text.steps.duplicates import Duplicates
 from wenloom.text.steps.empty import Empty
 from wenloom.text.steps.exact_substrings import ExactSubstrings
@@ -14,6 +15,7 @@ from wenloom.text.steps.gopher import Gopher
 from wenloom.text.steps.groups import Groups
 from wenloom.text.steps.language import LanguageStep
 from wenloom.text.steps.near_duplicates import NearDuplicates
+from wenloom.text.steps.noise import Noise
 from wenloom.text.steps.normalize import Normalize
 from wenloom.text.steps.perplexity import PerplexityStep
 from wenloom.text.steps.personal import Personal
@@ -44,6 +46,8 @@ STEPS: Registry[Callable[..., Any]] = Registry(
         "repeated_lines": RepeatedLines,
         "exact_substrings": ExactSubstrings,
         "near_duplicates": NearDuplicates,
+        "counterfactual": Counterfactual,
+        "noise": Noise,
     },
     callable,
 )

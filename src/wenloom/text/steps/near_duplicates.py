@@ -64,8 +64,19 @@ class NearDuplicates:
 
     def judge(self, notes: Notes) -> Verdict:
         """All documents that share a band with another, through others too, are a cluster, whatever their order."""
+        return self.verdict(notes, clusters_of(self.bands_of(notes)))
+
+    def bands_of(self, notes: Notes) -> np.ndarray:
+        """A number for each band of each document, shape (documents, bands)."""
+        return notes.values.reshape(-1, self.bands + 2)[:, : self.bands]
+
+    def verdict(self, notes: Notes, clusters: Sequence[Sequence[int]]) -> Verdict:
+        """What is kept of clusters that were found.
+
+        Args:
+            clusters: the documents of each, in lists of two or more.
+        """
         table = notes.values.reshape(-1, self.bands + 2)
-        clusters = clusters_of(table[:, : self.bands])
         dropped = dict[int, str]()
         for members in clusters:
             best = min(

@@ -5,6 +5,7 @@ from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 
+from wenloom.text.digest import content_hash
 from wenloom.text.document import Document
 
 
@@ -26,14 +27,20 @@ class Step(Protocol):
     def __call__(self, document: Document, /) -> Kept | Dropped: ...
 
 
+class Sources(Protocol):
+    """Where documents were found, by number; a list of them is one."""
+
+    def __getitem__(self, number: int, /) -> str: ...
+
+
 class Notes(NamedTuple):
     """What a step that compares documents noted of each, in the order of reading."""
 
     values: np.ndarray
-    """Of all documents, one after the other (uint64)."""
+    """Of all documents, one after the other (uint64); they may lie on disk (`numpy.memmap`)."""
     starts: np.ndarray
     """Where each begins, and where the last ends."""
-    sources: Sequence[str]
+    sources: Sources
     n_protected: int = 0
     """The first so many are validation text: they are never dropped in favour of others."""
 
@@ -64,3 +71,21 @@ class CorpusStep(Protocol):
     def spans(self, text: str, parts: np.ndarray) -> list[tuple[int, int]]:
         """Where the parts of a text that are cut begin and end, in characters."""
         ...
+
+
+@runtime_checkable
+class AugmentingStep(Protocol):
+    """Adds changed copies of documents to training; the copy depends on the text alone."""
+
+    def copy_of(self, text: str) -> str | None:
+        """The copy, or None: there is none."""
+        ...
+
+
+def drawn(text: str, share: float, seed: int) -> bool:
+    """Whether a text is among this part of all texts, by its content.
+
+    >>> drawn("a text", 1.0, 1), sum(drawn(str(number), 0.25, 1) for number in range(1000))
+    (True, 243)
+    """
+    return int.from_bytes(content_hash(f"{seed} {text}")[:8]) < share * 2**64

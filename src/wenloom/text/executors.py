@@ -1,0 +1,172 @@
+"""Tasks on a cluster, by the executors of datatrove (Ray, Slurm): this is all that knows of them."""
+
+import contextlib
+import importlib
+import shlex
+import shutil
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from wenloom.core.console import remark
+from wenloom.core.errors import InputError, WenloomError
+from wenloom.core.files import write_atomically
+from wenloom.core.progress import progress
+
+_POLL = 2.0
+"""Seconds between looks at what is done."""
+_TIME = "24:00:00"
+"""That a job may take; SBATCH_TIMELIMIT, and every other option of sbatch by its variable, wins."""
+_FAILED, _JOB = "failed", "job"
+
+Task = Callable[[Any, int, int], object]
+"""Called with nothing, its number and the number of tasks: datatrove's steps are such."""
+
+
+@dataclass(frozen=True)
+class _Told:
+    """A task that leaves behind in words why it failed."""
+
+    task: Task
+    folder: Path
+
+    def __call__(self, data: object, rank: int, world_size: int) -> object:
+        told = self.folder / _FAILED / f"{rank:05}"
+        told.unlink(missing_ok=True)
+        try:
+            return self.task(data, rank, world_size)
+        except Exception as error:
+            words = str(error) if isinstance(error, WenloomError) else ""
+            write_atomically(told, words)
+            raise
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """Where tasks run: the cluster of Ray that RAY_ADDRESS names (none: this machine), or a partition of Slurm."""
+
+    on: str
+    """`ray` or `slurm:PARTITION`."""
+    at_once: int | None = None
+    """Tasks at a time; default: as many as there is room for."""
+
+    def __post_init__(self) -> None:
+        kind, _, partition = self.on.partition(":")
+        if self.on != "ray" and not (kind == "slurm" and partition):
+            raise InputError(f"--on {self.on}: must be ray or slurm:PARTITION.")
+        try:
+            importlib.import_module("datatrove.executor.base")
+            importlib.import_module("ray" if kind == "ray" else "dill")
+        except ImportError:
+            raise InputError(f"--on {self.on}: needs more packages: pip install 'wenloom[cluster]'.") from None
+        if kind == "slurm" and shutil.which("sbatch") is None:
+            raise InputError(f"--on {self.on}: sbatch is not here; run this on a machine that submits jobs.")
+
+    def run(self, label: str, task: Task, count: int, folder: Path) -> None:
+        """Run so many tasks and wait for them; those that are marked as done in the folder are not done again.
+
+        Args:
+            label: what they do, for the progress bar.
+            folder: for logs and marks; all machines see it.
+
+        Raises:
+            InputError: a task ended with one.
+            WenloomError: tasks did not end well.
+        """
+        folder = folder.resolve()
+        executor = self._executor(_Told(task, folder), count, folder)
+        with progress(label, count, "tasks") as bar, _watched(folder, bar.advance), self._connected():
+            if self.on.startswith("slurm:"):
+                _submit(executor, folder, range(count))
+            else:
+                with contextlib.suppress(Exception):  # of a task; told below
+                    executor.run()
+        if left := executor.get_incomplete_ranks(range(count)):
+            for said in (each.read_text(encoding="utf-8") for each in sorted((folder / _FAILED).glob("*"))):
+                if said:
+                    raise InputError(said)
+            raise WenloomError(
+                f"{len(left)} of {count} tasks did not end well; why stands in {folder}. The same command does them again."
+            )
+
+    def _executor(self, task: Task, count: int, folder: Path) -> Any:
+        common = {"pipeline": [task], "tasks": count, "workers": self.at_once or -1, "logging_dir": str(folder)}
+        module = importlib.import_module(f"datatrove.executor.{'ray' if self.on == 'ray' else 'slurm'}")
+        importlib.import_module("loguru").logger.remove()  # it tells of every task at length; their logs stay
+        if self.on == "ray":
+            return module.RayPipelineExecutor(**common)
+        path = f"export PATH={shlex.quote(str(Path(sys.executable).parent))}:$PATH"
+        return module.SlurmPipelineExecutor(**common, time=_TIME, partition=self.on.partition(":")[2], job_name="wenloom", qos=None,
+                                            requeue_signals=None, env_command=path)  # fmt: skip
+
+    @contextlib.contextmanager
+    def _connected(self) -> Iterator[None]:
+        if self.on != "ray":
+            yield
+            return
+        ray = importlib.import_module("ray")
+        is_ours = not ray.is_initialized()
+        if is_ours:
+            ray.init(log_to_driver=False, logging_level="ERROR")
+        try:
+            yield
+        finally:
+            if is_ours:
+                ray.shutdown()
+
+
+@contextlib.contextmanager
+def _watched(folder: Path, on_done: Callable[[int], None]) -> Iterator[None]:
+    """Tell how many tasks more are marked as done."""
+    done, told = threading.Event(), 0
+
+    def look() -> None:
+        nonlocal told
+        there = len(list((folder / "completions").glob("*")))
+        on_done(there - told)
+        told = there
+
+    def watch() -> None:
+        while not done.wait(_POLL):
+            look()
+
+    thread = threading.Thread(target=watch, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join()
+        look()
+
+
+def _submit(executor: Any, folder: Path, ranks: range) -> None:
+    """Submit an array of jobs, unless an earlier one still runs, and wait until none is left.
+
+    Raises:
+        WenloomError: sbatch refused.
+    """
+    job = folder / _JOB
+    if not (job.exists() and _is_queued(job.read_text())):
+        try:
+            executor.run()
+        except (subprocess.CalledProcessError, OSError) as error:
+            raise WenloomError(f"sbatch refused {folder / 'launch_script.slurm'} ({error}).") from None
+        write_atomically(job, str(executor.job_id))
+    try:
+        while executor.get_incomplete_ranks(ranks) and _is_queued(job.read_text()):
+            time.sleep(_POLL)
+    except KeyboardInterrupt:
+        remark(f"Job {job.read_text()} of Slurm goes on (scancel ends it); the same command waits for it again.")
+        raise
+
+
+def _is_queued(job: str) -> bool:
+    """Whether Slurm still has a job; one that it knows no more has ended."""
+    asked = subprocess.run(["squeue", "--noheader", "--jobs", job], capture_output=True, text=True, check=False)
+    return asked.returncode == 0 and bool(asked.stdout.strip())
