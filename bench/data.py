@@ -1,9 +1,9 @@
-"""Text at scale beside datatrove, rensa and datasketch: documents per second and core, recall and precision on planted truth, memory.
+"""Text at scale beside datatrove, rensa, datasketch and text-dedup: documents per second and core, recall and precision on planted truth, memory.
 
     python bench/data.py --books ../shared/data/classic_books/books.jsonl.gz --pages ../shared/data/web_pages/pages.jsonl.gz
 
 The corpus is made of the books and pages: near duplicates, exact ones, menus and pages in other languages are planted, and it is
-known where. The peers are measured where they are installed (pip install datatrove spacy rensa datasketch), in the same process and by
+known where. The peers are measured where they are installed (pip install datatrove spacy rensa datasketch text-dedup), in the same process and by
 the time of the processor, so that a busy machine does not count.
 """
 
@@ -22,6 +22,8 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from wenloom.text.document import Document, ReadOptions
 from wenloom.text.html import visible_text
@@ -185,8 +187,19 @@ def bench_minhash(texts: Sequence[str]) -> None:
         for text in texts:
             made_of(num_perm=112).update_batch([gram.encode() for gram in grams(text)])
 
-    for name, work in (("rensa", rensa), ("datasketch", datasketch)):
+    def text_dedup() -> None:
+        theirs: Any = importlib.import_module("text_dedup.minhash")
+        permutations = tuple(theirs.RNG.randint(low, 2**32 - 5, 112, np.uint32) for low in (1, 0))
+        for text in texts:
+            theirs.embed_func(
+                text, 0, num_perm=112, ngram_size=5, min_length=0, hashranges=[(8 * band, 8 * band + 8) for band in range(14)],
+                permutations=permutations, hash_func=theirs.xxh3_32hash, dtype=np.uint32, max_hash=np.uint32(2**32 - 1),
+                modulo_prime=np.uint32(2**32 - 5),
+            )  # fmt: skip
+
+    for name, work in (("rensa", rensa), ("datasketch", datasketch), ("text-dedup", text_dedup)):
         try:
+            importlib.import_module(name.replace("-", "_"))
             theirs = seconds(work)
         except ImportError:
             print(f"  {name} is not installed.")

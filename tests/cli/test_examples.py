@@ -104,6 +104,8 @@ NOT_RUN = {
     "wenloom serve": "answers until a signal comes; it is parsed here, and tests/serving run the server",
     "pip install": "of an installation",
     "wenloom prepare hf:": "asks the hub; it is parsed, and tests/text/test_hub_data.py asks a stand-in",
+    "--on ray": "needs the extra [cluster]; tests/text/test_cluster.py runs it",
+    "--on slurm": "needs a cluster; tests/text/test_cluster.py gives it a stand-in",
     "--api http": "needs a server; tests/serving/test_served_models.py asks one",
     "curl": "needs the server of the lines above it",
     "from openai": "needs the server of the lines above it; it is compiled",

@@ -169,6 +169,7 @@ TABLES = {
         "--set": C(("--set", "duplicates=off"), ("--recipe", "plain"), base=("many", "--out", "made")),
         "--keep-dropped": C(("--keep-dropped", "elsewhere"), ("--recipe", "plain"), base=("many", "--out", "made"), look="elsewhere/*"),
         "--processes": R(("--recipe", "plain", "--processes", 0), "--processes 0: must be at least 1"),
+        "--on": R(("--recipe", "plain", "--on", "cloud"), "--on cloud: must be ray or slurm:PARTITION"),
         "--ablate": R(("--ablate", "other.txt"), "--ablate: goes with --recipe"),
         "--ablate-budget": R(("--ablate-budget", "5s"), "--ablate-budget: goes with --ablate"),
         "--try": C(("--try", 2), base=("many", "--recipe", "plain"), look="code"),

@@ -10,7 +10,7 @@ from wenloom.core.errors import InputError
 from wenloom.text.pipeline import steps_named
 from wenloom.text.recipe import Recipe, load_recipe
 from wenloom.text.steps.counterfactual import Counterfactual
-from wenloom.text.steps.noise import Noise
+from wenloom.text.steps.noise import TypingNoise
 from wenloom.tokens.prepare import Prepared, PrepareOptions, prepare
 
 from .test_sift import long_text, write
@@ -30,8 +30,8 @@ def test_noise_changes_about_as_many_letters_as_asked_and_nothing_else():
     from rapidfuzz.distance import DamerauLevenshtein
 
     text = "\n".join(map(long_text, range(30)))
-    copy = Noise(rate=0.05, share=1).copy_of(text)
-    assert copy is not None and copy == Noise(rate=0.05, share=1).copy_of(text) != Noise(
+    copy = TypingNoise(rate=0.05, share=1).copy_of(text)
+    assert copy is not None and copy == TypingNoise(rate=0.05, share=1).copy_of(text) != TypingNoise(
         rate=0.05, share=1, seed=2
     ).copy_of(text)
     letters = sum(map(str.isalnum, text))

@@ -15,7 +15,7 @@ from wenloom.text.steps.gopher import Gopher
 from wenloom.text.steps.groups import Groups
 from wenloom.text.steps.language import LanguageStep
 from wenloom.text.steps.near_duplicates import NearDuplicates
-from wenloom.text.steps.noise import Noise
+from wenloom.text.steps.noise import TypingNoise
 from wenloom.text.steps.normalize import Normalize
 from wenloom.text.steps.perplexity import PerplexityStep
 from wenloom.text.steps.personal import Personal
@@ -47,7 +47,7 @@ STEPS: Registry[Callable[..., Any]] = Registry(
         "exact_substrings": ExactSubstrings,
         "near_duplicates": NearDuplicates,
         "counterfactual": Counterfactual,
-        "noise": Noise,
+        "noise": TypingNoise,
     },
     callable,
 )

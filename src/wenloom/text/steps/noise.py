@@ -13,7 +13,7 @@ from wenloom.text.steps.step import Dropped, Kept, drawn
 
 
 @dataclass(frozen=True)
-class Noise:
+class TypingNoise:
     """Adds to training a copy of a document in which some letters are left out, written twice, or exchanged with the next."""
 
     rate: float = 0.02
