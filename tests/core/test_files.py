@@ -26,6 +26,38 @@ def test_a_folder_appears_whole_or_not_at_all(tmp_path: Path):
     assert names(tmp_path) == ["new"] and names(tmp_path / "new") == ["b"]
 
 
+def test_what_a_killed_process_left_goes_and_what_a_living_one_writes_stays(tmp_path: Path):
+    import os
+    import subprocess
+    import sys
+
+    write = (
+        "import sys, time, pathlib; from wenloom.core.files import folder_aside\n"
+        "with folder_aside(pathlib.Path(sys.argv[1])) as folder:\n    print(folder, flush=True); time.sleep(60)"
+    )
+
+    def begun() -> tuple["subprocess.Popen[str]", Path]:
+        process = subprocess.Popen(
+            [sys.executable, "-c", write, str(tmp_path / "new")], stdout=subprocess.PIPE, text=True
+        )
+        assert process.stdout is not None
+        folder = Path(process.stdout.readline().strip())
+        os.utime(folder, (0, 0))  # long ago
+        return process, folder
+
+    (killed, left), (living, held) = begun(), begun()
+    killed.kill()
+    killed.wait()
+    (tmp_path / ".new.notes-on").mkdir()
+    try:
+        with folder_aside(tmp_path / "new"):
+            pass
+        assert not left.exists() and held.exists() and (tmp_path / ".new.notes-on").exists()
+    finally:
+        living.kill()
+        living.wait()
+
+
 def test_a_disk_that_refuses_is_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     write_atomically(tmp_path / "a", "old")
 

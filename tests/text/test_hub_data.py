@@ -1,5 +1,6 @@
 """Data sets of a hub by name, from a stand-in on this machine."""
 
+import io
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,12 +12,21 @@ from wenloom.text.documents import find_files, read_documents
 
 from ..stand_in_hub import run_asking, stand_in_hub
 
+
+def _parquet() -> bytes:
+    pyarrow, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    file = io.BytesIO()
+    parquet.write_table(pyarrow.table({"body": ["one of a table", "two of a table"]}), file)
+    return file.getvalue()
+
+
 FILES = {
     "README.md": b"about it",
     "loader.py": b"raise SystemExit",
     "plain/train.jsonl": b'{"body": "one of plain"}\n{"body": "two of plain"}\n',
     "plain/test.jsonl": b'{"body": "a test of plain"}\n',
     "other/train-00000-of-00001.json": b'[{"body": "one of other"}, {"body": "two of other"}]',
+    "table/train-00000-of-00001.parquet": _parquet(),
     "lambada_test.jsonl": b'{"text": "She lit the lamp"}\n',
 }
 
@@ -33,7 +43,8 @@ PREPARE = ("--text-field", "body", "--kind", "byte", "--validation", "0.5", "--o
 @pytest.mark.parametrize(
     ("name", "read"),
     [
-        ("hf:me/tiny", ["train-00000-of-00001.json", "train.jsonl"]),
+        ("hf:me/tiny", ["train-00000-of-00001.json", "train-00000-of-00001.parquet", "train.jsonl"]),
+        ("hf:me/tiny/table", ["train-00000-of-00001.parquet"]),
         ("hf:me/tiny/plain", ["train.jsonl"]),
         ("hf:me/tiny/plain:test", ["test.jsonl"]),
         ("hf:me/tiny/other:train", ["train-00000-of-00001.json"]),

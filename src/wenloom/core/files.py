@@ -4,18 +4,25 @@ Everything is written aside, flushed to the disk (fsync) and then renamed, which
 system does in one piece: a reader sees the old file or the new one, never half of one.
 """
 
+import contextlib
 import ctypes
+import glob
 import hashlib
 import os
+import re
 import secrets
 import shutil
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
 from wenloom.core.errors import InputError, WenloomError
+
+if sys.platform != "win32":
+    import fcntl
 
 
 def check_free(out: Path) -> None:
@@ -101,15 +108,17 @@ def _beside(path: Path, kind: str = "") -> Path:
 def folder_aside(path: Path) -> Iterator[Path]:
     """Yield an empty folder; when the block ends well it becomes `path`, else it vanishes.
 
-    A folder that was at `path` stays readable until the new one is complete.
+    A folder that was at `path` stays readable until the new one is complete. What a process that was killed left beside it goes.
 
     Raises:
         WenloomError: the disk refused; what was at `path` is untouched.
     """
     with _mended(path):
         path.parent.mkdir(parents=True, exist_ok=True)
+        _clear_abandoned(path)
         aside = _beside(path)
         aside.mkdir()
+        lock = _locked(aside)
         try:
             yield aside
             mode = aside.stat().st_mode & 0o666  # what the umask leaves of a file's
@@ -128,6 +137,37 @@ def folder_aside(path: Path) -> Iterator[Path]:
         except BaseException:
             shutil.rmtree(aside, ignore_errors=True)
             raise
+        finally:
+            if lock is not None:
+                os.close(lock)
+
+
+_JUST_MADE = 60.0
+"""Seconds for which a folder may have no lock yet."""
+
+
+def _clear_abandoned(path: Path) -> None:
+    """Remove unfinished folders that no process holds."""
+    for each in path.parent.glob(f".{glob.escape(path.name[:40])}.????????"):
+        if not (each.is_dir() and not each.is_symlink() and re.fullmatch(r"[0-9a-f]{8}", each.name[-8:])):
+            continue
+        with contextlib.suppress(OSError):
+            if time.time() - each.stat().st_mtime > _JUST_MADE and (lock := _locked(each)) is not None:
+                shutil.rmtree(each, ignore_errors=True)
+                os.close(lock)
+
+
+def _locked(folder: Path) -> int | None:
+    """Hold a folder for as long as this process lives; None: another one does, or there are no such locks here."""
+    if sys.platform == "win32":
+        return None
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(descriptor)
+        return None
+    return descriptor
 
 
 def _exchanged(aside: Path, path: Path) -> Path:
