@@ -97,7 +97,7 @@ def _parts(text: str) -> Iterator[str]:
 
 
 def _of_lower(texts: Sequence[str]) -> list[np.ndarray]:
-    codes = np.frombuffer("\n".join(texts).encode("utf-32-le", "surrogatepass"), np.uint32)
+    codes = np.frombuffer("\n".join(texts).encode("utf-32-le", "surrogatepass"), np.uint32).astype(np.intp)
     kinds = kinds_of_letters()[codes]
     begins = kinds == 2
     begins[1:] |= (kinds[1:] == 1) & (kinds[:-1] != 1)

@@ -1,6 +1,6 @@
 """Documents that are nearly the same: MinHash with banding (Broder 1997; Lee et al. 2022, arXiv 2107.06499)."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -14,6 +14,8 @@ from wenloom.text.steps.step import Dropped, Kept, Notes, Verdict
 
 _AT_ONCE = 1024
 """Sequences of words that are permuted together: 112 x 1,024 numbers of 4 bytes stay in the second cache of a core."""
+_WORDS = 20_000
+"""Words whose sequences are numbered together."""
 
 
 @dataclass(frozen=True)
@@ -41,9 +43,8 @@ class NearDuplicates:
         numbers = mixed(np.arange(count, dtype=np.uint64) + np.uint64(self.seed << 32)) >> np.uint64(32)
         return (numbers | np.uint64(1)).astype(np.uint32)[:, None], np.empty((count, _AT_ONCE), np.uint32)
 
-    def signature(self, words: np.ndarray) -> np.ndarray:
-        """Of a text whose words have these numbers, the smallest number of each permutation (bands x rows, uint32)."""
-        grams = (sequences(words, self.words) >> np.uint64(32)).astype(np.uint32)
+    def signature(self, grams: np.ndarray) -> np.ndarray:
+        """Of a text whose sequences of words have these numbers, the smallest of each permutation (bands x rows, uint32)."""
         factors, numbers = self._permutations
         least = np.full(len(factors), 0xFFFFFFFF, np.uint32)
         for start in range(0, len(grams), _AT_ONCE):
@@ -53,14 +54,25 @@ class NearDuplicates:
             np.minimum(least, permuted.min(axis=1), out=least)
         return least
 
+    def _grams(self, texts: Sequence[str]) -> Iterator[np.ndarray]:
+        """Numbers of the sequences of words of each text, 32 bits each, computed for many texts at once."""
+        for together in _batches(word_hashes(texts), _WORDS):
+            found = _upper_half(sequences(np.concatenate(together), self.words))
+            ends = np.cumsum([len(each) for each in together])
+            for words, end in zip(together, ends.tolist(), strict=True):
+                if len(words) >= self.words:
+                    yield found[end - len(words) : end - self.words + 1]
+                else:
+                    yield _upper_half(sequences(words, self.words))
+
     def note(self, texts: Sequence[str]) -> list[np.ndarray]:
         """A number for each band, and the length of the text."""
-        least = [self.signature(words) for words in word_hashes(texts)]
-        keys = numbers_of_rows(np.array(least, np.uint64).reshape(-1, self.rows)).reshape(-1, self.bands)
-        return [
-            np.append(row, np.array([len(text), _content(text)], np.uint64))
-            for text, row in zip(texts, keys, strict=True)
-        ]
+        table = np.empty((len(texts), self.bands + 2), np.uint64)
+        least = np.array([self.signature(grams) for grams in self._grams(texts)], np.uint64)
+        table[:, : self.bands] = numbers_of_rows(least.reshape(-1, self.rows)).reshape(-1, self.bands)
+        table[:, -2] = [len(text) for text in texts]
+        table[:, -1] = [_content(text) for text in texts]
+        return list(table)
 
     def judge(self, notes: Notes) -> Verdict:
         """All documents that share a band with another, through others too, are a cluster, whatever their order."""
@@ -101,6 +113,23 @@ def numbers_of_rows(bands: np.ndarray) -> np.ndarray:
         for column in bands.T:
             found = mixed(found * np.uint64(0x100000001B3) + column)
     return found
+
+
+def _upper_half(numbers: np.ndarray) -> np.ndarray:
+    return (numbers >> np.uint64(32)).astype(np.uint32)
+
+
+def _batches(arrays: Iterable[np.ndarray], size: int) -> Iterator[list[np.ndarray]]:
+    """Arrays in lists whose lengths together reach a size."""
+    together, so_far = list[np.ndarray](), 0
+    for each in arrays:
+        together.append(each)
+        so_far += len(each)
+        if so_far >= size:
+            yield together
+            together, so_far = [], 0
+    if together:
+        yield together
 
 
 def _content(text: str) -> int:
