@@ -183,7 +183,7 @@ def compared(model: Path, data: Path, names: list[str], limit: int | None = None
     rows = []
     for name, (_, count) in made.items():
         own = ours(model, data, name, limit)
-        rows += [{"suite": name, "measure": key[0], "convention": key[1], "group": key[2], "ours": own[key], "theirs": value}
+        rows += [{"suite": name, "measure": key[0], "convention": key[1], "group": key[2], "ours": float(own[key]), "theirs": float(value)}
                  for key, value in sorted(count(logs).items())]  # fmt: skip
     return rows
 
