@@ -1,6 +1,7 @@
 """Runs of tokens that stand in several places: found as a suffix array finds them, cut from all places but one, letter for letter."""
 
 import itertools
+import json
 import random
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from wenloom.text.sift import sift
 from wenloom.text.steps import exact_substrings
 from wenloom.text.steps.exact_substrings import ExactSubstrings
 from wenloom.text.steps.step import Notes
+from wenloom.tokens.prepare import PrepareOptions, prepare
 from wenloom.tokens.suffixes import suffix_order
 
 from .test_sift import long_text, run, write
@@ -140,6 +142,17 @@ def test_lines_and_runs_of_one_document_are_both_cut_where_they_stand(tmp_path: 
     found = "".join(each.document.text for each in run(write(tmp_path / "a.jsonl", texts), recipe, tmp_path / "w"))
     assert found.count(menu) == found.count(notice.strip()) == 1
     assert all(long_text(number + more)[:-1] in found for number in range(4) for more in (0, 20, 40))
+
+
+def test_the_card_tells_what_was_cut(tmp_path: Path):
+    notice = " This notice stands below every page: " + long_text(77)
+    file = write(
+        tmp_path / "a.jsonl", [long_text(number)[:-1] + notice + long_text(number + 50) for number in range(12)]
+    )
+    prepare([str(file)], tmp_path / "made", PrepareOptions("byte"), recipe=Recipe("r", {"exact_substrings": {}}))
+    card = json.loads((tmp_path / "made" / "data-card.json").read_text())
+    assert card["cut"] == {"exact_substrings": {"documents": 11, "bytes": 11 * len(notice)}}
+    assert "What was cut" in (tmp_path / "made" / "data-card.html").read_text()
 
 
 def test_values_that_make_no_sense_are_refused():

@@ -78,6 +78,7 @@ class Card:
             "kept": {"documents": self._kept[0], "bytes": self._kept[1]},
             "dropped": {step: {"documents": self._steps[step][0], "bytes": self._steps[step][1]}
                         for step in [*sifted.order, *self._steps] if step in self._steps},
+            "cut": {step: {"documents": count, "bytes": size} for step, (count, size) in sifted.cut.items()},
             "added": {step: {"documents": count, "bytes": size} for step, (count, size) in self._added.items()},
             "languages": {code: {"name": named(code), "documents": count} for code, count in self._languages.most_common()},
             "lengths": [{"from": bounds[place], "documents": self._lengths[place]} for place in range(len(bounds))],

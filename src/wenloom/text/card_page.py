@@ -42,7 +42,7 @@ def page(facts: dict[str, Any]) -> str:
                  for code, each in facts["languages"].items()]  # fmt: skip
     return render(
         "wenloom.text", "data_card.html.jinja", title="Data card", facts=facts, tiles=tiles,
-        dropped=_sized(facts["dropped"]), added=_sized(facts["added"]), languages=_bars(languages), lengths=_bars(lengths),
+        dropped=_sized(facts["dropped"]), cut=_sized(facts["cut"]), added=_sized(facts["added"]), languages=_bars(languages), lengths=_bars(lengths),
         personal=_bars(sorted(facts["personal_data"].items(), key=lambda pair: -pair[1])),
         examples_of=[(_title(what), [each | {"begin": " ".join(each["text"].split())[:_BEGIN]} for each in rows])
                      for what, rows in facts["examples"].items()],

@@ -52,6 +52,8 @@ class Sifted:
         self.facts: Counter[str] = Counter()
         """What steps counted, such as personal data found."""
         self.verdicts: dict[str, Verdict] = {}
+        self.cut: dict[str, tuple[int, int]] = {}
+        """By step, from how many documents it cut how many bytes, as far as `decided` has come."""
         self._sources, self._n_protected = Origins(), 0
         self._judge()
 
@@ -107,24 +109,31 @@ class Sifted:
 
     def decided(self) -> Iterator[Decided]:
         """All documents in the order of reading, those that were dropped among them."""
-        number = 0
+        number, self.cut = 0, {}
         for at, block in enumerate(self._blocks):
             validates = at < self._n_validation
             for entry in read_entries(block):
                 if entry.step:
                     yield Decided(entry.document, entry.step, entry.reason, validates)
                     continue
-                document, dropped, spans = entry.document, ("", ""), list[tuple[int, int]]()
+                document, dropped, spans = entry.document, ("", ""), dict[str, list[tuple[int, int]]]()
                 for name, verdict in self.verdicts.items():
                     if (reason := verdict.dropped.get(number)) is not None:
                         dropped = name, reason
                         break
                     if (parts := verdict.cut.get(number)) is not None:
-                        spans += self._steps[name].spans(document.text, parts)
+                        spans[name] = self._steps[name].spans(document.text, parts)
                 if spans and not dropped[0]:
-                    document = replace(document, text=_without(document.text, spans))
+                    document = self._cut(document, spans)
                 number += 1
                 yield Decided(document, *dropped, validates)
+
+    def _cut(self, document: Document, spans: dict[str, list[tuple[int, int]]]) -> Document:
+        for name, of_step in spans.items():
+            count, size = self.cut.get(name, (0, 0))
+            gone = sum(len(document.text[begin:end].encode("utf-8", "replace")) for begin, end in of_step)
+            self.cut[name] = count + 1, size + gone
+        return replace(document, text=_without(document.text, [each for of_step in spans.values() for each in of_step]))
 
 
 def _without(text: str, spans: Sequence[tuple[int, int]]) -> str:
