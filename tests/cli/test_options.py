@@ -366,6 +366,7 @@ TABLES = {
         "--lens": C(("--lens", "lens.safetensors"), base=("deep", "The lamp was", "--json")),
         "--out": C(("--out", "made.html"), look="made.html"),
         "--steps": C(("--steps", 3), look="out", base=("run", "The lamp was", "--json")),
+        "--baseline": C(("--baseline", "tokens"), look="out", base=("run", "The lamp was", "--json")),
         "--device": DEVICE,
         "--json": C(("--json",)),
     }),

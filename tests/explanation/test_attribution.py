@@ -1,9 +1,11 @@
 """Attribution against independent computations: a fine Riemann sum with single gradients, differences of the model itself, and
 what completeness demands."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -13,8 +15,9 @@ from tests.conftest import VERSES, random_decoder, tiny_config
 from tests.model.test_taps import both
 from wenloom.core.errors import InputError
 from wenloom.core.randomness import generator
-from wenloom.explanation.attribution import METHODS, attribute, attributed
-from wenloom.explanation.inquiry import AnswerRow, Inquiry
+from wenloom.explanation.attribution import METHODS, _drawn, attribute, attributed  # pyright: ignore[reportPrivateUsage]
+from wenloom.explanation.inquiry import AnswerRow, Inquiry, ask
+from wenloom.explanation.path_integral import ORDER, PANELS, Line, integrate
 from wenloom.explanation.subject import Reading, Subject
 from wenloom.explanation.trace import Trace
 from wenloom.model.build import with_classes
@@ -181,3 +184,72 @@ def test_wrong_questions_are_refused_with_the_reason(gpt: Subject):
         attribute(gpt, "The lamp", "")
     with pytest.raises(InputError, match="needs gradients: this model's weights are quantized"):
         attribute(Subject(quantize(gpt.model, 8), gpt.tokenizer), "The lamp")
+
+
+@pytest.fixture(scope="module")
+def deep(tokenizer: TextTokenizer) -> Subject:
+    """Twelve blocks with RMS norms: near zero vectors the answer goes up and down at every scale."""
+    return Subject(random_decoder(replace(tiny_config(tokenizer.vocab_size), n_layers=12)), tokenizer)
+
+
+@pytest.mark.parametrize("text", ["The lamp was", "2 + 2 =", "春天来了", "The lamp was lit at dusk"])
+def test_where_zero_vectors_are_no_good_beginning_drawn_tokens_are(deep: Subject, text: str):
+    found = attribute(deep, text)
+    assert found.relative_to == "tokens" and found.error is not None and found.error <= 0.01
+    zeros = attribute(deep, text, baseline="zeros")
+    assert zeros.relative_to == "zeros" and zeros.error is not None and zeros.error > 0.01, "what would have been shown"
+
+
+def test_from_drawn_tokens_scores_are_the_limit_of_a_riemann_sum(deep: Subject, monkeypatch: pytest.MonkeyPatch):
+    """A gradient at each of many points, between the text and each draw, whose vectors the test finds by what they change."""
+    monkeypatch.setattr("wenloom.explanation.attribution.DRAWS", 1)
+    found = attribute(deep, "The lamp was", 40, baseline="tokens", seed=3)
+    (origin,) = _drawn(ask(deep, "The lamp was", 40), (3, 0))[0]
+    rows = deep.stack.embed.weight.detach()
+    near = torch.cdist(origin[0], rows).argmin(1)
+    torch.testing.assert_close(
+        deep.stack.token_vectors(near[None]), origin
+    )  # tokens of the vocabulary, none of them special
+    assert not set(near.tolist()) & deep.tokenizer.special_ids
+    x, n = deep.stack.token_vectors(torch.tensor([found.token_ids])).detach(), 2000
+    total = torch.zeros(x.shape[1], dtype=torch.float64)
+    for at in (torch.arange(n) + 0.5).div(n).split(100):
+        between = (origin + (x - origin) * at[:, None, None]).requires_grad_()
+        value = deep.model.unembed(deep.model.run(between))[:, -1].double().log_softmax(-1)[:, 40].sum()
+        (gradient,) = torch.autograd.grad(value, between)
+        total += (gradient * (x - origin)).sum((0, 2)).double() / n
+    torch.testing.assert_close(found.scores, total, rtol=0.02, atol=0.02 * abs(found.value - found.baseline))
+
+
+def test_special_tokens_stay_and_a_seed_draws_the_same(llama: Subject):
+    end = llama.tokenizer.eos_token_id
+    assert end is not None
+    row = AnswerRow(
+        Reading(torch.tensor([[end, 9, 30]]), 3), torch.tensor([2]), torch.tensor([5]), torch.ones(1).double()
+    )
+    one, same, other = (
+        attributed(Inquiry(llama, [row], "", None), IG, baseline="tokens", seed=each) for each in (1, 1, 2)
+    )
+    assert one.scores[0] == 0 and one.scores[1] != 0, "what is the same in both texts does nothing"
+    torch.testing.assert_close(one.scores, same.scores, rtol=0, atol=0)
+    assert not torch.allclose(one.scores, other.scores)
+
+
+def test_panels_are_halved_where_something_is_missing(llama: Subject):
+    """An error of 1 % costs no more gradients than there are, and most of them lie where the answer changes."""
+    inquiry = ask(llama, "The lamp was")
+    row, points = inquiry.rows[0], list[float]()
+
+    class Counted(Line):
+        def slopes(self, u_N: Any) -> Tensor:
+            points.extend(u_N.tolist())
+            return super().slopes(u_N)
+
+    line = Counted(inquiry, row, [torch.zeros_like(each) for each in Line(inquiry, row, []).ends])
+    change = abs(float(line.values(np.array([1.0]))[0] - line.values(np.array([0.0]))[0]))
+    found = integrate(line, 1e-3 * change, 4096)
+    assert found.missing <= 1e-3 * change and PANELS * ORDER < len(points) <= 4096
+    narrow = sum(point < 1 / PANELS for point in points)
+    assert narrow > len(points) / PANELS * 2, "near zero vectors, where an RMS norm turns everything about"
+    points.clear()
+    assert integrate(line, 0.0, 100).missing > 0 and len(points) <= 100

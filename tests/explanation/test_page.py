@@ -16,7 +16,7 @@ from tests.conftest import random_decoder, tiny_config
 from tests.model.test_taps import both
 from wenloom.core.errors import InputError
 from wenloom.core.randomness import generator
-from wenloom.explanation.explanation import Explanation, explain, n_passes
+from wenloom.explanation.explanation import Explanation, explain
 from wenloom.explanation.page import MOST_BYTES, attention_data, units_of
 from wenloom.explanation.subject import Reading, Subject
 from wenloom.explanation.trace import Trace
@@ -117,7 +117,8 @@ def test_more_than_can_be_shown_is_refused_before_anything_is_read(subject: Subj
 def test_progress_counts_what_is_read(subject: Subject):
     told: list[int] = []
     explain(subject, "2 + 2 =", "4", corrupted="2 + 3 =", steps=5, on_pass=told.append)
-    assert sum(told) == n_passes(subject, "2 + 2 =", 5, True)
+    n_tokens, n_layers = len(subject.tokenizer.encode("2 + 2 =")), subject.stack.config.n_layers
+    assert sum(told) == 5 + 1 + n_tokens + n_layers * n_tokens, "the path, a gradient, occlusion, patching"
 
 
 def test_a_word_is_meant_as_it_is_more_probable(subject: Subject):

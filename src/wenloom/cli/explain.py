@@ -2,7 +2,7 @@
 
 import math
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from rich.markup import escape
 from rich.table import Table
@@ -40,6 +40,7 @@ def explain(
     lens: Path | None = None,
     out: Path | None = None,
     steps: int | None = None,
+    baseline: Literal["zeros", "tokens"] | None = None,
     device: Device = "auto",
     json: Json = False,
 ) -> None:
@@ -80,7 +81,10 @@ def explain(
     out
         Write a page with everything.
     steps
-        Points of integrated gradients' path. Default: 64, then 256 and 1,024 where fewer leave an error of more than 1 %.
+        Points of integrated gradients' path. Default: as many as an error of at most 1 % demands.
+    baseline
+        Where that path begins: at zero vectors, or at texts of drawn tokens. Default: at zero vectors, and at drawn tokens where
+        those leave a larger error, as in deep models.
     """
     if steps is not None and steps < 1:
         raise InputError(f"--steps {steps}: must be at least 1.")
@@ -104,11 +108,10 @@ def explain(
         tuned = load_lens(lens)
         tuned.check(subject.model.config, str(lens))
     found_features = None if features is None else load_features(features, subject)
-    total = explanation.n_passes(subject, text, steps, corrupted is not None)
-    with progress("Explaining", total, "passes") as bar:
+    with progress("Explaining", None, "passes") as bar:
         found = explanation.explain(
-            subject, text, why, against, corrupted, steps, data, run, neurons, tuned, found_features, bar.advance
-        )
+            subject, text, why, against, corrupted, steps, baseline, data, run, neurons, tuned, found_features, bar.advance
+        )  # fmt: skip
     if out is not None:
         from wenloom.core.files import write_atomically
 
@@ -145,7 +148,8 @@ def _show(found: "Explanation") -> None:
     for name in ("method", "completeness error"):
         table.add_column(name, justify="left" if name == "method" else "right")
     for each in found.attributions:
-        first = " (shown above)" if each is lead else ""
+        first = ", from drawn tokens" if each.relative_to == "tokens" else ""
+        first += " (shown above)" if each is lead else ""
         error = (
             "none is defined: weak evidence"
             if each.error is None

@@ -3,10 +3,14 @@
 Every method divides f(text) = log P(answer | text), or a difference of two, among the input tokens. What it means for the
 division to be complete is stated, and measured: scores should add up to f(text) - f(nothing), where nothing is a zero vector in
 place of every token.
+
+In a deep model with RMS norms nothing is no good point to start from: from there to the text the answer's probability goes up and
+down by hundreds of nats, at ever smaller scales. Integrated gradients then start from texts of drawn tokens instead (expected
+gradients, Erion et al. 2021), from which the way to the text is smooth.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -15,22 +19,25 @@ import torch
 from torch import Tensor
 
 from wenloom.core.errors import InputError
+from wenloom.core.randomness import generator
 from wenloom.explanation.inquiry import Answer, AnswerRow, Inquiry, ask
+from wenloom.explanation.path_integral import Line, integrate
 from wenloom.explanation.rollout import rollout
 from wenloom.explanation.subject import Subject, WithDecoder, subject_of
 from wenloom.model.quantize import require_unquantized
 
 Method = Literal["integrated-gradients", "gradient-x-input", "occlusion", "attention-rollout"]
 METHODS: tuple[Method, ...] = get_args(Method)
-STEPS = (64, 256, 1024)
-"""Points of the path of integrated gradients: the next number where one leaves an error of more than `SMALL_ERROR`. Models
-with learned positions need a few; those whose norm first meets the tokens alone change most of all near zero vectors."""
+Baseline = Literal["zeros", "tokens"]
+BASELINES: tuple[Baseline, ...] = get_args(Baseline)
 SMALL_ERROR = 0.01
-_POWER = 8
-"""Points of the path are the powers of evenly spread ones, so that they are dense where all vectors are nearly zero: an RMS norm
-makes of a vector that is anything but zero one of full length, and deep stacks enlarge it at every block."""
-_LEAST_SCALE = 1e-30
-"""Below it products in float32 come to nothing."""
+MOST_POINTS = {"zeros": 256, "tokens": 512}
+"""Of a line that is integrated as finely as it demands."""
+DRAWS = 4
+"""Texts of drawn tokens, over which a mean is taken."""
+_POWER = {"zeros": 8, "tokens": 1}
+"""Near zero vectors points are dense: an RMS norm makes of a vector that is anything but zero one of full length, and deep stacks
+enlarge it at every block."""
 _BATCH_TOKENS = 1024
 
 Scores = tuple[Tensor, Tensor | None]
@@ -57,7 +64,9 @@ class Attribution:
     value: float
     """f(text), nats."""
     baseline: float
-    """f(nothing): zero vectors in place of all tokens, nats."""
+    """f(nothing), nats; of drawn tokens the mean."""
+    relative_to: Baseline
+    """What nothing is: zero vectors in place of all tokens, or drawn tokens in place of all but the special ones."""
     error: float | None
     """|Σ scores - (value - baseline)| / |value - baseline|; None of rollout, which makes no such claim."""
 
@@ -74,6 +83,8 @@ def attribute(
     against: Answer | None = None,
     method: Method = "integrated-gradients",
     steps: int | None = None,
+    baseline: Baseline | None = None,
+    seed: int = 0,
 ) -> Attribution:
     """How much each token of a text did for what a model answers.
 
@@ -91,107 +102,148 @@ def attribute(
         target: a continuation, a filling or a label; None: the most probable one.
         against: what might have stood there instead: scores then say what spoke for the one and against the other
             (Yin & Neubig 2022).
-        method: integrated-gradients (Sundararajan et al. 2017, eq. 1), from zero vectors to those of the text, by Gauss-Legendre
-            quadrature, denser near zero; gradient-x-input; occlusion, f without each token alone (a zero vector in its place);
-            attention-rollout (Abnar & Zuidema 2020), which is weak evidence.
-        steps: points of integrated gradients' path; None: 64, then 256 and 1,024 where fewer leave an error of more than 1 %.
+        method: integrated-gradients (Sundararajan et al. 2017, eq. 1); gradient-x-input; occlusion, f without each token alone (a
+            zero vector in its place); attention-rollout (Abnar & Zuidema 2020), which is weak evidence.
+        steps: points of integrated gradients' path, by one Gauss-Legendre quadrature; None: as many as the path demands for an
+            error of at most 1 %, see `path_integral`.
+        baseline: where integrated gradients begin: at zero vectors, or at texts of drawn tokens, over which the mean is taken;
+            None: at zero vectors, and at drawn tokens where those leave an error of more than 1 %.
+        seed: of the drawn tokens.
 
     Raises:
-        InputError: see `inquiry.ask`; an unknown method; quantized weights, for a method that needs gradients.
+        InputError: see `inquiry.ask`; an unknown method or baseline; quantized weights, for a method that needs gradients.
         CheckpointError: a folder that holds no model.
     """
-    if method not in METHODS:
-        raise InputError(f"method {method!r}: known are {', '.join(METHODS)}.")
+    for name, given, known in (("method", method, METHODS), ("baseline", baseline or "zeros", BASELINES)):
+        if given not in known:
+            raise InputError(f"{name} {given!r}: known are {', '.join(known)}.")
+    if baseline is not None and method != "integrated-gradients":
+        raise InputError(f"baseline is where integrated gradients begin; {method} has none to choose.")
     if steps is not None and steps < 1:
         raise InputError(f"steps must be at least 1, got {steps}.")
-    inquiry = ask(subject_of(model), text, target, against)
-    return attributed(inquiry, method, steps)
+    return attributed(ask(subject_of(model), text, target, against), method, steps, baseline, seed)
 
 
 def attributed(
-    inquiry: Inquiry, method: Method, steps: int | None = None, on_pass: Callable[[int], None] = lambda n: None
+    inquiry: Inquiry,
+    method: Method,
+    steps: int | None = None,
+    baseline: Baseline | None = None,
+    seed: int = 0,
+    on_pass: Callable[[int], None] = lambda n: None,
 ) -> Attribution:
-    """As `attribute`, of a inquiry.
+    """As `attribute`, of an inquiry.
 
     Args:
         on_pass: told how many texts were read.
     """
     if method in ("integrated-gradients", "gradient-x-input"):
         require_unquantized(inquiry.subject.model, f"{method} needs gradients")
-    value, baseline = (_total(inquiry, scale) for scale in (1.0, 0.0))
-    found = before = None
-    for number in STEPS if steps is None else (steps,):
-        by_row = [_scores(inquiry, row, method, number, on_pass) for row in inquiry.rows]
-        token_ids, scores, n_source, n_text = _joined(inquiry, by_row)
-        error = None
-        if method != "attention-rollout":
-            error = abs(float(scores.sum()) - (value - baseline)) / max(abs(value - baseline), 1e-12)
-        tokens = [inquiry.subject.piece(token) for token in token_ids]
-        found = Attribution(
-            method,
-            inquiry.target,
-            inquiry.against,
-            token_ids,
-            tokens,
-            n_source,
-            n_text,
-            scores,
-            value,
-            baseline,
-            error,
-        )
-        if method != "integrated-gradients" or error is None or error <= SMALL_ERROR:
-            break
-        if before is not None and error * (error / before) > 2 * SMALL_ERROR:
-            break  # four times as many points would not be enough: the path has a corner, and other methods come first
-        before = error
-    assert found is not None
-    return found
+    if method == "integrated-gradients":
+        found = _integrated(inquiry, baseline or "zeros", steps, seed, on_pass)
+        if baseline is None and steps is None and (found.error or 0) > SMALL_ERROR:
+            other = _integrated(inquiry, "tokens", None, seed, on_pass)
+            found = min(found, other, key=lambda each: each.error or 0)
+        return found
+    by_row = [_scores(inquiry, row, method, on_pass) for row in inquiry.rows]
+    return _attribution(inquiry, method, by_row, _value_at(inquiry, [_zeros(row, inquiry) for row in inquiry.rows]))
 
 
-def _scores(inquiry: Inquiry, row: AnswerRow, method: Method, steps: int, on_pass: Callable[[int], None]) -> Scores:
+def _attribution(
+    inquiry: Inquiry, method: Method, by_row: list[Scores], baseline: float, relative_to: Baseline = "zeros"
+) -> Attribution:
+    """Of the scores of each row."""
+    value = _value_at(inquiry, [_text_vectors(inquiry, row) for row in inquiry.rows])
+    token_ids, scores, n_source, n_text = _joined(inquiry, by_row)
+    error = None
+    if method != "attention-rollout":
+        error = abs(float(scores.sum()) - (value - baseline)) / max(abs(value - baseline), 1e-12)
+    tokens = [inquiry.subject.piece(token) for token in token_ids]
+    return Attribution(
+        method, inquiry.target, inquiry.against, token_ids, tokens, n_source, n_text, scores, value, baseline, relative_to,
+        error,
+    )  # fmt: skip
+
+
+def _scores(inquiry: Inquiry, row: AnswerRow, method: Method, on_pass: Callable[[int], None]) -> Scores:
     if method == "occlusion":
         return _occluded(inquiry, row, on_pass)
     if method == "attention-rollout":
         return rollout(inquiry.subject, row)
-    points, weights = (np.ones(1), np.ones(1)) if method == "gradient-x-input" else path(steps)
-    return _integrated(inquiry, row, points, weights, on_pass)
-
-
-def path(steps: int) -> tuple[np.ndarray, np.ndarray]:
-    """Points in (0, 1) and weights of an integral over them: Gauss-Legendre quadrature in u, where the point is u to the
-    power of `_POWER`.
-
-    >>> points, weights = path(32)
-    >>> round(float((weights * points**3).sum()), 9), round(float((weights * points**0.5).sum()), 9)
-    (0.25, 0.666666667)
-    """
-    u, weights = np.polynomial.legendre.leggauss(steps)
-    u = (u + 1) / 2
-    points, weights = u**_POWER, weights / 2 * _POWER * u ** (_POWER - 1)
-    return points[points > _LEAST_SCALE], weights[points > _LEAST_SCALE]
+    line = Line(inquiry, row, _zeros(row, inquiry), on_pass=on_pass)
+    return _divided(line, line.slopes(np.ones(1))[0])
 
 
 def _integrated(
-    inquiry: Inquiry, row: AnswerRow, points: np.ndarray, weights: np.ndarray, on_pass: Callable[[int], None]
-) -> Scores:
-    """Σ_D x ∫ ∂f/∂x (a x) da, over the points of the path."""
-    vectors = [None if x is None else x.detach() for x in inquiry.subject.vectors(row.reading)]
-    present = [x for x in vectors if x is not None]
-    sums = [torch.zeros(x.shape[1:], dtype=torch.float64, device=x.device) for x in present]
-    at_once = max(1, _BATCH_TOKENS // sum(x.shape[1] for x in present))
-    for begin in range(0, len(points), at_once):
-        part = slice(begin, begin + at_once)
-        scale, weight = (torch.tensor(each[part], device=sums[0].device)[:, None, None] for each in (points, weights))
-        scaled = [(x * scale.to(x.dtype)).requires_grad_() for x in present]
-        with torch.enable_grad():
-            value = inquiry.value(row, scaled[0], scaled[1] if len(scaled) > 1 else None)
-            gradients = torch.autograd.grad(value.sum(), scaled)
-        for total, gradient in zip(sums, gradients, strict=True):
-            total += (gradient.double() * weight).sum(0)
-        on_pass(len(scale))
-    found = [(total * x[0].double()).sum(-1) for total, x in zip(sums, present, strict=True)]
-    return found[0], found[1] if len(found) > 1 else None
+    inquiry: Inquiry, baseline: Baseline, steps: int | None, seed: int, on_pass: Callable[[int], None]
+) -> Attribution:
+    """Integrated gradients, of drawn tokens the mean over the draws."""
+    origins = (
+        [[_zeros(row, inquiry) for row in inquiry.rows]]
+        if baseline == "zeros"
+        else [_drawn(inquiry, (seed, number)) for number in range(DRAWS)]
+    )
+    value = _value_at(inquiry, [_text_vectors(inquiry, row) for row in inquiry.rows])
+    by_draw, before = list[list[Scores]](), list[float]()
+    for of_rows in origins:
+        before.append(_value_at(inquiry, of_rows))
+        may_miss = SMALL_ERROR * abs(value - before[-1]) / len(of_rows)
+        lines = [
+            Line(inquiry, row, origin, _POWER[baseline], on_pass)
+            for row, origin in zip(inquiry.rows, of_rows, strict=True)
+        ]
+        by_draw.append(
+            [
+                _divided(
+                    line,
+                    integrate(line, may_miss, MOST_POINTS[baseline]).scores_T
+                    if steps is None
+                    else line.panel_scores([(0.0, 1.0)], steps)[0],
+                )
+                for line in lines
+            ]
+        )
+    mean = [_mean([draw[row] for draw in by_draw]) for row in range(len(inquiry.rows))]
+    return _attribution(inquiry, "integrated-gradients", mean, float(np.mean(before)), baseline)
+
+
+def _divided(line: Line, scores_T: Tensor) -> Scores:
+    """Scores of the tokens, and of the source."""
+    n_tokens = line.origin[0].shape[1]
+    return scores_T[:n_tokens], scores_T[n_tokens:] if len(line.origin) > 1 else None
+
+
+def _mean(draws: list[Scores]) -> Scores:
+    sources = [source for _, source in draws if source is not None]
+    return torch.stack([tokens for tokens, _ in draws]).mean(0), torch.stack(sources).mean(0) if sources else None
+
+
+def _text_vectors(inquiry: Inquiry, row: AnswerRow) -> list[Tensor]:
+    return [each.detach() for each in inquiry.subject.vectors(row.reading) if each is not None]
+
+
+def _zeros(row: AnswerRow, inquiry: Inquiry) -> list[Tensor]:
+    return [torch.zeros_like(each) for each in _text_vectors(inquiry, row)]
+
+
+def _drawn(inquiry: Inquiry, seed: tuple[int, int]) -> list[list[Tensor]]:
+    """Vectors of drawn tokens in place of all but the special ones: a place has the same in every row."""
+    subject, special = inquiry.subject, inquiry.subject.tokenizer.special_ids
+    ordinary, draw = torch.tensor(subject.ordinary_tokens), generator(seed[0], "baseline", seed[1])
+
+    def exchanged(ids_1T: Tensor, instead_T: Tensor) -> Tensor:
+        is_special = torch.tensor([token in special for token in ids_1T[0].tolist()])
+        return torch.where(is_special, ids_1T.cpu(), instead_T[: ids_1T.shape[1]]).to(ids_1T.device)
+
+    readings = [row.reading for row in inquiry.rows]
+    longest = max(each.shape[1] for r in readings for each in (r.tokens, r.source) if each is not None)
+    tokens_T, source_T = (ordinary[torch.randint(len(ordinary), (longest,), generator=draw)] for _ in range(2))
+    found = []
+    for reading in readings:
+        source = None if reading.source is None else exchanged(reading.source, source_T)
+        other = replace(reading, tokens=exchanged(reading.tokens, tokens_T), source=source)
+        found.append([each.detach() for each in subject.vectors(other) if each is not None])
+    return found
 
 
 @torch.no_grad()
@@ -217,13 +269,10 @@ def _occluded(inquiry: Inquiry, row: AnswerRow, on_pass: Callable[[int], None]) 
 
 
 @torch.no_grad()
-def _total(inquiry: Inquiry, scale: float) -> float:
-    """f with all vectors multiplied."""
-    parts = []
-    for row in inquiry.rows:
-        vectors, source = inquiry.subject.vectors(row.reading)
-        parts.append(inquiry.value(row, vectors * scale, None if source is None else source * scale))
-    return float(torch.stack(parts).sum())
+def _value_at(inquiry: Inquiry, of_rows: list[list[Tensor]]) -> float:
+    """f of other vectors, those of each row."""
+    rows = zip(inquiry.rows, of_rows, strict=True)
+    return float(sum(inquiry.value(row, vectors[0], *vectors[1:]) for row, vectors in rows))
 
 
 def _joined(inquiry: Inquiry, by_row: list[Scores]) -> tuple[list[int], Tensor, int, int]:

@@ -73,9 +73,7 @@ def head_scores(
     if not applies(subject):
         raise InputError("induction is measured in a decoder that predicts next tokens.")
     before = tokens_before(subject.tokenizer, is_empty=False)
-    special = {token for token, about in subject.tokenizer.backend.get_added_tokens_decoder().items() if about.special}
-    config = subject.model.config
-    ids = [token for token in range(min(config.vocab_size, subject.tokenizer.vocab_size)) if token not in special]
+    config, ids = subject.model.config, subject.ordinary_tokens
     n = min(length, (config.context_length - len(before)) // 2, len(ids))
     if n < _LEAST:
         raise InputError(

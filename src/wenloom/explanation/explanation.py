@@ -9,7 +9,7 @@ import torch
 from wenloom.core.errors import InputError
 from wenloom.core.progress import progress
 from wenloom.explanation.answer_features import FoundFeatures
-from wenloom.explanation.attribution import METHODS, STEPS, attributed
+from wenloom.explanation.attribution import METHODS, Baseline, attributed
 from wenloom.explanation.circuits import HeadScores, applies, head_scores
 from wenloom.explanation.contributions import contributions
 from wenloom.explanation.influence import TrainingPoint, training_points
@@ -53,6 +53,7 @@ def explain(
     against: Answer | None = None,
     corrupted: str | None = None,
     steps: int | None = None,
+    baseline: Baseline | None = None,
     data: Path | None = None,
     run: Path | None = None,
     with_neurons: bool = False,
@@ -67,7 +68,7 @@ def explain(
         why, against: the answer, and what might have stood there instead. A word is tried with and without a blank before
             it; the more probable one is meant.
         corrupted: another text of equally many tokens, for which another answer is right: shows where what decides is carried.
-        steps: see `attribute`.
+        steps, baseline: of integrated gradients, see `attribute`.
         data: a prepared corpus, whose training text is searched for the answer; see `training_text`.
         run: a run folder, whose kept checkpoints tell the influence of training text; None: the model's own, if it is one.
         with_neurons: also look at the neurons that do most for the answer, and of the corpus at the texts in which each is most
@@ -92,7 +93,10 @@ def explain(
     attributions = []
     for method in METHODS:
         try:
-            attributions.append(attributed(inquiry, method, steps, on_pass))
+            own = method == "integrated-gradients"
+            attributions.append(
+                attributed(inquiry, method, steps if own else None, baseline if own else None, on_pass=on_pass)
+            )
         except InputError:
             if method == "occlusion":  # allowed of any model; others are left out where they do not apply
                 raise
@@ -133,18 +137,6 @@ def _known_heads(subject: Subject) -> HeadScores | None:
         return head_scores(subject) if applies(subject) else None
     except InputError:
         return None
-
-
-def n_passes(subject: Subject, text: str, steps: int | None, is_patched: bool) -> int:
-    """How many times `explain` reads a text, at most; an answer of several tokens, or two of them, adds to that.
-
-    Raises:
-        InputError: as `explain`.
-    """
-    _check_length(subject, text)
-    reading, n_layers = subject.read(text), subject.stack.config.n_layers
-    T = reading.tokens.shape[1] + (0 if reading.source is None else reading.source.shape[1])
-    return (sum(STEPS) if steps is None else steps) + 1 + T + (n_layers * T if is_patched else 0)
 
 
 def _check_length(subject: Subject, text: str) -> None:

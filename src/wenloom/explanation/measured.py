@@ -161,5 +161,5 @@ def _attribution(each: Attribution) -> dict[str, Any]:
     return {
         "method": each.method, "tokens": each.tokens, "token_ids": each.token_ids, "scores": each.scores.tolist(),
         "source_tokens": each.n_source, "text_tokens": each.n_text, "value": each.value, "baseline": each.baseline,
-        "error": each.error, "is_weak": each.is_weak,
+        "relative_to": each.relative_to, "error": each.error, "is_weak": each.is_weak,
     }  # fmt: skip

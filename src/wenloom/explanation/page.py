@@ -9,7 +9,7 @@ import numpy as np
 from wenloom.core.pages.chart import Axis, Chart, Series
 from wenloom.core.pages.page import render
 from wenloom.explanation.answer_features import AnswerFeature
-from wenloom.explanation.attribution import Attribution
+from wenloom.explanation.attribution import DRAWS, Attribution
 from wenloom.explanation.circuits import HEAD_KINDS
 from wenloom.explanation.measured import LARGE_ERROR, Measured, lens_data
 from wenloom.explanation.neurons import Neuron
@@ -26,11 +26,15 @@ _STRONGEST = 4
 _MOST_PASSAGES = 6
 """Of each kind."""
 NOTES = {
-    "integrated-gradients": "each token's share of what turns a text of zero vectors into this one",
+    "integrated-gradients": "each token's share of what turns {origin} into this one",
     "gradient-x-input": "how the answer changes with a token's vector, as far as a straight line tells",
     "occlusion": "what is lost when a zero vector stands in place of a token, one at a time",
     "attention-rollout": "where attention could have brought the token from; weak evidence, for it reads weights, not effects",
 }
+
+
+ORIGINS = {"zeros": "a text of zero vectors", "tokens": f"{DRAWS} texts of drawn tokens (their mean)"}
+"""What integrated gradients begin at."""
 
 
 class Unit(NamedTuple):
@@ -185,7 +189,7 @@ def attention_data(trace: Trace) -> dict[str, Any]:
 def _method(each: Attribution, units: list[Unit]) -> dict[str, Any]:
     scores = [float(each.scores[unit.first : unit.last + 1].sum()) for unit in units]
     return {
-        "name": each.method.replace("-x-", " × ").replace("-", " "), "note": NOTES[each.method], "error": each.error,
+        "name": each.method.replace("-x-", " × ").replace("-", " "), "note": NOTES[each.method].format(origin=ORIGINS[each.relative_to]), "error": each.error,
         "isWeak": each.is_weak, "scores": [float(f"{score:.5g}") for score in scores],
     }  # fmt: skip
 

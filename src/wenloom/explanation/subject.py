@@ -64,6 +64,12 @@ class Subject:
         return "decoder." if isinstance(self.model, EncoderDecoder) else ""
 
     @property
+    def ordinary_tokens(self) -> list[int]:
+        """The tokens that stand for text: all but the special ones."""
+        n_known, special = min(self.stack.config.vocab_size, self.tokenizer.vocab_size), self.tokenizer.special_ids
+        return [token for token in range(n_known) if token not in special]
+
+    @property
     def classifier(self) -> Classifier | None:
         """The head of a model that classifies texts."""
         return None if isinstance(self.model, EncoderDecoder) else self.model.classifier

@@ -184,7 +184,7 @@ def _reason(message: str) -> str:
 
 def _for_llguidance(tokenizer: TextTokenizer, vocab_size: int, endings: frozenset[int]) -> llguidance.LLTokenizer:
     """The vocabulary as bytes."""
-    special = [token for token, added in tokenizer.backend.get_added_tokens_decoder().items() if added.special]
+    special = sorted(tokenizer.special_ids)
     first_end = min(endings, default=tokenizer.eos_token_id if tokenizer.eos_token_id is not None else -1)
     if first_end < 0:
         raise InputError("a grammar needs a tokenizer with an end token, to say that it is complete.")

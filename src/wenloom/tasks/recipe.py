@@ -265,9 +265,7 @@ class TaskRecipe(ABC, Generic[Row]):
         learning = self.settings.learning
         if not learning.noise and not learning.deletion:
             return None
-        added = tokenizer.backend.get_added_tokens_decoder()
-        special = frozenset(token for token, each in added.items() if each.special)
-        return Noise(model.config.vocab_size, special, learning.noise, learning.deletion)
+        return Noise(model.config.vocab_size, tokenizer.special_ids, learning.noise, learning.deletion)
 
     def _without_gaps(self, settings: Settings) -> TrainSettings:
         training, has_base = settings.training, settings.base is not None

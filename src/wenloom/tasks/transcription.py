@@ -146,8 +146,7 @@ class TranscriptionRecipe(TaskRecipe[Spoken]):
 
     def _said(self, tokenizer: TextTokenizer) -> dict[str, Any]:
         """What generation_config.json says of a fresh model: it writes no token that steers."""
-        special = [number for number, each in tokenizer.backend.get_added_tokens_decoder().items() if each.special]
-        end = tokenizer.backend.token_to_id(_END)
+        special, end = sorted(tokenizer.special_ids), tokenizer.backend.token_to_id(_END)
         return {"is_multilingual": bool(self._languages), "suppress_tokens": [each for each in special if each != end],
                 "begin_suppress_tokens": [end]}  # fmt: skip
 

@@ -125,6 +125,12 @@ class TextTokenizer:
         return self._id("mask_token")
 
     @property
+    def special_ids(self) -> frozenset[int]:
+        """The ids of the special tokens: those that stand for no text."""
+        added = self.backend.get_added_tokens_decoder()
+        return frozenset(token for token, about in added.items() if about.special)
+
+    @property
     def vocab_size(self) -> int:
         """Number of tokens, special ones included."""
         return self.backend.get_vocab_size()
