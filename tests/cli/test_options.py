@@ -377,6 +377,7 @@ TABLES = {
         "--width": C(("--width", 2), look="made/cfg.json"),
         "--tokens": C(("--tokens", 4096), look="made/sae_weights.safetensors"),
         "--passes": C(("--passes", 9), look="made/sae_weights.safetensors"),
+        "--transcoder": C(("--transcoder",), look="made/cfg.json"),
         "--seed": C(("--seed", 1), look="made/sae_weights.safetensors"),
         "--device": DEVICE,
         "--json": C(("--json",)),

@@ -14,7 +14,7 @@ import wenloom
 from tests.conftest import VERSES, random_decoder, story, tiny_config
 from wenloom.core.errors import CheckpointError, InputError
 from wenloom.explanation import feature_training
-from wenloom.explanation.activations import batches, stream_after, token_rows
+from wenloom.explanation.activations import batches, flowing, token_rows
 from wenloom.explanation.answer_features import load_features
 from wenloom.explanation.explanation import explain
 from wenloom.explanation.feature_report import coded_loss, measure_features
@@ -29,11 +29,13 @@ from wenloom.explanation.trace import Trace
 from wenloom.tokens.tokenizer import TextTokenizer
 
 
-def random_coder(layer: int = 1, m: int = 50, d: int = 32, k: int = 4) -> SparseCoder:
+def random_coder(layer: int = 1, m: int = 50, d: int = 32, k: int = 4, is_transcoder: bool = False) -> SparseCoder:
     draw = torch.Generator().manual_seed(0)
     encoder, decoder = (torch.randn(m, d, generator=draw) for _ in range(2))
     decoder /= decoder.norm(dim=1, keepdim=True)
-    return SparseCoder(layer, k, encoder, torch.randn(m, generator=draw), decoder, torch.randn(d, generator=draw))
+    bias, start = torch.randn(m, generator=draw), torch.randn(d, generator=draw)
+    threshold = torch.rand(m, generator=draw) * 8 if is_transcoder else None
+    return SparseCoder(layer, k, encoder, bias, decoder, start, threshold)
 
 
 @pytest.fixture
@@ -69,6 +71,36 @@ def test_the_folder_holds_what_saelens_computes_with(tmp_path: Path):
     assert (again.layer, again.active) == (1, 4) and torch.equal(again(x), coder(x))
 
 
+def test_the_folder_holds_what_saelens_computes_a_transcoder_with(tmp_path: Path):
+    """Its class jumprelu_transcoder, in NumPy: pre = x W_enc + b_enc, acts = relu(pre) where pre > threshold, y' = acts W_dec + b_dec."""
+    coder = random_coder(is_transcoder=True)
+    save_coder(coder, tmp_path / "coder", {"features": []})
+    config = json.loads((tmp_path / "coder/cfg.json").read_text())
+    assert (config["architecture"], config["d_in"], config["d_out"], config["d_sae"]) == (
+        "jumprelu_transcoder",
+        32,
+        32,
+        50,
+    )
+    assert not config["apply_b_dec_to_input"] and "k" not in config
+    assert config["metadata"]["hook_name"] == "blocks.1.mlp.hook_in"
+    assert config["metadata"]["hook_name_out"] == "blocks.1.hook_mlp_out"
+    theirs = load_file(tmp_path / "coder/sae_weights.safetensors")
+    x = torch.randn(20, 32)
+    pre = x.numpy() @ theirs["W_enc"] + theirs["b_enc"]
+    kept = np.where(pre > theirs["threshold"], np.maximum(pre, 0), 0)
+    active = coder.encode(x)
+    dense = torch.zeros(20, 50).scatter_(1, active.numbers_NK, active.values_NK)
+    np.testing.assert_allclose(dense, kept, atol=1e-5)
+    np.testing.assert_allclose(coder(x), kept @ theirs["W_dec"] + theirs["b_dec"], atol=1e-5)
+    again = load_coder(tmp_path / "coder")
+    assert (again.layer, again.reads, again.writes) == (1, "blocks.1.mlp.in", "blocks.1.mlp.out")
+    assert torch.equal(again(x), coder(x)) and again(-100 * torch.ones(3, 32)).shape == (3, 32)
+    (tmp_path / "coder/cfg.json").write_text(json.dumps(config | {"architecture": "transcoder"}))
+    plain = load_coder(tmp_path / "coder")  # one without thresholds: ReLU
+    np.testing.assert_allclose(plain(x), np.maximum(pre, 0) @ theirs["W_dec"] + theirs["b_dec"], atol=1e-4)
+
+
 def test_folders_of_another_kind_are_refused(tmp_path: Path):
     save_coder(random_coder(), tmp_path / "sae", {})
     path = tmp_path / "sae/cfg.json"
@@ -76,7 +108,7 @@ def test_folders_of_another_kind_are_refused(tmp_path: Path):
     hook = {"hook_name": "blocks.1.hook_mlp_out"}
     for change, words in (
         ({"architecture": "jumprelu"}, "another kind"), ({"normalize_activations": "layer_norm"}, "normalize_activations"),
-        ({"metadata": hook}, "after which block"), ({"k": "many"}, "how many"),
+        ({"metadata": hook}, "at which block"), ({"k": "many"}, "how many"),
     ):  # fmt: skip
         path.write_text(json.dumps(config | change))
         with pytest.raises(CheckpointError, match=words):
@@ -106,6 +138,26 @@ def test_training_finds_the_directions_that_data_is_made_of():
     found = (directions @ coder.decoder_MD.T).amax(1)
     assert (found > 0.9).float().mean() > 0.8
     assert silent.shape == (64,)
+
+
+def test_a_transcoder_learns_a_layer_from_what_it_reads():
+    """y is a sum of directions, one for each direction of which x is a sum; scales and means are of their own."""
+    draw = torch.Generator().manual_seed(0)
+    reading, writing = (torch.nn.functional.normalize(torch.randn(40, 24, generator=draw), dim=1) for _ in range(2))
+
+    def pairs(n: int) -> torch.Tensor:
+        numbers = torch.rand(n, 40, generator=draw).topk(3).indices
+        strengths = 1 + torch.rand(n, 3, 1, generator=draw)
+        x, y = ((directions[numbers] * strengths).sum(1) for directions in (reading, writing))
+        return torch.cat((0.02 * x - 1, 40 * (y + 0.5)), 1)
+
+    settings = CoderSettings(64, 3, n_tokens=100_000, passes=4, learning_rate=3e-3, is_transcoder=True)
+    coder, _ = train_coder((pairs(2000) for _ in range(50)), 0, settings)
+    x, y = coder.split(pairs(4000))
+    explained = 1 - (y - coder(x)).square().sum() / (y - y.mean(0)).square().sum()
+    assert explained > 0.7
+    assert (writing @ coder.decoder_MD.T).amax(1).gt(0.9).float().mean() > 0.7
+    assert abs(float((coder.encode(x).values_NK > 0).sum(1).float().mean()) - 3) < 0.3, "3 of them in the mean"
 
 
 def test_silent_features_learn_what_the_others_leave(monkeypatch: pytest.MonkeyPatch):
@@ -144,24 +196,26 @@ def test_the_stream_is_that_of_a_trace_and_what_follows_is_not_computed(subject:
     assert all(len(row) == 16 and row[0] == subject.tokenizer.bos_token_id for row in rows)
     for layer in range(2):
         (tokens,) = batches(subject, rows)
-        found = stream_after(subject.model, layer, tokens).view(5, 15, 32)  # pyright: ignore[reportArgumentType]
+        found = flowing(subject.model, [f"blocks.{layer}.resid_post"], tokens).view(5, 15, 32)  # pyright: ignore[reportArgumentType]
         for row, stream in zip(rows, found, strict=True):
             trace = Trace(subject, Reading(torch.tensor([row]), 16))
             torch.testing.assert_close(stream, trace[f"blocks.{layer}.resid_post"][0, 1:], rtol=1e-4, atol=1e-5)
 
 
-def test_figures_are_those_of_the_model_with_the_stream_replaced(subject: Subject, text: str):
+@pytest.mark.parametrize("is_transcoder", [False, True])
+def test_figures_are_those_of_the_model_with_the_stream_replaced(subject: Subject, text: str, is_transcoder: bool):
     rows = [row for row, _ in zip(token_rows(subject, [text], 17), range(12), strict=False)]
-    coder = random_coder()
+    coder = random_coder(is_transcoder=is_transcoder)
     silent = torch.full((50,), 999)
     figures, found = measure_features(subject, coder, rows, silent, 500)
-    place = f"blocks.{coder.layer}.resid_post"
-    losses, streams = {"loss": [], "loss_coded": [], "loss_zero": []}, []
+    place = "blocks.1.mlp.out" if is_transcoder else "blocks.1.resid_post"
+    losses, streams, written = {"loss": [], "loss_coded": [], "loss_zero": []}, [], []
     for row in rows:
         plain = Trace(subject, Reading(torch.tensor([row]), 17))
-        stream = plain[place]
-        streams.append(stream[0, 1:])
-        inside = torch.cat((stream[:, :1], coder(stream[:, 1:])), 1)
+        stream, read = plain[place], plain["blocks.1.mlp.in"] if is_transcoder else plain[place]
+        streams.append(read[0, 1:])
+        written.append(stream[0, 1:])
+        inside = torch.cat((stream[:, :1], coder(read[:, 1:])), 1)
         nothing = torch.cat((stream[:, :1], torch.zeros_like(stream[:, 1:])), 1)
         for name, logits in (
             ("loss", plain.logits), ("loss_coded", plain.patch(place, inside).logits), ("loss_zero", plain.patch(place, nothing).logits),
@@ -171,11 +225,12 @@ def test_figures_are_those_of_the_model_with_the_stream_replaced(subject: Subjec
         assert math.isclose(getattr(figures, name), torch.stack(values).mean(), rel_tol=1e-4)
     expected = (figures.loss_zero - figures.loss_coded) / (figures.loss_zero - figures.loss)
     assert math.isclose(figures.recovered, expected)
-    x = torch.cat(streams)
-    explained = 1 - (x - coder(x)).square().sum() / (x - x.mean(0)).square().sum()
+    x, y = torch.cat(streams), torch.cat(written)
+    explained = 1 - (y - coder(x)).square().sum() / (y - y.mean(0)).square().sum()
     assert math.isclose(figures.explained, explained, rel_tol=1e-3) and figures.n_tokens == len(x) == 12 * 16
     active = coder.encode(x)
     times = torch.bincount(active.numbers_NK[active.values_NK > 0], minlength=50)
+    assert math.isclose(figures.active, float(times.sum() / len(x)))
     assert [each["frequency"] for each in found] == pytest.approx((times / len(x)).tolist())
     assert math.isclose(figures.dead, float((times == 0).float().mean()), abs_tol=1e-6)
     assert measure_features(subject, coder, rows, silent, 1000)[0].dead == 0, "they were active in training"
@@ -193,8 +248,9 @@ def test_figures_are_those_of_the_model_with_the_stream_replaced(subject: Subjec
 def test_nothing_replaced_loses_nothing(subject: Subject, text: str):
     rows = [row for row, _ in zip(token_rows(subject, [text], 17), range(4), strict=False)]
     decoder = subject.model
-    same, other = (coded_loss(decoder, 0, rows, each) for each in (lambda x: x, lambda x: x.clone()))  # pyright: ignore
-    assert same == other < coded_loss(decoder, 0, rows, torch.zeros_like) + 5  # pyright: ignore[reportArgumentType]
+    coder = random_coder(0)
+    same, other = (coded_loss(decoder, coder, rows, each) for each in (lambda _, y: y, lambda _, y: y.clone()))  # pyright: ignore
+    assert same == other < coded_loss(decoder, coder, rows, lambda _, y: torch.zeros_like(y)) + 5  # pyright: ignore
 
 
 def test_features_of_a_text_are_measured_on_passages_that_they_have_not_seen(subject: Subject, text: str):
@@ -203,6 +259,8 @@ def test_features_of_a_text_are_measured_on_passages_that_they_have_not_seen(sub
     assert found.coder.layer == 1 and found.coder.n_features == 64 and len(found.found) == 64
     assert found.figures.explained > 0.3 and found.figures.dead < 0.1
     assert torch.equal(found.coder.decoder_MD, again.coder.decoder_MD) and found.figures == again.figures
+    layer = find_features(subject, [text], active=8, width=2, n_tokens=60_000, transcoder=True)
+    assert layer.coder.reads == "blocks.1.mlp.in" and abs(layer.figures.active - 8) < 2
     for wrong, words in (({"layer": 2}, "blocks 0 to 1"), ({"active": 65}, "from 1 to the number of features, 64")):
         with pytest.raises(InputError, match=words):
             find_features(subject, [text], **({"width": 2} | wrong))  # pyright: ignore[reportArgumentType]

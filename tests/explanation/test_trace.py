@@ -130,7 +130,7 @@ def test_names_and_shapes_of_transformer_lens(seen: Trace):
     assert torch.equal(theirs["blocks.1.attn.hook_z"], heads.transpose(1, 2))
     assert torch.equal(theirs["blocks.1.attn.hook_pattern"], seen["blocks.1.attention.pattern"])
     assert torch.equal(theirs["blocks.0.hook_resid_post"], seen["blocks.0.resid_post"])
-    assert "blocks.0.attn.hook_rot_k" in theirs and len(theirs) == 2 * 11
+    assert "blocks.0.attn.hook_rot_k" in theirs and len(theirs) == 2 * 12
 
 
 def test_wrong_names_positions_heads_and_texts_are_refused_with_the_reason(seen: Trace):

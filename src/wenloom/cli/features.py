@@ -28,6 +28,7 @@ def features(
     width: float = 8,
     tokens: int = 1_000_000,
     passes: float = 2,
+    transcoder: bool = False,
     seed: int = 0,
     device: Device = "auto",
     json: Json = False,
@@ -36,11 +37,12 @@ def features(
 
     A sparse autoencoder (TopK, Gao et al. 2024) learns from the stream of your text after one block. Every tenth passage is held
     out; on these is measured how much of the stream the features keep, how much of the loss they recover, and which are dead.
-    The folder is one of SAELens (class topk), with the tokens that each feature promotes and the texts where it is strongest in
+    The folder is one of SAELens, with the tokens that each feature promotes and the texts where it is strongest in
     features.json.
 
         wenloom features runs/quickstart my-texts/ --out sae
         wenloom features runs/mine my-texts/ --out sae --layer 0 --active 16 --width 4
+        wenloom features runs/mine my-texts/ --out transcoder --transcoder
         wenloom steer runs/mine --feature sae:7 --out seven.safetensors
 
     Parameters
@@ -52,9 +54,9 @@ def features(
     out
         Folder to write; new or empty.
     layer
-        The block after which the stream is read. Default: the one in the middle.
+        The block after which the stream is read, or whose feed-forward layer. Default: the one in the middle.
     active
-        Features that stand for a token.
+        Features that stand for a token; of a transcoder in the mean.
     width
         Features for each dimension of the stream.
     tokens
@@ -62,6 +64,8 @@ def features(
     passes
         Times that a token is learned from: what is read is computed once and drawn so often. A text too short for so many
         tokens is drawn from more often.
+    transcoder
+        Features of the block's feed-forward layer: from what it reads they tell what it adds to the stream (Dunefsky et al. 2024).
     seed
         Of the directions that features begin with, and of the draws.
     """
@@ -77,7 +81,7 @@ def features(
     started, subject = time.monotonic(), subject_of(model, device)
     with progress("Learning", tokens / passes, "tokens") as bar:
         found = find_features(
-            subject, texts, layer, active, width, tokens, passes, seed,
+            subject, texts, layer, active, width, tokens, passes, transcoder, seed,
             lambda n, unexplained: bar.advance(n, "" if unexplained != unexplained else f"{unexplained:.1%} unexplained"),
         )  # fmt: skip
     seconds = time.monotonic() - started
@@ -91,8 +95,13 @@ def features(
 
 def _show(found: "Features", out: Path, seconds: float) -> None:
     figures, coder = found.figures, found.coder
+    where = (
+        f"of what block {coder.layer}'s feed-forward layer adds"
+        if coder.reads != coder.writes
+        else f"after block {coder.layer}"
+    )
     say(
-        f"{coder.n_features:,} features after block {coder.layer}, {coder.active} of them active at a token; {seconds:,.0f} s\n"
+        f"{coder.n_features:,} features {where}, {figures.active:.0f} of them active at a token; {seconds:,.0f} s\n"
         f"  variance explained  {figures.explained:7.1%}   on {figures.n_tokens:,} tokens held out\n"
         f"  loss recovered      {figures.recovered:7.1%}   {figures.loss:.3f} nats a token, with the features alone "
         f"{figures.loss_coded:.3f}, with zeros {figures.loss_zero:.3f}\n"

@@ -1,9 +1,8 @@
-"""The residual stream after a block for text as it comes, without computing what follows the block."""
+"""What flows at places of a model for text as it comes, without computing what follows them."""
 
 import contextlib
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
-from typing import NoReturn
 
 import torch
 from torch import Tensor
@@ -51,17 +50,18 @@ def batches(subject: Subject, rows: Iterable[list[int]]) -> Iterator[Tensor]:
 
 
 @torch.no_grad()
-def stream_after(decoder: Decoder, layer: int, tokens_BT: Tensor) -> Tensor:
-    """`blocks.LAYER.resid_post` of all tokens but each row's first, shape (B * (T - 1), D), float32.
+def flowing(decoder: Decoder, places: Sequence[str], tokens_BT: Tensor) -> Tensor:
+    """What flows at places that lie one after the other, at all tokens but each row's first, shape (B * (T - 1), places * D), float32.
 
     Attention rests at a row's first token, whose stream is like no other's and many times longer.
     """
     kept: list[Tensor] = []
 
-    def keep(x_BTD: Tensor) -> NoReturn:
+    def keep(x_BTD: Tensor) -> None:
         kept.append(x_BTD[:, 1:].flatten(0, 1).float())
-        raise _Enough
+        if len(kept) == len(places):
+            raise _Enough
 
     with contextlib.suppress(_Enough):
-        decoder.hidden(tokens_BT, taps=Taps({f"blocks.{layer}.resid_post": keep}, decoder.places))
-    return kept[0]
+        decoder.hidden(tokens_BT, taps=Taps(dict.fromkeys(places, keep), decoder.places))
+    return torch.cat(kept, 1)

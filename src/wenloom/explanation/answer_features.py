@@ -1,4 +1,4 @@
-"""The features of a sparse autoencoder that an answer hangs on: what each does for it, promotes and is found in."""
+"""The features of a sparse autoencoder or a transcoder that an answer hangs on: what each does for it, promotes and is found in."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -43,11 +43,11 @@ class FoundFeatures:
 
     def of(self, inquiry: Inquiry, count: int = SHOWN) -> list[AnswerFeature]:
         """The features that do most for an answer, at the place where its first token is predicted."""
-        row, name = inquiry.rows[0], f"blocks.{self.coder.layer}.resid_post"
+        row = inquiry.rows[0]
         place = int(row.places[0])
-        _, kept, (gradient_BTD,) = inquiry.gradients(row, [name])
-        active = self.coder.encode(kept[name][0, place : place + 1].to(self.coder.decoder_MD))
-        gradient_D = gradient_BTD[0, place].to(self.coder.decoder_MD)
+        _, kept, gradients = inquiry.gradients(row, list(dict.fromkeys((self.coder.reads, self.coder.writes))))
+        active = self.coder.encode(kept[self.coder.reads][0, place : place + 1].to(self.coder.decoder_MD))
+        gradient_D = gradients[-1][0, place].to(self.coder.decoder_MD)
         effects_K = active.values_NK[0] * (self.coder.decoder_MD[active.numbers_NK[0]] @ gradient_D)
         best = [each for each in effects_K.abs().argsort(descending=True).tolist() if active.values_NK[0, each] > 0]
         numbers = active.numbers_NK[0, best[:count]]
@@ -60,7 +60,7 @@ class FoundFeatures:
 
 
 def load_features(folder: Path, subject: Subject) -> FoundFeatures:
-    """Read what `wenloom features` made, or SAELens' class `topk` at the stream after a block.
+    """Read what `wenloom features` made, or what SAELens did; see `sparse_coder.load_coder`.
 
     Raises:
         CheckpointError: it is none, damaged, or another model's.

@@ -9,6 +9,7 @@ down by hundreds of nats, at ever smaller scales. Integrated gradients then star
 gradients, Erion et al. 2021), from which the way to the text is smooth.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -31,8 +32,10 @@ METHODS: tuple[Method, ...] = get_args(Method)
 Baseline = Literal["zeros", "tokens"]
 BASELINES: tuple[Baseline, ...] = get_args(Baseline)
 SMALL_ERROR = 0.01
-MOST_POINTS = {"zeros": 256, "tokens": 512}
+MOST_POINTS = 512
 """Of a line that is integrated as finely as it demands."""
+_HOPELESS = 8.0
+"""Where the line from zero vectors misses so many times the whole, drawn tokens are taken at once."""
 DRAWS = 4
 """Texts of drawn tokens, over which a mean is taken."""
 _POWER = {"zeros": 8, "tokens": 1}
@@ -140,9 +143,10 @@ def attributed(
     if method in ("integrated-gradients", "gradient-x-input"):
         require_unquantized(inquiry.subject.model, f"{method} needs gradients")
     if method == "integrated-gradients":
-        found = _integrated(inquiry, baseline or "zeros", steps, seed, on_pass)
+        hopeless = _HOPELESS if baseline is None else math.inf
+        found = _integrated(inquiry, baseline or "zeros", steps, seed, hopeless, on_pass)
         if baseline is None and steps is None and (found.error or 0) > SMALL_ERROR:
-            other = _integrated(inquiry, "tokens", None, seed, on_pass)
+            other = _integrated(inquiry, "tokens", None, seed, math.inf, on_pass)
             found = min(found, other, key=lambda each: each.error or 0)
         return found
     by_row = [_scores(inquiry, row, method, on_pass) for row in inquiry.rows]
@@ -175,9 +179,18 @@ def _scores(inquiry: Inquiry, row: AnswerRow, method: Method, on_pass: Callable[
 
 
 def _integrated(
-    inquiry: Inquiry, baseline: Baseline, steps: int | None, seed: int, on_pass: Callable[[int], None]
+    inquiry: Inquiry,
+    baseline: Baseline,
+    steps: int | None,
+    seed: int,
+    hopeless: float,
+    on_pass: Callable[[int], None],
 ) -> Attribution:
-    """Integrated gradients, of drawn tokens the mean over the draws."""
+    """Integrated gradients, of drawn tokens the mean over the draws.
+
+    Args:
+        hopeless: lines that miss so many times the whole are not followed further.
+    """
     origins = (
         [[_zeros(row, inquiry) for row in inquiry.rows]]
         if baseline == "zeros"
@@ -187,7 +200,7 @@ def _integrated(
     by_draw, before = list[list[Scores]](), list[float]()
     for of_rows in origins:
         before.append(_value_at(inquiry, of_rows))
-        may_miss = SMALL_ERROR * abs(value - before[-1]) / len(of_rows)
+        whole = abs(value - before[-1]) / len(of_rows)
         lines = [
             Line(inquiry, row, origin, _POWER[baseline], on_pass)
             for row, origin in zip(inquiry.rows, of_rows, strict=True)
@@ -196,7 +209,7 @@ def _integrated(
             [
                 _divided(
                     line,
-                    integrate(line, may_miss, MOST_POINTS[baseline]).scores_T
+                    integrate(line, SMALL_ERROR * whole, MOST_POINTS, hopeless * whole).scores_T
                     if steps is None
                     else line.panel_scores([(0.0, 1.0)], steps)[0],
                 )

@@ -8,11 +8,11 @@ import torch
 from torch import Tensor
 
 from wenloom.evaluation.likelihood import scored_targets
-from wenloom.explanation.activations import batches, stream_after
+from wenloom.explanation.activations import batches, flowing
 from wenloom.explanation.sparse_coder import SparseCoder
 from wenloom.explanation.subject import Subject
 from wenloom.model.decoder import Decoder
-from wenloom.model.taps import Taps
+from wenloom.model.taps import Taps, keep
 
 _TEXTS, _BEFORE, _AFTER = 5, 16, 6
 _PROMOTED = 8
@@ -21,12 +21,15 @@ _LOGITS = 2**24
 
 @dataclass(frozen=True)
 class FeatureFigures:
-    """What features keep of a model's stream, on text held out; the first token of a row is left as it is."""
+    """What features keep of a model's stream, or tell of what a layer adds to it, on text held out; the first token of a row is
+    left as it is."""
 
     explained: float
     """1 - |x - x'|² / |x - mean|²."""
     recovered: float
     """(loss of zeros - loss of x') / (loss of zeros - loss), where zeros or x' flow on in place of x."""
+    active: float
+    """Features that are active at a token, in the mean."""
     dead: float
     """Part of the features that were silent for the last `dead_after` tokens of training and at all tokens held out."""
     dead_after: int
@@ -45,13 +48,21 @@ class FeatureFigures:
 
 
 @torch.no_grad()
-def coded_loss(decoder: Decoder, layer: int, rows: Sequence[list[int]], replace: Callable[[Tensor], Tensor]) -> float:
-    """Nats per token where something else flows on after a block, but for each row's first token."""
+def coded_loss(
+    decoder: Decoder, coder: SparseCoder, rows: Sequence[list[int]], replace: Callable[[Tensor, Tensor], Tensor]
+) -> float:
+    """Nats per token where something else flows on from where features write, but for each row's first token.
+
+    Args:
+        replace: gets what flows where they read and where they write, and returns what flows on.
+    """
+    kept: dict[str, Tensor] = {}
 
     def tap(x_BTD: Tensor) -> Tensor:
-        return torch.cat((x_BTD[:, :1], replace(x_BTD[:, 1:])), 1)
+        read_BTD = kept.get(coder.reads, x_BTD)
+        return torch.cat((x_BTD[:, :1], replace(read_BTD[:, 1:], x_BTD[:, 1:])), 1)
 
-    taps = Taps({f"blocks.{layer}.resid_post": tap}, decoder.places)
+    taps = Taps({coder.reads: keep(coder.reads, kept), coder.writes: tap}, decoder.places)
     total, count = 0.0, 0
     tokens = torch.tensor(list(rows), device=decoder.embed.weight.device)
     for tokens_BT in tokens.split(8):
@@ -89,13 +100,14 @@ def measure_features(
     values, numbers, places, n_tokens = list[Tensor](), list[Tensor](), list[Tensor](), 0
     parts: list[Tensor] = []
     for tokens_BT in batches(subject, rows):
-        parts.append(stream_after(decoder, coder.layer, tokens_BT))
+        parts.append(flowing(decoder, tuple(dict.fromkeys((coder.reads, coder.writes))), tokens_BT))
         on_rows(len(tokens_BT))
-    mean_D = torch.cat([part.mean(0, keepdim=True) for part in parts]).mean(0)
-    for x_ND in parts:
+    mean_D = torch.cat([coder.split(part)[1].mean(0, keepdim=True) for part in parts]).mean(0)
+    for part in parts:
+        x_ND, written_ND = coder.split(part)
         active = coder.encode(x_ND)
-        error += float((x_ND - coder.decode(active)).square().sum())
-        variance += float((x_ND - mean_D).square().sum())
+        error += float((written_ND - coder.decode(active)).square().sum())
+        variance += float((written_ND - mean_D).square().sum())
         is_active = active.values_NK > 0
         place_NK = torch.arange(n_tokens, n_tokens + len(x_ND), device=x_ND.device)[:, None].expand_as(
             active.numbers_NK
@@ -104,13 +116,19 @@ def measure_features(
             kept.append(each[is_active].cpu())
         n_tokens += len(x_ND)
     few = rows[:n_loss]
-    loss, coded, zero = (coded_loss(decoder, coder.layer, few, each) for each in (lambda x: x, coder, torch.zeros_like))
+    instead: list[Callable[[Tensor, Tensor], Tensor]] = [
+        lambda read, written: written,
+        lambda read, written: coder(read),
+        lambda read, written: torch.zeros_like(written),
+    ]
+    loss, coded, zero = (coded_loss(decoder, coder, few, each) for each in instead)
     value_E, number_E, place_E = torch.cat(values), torch.cat(numbers), torch.cat(places)
     times_M = torch.bincount(number_E, minlength=coder.n_features)
     dead_M = (times_M == 0) & (silent_M.cpu() >= dead_after)
     figures = FeatureFigures(
         1 - error / variance,
         (zero - coded) / (zero - loss),
+        len(value_E) / n_tokens,
         float(dead_M.float().mean()),
         dead_after,
         loss,

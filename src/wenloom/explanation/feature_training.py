@@ -1,6 +1,6 @@
-"""Training a sparse autoencoder on activations as they come (Gao et al. 2024, "Scaling and evaluating sparse autoencoders").
+"""Training a sparse autoencoder or a transcoder on activations as they come (Gao et al. 2024, "Scaling and evaluating sparse autoencoders").
 
-Encoder and decoder begin as each other's transpose, the decoder's rows keep length 1, and features that have been silent for long
+An autoencoder's encoder and decoder begin as each other's transpose, the decoder's rows keep length 1, and features that have been silent for long
 are given what the others leave: the auxiliary loss lets the best of them explain the error.
 """
 
@@ -14,7 +14,7 @@ from torch import Tensor
 
 from wenloom.core.errors import InputError
 from wenloom.core.randomness import generator
-from wenloom.explanation.sparse_coder import Active, SparseCoder, decoded, top_active
+from wenloom.explanation.sparse_coder import Active, SparseCoder, active_above, decoded, top_active
 
 BATCH = 1024
 """Tokens of a step."""
@@ -24,6 +24,7 @@ _FIRST = 8 * BATCH
 """Tokens by which mean and scale are set."""
 _SILENT = 100_000
 """Tokens after which a feature that was not active counts as silent (while training)."""
+_TOLD = 4
 _AUXILIARY = 1 / 32
 _MOST_AUXILIARY = 128
 """Silent features that explain an error together."""
@@ -40,6 +41,8 @@ class CoderSettings:
     passes: float = 2.0
     """Times that each is learned from, in the mean."""
     learning_rate: float = 1e-3
+    is_transcoder: bool = False
+    """Activations are what a layer reads, then what it writes, side by side; the one is to tell the other."""
     seed: int = 0
 
     @property
@@ -72,18 +75,23 @@ class CoderTraining:
     """Features in the making.
 
     Args:
-        first_ND: activations by which the features begin: their mean is the decoder's bias, their length the scale.
+        first: activations by which the features begin: their mean is the decoder's bias, their length the scale; shape (N, D), of a
+            transcoder (N, 2D).
     """
 
-    def __init__(self, settings: CoderSettings, first_ND: Tensor):
+    def __init__(self, settings: CoderSettings, first: Tensor):
         self.settings, draw = settings, generator(settings.seed, "features")
-        d, m = first_ND.shape[1], settings.n_features
-        mean_D = first_ND.mean(0)
-        self._scale = float((first_ND - mean_D).norm(dim=1).mean()) / math.sqrt(d)
-        self._device = first_ND.device
+        read_ND, written_ND = first.chunk(2, dim=1) if settings.is_transcoder else (first, first)
+        d, m = written_ND.shape[1], settings.n_features
+        mean_D = written_ND.mean(0)
+        self._read_scale, self._scale = _scale(read_ND), _scale(written_ND)
+        self._read_mean_D = read_ND.mean(0) / self._read_scale if settings.is_transcoder else None
+        self._device = first.device
         rows_MD = torch.nn.functional.normalize(torch.randn(m, d, generator=draw), dim=1).to(self._device)
         self._encoder_MD = rows_MD.clone().requires_grad_()
         self._encoder_bias_M = torch.zeros(m, device=self._device).requires_grad_()
+        if settings.is_transcoder:  # what a layer writes lies in other directions than what it reads
+            rows_MD = torch.nn.functional.normalize(torch.randn(m, d, generator=draw), dim=1).to(self._device)
         self._decoder_MD = rows_MD.clone().requires_grad_()
         self._bias_D = (mean_D / self._scale).clone().requires_grad_()
         self._weights = [self._encoder_MD, self._encoder_bias_M, self._decoder_MD, self._bias_D]
@@ -94,13 +102,29 @@ class CoderTraining:
         """Tokens since each feature was last active."""
         self.steps = 0
 
-    def step(self, x_ND: Tensor) -> float:
+    def _pre_activations(self, read_ND: Tensor) -> Tensor:
+        centre_D = self._bias_D if self._read_mean_D is None else self._read_mean_D
+        return torch.nn.functional.linear(read_ND / self._read_scale - centre_D, self._encoder_MD, self._encoder_bias_M)
+
+    def _active(self, pre_NM: Tensor) -> Active:
+        """An autoencoder's k strongest of each token; of a transcoder k times as many as there are tokens, wherever they are."""
+        if self._read_mean_D is None:
+            return top_active(pre_NM, self.settings.active)
+        return active_above(pre_NM, self._threshold(pre_NM.detach()))
+
+    def _threshold(self, pre_NM: Tensor) -> Tensor:
+        """That k features exceed in the mean; told from every `_TOLD`th token."""
+        some = pre_NM[::_TOLD].relu().flatten()
+        return some.topk(min(len(some), max(1, len(pre_NM[::_TOLD]) * self.settings.active))).values[-1]
+
+    def step(self, x: Tensor) -> float:
         """One step of Adam; returns the part of the variance that is not explained."""
-        x_ND = x_ND.to(self._device) / self._scale
-        pre_NM = torch.nn.functional.linear(x_ND - self._bias_D, self._encoder_MD, self._encoder_bias_M)
-        active = top_active(pre_NM, self.settings.active)
-        error_ND = x_ND - decoded(active, self._decoder_MD) - self._bias_D
-        variance = (x_ND - x_ND.mean(0)).square().sum()
+        x = x.to(self._device)
+        x_ND, written_ND = x.chunk(2, dim=1) if self.settings.is_transcoder else (x, x)
+        pre_NM, written_ND = self._pre_activations(x_ND), written_ND / self._scale
+        active = self._active(pre_NM)
+        error_ND = written_ND - decoded(active, self._decoder_MD) - self._bias_D
+        variance = (written_ND - written_ND.mean(0)).square().sum()
         unexplained = error_ND.square().sum() / variance
         loss = unexplained + self._auxiliary(pre_NM, error_ND.detach())
         self._optimizer.zero_grad(set_to_none=True)
@@ -135,12 +159,29 @@ class CoderTraining:
         rows_MD /= rows_MD.norm(dim=1, keepdim=True)
 
     @torch.no_grad()
-    def coder(self, layer: int) -> SparseCoder:
-        """The features as they are, for activations as they come: z and biases are multiplied by the scale."""
+    def coder(self, layer: int, last: Tensor) -> SparseCoder:
+        """The features as they are, for activations as they come: z and biases are multiplied by the scale.
+
+        Args:
+            last: activations on which a transcoder's threshold lets `active` features through in the mean.
+        """
         encoder_MD, encoder_bias_M, decoder_MD, bias_D = (each.detach().clone() for each in self._weights)
+        threshold_M = None
+        if self._read_mean_D is not None:
+            pre_NM = self._pre_activations(last.to(self._device).chunk(2, dim=1)[0])
+            threshold = float(self._threshold(pre_NM))
+            encoder_bias_M -= encoder_MD @ self._read_mean_D
+            encoder_MD *= self._scale / self._read_scale
+            threshold_M = torch.full_like(encoder_bias_M, threshold * self._scale)
         return SparseCoder(
-            layer, self.settings.active, encoder_MD, encoder_bias_M * self._scale, decoder_MD, bias_D * self._scale
-        )
+            layer, self.settings.active, encoder_MD, encoder_bias_M * self._scale, decoder_MD, bias_D * self._scale,
+            threshold_M,
+        )  # fmt: skip
+
+
+def _scale(x_ND: Tensor) -> float:
+    """By which activations are divided, so that their entries are about 1 away from their mean."""
+    return float((x_ND - x_ND.mean(0)).norm(dim=1).mean()) / math.sqrt(x_ND.shape[1])
 
 
 def train_coder(
@@ -152,7 +193,7 @@ def train_coder(
     """Features of a stream of activations, and the tokens since each was last active, shape (M,).
 
     Args:
-        activations: parts of shape (N, D); reading ends after `n_tokens`. Where there are fewer, they are drawn more often.
+        activations: parts of shape (N, D), of a transcoder (N, 2D); reading ends after `n_tokens`. Where there are fewer, they are drawn more often.
         layer: of the block that they come from.
         on_tokens: told how many were read and the part of the variance that is not explained.
 
@@ -180,4 +221,4 @@ def train_coder(
     while training.steps < settings.n_steps:  # the text ended before
         unexplained = training.step(pool.sample(BATCH))
         on_tokens(round(BATCH / settings.passes), unexplained)
-    return training.coder(layer), training.silent_M
+    return training.coder(layer, pool.sample(2 * BATCH)), training.silent_M

@@ -1,4 +1,4 @@
-"""Features of a model: a sparse autoencoder trained on the stream of one's own text, measured, and what each feature stands for."""
+"""Features of a model: a sparse autoencoder or a transcoder trained on what flows at one's own text, measured, and what each feature stands for."""
 
 import math
 from collections.abc import Callable, Iterator, Sequence
@@ -8,10 +8,10 @@ from typing import Any
 from torch import Tensor
 
 from wenloom.core.errors import InputError
-from wenloom.explanation.activations import batches, row_length, stream_after, token_rows
+from wenloom.explanation.activations import batches, flowing, row_length, token_rows
 from wenloom.explanation.feature_report import FeatureFigures, measure_features
 from wenloom.explanation.feature_training import CoderSettings, train_coder
-from wenloom.explanation.sparse_coder import SparseCoder
+from wenloom.explanation.sparse_coder import SparseCoder, places_of
 from wenloom.explanation.subject import Subject
 
 ROW = 129
@@ -40,6 +40,7 @@ def find_features(
     width: float = 8,
     n_tokens: int = 1_000_000,
     passes: float = 2.0,
+    transcoder: bool = False,
     seed: int = 0,
     on_tokens: Callable[[int, float], None] = lambda n, unexplained: None,
     on_rows: Callable[[int], None] = lambda n: None,
@@ -48,11 +49,12 @@ def find_features(
 
     Args:
         texts: files and folders.
-        layer: the block after which the stream is read; None: the one in the middle.
+        layer: the block after which the stream is read, or whose feed-forward layer; None: the one in the middle.
         active: features that stand for a token.
         width: features for each dimension of the stream.
         n_tokens: tokens to learn from, over all passes.
         passes: times that a token is learned from; more where the text is too short for so many tokens.
+        transcoder: features tell from what the feed-forward layer of the block reads what it adds to the stream.
         on_tokens: told how many tokens were read, and the part of the variance that is not explained.
         on_rows: told how many rows were measured.
 
@@ -70,7 +72,9 @@ def find_features(
     if not 1 <= active <= n_features:
         raise InputError(f"active {active}: must be from 1 to the number of features, {n_features:,}.")
     length, held_out = row_length(subject, ROW), list[list[int]]()
-    settings = CoderSettings(n_features, active, max(1, math.ceil(n_tokens / passes)), passes, seed=seed)
+    settings = CoderSettings(
+        n_features, active, max(1, math.ceil(n_tokens / passes)), passes, is_transcoder=transcoder, seed=seed
+    )
 
     def learned() -> Iterator[list[int]]:
         for number, row in enumerate(token_rows(subject, texts, length)):
@@ -81,7 +85,7 @@ def find_features(
 
     def activations() -> Iterator[Tensor]:
         for tokens_BT in batches(subject, learned()):
-            yield stream_after(decoder, layer, tokens_BT)
+            yield flowing(decoder, places_of(layer, transcoder), tokens_BT)
 
     coder, silent_M = train_coder(activations(), layer, settings, on_tokens)
     coder = replace(coder, about={"model_name": subject.stack.config.family, "active_features": active})

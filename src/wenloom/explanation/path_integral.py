@@ -6,6 +6,7 @@ A panel [a, b] of the line is complete when its part of the integral is f(b) - f
 not are halved, and measured again, until what is missing of all of them together is little beside f(x) - f(x').
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -111,12 +112,13 @@ def _scale(a_N: np.ndarray, like: Tensor) -> Tensor:
     return torch.tensor(a_N, dtype=like.dtype, device=like.device)[:, None, None]
 
 
-def integrate(line: Line, may_miss: float, most_points: int) -> PathScores:
+def integrate(line: Line, may_miss: float, most_points: int, hopeless: float = math.inf) -> PathScores:
     """The line's integral, its panels halved until they miss little.
 
     Args:
         may_miss: so much may be missing of all panels together, nats.
         most_points: gradients that are taken at most; then the integral is as good as it is.
+        hopeless: where so much is missing before any panel is halved, nats, none is.
     """
     edges = np.linspace(0, 1, PANELS + 1)
     value_at = dict(zip(edges.tolist(), line.values(edges).tolist(), strict=True))
@@ -129,7 +131,7 @@ def integrate(line: Line, may_miss: float, most_points: int) -> PathScores:
         worst = sorted(done, key=lambda each: -abs(each.defect))
         n_bad = sum(abs(each.defect) > may_miss / len(done) for each in done)
         n_halved = min(n_bad, (most_points - n_points) // (2 * ORDER))
-        if missing <= may_miss or n_halved < 1:
+        if missing <= may_miss or n_halved < 1 or (len(done) == PANELS and missing > hopeless):
             return PathScores(torch.stack([each.scores_T for each in done]).sum(0), missing)
         bad, done = worst[:n_halved], worst[n_halved:]
         middles = [(each.begin + each.end) / 2 for each in bad]

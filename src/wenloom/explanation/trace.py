@@ -221,6 +221,6 @@ _TRANSFORMER_LENS = {
     "resid_pre": "hook_resid_pre", "resid_mid": "hook_resid_mid", "resid_post": "hook_resid_post",
     "attention.query": "attn.hook_q", "attention.key": "attn.hook_k", "attention.value": "attn.hook_v",
     "attention.pattern": "attn.hook_pattern", "attention.heads": "attn.hook_z", "attention.out": "hook_attn_out",
-    "mlp.hidden": "mlp.hook_post", "mlp.out": "hook_mlp_out",
+    "mlp.in": "mlp.hook_in", "mlp.hidden": "mlp.hook_post", "mlp.out": "hook_mlp_out",
 }  # fmt: skip
 """By a place in a block."""

@@ -68,7 +68,8 @@ class Block(nn.Module):
         mid_BTD = tapped(taps, "resid_mid", mid_BTD)
         if self.mlp_norm is not None:
             read_BTD = mid_BTD if self.post_norm else self.mlp_norm(x_BTD if self.parallel else mid_BTD)
-        mlp_out = self._added(self.mlp(read_BTD, within(taps, "mlp")), self.mlp_out_norm, within(taps, "mlp"))
+        mlp_taps = within(taps, "mlp")
+        mlp_out = self._added(self.mlp(tapped(mlp_taps, "in", read_BTD), mlp_taps), self.mlp_out_norm, mlp_taps)
         out_BTD = mid_BTD + self.mlp_dropout(mlp_out, keys_B)
         if self.post_norm and self.mlp_norm is not None:
             out_BTD = self.mlp_norm(out_BTD)

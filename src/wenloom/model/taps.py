@@ -12,7 +12,7 @@ the tensor of its place and returns None (it has read) or a tensor of the same s
 | `blocks.3.attention.heads` | what each head has gathered, before the output matrix | B H T K |
 | `blocks.3.attention.out` | what attention adds to the stream | B T D |
 | `blocks.3.cross.pattern`, `.heads`, `.out` | the same of attention to an encoded text | B H T S, B H T K, B T D |
-| `blocks.3.mlp.hidden`, `.out` | after the non-linearity, and what is added to the stream | B T F, B T D |
+| `blocks.3.mlp.in`, `.hidden`, `.out` | what the layer reads (normalised), after the non-linearity, and what is added to the stream | B T D, B T F, B T D |
 | `blocks.3.mlp.router` | in the place of `.hidden` where the layer is a mixture of experts: the router's scores of all | B T E |
 | `final_norm` | the normalised last residual stream | B T D |
 | `logits` | scores of the tokens, or of the classes | B T V, B C |
@@ -42,7 +42,7 @@ def stack_places(config: ModelConfig) -> list[str]:
     places = ["embed"]
     for layer in range(config.n_layers):
         inner = "mlp.hidden" if config.experts_of(layer) is None else "mlp.router"
-        places += [f"blocks.{layer}.{each}" for each in (*attention, inner, "mlp.out", "resid_post")]
+        places += [f"blocks.{layer}.{each}" for each in (*attention, "mlp.in", inner, "mlp.out", "resid_post")]
     return [*places, "final_norm"]
 
 
