@@ -126,9 +126,8 @@ class TextTokenizer:
 
     @property
     def special_ids(self) -> frozenset[int]:
-        """The ids of the special tokens: those that stand for no text."""
-        added = self.backend.get_added_tokens_decoder()
-        return frozenset(token for token, about in added.items() if about.special)
+        """The ids of the tokens that stand for no text."""
+        return frozenset(token for token, each in self.backend.get_added_tokens_decoder().items() if each.special)
 
     @property
     def vocab_size(self) -> int:
@@ -240,9 +239,7 @@ class TextTokenizer:
             if limit is None:
                 raise InputError("truncation=True needs max_length: this tokenizer has none of its own.")
             rows = [
-                row
-                if len(row) <= limit
-                else without_end(row, encoding.special_tokens_mask, limit, self.truncation_side)
+                without_end(row, encoding.special_tokens_mask, limit, self.truncation_side) if len(row) > limit else row
                 for row, encoding in zip(rows, encodings, strict=True)
             ]
         masks = [[1] * len(row) for row in rows]
