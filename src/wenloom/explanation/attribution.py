@@ -22,7 +22,7 @@ from torch import Tensor
 from wenloom.core.errors import InputError
 from wenloom.core.randomness import generator
 from wenloom.explanation.inquiry import Answer, AnswerRow, Inquiry, ask
-from wenloom.explanation.path_integral import Line, integrate
+from wenloom.explanation.path_integral import Line, integrate, value_of
 from wenloom.explanation.rollout import rollout
 from wenloom.explanation.subject import Subject, WithDecoder, subject_of
 from wenloom.model.quantize import require_unquantized
@@ -285,7 +285,7 @@ def _occluded(inquiry: Inquiry, row: AnswerRow, on_pass: Callable[[int], None]) 
 def _value_at(inquiry: Inquiry, of_rows: list[list[Tensor]]) -> float:
     """f of other vectors, those of each row."""
     rows = zip(inquiry.rows, of_rows, strict=True)
-    return float(sum(inquiry.value(row, vectors[0], *vectors[1:]) for row, vectors in rows))
+    return float(sum(value_of(inquiry, row, vectors) for row, vectors in rows))
 
 
 def _joined(inquiry: Inquiry, by_row: list[Scores]) -> tuple[list[int], Tensor, int, int]:

@@ -105,7 +105,12 @@ class Line:
         return [begin + (end - begin) * _scale(u_N**self.power, begin) for begin, end in lines]
 
     def _value(self, vectors: list[Tensor]) -> Tensor:
-        return self.inquiry.value(self.row, vectors[0], vectors[1] if len(vectors) > 1 else None)
+        return value_of(self.inquiry, self.row, vectors)
+
+
+def value_of(inquiry: Inquiry, row: AnswerRow, vectors: list[Tensor]) -> Tensor:
+    """A row's part of f, of vectors of the tokens and, where there is one, of the source; shape (B,), float64."""
+    return inquiry.value(row, vectors[0], vectors[1] if len(vectors) > 1 else None)
 
 
 def _scale(a_N: np.ndarray, like: Tensor) -> Tensor:
