@@ -96,6 +96,19 @@ def test_missing_packages_are_named_in_one_sentence(monkeypatch: pytest.MonkeyPa
         Cluster("ray")
 
 
+def test_a_cluster_that_does_not_answer_is_one_sentence(monkeypatch: pytest.MonkeyPatch):
+    import sys
+    from types import SimpleNamespace
+
+    def refuse(**options: object) -> None:
+        raise ConnectionError("nobody\nat all")
+
+    monkeypatch.setitem(sys.modules, "datatrove.executor.base", SimpleNamespace())
+    monkeypatch.setitem(sys.modules, "ray", SimpleNamespace(is_initialized=lambda: False, init=refuse))
+    with pytest.raises(WenloomError, match=r"no cluster answers \(nobody\); see RAY_ADDRESS"):
+        Cluster("ray")._connect()
+
+
 def test_clusters_of_datatroves_stages_are_our_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     pytest.importorskip("datatrove")
     monkeypatch.setattr(minhash_stages, "_DOCUMENTS", 100)

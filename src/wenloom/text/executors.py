@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from wenloom.core.console import remark
-from wenloom.core.errors import InputError, WenloomError
+from wenloom.core.errors import InputError, WenloomError, printable
 from wenloom.core.files import write_atomically
 from wenloom.core.progress import progress
 
@@ -80,10 +80,11 @@ class Cluster:
         """
         folder = folder.resolve()
         executor = self._executor(_Told(task, folder), count, folder)
-        with progress(label, count, "tasks") as bar, _watched(folder, bar.advance), self._connected():
+        with progress(label, count, "tasks") as bar, _watched(folder, bar.advance):
             if self.on.startswith("slurm:"):
                 _submit(executor, folder, range(count))
             else:
+                self._connect()
                 with contextlib.suppress(Exception):  # of a task; told below
                     executor.run()
         if left := executor.get_incomplete_ranks(range(count)):
@@ -104,20 +105,21 @@ class Cluster:
         return module.SlurmPipelineExecutor(**common, time=_TIME, partition=self.on.partition(":")[2], job_name="wenloom", qos=None,
                                             requeue_signals=None, env_command=path)  # fmt: skip
 
-    @contextlib.contextmanager
-    def _connected(self) -> Iterator[None]:
-        if self.on != "ray":
-            yield
-            return
+    def _connect(self) -> None:
+        """Once for all tasks of this process, at whose end Ray lets go.
+
+        Raises:
+            WenloomError: Ray does not answer.
+        """
         ray = importlib.import_module("ray")
-        is_ours = not ray.is_initialized()
-        if is_ours:
-            ray.init(log_to_driver=False, logging_level="ERROR")
-        try:
-            yield
-        finally:
-            if is_ours:
-                ray.shutdown()
+        if not ray.is_initialized():
+            try:
+                ray.init(log_to_driver=False, logging_level="ERROR")
+            except Exception as error:
+                first = (str(error).strip().splitlines() or [type(error).__name__])[0]
+                raise WenloomError(
+                    f"--on ray: no cluster answers ({printable(first, 200)}); see RAY_ADDRESS."
+                ) from None
 
 
 @contextlib.contextmanager
