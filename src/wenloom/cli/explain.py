@@ -188,7 +188,7 @@ def _show(found: "Explanation") -> None:
         pushed = " ".join(map(repr, each.promotes[:_PUSHED]))
         console.print(
             escape(
-                f"feature {each.number} after block {each.layer}: effect {each.effect:+.2f}, raises {pushed}{_active(each.texts)}"
+                f"feature {each.number} of {each.place}: effect {each.effect:+.2f}, raises {pushed}{_active(each.texts)}"
             ),
             highlight=False,
         )

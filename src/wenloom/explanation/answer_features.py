@@ -22,6 +22,8 @@ class AnswerFeature:
     """A feature that is active at the place where an answer is read."""
 
     layer: int
+    place: str
+    """Where it writes: the stream after the block, or what the block's feed-forward layer adds."""
     number: int
     activation: float
     effect: float
@@ -53,7 +55,7 @@ class FoundFeatures:
         numbers = active.numbers_NK[0, best[:count]]
         raised = promoted(inquiry.subject, self.coder.decoder_MD[numbers])
         return [
-            AnswerFeature(self.coder.layer, number, float(active.values_NK[0, each]), float(effects_K[each]), tokens,
+            AnswerFeature(self.coder.layer, self.coder.writes, number, float(active.values_NK[0, each]), float(effects_K[each]), tokens,
                           self.texts.get(number, []))
             for each, number, tokens in zip(best, numbers.tolist(), raised, strict=False)
         ]  # fmt: skip

@@ -2,6 +2,7 @@
 
 import base64
 import zlib
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -97,21 +98,19 @@ def _units_of_stream(explanation: Measured) -> list[dict[str, Any]]:
     """Sections of neurons and of features, each only where there are some."""
     neurons = [_unit(each, f"blocks.{each.layer}.mlp.hidden", [token for token, _ in each.promotes],
                      [token for token, _ in each.suppresses]) for each in explanation.neurons]  # fmt: skip
-    features = [
-        _unit(each, f"blocks.{each.layer}.resid_post feature", each.promotes, []) for each in explanation.features
-    ]
+    features = [_unit(each, f"{each.place} feature", each.promotes, []) for each in explanation.features]
     made = [("neurons", "Neurons", neurons), ("features", "Features", features)]
     return [{"id": name, "name": shown, "units": units} for name, shown, units in made if units]
 
 
 def _unit(each: Neuron | AnswerFeature, place: str, promotes: list[str], suppresses: list[str]) -> dict[str, Any]:
-    def shown(tokens: list[str]) -> list[str]:
+    def shown(tokens: Iterable[str]) -> list[str]:
         return [visible(token).replace("\n", "↵") for token in tokens]
 
     return {
         "place": place, "number": each.number, "activation": each.activation, "effect": each.effect,
         "promotes": shown(promotes), "suppresses": shown(suppresses),
-        "texts": [(visible(x.before), visible(x.token), visible(x.after), x.activation) for x in each.texts],
+        "texts": [(*shown((x.before, x.token, x.after)), x.activation) for x in each.texts],
     }  # fmt: skip
 
 
