@@ -24,7 +24,7 @@ from wenloom.core.randomness import generator
 from wenloom.explanation.inquiry import Answer, AnswerRow, Inquiry, ask
 from wenloom.explanation.path_integral import Line, integrate, value_of
 from wenloom.explanation.rollout import rollout
-from wenloom.explanation.subject import Subject, WithDecoder, subject_of
+from wenloom.explanation.subject import Reading, Subject, WithDecoder, subject_of
 from wenloom.model.quantize import require_unquantized
 
 Method = Literal["integrated-gradients", "gradient-x-input", "occlusion", "attention-rollout"]
@@ -240,7 +240,17 @@ def _zeros(row: AnswerRow, inquiry: Inquiry) -> list[Tensor]:
 
 
 def _drawn(inquiry: Inquiry, seed: tuple[int, int]) -> list[list[Tensor]]:
-    """Vectors of drawn tokens in place of all but the special ones: a place has the same in every row."""
+    """Vectors of the rows of `drawn_readings`."""
+    vectors = map(inquiry.subject.vectors, drawn_readings(inquiry, seed))
+    return [[each.detach() for each in of_row if each is not None] for of_row in vectors]
+
+
+def drawn_readings(inquiry: Inquiry, seed: tuple[int, int]) -> list[Reading]:
+    """The rows with drawn tokens in place of all but the special ones: a place has the same in every row.
+
+    Args:
+        seed: of `attribute`, and the number of the draw.
+    """
     subject, special = inquiry.subject, inquiry.subject.tokenizer.special_ids
     ordinary, draw = torch.tensor(subject.ordinary_tokens), generator(seed[0], "baseline", seed[1])
 
@@ -251,12 +261,14 @@ def _drawn(inquiry: Inquiry, seed: tuple[int, int]) -> list[list[Tensor]]:
     readings = [row.reading for row in inquiry.rows]
     longest = max(each.shape[1] for r in readings for each in (r.tokens, r.source) if each is not None)
     tokens_T, source_T = (ordinary[torch.randint(len(ordinary), (longest,), generator=draw)] for _ in range(2))
-    found = []
-    for reading in readings:
-        source = None if reading.source is None else exchanged(reading.source, source_T)
-        other = replace(reading, tokens=exchanged(reading.tokens, tokens_T), source=source)
-        found.append([each.detach() for each in subject.vectors(other) if each is not None])
-    return found
+    return [
+        replace(
+            reading,
+            tokens=exchanged(reading.tokens, tokens_T),
+            source=None if reading.source is None else exchanged(reading.source, source_T),
+        )
+        for reading in readings
+    ]
 
 
 @torch.no_grad()
