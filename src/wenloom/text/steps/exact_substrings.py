@@ -1,5 +1,7 @@
 """Runs of tokens that stand in several places, letter for letter (Lee et al. 2022, arXiv 2107.06499, section 4.2)."""
 
+import contextlib
+import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -61,22 +63,27 @@ class ExactSubstrings:
         return self._verdict(notes, is_copy, is_kept)
 
     def _windows(self, notes: Notes) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """Hashes of windows and where they begin, in parts such that equal ones come together."""
+        """Hashes of windows and where they begin, in parts such that equal ones come together; they wait in files without a name
+        (16 bytes a token, in TMPDIR)."""
         bits = min(_MOST_BITS, (len(notes.values) // _AT_ONCE).bit_length())
         is_window = np.ones(len(notes.values), bool)
         for back in range(1, self.tokens):  # the last tokens of a document begin none, nor does the hash before them
             is_window[np.maximum(notes.starts[1:] - back, notes.starts[:-1])] = False
-        for part in range(2**bits):
-            found = list[tuple[np.ndarray, np.ndarray]]()
+        with contextlib.ExitStack() as stack:
+            files = [stack.enter_context(tempfile.TemporaryFile()) for _ in range(2**bits)]
             for begin in range(0, len(notes.values), _AT_ONCE):
                 hashes = self._hashes(notes.values[begin : begin + _AT_ONCE + self.tokens - 1])
-                is_taken = is_window[begin : begin + len(hashes)]
-                if bits:
-                    is_taken = is_taken & (hashes >> np.uint64(64 - bits) == part)
-                found.append((hashes[is_taken], np.flatnonzero(is_taken) + begin))
-            if found:
-                hashes, places = zip(*found, strict=True)
-                yield np.concatenate(hashes), np.concatenate(places)
+                inside = np.flatnonzero(is_window[begin : begin + len(hashes)])
+                rows = np.stack((hashes[inside], (inside + begin).astype(np.uint64)), 1)
+                part = (rows[:, 0] >> np.uint64(64 - bits)).astype(np.int64) if bits else np.zeros(len(rows), np.int64)
+                order = np.argsort(part, kind="stable")
+                cuts = np.searchsorted(part[order], np.arange(1, len(files)))
+                for file, chosen in zip(files, np.split(order, cuts), strict=True):
+                    file.write(rows[chosen].tobytes())
+            for file in files:
+                file.seek(0)
+                rows = np.frombuffer(file.read(), np.uint64).reshape(-1, 2)
+                yield rows[:, 0], rows[:, 1].astype(np.int64)
 
     def _hashes(self, numbers: np.ndarray) -> np.ndarray:
         """Of every window: sum of token i times base^i, modulo 2^64, then mixed."""
