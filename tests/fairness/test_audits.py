@@ -294,6 +294,8 @@ def test_the_command(tokenizer: TextTokenizer, data: Path, tmp_path: Path):
         == {each["suite"] for each in found["comparisons"]}
         == {"crows_pairs", "stereoset", "winobias", "bbq"}
     )
+    taken = found["seconds"]["model1"]
+    assert set(taken) == {each["suite"] for each in found["figures"]} and min(taken.values()) > 0
     told = call("audit", "model0", "--on", "crows_pairs", "--data", data, cwd=tmp_path)
     assert "stereotype (shared)" in told.out and "A model that prefers neither has 50. Mind: " in told.out
     for arguments, words in (

@@ -96,4 +96,4 @@ def test_a_slice_of_the_data_is_what_models_with_and_without_it_differ_in(tmp_pa
     found = call("audit", "slices/all-run", "slices/without-groups-run", "--prompts", "own.jsonl", "--lexicon", "own.toml", "--json", cwd=tmp_path)  # fmt: skip
     values = {each["model"]: each for each in json.loads(found.out)["figures"] if each["measure"] == "difference"}
     without, with_it = (values[name] for name in ("slices/all-run", "slices/without-groups-run"))
-    assert with_it["low"] > 0 and with_it["value"] > without["value"] + 0.3, "only the slice says that women are good"
+    assert with_it["low"] > max(0, without["high"]), "only the slice says that women are good"

@@ -68,7 +68,7 @@ def audit(
     Parameters
     ----------
     models
-        Model folders, or hub models: decoders, and encoders that predict hidden tokens.
+        Model folders, or hub models: decoders, encoders that predict hidden tokens, models with an encoder and a decoder.
     on
         Audits, comma-separated or given several times. Default: those whose files lie below --data.
     data
@@ -151,11 +151,10 @@ def audit(
     local = [] if endpoints else [AuditedModel(model, resolve(model), device) for model in models]
     decoded = _decoded(local, names, self_debias, contrast)
     subjects: list[AskedModel] = [*local, *map(ServedAuditedModel, endpoints.values()), *decoded]
-    folder, audits = data_folder(data), list["Audit"]()
+    folder = data_folder(data)
     found: dict[str, list[Audited]] = {}
     if predictions is not None:
         found[str(predictions)] = [scored_predictions(predictions, folder)]
-        audits.append(found[str(predictions)][0].audit)
     if subjects:
         options = AuditOptions(prompts, lexicon, axes, None if classifier is None else _judge(classifier, device), seed)
         costs: list[Audit] = [
@@ -164,7 +163,6 @@ def audit(
         ]
         chosen = [] if costs and not names and prompts is None else audits_named(names, folder, options)
         _ask(subjects, [*chosen, *costs], bool(names), folder, limit, found, store, keep)
-        audits += [*chosen, *costs]
     comparisons = [
         {"first": subjects[0].name, "second": other, **row}
         for other in [each.name for each in subjects[1:]]
@@ -183,7 +181,8 @@ def audit(
             {"model": model, **each.as_json()} for model, rows in found.items() for one in rows for each in one.figures
         ] + [{"model": None, **each.as_json()} for one in represented for each in one.figures]
         print_json({
-            "figures": figures, "comparisons": comparisons, "caveats": {each.name: each.caveat for each in audits},
+            "figures": figures, "comparisons": comparisons, "caveats": report.caveats,
+            "seconds": {model: {each.audit.name: each.seconds for each in rows} for model, rows in found.items()},
             "corpus": [each.as_json() for each in represented],
         })  # fmt: skip
         return

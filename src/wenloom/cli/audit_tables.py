@@ -20,6 +20,8 @@ def show_report(report: AuditReport) -> None:
             _show_audit(report.short(model), each)
     for first, second, rows in report.pairs:
         _show_comparisons(report.short(first), report.short(second), rows)
+    if report.pairs:
+        _show_times(report)
     for each in report.corpus:
         _show_corpus(each)
 
@@ -49,7 +51,7 @@ def _show_audit(model: str, audited: Audited) -> None:
     console.print(table)
     even = sorted({f"{each.unbiased:g}" for each in audited.figures if each.unbiased is not None})
     neither = f"A model that prefers neither has {' or '.join(even)}. " if even else ""
-    say(f"{neither}Mind: {audit.caveat}.")
+    say(f"{neither}Mind: {audited.caveat}.")
 
 
 def _show_comparisons(first: str, second: str, rows: Sequence[dict[str, Any]]) -> None:
@@ -61,6 +63,14 @@ def _show_comparisons(first: str, second: str, rows: Sequence[dict[str, Any]]) -
     console.print(table)
     sure = [f"{each['suite']}, {each['measure']}, {each['group']}" for each in rows if is_sure(each)]
     say(f"A difference: {'; '.join(sure)}. All else is no effect that is sure." if sure else "No effect that is sure.")
+
+
+def _show_times(report: AuditReport) -> None:
+    say("\nSeconds that each took")
+    table = _table("audit", *map(report.short, report.found))
+    for name, seconds in report.times:
+        table.add_row(name, *("" if each is None else f"{each:.1f}" for each in seconds))
+    console.print(table)
 
 
 def _show_corpus(each: Representation) -> None:

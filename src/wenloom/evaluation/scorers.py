@@ -142,7 +142,7 @@ class PairScorer(_ModelScorer):
         self._pairs = model
 
     def opens(self, is_empty: bool) -> bool:
-        return True
+        return not is_empty or bool(self.tokenizer.encode("", add_special_tokens=True))
 
     def continuations(
         self, groups: Sequence[Sequence[TextInContext]], on_rows: Advance = lambda n: None

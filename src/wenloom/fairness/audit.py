@@ -1,6 +1,7 @@
 """What an audit is: samples, what a model does with each, and figures by group with their intervals."""
 
 import math
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -161,7 +162,8 @@ class Audit(ABC):
         """
         if why := self.why_not(model):
             raise InputError(f"{self.name} cannot be asked of this model: {why}.")
-        return self.ask(model, data, limit, on_samples)
+        began = time.monotonic()
+        return replace(self.ask(model, data, limit, on_samples), seconds=time.monotonic() - began)
 
     def located(self, data: Path) -> list[Path]:
         """Its files below a folder.
@@ -192,6 +194,15 @@ class Audited:
     """By which models are compared, sample by sample; the first is the headline. Empty where there is nothing to pair."""
     examples: list["Example"] = field(default_factory=list)
     """One for each sample of what is compared, where texts can show it."""
+    note: str = ""
+    """What is to be minded of this kind of model."""
+    seconds: float | None = None
+    """How long the model was asked, where it was."""
+
+    @property
+    def caveat(self) -> str:
+        """That of the audit, and of this kind of model."""
+        return "; ".join(each for each in (self.audit.caveat, self.note) if each)
 
     def results(self) -> list[MetricResult]:
         """The figures as the results store keeps them: those that have a best value, which of preferences is the even one."""

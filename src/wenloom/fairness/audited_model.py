@@ -121,8 +121,9 @@ class AuditedModel:
 
     @property
     def why_no_scores(self) -> str | None:
-        """None: they do."""
-        return None
+        """A model that hears reads no text; of all others they do."""
+        hears = isinstance(self.model, EncoderDecoder) and self.model.config.hears
+        return "it hears sound, and the texts of an audit are read" if hears else None
 
     @property
     def embedder(self) -> Embedder:

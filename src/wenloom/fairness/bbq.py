@@ -43,7 +43,7 @@ class BBQ(ScoredAudit):
     )  # fmt: skip
     headline = ("bias_ambig", "sum")
     better = {"accuracy_ambig": True, "accuracy_disambig": True}
-    kinds = ("causal",)
+    kinds = ("causal", "pairs")
 
     def located(self, data: Path) -> list[Path]:
         """All categories that lie beside each other."""

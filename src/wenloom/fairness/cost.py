@@ -37,6 +37,7 @@ class TextCost(ScoredAudit):
     headline = ("bits per byte", "passages")
     compares = (("nats per token", "passages"),)
     better = {"bits per byte": False, "nats per token": False}
+    kinds = ("causal", "masked")
 
     def __init__(self, path: Path):
         self.path, self.name = path, f"text {path.name}"

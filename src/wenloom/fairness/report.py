@@ -39,6 +39,18 @@ class AuditReport:
                 seen.setdefault(each.audit.name, each)
         return list(seen.values())
 
+    @property
+    def caveats(self) -> dict[str, str]:
+        """By audit: that of the model of which most is to be minded."""
+        found = [each for rows in self.found.values() for each in rows]
+        return {each.audit.name: each.caveat for each in sorted(found, key=lambda each: bool(each.note))}
+
+    @property
+    def times(self) -> list[tuple[str, list[float | None]]]:
+        """By audit: seconds that each model was asked, in the order of `found`; None of one that was not."""
+        taken = {model: {each.audit.name: each.seconds for each in rows} for model, rows in self.found.items()}
+        return [(each.audit.name, [of.get(each.audit.name) for of in taken.values()]) for each in self.audits]
+
     def short(self, model: str) -> str:
         """A model by the end of its path, where that tells it from the others."""
         ends = [Path(each).name for each in self.found]
@@ -165,7 +177,7 @@ def card_section(report: AuditReport, model: str) -> str:
                 f"({number(each.low, each.unit)} to {number(each.high, each.unit)}) | {each.n:,} | {even} | {sentence_of(each)} | "
                 f"`{str(each.signature).replace('|', ', ')}` |"
             )
-    caveats = {each.audit.name: each.audit.caveat for each in report.found[model]}
+    caveats = {each.audit.name: each.caveat for each in report.found[model]}
     lines += ["", *(f"- {name}: {caveat}." for name, caveat in caveats.items())]
     lines += ["- A value that is even is no proof of fairness, and a preference in such sentences does not tell how the model "
               "treats people in a use of yours."]  # fmt: skip

@@ -1,4 +1,5 @@
-"""Audits by probability: two texts or more of which one is more probable than the other."""
+"""Audits by probability: two texts or more of which one is more probable than the other. A model with an encoder and a decoder is asked
+for log P(target | source), see `as_pairs`."""
 
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
@@ -12,6 +13,7 @@ from wenloom.core.errors import InputError
 from wenloom.evaluation.perplexity import data_hash
 from wenloom.evaluation.scorer import ContinuationScore, TextInContext, kind_field
 from wenloom.evaluation.signature import Signature
+from wenloom.evaluation.words import looks_unspaced
 from wenloom.fairness.audit import VERSION, Audit, Audited, AuditFigure, Example, Outcomes, groups_of, spread
 from wenloom.fairness.audited_model import AskedModel
 
@@ -21,7 +23,7 @@ _CHUNK = 64
 class ScoredAudit(Audit):
     """Texts of which one is more probable than the other."""
 
-    kinds: ClassVar[tuple[str, ...]] = ("causal", "masked")
+    kinds: ClassVar[tuple[str, ...]] = ("causal", "masked", "pairs")
     """Scorers that it can ask."""
 
     @abstractmethod
@@ -56,15 +58,19 @@ class ScoredAudit(Audit):
         return spread(found, limit)
 
     def why_not(self, model: AskedModel) -> str | None:
-        return model.why_no_scores or (None if model.scorer.kind in self.kinds else _NEEDS[self.kinds])
+        if (why := model.why_no_scores) or model.scorer.kind not in self.kinds:
+            return why or _NEEDS[self.kinds]
+        may_be_empty = model.scorer.kind == "pairs" and "masked" in self.kinds
+        return _NO_EMPTY_SOURCE if may_be_empty and not model.scorer.opens(is_empty=True) else None
 
     def ask(self, model: AskedModel, data: Path, limit: int | None, on_samples: Callable[[int], None]) -> Audited:
-        scorer = model.scorer
+        scorer, is_pairs = model.scorer, model.scorer.kind == "pairs"
         samples = self.samples(data, limit)
         scores: list[list[ContinuationScore]] = []
         for start in range(0, len(samples), _CHUNK):
             part = samples[start : start + _CHUNK]
-            scores += scorer.continuations([self.texts(sample) for sample in part])
+            asked = [self.texts(sample) for sample in part]
+            scores += scorer.continuations([as_pairs(each) for each in asked] if is_pairs else asked)
             on_samples(len(part))
         if any(not np.isfinite(each.log_probability) for row in scores for each in row):
             raise InputError(f"{self.name}: the model gives a probability that is no number; its weights are damaged.")
@@ -72,14 +78,16 @@ class ScoredAudit(Audit):
         digest = data_hash(repr(samples))
 
         def signed(outcomes: Outcomes) -> Signature:
-            bos = scorer.opens(not self.texts(samples[0])[0].context)
-            return Signature.of(f"{self.name}.{outcomes.measure}", convention=outcomes.convention, bos=bos,
-                                n=len(outcomes.values), **kind_field(scorer), dtype=scorer.dtype, data=digest,
+            context = self.texts(samples[0])[0].context
+            source = {"source": "context" if context else "beginning"} if is_pairs else {}
+            return Signature.of(f"{self.name}.{outcomes.measure}", convention=outcomes.convention, bos=scorer.opens(not context),
+                                n=len(outcomes.values), **kind_field(scorer), **source, dtype=scorer.dtype, data=digest,
                                 version=VERSION)  # fmt: skip
 
         by_name = {(each.measure, each.convention): each for each in found}
         compared = tuple(by_name[each] for each in (self.headline, *self.compares))
-        return Audited(self, self.figures(found, signed), compared, self._examples(samples, compared[0]))
+        examples = self._examples(samples, compared[0])
+        return Audited(self, self.figures(found, signed), compared, examples, _OF_PAIRS if is_pairs else "")
 
     def _examples(self, samples: Sequence[Any], compared: Outcomes) -> list[Example]:
         if len(samples) != len(compared.values):
@@ -90,8 +98,35 @@ class ScoredAudit(Audit):
         ]
 
 
-_NEEDS = {("causal",): "it asks questions, so it takes a model that goes on with its prompt",
-          ("causal", "masked"): "it compares single texts, and a model with an encoder and a decoder reads pairs"}  # fmt: skip
+_NEEDS = {("causal", "pairs"): "it asks questions, so it takes a model that goes on with its prompt",
+          ("causal", "masked"): "it reads single texts, and a model with an encoder and a decoder reads pairs"}  # fmt: skip
+_NO_EMPTY_SOURCE = (
+    "texts may differ from their first word on, and this model's tokenizer puts nothing into an empty source"
+)
+_OF_PAIRS = (
+    "a model with an encoder and a decoder writes what is compared after a source (the context, or the words that the texts begin "
+    "with), a task that it may never have learned"
+)
+
+
+def as_pairs(texts: Sequence[TextInContext]) -> list[TextInContext]:
+    """What a model with an encoder and a decoder is asked of the texts of a sample: each given its context as the source; without one,
+    given the words that all of them begin with, which may be none. A word at least is left of each; blanks before it are not scored.
+
+    >>> as_pairs([TextInContext("", "The old man sat."), TextInContext("", "The old mat sat.")])[1][:2]
+    ('The old', 'mat sat.')
+    >>> as_pairs([TextInContext("Who sat?", " He."), TextInContext("Who sat?", " She.")])[1][:2]
+    ('Who sat?', 'She.')
+    """
+    if any(each.context for each in texts):
+        return [each._replace(text=each.text.lstrip()) for each in texts]
+    whole = [each.text.strip() for each in texts]
+    shortest, is_unspaced = min(map(len, whole)), looks_unspaced(whole)
+    same = next((at for at, each in enumerate(zip(*whole, strict=False)) if len(set(each)) > 1), shortest - 1)
+    cut = next((at for at in range(same, 0, -1) if is_unspaced or whole[0][at - 1].isspace()), 0)
+    return [
+        each._replace(context=text[:cut].rstrip(), text=text[cut:]) for each, text in zip(texts, whole, strict=True)
+    ]
 
 
 def mean_log2(score: ContinuationScore) -> float:
