@@ -98,7 +98,7 @@ class ScoredAudit(Audit):
         ]
 
 
-_NEEDS = {("causal", "pairs"): "it asks questions, so it takes a model that goes on with its prompt",
+_NEEDS: dict[tuple[str, ...], str] = {("causal", "pairs"): "it asks questions, so it takes a model that goes on with its prompt",
           ("causal", "masked"): "it reads single texts, and a model with an encoder and a decoder reads pairs"}  # fmt: skip
 _NO_EMPTY_SOURCE = (
     "texts may differ from their first word on, and this model's tokenizer puts nothing into an empty source"
