@@ -103,6 +103,7 @@ def train_lens(
         raise InputError(f"the text is too short to train a lens: it needs two passages of {length} tokens at least.")
     weight_LDD = torch.zeros(config.n_layers - 1, config.d_model, config.d_model, device=device).requires_grad_()
     bias_LD = torch.zeros(config.n_layers - 1, config.d_model, device=device).requires_grad_()
+    gradient_LDD, gradient_LD = weight_LDD.grad, bias_LD.grad = torch.zeros_like(weight_LDD), torch.zeros_like(bias_LD)
     optimizer = torch.optim.Adam([weight_LDD, bias_LD], lr=_RATE)
     order, draw = _shuffled(learned, seed), generator(seed, "places")
     for step in range(n_steps):
@@ -111,14 +112,14 @@ def train_lens(
         some = torch.randperm(len(final_ND), generator=draw)[:_STEP_TOKENS].to(device)
         with torch.no_grad():
             target_NV = decoder.unembed(final_ND[some]).float().log_softmax(-1)
-        lens = TunedLens(weight_LDD, bias_LD)
-        for layer in range(config.n_layers - 1):  # one block's logits are held at a time
-            divergence(decoder, lens, layer, streams_LND[layer, some], target_NV).mean().backward()
+        for layer in range(config.n_layers - 1):  # one block's logits are held at a time, and no gradient of the model's weights
+            own = [each[layer : layer + 1].detach().requires_grad_() for each in (weight_LDD, bias_LD)]
+            kl = divergence(decoder, TunedLens(*own), 0, streams_LND[layer, some], target_NV).mean()
+            (gradient_LDD[layer],), (gradient_LD[layer],) = torch.autograd.grad(kl, own)
         for group in optimizer.param_groups:
             group["lr"] = _RATE * min(1.0, (step + 1) / 10, max(0.05, (n_steps - step) / (0.5 * n_steps)))
         torch.nn.utils.clip_grad_norm_([weight_LDD, bias_LD], 1.0)
         optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
         on_steps(1)
     lens = TunedLens(weight_LDD.detach(), bias_LD.detach())
     plain = TunedLens(torch.zeros_like(lens.weight_LDD), torch.zeros_like(lens.bias_LD))
