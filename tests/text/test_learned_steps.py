@@ -56,6 +56,19 @@ def test_an_item_is_found_however_it_is_wrapped_and_punctuated(item: str, place:
         assert isinstance(result, Dropped) and f"words in a row of suite.jsonl, {place}" in result.reason, text
 
 
+PROGRAM = "def area(room.width, room.height): return math.floor(room.width * room.height / 2.0) - self.door.area(1.5) + os.path.size"
+
+
+@pytest.mark.parametrize("marks", ["[.]", "[.,]", r"[^\w\s]", "[()]"])
+def test_an_item_is_found_without_some_of_the_marks_inside_its_words(marks: str, tmp_path: Path):
+    """A program or a number whose marks are taken out is other words."""
+    (tmp_path / "suite.jsonl").write_text(json.dumps({"prompt": PROGRAM}) + "\n")
+    step = Contamination(files=(str(tmp_path / "suite.jsonl"),))
+    text = f"{long_text(5)}\n{re.sub(marks, '', PROGRAM)}\n{long_text(6)}"
+    result = step(Document(text, "here"))
+    assert isinstance(result, Dropped) and "suite.jsonl, line 1" in result.reason
+
+
 def test_text_that_holds_no_item_is_kept(suite: str):
     step = Contamination(files=(suite,))
     for text in (story(3), long_text(9), "Too short to tell.", " ".join(QUESTION.split()[:9]), CHINESE[:12], ""):

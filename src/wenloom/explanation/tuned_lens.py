@@ -112,7 +112,9 @@ def train_lens(
         some = torch.randperm(len(final_ND), generator=draw)[:_STEP_TOKENS].to(device)
         with torch.no_grad():
             target_NV = decoder.unembed(final_ND[some]).float().log_softmax(-1)
-        for layer in range(config.n_layers - 1):  # one block's logits are held at a time, and no gradient of the model's weights
+        for layer in range(
+            config.n_layers - 1
+        ):  # one block's logits are held at a time, and no gradient of the model's weights
             own = [each[layer : layer + 1].detach().requires_grad_() for each in (weight_LDD, bias_LD)]
             kl = divergence(decoder, TunedLens(*own), 0, streams_LND[layer, some], target_NV).mean()
             (gradient_LDD[layer],), (gradient_LD[layer],) = torch.autograd.grad(kl, own)

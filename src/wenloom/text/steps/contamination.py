@@ -1,5 +1,6 @@
 """Text of benchmarks: documents that hold an item of one, however it is wrapped and punctuated."""
 
+import re
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -21,6 +22,9 @@ from wenloom.text.refusals import Refusals
 from wenloom.text.steps.step import Dropped, Kept
 from wenloom.text.tables import table_rows
 
+_MARKS_WITHIN = re.compile(r"(?<=\w)[^\w\s]+(?=\w)")
+"""Marks inside a word, as of a number or a program: whoever leaves some of them out joins what they part."""
+
 
 class _Grams(NamedTuple):
     """Sequences of one length: their numbers in order, and which item each is of."""
@@ -32,6 +36,8 @@ class _Grams(NamedTuple):
 class _Index(NamedTuple):
     grams: dict[int, _Grams]
     """By number of words."""
+    joined: dict[int, _Grams]
+    """The same of items with marks inside words, without these."""
     items: list[tuple[str, str]]
     """Where each stands, and its text."""
 
@@ -61,38 +67,59 @@ class Contamination:
     def _index(self) -> _Index:
         if not self.files:
             raise InputError("contamination.files: name files whose texts are looked for, or suites.")
-        found, items = defaultdict[int, list[tuple[np.ndarray, int]]](list), list[tuple[str, str]]()
-        texts = [each for name in self.files for each in _texts_of(Path(name))]
-        for (where, text), words in zip(texts, word_hashes([text for _, text in texts]), strict=True):
-            scale = language(by_script(text) or "en").per_word or 1.0
-            longest, shortest = round(self.words * scale), round(self.shortest * scale)
-            if len(words) < shortest:
-                continue
-            length = min(longest, len(words))
-            found[length].append((sequences(words, length), len(items)))
-            items.append((where, text))
-        grams = {}
-        for length, parts in found.items():
-            numbers = np.concatenate([part for part, _ in parts])
-            which = np.repeat([item for _, item in parts], [len(part) for part, _ in parts])
-            order = np.argsort(numbers, kind="stable")
-            grams[length] = _Grams(numbers[order], which[order])
-        return _Index(grams, items)
+        items = [each for name in self.files for each in _texts_of(Path(name))]
+        texts = [text for _, text in items]
+        scales = [language(by_script(text) or "en").per_word or 1.0 for text in texts]
+        n_words = [len(words) for words in word_hashes(texts)]
+        told = [n for n, scale in enumerate(scales) if n_words[n] >= round(self.shortest * scale)]
+        longest = {n: round(self.words * scales[n]) for n in told}
+        with_marks = [n for n in told if _MARKS_WITHIN.search(texts[n])]
+        return _Index(
+            _grams({n: texts[n] for n in told}, longest),
+            _grams({n: _MARKS_WITHIN.sub("", texts[n]) for n in with_marks}, longest),
+            items,
+        )
 
     def __call__(self, document: Document) -> Kept | Dropped:
         index = self._index
-        words = next(iter(word_hashes([document.text])))
-        for length, grams in index.grams.items():
-            if len(words) < length:
-                continue
-            own = sequences(words, length)
-            at = np.minimum(np.searchsorted(grams.numbers, own), len(grams.numbers) - 1)
-            hits = np.flatnonzero(grams.numbers[at] == own)
-            if len(hits):
-                where, text = index.items[int(grams.items[at[hits[0]]])]
-                shown = " ".join(text.split())[:100]
-                return Dropped(f'holds {length} words in a row of {where}: "{shown}"')
-        return Kept(document)
+        hit = _found(document.text, index.grams)
+        if hit is None and index.joined:
+            hit = _found(_MARKS_WITHIN.sub("", document.text), index.joined)
+        if hit is None:
+            return Kept(document)
+        length, number = hit
+        where, text = index.items[number]
+        shown = " ".join(text.split())[:100]
+        return Dropped(f'holds {length} words in a row of {where}: "{shown}"')
+
+
+def _grams(texts: dict[int, str], longest: dict[int, int]) -> dict[int, _Grams]:
+    """Sequences of so many words of items, by the numbers of these; shorter items whole."""
+    found = defaultdict[int, list[tuple[np.ndarray, int]]](list)
+    for number, words in zip(texts, word_hashes(list(texts.values())), strict=True):
+        length = min(longest[number], len(words))
+        found[length].append((sequences(words, length), number))
+    grams = {}
+    for length, parts in found.items():
+        hashes = np.concatenate([part for part, _ in parts])
+        which = np.repeat([item for _, item in parts], [len(part) for part, _ in parts])
+        order = np.argsort(hashes, kind="stable")
+        grams[length] = _Grams(hashes[order], which[order])
+    return grams
+
+
+def _found(text: str, by_length: dict[int, _Grams]) -> tuple[int, int] | None:
+    """The number of words of the first sequence that stands in a text, and which item it is of."""
+    words = next(iter(word_hashes([text])))
+    for length, grams in by_length.items():
+        if len(words) < length:
+            continue
+        own = sequences(words, length)
+        at = np.minimum(np.searchsorted(grams.numbers, own), len(grams.numbers) - 1)
+        hits = np.flatnonzero(grams.numbers[at] == own)
+        if len(hits):
+            return length, int(grams.items[at[hits[0]]])
+    return None
 
 
 def _texts_of(path: Path) -> Iterator[tuple[str, str]]:
