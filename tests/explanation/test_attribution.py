@@ -17,7 +17,7 @@ from wenloom.core.errors import InputError
 from wenloom.core.randomness import generator
 from wenloom.explanation.attribution import METHODS, attribute, attributed, drawn_readings
 from wenloom.explanation.inquiry import AnswerRow, Inquiry, ask
-from wenloom.explanation.path_integral import ORDER, PANELS, Line, integrate
+from wenloom.explanation.path_integral import ORDER, PANELS, PathLine, integrate
 from wenloom.explanation.subject import Reading, Subject
 from wenloom.explanation.trace import Trace
 from wenloom.model.build import with_classes
@@ -236,12 +236,12 @@ def test_panels_are_halved_where_something_is_missing(llama: Subject):
     inquiry = ask(llama, "The lamp was")
     row, points = inquiry.rows[0], list[float]()
 
-    class Counted(Line):
+    class Counted(PathLine):
         def slopes(self, u_N: Any) -> Tensor:
             points.extend(u_N.tolist())
             return super().slopes(u_N)
 
-    line = Counted(inquiry, row, [torch.zeros_like(each) for each in Line(inquiry, row, []).ends])
+    line = Counted(inquiry, row, [torch.zeros_like(each) for each in PathLine(inquiry, row, []).ends])
     change = abs(float(line.values(np.array([1.0]))[0] - line.values(np.array([0.0]))[0]))
     found = integrate(line, 1e-3 * change, 4096)
     assert found.missing <= 1e-3 * change and PANELS * ORDER < len(points) <= 4096

@@ -22,7 +22,7 @@ from torch import Tensor
 from wenloom.core.errors import InputError
 from wenloom.core.randomness import generator
 from wenloom.explanation.inquiry import Answer, AnswerRow, Inquiry, ask
-from wenloom.explanation.path_integral import Line, integrate, value_of
+from wenloom.explanation.path_integral import PathLine, integrate, value_of
 from wenloom.explanation.rollout import rollout
 from wenloom.explanation.subject import Reading, Subject, WithDecoder, subject_of
 from wenloom.model.quantize import require_unquantized
@@ -174,7 +174,7 @@ def _scores(inquiry: Inquiry, row: AnswerRow, method: Method, on_pass: Callable[
         return _occluded(inquiry, row, on_pass)
     if method == "attention-rollout":
         return rollout(inquiry.subject, row)
-    line = Line(inquiry, row, _zeros(row, inquiry), on_pass=on_pass)
+    line = PathLine(inquiry, row, _zeros(row, inquiry), on_pass=on_pass)
     return _divided(line, line.slopes(np.ones(1))[0])
 
 
@@ -202,7 +202,7 @@ def _integrated(
         before.append(_value_at(inquiry, of_rows))
         whole = abs(value - before[-1]) / len(of_rows)
         lines = [
-            Line(inquiry, row, origin, _POWER[baseline], on_pass)
+            PathLine(inquiry, row, origin, _POWER[baseline], on_pass)
             for row, origin in zip(inquiry.rows, of_rows, strict=True)
         ]
         by_draw.append(
@@ -220,7 +220,7 @@ def _integrated(
     return _attribution(inquiry, "integrated-gradients", mean, float(np.mean(before)), baseline)
 
 
-def _divided(line: Line, scores_T: Tensor) -> Scores:
+def _divided(line: PathLine, scores_T: Tensor) -> Scores:
     """Scores of the tokens, and of the source."""
     n_tokens = line.origin[0].shape[1]
     return scores_T[:n_tokens], scores_T[n_tokens:] if len(line.origin) > 1 else None

@@ -47,7 +47,7 @@ class PathScores(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Line:
+class PathLine:
     """A straight line from other vectors to those of an answer's text.
 
     Args:
@@ -117,7 +117,7 @@ def _scale(a_N: np.ndarray, like: Tensor) -> Tensor:
     return torch.tensor(a_N, dtype=like.dtype, device=like.device)[:, None, None]
 
 
-def integrate(line: Line, may_miss: float, most_points: int, hopeless: float = math.inf) -> PathScores:
+def integrate(line: PathLine, may_miss: float, most_points: int, hopeless: float = math.inf) -> PathScores:
     """The line's integral, its panels halved until they miss little.
 
     Args:
