@@ -33,8 +33,8 @@ class WrittenText(NamedTuple):
     """Tokens of the prompt that did not fit."""
 
 
-class EvaluatedModel(Protocol):
-    """The model that is scored."""
+class NamedModel(Protocol):
+    """How a model is known beside others."""
 
     @property
     def name(self) -> str:
@@ -47,12 +47,18 @@ class EvaluatedModel(Protocol):
         ...
 
     @property
+    def n_parameters(self) -> int | None:
+        """None where nobody says."""
+        ...
+
+
+class EvaluatedModel(NamedModel, Protocol):
+    """The model that is scored."""
+
+    @property
     def dtype(self) -> str:
         """Number type of its weights, where that is known."""
         ...
-
-    @property
-    def n_parameters(self) -> int | None: ...
 
     @property
     def takes_turns(self) -> bool:

@@ -13,7 +13,7 @@ from wenloom.checkpoint.folder import load_decoder, load_model, load_tokenizer
 from wenloom.core.endpoint import Endpoint
 from wenloom.core.errors import InputError
 from wenloom.core.hardware import probe
-from wenloom.evaluation.evaluated_model import RemoteModel, fingerprint_of
+from wenloom.evaluation.evaluated_model import NamedModel, RemoteModel, fingerprint_of
 from wenloom.evaluation.perplexity import data_hash
 from wenloom.evaluation.scorer import Scorer
 from wenloom.evaluation.scorers import scorer_of
@@ -31,21 +31,8 @@ _AT_ONCE = 64
 """Texts that are handed to the engine, or asked of a server, together."""
 
 
-class AskedModel(Protocol):
+class AskedModel(NamedModel, Protocol):
     """What audits ask of a model."""
-
-    @property
-    def name(self) -> str:
-        """How the user calls it."""
-        ...
-
-    @property
-    def fingerprint(self) -> str:
-        """What tells it from others of its name."""
-        ...
-
-    @property
-    def n_parameters(self) -> int | None: ...
 
     @property
     def scorer(self) -> Scorer:
