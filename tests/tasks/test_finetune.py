@@ -12,6 +12,7 @@ import pytest
 import torch
 import transformers
 
+from tests.cli.calling import call, refused
 from wenloom.auto import AutoTokenizer
 from wenloom.checkpoint.folder import load_decoder, load_model, write_model_files
 from wenloom.cli.app import build_app
@@ -77,6 +78,26 @@ def test_a_translator_from_scratch_translates(translator: Path):
     for options in ({}, {"num_beams": 4}):
         found = [answer.text.strip() for answer in writer.write(["two dog", "blue", "red cat"], **options)]
         assert found == ["zwei Hund", "blau", "rot Katze"]
+
+
+def test_a_recipe_adds_copies_that_went_there_and_back(translator: Path, tmp_path: Path):
+    """Translated twice by the same model, which leaves words that it does not know as some German word or other."""
+    texts = [" ".join(sorted(WORDS)[number % 5 :][:3]) for number in range(40)]
+    (tmp_path / "texts.jsonl").write_text(
+        "".join(json.dumps({"text": f"{text} {n}"}) + "\n" for n, text in enumerate(texts))
+    )
+    steps = ("--recipe", "plain", "--set", "back_translation=on", "--set", f'back_translation.there="{translator}"')
+    made = call("prepare", "texts.jsonl", "--out", "corpus", *steps, "--set", f'back_translation.back="{translator}"',
+                "--set", "back_translation.share=0.5", cwd=tmp_path)  # fmt: skip
+    assert made.code == 0, made.err
+    card = json.loads((tmp_path / "corpus/data-card.json").read_text())
+    assert 5 < card["added"]["back_translation"]["documents"] < 35 and card["kept"]["documents"] == 40
+    shown = card["examples"]["added by back_translation"][0]["text"]
+    assert any(word in shown for word in WORDS.values())
+    given = ("prepare", "texts.jsonl", "--out", "other", "--recipe", "plain", "--set", "back_translation=on")
+    nowhere = ("--set", 'back_translation.there="nowhere"', "--set", 'back_translation.back="nowhere"')
+    assert "nowhere" in refused(*given, *nowhere, cwd=tmp_path) and not (tmp_path / "other").exists()
+    assert "back_translation.there: name the folder" in refused(*given, cwd=tmp_path)
 
 
 def test_transformers_writes_the_same(translator: Path):

@@ -2,6 +2,7 @@
 
 import json
 import random
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,8 @@ import pytest
 from wenloom.core.errors import InputError
 from wenloom.text.pipeline import steps_named
 from wenloom.text.recipe import Recipe, load_recipe
+from wenloom.text.steps import back_translation
+from wenloom.text.steps.back_translation import BackTranslation
 from wenloom.text.steps.counterfactual import Counterfactual
 from wenloom.text.steps.noise import TypingNoise
 from wenloom.tokens.prepare import Prepared, PrepareOptions, prepare
@@ -39,6 +42,33 @@ def test_noise_changes_about_as_many_letters_as_asked_and_nothing_else():
     assert 0.03 < changed < 0.07
     marks = [sum(not each.isalnum() for each in part) for part in (text, copy)]
     assert marks[0] == marks[1] and abs(sum(map(str.isalnum, copy)) - letters) < 0.01 * letters
+
+
+def test_a_text_goes_there_and_back_sentence_by_sentence_and_its_lines_stay(monkeypatch: pytest.MonkeyPatch):
+    asked: list[list[str]] = []
+
+    def load(folder: str):
+        def translate(texts: Sequence[str]) -> list[str]:
+            asked.append(list(texts))
+            return [f"<{each}>" if folder == "en-de" else each[1:-1].replace("lamp", "light") for each in texts]
+
+        return translate
+
+    monkeypatch.setattr(back_translation, "_load", [load])
+    step = BackTranslation("en-de", "de-en", share=1)
+    assert (
+        step.copy_of("The lamp is lit. Who reads?\n\nThe lamp burns.")
+        == "The light is lit. Who reads?\n\nThe light burns."
+    )
+    assert asked[0] == ["The lamp is lit.", "Who reads?", "The lamp burns."] and asked[1][0] == "<The lamp is lit.>"
+    assert step.copy_of("灯亮了。谁在读书？lamp") == "灯亮了。谁在读书？light"
+    assert step.copy_of("Nobody.") is None, "the same again is no copy"
+    for wrong, words in (
+        (BackTranslation("en-de"), "back_translation.back: name the folder"),
+        (BackTranslation(), "there: name"),
+    ):
+        with pytest.raises(InputError, match=words):
+            wrong.copy_of("A text.")
 
 
 def prepared(tmp_path: Path, name: str, texts: list[str], **steps: dict[str, object]) -> Prepared:
@@ -86,7 +116,7 @@ def test_documents_whose_ends_are_validation_text_have_no_copies(tmp_path: Path)
 
 def test_values_and_places_that_make_no_sense_are_refused():
     for change in ("noise.share=0", "noise.rate=0.9", "counterfactual.share=2.0", 'counterfactual.axis="colour"',
-                   'counterfactual.lexicons="fr"'):  # fmt: skip
+                   'counterfactual.lexicons="fr"', "back_translation.share=0"):  # fmt: skip
         with pytest.raises(InputError):
             load_recipe("plain", (f"{change.partition('.')[0]}=on", change))
     with pytest.raises(InputError, match="adds copies, so it goes into a recipe"):

@@ -4,7 +4,7 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from wenloom.cli.options import Device, Json, flags
 from wenloom.core.console import print_json, say
@@ -12,6 +12,9 @@ from wenloom.core.errors import InputError
 from wenloom.core.files import write_atomically
 from wenloom.core.progress import progress
 from wenloom.core.quantities import counted
+
+if TYPE_CHECKING:
+    from wenloom.tasks.apply import PairWriter
 
 
 @dataclass(frozen=True)
@@ -93,15 +96,7 @@ def answer(task: str, model: str, text: str | None, how: AnswerOptions, device: 
     options: dict[str, float] = {"num_beams": how.num_beams, "no_repeat_ngram_size": how.no_repeat}
     if how.num_beams > 1:
         options["length_penalty"] = how.length_penalty
-    from wenloom.checkpoint.folder import load_model, load_tokenizer
-    from wenloom.checkpoint.hub import resolve
-    from wenloom.core.hardware import probe
-    from wenloom.tasks.apply import PairWriter
-
-    folder = resolve(model)
-    _refuse_unfit(model, folder, task)
-    loaded = load_model(folder, probe(device).device)
-    writer = PairWriter(loaded, load_tokenizer(folder), PAIR_TASKS[task], max_new_tokens=how.max_new_tokens)
+    writer = pair_writer(model, task, device, how.max_new_tokens)
     filled = [index for index, source in enumerate(sources) if source.strip()]  # an empty line stays one
     answers = [""] * len(sources)
     with progress("Writing", len(filled), "texts") as bar:
@@ -119,6 +114,25 @@ def answer(task: str, model: str, text: str | None, how: AnswerOptions, device: 
         say(f"{how.out}: {counted(len(answers), 'line')}.")
     else:
         say("\n".join(answers), verbatim=True)
+
+
+def pair_writer(model: str, task: str, device: str = "auto", max_new_tokens: int | None = None) -> "PairWriter":
+    """What writes answers of a task by a model of a folder or hub.
+
+    Raises:
+        InputError: the model was not trained for the task.
+        CheckpointError: a folder that holds no model.
+    """
+    from wenloom.checkpoint.folder import load_model, load_tokenizer
+    from wenloom.checkpoint.hub import resolve
+    from wenloom.core.hardware import probe
+    from wenloom.tasks.apply import PairWriter
+    from wenloom.tasks.pairs import PAIR_TASKS
+
+    folder = resolve(model)
+    _refuse_unfit(model, folder, task)
+    loaded = load_model(folder, probe(device).device)
+    return PairWriter(loaded, load_tokenizer(folder), PAIR_TASKS[task], max_new_tokens=max_new_tokens)
 
 
 def _refuse_unfit(model: str, folder: Path, task: str) -> None:

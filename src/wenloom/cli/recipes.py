@@ -1,6 +1,6 @@
 """A recipe as it is typed, with what only the command line can find: the data of suites."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -23,9 +23,22 @@ def chosen_recipe(name: str, changes: tuple[str, ...]) -> Recipe:
 
 
 def _provide_models() -> None:
-    from wenloom.text.steps import perplexity
+    from wenloom.text.steps import back_translation, perplexity
 
     perplexity.provide(_measure)
+    back_translation.provide(_translator)
+
+
+def _translator(folder: str) -> Callable[[Sequence[str]], list[str]]:
+    """What translates by a model.
+
+    Raises:
+        InputError: it was not trained to translate, or is none.
+    """
+    from wenloom.cli.answers import pair_writer
+
+    writer = pair_writer(folder, "translation")
+    return lambda texts: [each.text.strip() for each in writer.write(list(texts))]
 
 
 def _measure(folder: str) -> Callable[[str], float]:

@@ -100,11 +100,13 @@ class Corpus:
             )
         with tempfile.TemporaryFile(dir=self._folder) as aside:
             copies = list[tuple[str, int]]()
-            for number, (split, text) in enumerate(self.documents()):
-                for name, step in steps.items():
-                    if split == "train" and (copy := step.copy_of(text)):
-                        on_copy(name, self.origins[number], copy)
-                        copies.append((f"{name} of {self.origins[number]}", aside.write(copy.encode())))
+            with progress("Adding copies", len(self._lengths), "documents") as bar:
+                for number, (split, text) in enumerate(self.documents()):
+                    for name, step in steps.items():
+                        if split == "train" and (copy := step.copy_of(text)):
+                            on_copy(name, self.origins[number], copy)
+                            copies.append((f"{name} of {self.origins[number]}", aside.write(copy.encode())))
+                    bar.advance()
             aside.seek(0)
             self._spool.seek(0, os.SEEK_END)
             shutil.copyfileobj(aside, self._spool)
@@ -261,6 +263,8 @@ def read_sifted(
     corpus.card = card.facts(sifted)
     _close(corpus, counts, sizes, files, fraction)
     if augmenting := recipe.augmenting_steps():
+        if recipe.before is not None:
+            recipe.before()
         corpus.augment(augmenting, card.add_copy)
         corpus.card = card.facts(sifted)
     return corpus

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 from wenloom.core.plugins import Registry
+from wenloom.text.steps.back_translation import BackTranslation
 from wenloom.text.steps.c4 import C4
 from wenloom.text.steps.contamination import Contamination
 from wenloom.text.steps.counterfactual import Counterfactual
@@ -48,6 +49,7 @@ STEPS: Registry[Callable[..., Any]] = Registry(
         "near_duplicates": NearDuplicates,
         "counterfactual": Counterfactual,
         "noise": TypingNoise,
+        "back_translation": BackTranslation,
     },
     callable,
 )
