@@ -13,7 +13,7 @@ from torch import Tensor
 import wenloom
 from tests.conftest import VERSES, random_decoder, tiny_config
 from tests.model.test_taps import both
-from wenloom.core.errors import InputError
+from wenloom.core.errors import CheckpointError, InputError
 from wenloom.core.randomness import generator
 from wenloom.explanation.attribution import METHODS, attribute, attributed, drawn_readings
 from wenloom.explanation.inquiry import AnswerRow, Inquiry, ask
@@ -249,3 +249,31 @@ def test_panels_are_halved_where_something_is_missing(llama: Subject):
     assert narrow > len(points) / PANELS * 2, "near zero vectors, where an RMS norm turns everything about"
     points.clear()
     assert integrate(line, 0.0, 100).missing > 0 and len(points) <= 100
+
+
+def test_where_only_special_tokens_are_read_none_is_drawn(deep: Subject):
+    end = deep.tokenizer.eos_token
+    assert end is not None
+    found = attribute(deep, end * 3)
+    assert found.relative_to == "zeros" and found.value != found.baseline
+    with pytest.raises(InputError, match="special tokens alone"):
+        attribute(deep, end * 3, baseline="tokens")
+
+
+def test_of_two_answers_of_several_tokens_both_count_at_the_place_of_the_answer(llama: Subject):
+    names = ["blocks.0.mlp.hidden", "blocks.1.resid_post"]
+    both_sides, one, other = (ask(llama, "The lamp", *each).at_answer(names)
+                              for each in ((" was lit", " read"), (" was lit",), (" read",)))  # fmt: skip
+    for mine, first, second in zip(both_sides[1], one[1], other[1], strict=True):
+        torch.testing.assert_close(mine, first - second, rtol=1e-4, atol=1e-5)
+    for mine, first in zip(both_sides[0], one[0], strict=True):
+        torch.testing.assert_close(mine, first, rtol=1e-4, atol=1e-5)
+
+
+def test_a_model_whose_scores_are_no_numbers_is_damaged(tokenizer: TextTokenizer):
+    model = random_decoder(tiny_config(tokenizer.vocab_size))
+    with torch.no_grad():
+        model.final_norm.weight[0] = torch.nan  # pyright: ignore[reportIndexIssue, reportArgumentType]
+    for method in (IG, "occlusion"):
+        with pytest.raises(CheckpointError, match="not numbers; its weights are damaged"):
+            attribute(Subject(model, tokenizer), "The lamp", 40, method=method)  # pyright: ignore[reportArgumentType]

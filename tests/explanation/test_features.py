@@ -115,6 +115,11 @@ def test_folders_of_another_kind_are_refused(tmp_path: Path):
             load_coder(tmp_path / "sae")
     with pytest.raises(CheckpointError, match="no such file"):
         load_coder(tmp_path)
+    broken = random_coder()
+    broken.decoder_MD[7, 0] = math.nan
+    save_coder(broken, tmp_path / "nan", {})
+    with pytest.raises(CheckpointError, match="numbers that are none"):
+        load_coder(tmp_path / "nan")
     with pytest.raises(CheckpointError, match=r"features of 32 numbers after block 5; this model has 2 blocks"):
         random_coder(layer=5).check(tiny_config(), "sae")
 
@@ -261,7 +266,13 @@ def test_features_of_a_text_are_measured_on_passages_that_they_have_not_seen(sub
     assert torch.equal(found.coder.decoder_MD, again.coder.decoder_MD) and found.figures == again.figures
     layer = find_features(subject, [text], active=8, width=2, n_tokens=60_000, transcoder=True)
     assert layer.coder.reads == "blocks.1.mlp.in" and abs(layer.figures.active - 8) < 2
-    for wrong, words in (({"layer": 2}, "blocks 0 to 1"), ({"active": 65}, "from 1 to the number of features, 64")):
+    for wrong, words in (
+        ({"layer": 2}, "blocks 0 to 1"),
+        ({"active": 65}, "from 1 to the number of features, 64"),
+        ({"width": 1e9}, "makes 32,000,000,000 features"),
+        ({"width": math.inf}, "there may be 1 to 1,048,576"),
+        ({"width": 0.001}, "makes 0 features"),
+    ):
         with pytest.raises(InputError, match=words):
             find_features(subject, [text], **({"width": 2} | wrong))  # pyright: ignore[reportArgumentType]
 

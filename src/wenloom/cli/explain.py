@@ -81,7 +81,8 @@ def explain(
     out
         Write a page with everything.
     steps
-        Points of integrated gradients' path. Default: as many as an error of at most 1 % demands.
+        Points of integrated gradients' path, from zero vectors unless --baseline says otherwise. Default: as many as an error of at
+        most 1 % demands.
     baseline
         Where that path begins: at zero vectors, or at texts of drawn tokens. Default: at zero vectors, and at drawn tokens where
         those leave a larger error, as in deep models.
@@ -119,12 +120,12 @@ def explain(
     if json:
         print_json({"model": model, **found.data()})
         return
-    _show(found)
+    _show(found, features is not None)
     if out is not None:
         say(f"\n{out}: the page")
 
 
-def _show(found: "Explanation") -> None:
+def _show(found: "Explanation", has_features: bool) -> None:
     """The text with its scores, where the answer forms, and what adds most to it."""
     from wenloom.explanation.circuits import HEAD_KINDS
     from wenloom.explanation.page import said, units_of
@@ -184,6 +185,8 @@ def _show(found: "Explanation") -> None:
         pushed = " ".join(repr(token) for token, _ in each.promotes[:_PUSHED])
         line = f"neuron blocks.{each.layer}.mlp.hidden {each.number}: effect {each.effect:+.2f}, raises {pushed}{_active(each.texts)}"
         console.print(escape(line), highlight=False)
+    if has_features and not found.features:
+        console.print("features: none is active where the answer is read")
     for each in found.features[:_NEURONS]:
         pushed = " ".join(map(repr, each.promotes[:_PUSHED]))
         console.print(

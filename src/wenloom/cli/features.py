@@ -71,8 +71,10 @@ def features(
     """
     if not texts:
         raise InputError("name the text to learn from: wenloom features MODEL TEXTS --out FOLDER.")
-    if tokens < 1 or not passes > 0 or not width > 0:
-        raise InputError("--tokens, --passes and --width must be above 0.")
+    if tokens < 1 or not 0 < passes <= tokens or not width > 0:
+        raise InputError(
+            "--tokens, --passes and --width must be above 0, and there can be as many passes as tokens at most."
+        )
     check_free(out)
     from wenloom.explanation.features import find_features
     from wenloom.explanation.sparse_coder import save_coder

@@ -45,11 +45,9 @@ class FoundFeatures:
 
     def of(self, inquiry: Inquiry, count: int = SHOWN) -> list[AnswerFeature]:
         """The features that do most for an answer, at the place where its first token is predicted."""
-        row = inquiry.rows[0]
-        place = int(row.places[0])
-        _, kept, gradients = inquiry.gradients(row, list(dict.fromkeys((self.coder.reads, self.coder.writes))))
-        active = self.coder.encode(kept[self.coder.reads][0, place : place + 1].to(self.coder.decoder_MD))
-        gradient_D = gradients[-1][0, place].to(self.coder.decoder_MD)
+        flowing, slopes = inquiry.at_answer(list(dict.fromkeys((self.coder.reads, self.coder.writes))))
+        active = self.coder.encode(flowing[0][None].to(self.coder.decoder_MD))
+        gradient_D = slopes[-1].to(self.coder.decoder_MD)
         effects_K = active.values_NK[0] * (self.coder.decoder_MD[active.numbers_NK[0]] @ gradient_D)
         best = [each for each in effects_K.abs().argsort(descending=True).tolist() if active.values_NK[0, each] > 0]
         numbers = active.numbers_NK[0, best[:count]]
@@ -75,7 +73,7 @@ def load_features(folder: Path, subject: Subject) -> FoundFeatures:
     rows = found.get("features", [])
     try:
         texts = {int(row["feature"]): [_text(each) for each in row["texts"]] for row in rows}
-    except (TypeError, ValueError, KeyError) as error:
+    except (TypeError, ValueError, KeyError, OverflowError) as error:
         raise CheckpointError(f"{folder / FOUND}: a feature lacks its number or its texts ({error!r}).") from None
     return FoundFeatures(coder, texts)
 

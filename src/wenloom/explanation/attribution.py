@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from wenloom.core.errors import InputError
+from wenloom.core.errors import CheckpointError, InputError
 from wenloom.core.randomness import generator
 from wenloom.explanation.inquiry import Answer, AnswerRow, Inquiry, ask
 from wenloom.explanation.path_integral import PathLine, integrate, value_of
@@ -107,7 +107,7 @@ def attribute(
             (Yin & Neubig 2022).
         method: integrated-gradients (Sundararajan et al. 2017, eq. 1); gradient-x-input; occlusion, f without each token alone (a
             zero vector in its place); attention-rollout (Abnar & Zuidema 2020), which is weak evidence.
-        steps: points of integrated gradients' path, by one Gauss-Legendre quadrature; None: as many as the path demands for an
+        steps: points of integrated gradients' path, by one Gauss-Legendre quadrature, and from zero vectors if nothing else is said; None: as many as the path demands for an
             error of at most 1 %, see `path_integral`.
         baseline: where integrated gradients begin: at zero vectors, or at texts of drawn tokens, over which the mean is taken;
             None: at zero vectors, and at drawn tokens where those leave an error of more than 1 %.
@@ -115,7 +115,7 @@ def attribute(
 
     Raises:
         InputError: see `inquiry.ask`; an unknown method or baseline; quantized weights, for a method that needs gradients.
-        CheckpointError: a folder that holds no model.
+        CheckpointError: a folder that holds no model, or one whose scores are no numbers.
     """
     for name, given, known in (("method", method, METHODS), ("baseline", baseline or "zeros", BASELINES)):
         if given not in known:
@@ -143,9 +143,13 @@ def attributed(
     if method in ("integrated-gradients", "gradient-x-input"):
         require_unquantized(inquiry.subject.model, f"{method} needs gradients")
     if method == "integrated-gradients":
+        if baseline == "tokens" and not _has_ordinary(inquiry):
+            raise InputError(
+                "the text has special tokens alone: none can be drawn in their place (take baseline zeros)."
+            )
         hopeless = _HOPELESS if baseline is None else math.inf
         found = _integrated(inquiry, baseline or "zeros", steps, seed, hopeless, on_pass)
-        if baseline is None and steps is None and (found.error or 0) > SMALL_ERROR:
+        if baseline is None and steps is None and (found.error or 0) > SMALL_ERROR and _has_ordinary(inquiry):
             other = _integrated(inquiry, "tokens", None, seed, math.inf, on_pass)
             found = min(found, other, key=lambda each: each.error or 0)
         return found
@@ -158,6 +162,8 @@ def _attribution(
 ) -> Attribution:
     """Of the scores of each row."""
     value = _value_at(inquiry, [_text_vectors(inquiry, row) for row in inquiry.rows])
+    if not math.isfinite(value):
+        raise CheckpointError("the model gives scores that are not numbers; its weights are damaged or overflow.")
     token_ids, scores, n_source, n_text = _joined(inquiry, by_row)
     error = None
     if method != "attention-rollout":
@@ -243,6 +249,13 @@ def _drawn(inquiry: Inquiry, seed: tuple[int, int]) -> list[list[Tensor]]:
     """Vectors of the rows of `drawn_readings`."""
     vectors = map(inquiry.subject.vectors, drawn_readings(inquiry, seed))
     return [[each.detach() for each in of_row if each is not None] for of_row in vectors]
+
+
+def _has_ordinary(inquiry: Inquiry) -> bool:
+    """Whether anything but special tokens is read."""
+    special = inquiry.subject.tokenizer.special_ids
+    read = [each for row in inquiry.rows for each in (row.reading.tokens, row.reading.source) if each is not None]
+    return any(token not in special for ids in read for token in ids.flatten().tolist())
 
 
 def drawn_readings(inquiry: Inquiry, seed: tuple[int, int]) -> list[Reading]:

@@ -16,6 +16,7 @@ from wenloom.explanation.subject import Subject
 
 ROW = 129
 """Tokens that are read at once, where the model reads so many."""
+MOST_FEATURES = 2**20
 _HELD_OUT = 10
 """Every so many rows are held out."""
 _MOST_HELD_OUT = 512
@@ -66,9 +67,11 @@ def find_features(
     )
     config = decoder.config
     layer = config.n_layers // 2 if layer is None else layer
-    n_features = round(width * config.d_model)
+    n_features = round(min(width, 1e9) * config.d_model)
     if not 0 <= layer < config.n_layers:
         raise InputError(f"layer {layer}: this model has blocks 0 to {config.n_layers - 1}.")
+    if n_features < 1 or n_features > MOST_FEATURES:
+        raise InputError(f"width {width:g}: makes {n_features:,} features; there may be 1 to {MOST_FEATURES:,}.")
     if not 1 <= active <= n_features:
         raise InputError(f"active {active}: must be from 1 to the number of features, {n_features:,}.")
     length, held_out = row_length(subject, ROW), list[list[int]]()
@@ -90,5 +93,9 @@ def find_features(
     coder, silent_M = train_coder(activations(), layer, settings, on_tokens)
     coder = replace(coder, about={"model_name": subject.stack.config.family, "active_features": active})
     dead_after = min(_DEAD_AFTER, n_tokens // 2)
+    if not all(each.isfinite().all() for each in vars(coder).values() if isinstance(each, Tensor)):
+        raise InputError(
+            "the stream holds numbers that are none (NaN or infinite): the model's weights are damaged or overflow."
+        )
     figures, found = measure_features(subject, coder, held_out, silent_M, dead_after, on_rows=on_rows)
     return Features(coder, figures, found)

@@ -67,6 +67,16 @@ class Inquiry:
             found = torch.autograd.grad(value.sum(), [kept[name] for name in names])
         return float(value.detach()), {name: kept[name].detach() for name in names}, list(found)
 
+    def at_answer(self, names: Sequence[str]) -> tuple[list[Tensor], list[Tensor]]:
+        """What flows at places where the first token of the answer is predicted, and the gradient of f by it, of all rows together."""
+        flowing, slopes = list[Tensor](), list[Tensor]()
+        for row in self.rows:
+            _, kept, found = self.gradients(row, names)
+            at = int(row.places[0])
+            flowing, here = [kept[name][0, at] for name in names], [each[0, at] for each in found]
+            slopes = [a + b for a, b in zip(slopes, here, strict=True)] if slopes else here
+        return flowing, slopes
+
 
 def ask(subject: Subject, text: str, target: Answer | None = None, against: Answer | None = None) -> Inquiry:
     """The question of a text.

@@ -82,15 +82,15 @@ def neurons_of(
     Raises:
         InputError: a model that is no decoder of text, quantized weights, or a corpus of another tokenizer.
     """
-    subject, row = inquiry.subject, inquiry.rows[0]
+    subject = inquiry.subject
     check_neurons(subject)
     dataset = None if corpus is None else Dataset.open(corpus)
     if dataset is not None:
         check_tokenizer(subject.tokenizer, dataset)
-    names, place = [f"blocks.{layer}.mlp.hidden" for layer in range(subject.stack.config.n_layers)], int(row.places[0])
-    _, kept, gradients = inquiry.gradients(row, names)
-    active_LF = torch.stack([kept[name][0, place] for name in names])
-    effects_LF = torch.stack([each[0, place] for each in gradients]) * active_LF
+    names = [f"blocks.{layer}.mlp.hidden" for layer in range(subject.stack.config.n_layers)]
+    flowing, slopes = inquiry.at_answer(names)
+    active_LF = torch.stack(flowing)
+    effects_LF = torch.stack(slopes) * active_LF
     best = effects_LF.abs().flatten().topk(min(count, effects_LF.numel())).indices.tolist()
     chosen = [divmod(each, effects_LF.shape[1]) for each in best]
     signs = [1.0 if active_LF[each] >= 0 else -1.0 for each in chosen]

@@ -224,6 +224,8 @@ def load_coder(folder: Path) -> SparseCoder:
         if len(shape) != 2 or any(stored[name].shape != expected.get(name, shape) for name in names):
             raise CheckpointError(f"{folder / WEIGHTS}: shapes of its tensors do not fit each other.")
         read = {name: stored[name].read_weights().float() for name in names}
+    if not all(each.isfinite().all() for each in read.values()):
+        raise CheckpointError(f"{folder / WEIGHTS}: holds numbers that are none (NaN or infinite).")
     threshold_M = read.get("threshold", torch.zeros(shape[0])) if is_transcoder else None
     return SparseCoder(
         layer, active, read["W_enc"].T.contiguous(), read["b_enc"], read["W_dec"], read["b_dec"], threshold_M, metadata
