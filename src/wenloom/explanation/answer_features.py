@@ -45,7 +45,7 @@ class FoundFeatures:
 
     def of(self, inquiry: Inquiry, count: int = SHOWN) -> list[AnswerFeature]:
         """The features that do most for an answer, at the place where its first token is predicted."""
-        flowing, slopes = inquiry.at_answer(list(dict.fromkeys((self.coder.reads, self.coder.writes))))
+        flowing, slopes = inquiry.at_answer(self.coder.places)
         active = self.coder.encode(flowing[0][None].to(self.coder.decoder_MD))
         gradient_D = slopes[-1].to(self.coder.decoder_MD)
         effects_K = active.values_NK[0] * (self.coder.decoder_MD[active.numbers_NK[0]] @ gradient_D)

@@ -22,7 +22,7 @@ from torch import Tensor
 from wenloom.core.errors import CheckpointError, InputError
 from wenloom.core.randomness import generator
 from wenloom.explanation.inquiry import Answer, AnswerRow, Inquiry, ask
-from wenloom.explanation.path_integral import PathLine, integrate, value_of
+from wenloom.explanation.path_integral import PathLine, integrate, value_of, vectors_of
 from wenloom.explanation.rollout import rollout
 from wenloom.explanation.subject import Reading, Subject, WithDecoder, subject_of
 from wenloom.model.quantize import require_unquantized
@@ -154,14 +154,14 @@ def attributed(
             found = min(found, other, key=lambda each: each.error or 0)
         return found
     by_row = [_scores(inquiry, row, method, on_pass) for row in inquiry.rows]
-    return _attribution(inquiry, method, by_row, _value_at(inquiry, [_zeros(row, inquiry) for row in inquiry.rows]))
+    return _attribution(inquiry, method, by_row, _value_at(inquiry, [_zeros(inquiry, row) for row in inquiry.rows]))
 
 
 def _attribution(
     inquiry: Inquiry, method: Method, by_row: list[Scores], baseline: float, relative_to: Baseline = "zeros"
 ) -> Attribution:
     """Of the scores of each row."""
-    value = _value_at(inquiry, [_text_vectors(inquiry, row) for row in inquiry.rows])
+    value = _value_at(inquiry, [vectors_of(inquiry.subject, row.reading) for row in inquiry.rows])
     if not math.isfinite(value):
         raise CheckpointError("the model gives scores that are not numbers; its weights are damaged or overflow.")
     token_ids, scores, n_source, n_text = _joined(inquiry, by_row)
@@ -180,7 +180,7 @@ def _scores(inquiry: Inquiry, row: AnswerRow, method: Method, on_pass: Callable[
         return _occluded(inquiry, row, on_pass)
     if method == "attention-rollout":
         return rollout(inquiry.subject, row)
-    line = PathLine(inquiry, row, _zeros(row, inquiry), on_pass=on_pass)
+    line = PathLine(inquiry, row, _zeros(inquiry, row), on_pass=on_pass)
     return _divided(line, line.slopes(np.ones(1))[0])
 
 
@@ -198,11 +198,11 @@ def _integrated(
         hopeless: lines that miss so many times the whole are not followed further.
     """
     origins = (
-        [[_zeros(row, inquiry) for row in inquiry.rows]]
+        [[_zeros(inquiry, row) for row in inquiry.rows]]
         if baseline == "zeros"
         else [_drawn(inquiry, (seed, number)) for number in range(DRAWS)]
     )
-    value = _value_at(inquiry, [_text_vectors(inquiry, row) for row in inquiry.rows])
+    value = _value_at(inquiry, [vectors_of(inquiry.subject, row.reading) for row in inquiry.rows])
     by_draw, before = list[list[Scores]](), list[float]()
     for of_rows in origins:
         before.append(_value_at(inquiry, of_rows))
@@ -237,18 +237,13 @@ def _mean(draws: list[Scores]) -> Scores:
     return torch.stack([tokens for tokens, _ in draws]).mean(0), torch.stack(sources).mean(0) if sources else None
 
 
-def _text_vectors(inquiry: Inquiry, row: AnswerRow) -> list[Tensor]:
-    return [each.detach() for each in inquiry.subject.vectors(row.reading) if each is not None]
-
-
-def _zeros(row: AnswerRow, inquiry: Inquiry) -> list[Tensor]:
-    return [torch.zeros_like(each) for each in _text_vectors(inquiry, row)]
+def _zeros(inquiry: Inquiry, row: AnswerRow) -> list[Tensor]:
+    return [torch.zeros_like(each) for each in vectors_of(inquiry.subject, row.reading)]
 
 
 def _drawn(inquiry: Inquiry, seed: tuple[int, int]) -> list[list[Tensor]]:
     """Vectors of the rows of `drawn_readings`."""
-    vectors = map(inquiry.subject.vectors, drawn_readings(inquiry, seed))
-    return [[each.detach() for each in of_row if each is not None] for of_row in vectors]
+    return [vectors_of(inquiry.subject, reading) for reading in drawn_readings(inquiry, seed)]
 
 
 def _has_ordinary(inquiry: Inquiry) -> bool:

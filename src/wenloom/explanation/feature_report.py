@@ -100,7 +100,7 @@ def measure_features(
     values, numbers, places, n_tokens = list[Tensor](), list[Tensor](), list[Tensor](), 0
     parts: list[Tensor] = []
     for tokens_BT in batches(subject, rows):
-        parts.append(flowing(decoder, tuple(dict.fromkeys((coder.reads, coder.writes))), tokens_BT))
+        parts.append(flowing(decoder, coder.places, tokens_BT))
         on_rows(len(tokens_BT))
     mean_D = torch.cat([coder.split(part)[1].mean(0, keepdim=True) for part in parts]).mean(0)
     for part in parts:

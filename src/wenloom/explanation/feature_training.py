@@ -1,7 +1,8 @@
-"""Training a sparse autoencoder or a transcoder on activations as they come (Gao et al. 2024, "Scaling and evaluating sparse autoencoders").
+"""Training a sparse autoencoder or a transcoder on activations as they come (Gao et al. 2024, "Scaling and evaluating sparse
+autoencoders").
 
-An autoencoder's encoder and decoder begin as each other's transpose, the decoder's rows keep length 1, and features that have been silent for long
-are given what the others leave: the auxiliary loss lets the best of them explain the error.
+An autoencoder's encoder and decoder begin as each other's transpose, the decoder's rows keep length 1, and features that have been
+silent for long are given what the others leave: the auxiliary loss lets the best of them explain the error.
 """
 
 import math
@@ -25,6 +26,7 @@ _FIRST = 8 * BATCH
 _SILENT = 100_000
 """Tokens after which a feature that was not active counts as silent (while training)."""
 _TOLD = 4
+"""A transcoder's threshold is told from every so many tokens of a step."""
 _AUXILIARY = 1 / 32
 _MOST_AUXILIARY = 128
 """Silent features that explain an error together."""
@@ -193,7 +195,8 @@ def train_coder(
     """Features of a stream of activations, and the tokens since each was last active, shape (M,).
 
     Args:
-        activations: parts of shape (N, D), of a transcoder (N, 2D); reading ends after `n_tokens`. Where there are fewer, they are drawn more often.
+        activations: parts of shape (N, D), of a transcoder (N, 2D); reading ends after `n_tokens`. Where there are fewer, they are
+            drawn more often.
         layer: of the block that they come from.
         on_tokens: told how many were read and the part of the variance that is not explained.
 

@@ -1,4 +1,5 @@
-"""Features of a model: a sparse autoencoder or a transcoder trained on what flows at one's own text, measured, and what each feature stands for."""
+"""Features of a model: a sparse autoencoder or a transcoder trained on what flows at one's own text, measured, and what each feature
+stands for."""
 
 import math
 from collections.abc import Callable, Iterator, Sequence

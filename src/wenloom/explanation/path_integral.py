@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from wenloom.explanation.inquiry import AnswerRow, Inquiry
+from wenloom.explanation.subject import Reading, Subject
 
 ORDER = 4
 """Gauss-Legendre points of a panel."""
@@ -65,7 +66,7 @@ class PathLine:
     @property
     def ends(self) -> list[Tensor]:
         """Vectors of the text, and of its source."""
-        return [each.detach() for each in self.inquiry.subject.vectors(self.row.reading) if each is not None]
+        return vectors_of(self.inquiry.subject, self.row.reading)
 
     def values(self, u_N: np.ndarray) -> np.ndarray:
         """f at points of the line, nats, shape (N,)."""
@@ -106,6 +107,11 @@ class PathLine:
 
     def _value(self, vectors: list[Tensor]) -> Tensor:
         return value_of(self.inquiry, self.row, vectors)
+
+
+def vectors_of(subject: Subject, reading: Reading) -> list[Tensor]:
+    """Vectors of the tokens (1, T, D) and, where there is one, of the source (1, S, D); no gradient flows back from them."""
+    return [each.detach() for each in subject.vectors(reading) if each is not None]
 
 
 def value_of(inquiry: Inquiry, row: AnswerRow, vectors: list[Tensor]) -> Tensor:

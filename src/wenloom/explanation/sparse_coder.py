@@ -61,17 +61,22 @@ class SparseCoder:
     """What it was made of."""
 
     @property
+    def places(self) -> tuple[str, ...]:
+        """Where it reads and writes: one place of the stream, or two of the feed-forward layer."""
+        return places_of(self.layer, self.threshold_M is not None)
+
+    @property
     def reads(self) -> str:
         """The place of x."""
-        return places_of(self.layer, self.threshold_M is not None)[0]
+        return self.places[0]
 
     @property
     def writes(self) -> str:
         """The place in which x' or y' may stand."""
-        return places_of(self.layer, self.threshold_M is not None)[-1]
+        return self.places[-1]
 
     def split(self, flowing: Tensor) -> tuple[Tensor, Tensor]:
-        """What flows where it reads and where it writes, of `activations.flowing` at both places; twice the same of the stream."""
+        """What flows where it reads and where it writes, of `activations.flowing` at its places; twice the same of the stream."""
         d = self.decoder_MD.shape[1]
         return flowing[..., :d], flowing[..., -d:]
 
