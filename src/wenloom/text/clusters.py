@@ -2,6 +2,8 @@
 
 import numpy as np
 
+from wenloom.text.parted import let_go
+
 
 def clusters_of(table: np.ndarray) -> list[list[int]]:
     """Rows that are connected by an equal value in the same column, in lists of two or more, by their first row.
@@ -10,7 +12,9 @@ def clusters_of(table: np.ndarray) -> list[list[int]]:
     [[0, 2, 3]]
     """
     parents = np.arange(len(table))
-    for column in table.T:
+    for number in range(table.shape[1]):
+        column = np.array(table[:, number])
+        let_go(table)
         order = np.argsort(column, kind="stable")
         equal = np.flatnonzero(column[order][1:] == column[order][:-1])
         _join(parents, order[equal], order[equal + 1])

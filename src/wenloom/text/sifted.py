@@ -18,7 +18,7 @@ from wenloom.text.document import Document
 from wenloom.text.origins import Origins
 from wenloom.text.recipe import Recipe
 from wenloom.text.steps.near_duplicates import NearDuplicates
-from wenloom.text.steps.step import CorpusStep, Notes, Verdict
+from wenloom.text.steps.step import CorpusStep, Notes, Reasons, Verdict
 
 
 class Decided(NamedTuple):
@@ -67,7 +67,8 @@ class Sifted:
         alive = np.ones(len(self._sources), bool)
         for name, step in self._steps.items():
             self.verdicts[name] = self._verdict(name, step, np.flatnonzero(alive))
-            alive[list(self.verdicts[name].dropped)] = False
+            dropped = self.verdicts[name].dropped
+            alive[np.fromiter(dropped, np.int64, len(dropped))] = False
 
     def _verdict(self, name: str, step: CorpusStep, which: np.ndarray) -> Verdict:
         """On documents that no step has dropped so far, by their numbers among all.
@@ -75,7 +76,8 @@ class Sifted:
         Args:
             which: their numbers, ascending.
         """
-        with tempfile.TemporaryFile(dir=self._blocks[0].parent if self._blocks else None) as file:
+        folder = self._blocks[0].parent if self._blocks else None
+        with tempfile.TemporaryFile(dir=folder) as file:
             lengths, number = [np.zeros(1, np.int64)], 0
             for block in self._blocks:
                 values, sizes = read_notes(block, name)
@@ -92,13 +94,18 @@ class Sifted:
             starts = np.cumsum(np.concatenate(lengths))
             file.flush()
             whole = np.memmap(file, np.uint64, "r", shape=(int(starts[-1]),)) if starts[-1] else np.zeros(0, np.uint64)
-            notes = Notes(whole, starts, _Chosen(self._sources, which), int(np.searchsorted(which, self._n_protected)))
+            n_protected = int(np.searchsorted(which, self._n_protected))
+            notes = Notes(whole, starts, _Chosen(self._sources, which), n_protected, folder)
             if isinstance(step, NearDuplicates):
                 verdict = step.verdict(notes, self._find_clusters(step.bands_of(notes)))
             else:
                 verdict = step.judge(notes)
-        return Verdict({int(which[each]): reason for each, reason in verdict.dropped.items()},
-                       {int(which[each]): parts for each, parts in verdict.cut.items()},
+        dropped = verdict.dropped
+        if isinstance(dropped, Reasons):
+            dropped = dropped.among(which)
+        else:
+            dropped = {int(which[each]): reason for each, reason in dropped.items()}
+        return Verdict(dropped, {int(which[each]): parts for each, parts in verdict.cut.items()},
                        [[int(which[each]) for each in members] for members in verdict.clusters])  # fmt: skip
 
     def largest_clusters(self, most: int) -> list[dict[str, Any]]:

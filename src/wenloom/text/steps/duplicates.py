@@ -6,7 +6,12 @@ import numpy as np
 
 from wenloom.text.digest import content_hash
 from wenloom.text.document import Document
-from wenloom.text.steps.step import Dropped, Kept, Notes, Verdict
+from wenloom.text.parted import Parted
+from wenloom.text.steps.comparing import part_of, slices
+from wenloom.text.steps.step import Dropped, Kept, Notes, Reasons, Verdict
+
+_AT_ONCE = 2**20
+"""Documents that are taken together; four times as many are sorted together."""
 
 
 class Duplicates:
@@ -28,14 +33,31 @@ class Duplicates:
 
     def judge(self, notes: Notes) -> Verdict:
         """The first of equal documents is kept."""
-        high, low = notes.values.reshape(-1, 2).T
-        order = np.lexsort((np.arange(len(high)), low, high))
-        again = np.flatnonzero((np.diff(high[order]) == 0) & (np.diff(low[order]) == 0)) + 1
-        is_first = np.ones(len(order), bool)
-        is_first[again] = False
-        firsts = order[np.maximum.accumulate(np.where(is_first, np.arange(len(order)), 0))]
-        return Verdict({int(order[place]): f"duplicate of {notes.sources[firsts[place]]}" for place in again}, {})
+        n_parts = len(notes.values) // (8 * _AT_ONCE) + 1
+        with Parted(n_parts, 3, notes.folder) as hashes:
+            for begin, values in slices(notes.values, 2 * _AT_ONCE):
+                numbers = np.arange(begin // 2, (begin + len(values)) // 2, dtype=np.uint64)
+                rows = np.column_stack((values.reshape(-1, 2), numbers))
+                rows = rows[np.argsort(rows[:, 0], kind="stable")]
+                hashes.add(rows, part_of(rows[:, 0], n_parts))
+            pairs = np.concatenate([_pairs(hashes.part(part)) for part in range(n_parts)])
+        again, firsts = pairs[np.argsort(pairs[:, 0])].T
+        return Verdict(Reasons(again, lambda at: f"duplicate of {notes.sources[int(firsts[at])]}"), {})
 
     def spans(self, text: str, parts: np.ndarray) -> list[tuple[int, int]]:
         """Nothing is cut."""
         return []
+
+
+def _pairs(rows: np.ndarray) -> np.ndarray:
+    """Of documents with the hash of an earlier one their number and that of the first (int64).
+
+    Args:
+        rows: a hash of two numbers, and the number of the document.
+    """
+    rows = rows[np.lexsort(rows.T[::-1])]
+    is_first = np.ones(len(rows), bool)
+    is_first[1:] = (rows[1:, :2] != rows[:-1, :2]).any(axis=1)
+    numbers = rows[:, 2].astype(np.int64)
+    firsts = numbers[is_first][np.cumsum(is_first) - 1]
+    return np.column_stack((numbers, firsts))[~is_first]

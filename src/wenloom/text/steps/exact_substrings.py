@@ -1,7 +1,5 @@
 """Runs of tokens that stand in several places, letter for letter (Lee et al. 2022, arXiv 2107.06499, section 4.2)."""
 
-import contextlib
-import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -11,13 +9,13 @@ from wenloom.core.errors import InputError
 from wenloom.text.digest import content_hash
 from wenloom.text.document import Document
 from wenloom.text.hashing import mixed
+from wenloom.text.parted import Parted
 from wenloom.text.pieces import pieces
+from wenloom.text.steps.comparing import part_of, ranges, ranks, slices, spread
 from wenloom.text.steps.step import Dropped, Kept, Notes, Verdict
 
-_AT_ONCE = 2**22
-"""Windows whose hashes are computed together, and about how many are sorted together."""
-_MOST_BITS = 6
-"""Of the hash, by which windows are parted: of more than 2^28 tokens, each part is larger."""
+_AT_ONCE = 2**20
+"""Tokens that are taken together; four times as many windows are sorted together."""
 _GOLDEN = 0x9E3779B97F4A7C15
 
 
@@ -29,7 +27,7 @@ class ExactSubstrings:
     A token is a word, a mark, or a character of a script that does not part words, with the blanks before it. A window of `tokens`
     in a row whose like stands in several places keeps its first place: no token of that is cut; every token of its other places is.
     The windows are those that are neighbours in a suffix array; as their length is fixed, sorting their hashes (64 bits) finds the
-    same ones in a fifth of the memory, part by part.
+    same ones. They are sorted part by part, and wait on disk: 16 bytes a token.
 
     Documents of which too little is left are dropped, unless they are the place that keeps a run.
     """
@@ -51,39 +49,52 @@ class ExactSubstrings:
 
     def judge(self, notes: Notes) -> Verdict:
         """Which tokens of which documents are cut."""
-        is_copy, is_kept = np.zeros(len(notes.values), bool), np.zeros(len(notes.values), bool)
-        rank = np.empty(len(notes.starts) - 1, np.int64)
-        order = np.lexsort((notes.values[notes.starts[:-1]], np.arange(len(rank)) >= notes.n_protected))
-        rank[order] = np.arange(len(rank))
-        for hashes, places in self._windows(notes):
-            firsts, copies = _repeated(hashes, places, notes.starts, rank)
-            is_kept[firsts] = True
-            is_copy[copies] = True
-        is_copy[: notes.starts[notes.n_protected]] = False
-        return self._verdict(notes, is_copy, is_kept)
+        dropped, cut = dict[int, str](), dict[int, np.ndarray]()
+        cuts = ranges(notes.starts, _AT_ONCE)
+        begins, n_protected = notes.starts[cuts[:-1]], notes.starts[notes.n_protected]
+        with Parted(len(begins), 1, notes.folder) as found:
+            for rows in self._repeated(notes):
+                rows.sort()
+                places = (rows >> np.uint64(1)).astype(np.int64)
+                rows, places = (each[(rows & np.uint64(1) > 0) | (places >= n_protected)] for each in (rows, places))
+                found.add(rows[:, None], np.searchsorted(begins, places, side="right") - 1)
+            for number, (first, last) in enumerate(zip(cuts[:-1], cuts[1:], strict=True)):
+                self._decide(notes.starts[first : last + 1], int(first), found.part(number)[:, 0], dropped, cut)
+        return Verdict(dropped, cut)
 
-    def _windows(self, notes: Notes) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """Hashes of windows and where they begin, in parts such that equal ones come together; they wait in files without a name
-        (16 bytes a token, in TMPDIR)."""
-        bits = min(_MOST_BITS, (len(notes.values) // _AT_ONCE).bit_length())
-        is_window = np.ones(len(notes.values), bool)
-        for back in range(1, self.tokens):  # the last tokens of a document begin none, nor does the hash before them
-            is_window[np.maximum(notes.starts[1:] - back, notes.starts[:-1])] = False
-        with contextlib.ExitStack() as stack:
-            files = [stack.enter_context(tempfile.TemporaryFile()) for _ in range(2**bits)]
-            for begin in range(0, len(notes.values), _AT_ONCE):
-                hashes = self._hashes(notes.values[begin : begin + _AT_ONCE + self.tokens - 1])
-                inside = np.flatnonzero(is_window[begin : begin + len(hashes)])
-                rows = np.stack((hashes[inside], (inside + begin).astype(np.uint64)), 1)
-                part = (rows[:, 0] >> np.uint64(64 - bits)).astype(np.int64) if bits else np.zeros(len(rows), np.int64)
-                order = np.argsort(part, kind="stable")
-                cuts = np.searchsorted(part[order], np.arange(1, len(files)))
-                for file, chosen in zip(files, np.split(order, cuts), strict=True):
-                    file.write(rows[chosen].tobytes())
-            for file in files:
-                file.seek(0)
-                rows = np.frombuffer(file.read(), np.uint64).reshape(-1, 2)
-                yield rows[:, 0], rows[:, 1].astype(np.int64)
+    def _repeated(self, notes: Notes) -> Iterator[np.ndarray]:
+        """Places of windows that stand in several places: twice their number among all tokens, and one more for the place that is kept.
+
+        Of equal windows that are taken together all but one are copies for certain, so that no part is larger for a window that
+        stands in very many places.
+        """
+        rank = ranks(notes, _AT_ONCE)
+        n_parts = len(notes.values) // (4 * _AT_ONCE) + 1
+        with Parted(n_parts, 2, notes.folder) as windows:
+            for begin, numbers in slices(notes.values, _AT_ONCE, self.tokens - 1):
+                hashes = self._hashes(numbers)
+                places = self._places(notes.starts, begin, begin + len(hashes))
+                hashes = hashes[places - begin]
+                order, is_first, is_repeated = _in_order(hashes, places, notes.starts, rank)
+                yield 2 * places[order[~is_first]].astype(np.uint64)
+                rows = np.stack((hashes, 2 * places.astype(np.uint64)), 1)[order]
+                rows[:, 1] += is_repeated
+                windows.add(rows[is_first], part_of(rows[is_first, 0], n_parts))
+            for part in range(n_parts):
+                hashes, numbers = windows.part(part).T
+                places = (numbers >> np.uint64(1)).astype(np.int64)
+                order, is_first, is_repeated = _in_order(hashes, places, notes.starts, rank)
+                numbers = numbers[order]
+                is_repeated |= numbers & np.uint64(1) > 0
+                yield (numbers | np.uint64(1))[is_first & is_repeated]
+                yield (numbers & ~np.uint64(1))[~is_first]
+
+    def _places(self, starts: np.ndarray, begin: int, end: int) -> np.ndarray:
+        """Where windows begin that lie in one document, ascending; the hash of a document is in none."""
+        first, last = np.searchsorted(starts, begin, side="right") - 1, np.searchsorted(starts, end)
+        firsts = np.maximum(starts[first:last] + 1, begin)
+        ends = np.minimum(starts[first + 1 : last + 1] - self.tokens + 1, end)
+        return spread(firsts, np.maximum(ends - firsts, 0))[1]
 
     def _hashes(self, numbers: np.ndarray) -> np.ndarray:
         """Of every window: sum of token i times base^i, modulo 2^64, then mixed."""
@@ -96,23 +107,35 @@ class ExactSubstrings:
             sums = np.concatenate((np.zeros(1, np.uint64), np.cumsum(numbers * powers)))
             return mixed((sums[self.tokens :] - sums[:count]) * inverses)
 
-    def _verdict(self, notes: Notes, is_copy: np.ndarray, is_kept: np.ndarray) -> Verdict:
-        dropped, cut = dict[int, str](), dict[int, np.ndarray]()
-        touched = np.unique(np.searchsorted(notes.starts, np.flatnonzero(is_copy), side="right") - 1)
-        for document in touched.tolist():
-            begin, end = int(notes.starts[document]) + 1, int(notes.starts[document + 1])
-            kept = _covered(is_kept[begin:end], self.tokens)
-            gone = _covered(is_copy[begin:end], self.tokens) & ~kept
-            if not gone.any():
-                continue
-            edges = np.flatnonzero(np.diff(np.concatenate(([False], gone, [False]))))
-            left = 1 - gone.mean()
-            if left < self.least_left and not kept.any():
-                dropped[document] = (f"{left:.0%} of the tokens are left without runs of {self.tokens} that stand elsewhere, at least "
-                                     f"{self.least_left:.0%} must be")  # fmt: skip
+    def _decide(
+        self, starts: np.ndarray, number: int, found: np.ndarray, dropped: dict[int, str], cut: dict[int, np.ndarray]
+    ) -> None:
+        """About neighbouring documents.
+
+        Args:
+            starts: where each begins, and where the last ends.
+            number: of the first.
+            found: see `_repeated`; of these documents.
+        """
+        if not len(found):
+            return
+        is_begin, place = np.zeros((2, starts[-1] - starts[0]), bool), (found >> np.uint64(1)).astype(np.int64)
+        is_begin[(found & np.uint64(1)).astype(np.int64), place - starts[0]] = True
+        kept = _covered(is_begin[1], self.tokens)
+        gone = _covered(is_begin[0], self.tokens) & ~kept
+        begins = starts[:-1] - starts[0]
+        n_gone, keeps = np.add.reduceat(gone, begins, dtype=np.int64), np.logical_or.reduceat(kept, begins)
+        # a document begins with its hash, which no window covers: what is cut of one never touches what is cut of the next
+        edges = np.flatnonzero(gone[1:] != gone[:-1]) + 1
+        edges = np.append(edges, len(gone)) if gone[-1] else edges
+        firsts, ends = np.searchsorted(edges, begins + 1), np.searchsorted(edges, starts[1:] - starts[0], side="right")
+        for document in np.flatnonzero(n_gone).tolist():
+            left = 1 - n_gone[document] / (starts[document + 1] - starts[document] - 1)
+            if left < self.least_left and not keeps[document]:
+                dropped[number + document] = (f"{left:.0%} of the tokens are left without runs of {self.tokens} that stand elsewhere, at "
+                                              f"least {self.least_left:.0%} must be")  # fmt: skip
             else:
-                cut[document] = edges
-        return Verdict(dropped, cut)
+                cut[number + document] = edges[firsts[document] : ends[document]] - begins[document] - 1
 
     def spans(self, text: str, parts: np.ndarray) -> list[tuple[int, int]]:
         """Where runs that are cut begin and end, in characters."""
@@ -123,21 +146,21 @@ class ExactSubstrings:
         raise InputError("The step exact_substrings compares documents: it goes into a recipe.")
 
 
-def _repeated(
+def _in_order(
     hashes: np.ndarray, places: np.ndarray, starts: np.ndarray, rank: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """Of windows with equal hashes, the first place of each, by the rank of its document, and the others."""
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """An order by hash, by the rank of the document, by place; whether each in this order is the first with its hash, and whether
+    it has others."""
     order = np.argsort(hashes)
-    is_repeated, is_same = np.zeros(len(order), bool), hashes[order][1:] == hashes[order][:-1]
+    is_same = hashes[order][1:] == hashes[order][:-1]
+    is_first, is_repeated = np.ones(len(order), bool), np.zeros(len(order), bool)
+    is_first[1:] = ~is_same
     is_repeated[1:] |= is_same
     is_repeated[:-1] |= is_same
-    order = order[is_repeated]
-    hashes, places = hashes[order], places[order]
-    order = np.lexsort((places, rank[np.searchsorted(starts, places, side="right") - 1], hashes))
-    hashes, places = hashes[order], places[order]
-    is_first = np.ones(len(order), bool)
-    is_first[1:] = hashes[1:] != hashes[:-1]
-    return places[is_first], places[~is_first]
+    some = order[is_repeated]
+    of_document = rank[np.searchsorted(starts, places[some], side="right") - 1]
+    order[is_repeated] = some[np.lexsort((places[some], of_document, hashes[some]))]
+    return order, is_first, is_repeated
 
 
 def _covered(is_begin: np.ndarray, length: int) -> np.ndarray:
@@ -146,6 +169,9 @@ def _covered(is_begin: np.ndarray, length: int) -> np.ndarray:
     >>> _covered(np.array([False, True, False, False, False]), 3).tolist()
     [False, True, True, True, False]
     """
-    sums = np.cumsum(is_begin)
-    sums[length:] -= sums[:-length].copy()
-    return sums > 0
+    covered, done = is_begin.copy(), 1
+    while done < length:
+        more = min(done, length - done)
+        covered[more:] |= covered[:-more].copy()
+        done += more
+    return covered

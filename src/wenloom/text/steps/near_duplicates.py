@@ -1,5 +1,6 @@
 """Documents that are nearly the same: MinHash with banding (Broder 1997; Lee et al. 2022, arXiv 2107.06499)."""
 
+from array import array
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -10,7 +11,8 @@ from wenloom.core.errors import InputError
 from wenloom.text.clusters import clusters_of
 from wenloom.text.document import Document
 from wenloom.text.hashing import mixed, sequences, word_hashes
-from wenloom.text.steps.step import Dropped, Kept, Notes, Verdict
+from wenloom.text.steps.comparing import slices
+from wenloom.text.steps.step import Dropped, Kept, Notes, Reasons, Verdict
 
 _AT_ONCE = 1024
 """Sequences of words that are permuted together: 112 x 1,024 numbers of 4 bytes stay in the second cache of a core."""
@@ -88,15 +90,23 @@ class NearDuplicates:
         Args:
             clusters: the documents of each, in lists of two or more.
         """
-        table = notes.values.reshape(-1, self.bands + 2)
-        dropped = dict[int, str]()
+        tables = slices(notes.values, 2**17 * (self.bands + 2))
+        ends = [table.reshape(-1, self.bands + 2)[:, -2:] for _, table in tables]  # the lengths and what decides between equal ones
+        lengths, contents = np.concatenate([*ends, np.zeros((0, 2), np.uint64)]).T
+        dropped, better, sizes = array("q"), array("q"), array("q")
         for members in clusters:
-            best = min(
-                members, key=lambda each: (each >= notes.n_protected, -int(table[each, -2]), int(table[each, -1]))
-            )
-            reason = f"nearly the same as {notes.sources[best]} ({len(members)} like it)"
-            dropped |= {each: reason for each in members if each != best and each >= notes.n_protected}
-        return Verdict(dropped, {}, clusters)
+            best = min(members, key=lambda each: (each >= notes.n_protected, -int(lengths[each]), int(contents[each])))
+            for each in members:
+                if each != best and each >= notes.n_protected:
+                    dropped.append(each)
+                    better.append(best)
+                    sizes.append(len(members))
+        order = np.argsort(np.array(dropped, np.int64))
+
+        def reason(at: int) -> str:
+            return f"nearly the same as {notes.sources[better[order[at]]]} ({sizes[order[at]]} like it)"
+
+        return Verdict(Reasons(np.array(dropped, np.int64)[order], reason), {}, clusters)
 
     def spans(self, text: str, parts: np.ndarray) -> list[tuple[int, int]]:
         """Nothing is cut."""

@@ -10,8 +10,12 @@ import numpy as np
 from wenloom.core.errors import InputError
 from wenloom.text.document import Document
 from wenloom.text.hashing import mixed, word_hashes
+from wenloom.text.parted import Parted, let_go
+from wenloom.text.steps.comparing import part_of, ranges, ranks, spread
 from wenloom.text.steps.step import Dropped, Kept, Notes, Verdict
 
+_AT_ONCE = 2**20
+"""Numbers of parts that are taken together; four times as many are sorted together."""
 _LINE, _PARAGRAPH = re.compile(r"\n"), re.compile(r"\n\s*\n\s*")
 
 
@@ -52,49 +56,63 @@ class RepeatedLines:
 
     def judge(self, notes: Notes) -> Verdict:
         """Which parts stand in more documents than may be, but for the one that keeps them."""
-        sizes = (np.diff(notes.starts) - 1) // 2
-        document = np.repeat(np.arange(len(sizes)), sizes)
-        number = np.concatenate([np.arange(size) for size in sizes]) if len(sizes) else np.zeros(0, int)
-        base = notes.starts[:-1][document] + 1
-        hashes = notes.values[base + number]
-        lengths = notes.values[base + sizes[document] + number].astype(np.int64)
-        owners = notes.values[notes.starts[:-1]]
-        rank = np.empty(len(owners), np.int64)
-        protected = np.arange(len(owners)) >= notes.n_protected
-        rank[np.lexsort((np.arange(len(owners)), owners, protected))] = np.arange(len(owners))
-        order = np.lexsort((rank[document], hashes))
-        order = order[hashes[order] != 0]
-        ranks, sorted_hashes = rank[document[order]], hashes[order]
-        begins = (
-            np.flatnonzero(np.concatenate(([True], sorted_hashes[1:] != sorted_hashes[:-1]))) if len(order) else order
-        )
-        group = np.cumsum(np.isin(np.arange(len(order)), begins)) - 1
-        is_new = (
-            np.concatenate(([True], (np.diff(ranks) != 0) | (np.diff(group) != 0))) if len(order) else np.zeros(0, bool)
-        )
-        holders = np.add.reduceat(is_new.astype(np.int64), begins)[group] if len(order) else group
-        first = ranks[begins][group] if len(order) else group
-        gone = order[(holders > self.more_than) & (ranks != first) & (document[order] >= notes.n_protected)]
-        return self._verdict(gone, document, number, lengths, len(sizes))
-
-    def _verdict(
-        self, gone: np.ndarray, document: np.ndarray, number: np.ndarray, lengths: np.ndarray, count: int
-    ) -> Verdict:
-        total = np.bincount(document, lengths, count)
-        lost = np.bincount(document[gone], lengths[gone], count)
         dropped, cut = dict[int, str](), dict[int, np.ndarray]()
-        gone = np.sort(gone)
-        for part in np.split(gone, np.flatnonzero(np.diff(document[gone])) + 1):
-            if not len(part):
-                continue
-            which = int(document[part[0]])
-            left = 1 - lost[which] / max(1.0, total[which])
+        cuts, n_parts = ranges(notes.starts, _AT_ONCE), len(notes.values) // (4 * _AT_ONCE) + 1
+        groups = list(zip(cuts[:-1].tolist(), cuts[1:].tolist(), strict=True))
+        rank = ranks(notes, _AT_ONCE)
+        with Parted(len(groups), 2, notes.folder) as found:
+            with Parted(n_parts, 2, notes.folder) as holders:
+                for first, last in groups:
+                    rows = _once(*_parts_of(notes, first, last)[:2])
+                    holders.add(rows, part_of(rows[:, 0], n_parts))
+                for part in range(n_parts):
+                    rows = self._elsewhere(holders.part(part), rank)
+                    rows = rows[rows[:, 1] >= notes.n_protected]
+                    found.add(rows, np.searchsorted(cuts, rows[:, 1], side="right") - 1)
+            for number, (first, last) in enumerate(groups):
+                if len(rows := found.part(number)):
+                    self._decide(notes, first, last, rows, dropped, cut)
+        return Verdict(dropped, cut)
+
+    def _elsewhere(self, rows: np.ndarray, rank: np.ndarray) -> np.ndarray:
+        """Of parts that stand in more documents than may be, the hash and each document but the first, ascending by document.
+
+        Args:
+            rows: hash and document, each pair once.
+            rank: see `comparing.ranks`.
+        """
+        rows = rows[np.lexsort((rank[rows[:, 1].astype(np.int64)], rows[:, 0]))]
+        is_first = np.ones(len(rows), bool)
+        is_first[1:] = rows[1:, 0] != rows[:-1, 0]
+        begins = np.flatnonzero(is_first)
+        sizes = np.diff(np.append(begins, len(rows)))
+        rows = rows[~is_first & np.repeat(sizes > self.more_than, sizes)]
+        return rows[np.argsort(rows[:, 1], kind="stable")]
+
+    def _decide(
+        self, notes: Notes, first: int, last: int, rows: np.ndarray, dropped: dict[int, str], cut: dict[int, np.ndarray]
+    ) -> None:
+        """About neighbouring documents.
+
+        Args:
+            rows: hash and document of what stands in others, too.
+        """
+        hashes, document, lengths = _parts_of(notes, first, last)
+        _, which = np.unique(np.concatenate((rows[:, 0], hashes)), return_inverse=True)
+        # a number for each pair of a hash and a document
+        pairs = which * np.int64(last - first) + np.concatenate((rows[:, 1].astype(np.int64), document)) - first
+        gone = np.flatnonzero(np.isin(pairs[len(rows) :], pairs[: len(rows)]))
+        total = np.bincount(document - first, lengths, last - first)
+        lost = np.bincount(document[gone] - first, lengths[gone], last - first)
+        begins = np.searchsorted(document, document[gone])
+        for parts in np.split(np.arange(len(gone)), np.flatnonzero(np.diff(document[gone])) + 1):
+            which = int(document[gone[parts[0]]])
+            left = 1 - lost[which - first] / max(1.0, total[which - first])
             if left < self.least_left:
                 dropped[which] = (f"{left:.0%} is left without {self.unit}s that stand in other documents, at least "
                                   f"{self.least_left:.0%} must be")  # fmt: skip
             else:
-                cut[which] = number[part]
-        return Verdict(dropped, cut)
+                cut[which] = gone[parts] - begins[parts]
 
     def spans(self, text: str, parts: np.ndarray) -> list[tuple[int, int]]:
         """Where these lines or paragraphs begin and end, with what parts them from the next."""
@@ -104,6 +122,25 @@ class RepeatedLines:
 
     def __call__(self, document: Document) -> Kept | Dropped:
         raise InputError("The step repeated_lines compares documents: it goes into a recipe.")
+
+
+def _parts_of(notes: Notes, first: int, last: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The hash of each part of neighbouring documents, the number of its document, and its length."""
+    begin = notes.starts[first]
+    values = np.array(notes.values[begin : notes.starts[last]])
+    let_go(notes.values)
+    sizes = (np.diff(notes.starts[first : last + 1]) - 1) // 2
+    document, places = spread(notes.starts[first:last] - begin + 1, sizes)
+    return values[places], first + document, values[places + sizes[document]].astype(np.int64)
+
+
+def _once(hashes: np.ndarray, document: np.ndarray) -> np.ndarray:
+    """Each pair of a hash and its document once, ascending; parts that are left alone are none."""
+    order = np.lexsort((document, hashes))
+    rows = np.stack((hashes[order], document[order].astype(np.uint64)), 1)
+    is_new = np.ones(len(rows), bool)
+    is_new[1:] = (rows[1:] != rows[:-1]).any(axis=1)
+    return rows[is_new & (rows[:, 0] != 0)]
 
 
 def _numbers(parts: Sequence[str]) -> np.ndarray:

@@ -1,6 +1,7 @@
 """What a step is: a document goes in and is kept, perhaps changed, or dropped with the reason."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
@@ -43,12 +44,47 @@ class Notes(NamedTuple):
     sources: Sources
     n_protected: int = 0
     """The first so many are validation text: they are never dropped in favour of others."""
+    folder: Path | None = None
+    """For files of what memory need not hold; None: that of temporary files."""
+
+
+class Reasons(Mapping[int, str]):
+    """Why documents are dropped, by number, put into words where they are asked for: many documents need little memory.
+
+    >>> reasons = Reasons(np.array([3, 8]), lambda at: "short long".split()[at])
+    >>> dict(reasons), 4 in reasons
+    ({3: 'short', 8: 'long'}, False)
+    """
+
+    def __init__(self, numbers: np.ndarray, reason: Callable[[int], str]):
+        """
+        Args:
+            numbers: of the documents, ascending.
+            reason: of the one at a place among them.
+        """
+        self._numbers, self._reason = numbers, reason
+
+    def __getitem__(self, number: int) -> str:
+        at = int(np.searchsorted(self._numbers, number))
+        if at == len(self._numbers) or self._numbers[at] != number:
+            raise KeyError(number)
+        return self._reason(at)
+
+    def __iter__(self) -> Iterator[int]:
+        return map(int, self._numbers)
+
+    def __len__(self) -> int:
+        return len(self._numbers)
+
+    def among(self, which: np.ndarray) -> "Reasons":
+        """The same, by the numbers that these documents have among more, ascending."""
+        return Reasons(which[self._numbers], self._reason)
 
 
 class Verdict(NamedTuple):
     """What comparing all documents says, by number of document."""
 
-    dropped: dict[int, str]
+    dropped: Mapping[int, str]
     """The reasons."""
     cut: dict[int, np.ndarray]
     """Of documents that are kept, the numbers of the parts that are taken out."""
