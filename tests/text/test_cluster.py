@@ -3,17 +3,22 @@
 Slurm is stood in for by scripts that run what they are given: `sbatch` itself is in no package.
 """
 
+import contextlib
 import os
 import random
 import re
+import socket
 import subprocess
+import sys
+import threading
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from wenloom.core.errors import InputError, WenloomError
-from wenloom.text import minhash_stages, shares, worker
+from wenloom.text import executors, minhash_stages, shares, worker
 from wenloom.text.clusters import clusters_of
 from wenloom.text.document import ReadOptions
 from wenloom.text.executors import Cluster, Task
@@ -89,24 +94,58 @@ def test_clusters_that_are_none_are_refused(on: str):
 
 
 def test_missing_packages_are_named_in_one_sentence(monkeypatch: pytest.MonkeyPatch):
-    import sys
-
     monkeypatch.setitem(sys.modules, "datatrove.executor.base", None)
     with pytest.raises(InputError, match=r"pip install 'wenloom\[cluster\]'"):
         Cluster("ray")
 
 
 def test_a_cluster_that_does_not_answer_is_one_sentence(monkeypatch: pytest.MonkeyPatch):
-    import sys
-    from types import SimpleNamespace
-
     def refuse(**options: object) -> None:
         raise ConnectionError("nobody\nat all")
 
     monkeypatch.setitem(sys.modules, "datatrove.executor.base", SimpleNamespace())
     monkeypatch.setitem(sys.modules, "ray", SimpleNamespace(is_initialized=lambda: False, init=refuse))
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
     with pytest.raises(WenloomError, match=r"no cluster answers \(nobody\); see RAY_ADDRESS"):
         Cluster("ray")._connect()
+
+
+@pytest.mark.parametrize("scheme", ["", "ray://"])
+@pytest.mark.parametrize(("why", "answer"), [
+    ("refused", None), ("what listens at .* is none", b"HTTP/1.0 400 Bad\r\n\r\n"), ("silent for", b"")])  # fmt: skip
+def test_an_address_where_no_cluster_is_is_told_before_ray_tries(
+    monkeypatch: pytest.MonkeyPatch, scheme: str, why: str, answer: bytes | None
+):
+    def nobody_asks(**options: object) -> None:
+        pytest.fail("Ray would try for minutes")
+
+    monkeypatch.setitem(sys.modules, "datatrove.executor.base", SimpleNamespace())
+    monkeypatch.setitem(sys.modules, "ray", SimpleNamespace(is_initialized=lambda: False, init=nobody_asks))
+    monkeypatch.setattr(executors, "_ANSWER", 0.1 if answer == b"" else 5.0)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        monkeypatch.setenv("RAY_ADDRESS", f"{scheme}127.0.0.1:{server.getsockname()[1]}")
+        if answer is None:
+            server.close()
+        with contextlib.ExitStack() as stack:
+            if answer:
+                thread = threading.Thread(target=lambda: stack.enter_context(server.accept()[0]).sendall(answer))
+                stack.callback(thread.join)
+                thread.start()
+            with pytest.raises(WenloomError, match=f"no cluster answers .*{why}.*see RAY_ADDRESS"):
+                Cluster("ray")._connect()
+
+
+def test_a_server_of_the_kind_that_ray_is_goes_on_to_ray(monkeypatch: pytest.MonkeyPatch):
+    grpc = pytest.importorskip("grpc")
+    from concurrent.futures import ThreadPoolExecutor
+
+    server = grpc.server(ThreadPoolExecutor(1))
+    port = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+    try:
+        executors._check_answers(f"127.0.0.1:{port}")
+    finally:
+        server.stop(None)
 
 
 def test_clusters_of_datatroves_stages_are_our_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

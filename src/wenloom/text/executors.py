@@ -2,8 +2,10 @@
 
 import contextlib
 import importlib
+import os
 import shlex
 import shutil
+import socket
 import subprocess
 import sys
 import threading
@@ -22,6 +24,10 @@ _POLL = 2.0
 """Seconds between looks at what is done."""
 _TIME = "24:00:00"
 """That a job may take; SBATCH_TIMELIMIT, and every other option of sbatch by its variable, wins."""
+_ANSWER = 5.0
+"""Seconds for a cluster of Ray to answer."""
+_SETTINGS = b"\0\0\0\x04\0\0\0\0\0"
+"""The frame with which both sides of HTTP/2 begin: without settings, of kind 4."""
 _FAILED, _JOB = "failed", "job"
 
 Task = Callable[[Any, int, int], object]
@@ -114,12 +120,40 @@ class Cluster:
         ray = importlib.import_module("ray")
         if not ray.is_initialized():
             try:
+                _check_answers(os.environ.get("RAY_ADDRESS", ""))
                 ray.init(log_to_driver=False, logging_level="ERROR")
             except Exception as error:
                 first = (str(error).strip().splitlines() or [type(error).__name__])[0]
                 raise WenloomError(
                     f"--on ray: no cluster answers ({printable(first, 200)}); see RAY_ADDRESS."
                 ) from None
+
+
+def _check_answers(address: str) -> None:
+    """Of a cluster of Ray, which would itself try for minutes; it talks HTTP/2 (RFC 9113, section 3.4) from the first byte.
+
+    Args:
+        address: `HOST:PORT` or `ray://HOST:PORT`; anything else is left to Ray.
+
+    Raises:
+        OSError: nobody is there.
+        TimeoutError: somebody is and says nothing.
+        WenloomError: or something else.
+    """
+    host, _, port = address.removeprefix("ray://").partition("/")[0].rpartition(":")
+    if not host or not port.isdecimal():
+        return
+    try:
+        with socket.create_connection((host.strip("[]"), int(port)), _ANSWER) as connection:
+            if os.environ.get("RAY_USE_TLS", "0") != "0":
+                return
+            connection.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + _SETTINGS)
+            if connection.recv(9, socket.MSG_WAITALL)[3:4] != _SETTINGS[3:4]:
+                raise WenloomError(f"what listens at {address} is none")
+    except TimeoutError:
+        raise TimeoutError(f"{address}: silent for {_ANSWER:.0f} s") from None
+    except (OSError, OverflowError) as error:  # the latter: no port has this number
+        raise OSError(f"{address}: {getattr(error, 'strerror', None) or error}") from None
 
 
 @contextlib.contextmanager
