@@ -31,7 +31,9 @@ class Parted:
     def __enter__(self) -> "Parted":
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self._file.close()
 
     def add(self, rows: np.ndarray, part: np.ndarray) -> None:

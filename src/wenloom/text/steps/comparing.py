@@ -1,5 +1,6 @@
 """What steps that compare documents need in common: notes that lie on disk, taken in parts whose size does not depend on the corpus."""
 
+import itertools
 from collections.abc import Iterator
 
 import numpy as np
@@ -43,7 +44,7 @@ def ranks(notes: Notes, size: int) -> np.ndarray:
         size: values to read at a time.
     """
     cuts, firsts = ranges(notes.starts, size), [np.zeros(0, np.uint64)]
-    for first, last in zip(cuts[:-1], cuts[1:], strict=True):
+    for first, last in itertools.pairwise(cuts):
         firsts.append(notes.values[notes.starts[first:last]])
         let_go(notes.values)
     order = np.lexsort((np.concatenate(firsts), np.arange(len(notes.starts) - 1) >= notes.n_protected))

@@ -1,5 +1,6 @@
 """Runs of tokens that stand in several places, letter for letter (Lee et al. 2022, arXiv 2107.06499, section 4.2)."""
 
+import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -58,7 +59,7 @@ class ExactSubstrings:
                 places = (rows >> np.uint64(1)).astype(np.int64)
                 rows, places = (each[(rows & np.uint64(1) > 0) | (places >= n_protected)] for each in (rows, places))
                 found.add(rows[:, None], np.searchsorted(begins, places, side="right") - 1)
-            for number, (first, last) in enumerate(zip(cuts[:-1], cuts[1:], strict=True)):
+            for number, (first, last) in enumerate(itertools.pairwise(cuts)):
                 self._decide(notes.starts[first : last + 1], int(first), found.part(number)[:, 0], dropped, cut)
         return Verdict(dropped, cut)
 

@@ -90,9 +90,10 @@ class NearDuplicates:
         Args:
             clusters: the documents of each, in lists of two or more.
         """
-        tables = slices(notes.values, 2**17 * (self.bands + 2))
-        ends = [table.reshape(-1, self.bands + 2)[:, -2:] for _, table in tables]  # the lengths and what decides between equal ones
-        lengths, contents = np.concatenate([*ends, np.zeros((0, 2), np.uint64)]).T
+        ends = [np.zeros((0, 2), np.uint64)]  # the length, and what decides between equal ones
+        for _, table in slices(notes.values, 2**17 * (self.bands + 2)):
+            ends.append(table.reshape(-1, self.bands + 2)[:, -2:].copy())
+        lengths, contents = np.concatenate(ends).T
         dropped, better, sizes = array("q"), array("q"), array("q")
         for members in clusters:
             best = min(members, key=lambda each: (each >= notes.n_protected, -int(lengths[each]), int(contents[each])))

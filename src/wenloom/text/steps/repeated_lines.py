@@ -1,5 +1,6 @@
 """Lines or paragraphs that stand in other documents, too: menus, notices, footers."""
 
+import itertools
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -58,7 +59,7 @@ class RepeatedLines:
         """Which parts stand in more documents than may be, but for the one that keeps them."""
         dropped, cut = dict[int, str](), dict[int, np.ndarray]()
         cuts, n_parts = ranges(notes.starts, _AT_ONCE), len(notes.values) // (4 * _AT_ONCE) + 1
-        groups = list(zip(cuts[:-1].tolist(), cuts[1:].tolist(), strict=True))
+        groups = list(itertools.pairwise(cuts.tolist()))
         rank = ranks(notes, _AT_ONCE)
         with Parted(len(groups), 2, notes.folder) as found:
             with Parted(n_parts, 2, notes.folder) as holders:
