@@ -323,6 +323,8 @@ TABLES = {
         "--logprobs": C(("--logprobs", 0), ("--json",)),
         "--prompt-logprobs": C(("--prompt-logprobs", 0), ("--json",)),
         "--echo": C(("--echo",), ("--json",)),
+        "--shown-special-tokens": C(("--shown-special-tokens", "<|endoftext|>"), ("--forced-bos-token-id", 0)),
+        "--predicted-text": C(("--predicted-text", "And so it is"), look="read"),
         "--prompt-lookup-num-tokens": C(("--prompt-lookup-num-tokens", 4), look="read"),
         "--num-assistant-tokens": C(("--num-assistant-tokens", 4), ("--draft", "small"), look="code"),
         "--use-cache": C(("--no-use-cache",), look="read"),

@@ -4,7 +4,7 @@ import contextlib
 import json
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -32,12 +32,17 @@ TEMPLATE = (
 
 
 def chat_model(
-    tokenizer: TextTokenizer, template: str = TEMPLATE, context_length: int = CONTEXT, **more: Any
+    tokenizer: TextTokenizer,
+    template: str = TEMPLATE,
+    context_length: int = CONTEXT,
+    control: Sequence[str] = (),
+    added: Sequence[str] = (),
+    **more: Any,
 ) -> LanguageModel:
     """A model of random weights that writes whatever, behind a chat template."""
-    control = [AddedToken(name, special=True) for name in ("<|im_start|>", "<|im_end|>")]
+    control = [AddedToken(name, special=True) for name in ("<|im_start|>", "<|im_end|>", *control)]
     chatting = tokenizer.extended(control, {**tokenizer.special_tokens})
-    chatting.backend.add_tokens([AddedToken("<tool_call>", special=False)])
+    chatting.backend.add_tokens([AddedToken(name, special=False) for name in ("<tool_call>", *added)])
     chatting.chat_template = template
     decoder = random_decoder(tiny_config(vocab_size=chatting.vocab_size, context_length=context_length))
     return LanguageModel(decoder, chatting, **more)

@@ -13,10 +13,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers.utils.chat_template_utils import render_jinja_template
 
+from wenloom.api import LanguageModel
 from wenloom.serving.app import create_app
 from wenloom.serving.models import Models
 from wenloom.serving.settings import ServerSettings
-from wenloom.serving.tool_form import TOLD, ToolForm, form_of
+from wenloom.serving.tool_form import TOLD, Pairs, ToolForm
+from wenloom.serving.tool_probe import form_of
 from wenloom.serving.tool_reader import Argued, Called, CallReader, Part, Said
 from wenloom.tokens.chat import ChatRenderer, Message
 from wenloom.tokens.tokenizer import TextTokenizer
@@ -51,8 +53,22 @@ LISTED = (
 )
 """As Mistral's: a list of calls with their ids; arguments as text."""
 SPELLED = TAGGED.replace('{"name": "{{ call.function.name }}", "arguments": {{ call.function.arguments | tojson }}}',
-                         "<function={{ call.function.name }}>{% for key, value in call.function.arguments.items() %}"
-                         "<parameter={{ key }}>{{ value }}</parameter>{% endfor %}")  # fmt: skip
+                         "<function={{ call.function.name }}>\n{% for key, value in call.function.arguments.items() %}"
+                         "<parameter={{ key }}>\n{{ value if value is string else value | tojson }}\n</parameter>\n{% endfor %}</function>")  # fmt: skip
+"""As Qwen3-Coder's: names and values of arguments between tags."""
+CONTROL = (
+    "{% for m in messages %}{% if loop.last and tools %}TOOLS{{ tools | tojson }}{% endif %}{% if m.role == 'user' %}USER {{ m.content }}"
+    "{% elif m.role == 'tool' %}RESULT {{ m.content }}{% elif m.tool_calls %}{% for call in m.tool_calls %}"
+    "{% if call.id | length != 9 %}{{ raise_exception('nine letters') }}{% endif %}"
+    "[CALLS]{{ call.function.name }}[ID]{{ call.id }}[ARGS]{{ call.function.arguments | tojson }}{% endfor %}<|im_end|>"
+    "{% else %}{{ m.content }}<|im_end|>{% endif %}{% endfor %}"
+)
+"""As Mistral's newer ones: special tokens instead of tags, and an id before the arguments."""
+WRITTEN = TAGGED.replace('{"name": "{{ call.function.name }}", "arguments": {{ call.function.arguments | tojson }}}',
+                         "{{ call.function.name }}({% for key, value in call.function.arguments.items() %}{{ key }}={{ value | tojson }}"
+                         "{% if not loop.last %}, {% endif %}{% endfor %})")  # fmt: skip
+"""As a program, which is not read."""
+TEMPLATES = {"tagged": TAGGED, "bare": BARE, "told": TEMPLATE, "spelled": SPELLED, "control": CONTROL}
 WEATHER = {"type": "object", "properties": {"town": {"enum": ["苏州", "Bath"]}, "days": {"type": "integer", "minimum": 1, "maximum": 9}},
            "required": ["town", "days"], "additionalProperties": False}  # fmt: skip
 TOOLS: Any = [
@@ -66,14 +82,18 @@ SCHEMAS: dict[str, Any] = {
 ASK: Any = [{"role": "user", "content": "Will it rain in 苏州?"}]
 
 
-@pytest.fixture(scope="module", params=["tagged", "bare", "told"])
+def calling_model(tokenizer: TextTokenizer, template: str) -> LanguageModel:
+    return chat_model(tokenizer, template, 1024, ("[CALLS]", "[ID]", "[ARGS]") if template == CONTROL else ())
+
+
+@pytest.fixture(scope="module", params=TEMPLATES)
 def kind(request: pytest.FixtureRequest) -> str:
     return request.param
 
 
 @pytest.fixture(scope="module")
 def asked(tokenizer: TextTokenizer, kind: str) -> Iterator[Served]:
-    model = chat_model(tokenizer, {"tagged": TAGGED, "bare": BARE, "told": TEMPLATE}[kind], context_length=1024)
+    model = calling_model(tokenizer, TEMPLATES[kind])
     with serving(create_app(Models({"tiny": lambda: model}), ServerSettings(limits=LIMITS)), model) as running:
         yield running
 
@@ -88,7 +108,7 @@ def check_calls(calls: Any, reason: str = "tool_calls") -> None:
 
 def test_forms_are_read_from_templates(tokenizer: TextTokenizer):
     def form(template: str) -> ToolForm | None:
-        return form_of(ChatRenderer(chat_model(tokenizer, template).tokenizer))
+        return form_of(ChatRenderer(calling_model(tokenizer, template).tokenizer))
 
     assert form(TEMPLATE) == TOLD
     tagged = form(TAGGED)
@@ -96,10 +116,23 @@ def test_forms_are_read_from_templates(tokenizer: TextTokenizer):
     assert tagged == dataclasses.replace(TOLD, is_in_template=True)
     assert form(BARE) == ToolForm('{"name": "', '", "parameters": ', None, "}")
     assert form(LISTED) == ToolForm('[CALLS][{"name": "', '", "arguments": ', '}, {"name": "', "}]", True, True)
-    assert form(SPELLED) is None
+    spelled = form(SPELLED)
+    assert spelled is not None and spelled.pairs == Pairs("<parameter=", ">\n", "\n</parameter>\n")
+    assert (spelled.begin, spelled.neck, spelled.end) == ("<tool_call>\n<function=", ">\n", "</function>\n</tool_call>")
+    control = form(CONTROL)
+    assert control is not None and (control.begin, control.neck, control.between, control.end) == (
+        "[CALLS]",
+        "[ARGS]",
+        "[CALLS]",
+        "",
+    )
+    assert control.id_begin == "[ID]" and {name for name, _ in control.special} == {"[CALLS]", "[ID]", "[ARGS]"}
+    assert form(WRITTEN) is None
 
 
-@pytest.mark.parametrize("template", [TAGGED, BARE, LISTED], ids=["tagged", "bare", "listed"])
+@pytest.mark.parametrize(
+    "template", [TAGGED, BARE, LISTED, SPELLED, CONTROL], ids=["tagged", "bare", "listed", "spelled", "control"]
+)
 def test_calls_and_tools_are_rendered_as_transformers_renders_them(tokenizer: TextTokenizer, template: str):
     arguments: Any = {"town": "苏州", "days": 2}
     if template == LISTED:
@@ -174,7 +207,7 @@ def test_one_call_at_a_time(asked: Served):
 
 def test_a_free_reply_is_text_or_calls_that_obey(asked: Served, kind: str):
     """What follows the tag that begins a call is a call, however little the model knows of them."""
-    tag = asked.model.tokenizer.backend.token_to_id("<tool_call>")
+    tag = asked.model.tokenizer.backend.token_to_id("[CALLS]" if kind == "control" else "<tool_call>")
     options: Any = dict(model="tiny", messages=ASK, tools=TOOLS, seed=3, max_tokens=60, parallel_tool_calls=False)
     free = asked.client().chat.completions.create(**options, logit_bias={str(tag): -100}).choices[0]
     assert free.message.content and not free.message.tool_calls and free.finish_reason != "tool_calls"
@@ -242,7 +275,7 @@ def test_tools_that_cannot_be_offered_are_refused_by_name(served: Served, more: 
 
 
 def test_a_form_that_is_not_read_is_refused(tokenizer: TextTokenizer):
-    model = chat_model(tokenizer, SPELLED)
+    model = chat_model(tokenizer, WRITTEN)
     with (
         serving(create_app(Models({"tiny": lambda: model})), model) as running,
         pytest.raises(openai.BadRequestError, match="tools"),
@@ -250,13 +283,23 @@ def test_a_form_that_is_not_read_is_refused(tokenizer: TextTokenizer):
         running.client().chat.completions.create(model="tiny", messages=ASK, tools=TOOLS)  # fmt: skip
 
 
-FORMS = (TOLD, ToolForm('{"name": "', '", "parameters": ', None, "}"), ToolForm("[CALLS]", "[ARGS]", "[CALLS]", ""))
-JSON_OBJECTS = st.dictionaries(st.text(max_size=5), st.recursive(
-    st.none() | st.booleans() | st.floats(allow_nan=False) | st.text(max_size=8),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=4), inner, max_size=3), max_leaves=6), max_size=3)  # fmt: skip
+IN_PAIRS = ToolForm("<tool_call>\n<function=", ">\n", "</function>\n</tool_call>\n<tool_call>\n<function=", "</function>\n</tool_call>",
+                    pairs=Pairs("<parameter=", ">\n", "\n</parameter>\n"))  # fmt: skip
+TIGHT = ToolForm("<tool_call>", "", "</tool_call><tool_call>", "</tool_call>", pairs=Pairs("<k>", "</k><v>", "</v>"))
+FORMS = (
+    TOLD,
+    ToolForm('{"name": "', '", "parameters": ', None, "}"),
+    ToolForm("[CALLS]", "[ARGS]", "[CALLS]", "", id_begin="[ID]"),
+    IN_PAIRS,
+    TIGHT,
+)
+JSON_VALUES = st.recursive(
+    st.none() | st.booleans() | st.floats(allow_nan=False) | st.text(max_size=8) | st.just("</v>\n</parameter>\n"),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=4), inner, max_size=3), max_leaves=6)  # fmt: skip
+KEYS = st.text(st.characters(exclude_characters="<>\n", codec="utf-8"), min_size=1, max_size=5)
 
 
-@given(st.sampled_from(FORMS), st.text("ab <tool_c\n{", max_size=12), st.lists(JSON_OBJECTS, max_size=3), st.lists(st.integers(1, 30), min_size=1), st.booleans())  # fmt: skip
+@given(st.sampled_from(FORMS), st.text("ab <tool_c\n{", max_size=12), st.lists(st.dictionaries(KEYS, JSON_VALUES, max_size=3), max_size=3), st.lists(st.integers(1, 30), min_size=1), st.booleans())  # fmt: skip
 @settings(max_examples=300)
 def test_a_reply_is_taken_apart_alike_however_it_comes(
     form: ToolForm, text: str, arguments: list[Any], sizes: list[int], in_ascii: bool
@@ -266,14 +309,30 @@ def test_a_reply_is_taken_apart_alike_however_it_comes(
         calls = calls[:1]
     if calls and form.is_first:
         text = ""
-    reply = text + (form.written(calls) if calls else "")
-    reader, parts, at, steps = CallReader(form), list[Part](), 0, itertools.cycle(sizes)
+    ends = () if form.pairs is None else (form.pairs.end,)
+    are_text = {f"f{n}": frozenset(key for key, value in each.items() if isinstance(value, str) and not any(end in value + end[:-1] for end in ends))
+                for n, each in enumerate(arguments)}  # fmt: skip
+    written = calls
+    if form.pairs is not None:
+        written = [(name, "".join(f"{form.pairs.begin}{key}{form.pairs.neck}{value if key in are_text[name] else json.dumps(value)}{form.pairs.end}"
+                                  for key, value in json.loads(whole).items())) for name, whole in calls]  # fmt: skip
+    if form.id_begin is not None:
+        written = [(f"{name}[ID]abcdefghi", whole) for name, whole in calls]
+    reply = text + (form.written(written) if calls else "")
+    reader, parts, at, steps = CallReader(form, are_text), list[Part](), 0, itertools.cycle(sizes)
     while at < len(reply):
         size = next(steps)
         parts += reader.feed(reply[at : at + size])
         at += size
     parts += reader.finish()
-    assert taken_apart(parts) == (text.rstrip() if calls else text, calls)
+    said, found = taken_apart(parts)
+    assert said == (text.rstrip() if calls else text)
+    if form.pairs is None:
+        assert found == calls
+    else:
+        assert [(name, json.loads(whole)) for name, whole in found] == [
+            (name, json.loads(whole)) for name, whole in calls
+        ]
 
 
 def taken_apart(parts: Sequence[Part]) -> tuple[str, list[tuple[str, str]]]:

@@ -189,12 +189,23 @@ def _for_llguidance(tokenizer: TextTokenizer, vocab_size: int, endings: frozense
     if first_end < 0:
         raise InputError("a grammar needs a tokenizer with an end token, to say that it is complete.")
 
+    names = {token: each.content.encode() for token, each in tokenizer.backend.get_added_tokens_decoder().items()}
+    spelled = tokenizer.token_bytes(vocab_size)
+    for token, data in enumerate(spelled):
+        if token in tokenizer.special_ids:
+            spelled[token] = names.get(
+                token, b"%d" % token
+            )  # llguidance tells special tokens apart by what they are called
+        elif data.startswith(b"\xff"):
+            spelled[token] = (
+                b""  # a byte that is in no text, and with which llguidance begins the names of special tokens
+            )
     literal = tokenizer.literal(())  # the name of a special token in a grammar is text
 
     class TokenBytes:
         eos_token_id = first_end
         bos_token_id = tokenizer.bos_token_id
-        tokens = tokenizer.token_bytes(vocab_size)
+        tokens = spelled
         special_token_ids = sorted({*special, first_end} - {t for t in special if t >= vocab_size})
 
         def __call__(self, text: bytes) -> list[int]:

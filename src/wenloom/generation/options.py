@@ -175,6 +175,8 @@ class Output:
     """Return the log-probability of every token of the prompt and of this many most probable ones."""
     echo: bool = False
     """Repeat the prompt before the continuation."""
+    shown_special_tokens: tuple[str, ...] = ()
+    """Let the names of these special tokens stand in the text, such as [TOOL_CALLS]; others are left out."""
 
 
 @dataclass(frozen=True)
@@ -185,6 +187,9 @@ class Speed:
     """Speculative decoding without a draft model: propose this many tokens by looking up the last ones in the text so far."""
     num_assistant_tokens: int = option(0, least=0, most=64)
     """Speculative decoding: propose this many tokens with the draft model, and verify them in one step."""
+    predicted_text: str | None = None
+    """Speculative decoding without a draft model: a text that the continuation is expected to resemble, such as the one to be
+    edited; its words are proposed and verified."""
     use_cache: bool = True
     """Use the KV cache; without it the result is the same, more slowly."""
 
@@ -209,6 +214,12 @@ class RequestOptions(Watermark, Speed, Output, StructuredOutput, Search, Penalti
     def is_beam_search(self) -> bool:
         """Whether continuations compete instead of being drawn one by one."""
         return self.num_beams > 1
+
+    @property
+    def guesses(self) -> list[str]:
+        """The options of `Speed` that are given and propose tokens."""
+        names = ("prompt_lookup_num_tokens", "num_assistant_tokens", "predicted_text")
+        return [name for name in names if getattr(self, name)]
 
     @property
     def constraint(self) -> tuple[str, str] | None:

@@ -146,10 +146,10 @@ def at_odds(request: RequestOptions) -> list[str]:
         wrong.append(f"{' and '.join([*second, *(['penalty_alpha'] if contrastive else [])])} cannot be joined")
     if second and beams:
         wrong.append(f"{second[0]} cannot be joined with num_beams")
-    if r.prompt_lookup_num_tokens and r.num_assistant_tokens:
-        wrong.append("prompt_lookup_num_tokens and num_assistant_tokens cannot both guess: give one")
-    if (r.prompt_lookup_num_tokens or r.num_assistant_tokens) and (beams or contrastive or second):
-        wrong.append("guessing ahead (prompt_lookup_num_tokens, num_assistant_tokens) follows one text at a time: "
+    if len(r.guesses) > 1:
+        wrong.append(f"{' and '.join(r.guesses)} cannot both guess: give one")
+    if r.guesses and (beams or contrastive or second):
+        wrong.append(f"guessing ahead ({r.guesses[0]}) follows one text at a time: "
                      "leave it out beside beams, contrastive search, guidance, DoLa or Self-Debias")  # fmt: skip
     if len(r.self_debias) > MAX_DEBIASING:
         wrong.append(f"self_debias holds {len(r.self_debias):,} texts, at most {MAX_DEBIASING} are allowed")

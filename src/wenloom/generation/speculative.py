@@ -12,26 +12,34 @@ from wenloom.runtime.runner import ModelRunner
 from wenloom.runtime.window import view_of
 
 
-def guess_ahead(sequences: SequenceGroup, selector: TokenSelector) -> Strategy:
+def guess_ahead(sequences: SequenceGroup, selector: TokenSelector, predicted: Sequence[int] = ()) -> Strategy:
     """Speculative decoding (Leviathan et al. 2023) that gives the very tokens it would give without.
 
     Each position's token is chosen by its own scores and its own random numbers, exactly as without guesses; a
     guess only lets several positions be read at once. It holds as far as it agrees. Since the draft model draws
     with the same random numbers (`sampling.gumbel`), it agrees as often as the two distributions overlap.
+
+    Args:
+        predicted: tokens that the continuation is expected to resemble; empty: the draft model guesses, or what the text
+            said before.
     """
     text = yield from begin(sequences, sequences.job.prompt)
     draft = sequences.open(sequences.job.prompt, model=1) if sequences.job.request.num_assistant_tokens else None
     worth = _Worth(*sequences.runners[: 1 + (draft is not None)])
     config = sequences.config
     out = sequences.job.continuations[sequences.index]
+    r, place = sequences.job.request, 0
     while True:
-        r = sequences.job.request
-        limit = min(r.num_assistant_tokens or r.prompt_lookup_num_tokens, selector.room - len(out.tokens) - 1)
+        limit = r.num_assistant_tokens or r.prompt_lookup_num_tokens or _PREDICTED
+        limit = min(limit, selector.room - len(out.tokens) - 1)
         view, n = view_of(config, len(text.tokens)), len(text.tokens)
         limit = next((i for i in range(limit) if view_of(config, n + i + 1) != view), limit)
         guess: list[int] = []
         if limit > 0 and worth.trying(limit):
-            if draft is None:
+            if predicted:
+                place = predicted_place(predicted, out.tokens, place)
+                guess = list(predicted[place : place + limit])
+            elif draft is None:
                 guess = looked_up(text.tokens, limit)
             else:
                 guess = yield from _drafted(sequences, selector, draft, text.tokens, limit)
@@ -71,6 +79,24 @@ def looked_up(tokens: Sequence[int], limit: int, longest: int = 3) -> list[int]:
     return []
 
 
+def predicted_place(predicted: Sequence[int], written: Sequence[int], place: int, longest: int = 3) -> int:
+    """Where a prediction goes on after what has been written: behind the next place (or else the first of all) that holds the
+    last tokens written, as many of them as it holds at most; its end where it holds none.
+
+    >>> predicted_place([1, 2, 3, 9, 2, 3, 7], [5, 2, 3], 4)
+    6
+    """
+    history = np.asarray(predicted)
+    if not written:
+        return 0
+    for n in range(min(longest, len(written), len(history)), 0, -1):
+        windows = np.lib.stride_tricks.sliding_window_view(history, n)
+        found = np.flatnonzero((windows == np.asarray(written[-n:])).all(1)) + n
+        if len(found):
+            return int(next((each for each in found if each >= place), found[0]))
+    return len(history)
+
+
 def _drafted(
     sequences: SequenceGroup, selector: TokenSelector, draft: Text, tokens: Sequence[int], limit: int
 ) -> Generator[list[ForwardRequest], list[ForwardResult], list[int]]:
@@ -91,6 +117,10 @@ def _drafted(
         if token in selector.endings:
             break
     return guess
+
+
+_PREDICTED = 16
+"""Tokens of a prediction that are proposed at a time."""
 
 
 class _Worth:

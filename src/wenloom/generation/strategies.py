@@ -55,6 +55,9 @@ def sequence_groups_for(
         sequences.strategy = beam_search(sequences, selector, selector.endings, words, keys[0])
         return [sequences]
     others = _other_prompts(job, vocabulary)
+    predicted = []
+    if r.predicted_text:
+        predicted = vocabulary.tokenizer_for("predicted_text").encode(r.predicted_text, add_special_tokens=False)
     sequence_groups = []
     for index, key in enumerate(keys):
         selector = TokenSelector(r, vocabulary, len(job.prompt), room, key)
@@ -68,8 +71,8 @@ def sequence_groups_for(
         sequences = SequenceGroup(runners, job, index, width)
         if r.penalty_alpha is not None:
             sequences.strategy = _contrastive_search(sequences, selector)
-        elif r.prompt_lookup_num_tokens or r.num_assistant_tokens:
-            sequences.strategy = guess_ahead(sequences, selector)
+        elif r.guesses:
+            sequences.strategy = guess_ahead(sequences, selector, predicted)
         else:
             sequences.strategy = _one_by_one(sequences, selector, layers, others)
         sequence_groups.append(sequences)

@@ -45,19 +45,22 @@ class TextStream:
     """The text of a continuation, growing.
 
     Text is held back while it ends inside a character (bytes of one token each) or while it could be the beginning
-    of a stop text. Special tokens are left out; a stop text may hold their names.
+    of a stop text. Special tokens are left out, but for those that are to be shown; a stop text may hold their names.
 
     Args:
         prompt: what the continuation follows; its last tokens decide about a leading blank.
         stop: texts that end the continuation.
         spelling: of the tokenizer, where there is one already.
+        shown: special tokens whose names are part of the text.
     """
 
     def __init__(
-        self, tokenizer: TextTokenizer, prompt: list[int], stop: tuple[str, ...], spelling: Spelling | None = None
-    ):
+        self, tokenizer: TextTokenizer, prompt: list[int], stop: tuple[str, ...], spelling: Spelling | None = None,
+        shown: frozenset[int] = frozenset(),
+    ):  # fmt: skip
         spelling = spelling or Spelling(tokenizer)
         self._decode, self._special, self._is_joined = spelling, spelling.special, spelling.is_joined
+        self._shown = shown
         self._stop, self._starts = stop, frozenset(text[:1] for text in stop)
         self._window = [token for token in prompt[-_CONTEXT:] if token not in self._special]
         """The last tokens; what stands before decides how the next ones are spelled."""
@@ -80,6 +83,8 @@ class TextStream:
 
     def push(self, token: int) -> str:
         """Take one more token; returns the text that is certain by it."""
+        if token in self._shown:
+            return self._release(Piece(self._special[token], True))
         if token in self._special:
             return self._release(Piece(self._special[token], False)) if self._stop else ""
         if self._is_joined and not self._new and (new := self._decode([token])) and _BROKEN not in new:

@@ -4,7 +4,7 @@ import functools
 import threading
 from collections.abc import Sequence
 
-from wenloom.core.errors import InputError
+from wenloom.core.errors import InputError, printable
 from wenloom.generation.grammars import Grammars
 from wenloom.generation.request import GenerationRequest
 from wenloom.generation.request_types import WrongTypeError, entries, shown, whole
@@ -109,11 +109,16 @@ class Vocabulary:
             InputError: there is none, and the request needs the text.
         """
         if self.tokenizer is None:
-            for name in ("stop_strings", "echo"):
+            for name in ("stop_strings", "echo", "shown_special_tokens"):
                 if getattr(request, name):
                     self.tokenizer_for(name)
             return None
-        return TextStream(self.tokenizer, prompt, request.stop_strings, self._spelling)
+        special = self._spelling.special
+        shown = frozenset(token for token, name in special.items() if name in request.shown_special_tokens)
+        for name in request.shown_special_tokens:
+            if name not in special.values():
+                raise InputError(f"shown_special_tokens: the model has no special token {printable(name, 60)}.")
+        return TextStream(self.tokenizer, prompt, request.stop_strings, self._spelling, shown)
 
 
 _KEPT = 32

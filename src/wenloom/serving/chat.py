@@ -38,11 +38,14 @@ def chat_run(body: ChatRequest, served: ServedModel, limits: RequestLimits) -> t
         max_tokens=body.max_completion_tokens or body.max_tokens,
         logprobs=(body.top_logprobs or 0) if body.logprobs else None,
         cuts_left=own_options(body).get("on_overflow") == "left",
+        effort=body.reasoning_effort,
+        effort_param="reasoning_effort",
+        prediction=None if body.prediction is None else text_of(body.prediction.content),
         turns_param="messages",
         form_param="response_format",
     )
-    run, use = reply_run(wanted, body, served, limits)
-    return run, ChatAnswer(body, run, use)
+    run, reply = reply_run(wanted, body, served, limits)
+    return run, ChatAnswer(body, run, reply)
 
 
 def turns_of(messages: Sequence[Message]) -> Iterator[Turn]:
@@ -56,10 +59,13 @@ def turns_of(messages: Sequence[Message]) -> Iterator[Turn]:
         if isinstance(each, ToolMessage):
             yield Turn("tool", text_of(each.content), (), each.tool_call_id, f"{param}.tool_call_id")
         elif isinstance(each, AssistantMessage):
+            if None not in (each.reasoning, each.reasoning_content) and each.reasoning != each.reasoning_content:
+                raise refused(f"{param}.reasoning", f"{param}.reasoning: says something else than reasoning_content.")
             if each.content is None and not each.tool_calls:
                 raise refused(f"{param}.content", f"{param}.content: is required where there are no tool_calls.")
             calls = [Call(call.id, call.function.name, call.function.arguments) for call in each.tool_calls or ()]
-            yield Turn("assistant", text_of(each.content or ""), calls, "", f"{param}.tool_calls")
+            thought = each.reasoning_content or each.reasoning or ""
+            yield Turn("assistant", text_of(each.content or ""), calls, "", f"{param}.tool_calls", thought)
         else:
             yield Turn("system" if each.role == "developer" else each.role, text_of(each.content))
 

@@ -7,11 +7,11 @@ from wenloom.generation.jobs import TokenScore
 from wenloom.serving.answer import JSON, Head
 from wenloom.serving.chat_schema import ChatRequest
 from wenloom.serving.errors import APIError
+from wenloom.serving.reply_reader import ReplyForm, ReplyReader
 from wenloom.serving.run import ChoiceEvent, EngineRun, finish_reason
 from wenloom.serving.sse import DONE
 from wenloom.serving.token_names import TokenNames
-from wenloom.serving.tool_reader import Argued, Called, CallReader, Part, Said
-from wenloom.serving.tools import ToolUse
+from wenloom.serving.tool_reader import Argued, Called, Part, Said, Thought
 
 
 class ChatAnswer:
@@ -19,18 +19,18 @@ class ChatAnswer:
 
     last = DONE
 
-    def __init__(self, body: ChatRequest, run: EngineRun, use: ToolUse | None):
-        self.run, self._body, self._use = run, body, use
+    def __init__(self, body: ChatRequest, run: EngineRun, form: ReplyForm):
+        self.run, self._body, self._use = run, body, form.use
         self._head = Head("chatcmpl", "chat.completion.chunk", run)
         self._includes_usage = body.stream_options is not None and bool(body.stream_options.include_usage)
         self._more = {"usage": None} if self._includes_usage else {}
         self._endings = run.served.model.engine.vocabulary.endings(run.prompts[0].request)
-        self._readers = {} if use is None else {index: CallReader(use.form) for index in range(body.n or 1)}
+        self._readers = {index: reader for index in range(body.n or 1) if (reader := form.reader()) is not None}
 
     def opening(self) -> Iterator[JSON]:
         """Whose turn it is, per choice."""
         for index in range(self._body.n or 1):
-            content = None if self._readers else ""
+            content = None if self._use is not None else ""
             yield self._chunk(index, {"role": "assistant", "content": content, "refusal": None})
 
     def pieces(self, each: ChoiceEvent) -> Iterator[JSON]:
@@ -72,7 +72,7 @@ class ChatAnswer:
                             "finish_reason": self._reason(finish_reason(found), reader)})  # fmt: skip
         return self._head(choices, "chat.completion", usage=self.run.usage())
 
-    def _reason(self, reason: str | None, reader: CallReader | None) -> str | None:
+    def _reason(self, reason: str | None, reader: ReplyReader | None) -> str | None:
         """As OpenAI has it: a function that the client named is no news."""
         if self._use is None or reader is None or not reader.n_calls or self._use.is_named or reason != "stop":
             return reason
@@ -99,6 +99,8 @@ def call_id() -> str:
 def _delta(part: Part) -> JSON:
     if isinstance(part, Said):
         return {"content": part.text}
+    if isinstance(part, Thought):
+        return {"reasoning": part.text, "reasoning_content": part.text}  # clients know one or the other
     if isinstance(part, Called):
         call = {
             "index": part.number,
@@ -119,7 +121,12 @@ def _message(parts: Sequence[Part]) -> JSON:
         arguments = "".join(part.text for part in parts if isinstance(part, Argued) and part.number == called.number)
         function = {"name": called.name, "arguments": arguments}
         calls.append({"id": call_id(), "type": "function", "function": function})
-    return {"content": said, **({"content": said or None, "tool_calls": calls} if calls else {})}
+    thought = "".join(part.text for part in parts if isinstance(part, Thought))
+    return {
+        "content": said,
+        **({"reasoning": thought, "reasoning_content": thought} if thought else {}),
+        **({"content": said or None, "tool_calls": calls} if calls else {}),
+    }
 
 
 def score_as_json(score: TokenScore, names: TokenNames) -> JSON:

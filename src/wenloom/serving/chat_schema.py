@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, JsonValue, StringConstraints
 
 from wenloom.serving.fields import Body, Honoured, NotOffered, with_engine_options
+from wenloom.serving.reasoning import Effort
 from wenloom.serving.response_format import ResponseFormat
 from wenloom.serving.tool_schema import ToolCall, ToolChoice, Tools
 
@@ -62,6 +63,12 @@ class UserMessage(Body):
     name: Speaker | None = None
 
 
+Thought = Annotated[
+    str, StringConstraints(max_length=1_000_000),
+    Honoured("given to the chat template, which may leave out what was thought in earlier turns"),
+]  # fmt: skip
+
+
 class AssistantMessage(Body):
     """What the model said."""
 
@@ -69,6 +76,8 @@ class AssistantMessage(Body):
     content: Content | None = None
     name: Speaker | None = None
     tool_calls: Annotated[list[ToolCall], Field(max_length=128)] | None = None
+    reasoning: Thought | None = None
+    reasoning_content: Thought | None = None
     refusal: Annotated[str | None, NotOffered("no reply of this server has one")] = None
     annotations: Annotated[list[JsonValue] | None, NotOffered("no reply of this server has one", but=([],))] = None
     audio: Annotated[JsonValue, NotOffered("messages are text")] = None
@@ -84,6 +93,13 @@ class ToolMessage(Body):
 
 
 Message = Annotated[SystemMessage | UserMessage | AssistantMessage | ToolMessage, Field(discriminator="role")]
+
+
+class Prediction(Body):
+    """A text that the reply is expected to resemble."""
+
+    type: Literal["content"]
+    content: Annotated[Content, Honoured("its words are proposed to the model, and verified; the reply is the same")]
 
 
 @with_engine_options
@@ -108,6 +124,10 @@ class ChatRequest(Body):
     tools: Tools | None = None
     tool_choice: ToolChoice | None = None
     parallel_tool_calls: bool | None = None
+    reasoning_effort: Annotated[Effort, Honoured("where the chat template can be told; 400 where it cannot")] | None = (
+        None
+    )
+    prediction: Prediction | None = None
     stream: bool | None = None
     stream_options: StreamOptions | None = None
     user: Logged | None = None
@@ -125,5 +145,3 @@ class ChatRequest(Body):
     moderation: Annotated[JsonValue, NotOffered("replies are not judged")] = None
     functions: Annotated[JsonValue, NotOffered("it is superseded by tools", but=([],))] = None
     function_call: Annotated[JsonValue, NotOffered("it is superseded by tool_choice", but=("none",))] = None
-    reasoning_effort: Annotated[str | None, NotOffered("not yet", but=("none",))] = None
-    prediction: Annotated[JsonValue, NotOffered("not yet")] = None

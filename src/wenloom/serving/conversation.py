@@ -1,11 +1,12 @@
 """The turns of a request as the tokens that the model reads."""
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from wenloom.serving.errors import refused
 from wenloom.serving.models import ServedModel
+from wenloom.serving.reasoning import Reasoning
 from wenloom.serving.tool_form import ToolForm, told_of
 from wenloom.serving.tools import ToolUse
 from wenloom.tokens.chat import Message
@@ -32,14 +33,28 @@ class Turn(NamedTuple):
     """Of a tool: the id of the call."""
     param: str = ""
     """Where the body has it."""
+    thought: str = ""
+    """Of an assistant: what it thought before."""
 
 
-def prompt_ids(served: ServedModel, turns: Sequence[Turn], use: ToolUse | None, told: str | None) -> list[int]:
+class Prompt(NamedTuple):
+    """A conversation as the model reads it."""
+
+    ids: list[int]
+    reasoning: Reasoning | None
+    """What may stand at the beginning of the reply."""
+
+
+def prompt_of(
+    served: ServedModel, turns: Sequence[Turn], use: ToolUse | None, told: str | None = None,
+    values: Mapping[str, Any] | None = None,
+) -> Prompt:  # fmt: skip
     """The conversation up to where the reply begins.
 
     Args:
         use: the tools that the reply may call.
         told: what else the model reads at the end of the system message.
+        values: what else the template reads.
 
     Raises:
         APIError: calls and their answers do not match.
@@ -60,7 +75,9 @@ def prompt_ids(served: ServedModel, turns: Sequence[Turn], use: ToolUse | None, 
         told = "\n\n".join(filter(None, [told_of(use.described), told]))
     if told:
         messages = with_system(messages, told, served.knows_system)
-    return served.chat.encode(served.chat.render(messages, tools=tools)).ids
+    rendered = served.chat.render(messages, tools=tools, values=values)
+    reasoning = None if served.reasoning is None else served.reasoning.after(rendered.text)
+    return Prompt(served.chat.encode(rendered).ids, reasoning)
 
 
 def _check_answers(turns: Sequence[Turn]) -> None:
@@ -82,7 +99,7 @@ def _template_turns(turns: Sequence[Turn], arguments_as_text: bool) -> Iterator[
     """As templates that know tools read them."""
     names: dict[str, str] = {}
     for turn in turns:
-        more: dict[str, Any] = {}
+        more: dict[str, Any] = _thought(turn)
         if turn.calls:
             names |= {call.id: call.name for call in turn.calls}
             more["tool_calls"] = [
@@ -106,9 +123,14 @@ def _told_turns(turns: Sequence[Turn], form: ToolForm) -> Iterator[Message]:
             yield Message("user", "\n".join(answers))
             answers = []
         said = form.written([(call.name, call.arguments) for call in turn.calls]) if turn.calls else ""
-        yield Message(turn.role, "\n".join(filter(None, [turn.content, said])))
+        yield Message(turn.role, "\n".join(filter(None, [turn.content, said])), _thought(turn) or None)
     if answers:
         yield Message("user", "\n".join(answers))
+
+
+def _thought(turn: Turn) -> dict[str, Any]:
+    """Under both names by which templates know it."""
+    return {"reasoning_content": turn.thought, "reasoning": turn.thought} if turn.thought else {}
 
 
 def with_system(messages: Sequence[Message], told: str, knows_system: bool = True) -> list[Message]:

@@ -13,6 +13,7 @@ from wenloom.generation.request import GenerationRequest
 _TYPES = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}
 _OURS_TO_THEIRS = {
     "max_new_tokens": "max_tokens", "num_return_sequences": "n", "stop_strings": "stop", "prompt_logprobs": "logprobs",
+    "predicted_text": "prediction",
 }  # fmt: skip
 
 

@@ -18,8 +18,10 @@ from wenloom.generation.background import BackgroundEngine
 from wenloom.runtime.embedder import Embedder
 from wenloom.runtime.window import context_of
 from wenloom.serving.errors import APIError
+from wenloom.serving.reasoning import Reasoning, reasoning_of
 from wenloom.serving.token_names import TokenNames
-from wenloom.serving.tool_form import ToolForm, form_of
+from wenloom.serving.tool_form import ToolForm
+from wenloom.serving.tool_probe import form_of
 from wenloom.tasks.speech.transcriber import Transcriber
 from wenloom.tokens.chat import ChatRenderer, Message
 
@@ -54,6 +56,15 @@ class ServedModel:
             InputError: its chat template does not work.
         """
         return form_of(self.chat)
+
+    @functools.cached_property
+    def reasoning(self) -> Reasoning | None:
+        """The tags around what it thinks before it replies; None: it has none.
+
+        Raises:
+            InputError: its chat template does not work.
+        """
+        return reasoning_of(self.chat)
 
     @functools.cached_property
     def knows_system(self) -> bool:

@@ -13,7 +13,9 @@ from wenloom.serving.responses_schema import (
     FunctionCallItem,
     FunctionOutputItem,
     InputPart,
+    MessageItem,
     NamedFunction,
+    ReasoningItem,
     ResponseRequest,
 )
 from wenloom.serving.run import EngineRun
@@ -46,11 +48,14 @@ def response_run(body: ResponseRequest, served: ServedModel, limits: RequestLimi
         max_tokens=body.max_output_tokens,
         logprobs=(body.top_logprobs or 0) if body.include else None,
         cuts_left=body.truncation == "auto" or own_options(body).get("on_overflow") == "left",
+        effort=None if body.reasoning is None else body.reasoning.effort,
+        effort_param="reasoning.effort",
+        prediction=None,
         turns_param="input",
         form_param="text.format",
     )
-    run, use = reply_run(wanted, body, served, limits)
-    return run, ResponseAnswer(body, run, use)
+    run, reply = reply_run(wanted, body, served, limits)
+    return run, ResponseAnswer(body, run, reply)
 
 
 def _choice(body: ResponseRequest) -> ChosenTools:
@@ -76,23 +81,34 @@ def _turns(body: ResponseRequest) -> Iterator[Turn]:
 
 def _turns_of_items(body: ResponseRequest) -> Iterator[Turn]:
     waiting: Turn | None = None
+    thought, thought_at = "", ""
     assert not isinstance(body.input, str)
     for number, each in enumerate(body.input):
         param = f"input[{number}]"
         if isinstance(each, FunctionCallItem):
-            before = waiting or Turn("assistant", "", (), "", f"{param}.arguments")
+            before = waiting or Turn("assistant", "", (), "", f"{param}.arguments", thought)
             calls = (*before.calls, Call(each.call_id, each.name, each.arguments))
             waiting = before._replace(calls=calls, param=f"{param}.arguments")
+            thought, thought_at = "", ""
             continue
         if waiting is not None:
             yield waiting
             waiting = None
+        if isinstance(each, ReasoningItem):
+            thought, thought_at = "".join(part.text for part in each.content or ()), param
+            continue
+        if isinstance(each, MessageItem) and each.role == "assistant":
+            waiting = Turn("assistant", _text_of(each.content), thought=thought)
+            thought, thought_at = "", ""
+            continue
+        if thought_at:
+            break
         if isinstance(each, FunctionOutputItem):
             yield Turn("tool", _text_of(each.output), (), each.call_id, f"{param}.call_id")
-        elif each.role == "assistant":
-            waiting = Turn("assistant", _text_of(each.content))
         else:
             yield Turn("system" if each.role == "developer" else each.role, _text_of(each.content))
+    if thought_at:
+        raise refused(thought_at, f"{thought_at}: reasoning comes before the message or the calls that it led to.")
     if waiting is not None:
         yield waiting
 

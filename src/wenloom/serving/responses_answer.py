@@ -9,10 +9,10 @@ from wenloom.generation.jobs import TokenScore
 from wenloom.serving.answer import JSON
 from wenloom.serving.chat_answer import call_id, score_as_json
 from wenloom.serving.errors import APIError
+from wenloom.serving.reply_reader import ReplyForm
 from wenloom.serving.responses_schema import ResponseRequest
 from wenloom.serving.run import ChoiceEvent, EngineRun, finish_reason
-from wenloom.serving.tool_reader import Called, CallReader, Part, Said
-from wenloom.serving.tools import ToolUse
+from wenloom.serving.tool_reader import Called, Part, Said, Thought
 
 LOGPROBS = "message.output_text.logprobs"
 
@@ -22,10 +22,10 @@ class ResponseAnswer:
 
     last = b""
 
-    def __init__(self, body: ResponseRequest, run: EngineRun, use: ToolUse | None):
+    def __init__(self, body: ResponseRequest, run: EngineRun, form: ReplyForm):
         self.run, self._body = run, body
         self._id, self._created = _new("resp"), int(time.time())
-        self._reader = None if use is None else CallReader(use.form)
+        self._reader = form.reader()
         self._output: list[JSON] = []
         self._is_open = False
         """Whether the last item is not closed yet."""
@@ -84,7 +84,15 @@ class ResponseAnswer:
                 yield from self._close("incomplete" if reason == "length" else "completed")
 
     def _grow(self, part: Part) -> Iterator[JSON]:
-        if isinstance(part, Said):
+        if isinstance(part, Thought):
+            if not self._is_open:
+                yield from self._open({"type": "reasoning", "id": _new("rs"), "summary": [], "content": []})
+            self._output[-1]["content"][0]["text"] += part.text
+            yield self._of_item("response.reasoning_text.delta", content_index=0, delta=part.text)
+        elif isinstance(part, Said):
+            if self._is_open and self._output[-1]["type"] == "reasoning":
+                yield from self._close("completed")
+                self._scores = []
             if not self._is_open:
                 yield from self._open({"type": "message", "id": _new("msg"), "role": "assistant", "content": []})
             content = self._output[-1]["content"][0]
@@ -106,8 +114,10 @@ class ResponseAnswer:
         self._output.append(item)
         self._is_open = True
         yield self._event("response.output_item.added", output_index=len(self._output) - 1, item=_copied(item))
-        if item["type"] == "message":
-            item["content"] = [{"type": "output_text", "text": "", "annotations": [], "logprobs": []}]
+        if item["type"] != "function_call":
+            is_said = item["type"] == "message"
+            said = {"type": "output_text", "text": "", "annotations": [], "logprobs": []}
+            item["content"] = [said if is_said else {"type": "reasoning_text", "text": ""}]
             part = _copied(item["content"][0])
             yield self._of_item("response.content_part.added", content_index=0, part=part)
 
@@ -117,6 +127,10 @@ class ResponseAnswer:
             part = item["content"][0]
             told = {"text": part["text"], "logprobs": part["logprobs"]}
             yield self._of_item("response.output_text.done", content_index=0, **told)
+            yield self._of_item("response.content_part.done", content_index=0, part=part)
+        elif item["type"] == "reasoning":
+            part = item["content"][0]
+            yield self._of_item("response.reasoning_text.done", content_index=0, text=part["text"])
             yield self._of_item("response.content_part.done", content_index=0, part=part)
         else:
             told = {"name": item["name"], "arguments": item["arguments"]}
@@ -145,7 +159,7 @@ class ResponseAnswer:
             "incomplete_details": {"reason": "max_output_tokens"} if status == "incomplete" else None,
             "instructions": body.instructions, "max_output_tokens": body.max_output_tokens, "model": self.run.served.name,
             "output": self._output if is_done else [], "parallel_tool_calls": body.parallel_tool_calls is not False,
-            "previous_response_id": None, "reasoning": {"effort": None, "summary": None}, "store": False, "background": False,
+            "previous_response_id": None, "reasoning": {"effort": body.reasoning and body.reasoning.effort, "summary": None}, "store": False, "background": False,
             "temperature": 1.0 if body.temperature is None else body.temperature, "text": text,
             "tool_choice": _as_sent(body.tool_choice) if body.tool_choice is not None else "auto",
             "tools": [{"parameters": None, "strict": None, **_as_sent(each)} for each in body.tools or ()],
@@ -157,7 +171,8 @@ class ResponseAnswer:
     def _usage(self) -> JSON:
         used: Any = self.run.usage()
         return {"input_tokens": used["prompt_tokens"], "input_tokens_details": used["prompt_tokens_details"],
-                "output_tokens": used["completion_tokens"], "output_tokens_details": used["completion_tokens_details"],
+                "output_tokens": used["completion_tokens"],
+                "output_tokens_details": {"reasoning_tokens": used["completion_tokens_details"]["reasoning_tokens"]},
                 "total_tokens": used["total_tokens"]}  # fmt: skip
 
 

@@ -18,6 +18,7 @@ from wenloom.serving.chat_schema import (
     TopP,
 )
 from wenloom.serving.fields import Body, Honoured, NotOffered, with_engine_options
+from wenloom.serving.reasoning import Effort
 from wenloom.serving.response_format import JSONObjectFormat, NamedSchema, TextFormat
 from wenloom.serving.tool_schema import FunctionDefinition, FunctionName
 
@@ -67,15 +68,39 @@ class FunctionOutputItem(Body):
     status: Status | None = None
 
 
+class ReasoningPart(Body):
+    """A piece of what was thought."""
+
+    type: Literal["reasoning_text"]
+    text: str
+
+
+class ReasoningItem(Body):
+    """What was thought before the item that follows."""
+
+    type: Literal["reasoning"]
+    content: (
+        Annotated[
+            list[ReasoningPart],
+            Honoured("given to the chat template, which may leave out what was thought in earlier turns"),
+        ]
+        | None
+    ) = None
+    summary: Annotated[list[JsonValue] | None, NotOffered("no reply of this server has one", but=([],))] = None
+    encrypted_content: Annotated[str | None, NotOffered("reasoning is told as it is")] = None
+    id: Own | None = None
+    status: Status | None = None
+
+
 def _kind_of(item: Any) -> Any:
     return item.get("type", "message") if isinstance(item, dict) else getattr(item, "type", None)
 
 
 InputItem = Annotated[
     Annotated[MessageItem, Tag("message")] | Annotated[FunctionCallItem, Tag("function_call")]
-    | Annotated[FunctionOutputItem, Tag("function_call_output")],
+    | Annotated[FunctionOutputItem, Tag("function_call_output")] | Annotated[ReasoningItem, Tag("reasoning")],
     Discriminator(_kind_of, custom_error_type="unknown_type", custom_error_message=(
-        "must be message, function_call or function_call_output")),
+        "must be message, reasoning, function_call or function_call_output")),
 ]  # fmt: skip
 
 
@@ -113,6 +138,16 @@ class TextConfig(Body):
     verbosity: Annotated[str | None, NotOffered("replies are as long as the model makes them", but=("medium",))] = None
 
 
+class ReasoningConfig(Body):
+    """How much the model thinks before it replies."""
+
+    effort: Annotated[Effort, Honoured("where the chat template can be told; 400 where it cannot")] | None = None
+    summary: Annotated[str | None, NotOffered("reasoning is told as it is")] = None
+    generate_summary: Annotated[str | None, NotOffered("reasoning is told as it is")] = None
+    context: Annotated[str | None, NotOffered("the chat template says which turns keep it", but=("auto",))] = None
+    mode: Annotated[str | None, NotOffered("there is one", but=("standard",))] = None
+
+
 class ResponseStreamOptions(Body):
     """What a stream tells beside the text."""
 
@@ -142,6 +177,7 @@ class ResponseRequest(Body):
         | None
     ) = None
     parallel_tool_calls: bool | None = None
+    reasoning: ReasoningConfig | None = None
     truncation: Annotated[Literal["auto", "disabled"], Honoured("auto goes on without the beginning of a long conversation")] | None = None  # fmt: skip
     stream: bool | None = None
     stream_options: ResponseStreamOptions | None = None
@@ -163,7 +199,6 @@ class ResponseRequest(Body):
     background_options: Annotated[JsonValue, NotOffered(_STATELESS)] = None
     prompt: Annotated[JsonValue, NotOffered("the server has no stored prompts")] = None
     context_management: Annotated[JsonValue, NotOffered("conversations are not compacted", but=([],))] = None
-    reasoning: Annotated[JsonValue, NotOffered("replies have no reasoning of their own", but=({},))] = None
     max_tool_calls: Annotated[JsonValue, NotOffered("the server runs no tools itself")] = None
     image: Annotated[JsonValue, NotOffered("replies are text")] = None
     moderation: Annotated[JsonValue, NotOffered("replies are not judged")] = None

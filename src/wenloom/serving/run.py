@@ -11,6 +11,7 @@ from wenloom.generation.jobs import Continuation, Job
 from wenloom.generation.request import GenerationRequest
 from wenloom.serving.errors import APIError
 from wenloom.serving.models import ServedModel
+from wenloom.serving.reasoning import Reasoning, thought_tokens
 
 
 class PreparedPrompt(NamedTuple):
@@ -33,6 +34,8 @@ class EngineRun:
 
     served: ServedModel
     prompts: Sequence[PreparedPrompt]
+    reasoning: Reasoning | None = None
+    """What may stand at the beginning of each choice."""
     jobs: dict[int, Job] = field(default_factory=dict)
     """By prompt, as soon as the engine has taken them."""
 
@@ -100,9 +103,26 @@ class EngineRun:
         read = sum(len(prompt.ids) for prompt in self.prompts)
         written = sum(len(each.tokens) for job in self.jobs.values() for each in job.continuations)
         reused = sum(job.n_reused for job in self.jobs.values())
+        guessed = [job for number, job in self.jobs.items() if self.prompts[number].request.predicted_text]
+        accepted = sum(job.n_agreed for job in guessed)
+        details = {"reasoning_tokens": self._reasoning_tokens(), "accepted_prediction_tokens": accepted,
+                   "rejected_prediction_tokens": sum(job.n_guessed for job in guessed) - accepted}  # fmt: skip
         return {"prompt_tokens": read, "completion_tokens": written, "total_tokens": read + written,
-                "prompt_tokens_details": {"cached_tokens": reused},
-                "completion_tokens_details": {"reasoning_tokens": 0}}  # fmt: skip
+                "prompt_tokens_details": {"cached_tokens": reused}, "completion_tokens_details": details}  # fmt: skip
+
+    def _reasoning_tokens(self) -> int:
+        """Tokens that were thought, tags included."""
+        if self.reasoning is None:
+            return 0
+        vocabulary, n_thought = self.served.model.engine.vocabulary, 0
+        for number, (ids, request) in enumerate(self.prompts):
+            endings = vocabulary.endings(request)
+            for each in self.jobs[number].continuations:
+                stream = vocabulary.stream(ids, request)
+                assert stream is not None
+                tokens = [token for token in each.tokens if token not in endings]
+                n_thought += thought_tokens(self.reasoning, map(stream.push, tokens))
+        return n_thought
 
 
 def finish_reason(event: Event | Continuation) -> str | None:

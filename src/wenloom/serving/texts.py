@@ -8,7 +8,7 @@ from wenloom.generation.request import GenerationRequest
 from wenloom.serving.answer import JSON
 from wenloom.serving.chat import turns_of
 from wenloom.serving.context import check_text, check_tokens
-from wenloom.serving.conversation import prompt_ids
+from wenloom.serving.conversation import prompt_of
 from wenloom.serving.errors import refused
 from wenloom.serving.models import ServedModel
 from wenloom.serving.run import EngineRun, PreparedPrompt
@@ -33,7 +33,7 @@ def tokenized(body: TokenizeRequest, served: ServedModel, limits: RequestLimits)
             )
         functions = [each.function for each in body.tools or ()]
         use = tool_use(functions, ChosenTools("auto"), None, served, limits, None)
-        ids = prompt_ids(served, list(turns_of(body.messages)), use, None)
+        ids = prompt_of(served, list(turns_of(body.messages)), use).ids
     elif body.tools is not None:
         raise refused("tools", "tools: needs messages.")
     elif body.add_special_tokens is False:

@@ -1,9 +1,17 @@
 """A reply as it comes, taken apart into text and calls."""
 
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
+from wenloom.serving.pairs import PairReader
 from wenloom.serving.tool_form import ToolForm
+
+
+class Thought(NamedTuple):
+    """What is thought before the reply."""
+
+    text: str
 
 
 class Said(NamedTuple):
@@ -26,7 +34,8 @@ class Argued(NamedTuple):
     text: str
 
 
-Part = Said | Called | Argued
+Part = Thought | Said | Called | Argued
+_NAME = re.compile(r"[a-zA-Z0-9_-]+")
 
 
 class CallReader:
@@ -34,19 +43,23 @@ class CallReader:
 
     Blanks between a text and the calls after it belong to neither.
 
+    Args:
+        are_text: of a form with pairs, by the function's name: the arguments that stand as plain text.
+
     >>> from wenloom.serving.tool_form import TOLD
     >>> reader = CallReader(TOLD)
     >>> [*reader.feed('Now. <tool_call>\\n{"name": "f", "argum'), *reader.feed('ents": {"a": "}"}}\\n</tool_call>')]
     [Said(text='Now.'), Called(number=0, name='f'), Argued(number=0, text='{"a": "}"}')]
     """
 
-    def __init__(self, form: ToolForm):
-        self._form, self._trigger = form, form.trigger
+    def __init__(self, form: ToolForm, are_text: Mapping[str, frozenset[str]] | None = None):
+        self._form, self._trigger, self._are_text = form, form.trigger, are_text or {}
         self._text = ""
         """What has come and is not yet given out."""
         self._read = self._in_text
         self.n_calls = 0
         self._depth, self._in_string, self._is_escaped = 0, False, False
+        self._pairs: PairReader | None = None
 
     def feed(self, text: str) -> Iterator[Part]:
         """What is certain by a further piece."""
@@ -85,19 +98,38 @@ class CallReader:
         yield Said(text)
 
     def _before_name(self) -> Iterator[Part]:
-        rest = self._form.begin.removeprefix(self._trigger)
+        rest = self._form.rest
         if self._text.startswith(rest):
             self._text = self._text[len(rest) :]
             self._read = self._in_name
         return iter(())
 
     def _in_name(self) -> Iterator[Part]:
-        at = self._text.find(self._form.neck)
-        if at >= 0:
-            yield Called(self.n_calls, self._text[:at])
+        name = _NAME.match(self._text)
+        if name is None or name.end() == len(self._text):
+            return
+        at = name.end()
+        begin = self._form.id_begin
+        if begin is not None and (self._text.startswith(begin, at) or begin.startswith(self._text[at:])):
+            at = max(at, self._text.find(self._form.neck, at))
+        if self._text.startswith(self._form.neck, at):
+            yield Called(self.n_calls, name.group())
             self.n_calls += 1
             self._text = self._text[at + len(self._form.neck) :]
-            self._read = self._in_arguments
+            if self._form.pairs is None:
+                self._read = self._in_arguments
+            else:
+                are_text = self._are_text.get(name.group(), frozenset())
+                self._pairs, self._read = PairReader(self._form.pairs, are_text), self._in_pairs
+
+    def _in_pairs(self) -> Iterator[Part]:
+        assert self._pairs is not None
+        text, self._text = self._text, ""
+        piece = "".join(self._pairs.feed(text))
+        if piece:
+            yield Argued(self.n_calls - 1, piece)
+        if self._pairs.is_done:
+            self._text, self._read = self._pairs.rest, self._behind_call
 
     def _in_arguments(self) -> Iterator[Part]:
         end = len(self._text)

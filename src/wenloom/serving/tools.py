@@ -1,12 +1,16 @@
 """The tools of a request: what the model reads of them, and the grammar that its calls obey."""
 
+import functools
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+from wenloom.core.errors import InputError
 from wenloom.serving.errors import refused
 from wenloom.serving.models import ServedModel
+from wenloom.serving.pairs import texts_of
+from wenloom.serving.reasoning import Reasoning
 from wenloom.serving.settings import RequestLimits
 from wenloom.serving.tool_form import ToolForm
 from wenloom.serving.tool_grammar import MOST_CALLS, calls_grammar
@@ -41,8 +45,34 @@ class ToolUse:
     form: ToolForm
     described: Sequence[dict[str, Any]]
     """As chat templates read them."""
-    grammar: str
+    schemas: dict[str, dict[str, Any] | None]
+    """Of the arguments of the functions that may be called, by their names."""
+    most: int
+    """Calls of one reply."""
+    is_forced: bool
+    """Whether it has to make one."""
+    reply: str | None
+    """The schema of a reply without calls."""
     is_named: bool
+
+    @functools.cached_property
+    def are_text(self) -> dict[str, frozenset[str]]:
+        """Of a form with pairs, by the function's name: the arguments that stand as plain text."""
+        return {name: texts_of(schema) for name, schema in self.schemas.items()} if self.form.pairs else {}
+
+    def grammar(self, reasoning: Reasoning | None) -> str:
+        """What the reply obeys.
+
+        Args:
+            reasoning: what may stand before it.
+
+        Raises:
+            APIError: the arguments of a function cannot be kept in this form.
+        """
+        try:
+            return calls_grammar(self.form, self.schemas, most=self.most, is_forced=self.is_forced, reply=self.reply, reasoning=reasoning)  # fmt: skip
+        except InputError as error:
+            raise refused("tools", f"tools: {error}") from None
 
 
 def tool_use(
@@ -91,8 +121,7 @@ def tool_use(
             raise refused(f"tools[{number}].function.parameters", f"tools[{number}].function.parameters: must be the schema of an object.")  # fmt: skip
     schemas = {name: each.parameters for name, each in known.items() if choice.names is None or name in choice.names}
     most = 1 if choice.is_named or parallel is False else MOST_CALLS
-    grammar = calls_grammar(form, schemas, most=most, is_forced=choice.mode == "required", reply=reply)
-    return ToolUse(form, described, grammar, choice.is_named)
+    return ToolUse(form, described, schemas, most, choice.mode == "required", reply, choice.is_named)
 
 
 def _described(function: FunctionDefinition) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from wenloom.core.errors import InputError, printable
 from wenloom.tokens.literal import Placed, Range, names_pattern
-from wenloom.tokens.templates import render_template, template_words
+from wenloom.tokens.templates import render_template, template_variables, template_words
 from wenloom.tokens.tokenizer import TextTokenizer
 
 
@@ -94,9 +94,26 @@ class ChatRenderer:
         normalized = any(token.normalized for token in added if token.special)
         self._needs_care = tokenizer.splits_special or normalized  # found in other spellings than their names
 
+    @property
+    def variables(self) -> frozenset[str]:
+        """The names of the values that the template reads.
+
+        Raises:
+            InputError: the template is wrong.
+        """
+        return template_variables(self.template or "")
+
+    def mentions(self, word: str) -> bool:
+        """Whether the template itself holds a text.
+
+        Raises:
+            InputError: the template is wrong.
+        """
+        return word in template_words(self.template or "")
+
     def render(
         self, messages: Sequence[Message], reply: bool = True, find_replies: bool = False,
-        tools: Sequence[Mapping[str, Any]] | None = None,
+        tools: Sequence[Mapping[str, Any]] | None = None, values: Mapping[str, Any] | None = None,
     ) -> Rendered:  # fmt: skip
         """The conversation so far.
 
@@ -104,13 +121,14 @@ class ChatRenderer:
             reply: end where the assistant's reply begins.
             find_replies: say where the assistant's contents stand.
             tools: functions that the model may call, as the OpenAI API describes them; a template may not read them.
+            values: what else the template reads, such as {"enable_thinking": False}.
 
         Raises:
             InputError: the template fails on these messages, see `templates.render_template`.
         """
         texts = [json.dumps([each.more, tools], ensure_ascii=False) for each in messages if each.more or tools]
         marks = Marks(*_unused([self.template or "", *texts, *(each.content for each in messages)]))
-        rest = _Rest(reply, tools)
+        rest = _Rest(reply, tools, values or {})
         return self._render(messages, rest, find_replies, marks, self._parsed(messages, rest, marks))
 
     def _parsed(self, messages: Sequence[Message], rest: "_Rest", marks: Marks) -> frozenset[str]:
@@ -156,7 +174,7 @@ class ChatRenderer:
 
     def _filled(self, turns: list[dict[str, Any]], rest: "_Rest") -> str:
         """What the template makes of turns."""
-        values = {"messages": turns, "add_generation_prompt": rest.reply, "tools": rest.tools, "documents": None, **self._names}  # fmt: skip
+        values = {"messages": turns, "add_generation_prompt": rest.reply, "tools": rest.tools, "documents": None, **self._names, **rest.values}  # fmt: skip
         return render_template(self.template or "", values)
 
     def encode(self, rendered: Rendered) -> Placed:
@@ -172,6 +190,7 @@ class _Rest(NamedTuple):
 
     reply: bool
     tools: Any
+    values: Mapping[str, Any]
 
 
 def _changed(value: Any, change: Callable[[str], str]) -> Any:

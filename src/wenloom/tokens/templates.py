@@ -28,6 +28,7 @@ except (ImportError, ValueError, OSError):
 from datetime import datetime
 from jinja2 import TemplateError
 from jinja2.ext import Extension
+from jinja2.meta import find_undeclared_variables
 from jinja2.nodes import CallBlock, Const, TemplateData
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
@@ -57,7 +58,8 @@ environment.filters["tojson"] = as_json
 def words(source):
     tree = environment.parse(source)
     found = [node.data for node in tree.find_all(TemplateData)]
-    return chr(0).join(found + [node.value for node in tree.find_all(Const) if isinstance(node.value, str)])
+    found += [node.value for node in tree.find_all(Const) if isinstance(node.value, str)]
+    return json.dumps([chr(0).join(found), sorted(find_undeclared_variables(tree))])
 
 known = {{}}
 for line in sys.stdin:
@@ -92,14 +94,28 @@ def render_template(template: str, values: dict[str, Any]) -> str:
     return _renderer().render(template, values)
 
 
-@functools.lru_cache(maxsize=64)
 def template_words(template: str) -> str:
     """The words that stand in a template itself, each apart from the next by a NUL character.
 
     Raises:
         InputError: the template is wrong.
     """
-    return _renderer().render(template, None)
+    return _read(template)[0]
+
+
+def template_variables(template: str) -> frozenset[str]:
+    """The names of the values that a template reads, such as messages.
+
+    Raises:
+        InputError: the template is wrong.
+    """
+    return frozenset(_read(template)[1])
+
+
+@functools.lru_cache(maxsize=64)
+def _read(template: str) -> tuple[str, list[str]]:
+    words, variables = json.loads(_renderer().render(template, None))
+    return words, variables
 
 
 class _Renderer:
