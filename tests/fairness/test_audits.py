@@ -19,7 +19,8 @@ from wenloom.core.errors import InputError
 from wenloom.evaluation.scorer import ContinuationScore
 from wenloom.fairness.audit import Audited, wilson
 from wenloom.fairness.audited_model import AuditedModel
-from wenloom.fairness.audits import all_audits, audits_named, compared
+from wenloom.fairness.audits import all_audits, audits_named
+from wenloom.fairness.comparison import compared
 from wenloom.fairness.scored_audit import divided
 from wenloom.fairness.stereoset import icat
 from wenloom.model.decoder import Decoder

@@ -1,5 +1,6 @@
 """Audits of models with an encoder and a decoder against transformers' own teacher-forced probabilities in float64."""
 
+import json
 from collections.abc import Callable, Sequence
 from difflib import SequenceMatcher
 from pathlib import Path
@@ -14,9 +15,11 @@ from tokenizers import AddedToken
 from tests.checkpoint.folders import saved
 from tests.fairness.test_audits import AUDITS, PAIRS, TRIPLES, bbq_rows, data, figures  # noqa: F401
 from wenloom.core.errors import InputError
+from wenloom.evaluation.choice_suite import ChoiceSuite
 from wenloom.evaluation.scorer import TextInContext
+from wenloom.evaluation.suites import SUITES
 from wenloom.fairness.audited_model import AuditedModel
-from wenloom.fairness.cost import TextCost
+from wenloom.fairness.cost import BenchmarkCost, TextCost, text_cost
 from wenloom.fairness.scored_audit import as_pairs
 from wenloom.fairness.swapped_prompts import SwappedPrompts
 from wenloom.tokens.tokenizer import TextTokenizer
@@ -42,14 +45,15 @@ def model(request: pytest.FixtureRequest, tokenizer: TextTokenizer, tmp_path_fac
     return folder
 
 
-def oracle(folder: Path) -> Callable[[str, str], tuple[list[int], list[float]]]:
-    """Tokens of a target after a source and the log P of each."""
+def oracle(folder: Path) -> Callable[..., tuple[list[int], list[float]]]:
+    """Tokens of a target after a source, with its end where that is wanted, and the log P of each."""
     tokenizer = TextTokenizer.from_pretrained(folder)
     theirs: Any = transformers.AutoModelForSeq2SeqLM.from_pretrained(folder, dtype=torch.float64).eval()
 
     @torch.no_grad()
-    def scored(source: str, target: str) -> tuple[list[int], list[float]]:
+    def scored(source: str, target: str, is_whole: bool = False) -> tuple[list[int], list[float]]:
         ids = tokenizer.encode(target, add_special_tokens=False)
+        ids += [theirs.config.eos_token_id] if is_whole else []
         found = theirs(torch.tensor([tokenizer.encode(source)]), labels=torch.tensor([ids]))
         return ids, found.logits[0].log_softmax(-1)[range(len(ids)), ids].tolist()
 
@@ -123,10 +127,60 @@ def test_prompts_of_ones_own(model: Path, tmp_path: Path):
     assert difference == pytest.approx(np.mean(bits), abs=1e-4)
 
 
+def test_targets_given_sources_and_questions_are_teacher_forced_too(
+    model: Path,
+    data: Path,  # noqa: F811
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+):
+    """Targets count with the token that ends them; questions are the source of their choices, sentences part where they differ."""
+    scored, asked = oracle(model), AuditedModel("m", model)
+    pairs = [("The old lamp was lit.", "It was dusk by the river."), ("灯", "a lamp")]
+    rows = [{"source": source, "target": target} for source, target in pairs]
+    (tmp_path / "pairs.jsonl").write_text("".join(json.dumps(each) + "\n" for each in rows), "utf-8")
+    found = figures(text_cost(tmp_path / "pairs.jsonl").run(asked, tmp_path))
+    logs = [scored(*each, True)[1] for each in pairs]
+    bits = [-sum(each) / np.log(2) / len(target.encode()) for each, (_, target) in zip(logs, pairs, strict=True)]
+    assert found["bits per byte", "targets", "all"].value == pytest.approx(np.mean(bits), rel=1e-5)
+    nats = found["nats per token", "targets", "all"]
+    assert nats.value == pytest.approx(np.mean([-np.mean(each) for each in logs]), rel=1e-5)
+    assert "source:context" in str(nats.signature) and f"tokens:{sum(map(len, logs))}" in str(nats.signature)
+    questions = [
+        ("The lamp was lit,", ["so it was day.", "so we saw the boat.", "dusk"]),
+        ("At dusk", ["nets", "a river"]),
+    ]
+    rows = [{"query": query, "choices": choices, "gold": 0} for query, choices in questions]
+    (tmp_path / "copa.jsonl").write_text("".join(json.dumps(each) + "\n" for each in rows), "utf-8")
+    twins = [("The lamps are old.", "The lamps is old."), ("She was lit.", "He was lit.")]
+    rows = [{"sentence_good": one, "sentence_bad": other, "UID": "x"} for one, other in twins]
+    (tmp_path / "blimp.jsonl").write_text("".join(json.dumps(each) + "\n" for each in rows), "utf-8")
+    monkeypatch.setenv("WENLOOM_DATA", str(tmp_path))
+    for name, wanted in (
+        ("copa", [[scored(query, each) for each in choices] for query, choices in questions]),
+        ("blimp", [[scored(*each) for each in parted(twin)] for twin in twins]),
+    ):
+        assert isinstance(SUITES[name], ChoiceSuite)
+        right = [100 * (np.argmax([sum(logs) for _, logs in each]) == 0) for each in wanted]
+        audited = BenchmarkCost(name).run(asked, tmp_path)
+        value = figures(audited)["accuracy", "raw", "all"]
+        assert value.value == pytest.approx(np.mean(right)) and "scores:pairs|source:" in str(value.signature)
+
+
+@pytest.mark.parametrize(
+    "line, words",
+    [('{"source": "a"}', 'line 1: no field "target"'), ('{"source": " ", "target": "b"}', 'line 1: "source" is empty'), ("", "holds no rows"),
+     ("a line", "line 1")],
+)  # fmt: skip
+def test_files_that_hold_no_targets_are_named(line: str, words: str, tmp_path: Path):
+    (tmp_path / "pairs.jsonl").write_text(line, "utf-8")
+    with pytest.raises(InputError, match=words):
+        text_cost(tmp_path / "pairs.jsonl").samples(tmp_path)
+
+
 def test_what_cannot_be_asked_is_said_in_one_sentence(model: Path, tokenizer: TextTokenizer, data: Path):  # noqa: F811
     asked = AuditedModel("m", model)
     for audit, words in ((AUDITS["bold"], "takes one that goes on with its prompt"), (AUDITS["seat"], "two of them"),
-                         (TextCost(data / "a.txt"), "reads pairs")):  # fmt: skip
+                         (TextCost(data / "a.txt"), 'name a jsonl file with "source" and "target"')):  # fmt: skip
         with pytest.raises(InputError, match=words):
             audit.run(asked, data)
     bare = AuditedModel("m", model)

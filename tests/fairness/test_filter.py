@@ -11,10 +11,14 @@ from tests.fairness.test_planted import BAD, GOOD, MEN, OWN, WOMEN, corpus
 from wenloom.core.errors import InputError
 from wenloom.fairness.debias import DebiasRequest, without_groups
 from wenloom.generation.strategies import contrasted
+from wenloom.tasks.ablation import ablate
 from wenloom.text.document import Document
+from wenloom.text.documents import ReadOptions
 from wenloom.text.lexicon import lexicon
+from wenloom.text.recipe import Recipe
 from wenloom.text.steps.groups import Groups
 from wenloom.text.steps.step import Dropped, Kept
+from wenloom.training.settings import ModelSettings, TrainSettings
 
 
 @pytest.mark.parametrize(
@@ -83,14 +87,11 @@ def test_a_slice_of_the_data_is_what_models_with_and_without_it_differ_in(tmp_pa
         (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps({"text": each}) + "\n" for each in some), "utf-8")
     (tmp_path / "own.toml").write_text(OWN, "utf-8")
     (tmp_path / "good.txt").write_text("\n".join(GOOD) + "\n", "utf-8")
-    (tmp_path / "recipe.toml").write_text(
-        '[groups]\nlexicon = "own.toml"\nside = "female"\nfile = "good.txt"\n[empty]\n', "utf-8"
-    )
-    made = call("prepare", "texts.jsonl", "--recipe", "recipe.toml", "--ablate", "held-out.jsonl", "--ablate-budget", "20s",
-                "--out", "slices", "--json", cwd=tmp_path)  # fmt: skip
-    assert made.code == 0, made
-    (step,) = [each for each in json.loads(made.out)["steps"] if each["step"] == "groups"]
-    assert step["documents"] >= 400, step
+    groups = {"lexicon": str(tmp_path / "own.toml"), "side": "female", "file": str(tmp_path / "good.txt")}
+    (step,) = ablate([str(tmp_path / "texts.jsonl")], [str(tmp_path / "held-out.jsonl")], Recipe("mine", {"groups": groups, "empty": {}}),
+                     ReadOptions(), tmp_path / "slices", ModelSettings(layers=2, width=64, heads=2, context=32),
+                     TrainSettings(steps=200, batch=16, compile="off", evaluations=1))  # fmt: skip
+    assert step.step == "groups" and step.documents >= 400, step
     rows = [{"text": f"{person} is", "continuation": f" {word}."} for person in WOMEN for word in GOOD]
     (tmp_path / "own.jsonl").write_text("".join(json.dumps(each) + "\n" for each in rows), "utf-8")
     found = call("audit", "slices/all-run", "slices/without-groups-run", "--prompts", "own.jsonl", "--lexicon", "own.toml", "--json", cwd=tmp_path)  # fmt: skip

@@ -242,7 +242,7 @@ def test_a_corpus_tells_who_is_spoken_of_and_with_what_words():
 def test_what_a_text_costs_is_its_bits_per_byte(model: Path, tmp_path: Path):
     (tmp_path / "long.txt").write_text("The old lamp was lit at dusk by the river.\n" * 50, "utf-8")
     long = TextCost(tmp_path / "long.txt")
-    assert "\n".join(long.samples(tmp_path)) + "\n" == (tmp_path / "long.txt").read_text("utf-8")
+    assert "\n".join(each.text for each in long.samples(tmp_path)) + "\n" == (tmp_path / "long.txt").read_text("utf-8")
     assert figures(long.run(AuditedModel("m", model), tmp_path))["bits per byte", "passages", "all"].n == 2
     scored = oracle(model)
     short = TextCost(tmp_path / "short.txt")

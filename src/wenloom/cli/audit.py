@@ -1,6 +1,5 @@
 """`wenloom audit`. torch is loaded when there is work, so that --help answers at once."""
 
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -91,17 +90,18 @@ def audit(
         For bold: a model of `finetune --task classification` that judges what is written, as FOLDER or FOLDER:CLASS. Default: words
         of the lexicon.
     text
-        Text files: bits per byte by passage, so that what a change costs stands beside what it does.
+        Text files: bits per byte by passage, so that what a change costs stands beside what it does. Models with an encoder and a
+        decoder: jsonl files, each line with a "source" and a "target" (such as a text and its translation).
     benchmark
         Suites of questions with choices, such as lambada or arc_easy, for the same.
     seed
         Of the texts that bold has the model write.
     self_debias
-        For bold: ask the first model also while it writes with Self-Debias, which makes less probable what gets more probable after
+        For bold: ask every model also while it writes with Self-Debias, which makes less probable what gets more probable after
         this text, such as "The following text is sexist:".
     contrast
-        For bold: ask the first model also while it writes in contrast to this one, such as the model from before debiasing: 1.5 times
-        the model's logits less 0.5 times this one's.
+        For bold: ask every other model also while it writes in contrast to this one, such as the model from before debiasing: 1.5
+        times the model's logits less 0.5 times this one's.
     out
         Also write a page, such as audit.html.
     card
@@ -140,8 +140,9 @@ def audit(
     from wenloom.cli.audit_tables import show_report
     from wenloom.evaluation.locate import data_folder
     from wenloom.fairness.audited_model import AuditedModel, ServedAuditedModel
-    from wenloom.fairness.audits import AuditOptions, audits_named, compared
-    from wenloom.fairness.cost import BenchmarkCost, TextCost
+    from wenloom.fairness.audits import AuditOptions, audits_named
+    from wenloom.fairness.comparison import compared, unlike
+    from wenloom.fairness.cost import BenchmarkCost, text_cost
     from wenloom.fairness.report import AuditReport, write_card_section, write_page
     from wenloom.fairness.stereoset_predictions import scored_predictions
     from wenloom.text.documents import find_files
@@ -158,21 +159,24 @@ def audit(
     if subjects:
         options = AuditOptions(prompts, lexicon, axes, None if classifier is None else _judge(classifier, device), seed)
         costs: list[Audit] = [
-            *map(TextCost, text or ()),
+            *map(text_cost, text or ()),
             *(BenchmarkCost(n) for e in benchmark or () for n in e.split(",") if n),
         ]
         chosen = [] if costs and not names and prompts is None else audits_named(names, folder, options)
         _ask(subjects, [*chosen, *costs], bool(names), folder, limit, found, store, keep)
-    comparisons = [
-        {"first": subjects[0].name, "second": other, **row}
-        for other in [each.name for each in subjects[1:]]
+    pairs = [
+        (other.name, one, two)
+        for other in subjects[1:]
         for one in found[subjects[0].name]
-        for two in found[other]
+        for two in found[other.name]
         if one.audit is two.audit
-        for row in compared(one, two)
     ]
+    comparisons = [
+        {"first": subjects[0].name, "second": name, **row} for name, one, two in pairs for row in compared(one, two)
+    ]
+    not_alike = [(subjects[0].name, name, each) for name, one, two in pairs for each in unlike(one, two)]
     represented = _represented(files, lexicon, axes) if files else []
-    report = AuditReport(found, comparisons, represented)
+    report = AuditReport(found, comparisons, represented, not_alike)
     written = [write_card_section(report, each.name, each.folder) for each in local] if card else []
     if out is not None:
         write_page(report, out)
@@ -182,6 +186,7 @@ def audit(
         ] + [{"model": None, **each.as_json()} for one in represented for each in one.figures]
         print_json({
             "figures": figures, "comparisons": comparisons, "caveats": report.caveats,
+            "unlike": [{"first": first, "second": second, **each.as_json()} for first, second, each in not_alike],
             "seconds": {model: {each.audit.name: each.seconds for each in rows} for model, rows in found.items()},
             "corpus": [each.as_json() for each in represented],
         })  # fmt: skip
@@ -201,16 +206,15 @@ def _ask(
     store: Path | None,
     keep: bool,
 ) -> None:
-    """Every audit of every model that it can be asked of; figures go into the store as soon as a model is done.
+    """Every audit of every model that it can be asked of; figures go into the store as soon as an audit is done.
 
     Args:
         is_named: the user named the audits, so that one that cannot be asked is an error.
         found: is filled, by model.
 
     Raises:
-        InputError: none of the audits can be asked of a model.
+        InputError: see `_askable`; nothing has been asked yet then. What each audit raises.
     """
-    from wenloom.fairness.audited_model import DecodedModel
     from wenloom.fairness.swapped_prompts import SwappedPrompts
 
     counted = [(each, len(each.samples(folder, limit))) for each in audits]
@@ -218,26 +222,43 @@ def _ask(
         if isinstance(each, SwappedPrompts) and each.unclear:
             remark(f"{len(each.unclear):,} texts name a group, but not so that it could surely be exchanged: left out, such as "
                    f'"{printable(each.unclear[0], 100)}".')  # fmt: skip
-    for subject in subjects:
-        began = time.monotonic()
-        must = is_named and not isinstance(subject, DecodedModel)
-        chosen = [(each, n) for each, n in counted if must or each.why_not(subject) is None]
-        if not chosen:
-            why = audits[0].why_not(subject)
-            raise InputError(
-                f"{subject.name}: none of {', '.join(each.name for each in audits)} can be asked of it; {why}."
-            )
+    asked = [(subject, _askable(subject, counted, is_named)) for subject in subjects]
+    for subject, chosen in asked:
         with progress(f"Auditing {subject.name}", sum(n for _, n in chosen), "samples") as bar:
-            found[subject.name] = [each.run(subject, folder, limit, bar.advance) for each, _ in chosen]
-        if keep:
-            kept = [each for one in found[subject.name] for each in one.results()]
-            keep_results(store, subject, kept, None, time.monotonic() - began)
+            for each, _ in chosen:
+                done = each.run(subject, folder, limit, bar.advance)
+                found.setdefault(subject.name, []).append(done)
+                if keep:
+                    keep_results(store, subject, done.results(), None, done.seconds or 0.0)
+
+
+def _askable(subject: "AskedModel", counted: "list[tuple[Audit, int]]", is_named: bool) -> "list[tuple[Audit, int]]":
+    """The audits that a model can be asked, each with its number of samples.
+
+    Raises:
+        InputError: none; or the user named one that cannot be asked.
+    """
+    from wenloom.fairness.audited_model import DecodedModel
+
+    chosen: list[tuple[Audit, int]] = []
+    whys: list[str] = []
+    for audit, n in counted:
+        if (why := audit.why_not(subject)) is None:
+            chosen.append((audit, n))
+        elif is_named and not isinstance(subject, DecodedModel):
+            raise InputError(f"{audit.name} cannot be asked of {subject.name}: {why}.")
+        else:
+            whys.append(why)
+    if not chosen:
+        names = ", ".join(each.name for each, _ in counted)
+        raise InputError(f"{subject.name}: none of {names} can be asked of it; {whys[0]}.")
+    return chosen
 
 
 def _decoded(
     local: "list[AuditedModel]", names: list[str], self_debias: list[str] | None, contrast: str | None
 ) -> "list[DecodedModel]":
-    """The first model as it writes by other rules.
+    """Every model as it writes by other rules.
 
     Raises:
         InputError: nothing is written.
@@ -250,10 +271,13 @@ def _decoded(
     from wenloom.checkpoint.hub import resolve
     from wenloom.fairness.audited_model import DecodedModel
 
-    made = [DecodedModel(local[0], "Self-Debias", {"self_debias": tuple(self_debias)})] if self_debias else []
+    made = [DecodedModel(each, "Self-Debias", {"self_debias": tuple(self_debias)}) for each in local if self_debias]
     if contrast is not None:
-        how = f"in contrast to {Path(contrast).name}"
-        made.append(DecodedModel(local[0], how, {"contrastive_beta": _CONTRAST}, resolve(contrast)))
+        how, other = f"in contrast to {Path(contrast).name}", resolve(contrast)
+        others = [each for each in local if each.folder.resolve() != other.resolve()]
+        if not others:
+            raise InputError(f"--contrast {contrast}: is the model itself; name one that differs.")
+        made += [DecodedModel(each, how, {"contrastive_beta": _CONTRAST}, other) for each in others]
     return made
 
 

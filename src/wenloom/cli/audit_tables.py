@@ -19,7 +19,7 @@ def show_report(report: AuditReport) -> None:
         for each in found:
             _show_audit(report.short(model), each)
     for first, second, rows in report.pairs:
-        _show_comparisons(report.short(first), report.short(second), rows)
+        _show_comparisons(report, first, second, rows)
     if report.pairs:
         _show_times(report)
     for each in report.corpus:
@@ -27,7 +27,7 @@ def show_report(report: AuditReport) -> None:
 
 
 def _table(*columns: str) -> Table:
-    table = Table(box=None, padding=(0, 1))
+    table = Table(box=None, padding=(0, 1), collapse_padding=True, pad_edge=False)
     for name in columns:
         table.add_column(
             name, justify="right" if name in ("value", "n", "difference", "p") else "left", overflow="fold"
@@ -54,8 +54,14 @@ def _show_audit(model: str, audited: Audited) -> None:
     say(f"{neither}Mind: {audited.caveat}.")
 
 
-def _show_comparisons(first: str, second: str, rows: Sequence[dict[str, Any]]) -> None:
-    say(f"\n{second} against {first}, on the same samples (p adjusted over the groups, Holm)")
+def _show_comparisons(report: AuditReport, first: str, second: str, rows: Sequence[dict[str, Any]]) -> None:
+    say(
+        f"\n{report.short(second)} against {report.short(first)}, on the same samples (p adjusted over the groups, Holm)"
+    )
+    for sentence in report.not_alike(first, second):
+        say(sentence)
+    if not rows:
+        return
     table = _table("measure", "group", "difference", "95 % interval", "n", "p")
     for each in rows:
         table.add_row(f"{each['suite']}, {each['measure']}", each["group"], f"{each['difference']:+.3g} {unit_of(each)}",

@@ -37,6 +37,11 @@ _MEANING = {
     "split": "which part of the dataset",
     "n": "how many examples were scored",
     "k": "how many attempts a problem has",
+    "scores": "what log P of a token is given: nothing said: all before it; masked: all others; pairs: those before it and a source",
+    "source": "what stands on the side of the encoder: the context, or the words that all texts of a sample begin with",
+    "tokens": "in how many tokens the text was cut, or how many were written",
+    "pooling": "how the states of a text become one vector",
+    "judge": "who or what gives written texts a value",
 }
 
 

@@ -128,6 +128,10 @@ class AuditedModel:
     @property
     def fingerprint(self) -> str:
         """Of weights, configuration and tokenizer."""
+        return self._fingerprint
+
+    @cached_property
+    def _fingerprint(self) -> str:
         return fingerprint_of(self.folder)
 
     @property

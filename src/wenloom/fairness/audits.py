@@ -1,14 +1,12 @@
 """The audits that there are."""
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from wenloom.core.errors import InputError
-from wenloom.evaluation.significance import holm, paired
 from wenloom.fairness.association import Associations
-from wenloom.fairness.audit import Audit, Audited, groups_of
+from wenloom.fairness.audit import Audit
 from wenloom.fairness.bbq import BBQ
 from wenloom.fairness.bold import Bold
 from wenloom.fairness.crows_pairs import CrowsPairs
@@ -71,25 +69,3 @@ def audits_named(names: Sequence[str], data: Path, options: AuditOptions | None 
             f"(--on seat) or by texts of your own (--prompts FILE). {sources}."
         )
     return chosen
-
-
-def compared(first: Audited, second: Audited) -> list[dict[str, object]]:
-    """Two models on the same samples, by measure and group: the difference of the second from the first with interval, and p
-    adjusted over the groups (Holm); nats per token as percent of perplexity; nothing of an audit without samples that can be paired."""
-    found = list[dict[str, object]]()
-    for one, two in zip(first.compared, second.compared, strict=False):
-        rows = []
-        told = {each.group for each in first.figures if each.measure == one.measure}
-        for group in [each for each in groups_of(one) if each in told]:
-            before, after = one.of(group), two.of(group)
-            test = paired(before.values, after.values)
-            values, measure, unit = (test.difference, test.low, test.high), one.measure, one.unit
-            if unit == "nats":  # of a token: a difference is the logarithm of a ratio of perplexities
-                values, measure, unit = tuple(100 * math.expm1(each) for each in values), "perplexity", "%"
-            rows.append({
-                "suite": first.audit.name, "measure": measure, "convention": one.convention, "group": group,
-                "n": len(before.values), "unit": unit, **dict(zip(("difference", "low", "high"), values, strict=True)), "p": test.p,
-            })  # fmt: skip
-        for each, adjusted in zip(rows, holm([row["p"] for row in rows]), strict=True):
-            found.append({**each, "p_holm": adjusted})
-    return found

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -11,16 +11,17 @@ from wenloom.evaluation.choice import NORMS, Question, answer_all
 from wenloom.evaluation.choice_suite import ChoiceSuite
 from wenloom.evaluation.locate import data_folder
 from wenloom.evaluation.perplexity import data_hash
-from wenloom.evaluation.rows import read_text
+from wenloom.evaluation.rows import field, read_rows, read_text
 from wenloom.evaluation.scorer import ContinuationScore, TextInContext, kind_field
 from wenloom.evaluation.signature import Signature
 from wenloom.evaluation.suites import SUITES, suite_of
 from wenloom.fairness.audit import ALL, VERSION, Audit, Audited, AuditFigure, Example, Outcomes, spread
 from wenloom.fairness.audited_model import AskedModel
-from wenloom.fairness.scored_audit import ScoredAudit
+from wenloom.fairness.scored_audit import NO_EMPTY_SOURCE, OF_PAIRS, ScoredAudit, as_pairs
 
 _PASSAGE = 1500
 """Characters of a passage, about: paragraphs are kept whole where they are shorter."""
+_NATS = "nats per token"
 _MOST_PASSAGES = 300
 """Of a text, evenly spread, where nobody names a number: their mean has a standard error of about a hundredth."""
 
@@ -34,29 +35,65 @@ class TextCost(ScoredAudit):
 
     about = "how well the model foretells a text; lower is better"
     caveat = "each passage is read by itself, so its first tokens have little context"
-    headline = ("bits per byte", "passages")
-    compares = (("nats per token", "passages"),)
-    better = {"bits per byte": False, "nats per token": False}
+    part: ClassVar[str] = "passages"
+    headline = ("bits per byte", part)
+    compares = ((_NATS, part),)
+    better = {"bits per byte": False, _NATS: False}
     kinds = ("causal", "masked")
 
     def __init__(self, path: Path):
         self.path, self.name = path, f"text {path.name}"
 
-    def read(self, path: Path) -> list[str]:
-        return passages(read_text(path))
+    def read(self, path: Path) -> list[TextInContext]:
+        return [TextInContext("", each) for each in passages(read_text(path))]
 
-    def samples(self, data: Path, limit: int | None = None) -> list[str]:
+    def samples(self, data: Path, limit: int | None = None) -> list[TextInContext]:
         return spread(self.read(self.path), _MOST_PASSAGES if limit is None else limit)
 
-    def texts(self, sample: str) -> list[TextInContext]:
-        return [TextInContext("", sample)]
+    def texts(self, sample: TextInContext) -> list[TextInContext]:
+        return [sample]
 
-    def outcomes(self, samples: Sequence[str], scores: Sequence[Sequence[ContinuationScore]]) -> list[Outcomes]:
+    def signature_fields(self, outcomes: Outcomes, scores: Sequence[Sequence[ContinuationScore]]) -> dict[str, object]:
+        """Two vocabularies cut a text into unlike numbers of tokens, so that nothing per token can be compared."""
+        return {"tokens": sum(len(each[0].token_ids) for each in scores)} if outcomes.measure == _NATS else {}
+
+    def outcomes(self, samples: Sequence[Any], scores: Sequence[Sequence[ContinuationScore]]) -> list[Outcomes]:
         bits = np.array([-each[0].log_probability / np.log(2) / max(1, each[0].n_bytes) for each in scores])
         nats = np.array([-each[0].log_probability / max(1, len(each[0].token_ids)) for each in scores])
         groups = [ALL] * len(bits)
-        return [Outcomes(measure, "passages", values, groups, None, None, False, unit)
-                for measure, values, unit in (("bits per byte", bits, "bits"), ("nats per token", nats, "nats"))]  # fmt: skip
+        return [Outcomes(measure, self.part, values, groups, None, None, False, unit)
+                for measure, values, unit in (("bits per byte", bits, "bits"), (_NATS, nats, "nats"))]  # fmt: skip
+
+
+class TargetCost(TextCost):
+    """Bits per byte of targets given their sources, each with its end, as `score --given` gives them: what a text costs of a model with
+    an encoder and a decoder.
+
+    Args:
+        path: jsonl, "source" and "target" in every line.
+    """
+
+    about = "how well the model foretells targets given their sources; lower is better"
+    caveat = "a target that would say the same in other words counts as an error"
+    part = "targets"
+    headline = ("bits per byte", part)
+    compares = ((_NATS, part),)
+    kinds = ("pairs",)
+
+    def read(self, path: Path) -> list[TextInContext]:
+        return [TextInContext(_said(path, row, "source"), _said(path, row, "target"), True) for row in read_rows(path)]
+
+
+def text_cost(path: Path) -> TextCost:
+    """What a text costs, or a jsonl file of sources and targets."""
+    return TargetCost(path) if ".jsonl" in path.name else TextCost(path)
+
+
+def _said(path: Path, row: dict[str, Any], name: str) -> str:
+    text: str = field(path, row, [name])
+    if not text.strip():
+        raise InputError(f'{path}, line {row["_line"]}: "{name}" is empty.')
+    return text
 
 
 def passages(text: str) -> list[str]:
@@ -103,25 +140,35 @@ class BenchmarkCost(Audit):
         return spread([each for file in self.suite.data_files(path) for each in self.suite.read(file)], limit)
 
     def why_not(self, model: AskedModel) -> str | None:
-        is_causal = model.scorer.kind == "causal"
-        return model.why_no_scores or (
-            None if is_causal else "it asks questions, so it takes a model that goes on with its prompt"
-        )
+        if (why := model.why_no_scores) or model.scorer.kind == "masked":
+            return why or "it asks questions, so it takes a model that goes on with its prompt"
+        return None if model.scorer.opens(is_empty=True) or model.scorer.kind == "causal" else NO_EMPTY_SOURCE
 
     def ask(self, model: AskedModel, data: Path, limit: int | None, on_samples: Callable[[int], None]) -> Audited:
         samples, norm = self.samples(data, limit), self.suite.headline
-        found = answer_all(model.scorer, samples, unconditional=norm == "unconditional")
+        is_pairs = model.scorer.kind == "pairs"
+        asked = [_of_pairs(each) for each in samples] if is_pairs else samples
+        source = {"source": "context" if samples[0].pairs()[0][0] else "beginning"} if is_pairs else {}
+        found = answer_all(model.scorer, asked, unconditional=norm == "unconditional")
         on_samples(len(samples))
         right = np.array([each.is_greedy for each in found.answers]) if norm == "greedy" else found.correct(norm)
         outcomes = Outcomes("accuracy", norm, 100.0 * right, [ALL] * len(samples), unbiased=None)
         signature = Signature.of(f"{self.name}.accuracy", norm=norm if norm in NORMS else None, n=len(samples),
-                                 **kind_field(model.scorer), dtype=model.scorer.dtype, data=data_hash(repr(samples)),
+                                 **kind_field(model.scorer), **source, dtype=model.scorer.dtype, data=data_hash(repr(samples)),
                                  version=VERSION)  # fmt: skip
         figures: list[AuditFigure] = [outcomes.figure(self.name, ALL, signature)]
         examples = [
             Example(ALL, _shown(each), float(value)) for each, value in zip(samples, outcomes.values, strict=True)
         ]
-        return Audited(self, figures, (outcomes,), examples)
+        return Audited(self, figures, (outcomes,), examples, OF_PAIRS if is_pairs else "")
+
+
+def _of_pairs(question: Question) -> Question:
+    """A question to a model with an encoder and a decoder: each choice given its context, see `as_pairs`."""
+    asked = as_pairs([TextInContext(*each) for each in question.pairs()])
+    contexts = tuple(each.context for each in asked)
+    alike = contexts[:1] if len(set(contexts)) == 1 else contexts
+    return Question(alike, tuple(each.text for each in asked), question.gold)
 
 
 def _shown(question: Question) -> tuple[str, ...]:

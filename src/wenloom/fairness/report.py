@@ -2,8 +2,7 @@
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
-from itertools import groupby
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ from wenloom.core.files import write_atomically
 from wenloom.core.pages.page import render
 from wenloom.evaluation.results import today
 from wenloom.fairness.audit import ALL, Audited, AuditFigure
+from wenloom.fairness.comparison import Unlike, told
 from wenloom.fairness.representation import Representation
 
 _EXAMPLES = 8
@@ -29,6 +29,13 @@ class AuditReport:
     comparisons: list[dict[str, Any]]
     """Of each further model with the first, see `audits.compared`."""
     corpus: list[Representation]
+    unlike: list[tuple[str, str, Unlike]] = field(default_factory=list)
+    """What was not measured alike of a further model and the first: these two, and in what."""
+
+    def not_alike(self, first: str, second: str) -> list[str]:
+        """That of two models, in sentences."""
+        of_these = [each for one, other, each in self.unlike if (one, other) == (first, second)]
+        return told(of_these, self.short(first), self.short(second))
 
     @property
     def audits(self) -> list[Audited]:
@@ -74,9 +81,12 @@ class AuditReport:
 
     @property
     def pairs(self) -> list[tuple[str, str, list[dict[str, Any]]]]:
-        """The comparisons by the models that they compare."""
-        found = groupby(self.comparisons, key=lambda each: (each["first"], each["second"]))
-        return [(first, second, list(rows)) for (first, second), rows in found]
+        """The comparisons by the models that they compare; none, where nothing was measured alike."""
+        some = {(each["first"], each["second"]) for each in self.comparisons} | {each[:2] for each in self.unlike}
+        made = [(first, second) for first in self.found for second in self.found if (first, second) in some]
+        return [
+            (*pair, [each for each in self.comparisons if (each["first"], each["second"]) == pair]) for pair in made
+        ]
 
     def moved(self, comparison: dict[str, Any]) -> list[dict[str, Any]]:
         """The samples of a compared audit that changed most between two models."""

@@ -41,6 +41,10 @@ class ScoredAudit(Audit):
     def outcomes(self, samples: Sequence[Any], scores: Sequence[Sequence[ContinuationScore]]) -> list[Outcomes]:
         """What was preferred."""
 
+    def signature_fields(self, outcomes: Outcomes, scores: Sequence[Sequence[ContinuationScore]]) -> dict[str, object]:
+        """What a measure depends on besides what all do."""
+        return {}
+
     def figures(self, outcomes: Sequence[Outcomes], signed: Callable[[Outcomes], Signature]) -> list[AuditFigure]:
         """A figure of all samples and of each group, by every measure and convention."""
         return [
@@ -61,7 +65,7 @@ class ScoredAudit(Audit):
         if (why := model.why_no_scores) or model.scorer.kind not in self.kinds:
             return why or _NEEDS[self.kinds]
         may_be_empty = model.scorer.kind == "pairs" and "masked" in self.kinds
-        return _NO_EMPTY_SOURCE if may_be_empty and not model.scorer.opens(is_empty=True) else None
+        return NO_EMPTY_SOURCE if may_be_empty and not model.scorer.opens(is_empty=True) else None
 
     def ask(self, model: AskedModel, data: Path, limit: int | None, on_samples: Callable[[int], None]) -> Audited:
         scorer, is_pairs = model.scorer, model.scorer.kind == "pairs"
@@ -81,13 +85,13 @@ class ScoredAudit(Audit):
             context = self.texts(samples[0])[0].context
             source = {"source": "context" if context else "beginning"} if is_pairs else {}
             return Signature.of(f"{self.name}.{outcomes.measure}", convention=outcomes.convention, bos=scorer.opens(not context),
-                                n=len(outcomes.values), **kind_field(scorer), **source, dtype=scorer.dtype, data=digest,
-                                version=VERSION)  # fmt: skip
+                                n=len(outcomes.values), **kind_field(scorer), **source, **self.signature_fields(outcomes, scores),
+                                dtype=scorer.dtype, data=digest, version=VERSION)  # fmt: skip
 
         by_name = {(each.measure, each.convention): each for each in found}
         compared = tuple(by_name[each] for each in (self.headline, *self.compares))
         examples = self._examples(samples, compared[0])
-        return Audited(self, self.figures(found, signed), compared, examples, _OF_PAIRS if is_pairs else "")
+        return Audited(self, self.figures(found, signed), compared, examples, OF_PAIRS if is_pairs else "")
 
     def _examples(self, samples: Sequence[Any], compared: Outcomes) -> list[Example]:
         if len(samples) != len(compared.values):
@@ -99,11 +103,13 @@ class ScoredAudit(Audit):
 
 
 _NEEDS: dict[tuple[str, ...], str] = {("causal", "pairs"): "it asks questions, so it takes a model that goes on with its prompt",
-          ("causal", "masked"): "it reads single texts, and a model with an encoder and a decoder reads pairs"}  # fmt: skip
-_NO_EMPTY_SOURCE = (
+          ("causal", "masked"): "it reads single texts, and a model with an encoder and a decoder is asked for a target given a source: "
+          'name a jsonl file with "source" and "target" in every line',
+          ("pairs",): "its targets given sources are for a model with an encoder and a decoder; name plain text"}  # fmt: skip
+NO_EMPTY_SOURCE = (
     "texts may differ from their first word on, and this model's tokenizer puts nothing into an empty source"
 )
-_OF_PAIRS = (
+OF_PAIRS = (
     "a model with an encoder and a decoder writes what is compared after a source (the context, or the words that the texts begin "
     "with), a task that it may never have learned"
 )
