@@ -16,6 +16,7 @@ from wenloom.core.console import print_json, remark, say
 from wenloom.core.errors import InputError
 from wenloom.core.quantities import counted
 from wenloom.evaluation.options import Convention, OverlapOptions, Shots, Writing
+from wenloom.tasks.speech.options import FusionOptions
 
 if TYPE_CHECKING:
     from wenloom.evaluation.evaluated_model import EvaluatedModel
@@ -46,6 +47,7 @@ def evaluate(
     scoring: Annotated[Convention, flags("Perplexity", 2)] = Convention(),
     comparing: Annotated[OverlapOptions, flags("Texts against references", 3)] = OverlapOptions(),
     writing: Annotated[Writing, flags("Writing", 4)] = Writing(),
+    fusion: Annotated[FusionOptions, flags("Recordings, with a language model", 6)] = FusionOptions(),
 ) -> None:
     """Evaluate a model, with a confidence interval and a signature for every score.
 
@@ -103,7 +105,7 @@ def evaluate(
             raise InputError("--predictions are compared without a model; leave out models and --on.")
         refuse_unused("goes with models, which --predictions need not", data=data is not None, limit=limit is not None,
                       skip_bad=skip_bad, out=out != _OUT, store=store is not None, no_keep=not keep, device=device != "auto",
-                      dtype=dtype != "float32", **changed(examples), **changed(scoring), **changed(writing))  # fmt: skip
+                      dtype=dtype != "float32", **changed(fusion), **changed(examples), **changed(scoring), **changed(writing))  # fmt: skip
         refuse_unused("goes with --metric quality", corpus=corpus is not None and metrics != ["quality"])
         _refuse_of_other_metrics(comparing, metrics or ["bleu"])
         if metrics == ["quality"]:
@@ -116,7 +118,7 @@ def evaluate(
     if metrics == ["vectors"]:
         refuse_unused("has no use for --metric vectors", data=data is not None, limit=limit is not None, store=store is not None,
                       corpus=corpus is not None, references=bool(references), no_keep=not keep, out=out != _OUT,
-                      **changed(examples), **changed(scoring), **changed(comparing), **changed(writing))  # fmt: skip
+                      **changed(fusion), **changed(examples), **changed(scoring), **changed(comparing), **changed(writing))  # fmt: skip
         _vectors(models, names, skip_bad, device, dtype, json)
         return
     if references:
@@ -143,8 +145,9 @@ def evaluate(
     if not endpoints and hears(models):
         refuse_unused("has no use for models that hear", data=data is not None, store=store is not None, no_keep=not keep,
                       metric=bool(metrics), **changed(examples), **changed(scoring), **changed(comparing), **changed(writing))  # fmt: skip
-        evaluate_speech(models, names, limit, skip_bad, out, device, dtype, json)
+        evaluate_speech(models, names, limit, skip_bad, out, device, dtype, json, fusion)
         return
+    refuse_unused("goes with models that hear", **changed(fusion))
     from wenloom.evaluation.evaluated_model import RemoteModel
     from wenloom.evaluation.folder import keep_comparisons
     from wenloom.evaluation.page import write_page

@@ -5,14 +5,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from wenloom.core.console import print_json, remark, say
-from wenloom.core.errors import InputError, WenloomError
+from wenloom.core.errors import InputError
 from wenloom.core.files import write_atomically
 from wenloom.core.foreign import json_text
 from wenloom.core.quantities import counted
+from wenloom.tasks.speech.options import FusionOptions
 
 if TYPE_CHECKING:
     from wenloom.evaluation.speech import SpeechFigure
     from wenloom.tasks.speech.manifest import Spoken
+    from wenloom.tasks.speech.measuring import Fused, Measured
 
 
 def hears(models: Sequence[str]) -> bool:
@@ -34,9 +36,13 @@ def hears(models: Sequence[str]) -> bool:
 
 
 def evaluate_speech(
-    models: Sequence[str], files: Sequence[str], limit: int | None, skip_bad: bool, out: Path, device: str, dtype: str, json: bool
+    models: Sequence[str], files: Sequence[str], limit: int | None, skip_bad: bool, out: Path, device: str, dtype: str, json: bool,
+    fusion: FusionOptions,
 ) -> None:  # fmt: skip
-    """Print word or character error rates by manifest and language; transcripts go below `out`."""
+    """Print word or character error rates by manifest and language; transcripts go below `out`.
+
+    With a language model but no weight for it, its weight is found by cross-validation.
+    """
     from wenloom.evaluation.speech import compared_speech
     from wenloom.tasks.rows import RowReader
     from wenloom.tasks.speech.manifest import is_manifest, read_manifest
@@ -50,11 +56,13 @@ def evaluate_speech(
     manifests = {file: read_manifest(Path(file), reader)[:limit] for file in files}
     reader.report()
     figures: dict[str, dict[tuple[str, str], SpeechFigure]] = {}
+    fused: dict[tuple[str, str, str], Fused] = {}
     left_out: list[dict[str, str]] = []
     for model in models:
         for file, rows in manifests.items():
-            found, missed = _measured(model, file, rows, out, device, dtype)
-            figures.setdefault(model, {}).update({(file, language): each for language, each in found.items()})
+            found, missed = _measured(model, file, rows, out, device, dtype, fusion)
+            figures.setdefault(model, {}).update({(file, language): each for language, each in found.figures.items()})
+            fused |= {(model, file, language): each for language, each in found.fused.items()}
             left_out += missed
     comparisons = []
     for other in models[1:]:
@@ -66,7 +74,8 @@ def evaluate_speech(
     if json:
         print_json({"figures": {model: [_described(file, each) for (file, _), each in found.items()]
                                 for model, found in figures.items()},
-                    "comparisons": comparisons, "left_out": left_out, "out": str(out)})  # fmt: skip
+                    "comparisons": comparisons, "left_out": left_out, "out": str(out)}
+                   | ({"language_model": [_fused(*place, each) for place, each in fused.items()]} if fused else {}))  # fmt: skip
         return
     for model, found in figures.items():
         for (file, language), each in found.items():
@@ -77,12 +86,24 @@ def evaluate_speech(
             unit = "word" if each.metric == "wer" else "character"
             say(f"  of {counted(kinds['said'], unit)} {kinds['substituted']:,} substituted, {kinds['deleted']:,} deleted, "
                 f"{kinds['inserted']:,} inserted")  # fmt: skip
+            if (change := fused.get((model, file, language))) is not None:
+                low, value, high = change.before.interval
+                say(f"  without {fusion.lm} {value:.2f} % ({low:.2f} to {high:.2f}): {change.test.difference:+.2f} points with it "
+                    f"({change.test.low:+.2f} to {change.test.high:+.2f}, p = {change.test.p:.4f}); best of the lists {change.oracle:.2f} %")  # fmt: skip
+                if change.is_tuned:
+                    say(f"  for other speech: --lm-weight {change.weight:g} --lm-bonus {change.bonus:g}")
             say(f"  {each.signature}")
     for each in comparisons:
         sure = "a difference" if each["p"] < 0.05 else "no significant difference"
         say(f"{each['on']}, {each['language']}: {each['second']} against {each['first']}: {each['difference']:+.2f} points "
             f"({each['low']:+.2f} to {each['high']:+.2f}, p = {each['p']:.4f}): {sure}.")  # fmt: skip
     say(f"Transcripts: {out}")
+
+
+def _fused(model: str, file: str, language: str, change: "Fused") -> dict[str, Any]:
+    low, value, high = change.before.interval
+    return {"model": model, "on": file, "language": language, "before": {"value": value, "low": low, "high": high},
+            "oracle": change.oracle, "lm_weight": change.weight, "lm_bonus": change.bonus, **change.test._asdict()}  # fmt: skip
 
 
 def _described(file: str, figure: "SpeechFigure") -> dict[str, Any]:
@@ -92,55 +113,29 @@ def _described(file: str, figure: "SpeechFigure") -> dict[str, Any]:
 
 
 def _measured(
-    model: str, file: str, rows: "Sequence[Spoken]", out: Path, device: str, dtype: str
-) -> "tuple[dict[str, SpeechFigure], list[dict[str, str]]]":
-    """Figures of a model on a manifest by language, and the recordings that were left out, with the reason."""
+    model: str, file: str, rows: "Sequence[Spoken]", out: Path, device: str, dtype: str, fusion: FusionOptions
+) -> "tuple[Measured, list[dict[str, str]]]":
+    """A model on a manifest, and the recordings that were left out, with the reason."""
     from wenloom.checkpoint.hub import resolve
     from wenloom.core.hardware import number_type, probe
     from wenloom.core.progress import progress
-    from wenloom.evaluation.speech import speech_errors, speech_figure
-    from wenloom.tasks.speech.transcriber import Recording, Transcriber
+    from wenloom.tasks.speech.measuring import measure
+    from wenloom.tasks.speech.n_best import n_best_row
+    from wenloom.tasks.speech.transcriber import Transcriber
 
     transcriber = Transcriber.load(resolve(model), probe(device).device, number_type(dtype))
-    known = transcriber.tokens.languages or {"en": 0}
-    heard: dict[int, str] = {}
-    missed: list[dict[str, str]] = []
-    todo: list[int] = []
-    for number, row in enumerate(rows):
-        if row.language and row.language not in known:
-            missed.append(
-                {"model": model, "file": row.name, "why": f"the model does not know the language {row.language}"}
-            )
-        else:
-            todo.append(number)
-    recordings = [Recording(rows[number].name, rows[number].read, rows[number].language or None) for number in todo]
-    with progress("Transcribing", len(todo), "recordings") as bar:
-        for number, outcome in transcriber.transcribe(recordings):
-            bar.advance()
-            if isinstance(outcome, WenloomError):
-                missed.append({"model": model, "file": rows[todo[number]].name, "why": str(outcome)})
-            else:
-                heard[todo[number]] = outcome.text
-    for each in missed[:5]:
-        remark(f"{file}: left out: {each['file']}: {each['why'].rstrip('.')}.")
-    if len(missed) > 5:
-        remark(f"{file}: {len(missed) - 5:,} more are left out (--json lists all).")
-    by_language: dict[str, list[int]] = {}
-    for number in sorted(heard):
-        by_language.setdefault(rows[number].language or "en", []).append(number)
-    if not by_language:
-        raise InputError(f"{file}: none of its recordings could be heard by {model}.")
-    lines = []
-    for language, numbers in by_language.items():
-        for number in numbers:
-            errors = speech_errors(rows[number].text, heard[number], language)
-            lines.append({"file": rows[number].name, "language": language, "text": rows[number].text, "heard": heard[number],
-                          "errors": errors.errors, "said": len(errors.reference)})  # fmt: skip
+    with progress("Transcribing", len(rows), "recordings") as bar:
+        measured = measure(transcriber, rows, Path(file).name, fusion, bar.advance)
+    for row, why in measured.missed[:5]:
+        remark(f"{file}: left out: {row.name}: {why.rstrip('.')}.")
+    if len(measured.missed) > 5:
+        remark(f"{file}: {len(measured.missed) - 5:,} more are left out (--json lists all).")
+    lines = [{"file": each.row.name, "language": each.language, "text": each.row.text, "heard": each.text,
+              "errors": each.errors.errors, "said": len(each.errors.reference)} for each in measured.heard]  # fmt: skip
     lines.sort(key=lambda each: -each["errors"] / max(1, each["said"]))
-    target = out / Path(model).name / f"{Path(file).stem}.transcripts.jsonl"
-    write_atomically(target, "".join(json_text(each) + "\n" for each in lines))
-    figures = {
-        language: speech_figure([(rows[number].text, heard[number]) for number in numbers], language, Path(file).name)
-        for language, numbers in by_language.items()
-    }
-    return figures, missed
+    folder, stem = out / Path(model).name, Path(file).stem
+    write_atomically(folder / f"{stem}.transcripts.jsonl", "".join(json_text(each) + "\n" for each in lines))
+    if fusion.lm is not None:
+        n_best = [n_best_row(each.row.name, each.n_best, each.row.text) for each in measured.heard]
+        write_atomically(folder / f"{stem}.nbest.jsonl", "".join(json_text(each) + "\n" for each in n_best))
+    return measured, [{"model": model, "file": row.name, "why": why} for row, why in measured.missed]

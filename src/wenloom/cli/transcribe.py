@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -12,14 +13,15 @@ from wenloom.core.console import print_json, remark, say
 from wenloom.core.errors import InputError, WenloomError
 from wenloom.core.files import write_atomically
 from wenloom.core.quantities import counted, show_duration
-from wenloom.tasks.speech.options import TranscriptionOptions
+from wenloom.tasks.speech.options import FusionOptions, TranscriptionOptions
 
 if TYPE_CHECKING:
     from wenloom.audio.reading import Sound
     from wenloom.tasks.speech.transcript import Transcript
 
-Format = Literal["txt", "srt", "vtt", "tsv", "json"]
+Format = Literal["txt", "srt", "vtt", "tsv", "json", "nbest"]
 Hearing = Annotated[TranscriptionOptions, flags("Hearing", 2)]
+Fusion = Annotated[FusionOptions, flags("With a language model", 3)]
 
 
 def transcribe(
@@ -30,6 +32,7 @@ def transcribe(
     out: Path | None = None,
     overwrite: Annotated[bool, Parameter(negative="")] = False,
     hearing: Hearing = TranscriptionOptions(),
+    fusion: Fusion = FusionOptions(),
     side_by_side: int = 8,
     device: Device = "auto",
     dtype: Dtype = "float32",
@@ -50,7 +53,7 @@ def transcribe(
     files
         Recordings; - reads one from a pipe.
     format
-        txt (a segment per line), srt and vtt (subtitles), tsv or json.
+        txt (a segment per line), srt and vtt (subtitles), tsv, json, or nbest (a line that `wenloom rescore` reads).
     out
         A folder that gets a transcript per recording; what is there already is left as it is, so that the same command goes
         on where it was stopped.
@@ -69,7 +72,9 @@ def transcribe(
     todo = [name for name in files if name not in targets or overwrite or not targets[name].exists()]
     if there := len(files) - len(todo):
         remark(f"{counted(there, 'transcript')} of {len(files):,} there already, left as they are (--overwrite hears them again).")  # fmt: skip
-    results, failures = _heard(model, todo, hearing, side_by_side, device, dtype, targets, format)
+    if format == "nbest" and hearing.n_best == 1:
+        hearing = replace(hearing, n_best=hearing.num_beams)
+    results, failures = _heard(model, todo, hearing, fusion, side_by_side, device, dtype, targets, format)
     if failures and len(files) == 1:
         raise failures[0]
     if json:
@@ -107,7 +112,7 @@ def _targets(files: tuple[str, ...], out: Path, format: Format) -> dict[str, Pat
 
 
 def _heard(
-    model: str, names: list[str], options: TranscriptionOptions, side_by_side: int, device: str, dtype: str,
+    model: str, names: list[str], options: TranscriptionOptions, fusion: FusionOptions, side_by_side: int, device: str, dtype: str,
     targets: dict[str, Path], format: Format,
 ) -> tuple[list[Any], list[WenloomError]]:  # fmt: skip
     """Transcript or error of every recording, and the errors."""
@@ -120,6 +125,8 @@ def _heard(
     from wenloom.tasks.speech.writers import FORMATS
 
     transcriber = Transcriber.load(resolve(model), probe(device).device, number_type(dtype))
+    if fusion.lm is not None:
+        transcriber.ask(fusion.lm, fusion.lm_weight, fusion.lm_bonus)
     results: list[Any] = [None] * len(names)
     failures: list[WenloomError] = []
     recordings = [Recording(name, _reader(name)) for name in names]
@@ -161,4 +168,4 @@ def _print(names: list[str], results: "list[Transcript | WenloomError]", format:
     found = [(name, each) for name, each in zip(names, results, strict=True) if isinstance(each, Transcript)]
     for name, each in found:
         text = FORMATS[format](each, words).rstrip("\n")
-        say(f"{name}:\n{text}\n" if len(names) > 1 else text, verbatim=True)
+        say(f"{name}:\n{text}\n" if len(names) > 1 and format != "nbest" else text, verbatim=True)

@@ -29,7 +29,7 @@ from wenloom.tasks.speech.manifest import Spoken, read_manifest
 from wenloom.tasks.speech.options import TranscriptionOptions
 from wenloom.tasks.speech.transcriber import Recording, Transcriber
 from wenloom.tasks.speech.transcript import Transcript
-from wenloom.tasks.speech.vocabulary import SpeechTokens, said_of_decoding, speech_tokens
+from wenloom.tasks.speech.vocabulary import CTC_BLANK, SpeechTokens, said_of_decoding, speech_tokens
 from wenloom.tokens.tokenizer import TextTokenizer
 from wenloom.training.columns import Example, Targets, Tokens, Vectors
 from wenloom.training.cross_entropy import IGNORED
@@ -46,7 +46,7 @@ _MEASURED = 300
 """Recordings that are transcribed at the end."""
 _END = "<|endoftranscript|>"
 _KEPT = ("alignment_heads", "is_multilingual", "suppress_tokens", "begin_suppress_tokens", "no_timestamps_token_id",
-         "prev_sot_token_id", "max_initial_timestamp_index", "lang_to_id", "task_to_id")  # fmt: skip
+         CTC_BLANK, "prev_sot_token_id", "max_initial_timestamp_index", "lang_to_id", "task_to_id")  # fmt: skip
 """What a folder says of decoding that stays true of a model tuned from it."""
 
 
@@ -122,12 +122,11 @@ class TranscriptionRecipe(TaskRecipe[Spoken]):
                 "length_B": len(frames), "silence_B": silence}  # fmt: skip
 
     def objective(self, model: Model) -> Objective:
-        """The decoder's tokens; from nothing CTC beside them."""
+        """The decoder's tokens, and CTC beside them where there is a head or all is new."""
         assert isinstance(model, EncoderDecoder)
-        ctc = _CTC if self.settings.base is None else 0.0
-        return TranscriptionObjective(
-            model, self.settings.learning.smoothing, ctc, self._marks.no_speech, self._marks.end
-        )
+        blank = self._marks.ctc_blank
+        ctc = 0.0 if blank is None else _CTC
+        return TranscriptionObjective(model, self.settings.learning.smoothing, ctc, blank or 0, self._marks.end)
 
     def prepared(self, model: Model, tokenizer: TextTokenizer) -> Model:
         """A model that hears."""
@@ -148,7 +147,7 @@ class TranscriptionRecipe(TaskRecipe[Spoken]):
         """What generation_config.json says of a fresh model: it writes no token that steers."""
         special, end = sorted(tokenizer.special_ids), tokenizer.backend.token_to_id(_END)
         return {"is_multilingual": bool(self._languages), "suppress_tokens": [each for each in special if each != end],
-                "begin_suppress_tokens": [end]}  # fmt: skip
+                "begin_suppress_tokens": [end], CTC_BLANK: tokenizer.backend.token_to_id("<|nospeech|>")}  # fmt: skip
 
     @property
     def _languages(self) -> list[str]:

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from wenloom.model.cache import EncoderKV, KVCache
 from wenloom.model.decoder import Decoder
+from wenloom.tasks.speech.ctc import Guide
 from wenloom.tasks.speech.rules import TokenRules
 from wenloom.tasks.speech.vocabulary import SpeechTokens
 
@@ -20,6 +21,8 @@ class Decoded(NamedTuple):
     logprob: float
     """The sum over its tokens and the end."""
     no_speech_prob: float
+    others: tuple[tuple[list[int], float], ...] = ()
+    """All texts that were found with their log-probabilities, this one among them."""
 
     @property
     def avg_logprob(self) -> float:
@@ -102,6 +105,7 @@ def decode(
     temperature: float = 0.0,
     count: int = 1,
     generators: Sequence[torch.Generator] | None = None,
+    guide: Guide | None = None,
 ) -> list[Decoded]:
     """What every window is heard as.
 
@@ -112,18 +116,20 @@ def decode(
         temperature: 0 takes the most probable token, or with `count` beams the most probable of them.
         count: beams at temperature 0, draws above it.
         generators: of the draws, one per window.
+        guide: what a language model adds to every token at temperature 0, counted among the log-probabilities.
     """
     spread = count if temperature > 0 else 1
     many = [prompt for prompt in prompts for _ in range(spread)]
     steps = _Steps(decoder, encoder_kv, many, tokens.start)
     silence = steps.at_start_RV[::spread].softmax(-1)[:, tokens.no_speech].tolist()
     most = min(most, decoder.config.context_length - max(map(len, prompts)))
-    if temperature == 0 and count > 1:
-        finished = _beams(steps, tokens, rules, len(prompts), count, most)
+    if temperature == 0 and (count > 1 or guide is not None):
+        finished = _beams(steps, tokens, rules, len(prompts), count, most, guide)
     else:
         finished = _draws(steps, tokens, rules, len(prompts), spread, most, temperature, generators)
     best = [max(each, key=_rank) for each in finished]
-    return [Decoded(ids, total, quiet) for (ids, total), quiet in zip(best, silence, strict=True)]
+    return [Decoded(ids, total, quiet, tuple(each))
+            for (ids, total), quiet, each in zip(best, silence, finished, strict=True)]  # fmt: skip
 
 
 def _rank(written: tuple[Sequence[int], float]) -> float:
@@ -174,7 +180,7 @@ def _draws(
 
 
 def _beams(
-    steps: _Steps, tokens: SpeechTokens, rules: TokenRules, n_windows: int, count: int, most: int
+    steps: _Steps, tokens: SpeechTokens, rules: TokenRules, n_windows: int, count: int, most: int, guide: Guide | None
 ) -> list[list[tuple[list[int], float]]]:
     """The transcripts that beam search finds in every window, `count` of each, as transformers searches.
 
@@ -187,8 +193,12 @@ def _beams(
     beams: list[list[tuple[list[int], float]]] = [[([], 0.0)] for _ in windows]
     for step in range(most):
         logits_RV = steps.logits_RV
-        rules.apply(logits_RV, [ids for each in beams for ids, _ in each], step == 0)
-        top = logits_RV.log_softmax(-1).topk(count + 1)
+        so_far = [ids for each in beams for ids, _ in each]
+        rules.apply(logits_RV, so_far, step == 0)
+        logprobs_RV = logits_RV.log_softmax(-1)
+        if guide is not None:
+            logprobs_RV = logprobs_RV + guide(so_far)
+        top = logprobs_RV.topk(count + 1)
         values, choices = top.values.tolist(), top.indices.tolist()
         chosen: list[int] = []
         kept: list[int] = []

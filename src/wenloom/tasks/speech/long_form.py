@@ -69,6 +69,8 @@ class Listener:
         """First frames of windows of whose text a loop was cut out."""
         self.left_out: list[int] = []
         """First frames of windows that gave loops or improbable text only."""
+        self.found: list[Sequence[tuple[list[int], float]]] = []
+        """Per window all texts that were found, with what the recogniser says of each."""
 
     def _encoded(self, text: str) -> list[int]:
         text = text.strip()
@@ -92,11 +94,13 @@ class Listener:
             if is_silent and heard.avg_logprob <= self._options.min_logprob:
                 first += n_frames
                 continue
+            self.found.append(heard.others or ((heard.tokens, heard.logprob),))
             found, step = self._cut(heard, first, n_frames, temperature, compression_ratio(text))
             if self._options.words:
                 found = yield from self._with_words(found, first, n_frames)
                 last = max((word.end for each in found for word in each.words), default=0.0)
-                if not _ends_within(heard.tokens, self._tokens.first_time) and last * FRAMES_PER_SECOND > first:
+                is_open = self._options.times and not _ends_within(heard.tokens, self._tokens.first_time)
+                if is_open and last * FRAMES_PER_SECOND > first:
                     step = max(1, round(last * FRAMES_PER_SECOND) - first)
             found = [each for each in found if each.start < each.end and each.text.strip()]
             self.segments += found

@@ -19,6 +19,9 @@ class TranscriptionOptions:
     """Words to expect, which stand before every window and not the first only."""
     num_beams: int = 5
     """Beams at temperature 0; 1 takes the most probable token every time."""
+    n_best: int = 1
+    """Texts that are told of, best first, with what the recogniser says of each (--format nbest or json), at most; as many beams
+    are followed."""
     best_of: int = 5
     """Draws at temperatures above 0, of which the most probable is taken."""
     temperatures: tuple[float, ...] = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
@@ -33,21 +36,46 @@ class TranscriptionOptions:
     """Sound without so much that stands out from its own background is silent, and not heard at all; 0: everything is heard."""
     carry: bool = True
     """Every window reads what was written before it, but after a temperature above 0.5."""
+    ctc_weight: float = 0.5
+    """Of a model with a CTC head (any that was trained here from nothing), how much that counts beside the decoder in what is
+    written: 0 is the decoder alone, 1 the head alone."""
     times: bool = True
     """Segments with their times; else one segment per window of 30 seconds."""
     words: bool = False
-    """Times of words, from the attention to the sound."""
+    """Times of words, from the CTC head where there is one, else from the attention to the sound."""
     seed: int = 0
     """Of the draws at temperatures above 0."""
 
     def __post_init__(self):
         wrong: list[str] = []
-        for name in ("num_beams", "best_of"):
+        for name in ("num_beams", "n_best", "best_of"):
             if not 1 <= getattr(self, name) <= 100:
                 wrong.append(f"{name} must be from 1 to 100, got {getattr(self, name)}")
         if not self.temperatures or not all(0 <= each <= 10 for each in self.temperatures):
             wrong.append("temperatures must be numbers from 0 to 10, at least one")
-        if self.words and not self.times:
-            wrong.append("words needs times")
+        if not 0 <= self.ctc_weight <= 1:
+            wrong.append(f"ctc_weight must be from 0 to 1, got {self.ctc_weight:g}")
         if wrong:
             raise InputError("; ".join(wrong) + ".")
+
+
+@dataclass(frozen=True)
+class FusionOptions:
+    """A language model that is asked, too."""
+
+    lm: str | None = None
+    """A model of texts (folder or hub) that has its say: of the same vocabulary token by token, of another at the end."""
+    lm_weight: float | None = None
+    """How much its log-probability counts beside the recogniser's; default: 0.3 (evaluate: found by cross-validation)."""
+    lm_bonus: float = 0.0
+    """With --lm-weight: nats that every word counts more, against short texts."""
+
+    def __post_init__(self):
+        if self.lm is None and (self.lm_weight is not None or self.lm_bonus):
+            raise InputError("--lm-weight and --lm-bonus say how a language model counts: name one by --lm.")
+        if self.lm_weight is None and self.lm_bonus:
+            raise InputError("--lm-bonus goes with --lm-weight.")
+        for name in ("lm_weight", "lm_bonus"):
+            value = getattr(self, name)
+            if value is not None and not -100 <= value <= 100:
+                raise InputError(f"--{name.replace('_', '-')} must be a number of at most 100, got {value}.")

@@ -30,6 +30,10 @@ class TokenRules:
             self._first[: tokens.first_time] = -torch.inf
             self._first[tokens.first_time + _LATEST_START + 1 :] = -torch.inf
 
+    def text_logprobs(self, logits_RTV: Tensor) -> Tensor:
+        """log P of every token of text without times; a text may be empty."""
+        return (logits_RTV + self._never.to(logits_RTV.device)).log_softmax(-1)
+
     def apply(self, logits_RV: Tensor, written: Sequence[Sequence[int]], is_first: bool) -> None:
         """
         Args:

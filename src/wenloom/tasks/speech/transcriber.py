@@ -1,27 +1,33 @@
 """Many recordings side by side through one model: windows that wait are encoded and decoded together."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
+from torch import Tensor
 
 from wenloom.audio.log_mel import FRAMES_PER_SECOND, LogMel
 from wenloom.audio.reading import Sound
 from wenloom.checkpoint.folder import base_of, is_adapter, load_model, load_tokenizer, read_config
+from wenloom.checkpoint.hub import resolve
 from wenloom.core.errors import InputError, WenloomError
 from wenloom.core.randomness import generator
 from wenloom.model.cache import EncoderKV
 from wenloom.model.encoder_decoder import EncoderDecoder
 from wenloom.model.packed import packed
+from wenloom.tasks.speech.ctc import Guide, ctc_logprobs
 from wenloom.tasks.speech.decoding import decode, joined, rows_of
+from wenloom.tasks.speech.joint import CtcHeard, Judge, by_both, by_ctc, chosen
+from wenloom.tasks.speech.language_model import LM_WEIGHT, LanguageModel
 from wenloom.tasks.speech.long_form import Align, Ask, Listener, Listening
+from wenloom.tasks.speech.n_best import n_best
 from wenloom.tasks.speech.options import TranscriptionOptions
 from wenloom.tasks.speech.rules import TokenRules
 from wenloom.tasks.speech.transcript import SpokenSegment, Transcript
 from wenloom.tasks.speech.vocabulary import SpeechTokens, said_of_decoding, speech_tokens
-from wenloom.tasks.speech.word_times import word_times
+from wenloom.tasks.speech.word_times import ctc_word_times, word_times
 from wenloom.tokens.tokenizer import TextTokenizer
 
 
@@ -54,10 +60,21 @@ class _Work:
     heard_from: int = -1
     """First frame of the window that `encoder_kv` is of."""
     encoder_kv: EncoderKV | None = None
+    ctc_SV: Tensor | None = None
+    """Of the same window: what its CTC head says."""
     draws: int = 0
     done_seconds: float = 0.0
     n_told: int = 0
+    most_texts: int = 1
+    """How many texts are told of."""
     transcript: Transcript | None = None
+
+
+class _Judges(NamedTuple):
+    """A language model, as it is asked here."""
+
+    guide: Guide | None = None
+    judge: Judge | None = None
 
 
 class Transcriber:
@@ -71,6 +88,36 @@ class Transcriber:
     def __init__(self, model: EncoderDecoder, tokens: SpeechTokens, tokenizer: TextTokenizer):
         self.model, self.tokens, self.tokenizer = packed(model.eval()), tokens, tokenizer
         self._rules: dict[bool, TokenRules] = {}
+        self._judges = _Judges()
+        self._language_model: LanguageModel | None = None
+
+    def ask(self, model: str, weight: float | None = None, bonus: float = 0.0, decides: bool = True) -> None:
+        """Let a language model have its say in what is written at temperature 0.
+
+        Args:
+            model: a folder, or a hub model.
+            weight: how much it counts; None: `LM_WEIGHT`.
+            bonus: nats per word.
+            decides: else it is asked by `judged` only.
+
+        Raises:
+            InputError: see `LanguageModel.load`.
+        """
+        device = self.model.embed.weight.device.type
+        asked = LanguageModel.load(resolve(model), self.tokenizer, self.model.config.vocab_size, self.tokens.end,
+                                   LM_WEIGHT if weight is None else weight, bonus, device)  # fmt: skip
+        self._language_model = asked
+        if decides:
+            guide = asked.following if asked.guides else None
+            self._judges = _Judges(guide, lambda texts: asked.judged([self.text_of(ids) for ids in texts]))
+
+    def judged(self, texts: Sequence[str]) -> list[float]:
+        """What the language model says of whole texts, see `LanguageModel.judged`; 0 without one."""
+        return [0.0] * len(texts) if self._language_model is None else self._language_model.judged(texts)
+
+    def text_of(self, ids: Sequence[int]) -> str:
+        """What tokens spell, without those of time."""
+        return self.tokenizer.decode([each for each in ids if each < self.tokens.end], skip_special_tokens=True)
 
     @property
     def _frames(self) -> int:
@@ -116,9 +163,11 @@ class Transcriber:
         """
         options = options or TranscriptionOptions()
         if self.tokens.first_time >= self.model.config.vocab_size:
-            if options.words:
-                raise InputError("this model has learned no times: it writes down text alone.")
             options = replace(options, times=False)
+        if options.words and not options.times and self.tokens.ctc_blank is None:
+            raise InputError(
+                "times of words need a model that has learned times, or one with a CTC head; or leave out --no-times."
+            )
         if options.language is not None or not self.tokens.languages:
             self.tokens.opening(options.language, options.translate, options.times)
         waiting = enumerate(recordings)
@@ -176,7 +225,9 @@ class Transcriber:
         encoder = self.model.config.encoder
         assert encoder is not None and encoder.n_mels is not None
         language = recording.language or options.language or (None if self.tokens.languages else "en")
-        return _Work(number, recording.name, sound, LogMel(sound.samples, encoder.n_mels), language)
+        return _Work(
+            number, recording.name, sound, LogMel(sound.samples, encoder.n_mels), language, most_texts=options.n_best
+        )
 
     @torch.inference_mode()
     def _encode(self, works: list[_Work]) -> None:
@@ -184,10 +235,21 @@ class Transcriber:
             return
         device, dtype = self.model.decoder.embed.weight.device, self.model.decoder.embed.weight.dtype
         windows = torch.stack([work.mel.window(_first(work), self._frames) for work in works])
-        encoder_kv = self.model.encode(windows.to(device, dtype))
+        encoded_BSD = self.model.encoder.hidden(windows.to(device, dtype))
+        encoder_kv = self.model.decoder.project_source(encoded_BSD)
         for row, work in enumerate(works):
             work.encoder_kv = encoder_kv if len(works) == 1 else rows_of(encoder_kv, [row])
             work.heard_from = _first(work)
+            work.ctc_SV = self._ctc(work, encoded_BSD[row])
+
+    def _ctc(self, work: _Work, encoded_SD: Tensor) -> Tensor | None:
+        """What the CTC head says of the places of a window that are sound; None where there is no head."""
+        blank = self.tokens.ctc_blank
+        if blank is None:
+            return None
+        n_frames = min(self._frames, work.mel.n_frames - _first(work))
+        silent = [each for each in self.tokenizer.special_ids if each != blank]
+        return ctc_logprobs(encoded_SD[: (n_frames + 1) // 2], self.model.decoder.embed.weight, silent)
 
     def _start(self, work: _Work, options: TranscriptionOptions) -> None:
         if work.language is None:
@@ -216,12 +278,35 @@ class Transcriber:
         draws = [generator(options.seed, "transcription", work.number, work.draws) for work in works]
         for work in works:
             work.draws += temperature > 0
+        judges = self._judges if temperature == 0 else _Judges()
+        rules, most = self._rules_of(options.times), self.model.config.context_length // 2
+        count = max(options.num_beams, options.n_best) if temperature == 0 else options.best_of
+        guide = None if options.times else judges.guide
+        ctc = [self._ctc_heard(work, options) if temperature == 0 else None for work in works]
+        if options.ctc_weight == 1 and all(each is not None for each in ctc):
+            return [(work, by_ctc(each, count, guide, judges.judge)) for work, each in zip(works, ctc, strict=True)
+                    if each is not None]  # fmt: skip
         found = decode(
-            self.model.decoder, self.tokens, self._rules_of(options.times),
-            joined([work.encoder_kv for work in works if work.encoder_kv is not None]), prompts, self.model.config.context_length // 2,
-            temperature, options.num_beams if temperature == 0 else options.best_of, draws,
+            self.model.decoder, self.tokens, rules, joined([work.encoder_kv for work in works if work.encoder_kv is not None]),
+            prompts, most, temperature, count, draws, guide,
         )  # fmt: skip
-        return list(zip(works, found, strict=True))
+        answers: list[tuple[_Work, Any]] = []
+        for work, prompt, heard, each in zip(works, prompts, found, ctc, strict=True):
+            if each is not None or guide is not None:
+                assert work.encoder_kv is not None
+                heard = by_both(self.model.decoder, rules, self.tokens.end, work.encoder_kv, prompt, heard, most, count, each,
+                                guide, judges.judge)  # fmt: skip
+            elif judges.judge is not None:
+                heard = chosen(heard.others, heard.no_speech_prob, judges.judge)
+            answers.append((work, heard))
+        return answers
+
+    def _ctc_heard(self, work: _Work, options: TranscriptionOptions) -> CtcHeard | None:
+        """What the CTC head says, where it is asked: it knows no times."""
+        if work.ctc_SV is None or options.times or options.ctc_weight == 0:
+            return None
+        assert self.tokens.ctc_blank is not None
+        return CtcHeard(work.ctc_SV, self.tokens.ctc_blank, options.ctc_weight)
 
     def _rules_of(self, times: bool) -> TokenRules:
         if times not in self._rules:
@@ -231,6 +316,9 @@ class Transcriber:
     def _aligned(self, work: _Work, options: TranscriptionOptions) -> Any:
         asked = work.asked
         assert isinstance(asked, Align) and work.encoder_kv is not None and work.language is not None
+        if work.ctc_SV is not None and self.tokens.ctc_blank is not None:
+            return ctc_word_times(work.ctc_SV, self.tokens.ctc_blank, self.tokenizer, asked.segments, asked.first / FRAMES_PER_SECOND,
+                                  work.language)  # fmt: skip
         return word_times(
             self.model.decoder, self.tokens, self.tokenizer, work.encoder_kv, self._opening(work, options, True),
             asked.segments, asked.first / FRAMES_PER_SECOND, asked.n_frames, work.language,
@@ -245,7 +333,10 @@ class Transcriber:
         except StopIteration as end:
             remarks = (*work.sound.remarks, *_remarks(work.name, work.listener))
             done = work.sound.seconds
-            work.transcript = Transcript(work.name, work.language, done, end.value, remarks)
+            texts = [[(self.text_of(ids), score) for ids, score in window] for window in work.listener.found]
+            work.transcript = Transcript(
+                work.name, work.language, done, end.value, remarks, n_best(texts, work.most_texts)
+            )
         if done > work.done_seconds:
             advance(done - work.done_seconds)
             work.done_seconds = done

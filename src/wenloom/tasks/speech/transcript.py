@@ -4,6 +4,8 @@ import zlib
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from wenloom.tasks.speech.n_best import n_best_row
+
 
 @dataclass(frozen=True)
 class Word:
@@ -51,6 +53,8 @@ class Transcript:
     segments: list[SpokenSegment] = field(default_factory=list)
     remarks: tuple[str, ...] = ()
     """What was mended while reading, and what was left out, in whole sentences."""
+    n_best: tuple[tuple[str, float], ...] = ()
+    """Texts that it may have been with the recogniser's log-probability, best first; as many as were asked for."""
 
     @property
     def text(self) -> str:
@@ -72,6 +76,8 @@ class Transcript:
                      for name, value in asdict(segment).items() if name != "words"} for segment in self.segments]  # fmt: skip
         described: dict[str, Any] = {"file": self.file, "text": self.text, "language": self.language,
                                      "duration": round(self.seconds, 3), "segments": segments}  # fmt: skip
+        if len(self.n_best) > 1:
+            described["nbest"] = n_best_row(self.file, self.n_best)["nbest"]
         return described | ({"words": [asdict(word) for word in self.words]} if words else {})
 
 

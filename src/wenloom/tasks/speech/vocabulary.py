@@ -12,7 +12,9 @@ from wenloom.model.config import ModelConfig
 from wenloom.tokens.tokenizer import TextTokenizer
 
 SECONDS_PER_STAMP = 0.02
-"""What one token of time is."""
+"""What one token of time is, and one place of the encoder."""
+CTC_BLANK = "ctc_blank_token_id"
+"""Under this name generation_config.json says that the encoder has a CTC head; others ignore it."""
 _LANGUAGE = re.compile(r"<\|([a-z]{2,3})\|>")
 _MARKS = '"#()*+/:;<=>@[\\]^_`{|}~「」『』'
 """Characters that stand for no speech, with a few that come in groups, as Whisper's authors chose them."""
@@ -44,6 +46,8 @@ class SpeechTokens:
     """Not written as the first."""
     alignment_heads: tuple[tuple[int, int], ...]
     """(layer, head) of the decoder whose attention follows the sound."""
+    ctc_blank: int | None = None
+    """The blank of a CTC head on the encoder, whose output matrix is the token embedding; None: there is no such head."""
 
     @property
     def first_time(self) -> int:
@@ -117,6 +121,7 @@ def speech_tokens(
         suppressed_first=first or (*tokenizer.encode(" ", add_special_tokens=False), end),
         alignment_heads=_heads(heads, config)
         or tuple((layer, head) for layer in range(half, config.n_layers) for head in range(config.n_heads)),
+        ctc_blank=next(iter(_numbers([said.get(CTC_BLANK)], config)), None),
     )
 
 

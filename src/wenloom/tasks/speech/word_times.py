@@ -1,7 +1,8 @@
-"""When every word was said: by the decoder's attention to the sound, made monotonic by dynamic time warping.
+"""When every word was said: by the decoder's attention to the sound, made monotonic by dynamic time warping, or by CTC.
 
 Some heads of the cross-attention follow the sound (Whisper's authors' `timing.py`). Their weights, normalised over tokens and
-smoothed by a median over time, are the costs of a path from the first token to the last and from the first frame to the last.
+smoothed by a median over time, are the costs of a path from the first token to the last and from the first frame to the last. A CTC head gives every
+token its places on the most probable path that spells the text.
 """
 
 import string
@@ -15,6 +16,7 @@ from wenloom.audio.log_mel import FRAMES_PER_SECOND
 from wenloom.model.cache import EncoderKV
 from wenloom.model.decoder import Decoder
 from wenloom.model.taps import Taps, keep
+from wenloom.tasks.speech.ctc import aligned
 from wenloom.tasks.speech.transcript import Word
 from wenloom.tasks.speech.vocabulary import SECONDS_PER_STAMP, SpeechTokens
 from wenloom.tokens.tokenizer import TextTokenizer
@@ -22,6 +24,8 @@ from wenloom.tokens.tokenizer import TextTokenizer
 _MEDIAN = 7
 _UNSPACED = frozenset("zh ja th lo my yue".split())
 """Languages written without blanks: every character is a word."""
+_BEFORE_PEAK = 0.2
+"""Seconds of a word before the place where CTC is sure of it, at most."""
 _BEFORE = "\"'“¿([{-"
 _BEHIND = "\"'.。,，!！?？:：”)]}、"
 _ENDS = frozenset(".。!！?？")
@@ -67,6 +71,41 @@ def word_times(
         ]
         for segment in words
     ]  # fmt: skip
+
+
+def ctc_word_times(
+    logprobs_SV: Tensor,
+    blank: int,
+    tokenizer: TextTokenizer,
+    segments: Sequence[Sequence[int]],
+    offset: float,
+    language: str,
+) -> list[list[Word]]:
+    """The words of a window's segments by its CTC head.
+
+    A head says a token where it is sure of it, mostly at one place and late; so a word begins where half of the blanks since
+    the word before are over, at most `_BEFORE_PEAK` before its first token.
+
+    Args:
+        logprobs_SV: of the places that are sound.
+    """
+    ids = [token for segment in segments for token in segment]
+    spans = aligned(logprobs_SV, ids, blank)
+    words: list[list[Word]] = []
+    place, before = 0, 0.0
+    for segment in segments:
+        found: list[Word] = []
+        for text, count in zip(*_split(tokenizer, segment, language), strict=True):
+            its = spans[place : place + count]
+            first, last = its[0][0] * SECONDS_PER_STAMP, its[-1][1] * SECONDS_PER_STAMP
+            start = max(first - _BEFORE_PEAK, (before + first) / 2)
+            sure = [float(logprobs_SV[begin:end, token].max().exp())
+                    for (begin, end), token in zip(its, ids[place : place + count], strict=True)]  # fmt: skip
+            found.append(Word(text, start, last, float(np.mean(sure))))
+            place, before = place + count, last
+        words.append(found)
+    return [[Word(each.word, round(offset + each.start, 2), round(offset + each.end, 2), round(each.probability, 4))
+             for each in _merged(segment)] for segment in words]  # fmt: skip
 
 
 def _attention(

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable, Iterable
 
+from wenloom.tasks.speech.n_best import n_best_row
 from wenloom.tasks.speech.transcript import Transcript
 
 
@@ -46,12 +47,18 @@ def as_json(transcript: Transcript, words: bool) -> str:
     return json.dumps(transcript.described(words), ensure_ascii=False, indent=2) + "\n"
 
 
+def nbest(transcript: Transcript, words: bool) -> str:
+    """The texts that it may have been, as a line that `wenloom rescore` reads."""
+    return json.dumps(n_best_row(transcript.file, transcript.n_best), ensure_ascii=False) + "\n"
+
+
 FORMATS: dict[str, Callable[[Transcript, bool], str]] = {
     "txt": txt,
     "srt": srt,
     "vtt": vtt,
     "tsv": tsv,
     "json": as_json,
+    "nbest": nbest,
 }
 """What a transcript is written as, by the ending of the file."""
 
