@@ -50,13 +50,17 @@ def hearing_model(seed: int = 0) -> EncoderDecoder:
     return model.eval()
 
 
-def write_hearing(folder: Path) -> Path:
-    """A folder of the family whisper that knows three languages."""
+def write_hearing(folder: Path, **said: Any) -> Path:
+    """A folder of the family whisper that knows three languages.
+
+    Args:
+        said: more that its generation_config.json says.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     write_model_files(hearing_model(), folder)
     hearing_tokenizer().save_pretrained(folder)
     path = folder / "generation_config.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | {"is_multilingual": True}))
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"is_multilingual": True} | said))
     return folder
 
 

@@ -276,6 +276,10 @@ class World:
     def _hearing(self) -> None:
         write_hearing(self.store / "hearing")
 
+    def _two_ways(self) -> None:
+        """Hears by a CTC head, too."""
+        write_hearing(self.store / "two-ways", ctc_blank_token_id=265)
+
     def _recording(self) -> None:
         write_spoken(self.store / "recording", 1.0)
 

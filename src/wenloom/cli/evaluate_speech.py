@@ -14,7 +14,7 @@ from wenloom.tasks.speech.options import FusionOptions
 if TYPE_CHECKING:
     from wenloom.evaluation.speech import SpeechFigure
     from wenloom.tasks.speech.manifest import Spoken
-    from wenloom.tasks.speech.measuring import Fused, Measured
+    from wenloom.tasks.speech.measuring import Fused, MeasuredSpeech
 
 
 def hears(models: Sequence[str]) -> bool:
@@ -114,7 +114,7 @@ def _described(file: str, figure: "SpeechFigure") -> dict[str, Any]:
 
 def _measured(
     model: str, file: str, rows: "Sequence[Spoken]", out: Path, device: str, dtype: str, fusion: FusionOptions
-) -> "tuple[Measured, list[dict[str, str]]]":
+) -> "tuple[MeasuredSpeech, list[dict[str, str]]]":
     """A model on a manifest, and the recordings that were left out, with the reason."""
     from wenloom.checkpoint.hub import resolve
     from wenloom.core.hardware import number_type, probe

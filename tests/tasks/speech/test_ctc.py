@@ -128,8 +128,5 @@ def test_words_begin_and_end_where_the_head_hears_them():
 
 
 def test_a_model_that_was_trained_here_says_that_it_has_a_head(tmp_path: Path):
-    folder = write_hearing(tmp_path)
-    assert Transcriber.load(folder).tokens.ctc_blank is None
-    said = (folder / "generation_config.json").read_text().rstrip().rstrip("}")
-    (folder / "generation_config.json").write_text(f'{said}, "ctc_blank_token_id": 265}}')
-    assert Transcriber.load(folder).tokens.ctc_blank == 265
+    assert Transcriber.load(write_hearing(tmp_path / "one")).tokens.ctc_blank is None
+    assert Transcriber.load(write_hearing(tmp_path / "other", ctc_blank_token_id=265)).tokens.ctc_blank == 265

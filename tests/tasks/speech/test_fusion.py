@@ -17,7 +17,7 @@ from wenloom.model.decoder import Decoder
 from wenloom.model.presets import from_scratch
 from wenloom.tasks.speech.ctc import prefix_beams, text_logprobs
 from wenloom.tasks.speech.joint import CtcHeard, by_ctc, chosen
-from wenloom.tasks.speech.language_model import LanguageModel
+from wenloom.tasks.speech.language_model import FusedLanguageModel
 from wenloom.tasks.speech.n_best import n_best
 
 from ...cli.calling import call, succeed
@@ -42,8 +42,8 @@ def books(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def loaded(books: Path, weight: float = 1.0, bonus: float = 0.0) -> LanguageModel:
-    return LanguageModel.load(books, hearing_tokenizer(), VOCABULARY, END, weight, bonus)
+def loaded(books: Path, weight: float = 1.0, bonus: float = 0.0) -> FusedLanguageModel:
+    return FusedLanguageModel.load(books, hearing_tokenizer(), VOCABULARY, END, weight, bonus)
 
 
 def test_token_by_token_it_says_what_the_scorer_says_of_whole_texts(books: Path):
@@ -88,7 +88,9 @@ def test_the_judge_chooses_and_the_list_stays_the_recognisers():
 
 def test_lists_of_windows_join_into_the_best_of_all_combinations():
     draw = np.random.default_rng(0)
-    windows = [[(f" {place}{number}", float(score)) for number, score in enumerate(-draw.random(4))] for place in range(3)]
+    windows = [
+        [(f" {place}{number}", float(score)) for number, score in enumerate(-draw.random(4))] for place in range(3)
+    ]
     every = sorted((("".join(text for text, _ in row).strip(), sum(score for _, score in row))
                     for row in itertools.product(*windows)), key=lambda each: -each[1])  # fmt: skip
     found = n_best(windows, 5)
@@ -123,7 +125,7 @@ def test_the_model_is_asked_in_a_transcript_and_in_a_measurement(books: Path, tm
 
 def test_what_cannot_judge_is_refused(tmp_path: Path):
     with pytest.raises(InputError, match="goes on with texts"):
-        LanguageModel.load(write_hearing(tmp_path), hearing_tokenizer(), VOCABULARY, END, 1.0, 0.0)
+        FusedLanguageModel.load(write_hearing(tmp_path), hearing_tokenizer(), VOCABULARY, END, 1.0, 0.0)
 
 
 def test_scores_are_those_of_the_scorer_alone(books: Path):

@@ -24,7 +24,7 @@ LM_WEIGHT = 0.3
 """How much a language model counts where nothing is said (what shallow fusion mostly takes)."""
 
 
-class LanguageModel:
+class FusedLanguageModel:
     """What a language model says of texts that may have been heard.
 
     Args:
@@ -46,7 +46,7 @@ class LanguageModel:
     @classmethod
     def load(
         cls, folder: Path, tokenizer: TextTokenizer, vocab_size: int, end: int, weight: float, bonus: float, device: str = "cpu"
-    ) -> "LanguageModel":  # fmt: skip
+    ) -> "FusedLanguageModel":  # fmt: skip
         """From a folder.
 
         Args:

@@ -50,7 +50,7 @@ class Fused(NamedTuple):
 
 
 @dataclass
-class Measured:
+class MeasuredSpeech:
     """A model on a manifest."""
 
     heard: list[Heard]
@@ -64,7 +64,7 @@ class Measured:
 
 def measure(
     transcriber: Transcriber, rows: Sequence[Spoken], data: str, fusion: FusionOptions, advance: Callable[[], None] = lambda: None
-) -> Measured:  # fmt: skip
+) -> MeasuredSpeech:  # fmt: skip
     """Hear a manifest and count.
 
     Args:
@@ -77,7 +77,7 @@ def measure(
     """
     known = transcriber.tokens.languages or {"en": 0}
     wanted = [row for row in rows if not row.language or row.language in known]
-    measured = Measured([], [(row, f"the model does not know the language {row.language}") for row in rows
+    measured = MeasuredSpeech([], [(row, f"the model does not know the language {row.language}") for row in rows
                              if row.language and row.language not in known])  # fmt: skip
     if fusion.lm is not None:
         transcriber.ask(

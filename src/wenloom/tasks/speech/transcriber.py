@@ -20,7 +20,7 @@ from wenloom.model.packed import packed
 from wenloom.tasks.speech.ctc import Guide, ctc_logprobs
 from wenloom.tasks.speech.decoding import decode, joined, rows_of
 from wenloom.tasks.speech.joint import CtcHeard, Judge, by_both, by_ctc, chosen
-from wenloom.tasks.speech.language_model import LM_WEIGHT, LanguageModel
+from wenloom.tasks.speech.language_model import LM_WEIGHT, FusedLanguageModel
 from wenloom.tasks.speech.long_form import Align, Ask, Listener, Listening
 from wenloom.tasks.speech.n_best import n_best
 from wenloom.tasks.speech.options import TranscriptionOptions
@@ -89,7 +89,7 @@ class Transcriber:
         self.model, self.tokens, self.tokenizer = packed(model.eval()), tokens, tokenizer
         self._rules: dict[bool, TokenRules] = {}
         self._judges = _Judges()
-        self._language_model: LanguageModel | None = None
+        self._language_model: FusedLanguageModel | None = None
 
     def ask(self, model: str, weight: float | None = None, bonus: float = 0.0, decides: bool = True) -> None:
         """Let a language model have its say in what is written at temperature 0.
@@ -101,10 +101,10 @@ class Transcriber:
             decides: else it is asked by `judged` only.
 
         Raises:
-            InputError: see `LanguageModel.load`.
+            InputError: see `FusedLanguageModel.load`.
         """
         device = self.model.embed.weight.device.type
-        asked = LanguageModel.load(resolve(model), self.tokenizer, self.model.config.vocab_size, self.tokens.end,
+        asked = FusedLanguageModel.load(resolve(model), self.tokenizer, self.model.config.vocab_size, self.tokens.end,
                                    LM_WEIGHT if weight is None else weight, bonus, device)  # fmt: skip
         self._language_model = asked
         if decides:
@@ -112,7 +112,7 @@ class Transcriber:
             self._judges = _Judges(guide, lambda texts: asked.judged([self.text_of(ids) for ids in texts]))
 
     def judged(self, texts: Sequence[str]) -> list[float]:
-        """What the language model says of whole texts, see `LanguageModel.judged`; 0 without one."""
+        """What the language model says of whole texts, see `FusedLanguageModel.judged`; 0 without one."""
         return [0.0] * len(texts) if self._language_model is None else self._language_model.judged(texts)
 
     def text_of(self, ids: Sequence[int]) -> str:
