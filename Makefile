@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/pip --disable-pip-version-check
 
-.PHONY: quickstart test test-all coverage lint docs bench clean
+.PHONY: quickstart test test-all coverage lint docs bench bench-quick bench-report clean
 
 quickstart: $(VENV)/.installed
 	$(BIN)/wenloom quickstart
@@ -31,6 +31,14 @@ lint: $(VENV)/.dev
 
 bench: $(VENV)/.dev
 	$(BIN)/python bench/prepare.py
+
+# Ten minutes beside transformers, and beside nanoGPT where NANOGPT names a checkout; make bench-report shows it.
+bench-quick: $(VENV)/.dev
+	$(BIN)/python bench/training.py speed --shapes cpu --contestants nanogpt nanogpt-bf16 hf-bf16 wenloom-adamw wenloom --most-rounds 5 $(if $(NANOGPT),--nanogpt $(NANOGPT))
+	$(BIN)/python bench/generation.py --sizes 124m --contestants wenloom-bf16 wenloom-int8 hf-bf16 llamacpp-f16 llamacpp-q8_0 --most-rounds 5
+
+bench-report: $(VENV)/.dev
+	$(BIN)/python bench/history.py
 
 $(VENV)/.python:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Wenloom needs Python 3.11 or newer; name it: make PYTHON=/path/to/python3.11 ...")'

@@ -1,11 +1,11 @@
 """Training speed and time to a loss, side by side with nanoGPT and the HF Trainer.
 
 Speed: every contestant makes optimizer steps at the same shape (GPT-2 architecture, same batch) in a process of
-its own; rounds alternate, so that a slow hour of the machine hits all. Each process measures the matmul peak of
-this machine too, which utilisation refers to. Time to a loss: nanoGPT's own train.py with its CPU recipe on
+its own; `rounds.py` says how they take turns, what is thrown away and what is no result. Figures go into `bench/history`;
+`make bench-report` shows them. Time to a loss: nanoGPT's own train.py with its CPU recipe on
 TinyShakespeare, then `wenloom pretrain` on the same characters with a third of that time and with all of it.
 
-    python bench/training.py speed --nanogpt ../nanoGPT [--shapes cpu 10m 124m] [--rounds 3] [--out speed.json]
+    python bench/training.py speed --nanogpt ../nanoGPT [--shapes cpu 10m 124m] [--rounds 5]
     python bench/training.py loss --nanogpt ../nanoGPT [--minutes 30] [--out loss.json]
 
 Contestants of `speed`: nanogpt (as it comes: fp32, eager), nanogpt-bf16, nanogpt-bf16-compile, hf (Trainer as it
@@ -33,6 +33,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from history import Wanted, record
+from rounds import MOST_ROUNDS, ROUNDS, Need, Round, Tournament, in_own_process, report_round
+
 
 class Shape(NamedTuple):
     """A GPT-2 shaped model and its batch."""
@@ -54,6 +57,8 @@ SHAPES = {
 }
 PEERS = ["nanogpt", "nanogpt-bf16", "nanogpt-bf16-compile", "hf", "hf-bf16", "hf-bf16-compile"]
 OURS = ["wenloom-adamw", "wenloom"]
+WANTED = {"cpu": 1.5, "10m": 1.3, "124m": 1.6}
+"""Our speed with AdamW, to nanoGPT's best."""
 RECIPE = ["--device=cpu", "--compile=False", "--log_interval=1", "--block_size=64", "--batch_size=12", "--n_layer=4",
           "--n_head=4", "--n_embd=128", "--max_iters=2000", "--lr_decay_iters=2000", "--dropout=0.0", "--eval_iters=20",
           "--eval_interval=2000"]  # fmt: skip
@@ -145,32 +150,17 @@ def wenloom_step(shape: Shape, optimizer: str) -> float:
     return seconds
 
 
-def measure_one(name: str, shape: Shape, checkout: Path) -> dict[str, float]:
-    """Tokens per second of a contestant, and the matmul peaks before it."""
-    import torch
-
-    from wenloom.core.hardware import matmul_peak
-
-    peak = matmul_peak("cpu", torch.bfloat16)
+def measure_one(name: str, shape: Shape, checkout: Path | None) -> tuple[dict[str, float], dict[str, Any]]:
+    """Tokens per second of a contestant."""
     kind, *modes = name.split("-")
     if kind == "nanogpt":
+        assert checkout is not None
         seconds = nanogpt_step(shape, "bf16" in modes, "compile" in modes, checkout)
     elif kind == "hf":
         seconds = hf_step(shape, "bf16" in modes, "compile" in modes)
     else:
         seconds = wenloom_step(shape, "adamw" if "adamw" in modes else "muon")
-    peak = max(peak, matmul_peak("cpu", torch.bfloat16))
-    return {"tokens_per_second": shape.batch * shape.context / seconds, "peak": peak}
-
-
-def in_own_process(name: str, shape: str, checkout: Path) -> dict[str, float] | None:
-    """One measurement in a fresh interpreter; None where the contestant does not run here."""
-    command = [sys.executable, __file__, "one", name, shape, "--nanogpt", str(checkout)]
-    done = subprocess.run(command, capture_output=True, text=True)
-    if done.returncode:
-        print(f"  {name}: does not run here ({done.stderr.strip().splitlines()[-1][:120]})")
-        return None
-    return json.loads(done.stdout.strip().splitlines()[-1])
+    return {"train": shape.batch * shape.context / seconds}, {}
 
 
 def flops_per_token(shape: Shape) -> float:
@@ -179,40 +169,30 @@ def flops_per_token(shape: Shape) -> float:
     return 6 * products + 12 * shape.layers * shape.width * shape.context
 
 
-def speed(arguments: argparse.Namespace) -> dict[str, Any]:
-    report: dict[str, Any] = {}
+def speed(arguments: argparse.Namespace) -> None:
+    """Rounds of all contestants at every shape."""
+    peers = [each for each in arguments.contestants if arguments.nanogpt or not each.startswith("nanogpt")]
+    checkout = ["--nanogpt", str(arguments.nanogpt)] if arguments.nanogpt else []
     for name in arguments.shapes:
         shape = SHAPES[name]
-        rounds: dict[str, list[dict[str, float]]] = {each: [] for each in arguments.contestants}
-        for number in range(arguments.rounds):
-            for contestant in arguments.contestants[:: 1 if number % 2 == 0 else -1]:
-                if len(rounds[contestant]) == number and (
-                    result := in_own_process(contestant, name, arguments.nanogpt)
-                ):
-                    rounds[contestant].append(result)
-        rates = {each: statistics.median(r["tokens_per_second"] for r in done) for each, done in rounds.items() if done}
-        peaks = {each: statistics.median(r["peak"] for r in done) for each, done in rounds.items() if done}
-        use = {each: rates[each] * flops_per_token(shape) / peaks[each] for each in rates}
-        best_nano = max(((rate, each) for each, rate in rates.items() if each.startswith("nanogpt")), default=(0.0, ""))
-        ratios = {
-            f"{ours} / {peer}": rates[ours] / rates[peer]
-            for ours in OURS
-            for peer in dict.fromkeys(("nanogpt", best_nano[1], "hf-bf16", "hf-bf16-compile"))
-            if peer in rates and ours in rates
-        }
-        report[name] = {
-            "tokens_per_second": rates,
-            "utilisation": use,
-            "peak": peaks,
-            "ratios": ratios,
-            "rounds": rounds,
-        }
-        print(f"\n{name}: {shape.layers} layers, width {shape.width}, {shape.batch} x {shape.context} tokens")
-        for each, rate in rates.items():
-            print(f"  {each:22} {rate:>10,.0f} tokens/s  {use[each]:.0%} of {peaks[each] / 1e9:,.0f} GFLOP/s")
-        for each, ratio in ratios.items():
-            print(f"  {each:44} {ratio:.2f}x")
-    return report
+
+        def measure(contestant: str, name: str = name) -> Round | None:
+            return in_own_process([__file__, "one", contestant, name, *checkout], arguments.threads)
+
+        def need(_contestant: str, _figure: str, shape: Shape = shape) -> Need:
+            return Need(
+                flops=flops_per_token(shape) - 6 * shape.layers * shape.width * shape.context
+            )  # attention, halved
+
+        tournament = Tournament(peers, measure, need).run(arguments.rounds, arguments.most_rounds)
+        ratios = [Wanted("train", "wenloom", "wenloom-adamw", 0.9)]
+        for who, least in (("nanogpt", WANTED[name]), ("hf", None)):
+            if best := tournament.best("train", [each for each in peers if each.startswith(who)]):
+                ratios += [Wanted("train", ours, best, least if ours == "wenloom-adamw" else None) for ours in OURS]
+        record(f"training {name}", "tokens a second", tournament, ratios)
+        for each, rates in tournament.figures().items():
+            share = rates["train"].median * flops_per_token(shape) / tournament.peaks()["flops"].median
+            print(f"  {each:22} {share:.0%} of the matmul peak")
 
 
 # --- time to a loss ---
@@ -296,24 +276,33 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", choices=["speed", "loss", "one"])
     parser.add_argument("one", nargs="*", help=argparse.SUPPRESS)
-    parser.add_argument("--nanogpt", type=Path, required=True, help="a checkout of nanoGPT")
+    parser.add_argument(
+        "--nanogpt", type=Path, help="a checkout of nanoGPT; without it speed is compared to the Trainer's"
+    )
     parser.add_argument("--shapes", nargs="+", default=list(SHAPES), choices=list(SHAPES))
     parser.add_argument("--contestants", nargs="+", default=[*PEERS, *OURS], choices=[*PEERS, *OURS])
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--rounds", type=int, default=ROUNDS)
+    parser.add_argument("--most-rounds", type=int, default=MOST_ROUNDS)
+    parser.add_argument("--threads", type=int, help="of PyTorch; default: as it decides")
     parser.add_argument("--minutes", type=float, default=0.0, help="loss: a third run of this length")
-    parser.add_argument("--out", type=Path, help="write the figures to this JSON file")
+    parser.add_argument("--out", type=Path, help="loss: write the figures to this JSON file")
     arguments = parser.parse_args()
-    arguments.nanogpt = arguments.nanogpt.resolve()
-    if not (arguments.nanogpt / "train.py").exists():
-        sys.exit(f"{arguments.nanogpt}: is not a checkout of nanoGPT (it has no train.py)")
+    if arguments.nanogpt:
+        arguments.nanogpt = arguments.nanogpt.resolve()
+        if not (arguments.nanogpt / "train.py").exists():
+            sys.exit(f"{arguments.nanogpt}: is not a checkout of nanoGPT (it has no train.py)")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     if arguments.what == "one":
         name, shape = arguments.one
-        print(json.dumps(measure_one(name, SHAPES[shape], arguments.nanogpt)))
-        return
-    report = speed(arguments) if arguments.what == "speed" else loss(arguments)
-    if arguments.out:
-        arguments.out.write_text(json.dumps(report, indent=2) + "\n")
+        report_round(lambda: measure_one(name, SHAPES[shape], arguments.nanogpt))
+    elif arguments.what == "speed":
+        speed(arguments)
+    elif arguments.nanogpt is None:
+        sys.exit("loss: needs --nanogpt, a checkout of nanoGPT.")
+    else:
+        report = loss(arguments)
+        if arguments.out:
+            arguments.out.write_text(json.dumps(report, indent=2) + "\n")
 
 
 if __name__ == "__main__":
