@@ -48,12 +48,10 @@ class Wenloom:
 
         from wenloom.checkpoint.folder import load_decoder
         from wenloom.generation.engine import Engine
-        from wenloom.model.quantize import quantize
         from wenloom.runtime.native import compiler
 
-        self._decoder = load_decoder(folder, dtype=torch.bfloat16 if kind == "bf16" else torch.float32)
-        if kind in ("int8", "int4"):
-            self._decoder = quantize(self._decoder, 8 if kind == "int8" else 4)
+        dtype = torch.bfloat16 if kind == "bf16" else torch.float32
+        self._decoder = load_decoder(folder, dtype=dtype, bits={"int8": 8, "int4": 4}.get(kind))  # pyright: ignore
         self._engine, self._jobs = Engine(self._decoder, prefix_bytes=0), []
         self.begin([[7] * 16])
         self.first_token = time.perf_counter()

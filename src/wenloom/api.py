@@ -25,7 +25,6 @@ from wenloom.generation.next_tokens import most_probable
 from wenloom.generation.request import request_from
 from wenloom.model.decoder import Decoder
 from wenloom.model.quantize import parse_bits
-from wenloom.model.quantize import quantize as quantized
 from wenloom.runtime.embedder import Embedder, load_embedder
 from wenloom.tasks.speech.transcriber import Transcriber
 from wenloom.tokens.tokenizer import TextTokenizer
@@ -228,9 +227,7 @@ def load_writer(
     folder = resolve(name)
     where, kind = probe(device).device, number_type(dtype)
     second = None if draft_model is None else load_decoder(resolve(draft_model), where, kind)
-    decoder = load_decoder(folder, where, kind)
-    if quantize is not None:
-        decoder = quantized(decoder, parse_bits(quantize))
+    decoder = load_decoder(folder, where, kind, None if quantize is None else parse_bits(quantize))
     cache_dtype = None if kv_cache is None else torch.int8 if kv_cache == "int8" else number_type(kv_cache, "kv_cache")
     if isinstance(adapters, Mapping):
         named = {name: resolve(path) for name, path in adapters.items()}

@@ -63,6 +63,15 @@ def test_a_step_with_weights_of_8_bits_is_near_and_an_adapter_begins_at_the_mode
     assert far_BT.sum() <= (0 if decoder.config.experts is None else 2)  # a token near a border passes other experts
 
 
+@torch.no_grad()
+@pytest.mark.parametrize("family", DECODERS)
+def test_quantizing_while_reading_gives_what_quantizing_afterwards_gives(family: str, tmp_path: Path):
+    saved(family, tmp_path)
+    read, after = load_decoder(tmp_path, bits=8).state_dict(), quantize(load_decoder(tmp_path), 8).state_dict()
+    assert read.keys() == after.keys() and any(name.endswith("packed") for name in read)
+    assert all(torch.equal(read[name], after[name]) for name in read)
+
+
 PROMPTS = [
     "The capital of France is", "Once upon a time, there was a small", "从前有一座山，山上有一座庙，", "人工智能的发展",
     "def quicksort(items):\n    ", "#include <stdio.h>\n\nint main(",

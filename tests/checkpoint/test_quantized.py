@@ -3,6 +3,8 @@
 import gzip
 import json
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -266,3 +268,34 @@ def test_a_real_model_keeps_its_perplexity_in_both_libraries(
         theirs = transformers.AutoModelForCausalLM.from_pretrained(tmp_path)(ids).logits
         assert ours < most and abs(perplexity(theirs) / ours - 1) < 0.01
         assert perplexity(quantize(load_decoder(source), bits)(ids)) == pytest.approx(ours, rel=1e-4)
+
+
+_PEAK = """
+import sys
+from pathlib import Path
+
+from wenloom.checkpoint.folder import load_decoder
+
+def held(name):
+    return int(Path("/proc/self/status").read_text().split(name)[1].split()[0]) * 1024
+
+bits = int(sys.argv[2]) or None
+Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew
+before = held("VmRSS:")
+load_decoder(Path(sys.argv[1]), bits=bits)
+print(held("VmHWM:") - before)
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="Linux tells the peak")
+@pytest.mark.parametrize(("bits", "times"), [(0, 1.1), (8, 0.6)])
+def test_a_process_holds_weights_once_while_it_reads_them(bits: int, times: float, tmp_path: Path):
+    """A file is mapped, and what was read of it and copied would count twice: 2.0 and 1.5 before it was given back."""
+    size = dict(vocab_size=4000, hidden_size=512, intermediate_size=2048, num_hidden_layers=6, num_attention_heads=8)
+    config = transformers.LlamaConfig(**size, max_position_embeddings=64)  # pyright: ignore[reportArgumentType]
+    transformers.LlamaForCausalLM(config).save_pretrained(tmp_path)
+    weights = (tmp_path / "model.safetensors").stat().st_size
+    done = subprocess.run(
+        [sys.executable, "-c", _PEAK, str(tmp_path), str(bits)], capture_output=True, text=True, check=True
+    )
+    assert weights > 100e6 and int(done.stdout) <= times * weights + 32 * 2**20

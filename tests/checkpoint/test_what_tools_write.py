@@ -142,9 +142,3 @@ def test_a_published_encoder_of_sentences_gives_the_hidden_states_of_transformer
     with torch.no_grad():
         expected = theirs(tokens).last_hidden_state
         assert (ours(tokens) - expected).abs().max() <= TOLERANCE
-
-
-@pytest.mark.real_models
-def test_published_models_of_unknown_families_are_refused_by_name(real_models: Path):
-    with pytest.raises(CheckpointError, match=r"whisper.*known are llama"):
-        load_model(real_models / "whisper")

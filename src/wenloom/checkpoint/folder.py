@@ -29,7 +29,15 @@ from wenloom.model.build import Model, build
 from wenloom.model.config import ModelConfig
 from wenloom.model.decoder import Decoder
 from wenloom.model.lora import merge
-from wenloom.model.quantize import Bits, QuantizedLinear, quantize_head, require_unquantized
+from wenloom.model.quantize import (
+    Bits,
+    QuantizedLinear,
+    bits_of_layers,
+    quantize,
+    quantize_head,
+    quantize_weight,
+    require_unquantized,
+)
 from wenloom.tokens.folder import has_tokenizer
 from wenloom.tokens.tokenizer import TextTokenizer
 
@@ -166,17 +174,27 @@ def _family(name: object, where: Path | str) -> Family:
     return FAMILIES[name]
 
 
-def load_decoder(folder: Path, device: str = "cpu", dtype: torch.dtype = torch.float32) -> Decoder:
+def load_decoder(
+    folder: Path, device: str = "cpu", dtype: torch.dtype = torch.float32, bits: Bits | None = None
+) -> Decoder:
     """Read a decoder-only model, see `load_model`.
 
+    Args:
+        bits: quantize its linear layers to so many, see `model.quantize`: one after the other as they are read, so that the
+            memory of a single one is all that unquantized weights take.
+
     Raises:
-        InputError: it is of another kind.
+        InputError: it is of another kind, or quantized already.
     """
     if (kind := read_config(folder).kind) != "decoder":
         raise InputError(f"{folder}: is an {kind} model; this needs one that goes on with a text (a decoder).")
-    model = load_model(folder, device, dtype)
+    model = (
+        load_model(folder, device, dtype)
+        if bits is None or is_adapter(folder)
+        else _load(folder, device, dtype, bits=bits)
+    )
     assert isinstance(model, Decoder)
-    return model
+    return quantize(model, bits) if bits is not None and is_adapter(folder) else model
 
 
 def load_model(folder: Path, device: str = "cpu", dtype: torch.dtype = torch.float32, needs_head: bool = True) -> Model:
@@ -202,34 +220,41 @@ def load_model(folder: Path, device: str = "cpu", dtype: torch.dtype = torch.flo
     return _load(folder, device, dtype, needs_head)
 
 
-def _load(folder: Path, device: str, dtype: torch.dtype, needs_head: bool = True) -> Model:
+def _load(folder: Path, device: str, dtype: torch.dtype, needs_head: bool = True, bits: Bits | None = None) -> Model:
     """Read a model of its own.
 
     Args:
         needs_head: whether a decoder must have an output matrix; none, where classes take its place.
+        bits: see `load_decoder`.
     """
     config = read_config(folder)
     family = _family(config.family, folder)
     place = place_of(folder)
     quantization = read_quantization(read_json(place / CONFIG), str(place / CONFIG))
+    if bits is not None and quantization is not None:
+        raise InputError(f"{folder}: its weights are quantized already.")
     weights: dict[str, Tensor] = {}
     pages = LargePages()
     rounded_layers: dict[str, QuantizedLinear] = {}
+
+    def put(layer: QuantizedLinear, path: str) -> None:
+        model.set_submodule(path, layer)
+        layer.packed, layer.scale = pages.keep(layer.packed, device=device), pages.keep(layer.scale, device=device)
+        weights.update({f"{path}.packed": layer.packed, f"{path}.scale": layer.scale})
+        rounded_layers[f"{path}.bias"] = layer
+
     with ExitStack() as stack:
         stored = by_full_name(stored_tensors(weight_files(place), stack), family, folder)
         config = as_stored(config, family, stored, folder, needs_head)
         with torch.device("meta"):
             model = build(config)
         expected = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
+        chosen = bits_of_layers(model, bits) if bits is not None and isinstance(model, Decoder) else {}
         used: set[str] = set()
         for each in family.tensors(config):
             layer = quantization and take_layer(stored, each, expected[each.ours[0]], quantization, folder)
             if layer is not None:
-                path = each.ours[0].removesuffix(".weight")
-                model.set_submodule(path, layer)
-                buffers = {"packed": layer.packed, "scale": layer.scale}
-                weights |= {f"{path}.{name}": pages.keep(buffer, device=device) for name, buffer in buffers.items()}
-                rounded_layers[f"{path}.bias"] = layer
+                put(layer, each.ours[0].removesuffix(".weight"))
                 continue
             found = [name for name in family.names(each.theirs, config.tie_embeddings) if name in stored]
             if not found and each.theirs in family.optional:
@@ -246,15 +271,19 @@ def _load(folder: Path, device: str, dtype: torch.dtype, needs_head: bool = True
                     f'"{found[0]}" and "{other}".'
                 )
             for ours, tensor in zip(each.ours, _split(each, whole, expected, folder), strict=True):
-                weights[ours] = pages.keep(tensor, dtype, device)
+                if (its_bits := chosen.get(path := ours.removesuffix(".weight"))) is None:
+                    weights[ours] = pages.take(tensor, dtype, device)
+                else:
+                    put(QuantizedLinear(*quantize_weight(tensor, its_bits), None, its_bits), path)
+            stored[found[0]].release(whole)
         check_left(sorted(name for name in stored.keys() - used if not family.buffers.search(name)), family, folder)
     for name, layer in rounded_layers.items():
         if name in weights:
             layer.bias = torch.nn.Parameter(weights[name], requires_grad=False)
     model.load_state_dict(weights, assign=True)
-    if quantization is not None and isinstance(model, Decoder) and not isinstance(model.head, QuantizedLinear):
+    if rounded_layers and isinstance(model, Decoder) and not isinstance(model.head, QuantizedLinear):
         quantize_head(model, pages)
-    return model.eval()
+    return model.eval() if bits is None else model.eval().requires_grad_(False)
 
 
 def _split(each: TensorMap, tensor: Tensor, expected: dict[str, tuple[int, ...]], folder: Path) -> list[Tensor]:

@@ -31,7 +31,12 @@ _NORM_NAMES = re.compile(r"(?<=LayerNorm\.)(gamma|beta)$")
 
 
 def is_same(tensor: Tensor, other: Stored) -> bool:
-    return tuple(tensor.shape) == other.shape and torch.equal(tensor, other.read_weights().to(tensor.dtype))
+    if tuple(tensor.shape) != other.shape:
+        return False
+    its = other.read_weights()
+    equal = torch.equal(tensor, its.to(tensor.dtype))
+    other.release(its)
+    return equal
 
 
 def by_full_name(found: Mapping[str, Stored], family: Family, folder: Path) -> dict[str, Stored]:

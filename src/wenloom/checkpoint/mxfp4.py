@@ -30,6 +30,7 @@ class _Packed(Stored):
             halves = torch.stack((bytes_RBK & 15, bytes_RBK >> 4), -1).long().flatten(-2)
             values_RBN = torch.ldexp(table[halves], scale_RB.int()[..., None] - 127)
             whole[expert] = values_RBN.flatten(1).T
+        self.release(packed)
         return whole
 
 

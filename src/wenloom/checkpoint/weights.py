@@ -21,6 +21,7 @@ from torch import Tensor
 
 from wenloom.core.errors import CheckpointError, printable
 from wenloom.core.foreign import read_json_object, reading
+from wenloom.core.memory import forget
 
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
 SHARD_BYTES = 5 * 2**30
@@ -77,6 +78,10 @@ class Stored:
                 f"are floating-point numbers ({', '.join(FLOATING)})."
             )
         return self.read()
+
+    def release(self, tensor: Tensor) -> None:
+        """Give back the memory of what `read` returned, a part of the mapped file, once it was copied."""
+        forget(tensor)
 
 
 def checksum(tensor: Tensor) -> str:

@@ -57,6 +57,33 @@ class LargePages:
             return tensor.to(place, dtype, copy=True)
         return self.zeros(tensor.shape, dtype, place).copy_(tensor)
 
+    def take(self, mapped: Tensor, dtype: torch.dtype, device: str) -> Tensor:
+        """A copy of a tensor that is mapped from a file, whose pages are given back piece by piece: see `forget`."""
+        if mapped.nbytes < _BLOCK or not mapped.is_contiguous():
+            return self.keep(mapped, dtype, device)
+        room = self.zeros(mapped.shape, dtype, torch.device(device))
+        rows = max(1, _BLOCK // (mapped.nbytes // len(mapped)))
+        for to, source in zip(room.split(rows), mapped.split(rows), strict=True):
+            to.copy_(source)
+            forget(source)
+        return room
+
+
+def forget(mapped: Tensor) -> None:
+    """Give back the memory of a tensor that is mapped from a file and was read.
+
+    What is looked at again is read from the file again; a tensor in ordinary memory would lose its numbers. So a process that
+    copies a file of weights holds it once, not twice.
+    """
+    if platform.system() != "Linux" or mapped.device.type != "cpu" or not mapped.is_contiguous():
+        return
+    start = -(-mapped.data_ptr() // mmap.PAGESIZE) * mmap.PAGESIZE
+    end = (mapped.data_ptr() + mapped.nbytes) // mmap.PAGESIZE * mmap.PAGESIZE
+    if end > start:
+        madvise = ctypes.CDLL(None).madvise
+        madvise.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
+        madvise(start, end - start, mmap.MADV_DONTNEED)
+
 
 def release_freed_memory() -> None:
     """Give what was freed back to the system, where the C library can (glibc): before something else needs the room."""

@@ -93,34 +93,53 @@ def quantize_weight(weight: Tensor, bits: Bits) -> tuple[Tensor, Tensor]:
     """(q, scale) of a weight of shape (out, in).
 
     int8 takes the largest weight of a row as 127. int4 takes the scale of each group that loses least in mean
-    square, of eight around the one that takes the largest weight as -8 or 7.
+    square, of eight around the one that takes the largest weight as -8 or 7. (Four scales, each refitted by least squares to
+    what it rounds to, lose 4 % less in mean square, but 0.2 to 0.4 of SmolLM2-135M's perplexity on WikiText-2.)
 
     Raises:
         InputError: the columns are no multiple of 32 (int4).
     """
-    weight = weight.detach().float()
-    if bits == 8:
-        scale = weight.abs().amax(-1).clamp(min=1e-12) / 127
-        return (weight / scale[:, None]).round().clamp(-127, 127).to(torch.int8), scale
-    if weight.shape[1] % GROUP:
+    if bits == 4 and weight.shape[1] % GROUP:
         raise InputError(f"int4 takes groups of {GROUP} columns, which {weight.shape[1]} are not: use int8.")
-    parts = [_quantize_int4(part) for part in weight.split(64)]  # small enough to stay in the processor's cache
-    return torch.cat([q for q, _ in parts]), torch.cat([scale for _, scale in parts])
+    rows = max(1, _PIECE // weight.shape[1])
+    q = torch.empty(weight.shape, dtype=torch.int8, device=weight.device)
+    scale = torch.empty(
+        weight.shape[:1] if bits == 8 else (len(weight), weight.shape[1] // GROUP), device=weight.device
+    )
+    for start in range(0, len(weight), rows):
+        piece = weight.detach()[start : start + rows].float().contiguous()
+        found, its_scale = _quantize_int8(piece) if bits == 8 else _quantize_int4(piece)
+        q[start : start + rows], scale[start : start + rows] = found, its_scale
+    return q, scale
+
+
+_PIECE = 2**17
+"""Weights that are quantized at a time, so that they stay in the processor's cache."""
+_LEVELS = (-6.5, -7.0, -7.5, -8.0, -8.6, 6.2, 6.8, 7.4)
+"""What the largest weight of a group becomes before it is rounded."""
+
+
+def _quantize_int8(weight: Tensor) -> tuple[Tensor, Tensor]:
+    scale = weight.abs().amax(-1).clamp(min=1e-12) / 127
+    return (weight / scale[:, None]).round_().clamp_(-127, 127), scale
 
 
 def _quantize_int4(weight: Tensor) -> tuple[Tensor, Tensor]:
     groups = weight.view(weight.shape[0], -1, GROUP)
-    extreme = groups.gather(-1, groups.abs().argmax(-1, keepdim=True))[..., 0]
+    high, low = groups.amax(-1), groups.amin(-1)
+    extreme = torch.where(high > -low, high, low)
+    extreme = torch.where(extreme.abs() < 1e-12, 1.0, extreme)
+    q = torch.empty_like(groups)
     best_scale, best_loss = torch.ones_like(extreme), torch.full_like(extreme, torch.inf)
-    for levels in (-6.5, -7.0, -7.5, -8.0, -8.6, 6.2, 6.8, 7.4):  # what the extreme becomes, before it is rounded
-        scale = extreme / levels
-        scale = torch.where(scale.abs() < 1e-12, 1e-12, scale)
-        q = (groups / scale[..., None]).round_().clamp_(-8, 7)
-        loss = (q * scale[..., None] - groups).square_().sum(-1)
+    for level in _LEVELS:
+        scale = extreme / level
+        torch.mul(groups, (level / extreme)[..., None], out=q).round_().clamp_(-8, 7)
+        # |groups - scale q|² without |groups|², which is the same for all
+        loss = scale * (scale * torch.linalg.vecdot(q, q) - 2 * torch.linalg.vecdot(q, groups))
         better = loss < best_loss
         best_scale, best_loss = torch.where(better, scale, best_scale), torch.where(better, loss, best_loss)
-    q = (groups / best_scale[..., None]).round_().clamp_(-8, 7)
-    return q.view(weight.shape).to(torch.int8), best_scale
+    torch.div(groups, best_scale[..., None], out=q).round_().clamp_(-8, 7)
+    return q.view(weight.shape), best_scale
 
 
 def parse_bits(name: str) -> Bits:
@@ -158,15 +177,24 @@ def quantize(decoder: Decoder, bits: Bits) -> Decoder:
     if isinstance(decoder.head, QuantizedLinear):
         raise InputError("the model's weights are quantized already.")
     pages = LargePages()
+    for path, its_bits in bits_of_layers(decoder, bits).items():
+        layer = decoder.get_submodule(path)
+        assert isinstance(layer, nn.Linear)
+        decoder.set_submodule(path, quantized_layer(layer.weight, layer.bias, its_bits, pages))
+    quantize_head(decoder, pages)
+    return decoder.requires_grad_(False)
+
+
+def bits_of_layers(decoder: Decoder, bits: Bits) -> dict[str, Bits]:
+    """Paths of the linear layers of the blocks, and what `quantize` gives to each."""
+    found: dict[str, Bits] = {}
     for layer, block in enumerate(decoder.blocks):
         assert isinstance(block, Block)
         its_bits = block_bits(layer, len(decoder.blocks), bits)
-        for module in [*block.attention.modules(), *block.mlp.modules()]:
-            for name, child in module.named_children():
-                if isinstance(child, nn.Linear):
-                    setattr(module, name, _quantized_layer(child.weight, child.bias, its_bits, pages))
-    quantize_head(decoder, pages)
-    return decoder.requires_grad_(False)
+        for part, module in (("attention", block.attention), ("mlp", block.mlp)):
+            names = (name for name, child in module.named_modules() if isinstance(child, nn.Linear))
+            found |= {f"blocks.{layer}.{part}.{name}": its_bits for name in names}
+    return found
 
 
 def require_unquantized(model: nn.Module, act: str) -> None:
@@ -185,10 +213,11 @@ def require_unquantized(model: nn.Module, act: str) -> None:
 
 def quantize_head(decoder: Decoder, pages: LargePages) -> None:
     """Give a decoder an output matrix in 8 bits, kept in these pages."""
-    decoder.head = _quantized_layer(decoder.output_weight, None, 8, pages)  # pyright: ignore[reportAttributeAccessIssue]
+    decoder.head = quantized_layer(decoder.output_weight, None, 8, pages)  # pyright: ignore[reportAttributeAccessIssue]
 
 
-def _quantized_layer(weight: Tensor, bias: Tensor | None, bits: Bits, pages: LargePages) -> QuantizedLinear:
+def quantized_layer(weight: Tensor, bias: Tensor | None, bits: Bits, pages: LargePages) -> QuantizedLinear:
+    """A linear layer with its weight, of shape (out, in), quantized and kept in these pages."""
     layer = QuantizedLinear(*quantize_weight(weight, bits), None if bias is None else bias.detach(), bits)
     layer.packed, layer.scale = pages.keep(layer.packed), pages.keep(layer.scale)
     return layer
