@@ -192,8 +192,9 @@ def bits_of_layers(decoder: Decoder, bits: Bits) -> dict[str, Bits]:
         assert isinstance(block, Block)
         its_bits = block_bits(layer, len(decoder.blocks), bits)
         for part, module in (("attention", block.attention), ("mlp", block.mlp)):
-            names = (name for name, child in module.named_modules() if isinstance(child, nn.Linear))
-            found |= {f"blocks.{layer}.{part}.{name}": its_bits for name in names}
+            for name, child in module.named_modules():
+                if isinstance(child, nn.Linear):
+                    found[f"blocks.{layer}.{part}.{name}"] = its_bits
     return found
 
 
