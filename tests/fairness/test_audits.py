@@ -1,6 +1,7 @@
 """Audits against transformers' own probabilities, counted anew in float64, on small files of the published layouts; damaged files."""
 
 import csv
+import gzip
 import json
 from collections.abc import Callable, Sequence
 from difflib import SequenceMatcher
@@ -223,6 +224,20 @@ def test_pronouns_of_winobias_and_answers_of_bbq(model: Path, data: Path):
         assert (f"bias_{state}", "sum", "all") in found or not bias[state]
         if bias[state]:
             assert found[f"bias_{state}", "sum", "all"].value == pytest.approx(np.mean(bias[state]))
+
+
+def test_a_part_of_bbq_is_asked_and_each_category_once(tokenizer: TextTokenizer, tmp_path: Path):
+    """Only questions that the text answers, beside a copy of the file and a packed one."""
+    rows = [row for row in bbq_rows() if row["context_condition"] == "disambig"]
+    text = "".join(json.dumps(row) + "\n" for row in rows)
+    for name in ("Age.jsonl", "Age.jsonl.bak", "copy/Age.jsonl"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text, "utf-8")
+    (tmp_path / "Age.jsonl.gz").write_bytes(gzip.compress(text.encode()))
+    asked = in_memory(random_decoder(tiny_config(tokenizer.vocab_size, context_length=128)), tokenizer)
+    found = AUDITS["bbq"].run(asked, tmp_path)
+    assert figures(found)["accuracy_disambig", "sum", "all"].n == len(rows)
+    assert not found.compared and not compared(found, found), "the headline is of questions that are left open"
 
 
 def test_two_models_are_compared_on_the_same_samples(tokenizer: TextTokenizer, data: Path):

@@ -97,7 +97,7 @@ def test_audit_through_http_gives_the_same_figures(served: Served, tmp_path: Pat
     api = ("audit", "--api", f"{served.url}/v1", "--model", "tiny", "--data", ".")
     assert "how well the model speaks" in call(*api, "--on", "bold", "--no-keep", cwd=tmp_path).out
     for arguments, words in (
-        (("--on", "seat"), "seat cannot be asked of this model: it compares vectors of texts, and those inside a model that is served"),
+        (("--on", "seat"), "seat cannot be asked of tiny: it compares vectors of texts, and those inside a model that is served"),
         (("--card",), "--card: stands in the folder of a model"), (("model",), "leave the model folders out"),
         (("--device", "cpu"), "the server decides"),
     ):  # fmt: skip

@@ -81,6 +81,8 @@ def test_the_lexicon_follows_the_texts():
         ("[axes.a]\nsides = ['x', 'y']\npairs = [['one']]\n", "a pair must be"),
         ("[axes.a]\nsides = ['x', 'y']\npairs = [['him', 'her'], ['his', 'her']]\n",
          '"her" is to become both "him" and "his"; add "first"'),
+        ("[axes.a]\nsides = ['x', 'y']\npairs = [['she', 'he'], ['he', 'she']]\n", 'the pair of "he" and "she" stands there both ways; name it once'),
+        ("she,he\nwoman,man\n", "not valid TOML (Expected '=' after a key in a key/value pair (at line 1, column 4)); a lexicon names two groups"),
         ("[axes.a]\nsides = ['x', 'y']\nrules = [{form = 'a', side = 0, to = 'b', after = '('}]\n", "has a bad pattern"),
         ("[axes.a]\nsides = ['x', 'y']\nrules = [{form = 'a', side = 7, to = 'b'}]\n", "a side that is not 0 or 1"),
         ("[axes.a]\nsides = ['x', 'y']\npairs = [[' ', 'b']]\n", "a word is empty"),

@@ -138,6 +138,7 @@ def audit(
         raise InputError("--classifier goes with --on bold.")
     from wenloom.checkpoint.hub import resolve
     from wenloom.cli.audit_tables import show_report
+    from wenloom.evaluation.evaluated_model import RemoteModel
     from wenloom.evaluation.locate import data_folder
     from wenloom.fairness.audited_model import AuditedModel, ServedAuditedModel
     from wenloom.fairness.audits import AuditOptions, audits_named
@@ -151,7 +152,8 @@ def audit(
     files = find_files(corpus) if corpus else []
     local = [] if endpoints else [AuditedModel(model, resolve(model), device) for model in models]
     decoded = _decoded(local, names, self_debias, contrast)
-    subjects: list[AskedModel] = [*local, *map(ServedAuditedModel, endpoints.values()), *decoded]
+    served_models = [ServedAuditedModel(RemoteModel(each)) for each in endpoints.values()]
+    subjects: list[AskedModel] = [*local, *served_models, *decoded]
     folder = data_folder(data)
     found: dict[str, list[Audited]] = {}
     if predictions is not None:
@@ -223,13 +225,18 @@ def _ask(
             remark(f"{len(each.unclear):,} texts name a group, but not so that it could surely be exchanged: left out, such as "
                    f'"{printable(each.unclear[0], 100)}".')  # fmt: skip
     asked = [(subject, _askable(subject, counted, is_named)) for subject in subjects]
-    for subject, chosen in asked:
-        with progress(f"Auditing {subject.name}", sum(n for _, n in chosen), "samples") as bar:
-            for each, _ in chosen:
-                done = each.run(subject, folder, limit, bar.advance)
-                found.setdefault(subject.name, []).append(done)
-                if keep:
-                    keep_results(store, subject, done.results(), None, done.seconds or 0.0)
+    try:
+        for subject, chosen in asked:
+            with progress(f"Auditing {subject.name}", sum(n for _, n in chosen), "samples") as bar:
+                for each, _ in chosen:
+                    done = each.run(subject, folder, limit, bar.advance)
+                    found.setdefault(subject.name, []).append(done)
+                    if keep:
+                        keep_results(store, subject, done.results(), None, done.seconds or 0.0)
+    except KeyboardInterrupt:
+        if keep and found:
+            remark("The figures of the audits that were done are in the results store.")
+        raise
 
 
 def _askable(subject: "AskedModel", counted: "list[tuple[Audit, int]]", is_named: bool) -> "list[tuple[Audit, int]]":

@@ -10,7 +10,6 @@ from typing import Any, Protocol
 import torch
 
 from wenloom.checkpoint.folder import load_decoder, load_model, load_tokenizer
-from wenloom.core.endpoint import Endpoint
 from wenloom.core.errors import InputError
 from wenloom.core.hardware import probe
 from wenloom.evaluation.evaluated_model import NamedModel, RemoteModel, fingerprint_of
@@ -246,22 +245,22 @@ def _written(
 class ServedAuditedModel:
     """A model that is asked over the OpenAI API: it gives probabilities of texts, where its server does, and writes."""
 
-    endpoint: Endpoint
+    remote: RemoteModel
 
     @property
     def name(self) -> str:
         """The model's at its server."""
-        return self.endpoint.model
+        return self.remote.name
 
     @property
     def fingerprint(self) -> str:
         """See `RemoteModel`."""
-        return RemoteModel(self.endpoint).fingerprint
+        return self.remote.fingerprint
 
     @property
     def n_parameters(self) -> int | None:
         """Not known."""
-        return None
+        return self.remote.n_parameters
 
     @property
     def scorer(self) -> Scorer:
@@ -270,7 +269,7 @@ class ServedAuditedModel:
 
     @cached_property
     def _scorer(self) -> Scorer:
-        return RemoteModel(self.endpoint).scorer()
+        return self.remote.scorer()
 
     @property
     def why_no_scores(self) -> str | None:
@@ -303,6 +302,6 @@ class ServedAuditedModel:
         for start in range(0, len(prompts), _AT_ONCE):
             part = prompts[start : start + _AT_ONCE]
             numbered = [((request.seed or 0) + start + place, each) for place, each in enumerate(part)]
-            written += [each.text for each in RemoteModel(self.endpoint).write(numbered, request)]
+            written += [each.text for each in self.remote.write(numbered, request)]
             on_texts(len(part))
         return written

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from wenloom.core.errors import InputError
+from wenloom.evaluation.locate import found_below
 from wenloom.evaluation.rows import read_rows
 from wenloom.evaluation.scorer import ContinuationScore, TextInContext
 from wenloom.fairness.audit import Outcomes
@@ -46,8 +47,8 @@ class BBQ(ScoredAudit):
     kinds = ("causal", "pairs")
 
     def located(self, data: Path) -> list[Path]:
-        """All categories that lie beside each other."""
-        found = [path for name in self.files for path in sorted(data.rglob(f"{name}*")) if path.is_file()]
+        """Every category once, also where it lies there packed and unpacked, or in several folders."""
+        found = [path for name in self.files if (path := found_below(data, (name,))) is not None]
         return found or super().located(data)
 
     def read(self, path: Path) -> list[BBQQuestion]:

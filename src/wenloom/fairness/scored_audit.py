@@ -89,8 +89,8 @@ class ScoredAudit(Audit):
                                 dtype=scorer.dtype, data=digest, version=VERSION)  # fmt: skip
 
         by_name = {(each.measure, each.convention): each for each in found}
-        compared = tuple(by_name[each] for each in (self.headline, *self.compares))
-        examples = self._examples(samples, compared[0])
+        compared = tuple(by_name[each] for each in (self.headline, *self.compares) if each in by_name)
+        examples = self._examples(samples, compared[0]) if compared else []
         return Audited(self, self.figures(found, signed), compared, examples, OF_PAIRS if is_pairs else "")
 
     def _examples(self, samples: Sequence[Any], compared: Outcomes) -> list[Example]:

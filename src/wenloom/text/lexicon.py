@@ -174,7 +174,10 @@ def lexicon(name: str) -> Lexicon:
     except UnicodeDecodeError:
         raise InputError(f"{path}: not UTF-8; convert the file first.") from None
     except (tomllib.TOMLDecodeError, RecursionError) as error:
-        raise InputError(f"{path}: not valid TOML ({printable(str(error), 200)}).") from None
+        raise InputError(
+            f"{path}: not valid TOML ({printable(str(error), 200)}); a lexicon names two groups and pairs of their words, as in: "
+            '[axes.gender], then sides = ["female", "male"] and pairs = [["she", "he", "pronoun"]], each on a line of its own.'
+        ) from None
     return _LexiconReader(path, table).lexicon()
 
 
@@ -307,6 +310,11 @@ class _LexiconReader:
             if not rule.form.strip() or not rule.to.strip():
                 raise self._wrong(f"{where}: a word is empty")
             before = always.get(rule.form.casefold())
+            if rule.is_always and before is not None and before.to == rule.to and before.side != rule.side:
+                raise self._wrong(
+                    f'{where}: the pair of "{printable(rule.form, 60)}" and "{printable(rule.to, 60)}" stands there both ways; '
+                    "name it once, first the word of the first side"
+                )
             if rule.is_always and before is not None and (before.to, before.side) != (rule.to, rule.side):
                 raise self._wrong(
                     f'{where}: "{printable(rule.form, 60)}" is to become both "{printable(before.to, 60)}" and '
