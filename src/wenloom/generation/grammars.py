@@ -18,6 +18,7 @@ from torch import Tensor
 
 from wenloom.core.errors import InputError, printable
 from wenloom.core.foreign import kind_of, reading
+from wenloom.generation.schemas import forced
 from wenloom.tokens.tokenizer import TextTokenizer
 
 MAX_DEPTH = 64
@@ -171,7 +172,12 @@ def _checked_schema(kind: str, source: str) -> dict[str, Any]:
                  for inner in (each.values() if isinstance(each, dict) else each)]  # fmt: skip
     if level:
         raise InputError(f"{kind}: is nested deeper than {MAX_DEPTH} levels.")
-    return schema
+    if kind == "grammar" and "grammars" in schema:
+        return schema
+    try:
+        return forced(schema)
+    except InputError as error:
+        raise InputError(f"{kind}: {error}.") from None
 
 
 def _reason(message: str) -> str:

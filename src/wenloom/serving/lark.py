@@ -5,6 +5,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from wenloom.generation.schemas import forced
 from wenloom.serving.tool_form import ToolForm
 
 ANY = r"/(.|\n)*/"
@@ -19,8 +20,12 @@ def quoted(text: str) -> str:
 
 
 def json_rule(schema: Any) -> str:
-    """A JSON document by a schema."""
-    return "%json " + json.dumps({**schema, **SPELLING} if isinstance(schema, Mapping) else schema)
+    """A JSON document by a schema.
+
+    Raises:
+        InputError: it says what no grammar forces.
+    """
+    return "%json " + json.dumps({**forced(schema), **SPELLING} if isinstance(schema, Mapping) else schema)
 
 
 def terminals(text: str, special: Mapping[str, int]) -> str:
