@@ -33,6 +33,7 @@ EXACT: list[Any] = [
     {**SWITCH, "if": {"properties": {"k": {"const": "a"}}}, "then": {"required": ["x"]}},
     {**SWITCH, "if": {"properties": {"k": {"enum": ["a", "b"]}}, "required": ["k"]}, "then": {"properties": {"x": {"maximum": 1}}}, "else": {"required": ["x"]}},
     {"type": "string", "then": {"maxLength": 0}, "maxContains": 3},
+    {"$ref": "#/$defs/地点 1", "$defs": {"地点 1": {"enum": ["a", "苏"]}}},
 ]  # fmt: skip
 """Those whose documents the grammar holds all."""
 SOME: list[Any] = [

@@ -9,6 +9,7 @@ import json
 import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
+from urllib.parse import quote, unquote
 
 from wenloom.core.errors import InputError
 
@@ -41,6 +42,8 @@ def _forced(schema: Any, root: Any) -> Any:
             found[name] = [_forced(each, root) for each in value]
         elif name in _NAMED and isinstance(value, dict):
             found[name] = {key: _forced(each, root) for key, each in value.items()}
+        elif name == "$ref" and isinstance(value, str):
+            found[name] = quote(value, safe="#/%:?&=+,;@!$'()*~[]")  # llguidance reads ASCII alone
         else:
             found[name] = value
     for rule in _RULES:
@@ -195,7 +198,7 @@ def _resolved(schema: Any, root: Any) -> Any:
     for _ in range(8):
         if not isinstance(schema, dict) or schema.keys() != {"$ref"} or not str(schema["$ref"]).startswith("#/"):
             break
-        schema = _at(root, str(schema["$ref"]).split("/")[1:])
+        schema = _at(root, unquote(str(schema["$ref"])).split("/")[1:])
     return schema
 
 
