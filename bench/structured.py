@@ -89,6 +89,7 @@ def ask(client: openai.OpenAI, number: int, name: str, schema: Any) -> str | Non
             "type": "json_schema",
             "json_schema": {"name": name[:64], "schema": schema, "strict": True},
         }
+    choice: Any = None
     try:
         if number // 2 % 2:
             with client.chat.completions.stream(**options) as stream:

@@ -738,6 +738,9 @@ TABLES["serve"] = Table(("run", "--port", 0), {
     "--no-auth": C(("--no-auth",), _ELSEWHERE, look="served code"),
     "--api-key-file": C(("--api-key-file", "text.txt"), _ELSEWHERE, look="served code"),
     "--log-prompts": C(("--log-prompts",), look="served"),
+    "--on": C(("--on", "ray"), look="served"),
+    "--replicas": C(("--replicas", 2), ("--on", "ray", "--most-replicas", 3), look="served"),
+    "--most-replicas": C(("--most-replicas", 3), ("--on", "ray"), look="served"),
 })  # fmt: skip
 SLOW = ("pretrain", "finetune", "plan")
 """Commands whose entries take a training each."""
@@ -790,6 +793,7 @@ def watched(command: str, arguments: tuple[Any, ...], look: str, stdin: str, fol
                     (settings, [(*each.args, each.keywords) for each in loaders.values()])
                 ),
             )
+            patch.setattr("wenloom.serving.replicas.serve_on_ray", lambda loaders, *more: served.append(more))
         done = call(*command.split(), *arguments, cwd=folder, stdin=stdin,
                     environment={"WENLOOM_RESULTS": "results.sqlite", "WENLOOM_DATA": "none"})  # fmt: skip
     assert done.code in (0, 2), done

@@ -3,7 +3,7 @@
 import functools
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
@@ -21,6 +21,9 @@ def serve(
     dtype: Dtype = "float32",
     quantize: Quantize = None,
     kv_cache: KVCache = None,
+    on: Literal["ray"] | None = None,
+    replicas: int = 1,
+    most_replicas: int | None = None,
     access: Annotated[Access, flags("Access", 1)] = Access(),
     limits: Annotated[RequestLimits, flags("Limits", 2)] = RequestLimits(),
     running: Annotated[Running, flags("Running", 3)] = Running(),
@@ -48,6 +51,12 @@ def serve(
         name without .safetensors; NAME=FILE gives it another. May be given several times.
     draft
         A draft model for speculative decoding: a smaller one with the same vocabulary; the texts stay the same.
+    on
+        Where the server runs: ray takes the cluster that RAY_ADDRESS names, or starts one on this machine; default: this process.
+    replicas
+        With --on ray: copies of the server, at least.
+    most_replicas
+        With --on ray: copies at most, of which Ray starts more the more requests wait; default: as many as --replicas.
     """
     named, adapted = _named(models, "models"), _named(adapter or (), "adapters")
     steering = {name.removesuffix(".safetensors"): file for name, file in _named(steer or (), "vectors").items()}
@@ -57,7 +66,10 @@ def serve(
         raise InputError("--adapter, --draft and --steer belong to one model: serve one.")
     if both := sorted(named.keys() & adapted.keys()):
         raise InputError(f"a model and an adapter are called {both[0]}: give one another name, as in --adapter other={adapted[both[0]]}.")  # fmt: skip
+    if on is None and (replicas != 1 or most_replicas is not None):
+        raise InputError("--replicas and --most-replicas need --on ray.")
     try:
+        from wenloom.serving.replicas import Replicas, serve_on_ray
         from wenloom.serving.server import serve as run
     except ModuleNotFoundError as error:
         raise InputError(f"serving needs {error.name}: pip install 'wenloom[serve]'.") from None
@@ -70,7 +82,11 @@ def serve(
         )
         for name, where in named.items()
     }
-    run(loaders, ServerSettings(access, limits, running))
+    settings = ServerSettings(access, limits, running)
+    if on is None:
+        run(loaders, settings)
+    else:
+        serve_on_ray(loaders, settings, Replicas(replicas, most_replicas or replicas), device.startswith("cuda"))
 
 
 def _named(folders: Sequence[str], what: str) -> dict[str, str]:

@@ -37,7 +37,7 @@ class Turn(NamedTuple):
     """Of an assistant: what it thought before."""
 
 
-class Prompt(NamedTuple):
+class PromptOfTurns(NamedTuple):
     """A conversation as the model reads it."""
 
     ids: list[int]
@@ -48,7 +48,7 @@ class Prompt(NamedTuple):
 def prompt_of(
     served: ServedModel, turns: Sequence[Turn], use: ToolUse | None, told: str | None = None,
     values: Mapping[str, Any] | None = None,
-) -> Prompt:  # fmt: skip
+) -> PromptOfTurns:  # fmt: skip
     """The conversation up to where the reply begins.
 
     Args:
@@ -77,7 +77,7 @@ def prompt_of(
         messages = with_system(messages, told, served.knows_system)
     rendered = served.chat.render(messages, tools=tools, values=values)
     reasoning = None if served.reasoning is None else served.reasoning.after(rendered.text)
-    return Prompt(served.chat.encode(rendered).ids, reasoning)
+    return PromptOfTurns(served.chat.encode(rendered).ids, reasoning)
 
 
 def _check_answers(turns: Sequence[Turn]) -> None:

@@ -26,6 +26,8 @@ from wenloom.tasks.speech.transcriber import Transcriber
 from wenloom.tokens.chat import ChatRenderer, Message
 
 Made = TypeVar("Made")
+Loaded = LanguageModel | Embedder | Transcriber
+"""What answers."""
 
 
 @dataclass(frozen=True)
@@ -158,7 +160,7 @@ class Models:
         loaders: what loads each model, by its name.
     """
 
-    def __init__(self, loaders: Mapping[str, Callable[[], LanguageModel | Embedder | Transcriber]]):
+    def __init__(self, loaders: Mapping[str, Callable[[], Loaded]]):
         self._loaders = dict(loaders)
         self._served: dict[str, ServedModel] = {}
         self._embedders: dict[str, ServedEmbedder] = {}
