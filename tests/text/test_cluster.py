@@ -195,17 +195,33 @@ def test_ray_gives_the_bytes_of_this_machine(tmp_path: Path, monkeypatch: pytest
         prepare([str(tmp_path / "bad.jsonl")], tmp_path / "none", recipe=load_recipe("plain"), on=Cluster("ray"))
 
 
+@pytest.mark.parametrize(("code", "said", "expected"), [
+    (0, "RUNNING None\nPENDING Resources", ""),
+    (0, "PENDING ReqNodeNotAvail, UnavailableNodes:vm", "ReqNodeNotAvail, UnavailableNodes:vm"),
+    (0, "", None),
+    (1, "slurm_load_jobs error: Invalid job id specified", None),
+    (1, "slurm_load_jobs error: Unable to contact slurm controller (connect failure)",
+     "slurm_load_jobs error: Unable to contact slurm controller (connect failure)"),
+])  # fmt: skip
+def test_what_squeue_of_slurm_22_says_of_a_job_is_understood(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int, said: str, expected: str | None
+):
+    (tmp_path / "squeue").write_text(f"#!/bin/bash\nprintf '%s\\n' '{said}' >&{1 + code}\nexit {code}\n")
+    (tmp_path / "squeue").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    assert executors._waits_for("1") == expected
+
+
 STAND_INS = {
     "sbatch": """#!/bin/bash
 for last; do :; done
 cp "$last" "$JOBS/$(date +%s%N).slurm"
-case "$*" in *RUN_OFFSET*) ;; *) echo "Submitted batch job 2"; exit;; esac
 tasks=$(sed -n 's/#SBATCH --array=0-\\([0-9]*\\).*/\\1/p' "$last")
 for task in $(seq 0 $tasks); do SLURM_ARRAY_TASK_ID=$task SLURM_NODELIST=here bash "$last" >> "$JOBS/out" 2>&1; done
-echo "Submitted batch job 1"
+echo "1;here"
 """,
     "srun": '#!/bin/bash\nwhile [ "${1:0:1}" = - ]; do [ "$1" = -n ] && shift; shift; done\nexec "$@"\n',
-    "squeue": "#!/bin/bash\nexit 1\n",
+    "squeue": "#!/bin/bash\necho slurm_load_jobs error: Invalid job id specified >&2\nexit 1\n",
     "scontrol": "#!/bin/bash\necho here\n",
 }
 DOCUMENTED = (
@@ -235,8 +251,8 @@ def test_scripts_for_slurm_are_right_and_give_the_bytes_of_this_machine(
         assert subprocess.run(["bash", "-n", str(script)], check=False).returncode == 0
         assert "#SBATCH --partition=cpu" in text and text.startswith("#!/bin/bash\n")
         assert set(re.findall(r"#SBATCH --([\w-]+)", text)) <= set(DOCUMENTED)
-    (tools / "sbatch").write_text("#!/bin/bash\necho refused >&2\nexit 1\n")
-    with pytest.raises(WenloomError, match="sbatch refused"):
+    (tools / "sbatch").write_text("#!/bin/bash\necho sbatch: error: no such partition >&2\nexit 1\n")
+    with pytest.raises(WenloomError, match="sbatch refused .*launch_script.slurm: sbatch: error: no such partition"):
         prepare(
             [str(tmp_path / "0.jsonl")], tmp_path / "none", recipe=Recipe("r", {"repair": {}}), on=Cluster("slurm:cpu")
         )

@@ -22,6 +22,8 @@ from wenloom.core.progress import progress
 
 _POLL = 2.0
 """Seconds between looks at what is done."""
+_PATIENCE = 10.0
+"""Seconds that jobs wait for one reason before it is told."""
 _TIME = "24:00:00"
 """That a job may take; SBATCH_TIMELIMIT, and every other option of sbatch by its variable, wins."""
 _ANSWER = 5.0
@@ -187,22 +189,67 @@ def _submit(executor: Any, folder: Path, ranks: range) -> None:
     Raises:
         WenloomError: sbatch refused.
     """
-    job = folder / _JOB
-    if not (job.exists() and _is_queued(job.read_text())):
-        try:
-            executor.run()
-        except (subprocess.CalledProcessError, OSError) as error:
-            raise WenloomError(f"sbatch refused {folder / 'launch_script.slurm'} ({error}).") from None
-        write_atomically(job, str(executor.job_id))
+    file = folder / _JOB
+    if not file.exists() or _waits_for(file.read_text()) is None:
+        write_atomically(file, _launched(executor, folder / "launch_script.slurm"))
+    job, why, since, is_told = file.read_text(), "", 0.0, False
     try:
-        while executor.get_incomplete_ranks(ranks) and _is_queued(job.read_text()):
+        while executor.get_incomplete_ranks(ranks) and (now := _waits_for(job)) is not None:
+            why, since, is_told = (why, since, is_told) if now == why else (now, time.monotonic(), False)
+            if why and not is_told and time.monotonic() - since > _PATIENCE:
+                remark(f"Job {job} of Slurm waits: {why}.")
+                is_told = True
             time.sleep(_POLL)
     except KeyboardInterrupt:
-        remark(f"Job {job.read_text()} of Slurm goes on (scancel ends it); the same command waits for it again.")
+        remark(f"Job {job} of Slurm goes on (scancel ends it); the same command waits for it again.")
         raise
 
 
-def _is_queued(job: str) -> bool:
-    """Whether Slurm still has a job; one that it knows no more has ended."""
-    asked = subprocess.run(["squeue", "--noheader", "--jobs", job], capture_output=True, text=True, check=False)
-    return asked.returncode == 0 and bool(asked.stdout.strip())
+def _launched(executor: Any, script: Path) -> str:
+    """Numbers of the jobs of an executor, with commas, once they are submitted.
+
+    datatrove itself leaves the reason of a refusal on the terminal, and would add a job that only sums up times: where a task
+    fails it stays in the queue for ever.
+
+    Raises:
+        WenloomError: sbatch refused.
+    """
+    module, jobs = importlib.import_module("datatrove.executor.slurm"), list[str]()
+
+    def submit(contents: str, number_of: object, *options: str) -> str:
+        asked = subprocess.run(
+            ["sbatch", "--parsable", *options, str(script)], capture_output=True, text=True, check=False
+        )
+        if asked.returncode:
+            raise WenloomError(f"sbatch refused {script}: {_last_line(asked.stderr)}.")
+        jobs.append(_last_line(asked.stdout).partition(";")[0])  # behind it, of several clusters, its name
+        return jobs[-1]
+
+    theirs, module.launch_slurm_job, executor.launch_merge_stats = module.launch_slurm_job, submit, _nothing  # pyright: ignore[reportAttributeAccessIssue]
+    try:
+        executor.launch_job()
+    finally:
+        module.launch_slurm_job = theirs  # pyright: ignore[reportAttributeAccessIssue]
+    return ",".join(jobs)
+
+
+def _nothing() -> None:
+    """In place of what is not to be done."""
+
+
+def _last_line(said: str) -> str:
+    return printable((said.strip().splitlines() or ["nothing"])[-1].strip().removesuffix("."), 200)
+
+
+def _waits_for(job: str) -> str | None:
+    """Why none of the jobs runs that Slurm still has; empty: one runs; None: it has none, as one that it knows no more has ended.
+    A squeue that fails says nothing about jobs."""
+    asked = subprocess.run(
+        ["squeue", "--noheader", "--format=%T %r", "--jobs", job], capture_output=True, text=True, check=False
+    )
+    if asked.returncode:
+        return None if "Invalid job id" in asked.stderr else _last_line(asked.stderr)
+    reasons = [line.split(maxsplit=1) for line in asked.stdout.splitlines() if line.strip()]
+    if not reasons:
+        return None
+    return "" if any(state != "PENDING" for state, *_ in reasons) else reasons[0][-1]
