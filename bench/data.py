@@ -13,6 +13,7 @@ import gzip
 import importlib
 import itertools
 import json
+import multiprocessing
 import random
 import resource
 import tempfile
@@ -20,6 +21,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +31,7 @@ from wenloom.text.document import Document, ReadOptions
 from wenloom.text.html import visible_text
 from wenloom.text.recipe import Recipe, load_recipe
 from wenloom.text.sift import sift
+from wenloom.text.sifted import Sifted
 from wenloom.text.steps import STEPS
 from wenloom.text.steps.step import Kept
 
@@ -123,12 +126,14 @@ class Spent:
         import psutil
 
         me = psutil.Process()
-        while not self._done.wait(0.5):
+        is_done = False
+        while not is_done:
             total = 0
             for each in (me, *me.children(recursive=True)):
                 with contextlib.suppress(psutil.Error):
                     total += each.memory_full_info().pss
             self.gigabytes = max(self.gigabytes, total / 1e9)
+            is_done = self._done.wait(0.2)
 
 
 def bench_filters(texts: Sequence[str]) -> None:
@@ -228,6 +233,33 @@ def bench_planted(books: list[str], pages: list[str], megabytes: float, recipe: 
               f"{took:.0f} s in all; at most {spent.gigabytes:.2f} GB in all processes", flush=True)  # fmt: skip
 
 
+CORPUS_STEPS = ("duplicates", "repeated_lines", "exact_substrings", "near_duplicates")
+
+
+def _compared(source: Path, work: Path, steps: Sequence[str], processes: int | None) -> tuple[float, float, int]:
+    """Seconds of the processor, gigabytes, and how many documents are dropped or cut."""
+    recipe, blocks = Recipe("steps", {step: {} for step in steps}), sorted(work.glob("*.npz"))
+    with Spent() as spent:
+        sifted = (
+            Sifted(blocks, 0, recipe) if blocks else sift([source], ReadOptions(), recipe, work, processes=processes)
+        )
+    changed = sum(len(verdict.dropped) + len(verdict.cut) for verdict in sifted.verdicts.values())
+    return spent.seconds, spent.gigabytes, changed
+
+
+def bench_corpus_steps(books: list[str], pages: list[str], megabytes: float, processes: int | None) -> None:
+    """All steps that compare documents, from the text on, and then each alone on what all of them noted; in fresh processes."""
+    with tempfile.TemporaryDirectory() as folder:
+        source, work = Path(folder, "corpus.jsonl"), Path(folder, "work")
+        count = len(make_corpus(books, pages, megabytes, source))
+        print(f"  {megabytes:,.0f} MB, {count:,} documents:")
+        for steps in (CORPUS_STEPS, *((step,) for step in CORPUS_STEPS)):
+            with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+                took, gigabytes, changed = pool.submit(_compared, source, work, steps, processes).result()
+            print(f"    {steps[0] if len(steps) == 1 else 'text and all':16} {took:6.0f} s of the processor, at most {gigabytes:.2f} GB; "
+                  f"{changed:,} documents dropped or cut", flush=True)  # fmt: skip
+
+
 def main() -> None:
     """Run everything that is asked for."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -237,9 +269,17 @@ def main() -> None:
     parser.add_argument("--processes", type=int, default=None)
     parser.add_argument("--only-recipe", action="store_true", help="leave out the peers")
     parser.add_argument("--recipe", default="plain")
+    parser.add_argument(
+        "--corpus-steps", action="store_true", help="time and memory of each step that compares documents, nothing else"
+    )
     given = parser.parse_args()
     books = [row["text"].replace("\r\n", "\n") for row in rows(given.books)]
     pages = [visible_text(row["html"]) for row in rows(given.pages)]
+    if given.corpus_steps:
+        print("Steps that compare documents:")
+        for megabytes in given.megabytes:
+            bench_corpus_steps(books, pages, megabytes, given.processes)
+        return
     texts = [book[at : at + 3000] for book in books for at in range(3000, min(len(book), 33_000), 3000)]
     if not given.only_recipe:
         print("Filters:")

@@ -3,6 +3,7 @@
 import json
 import random
 from dataclasses import replace
+from importlib.resources import files
 from pathlib import Path
 
 import pytest
@@ -33,6 +34,19 @@ def test_dropping_junk_helps_and_a_step_that_drops_nothing_is_not_trained(tmp_pa
     assert by_step["gopher"].gain > 0 and by_step["gopher"].verdict == "helps" and by_step["gopher"].documents > 100
     assert by_step["duplicates"] == AblatedStep("duplicates", 0, 0.0, 0.0, 0.0)
     assert "helps" in table(found) and "no difference seen" in table(found)
+
+
+def test_dropping_good_text_hurts(tmp_path: Path):
+    """Short stories beside long plays, where stories are what the model should know."""
+    plays = (files("wenloom.text") / "tinyshakespeare.txt").read_text(encoding="utf-8")
+    good = [story(number) for number in range(60)]
+    recipe = Recipe(
+        "mine", {"gopher": {"min_words": 1 + max(len(text.split()) for text in good), "mean_word": [1.0, 12.0]}}
+    )
+    texts = [*(plays[at : at + 3000] for at in range(0, 30_000, 3000)), *good[10:]]
+    found = list(ablate([write(tmp_path / "text.jsonl", texts)], [write(tmp_path / "held.jsonl", good[:10])], recipe, ReadOptions(),
+                        tmp_path / "work", MODEL, replace(TRAINING, steps=60)))  # fmt: skip
+    assert found[0].gain < 0 and found[0].verdict == "hurts" and found[0].documents > 30
 
 
 @pytest.mark.parametrize(

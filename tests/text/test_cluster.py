@@ -252,7 +252,7 @@ def test_scripts_for_slurm_are_right_and_give_the_bytes_of_this_machine(
         assert "#SBATCH --partition=cpu" in text and text.startswith("#!/bin/bash\n")
         assert set(re.findall(r"#SBATCH --([\w-]+)", text)) <= set(DOCUMENTED)
     (tools / "sbatch").write_text("#!/bin/bash\necho sbatch: error: no such partition >&2\nexit 1\n")
-    with pytest.raises(WenloomError, match="sbatch refused .*launch_script.slurm: sbatch: error: no such partition"):
+    with pytest.raises(WenloomError, match=r"sbatch refused .*launch_script\.slurm: sbatch: error: no such partition"):
         prepare(
             [str(tmp_path / "0.jsonl")], tmp_path / "none", recipe=Recipe("r", {"repair": {}}), on=Cluster("slurm:cpu")
         )

@@ -189,6 +189,7 @@ def test_decisions_about_english_are_those_of_datatrove(name: str, shared_data: 
     ("gopher.min_wrds=3", "did you mean min_words"), ("gopher.min_words=many", "must be a whole number"), ("gophr=on", "did you mean gopher"),
     ("gopher", "write step.name=value"), ("c4.braces=1", "must be true or false"), ("word_list.file=a", "add it with --set word_list=on"),
     ("language.keep=3", "must be a list of texts"), ("code=off", "no step"), ("gopher.mean_word=[1]", "must be [a number, a number]"),
+    ('language.keep=["deutsch"]', "no language is told apart"), ("near_duplicates.bands=100000000", "at most 10,000"),
 ])  # fmt: skip
 def test_a_change_of_a_recipe_that_makes_no_sense_is_named(change: str, said: str):
     with pytest.raises(InputError) as raised:

@@ -211,16 +211,24 @@ def test_a_broken_member_is_named_and_counted_and_the_others_are_read(tmp_path: 
 
 def test_archives_that_would_not_end_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("wenloom.text.readers.archives._SUSPICIOUS", 2**20)
-    zipped(tmp_path / "bomb.zip", **{"a.txt": bytes(2**24).replace(b"\0", b"a"), "b.txt": b"fine"})
+    zipped(tmp_path / "bomb.zip", **{"b.txt": b"fine", "a.txt": bytes(2**24).replace(b"\0", b"a")})
     refusals = Refusals()
     assert [each.text for each in read(tmp_path / "bomb.zip", refusals)] == ["fine"]
     assert "bomb.zip/a.txt: unpacks to more than" in str(refusals.refused[0])
+    half = bytes(2**19).replace(b"\0", b"a")  # each is small enough
+    zipped(tmp_path / "inner.zip", **{f"{number}.txt": half for number in range(20)})
+    zipped(tmp_path / "many.zip", **{f"{number}.zip": (tmp_path / "inner.zip").read_bytes() for number in range(20)})
+    refusals = Refusals()
+    found = list(read(tmp_path / "many.zip", refusals))
+    assert 0 < len(found) < 4 and refusals.count == 1
+    assert "times its archive; all others are left out" in str(refusals.refused[0])
     data = b"one"
     for depth in range(4):
         zipped(tmp_path / "deep.zip", **{f"{depth}.zip" if depth else "a.txt": data})
         data = (tmp_path / "deep.zip").read_bytes()
     refusals = Refusals()
-    assert not read(tmp_path / "deep.zip", refusals) and "lies in 2 archives" in str(refusals.refused[0])
+    assert not read(tmp_path / "deep.zip", refusals)
+    assert str(refusals.refused[0]).startswith(f"{tmp_path}/deep.zip/3.zip/2.zip: lies in 2 archives")
 
 
 @pytest.mark.parametrize(

@@ -288,7 +288,7 @@ def _warn(dropped: Counter[str], sizes: Counter[str], corpus: Corpus) -> None:
         )
         for name, count in dropped.items()
     ]
-    for count, of_text, why, keeps in [*reasons, (n_refused, 0.0, "left out by --skip-bad", None)]:
+    for count, of_text, why, keeps in [*reasons, (n_refused, 0.0, "left out as they cannot be read", None)]:
         if max(count / max(1, total), of_text) > _MUCH:
             with_text = f", with {of_text:.0%} of the text" * (of_text > max(_MUCH, count / total))
             remark(f"Warning: {count:,} of {total:,} documents ({count / total:.0%}{with_text}) are {why}; "

@@ -66,6 +66,19 @@ class ReadOptions:
         return default if self.max_document_mb is None else self.max_document_mb * 2**20
 
 
+@dataclass
+class Room:
+    """How much an archive may unpack to, together with the archives in it."""
+
+    size: int
+    """Bytes."""
+    left: int = field(init=False)
+    """Below 0: it was too much."""
+
+    def __post_init__(self):
+        self.left = self.size
+
+
 class SourceFile(NamedTuple):
     """A file, how it is read, and who is told what is left out."""
 
@@ -74,6 +87,8 @@ class SourceFile(NamedTuple):
     refusals: Refusals
     depth: int = 0
     """In how many archives it lies."""
+    room: Room | None = None
+    """Of the outermost of them."""
 
 
 Reader = Callable[[SourceFile], Iterator[Document]]

@@ -22,6 +22,8 @@ _SCRIPTS += [(code, re.compile(f"[{letters}]")) for code, letters in
              (("ko", "\u1100-\u11ff\uac00-\ud7af"), ("el", "\u0370-\u03ff\u1f00-\u1fff"), ("he", "\u0590-\u05ff"), ("hy", "\u0530-\u058f"),
               ("ka", "\u10a0-\u10ff"), ("ta", "\u0b80-\u0bff"), ("te", "\u0c00-\u0c7f"), ("kn", "\u0c80-\u0cff"), ("ml", "\u0d00-\u0d7f"),
               ("gu", "\u0a80-\u0aff"), ("pa", "\u0a00-\u0a7f"), ("bn", "\u0980-\u09ff"), ("am", "\u1200-\u137f"))]  # fmt: skip
+SCRIPT_CODES = frozenset(code for code, _ in _SCRIPTS)
+"""Of languages that their script tells."""
 _LETTER = re.compile(r"[^\W\d_]")
 
 

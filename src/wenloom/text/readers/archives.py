@@ -17,7 +17,7 @@ from typing import IO, NamedTuple
 from wenloom.core.console import remark
 from wenloom.core.errors import InputError, printable
 from wenloom.text.compression import open_decompressed, unpacking
-from wenloom.text.document import Document, Reader, SourceFile
+from wenloom.text.document import Document, Reader, Room, SourceFile
 from wenloom.text.kinds import kind_of_name
 
 _DEEPEST = 2
@@ -44,16 +44,20 @@ def read(source: SourceFile, read_inside: Reader) -> Iterator[Document]:
         raise InputError(f"{source.file}: lies in {source.depth} archives; unpack the outer one.")
     others: Counter[str] = Counter()
     members = _zipped if kind_of_name(source.file) == ".zip" else _tarred
+    if source.room is None:
+        source = source._replace(room=Room(max(_SUSPICIOUS, _RATIO * source.file.stat().st_size)))
     with tempfile.TemporaryDirectory(prefix="wenloom-") as folder:
         for member in members(source, others):
             yield from _documents(member, source, read_inside, Path(folder))
+            if source.room.left < 0:
+                break
     if others:
         counts = ", ".join(f"{count:,} {kind}" for kind, count in others.most_common(8))
-        remark(f"{source.file}: skipped {others.total():,} members: {counts}.")
+        remark(f"{_shown(source)}: skipped {others.total():,} members: {counts}.")
 
 
 def _documents(member: _Member, source: SourceFile, read_inside: Reader, folder: Path) -> Iterator[Document]:
-    shown, refusals = source.file / printable(member.name, 300).lstrip("/"), source.refusals
+    shown, refusals = _shown(source, member.name), source.refusals
     ending = "".join(PurePosixPath(member.name.replace("\\", "/")).suffixes[-2:])[-40:]
     place = folder / f"{member.number}{ending}".replace("\0", "")
     refusals.shown_as[place] = shown
@@ -63,7 +67,7 @@ def _documents(member: _Member, source: SourceFile, read_inside: Reader, folder:
         if not place.stat().st_size:
             return
         for document in read_inside(source._replace(file=place, depth=source.depth + 1)):
-            yield replace(document, source=str(shown) + document.source.removeprefix(str(place)))
+            yield replace(document, source=document.source.replace(str(place), str(shown), 1))
         refusals.in_a_row *= before != refusals.count
     except (InputError, *_DAMAGED) as error:
         if refusals.strict and not isinstance(error, InputError) and source.options.strict:
@@ -75,13 +79,23 @@ def _documents(member: _Member, source: SourceFile, read_inside: Reader, folder:
         refusals.shown_as.pop(place, None)
 
 
+def _shown(source: SourceFile, member: str = "") -> Path:
+    """The name of an archive, or of a member of it, as the user knows it, in however many archives it lies."""
+    return source.refusals.shown_as.get(source.file, source.file) / printable(member, 300).lstrip("/")
+
+
 def _unpack(member: _Member, place: Path, source: SourceFile) -> None:
-    packed, size = max(1, source.file.stat().st_size), 0
+    """
+    Raises:
+        InputError: with what was unpacked before, of the outermost archive, it is too much.
+    """
+    assert source.room is not None
     with place.open("wb") as out:
         while piece := member.stream.read(_PIECE):
-            size += len(piece)
-            if size > max(_SUSPICIOUS, _RATIO * packed):
-                raise InputError(f"{place}: unpacks to more than {size - 1:,} bytes, {_RATIO} times its archive.")
+            source.room.left -= len(piece)
+            if source.room.left < 0:
+                raise InputError(f"{place}: unpacks to more than {source.room.size:,} bytes with the members before it, {_RATIO} times its "
+                                 "archive; all others are left out.")  # fmt: skip
             out.write(piece)
 
 
@@ -110,8 +124,7 @@ def _zipped(source: SourceFile, others: Counter[str]) -> Iterator[_Member]:
                 with archive.open(info) as stream:
                     yield _Member(number, info.filename, stream)
             except _DAMAGED as error:
-                shown = source.file / printable(info.filename, 300)
-                source.refusals.leave_out(shown, 0, str(error), "member", source.options.strict)
+                source.refusals.leave_out(_shown(source, info.filename), 0, str(error), "member", source.options.strict)
 
 
 def _tarred(source: SourceFile, others: Counter[str]) -> Iterator[_Member]:

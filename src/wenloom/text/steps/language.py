@@ -6,7 +6,7 @@ from typing import Any
 
 from wenloom.core.errors import InputError
 from wenloom.text.document import Document
-from wenloom.text.languages import by_script, named
+from wenloom.text.languages import NAMES, SCRIPT_CODES, by_script, named
 from wenloom.text.steps.step import Dropped, Kept
 
 FIELD = "language"
@@ -57,6 +57,11 @@ class LanguageStep:
     def __post_init__(self) -> None:
         if not 0 <= self.at_least <= 1:
             raise InputError(f"language.at_least {self.at_least}: must be from 0 to 1.")
+        for code in self.keep:
+            if code not in NAMES and code not in SCRIPT_CODES and code not in _identifier().nb_classes:
+                raise InputError(
+                    f"language.keep {code}: no language is told apart by this code of ISO 639-1, as de, en and zh are."
+                )
 
     def __call__(self, document: Document) -> Kept | Dropped:
         code, sure = identify(document.text)

@@ -16,6 +16,8 @@ from wenloom.text.steps.step import Dropped, Kept, Notes, Reasons, Verdict
 
 _AT_ONCE = 1024
 """Sequences of words that are permuted together: 112 x 1,024 numbers of 4 bytes stay in the second cache of a core."""
+_MOST = 10_000
+"""Permutations: each document's take 40 kB then."""
 _WORDS = 20_000
 """Words whose sequences are numbered together."""
 
@@ -35,8 +37,11 @@ class NearDuplicates:
     seed: int = 1
 
     def __post_init__(self) -> None:
-        if self.bands < 1 or self.rows < 1 or self.words < 1:
-            raise InputError("near_duplicates: bands, rows and words must be at least 1.")
+        if self.bands < 1 or self.rows < 1 or not 1 <= self.words <= _MOST or self.bands * self.rows > _MOST:
+            raise InputError(
+                f"near_duplicates: bands = {self.bands}, rows = {self.rows}, words = {self.words}: each must be at least 1; words, and "
+                f"bands times rows, at most {_MOST:,}."
+            )
 
     @cached_property
     def _permutations(self) -> tuple[np.ndarray, np.ndarray]:
