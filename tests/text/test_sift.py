@@ -1,18 +1,22 @@
 """A recipe over a corpus: the same whatever the number of processes, the order, or how often it was killed."""
 
+import errno
 import json
+import multiprocessing
 import os
 import random
 import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from wenloom.core.errors import InputError
+from wenloom.cli.app import main
+from wenloom.core.errors import InputError, WenloomError
 from wenloom.text import worker
 from wenloom.text.clusters import clusters_of
 from wenloom.text.document import ReadOptions
@@ -20,8 +24,12 @@ from wenloom.text.hashing import word_hashes
 from wenloom.text.recipe import Recipe, load_recipe
 from wenloom.text.sift import sift
 from wenloom.text.sifted import Decided
+from wenloom.text.steps import duplicates, repeated_lines
+from wenloom.text.steps.duplicates import Duplicates
 from wenloom.text.steps.near_duplicates import NearDuplicates
 from wenloom.text.steps.repeated_lines import RepeatedLines
+from wenloom.text.steps.step import Notes
+from wenloom.tokens.prepare import PrepareOptions, prepare
 
 from ..conftest import story
 
@@ -182,3 +190,73 @@ def test_steps_that_compare_documents_are_no_text_steps():
 
     with pytest.raises(InputError, match="goes into a recipe"):
         steps_named(("near_duplicates",))
+
+
+@pytest.mark.parametrize("at_once", [1, 7, 2**20])
+def test_lines_and_duplicates_are_judged_by_their_definitions_however_few_are_taken_together(
+    monkeypatch: pytest.MonkeyPatch, at_once: int
+):
+    """By counting the documents of each line, whose document with the smallest hash keeps it, and by the texts seen before."""
+    monkeypatch.setattr(repeated_lines, "_AT_ONCE", at_once)
+    monkeypatch.setattr(duplicates, "_AT_ONCE", at_once)
+    rng = random.Random(at_once)
+    texts = ["\n".join(f"line {rng.randrange(40)} of a text" for _ in range(rng.randint(1, 6))) for _ in range(60)]
+    texts += rng.sample(texts, 20)
+
+    def notes_of(step: RepeatedLines | Duplicates) -> Notes:
+        noted = step.note(texts)
+        starts = np.concatenate(([0], np.cumsum([len(each) for each in noted])))
+        return Notes(np.concatenate(noted), starts, [str(number) for number in range(len(texts))], 5)
+
+    step = RepeatedLines(more_than=2, least_left=0.4)
+    owners, parts = [int(each[0]) for each in step.note(texts)], [text.split("\n") for text in texts]
+    verdict, dropped = step.judge(notes_of(step)), set[int]()
+    for number, lines in enumerate(parts):
+        gone = list[int]()
+        for at, line in enumerate(lines):
+            holders = [each for each, others in enumerate(parts) if line in others]
+            keeper = min(holders, key=lambda each: (each >= 5, owners[each], each))
+            if len(holders) > 2 and keeper != number >= 5:
+                gone.append(at)
+        if gone and 1 - sum(len(lines[at]) for at in gone) / sum(map(len, lines)) < 0.4:
+            dropped.add(number)
+        else:
+            assert verdict.cut.get(number, np.zeros(0)).tolist() == gone
+    assert set(verdict.dropped) == dropped and dropped and verdict.cut
+    expected = {at: f"duplicate of {texts.index(text)}" for at, text in enumerate(texts) if texts.index(text) < at}
+    assert dict(Duplicates().judge(notes_of(Duplicates())).dropped) == expected and len(expected) >= 20
+
+
+def _die_elsewhere() -> None:
+    if multiprocessing.parent_process() is not None:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_a_process_that_is_killed_ends_in_a_sentence_and_what_is_done_is_kept(tmp_path: Path):
+    file = write(tmp_path / "a.jsonl", [long_text(number) for number in range(20)])
+    recipe = Recipe("r", {"repair": {}}, before=_die_elsewhere)
+    with pytest.raises(WenloomError, match="was killed; where memory ran out, --processes"):
+        prepare([str(file)], tmp_path / "made", PrepareOptions("byte"), recipe=recipe, processes=2)
+    prepare([str(file)], tmp_path / "made", PrepareOptions("byte"), recipe=replace(recipe, before=None))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.jsonl", "made"]
+
+
+def test_a_full_disk_keeps_what_is_done(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+):
+    monkeypatch.setattr(worker, "BLOCK_CHARACTERS", 5000)
+    file, written = write(tmp_path / "a.jsonl", [long_text(number) for number in range(20)]), worker.write_block
+
+    def full(path: Path, *what: object) -> None:
+        if path.stem == "000002":
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        written(path, *what)  # pyright: ignore[reportArgumentType]
+
+    monkeypatch.setattr(worker, "write_block", full)
+    line = ["wenloom", "prepare", str(file), "--recipe", "plain", "--kind", "byte", "--out", str(tmp_path / "made")]
+    monkeypatch.setattr(sys, "argv", line)
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 2
+    said = capfd.readouterr().err
+    assert "2 blocks of documents are done and kept in" in said and "no space left on device; free some" in said

@@ -1,5 +1,6 @@
 """The command `wenloom`. Commands are imported when they are called, so that --help answers at once."""
 
+import errno
 import os
 import sys
 from typing import NoReturn
@@ -88,7 +89,8 @@ def main() -> NoReturn:
         code = 0
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
-        code = failed(f"{where}{(error.strerror or str(error)).lower()}.", 2, as_json)
+        mend = "; free some, and the same command can be run again" * (error.errno == errno.ENOSPC)
+        code = failed(f"{where}{(error.strerror or str(error)).lower()}{mend}.", 2, as_json)
     except MemoryError:
         code = failed("this needs more memory than there is: take a smaller model, batch, context or file.", 2, as_json)
     except KeyboardInterrupt:

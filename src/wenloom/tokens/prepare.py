@@ -5,12 +5,13 @@ import hashlib
 import json
 import shutil
 from collections.abc import Iterator
+from concurrent.futures import BrokenExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from wenloom.core.console import remark
-from wenloom.core.errors import InputError
+from wenloom.core.errors import InputError, WenloomError
 from wenloom.core.files import folder_aside, sha256_of_file
 from wenloom.core.progress import ProgressBar, progress
 from wenloom.core.quantities import counted
@@ -172,14 +173,18 @@ def prepare(
 
 @contextlib.contextmanager
 def _kept_if_stopped(work: Path) -> Iterator[None]:
-    """Say what Ctrl-C does not lose."""
+    """Say what Ctrl-C, a full disk and a process that ends do not lose."""
     try:
         yield
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, OSError, BrokenExecutor) as error:
         done = len(list(work.glob("*.npz"))) if work.is_dir() else 0
         remark(
             f"{counted(done, 'block')} of documents are done and kept in {work}: the same command goes on with them."
         )
+        if isinstance(error, BrokenExecutor):
+            raise WenloomError(
+                "A process that took documents through the recipe was killed; where memory ran out, --processes takes fewer at a time."
+            ) from None
         raise
 
 
