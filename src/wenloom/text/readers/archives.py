@@ -44,12 +44,12 @@ def read(source: SourceFile, read_inside: Reader) -> Iterator[Document]:
         raise InputError(f"{source.file}: lies in {source.depth} archives; unpack the outer one.")
     others: Counter[str] = Counter()
     members = _zipped if kind_of_name(source.file) == ".zip" else _tarred
-    if source.room is None:
-        source = source._replace(room=Room(max(_SUSPICIOUS, _RATIO * source.file.stat().st_size)))
+    room = source.room or Room(max(_SUSPICIOUS, _RATIO * source.file.stat().st_size))
+    source = source._replace(room=room)
     with tempfile.TemporaryDirectory(prefix="wenloom-") as folder:
         for member in members(source, others):
             yield from _documents(member, source, read_inside, Path(folder))
-            if source.room.left < 0:
+            if room.left < 0:
                 break
     if others:
         counts = ", ".join(f"{count:,} {kind}" for kind, count in others.most_common(8))
