@@ -1,6 +1,7 @@
 """A recipe on a cluster: the same bytes as on this machine, by our own tasks and datatrove's executors and MinHash stages.
 
-Slurm is stood in for by scripts that run what they are given: `sbatch` itself is in no package.
+Slurm is stood in for by scripts that run what they are given and say what Slurm 22.05 says; on a machine with `sbatch` and a partition that
+WENLOOM_SLURM names, it is Slurm itself.
 """
 
 import contextlib
@@ -228,6 +229,19 @@ DOCUMENTED = (
     "array cpus-per-task error export job-name mem-per-cpu nodes output partition requeue time dependency".split()
 )
 """Options of sbatch, as its manual lists them."""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif("WENLOOM_SLURM" not in os.environ, reason="needs a partition of Slurm")
+def test_slurm_gives_the_bytes_of_this_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    pytest.importorskip("datatrove")
+    on = f"slurm:{os.environ['WENLOOM_SLURM']}"
+    both(tmp_path, monkeypatch, on)
+    (tmp_path / "bad.jsonl").write_text('{"title": "no text"}\n')
+    with pytest.raises(InputError, match=r'bad.jsonl, line 1: no field "text"'):
+        prepare([str(tmp_path / "bad.jsonl")], tmp_path / "none", recipe=load_recipe("plain"), on=Cluster(on))
+    queued = subprocess.run(["squeue", "--noheader", "--name=wenloom"], capture_output=True, text=True, check=True)
+    assert not queued.stdout.strip()  # of a failure nothing stays that waits for ever
 
 
 @pytest.mark.slow
