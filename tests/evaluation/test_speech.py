@@ -1,11 +1,15 @@
 """Error rates equal jiwer's; the English normaliser equals that of Whisper's authors, as transformers has it."""
 
+import base64
+import io
 import random
 import re
+from pathlib import Path
 
 import jiwer
 import numpy as np
 import pytest
+import soundfile
 from hypothesis import given
 from hypothesis import strategies as st
 from transformers.models.whisper.english_normalizer import EnglishNumberNormalizer, EnglishTextNormalizer
@@ -13,6 +17,7 @@ from transformers.models.whisper.english_normalizer import EnglishNumberNormaliz
 from wenloom.core.errors import InputError
 from wenloom.evaluation import spoken_numbers as numbers
 from wenloom.evaluation.speech import compared_speech, speech_errors, speech_figure
+from wenloom.evaluation.speech_page import SpokenLine, write_speech_page
 from wenloom.evaluation.spelling import american
 from wenloom.evaluation.spoken_words import chinese, english, plain
 
@@ -122,3 +127,23 @@ def test_intervals_hold_the_value():
     pairs = [("the lamp was lit", "the lamp was lit" if draw.random() < 0.7 else "a lamp") for _ in range(60)]
     low, value, high = speech_figure(pairs, "en", "x").interval
     assert low < value < high
+
+
+def test_the_page_shows_the_worst_recordings_first_marks_errors_and_embeds_what_is_short(tmp_path: Path):
+    said = ["the lamp was lit", "a < b", "all is well"]
+    heard = ["the lamp lit", "a b c d", "all is well"]
+    figure = speech_figure(list(zip(said, heard, strict=True)), "en", "x.tsv")
+    seconds = [1.0, 31.0, 1.0]
+
+    def sound(length: float) -> tuple[np.ndarray, int]:
+        return np.linspace(-1, 1, round(length * 16_000), dtype=np.float32), 16_000
+
+    lines = [SpokenLine(f"{number}.wav", "en", errors, lambda length=length: sound(length))
+             for number, (errors, length) in enumerate(zip(figure.errors, seconds, strict=True))]  # fmt: skip
+    write_speech_page(tmp_path / "page.html", "model", "x.tsv", [figure], lines)
+    page = (tmp_path / "page.html").read_text()
+    assert page.index("<code>1.wav</code>") < page.index("<code>0.wav</code>") and "2.wav" not in page
+    assert "<del>was</del>" in page and "<ins>c d</ins>" in page
+    [embedded] = re.findall(r'src="data:audio/wav;base64,([^"]+)"', page)
+    samples, rate = soundfile.read(io.BytesIO(base64.b64decode(embedded)))
+    assert rate == 16_000 and np.abs(samples - sound(1.0)[0]).max() < 1e-4

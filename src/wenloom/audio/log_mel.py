@@ -45,6 +45,16 @@ def _hertz(mel: float) -> float:
     return mel * 200 / 3 if mel < 15 else 1000 * math.exp((mel - 15) * math.log(6.4) / 27)
 
 
+def hertz_of(band: int, bands: int) -> float:
+    """The frequency at which a triangle is highest."""
+    return _hertz(_mel(RATE / 2) * (band + 1) / (bands + 1))
+
+
+def band_of(hertz: float, bands: int) -> float:
+    """The band of a frequency, with the part of the way to the next."""
+    return _mel(hertz) * (bands + 1) / _mel(RATE / 2) - 1
+
+
 class LogMel:
     """The spectrogram of a recording behind which there is silence.
 

@@ -97,7 +97,7 @@ def evaluate_speech(
         sure = "a difference" if each["p"] < 0.05 else "no significant difference"
         say(f"{each['on']}, {each['language']}: {each['second']} against {each['first']}: {each['difference']:+.2f} points "
             f"({each['low']:+.2f} to {each['high']:+.2f}, p = {each['p']:.4f}): {sure}.")  # fmt: skip
-    say(f"Transcripts: {out}")
+    say(f"Transcripts, and a page of the worst recordings, to be read and played: {out}")
 
 
 def _fused(model: str, file: str, language: str, change: "Fused") -> dict[str, Any]:
@@ -119,6 +119,7 @@ def _measured(
     from wenloom.checkpoint.hub import resolve
     from wenloom.core.hardware import number_type, probe
     from wenloom.core.progress import progress
+    from wenloom.evaluation.speech_page import SpokenLine, write_speech_page
     from wenloom.tasks.speech.measuring import measure
     from wenloom.tasks.speech.n_best import n_best_row
     from wenloom.tasks.speech.transcriber import Transcriber
@@ -138,4 +139,13 @@ def _measured(
     if fusion.lm is not None:
         n_best = [n_best_row(each.row.name, each.n_best, each.row.text) for each in measured.heard]
         write_atomically(folder / f"{stem}.nbest.jsonl", "".join(json_text(each) + "\n" for each in n_best))
+    said = [f"Without {fusion.lm}: {each.before.interval.value:.2f} %; with it {each.test.difference:+.2f} points (p = {each.test.p:.4f})."
+            for each in measured.fused.values()]  # fmt: skip
+    shown = [
+        SpokenLine(each.row.name, each.language, each.errors, lambda row=each.row: row.read()[:2])
+        for each in measured.heard
+    ]
+    write_speech_page(
+        folder / f"{stem}.html", Path(model).name, Path(file).name, [*measured.figures.values()], shown, said
+    )
     return measured, [{"model": model, "file": row.name, "why": why} for row, why in measured.missed]

@@ -9,13 +9,13 @@ import numpy as np
 import torch
 from tokenizers import AddedToken
 
-from wenloom.audio.augment import augmented
+from wenloom.audio.augment import RANGE, augmented
 from wenloom.audio.log_mel import HOP, LogMel
 from wenloom.checkpoint.folder import base_of, is_adapter, is_model
 from wenloom.core.errors import InputError, WenloomError
 from wenloom.core.files import write_atomically
 from wenloom.core.progress import progress
-from wenloom.core.randomness import generator
+from wenloom.core.randomness import derive_seed, generator
 from wenloom.evaluation.speech import speech_figure
 from wenloom.model.build import Model
 from wenloom.model.config import PLAIN_BLOCKS, ModelConfig
@@ -44,6 +44,12 @@ _LONGEST = 30.0
 """Seconds of a recording that a fresh model hears at once, at most."""
 _MEASURED = 300
 """Recordings that are transcribed at the end."""
+_PADDED = 64
+_BEHIND = 60
+"""A new model hears up to so many frames of silence behind a recording, behind one of `_PADDED` up to all that it hears at once, as in a
+transcription; most batches are then read in a third of the time."""
+_SILENCE = (-10 + 4) / 4
+"""The lowest number that a spectrogram holds."""
 _END = "<|endoftranscript|>"
 _KEPT = ("alignment_heads", "is_multilingual", "suppress_tokens", "begin_suppress_tokens", "no_timestamps_token_id",
          CTC_BLANK, "prev_sot_token_id", "max_initial_timestamp_index", "lang_to_id", "task_to_id")  # fmt: skip
@@ -104,8 +110,7 @@ class TranscriptionRecipe(TaskRecipe[Spoken]):
                         examples.append(self._example(tokens, row, ids, *heard))
             made.append(examples)
         is_fresh = self.settings.base is None
-        speeds = (0.9, 1.1) if is_fresh else (1.0, 1.0)
-        self.change = lambda example, seed: _changed(example, seed, speeds, most)
+        self.change = lambda example, seed: _changed(example, seed, is_fresh, most)
         return EncodedExamples(made[0], made[1], {
             f"recordings are longer than {most * HOP / 16_000:g} s: left out": long_sound,
             f"texts have more than {room} tokens: left out": long_text,
@@ -126,7 +131,8 @@ class TranscriptionRecipe(TaskRecipe[Spoken]):
         assert isinstance(model, EncoderDecoder)
         blank = self._marks.ctc_blank
         ctc = 0.0 if blank is None else _CTC
-        return TranscriptionObjective(model, self.settings.learning.smoothing, ctc, blank or 0, self._marks.end)
+        return TranscriptionObjective(model, self.settings.learning.smoothing, ctc, blank or 0, self._marks.end,
+                                      short=self.settings.base is None)  # fmt: skip
 
     def prepared(self, model: Model, tokenizer: TextTokenizer) -> Model:
         """A model that hears."""
@@ -266,8 +272,19 @@ class TranscriptionRecipe(TaskRecipe[Spoken]):
             write_atomically(out / "preprocessor_config.json", json.dumps(described, indent=2) + "\n")
 
 
-def _changed(example: Example, seed: int, speeds: tuple[float, float], most: int) -> Example:
-    """The example as it sounds this time."""
+def _changed(example: Example, seed: int, is_fresh: bool, most: int) -> Example:
+    """The example as it sounds this time.
+
+    Args:
+        is_fresh: whether the model is new: then other voices say it at other speeds, with silence behind it.
+        most: frames that the model hears at once.
+    """
     frames = np.asarray(example["frames_BFM"], np.float32)
-    made = augmented(frames, seed, speeds, most)
-    return example | {"frames_BFM": Vectors(made), "length_B": len(made)}
+    made = augmented(frames, seed, (0.9, 1.1) if is_fresh else (1.0, 1.0), most, voices=is_fresh)
+    if not is_fresh:
+        return example | {"frames_BFM": Vectors(made), "length_B": len(made)}
+    silence, length = float(max(_SILENCE, made.max() - RANGE)), len(made)
+    drawn = np.random.default_rng(derive_seed(seed, "silence"))
+    behind = most - length if drawn.integers(_PADDED) == 0 else min(most - length, _BEHIND)
+    made = np.pad(made, ((0, int(drawn.integers(0, behind + 1))), (0, 0)), constant_values=silence)
+    return example | {"frames_BFM": Vectors(made), "length_B": length, "silence_B": silence}

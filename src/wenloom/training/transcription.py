@@ -12,7 +12,7 @@ from wenloom.training.objectives import LossSum, Objective, counted
 class TranscriptionObjective(Objective):
     """Tokens of a transcript, given the sound and the tokens before them; from nothing, CTC holds sound and text together.
 
-    (1 - w) of the loss is -log P of every token by the decoder, w is CTC's (Graves et al. 2006, eq. 8) from the encoder's
+    (1 - w) of the loss is -log P of every token by the decoder, w is CTC's (Graves et al. 2006, eq. 8, see `levelled_ctc`) from the encoder's
     stream (hybrid CTC and attention, Kim et al. 2017, eq. 9). CTC's output matrix is the token embedding, its blank a token
     that no text holds. A model that is only measured counts the decoder's part alone.
 
@@ -21,10 +21,14 @@ class TranscriptionObjective(Objective):
         ctc: w; 0 for none.
         blank: CTC's blank.
         end: the token that closes a transcript, which CTC has no use for.
+        short: read spectrograms that are as long as the longest of a batch while training, not as the model hears at once.
     """
 
-    def __init__(self, model: EncoderDecoder, smoothing: float, ctc: float, blank: int, end: int):
+    def __init__(
+        self, model: EncoderDecoder, smoothing: float, ctc: float, blank: int, end: int, short: bool = False
+    ):  # fmt: skip
         super().__init__(model)
+        self.short = short
         self.smoothing, self.ctc, self.blank, self.end = smoothing, ctc, blank, end
 
     def forward(
@@ -46,7 +50,10 @@ class TranscriptionObjective(Objective):
         """
         model = self.model
         assert isinstance(model, EncoderDecoder)
-        features_BMF = _filled(frames_BFM, length_B, silence_B, 2 * model.encoder.config.context_length)
+        n_frames = 2 * model.encoder.config.context_length
+        if model.training and self.short:
+            n_frames = min(n_frames, frames_BFM.shape[1] + frames_BFM.shape[1] % 2)
+        features_BMF = _filled(frames_BFM, length_B, silence_B, n_frames)
         encoded_BSD = model.encoder.hidden(features_BMF, dropout_keys_B=dropout_keys_B)
         encoder_kv = model.decoder.project_source(encoded_BSD)
         keys_B = None if dropout_keys_B is None else dropout_keys_B + 0x5BD1E995  # others than the encoder's
@@ -61,16 +68,46 @@ class TranscriptionObjective(Objective):
         return LossSum((1 - self.ctc) * found.total + self.ctc * beside, found.weight, {"ctc": beside.detach()})
 
     def _ctc(self, encoded_BSD: Tensor, targets_BT: Tensor, length_B: Tensor) -> Tensor:
-        """-log of the probability of all paths that spell the text, in sum; those too long for their sound count nothing."""
+        """CTC of the texts; those too long for their sound count nothing."""
         model = self.model
         assert isinstance(model, EncoderDecoder)
         is_text_BT = (targets_BT != IGNORED) & (targets_BT != self.end)
         logits_BSV = functional.linear(encoded_BSD, model.decoder.output_weight.to(encoded_BSD.dtype))
-        logprobs_SBV = logits_BSV.float().log_softmax(-1).transpose(0, 1)
         places_B = ((length_B + 1) // 2).clamp(max=encoded_BSD.shape[1])
         with torch.autocast(encoded_BSD.device.type, enabled=False):
-            return functional.ctc_loss(logprobs_SBV, targets_BT[is_text_BT], places_B, is_text_BT.sum(1), self.blank,
-                                       reduction="sum", zero_infinity=True)  # fmt: skip
+            return levelled_ctc(logits_BSV.float(), targets_BT[is_text_BT], places_B, is_text_BT.sum(1), self.blank)
+
+
+_PRIOR = 0.3
+"""How much of the log of its share in a recording is taken from a token's log-probability where paths are weighed."""
+_LEAST_SHARE = 1e-4
+
+
+def levelled_ctc(logits_BSV: Tensor, texts: Tensor, places_B: Tensor, lengths_B: Tensor, blank: int) -> Tensor:
+    """-log of the sum over all paths that spell a text of Π p(token) / share(token)^0.3, in sum over recordings.
+
+    Shares are the means of p over a recording's places, as constants (label priors, Huang et al. 2024, "Less peaky and more
+    accurate CTC forced alignment by label priors"). A blank at nearly every place, which is where CTC begins, is worth little then; paths
+    spread over all of the sound, and a token is learned from every place of its word and not from one. The gradient is that of
+    this sum; the value is counted with the quotients scaled to sum to 1 at every place.
+
+    Args:
+        texts: of all recordings, one after the other.
+    """
+    logprobs_BSV = logits_BSV.log_softmax(-1)
+    with torch.no_grad():
+        is_sound_BS1 = (torch.arange(logits_BSV.shape[1], device=places_B.device) < places_B[:, None])[..., None]
+        share_BV = (logprobs_BSV.exp() * is_sound_BS1).sum(1) / places_B[:, None]
+        level_B1V = _PRIOR * (share_BV + _LEAST_SHARE).log()[:, None]
+    levelled_BSV = (logits_BSV - level_B1V).log_softmax(-1)
+    value = functional.ctc_loss(levelled_BSV.transpose(0, 1), texts, places_B, lengths_B, blank, reduction="sum",
+                                zero_infinity=True)  # fmt: skip
+    is_possible_B11 = (lengths_B <= places_B)[:, None, None]
+    gap_BSV = ((logprobs_BSV.exp() - levelled_BSV.exp()) * is_sound_BS1 * is_possible_B11).detach() * logits_BSV
+    rest = gap_BSV.sum()
+    return (
+        value + rest - rest.detach()
+    )  # CTC's gradient is levelled minus path shares; that of the sum above has p instead
 
 
 def _filled(frames_BFM: Tensor, length_B: Tensor, silence_B: Tensor, n_frames: int) -> Tensor:

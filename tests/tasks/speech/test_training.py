@@ -1,5 +1,6 @@
 """Learning to write down what is heard: from nothing and from a folder, the loss, and what stands in the run folder."""
 
+import itertools
 import json
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from wenloom.checkpoint.folder import load_model
 from wenloom.core.errors import InputError
 from wenloom.model.encoder_decoder import EncoderDecoder
 from wenloom.training.cross_entropy import IGNORED
-from wenloom.training.transcription import TranscriptionObjective
+from wenloom.training.transcription import TranscriptionObjective, levelled_ctc
 
 from ...cli.calling import call, succeed
 from ...hearing import hearing_model, spoken, write_hearing, write_spoken
@@ -51,9 +52,31 @@ def test_the_loss_is_the_decoders_and_ctcs():
     assert float(measured.total.detach()) == pytest.approx(nats, rel=1e-4) and int(measured.weight) == 4
     learned = TranscriptionObjective(model.train(), 0.0, 0.3, blank, end)(**rows)
     encoded = model.encoder.hidden(features)[0] @ model.decoder.embed.weight.T
-    ctc = functional.ctc_loss(encoded.log_softmax(-1)[:, None], torch.tensor([[5, 6, 7]]), torch.tensor([50]), torch.tensor([3]),
+    share = encoded[:50].softmax(-1).mean(0)
+    levelled = (encoded - 0.3 * (share + 1e-4).log()).log_softmax(-1)
+    ctc = functional.ctc_loss(levelled[:, None], torch.tensor([[5, 6, 7]]), torch.tensor([50]), torch.tensor([3]),
                               blank, reduction="sum")  # fmt: skip
     assert float(learned.total.detach()) == pytest.approx(0.7 * nats + 0.3 * float(ctc.detach()), rel=1e-4)
+
+
+def test_paths_are_weighed_by_the_shares_of_their_tokens():
+    """Against all paths, spelled out, whose gradient autograd takes."""
+    n_places, n_tokens, blank, text = 4, 3, 0, (1, 2)
+    logits = torch.randn(1, 6, n_tokens, generator=torch.Generator().manual_seed(0)).double().requires_grad_()
+    logprobs = logits[0].log_softmax(-1)
+    share = logprobs[:n_places].exp().mean(0).detach()
+    paths = [path for path in itertools.product(range(n_tokens), repeat=n_places)
+             if tuple(token for token, _ in itertools.groupby(path) if token != blank) == text]  # fmt: skip
+    sums = torch.stack([sum((logprobs[place, token] - 0.3 * (share[token] + 1e-4).log() for place, token in enumerate(path)),
+                            torch.zeros((), dtype=torch.float64)) for path in paths])  # fmt: skip
+    (expected,) = torch.autograd.grad(-sums.logsumexp(0), logits)
+    found = levelled_ctc(logits, torch.tensor(text), torch.tensor([n_places]), torch.tensor([2]), blank)
+    (gradient,) = torch.autograd.grad(found, logits)
+    torch.testing.assert_close(gradient, expected, atol=1e-10, rtol=0)
+    assert not gradient[0, n_places:].any()
+    impossible = levelled_ctc(logits, torch.tensor([1, 1, 1, 1, 1]), torch.tensor([n_places]), torch.tensor([5]), blank)
+    (gradient,) = torch.autograd.grad(impossible, logits)
+    assert not gradient.any() and not float(impossible.detach())
 
 
 def test_a_changed_spectrogram_is_another_for_every_seed_and_the_same_for_one():
@@ -61,6 +84,10 @@ def test_a_changed_spectrogram_is_another_for_every_seed_and_the_same_for_one():
     one, same, other = augmented(frames, 1), augmented(frames, 1), augmented(frames, 2)
     assert np.array_equal(one, same) and (one.shape != other.shape or not np.array_equal(one, other))
     assert 180 <= len(one) <= 223 and augmented(frames, 1, longest=50).shape == (50, 80)
+    assert (
+        np.abs(augmented(frames, 1, voices=True) - one).max() > 0.1
+        and np.ptp(augmented(frames, 1, voices=True)) <= 2 + 1e-5
+    )
     kept = augmented(frames, 3, (1.0, 1.0))
     assert kept.shape == frames.shape and (kept == frames).mean() > 0.4
 
@@ -68,7 +95,7 @@ def test_a_changed_spectrogram_is_another_for_every_seed_and_the_same_for_one():
 def test_two_words_are_learned_from_nothing_and_transformers_reads_the_model(tmp_path: Path):
     manifest(tmp_path)
     succeed("finetune", "--task", "transcription", "--train", "train.tsv", "--validation", "valid.tsv", "--layers", 1, "--width", 32,
-            "--heads", 2, "--steps", 60, "--batch", 8, "--out", "run", cwd=tmp_path)  # fmt: skip
+            "--heads", 2, "--steps", 100, "--batch", 8, "--evaluations", 1, "--out", "run", cwd=tmp_path)  # fmt: skip
     found = json.loads(
         succeed(
             "transcribe", "run", "0.wav", "1.wav", "--json", "--min-speech-seconds", 0, "--num-beams", 1, cwd=tmp_path
