@@ -9,10 +9,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from wenloom.core.errors import InputError
 from wenloom.model.cache import EncoderKV
 from wenloom.tasks.speech.ctc import aligned, ctc_logprobs, greedy, prefix_beams, spelled, text_logprobs
 from wenloom.tasks.speech.decoding import Decoded
 from wenloom.tasks.speech.joint import CtcHeard, attention_logprobs, by_both, by_ctc
+from wenloom.tasks.speech.options import TranscriptionOptions
 from wenloom.tasks.speech.rules import TokenRules
 from wenloom.tasks.speech.transcriber import Transcriber
 from wenloom.tasks.speech.word_times import ctc_word_times
@@ -125,6 +127,11 @@ def test_words_begin_and_end_where_the_head_hears_them():
     [[first, second]] = ctc_word_times(logprobs_SV, blank, tokenizer, [ids], 10.0, "en")
     assert (first.word, first.start, first.end) == (" ab", 10.02, 10.1)
     assert (second.word, second.start, second.end) == (" c", 10.14, 10.22)
+
+
+def test_times_of_words_need_a_head_or_learned_times(transcriber: Transcriber):
+    with pytest.raises(InputError, match="times of words need a model"):
+        next(transcriber.transcribe([], TranscriptionOptions(words=True, times=False)))
 
 
 def test_a_model_that_was_trained_here_says_that_it_has_a_head(tmp_path: Path):
