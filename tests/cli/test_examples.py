@@ -67,7 +67,8 @@ NAMES = {
     "datasets/pro_stereotyped_type1.txt.dev": "text:1 [The lamp] was lit by [him].\n",
     "datasets/anti_stereotyped_type1.txt.dev": "text:1 [The lamp] was lit by [her].\n",
     "datasets/stereoset.csv": "text:target,bias_type,context,stereotype,anti_stereotype,unrelated\nlamp,age,The lamp is BLANK.,lit,old,x\n",
-    "whisper-tiny.en": "hearing", "recordings.tsv": "text:path\ttext\tlanguage\nspeech.wav\tThe lamp was lit.\ten\n", "speech.wav": "recording", "talks/one.flac": "recording", "talks/two.flac": "long-recording",
+    "whisper-tiny.en": "hearing", "runs/reader": "hearing",
+    "recordings.tsv": "text:path\ttext\tlanguage\nspeech.wav\tThe lamp was lit.\ten\nspeech.wav\tThe lamp.\ten\n", "speech.wav": "recording", "talks/one.flac": "recording", "talks/two.flac": "long-recording",
     "predictions.json": 'text:{"intrasentence": [{"id": "1", "score": 3}, {"id": "2", "score": 2}, {"id": "3", "score": 1}]}',
     "stereoset/dev.json": 'text:{"data": {"intrasentence": [{"target": "a", "bias_type": "race", "sentences": [{"id": "1", "gold_label": '
                           '"stereotype"}, {"id": "2", "gold_label": "anti-stereotype"}, {"id": "3", "gold_label": "unrelated"}]}]}}',
