@@ -109,12 +109,12 @@ def page() -> str:
 
 
 def _points(runs: list[dict[str, Any]], ratio: str) -> list[tuple[float, ...]]:
-    """Days since the first run, and the ratio."""
+    """Days since the first run, and the ratio; what was unsteady is left out."""
     first = datetime.fromisoformat(runs[0]["date"])
     return [
         ((datetime.fromisoformat(run["date"]) - first).total_seconds() / 86400, run["ratios"][ratio]["median"])
         for run in runs
-        if ratio in run["ratios"]
+        if run["ratios"].get(ratio, {}).get("is_steady")
     ]
 
 
