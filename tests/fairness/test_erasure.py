@@ -11,6 +11,7 @@ from tests.checkpoint.folders import saved
 from tests.conftest import random_decoder, tiny_config
 from wenloom.checkpoint.folder import load_decoder, write_model_files
 from wenloom.core.errors import InputError
+from wenloom.fairness.debias import DebiasRequest, debias
 from wenloom.fairness.erasure import ConceptRow, LeaceFitter, concept_rows, erase, erased, linear_probe, states
 from wenloom.model.decoder import Decoder
 from wenloom.text.lexicon import lexicon
@@ -117,5 +118,18 @@ def test_a_model_is_erased_to_chance_on_texts_it_has_not_seen(tokenizer: TextTok
     assert isinstance(done.decoder, Decoder) and not done.decoder.config.tie_embeddings
     x, sides = next(states(decoder, rows[:1]))
     assert x.shape == (1, decoder.config.d_model) and sides.tolist() == [0]
-    with pytest.raises(InputError, match="foretell 1 words of the two groups; a state of 32 numbers needs 128"):
+    with pytest.raises(
+        InputError,
+        match="1 places where a word of the two groups comes next; to erase the groups from a state of 32 numbers takes 128",
+    ):
         erase(decoder, [ConceptRow([1, 2], [0], [1])])
+
+
+def test_too_few_words_are_told_before_a_training(tokenizer: TextTokenizer, tmp_path: Path):
+    (source := tmp_path / "model").mkdir()
+    write_model_files(random_decoder(tiny_config(tokenizer.vocab_size, context_length=64)), source)
+    tokenizer.save_pretrained(source)
+    request = DebiasRequest(("cda", "leace"), lexicon("en"), "en:gender")
+    with pytest.raises(InputError, match="takes 128 of them"):
+        debias(source, tmp_path / "out", request, ["She lit the lamp.", "He saw dusk."])
+    assert [each.name for each in tmp_path.iterdir()] == ["model"]

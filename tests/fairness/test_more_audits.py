@@ -58,6 +58,42 @@ def test_own_prompts_are_compared_with_the_other_group(model: Path, tmp_path: Pa
     assert found["preference", "rest", "gender"].sides == ("female", "male")
 
 
+def test_a_text_longer_than_the_context_is_left_out_for_its_group_may_be_what_is_cut_off(
+    model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    rest = " lit the old lamp at dusk by the river," * 20
+    (tmp_path / "long.txt").write_text(f"She{rest}.\n", "utf-8")
+    (tmp_path / "both.txt").write_text(f"She{rest}.\nShe lit the lamp.\n", "utf-8")
+    (tmp_path / "long.jsonl").write_text(json.dumps({"text": f"She{rest}", "continuation": " lit it."}) + "\n", "utf-8")
+
+    def asked(name: str) -> Any:
+        audit = all_audits(AuditOptions(tmp_path / name, "en", ("gender",)))["prompts"]
+        return figures(audit.run(AuditedModel("m", model), tmp_path))["difference", "rest", "gender"]
+
+    assert asked("both.txt").n == 1 and asked("both.txt").value != 0
+    assert "prompts: 1 of 2 samples are longer than the model's context, and left out." in capsys.readouterr().err
+    for name in ("long.txt", "long.jsonl"):
+        with pytest.raises(InputError, match="1 of 1 samples are longer"):
+            asked(name)
+
+
+def test_a_model_that_gives_both_groups_the_same_prefers_neither(tokenizer: TextTokenizer, tmp_path: Path):
+    decoder = random_decoder(tiny_config(tokenizer.vocab_size, context_length=128))
+    for parameter in decoder.parameters():
+        torch.nn.init.zeros_(parameter)
+    (tmp_path / "even").mkdir()
+    write_model_files(decoder, tmp_path / "even")
+    tokenizer.save_pretrained(tmp_path / "even")
+    (tmp_path / "own.txt").write_text("She lit the lamp.\nHe saw the lamp.\nHe is old.\nShe is old.\n" * 3, "utf-8")
+    audit = all_audits(AuditOptions(tmp_path / "own.txt", "en", ("gender",)))["prompts"]
+    found = figures(audit.run(AuditedModel("m", tmp_path / "even"), tmp_path))["preference", "rest", "gender"]
+    assert (
+        (found.value, found.count, found.n) == (50, 6, 12)
+        and found.low < 50 < found.high
+        and "male" not in found.verdict
+    )
+
+
 def test_a_continuation_of_ones_own_is_what_is_scored(model: Path, tmp_path: Path):
     (tmp_path / "own.jsonl").write_text(
         json.dumps({"text": "She was", "continuation": " lit at dusk."}) + "\n", "utf-8"
@@ -243,7 +279,14 @@ def test_what_a_text_costs_is_its_bits_per_byte(model: Path, tmp_path: Path):
     (tmp_path / "long.txt").write_text("The old lamp was lit at dusk by the river.\n" * 50, "utf-8")
     long = TextCost(tmp_path / "long.txt")
     assert "\n".join(each.text for each in long.samples(tmp_path)) + "\n" == (tmp_path / "long.txt").read_text("utf-8")
-    assert figures(long.run(AuditedModel("m", model), tmp_path))["bits per byte", "passages", "all"].n == 2
+    asked = AuditedModel("m", model)
+    read = figures(long.run(asked, tmp_path))
+    whole = [asked.scorer.text(each.text) for each in long.samples(tmp_path)]
+    assert all(each.context_length == 128 < len(each.token_ids) == len(each.log_probabilities) for each in whole)
+    for measure, wanted in (("bits per byte", [each.bits_per_byte for each in whole]),
+                            ("nats per token", [-each.log_probability / len(each.token_ids) for each in whole])):  # fmt: skip
+        assert read[measure, "passages", "all"].n == 2
+        assert read[measure, "passages", "all"].value == pytest.approx(np.mean(wanted), rel=1e-6)
     scored = oracle(model)
     short = TextCost(tmp_path / "short.txt")
     (tmp_path / "short.txt").write_text("The old lamp was lit.\n", "utf-8")

@@ -7,10 +7,12 @@ from rich.table import Table
 
 from wenloom.core.console import out as console
 from wenloom.core.console import say
+from wenloom.core.errors import printable
 from wenloom.core.quantities import counted
-from wenloom.fairness.audit import ALL, Audited
+from wenloom.fairness.audit import ALL, STEREOTYPE, Audited
 from wenloom.fairness.report import AuditReport, is_sure, number, sentence_of, unit_of
 from wenloom.fairness.representation import Representation
+from wenloom.fairness.swapped_prompts import SwappedPrompts
 
 
 def show_report(report: AuditReport) -> None:
@@ -45,10 +47,16 @@ def _show_audit(model: str, audited: Audited) -> None:
         measure = each.measure, each.convention
         if each.group != ALL and measure in whole and measure != audit.headline:
             continue
-        p = "" if each.p is None else f" (p {each.p:.3g})"
+        p = "" if each.p is None else f" (one-sided p {each.p:.3g})"
         table.add_row(f"{each.measure} ({each.convention})", each.group, f"{number(each.value, each.unit)} {each.unit}",
                       f"{number(each.low, each.unit)} to {number(each.high, each.unit)}", f"{each.n:,}", each.verdict + p)  # fmt: skip
     console.print(table)
+    for group, (first, second) in dict.fromkeys(
+        (each.group, each.sides) for each in audited.figures if each.sides != STEREOTYPE
+    ):
+        say(f"{group}: more than even is {first}, less is {second}.")
+    if audit.name == SwappedPrompts.name:
+        say("Such as: " + "; ".join(" | ".join(map(printable, each.texts)) for each in audited.examples[:3]))
     even = sorted({f"{each.unbiased:g}" for each in audited.figures if each.unbiased is not None})
     neither = f"A model that prefers neither has {' or '.join(even)}. " if even else ""
     say(f"{neither}Mind: {audited.caveat}.")

@@ -83,7 +83,7 @@ class Outcomes:
     """What each sample is about, where means are taken of these first."""
     unbiased: float | None = 50.0
     is_share: bool = True
-    """Whether values are 0 or 100, so that samples can be counted."""
+    """Whether values are 0 or 100, or 50 for half a sample, so that samples can be counted."""
     unit: str = "%"
     sides: tuple[str, str] = STEREOTYPE
     """See `AuditFigure`."""
@@ -104,7 +104,7 @@ class Outcomes:
 
     def figure(self, suite: str, group: str, signature: Signature) -> AuditFigure:
         """Its mean with an interval."""
-        n, count = len(self.values), int((self.values == 100).sum()) if self.is_share else None
+        n, count = len(self.values), round(float(self.values.sum()) / 100) if self.is_share else None
         found = wilson(count, n) if count is not None and self.units is None else interval(self.means)
         return AuditFigure(suite, self.measure, self.convention, group, found.value, count, n, found.low, found.high,
                            self.unbiased, signature, self.unit, self.sides)  # fmt: skip

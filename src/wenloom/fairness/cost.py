@@ -12,7 +12,7 @@ from wenloom.evaluation.choice_suite import ChoiceSuite
 from wenloom.evaluation.locate import data_folder
 from wenloom.evaluation.perplexity import data_hash
 from wenloom.evaluation.rows import field, read_rows, read_text
-from wenloom.evaluation.scorer import ContinuationScore, TextInContext, kind_field
+from wenloom.evaluation.scorer import ContinuationScore, Scorer, TextInContext, counted, kind_field
 from wenloom.evaluation.signature import Signature
 from wenloom.evaluation.suites import SUITES, suite_of
 from wenloom.fairness.audit import ALL, VERSION, Audit, Audited, AuditFigure, Example, Outcomes, spread
@@ -34,7 +34,7 @@ class TextCost(ScoredAudit):
     """
 
     about = "how well the model foretells a text; lower is better"
-    caveat = "each passage is read by itself, so its first tokens have little context"
+    caveat = "each passage is read by itself, one longer than the context in windows, so its first tokens have little context"
     part: ClassVar[str] = "passages"
     headline = ("bits per byte", part)
     compares = ((_NATS, part),)
@@ -52,6 +52,13 @@ class TextCost(ScoredAudit):
 
     def texts(self, sample: TextInContext) -> list[TextInContext]:
         return [sample]
+
+    def in_windows(self, scorer: Scorer, sample: TextInContext) -> list[ContinuationScore] | None:
+        if scorer.kind == "pairs":
+            return None
+        found = scorer.text(sample.text)
+        score = counted(sample, found.token_ids, found.log_probabilities, found.log_probability, False, 0)
+        return [score._replace(n_bytes=found.scored_bytes)]
 
     def signature_fields(self, outcomes: Outcomes, scores: Sequence[Sequence[ContinuationScore]]) -> dict[str, object]:
         """Two vocabularies cut a text into unlike numbers of tokens, so that nothing per token can be compared."""

@@ -18,12 +18,12 @@ from pathlib import Path
 
 import numpy as np
 
-from wenloom.checkpoint.folder import load_decoder, load_tokenizer, write_model_files
+from wenloom.checkpoint.folder import load_decoder, load_tokenizer, read_config, write_model_files
 from wenloom.core.errors import InputError
 from wenloom.core.files import check_free, folder_aside, write_atomically
 from wenloom.core.progress import progress
 from wenloom.fairness.cost import passages
-from wenloom.fairness.erasure import MOST_WORDS_PER_NUMBER, Erasure, concept_rows, erase
+from wenloom.fairness.erasure import MOST_WORDS_PER_NUMBER, ConceptRow, Erasure, concept_rows, divided, erase
 from wenloom.text.lexicon import GroupAxis, Lexicon
 from wenloom.text.sentences import sentences
 from wenloom.text.steps.groups import Groups
@@ -172,6 +172,9 @@ def debias(
     check_free(out)
     axis = request.axis
     made, left_out, result, source = None, None, None, model
+    rows = concept_rows(load_tokenizer(model), axis, sentences_of(texts)) if "leace" in request.methods else []
+    if "leace" in request.methods:
+        divided(rows, read_config(model).d_model)  # too few are told before a training
     if request.trains:
         if "filter" in request.methods:
             texts, left_out = without_groups(texts, request)
@@ -188,7 +191,7 @@ def debias(
         source = target
     erasure = None
     if "leace" in request.methods:
-        erasure = _erase(source, out, request, texts)
+        erasure = _erase(source, out, rows)
     return Debiased(out, made, left_out, result, erasure)
 
 
@@ -211,9 +214,8 @@ def _trained(
     return pretrain(data, target, None, training, show, started, init)
 
 
-def _erase(model: Path, out: Path, request: DebiasRequest, texts: Sequence[str]) -> Erasure:
+def _erase(model: Path, out: Path, rows: Sequence[ConceptRow]) -> Erasure:
     decoder, tokenizer = load_decoder(model).eval(), load_tokenizer(model)
-    rows = concept_rows(tokenizer, request.axis, sentences_of(texts))
     order = np.random.default_rng(0).permutation(len(rows))
     before = np.cumsum([0, *(len(rows[place].sides) for place in order)])
     chosen = order[: int((before[:-1] < MOST_WORDS_PER_NUMBER * decoder.config.d_model).sum())]

@@ -208,6 +208,23 @@ class Erasure:
     n_words: int
 
 
+def divided(rows: Sequence[ConceptRow], d_model: int) -> tuple[list[ConceptRow], list[ConceptRow]]:
+    """The rows that are held out, a quarter, drawn, and those that are learned from.
+
+    Raises:
+        InputError: too few words of the groups for so wide a state.
+    """
+    order = np.random.default_rng(0).permutation(len(rows))
+    held, learned = ([rows[place] for place in each] for each in np.split(order, [len(rows) // 4]))
+    n_words, least = sum(len(each.sides) for each in rows), _WORDS_PER_NUMBER * d_model
+    if n_words < least or min(_count(part, side) for part in (learned, held) for side in (0, 1)) < 2:
+        raise InputError(
+            f"the texts have {n_words:,} places where a word of the two groups comes next; to erase the groups from a state of "
+            f"{d_model:,} numbers takes {least:,} of them, of both groups: name more text that speaks of people with --data."
+        )
+    return held, learned
+
+
 def erase(decoder: Decoder, rows: Sequence[ConceptRow], on_rows: Callable[[int], None] = lambda n: None) -> Erasure:
     """Erase from what the output matrix reads whether a word of the one group follows or of the other.
 
@@ -218,15 +235,8 @@ def erase(decoder: Decoder, rows: Sequence[ConceptRow], on_rows: Callable[[int],
     Raises:
         InputError: see `erased`; fewer than four words for each number of the state, which would leave the concept in other texts.
     """
-    order, d = np.random.default_rng(0).permutation(len(rows)), decoder.config.d_model
-    held, learned = ([rows[place] for place in each] for each in np.split(order, [len(rows) // 4]))
-    n_words = sum(len(each.sides) for each in rows)
-    least = _WORDS_PER_NUMBER * d
-    if n_words < least or min(_count(part, side) for part in (learned, held) for side in (0, 1)) < 2:
-        raise InputError(
-            f"the texts foretell {n_words:,} words of the two groups; a state of {d:,} numbers needs {least:,} of them, of both groups: "
-            "name more text that speaks of people with --data."
-        )
+    d = decoder.config.d_model
+    held, learned = divided(rows, d)
     read = []
     for part in (learned, held):
         found = []
@@ -240,7 +250,7 @@ def erase(decoder: Decoder, rows: Sequence[ConceptRow], on_rows: Callable[[int],
     eraser = fitter.eraser()
     before = linear_probe(x_ND, sides_N, held_ND, held_N)
     after = linear_probe(eraser(x_ND.double()), sides_N, eraser(held_ND.double()), held_N)
-    return Erasure(erased(decoder, eraser), before, after, n_words)
+    return Erasure(erased(decoder, eraser), before, after, sum(len(each.sides) for each in rows))
 
 
 def _count(rows: Sequence[ConceptRow], side: int) -> int:

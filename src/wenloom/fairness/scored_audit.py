@@ -9,9 +9,10 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from wenloom.core.console import remark
 from wenloom.core.errors import InputError
 from wenloom.evaluation.perplexity import data_hash
-from wenloom.evaluation.scorer import ContinuationScore, TextInContext, kind_field
+from wenloom.evaluation.scorer import ContinuationScore, Scorer, TextInContext, kind_field
 from wenloom.evaluation.signature import Signature
 from wenloom.evaluation.words import looks_unspaced
 from wenloom.fairness.audit import VERSION, Audit, Audited, AuditFigure, Example, Outcomes, groups_of, spread
@@ -40,6 +41,14 @@ class ScoredAudit(Audit):
     @abstractmethod
     def outcomes(self, samples: Sequence[Any], scores: Sequence[Sequence[ContinuationScore]]) -> list[Outcomes]:
         """What was preferred."""
+
+    def in_windows(self, scorer: Scorer, sample: Any) -> list[ContinuationScore] | None:
+        """Scores of a sample whose texts are longer than the model's context; None: it is left out, for what would be compared
+        may be what was cut off."""
+        return None
+
+    def _too_long(self, n: int, of: int) -> str:
+        return f"{self.name}: {n:,} of {of:,} samples are longer than the model's context, and left out."
 
     def signature_fields(self, outcomes: Outcomes, scores: Sequence[Sequence[ContinuationScore]]) -> dict[str, object]:
         """What a measure depends on besides what all do."""
@@ -71,11 +80,23 @@ class ScoredAudit(Audit):
         scorer, is_pairs = model.scorer, model.scorer.kind == "pairs"
         samples = self.samples(data, limit)
         scores: list[list[ContinuationScore]] = []
+        kept: list[Any] = []
         for start in range(0, len(samples), _CHUNK):
             part = samples[start : start + _CHUNK]
             asked = [self.texts(sample) for sample in part]
-            scores += scorer.continuations([as_pairs(each) for each in asked] if is_pairs else asked)
+            for sample, row in zip(
+                part, scorer.continuations([as_pairs(each) for each in asked] if is_pairs else asked), strict=True
+            ):
+                whole = row if not any(each.cut_off for each in row) else self.in_windows(scorer, sample)
+                if whole is not None:
+                    kept.append(sample)
+                    scores.append(whole)
             on_samples(len(part))
+        if len(kept) < len(samples):
+            remark(self._too_long(len(samples) - len(kept), len(samples)))
+        if not kept:
+            raise InputError(f"{self._too_long(len(samples), len(samples))} Nothing is left to ask.")
+        samples = kept
         if any(not np.isfinite(each.log_probability) for row in scores for each in row):
             raise InputError(f"{self.name}: the model gives a probability that is no number; its weights are damaged.")
         found = self.outcomes(samples, scores)

@@ -97,7 +97,7 @@ class SwappedPrompts(ScoredAudit):
         )
         groups = [each.axis for each in samples]
         return [
-            Outcomes("preference", "rest", 100.0 * (bits > 0), groups, sides=("first", "second")),
+            Outcomes("preference", "rest", 50.0 + 50.0 * np.sign(bits), groups, sides=("first", "second")),
             Outcomes("difference", "rest", bits, groups, None, 0.0, False, "bits", ("first", "second")),
             Outcomes("size of the difference", "rest", np.abs(bits), groups, None, None, False, "bits"),
         ]
