@@ -245,6 +245,13 @@ def test_what_only_says_what_it_is_ends_in_a_sentence_or_a_count(ending: str, da
         assert str(error).startswith(f"{tmp_path}/a.{ending}") and "\n" not in str(error)
 
 
+@pytest.mark.parametrize("ending", ["zip", "tar", "tgz", "epub", "docx", "pdf", "warc", "wet", "arrow", "parquet"])
+def test_a_text_that_is_called_something_else_is_no_file_of_that_kind(ending: str, tmp_path: Path):
+    (tmp_path / f"a.{ending}").write_text("The keeper lit the lamp.\n" * 40, "utf-8")
+    with pytest.raises(InputError, match=rf"a\.{ending}: is not|a\.{ending}: .*damaged"):
+        read(tmp_path / f"a.{ending}")
+
+
 def test_a_text_that_is_too_long_is_parted_where_lines_end(tmp_path: Path):
     text = "\n\n".join(f"{n} " + "词" * 999 for n in range(1000))
     (tmp_path / "a.txt").write_text(text, encoding="utf-8")

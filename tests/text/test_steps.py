@@ -89,5 +89,15 @@ def test_what_is_left_out_is_not_written_over_texts_nor_into_the_corpus(place: s
     assert source.read_text() == '{"text": "a"}' and not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize(
+    "place, said", [("out", "lies in --out"), ("out/dropped", "lies in --out"), (".", "holds --out")]
+)
+def test_folders_of_dropped_documents_and_of_the_corpus_are_two(place: str, said: str, tmp_path: Path):
+    (tmp_path / "rows.jsonl").write_text('{"text": "a"}')
+    with pytest.raises(InputError, match=f"--keep-dropped .*{said}"):
+        prepare([str(tmp_path / "rows.jsonl")], tmp_path / "out", PrepareOptions("byte"), keep_dropped=tmp_path / place)
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_kept_document_is_what_the_step_returns():
     assert STEPS["normalize"]()(Document("e\u0301", "x")) == Kept(Document("é", "x"))

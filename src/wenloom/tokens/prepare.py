@@ -110,8 +110,9 @@ def prepare(
     if both := set(files) & set(validation_files):
         raise InputError(f"{sorted(both)[0]}: cannot be training and validation text at once.")
     refuse_idle([*files, *validation_files], reading)
-    if dropped is not None:
-        _check_elsewhere(dropped, out, [*files, *validation_files])
+    for option, place in (("--write-dropped", dropped), ("--keep-dropped", keep_dropped)):
+        if place is not None:
+            _check_elsewhere(option, place, out, [*files, *validation_files])
     sources, validation_sources = _sources(files), _sources(validation_files)
     learning = {"kind": options.kind, "vocab_size": options.vocab_size}
     spec = {
@@ -188,18 +189,18 @@ def _kept_if_stopped(work: Path) -> Iterator[None]:
         raise
 
 
-def _check_elsewhere(dropped: Path, out: Path, files: list[Path]) -> None:
+def _check_elsewhere(option: str, dropped: Path, out: Path, files: list[Path]) -> None:
     """
     Raises:
         InputError: what is left out would be written over a text, or into the folder that is replaced as a whole.
     """
     place = dropped.resolve()
     if place.is_relative_to(out.resolve()):
-        raise InputError(
-            f"--write-dropped {dropped}: lies in --out {out}, which is replaced as a whole; choose another."
-        )
-    if any(place == file.resolve() for file in files):
-        raise InputError(f"--write-dropped {dropped}: is one of the texts; choose another file.")
+        raise InputError(f"{option} {dropped}: lies in --out {out}, which is replaced as a whole; choose another.")
+    if out.resolve().is_relative_to(place):
+        raise InputError(f"{option} {dropped}: holds --out {out}; choose another.")
+    if any(file.resolve().is_relative_to(place) for file in files):
+        raise InputError(f"{option} {dropped}: is one of the texts, or holds one; choose another.")
 
 
 def _what_matters(reading: ReadOptions) -> dict[str, Any]:

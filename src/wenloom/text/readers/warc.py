@@ -5,6 +5,7 @@ import zlib
 from collections.abc import Iterator
 from typing import IO, NamedTuple
 
+from wenloom.core.errors import InputError
 from wenloom.text.compression import open_decompressed, unpacking
 from wenloom.text.document import Document, SourceFile
 from wenloom.text.encoding import encoding_of
@@ -27,6 +28,9 @@ def read(source: SourceFile) -> Iterator[Document]:
     """Pages and texts of responses with status 200, resources and conversions; other records are passed over.
 
     A record that cannot be read is named by its number and left out.
+
+    Raises:
+        InputError: the file does not begin as one.
     """
     with unpacking(source.file), open_decompressed(source.file) as stream:
         for record in _records(stream, source):
@@ -49,6 +53,10 @@ def _records(stream: IO[bytes], source: SourceFile) -> Iterator[_Record]:
     most, number, lost = source.options.most(ROW_BYTES), 0, False
     while line := stream.readline(_HEADER_BYTES):
         if not line.startswith(b"WARC/"):
+            if line.strip() and not number:
+                raise InputError(
+                    f"{source.file}: is not a WARC or WET file, or damaged: it does not begin with WARC/1.0 or WARC/1.1."
+                )
             if line.strip() and not lost:
                 lost = True
                 _leave_out(source, number + 1, "does not begin with WARC/1.0 or 1.1: the length before it is wrong")

@@ -110,7 +110,7 @@ class NearDuplicates:
         order = np.argsort(np.array(dropped, np.int64))
 
         def reason(at: int) -> str:
-            return f"nearly the same as {notes.sources[better[order[at]]]} ({sizes[order[at]]} like it)"
+            return f"nearly the same as {notes.sources[better[order[at]]]} ({sizes[order[at]]} are alike)"
 
         return Verdict(Reasons(np.array(dropped, np.int64)[order], reason), {}, clusters)
 
