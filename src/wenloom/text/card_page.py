@@ -14,14 +14,22 @@ JSON, PAGE = "data-card.json", "data-card.html"
 _SOURCES, _BEGIN = 1000, 80
 
 
-def write_card(folder: Path, facts: dict[str, Any], sources: Sequence[dict[str, Any]]) -> None:
+def write_card(
+    folder: Path,
+    facts: dict[str, Any],
+    sources: Sequence[dict[str, Any]],
+    left_out: dict[str, Any],
+    skipped: Sequence[dict[str, str]],
+) -> None:
     """Write both files.
 
     Args:
         facts: see `card.Card.facts`.
         sources: file, bytes and SHA-256 of each.
+        left_out: how many rows, members and files could not be read ("rows"), and the first of them ("first").
+        skipped: files of folders that were passed over, with the reason.
     """
-    facts = facts | {"sources": list(sources)}
+    facts = facts | {"sources": list(sources), "left_out": left_out, "skipped": list(skipped)}
     write_atomically(folder / JSON, json_text(facts, indent=1) + "\n")
     write_atomically(folder / PAGE, page(facts))
 
@@ -35,6 +43,8 @@ def page(facts: dict[str, Any]) -> str:
         (show_bytes(kept["bytes"]), f"of {show_bytes(read['bytes'])} kept ({part:.1%})"),
         (f"{len(facts['languages']):,}", "languages" if len(facts["languages"]) != 1 else "language"),
     ]
+    if set(facts["languages"]) == {"und"}:
+        tiles[-1] = ("–", "no step told the language")
     bounds = [each["from"] for each in facts["lengths"]]
     names = [f"{low:,} to {high:,}" for low, high in itertools.pairwise(bounds)] + [f"{bounds[-1]:,} and more"]
     lengths = zip(names, [each["documents"] for each in facts["lengths"]], strict=True)
@@ -48,6 +58,9 @@ def page(facts: dict[str, Any]) -> str:
                      for what, rows in facts["examples"].items()],
         recipe=[(step, [(name, _value(value)) for name, value in values.items()])
                 for step, values in facts["recipe"]["steps"].items()],
+        unread=[(f"{each['file']}, {each['line']}" if each["line"] else each["file"], each["why"])
+                for each in facts["left_out"]["first"]] + [(each["file"], each["why"]) for each in facts["skipped"]],
+        n_unread=facts["left_out"]["rows"] + len(facts["skipped"]),
         sources=[each | {"size": show_bytes(each["bytes"])} for each in facts["sources"][:_SOURCES]],
     )  # fmt: skip
 

@@ -148,6 +148,8 @@ def prepare(
     whole = corpus.refusals.whole_files
     if tokenizer is None:
         tokenizer = learn(corpus, options.kind, options.vocab_size)
+    left_out = {"rows": corpus.refusals.count, "first": corpus.refusals.as_json()}
+    passed_over = [{"file": str(each.path), "why": each.why} for each in skipped[:_MOST_NAMED]]
     with folder_aside(out) as folder:
         tokenizer.save_pretrained(folder)
         splits = _encode(corpus, tokenizer, folder)
@@ -160,14 +162,14 @@ def prepare(
             empty_documents=corpus.dropped["empty"],
             text_steps={name: count for name, count in corpus.dropped.items() if name not in ("duplicates", "empty")},
             **({"recipe": {"name": recipe.name, "steps": recipe.resolved()}} if recipe else {}),
-            left_out={"rows": corpus.refusals.count, "first": corpus.refusals.as_json()},
+            left_out=left_out,
             tokenizer={"kind": tokenizer.kind, "vocab_size": tokenizer.vocab_size, "sha256": tokenizer.fingerprint()},
             reading=asdict(reading),
-            skipped=[{"file": str(each.path), "why": each.why} for each in skipped[:_MOST_NAMED]],
+            skipped=passed_over,
             sources=[each for each in sources + validation_sources if Path(each["file"]) not in whole],
         )
         if corpus.card is not None:
-            write_card(folder, corpus.card, sources + validation_sources)
+            write_card(folder, corpus.card, sources + validation_sources, left_out, passed_over)
     shutil.rmtree(work.parent, ignore_errors=True)
     return Prepared(Dataset.open(out), reused=False)
 
