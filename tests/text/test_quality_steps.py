@@ -190,6 +190,9 @@ def test_decisions_about_english_are_those_of_datatrove(name: str, shared_data: 
     ("gopher", "write step.name=value"), ("c4.braces=1", "must be true or false"), ("word_list.file=a", "add it with --set word_list=on"),
     ("language.keep=3", "must be a list of texts"), ("code=off", "no step"), ("gopher.mean_word=[1]", "must be [a number, a number]"),
     ('language.keep=["deutsch"]', "no language is told apart"), ("near_duplicates.bands=100000000", "at most 10,000"),
+    ("gopher.min_words=-5", "from 0 to 2,147,483,647"), ("near_duplicates.seed=99999999999999999999", "from 0 to"),
+    ("gopher.max_words=10", "min_words = 50: is above gopher.max_words = 10"), ("gopher.mean_word=[9, 2]", "the least stands first"),
+    ("gopher.symbols=nan", "must be a number"),
 ])  # fmt: skip
 def test_a_change_of_a_recipe_that_makes_no_sense_is_named(change: str, said: str):
     with pytest.raises(InputError) as raised:

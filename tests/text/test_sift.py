@@ -211,18 +211,21 @@ def test_lines_and_duplicates_are_judged_by_their_definitions_however_few_are_ta
     step = RepeatedLines(more_than=2, least_left=0.4)
     owners, parts = [int(each[0]) for each in step.note(texts)], [text.split("\n") for text in texts]
     verdict, dropped = step.judge(notes_of(step)), set[int]()
+    holders = {line: [each for each, others in enumerate(parts) if line in others] for lines in parts for line in lines}
+    keepers = {
+        line: min(found, key=lambda each: (each >= 5, owners[each], each))
+        for line, found in holders.items()
+        if len(found) > 2
+    }
     for number, lines in enumerate(parts):
-        gone = list[int]()
-        for at, line in enumerate(lines):
-            holders = [each for each, others in enumerate(parts) if line in others]
-            keeper = min(holders, key=lambda each: (each >= 5, owners[each], each))
-            if len(holders) > 2 and keeper != number >= 5:
-                gone.append(at)
-        if gone and 1 - sum(len(lines[at]) for at in gone) / sum(map(len, lines)) < 0.4:
+        gone = [at for at, line in enumerate(lines) if keepers.get(line, number) != number >= 5]
+        left = 1 - sum(len(lines[at]) for at in gone) / sum(map(len, lines))
+        if gone and left < 0.4 and number not in keepers.values():
             dropped.add(number)
         else:
             assert verdict.cut.get(number, np.zeros(0)).tolist() == gone
     assert set(verdict.dropped) == dropped and dropped and verdict.cut
+    assert not dropped & {*keepers.values()}, "a line that others lose stays where it is kept"
     expected = {at: f"duplicate of {texts.index(text)}" for at, text in enumerate(texts) if texts.index(text) < at}
     assert dict(Duplicates().judge(notes_of(Duplicates())).dropped) == expected and len(expected) >= 20
 

@@ -1,6 +1,7 @@
 """Recipes: which steps documents go through, in which order and with which values, as a TOML file says."""
 
 import dataclasses
+import math
 import tomllib
 import typing
 from collections.abc import Callable
@@ -59,6 +60,7 @@ class Recipe:
         for name, values in self.values.items():
             step = _made(name, values)
             found[name] = dataclasses.asdict(step) if dataclasses.is_dataclass(step) else {}  # pyright: ignore[reportArgumentType]
+            _check_bounds(name, found[name])
         return found
 
     def fingerprint(self) -> dict[str, Any]:
@@ -176,6 +178,30 @@ def _check(where: str, step: str, values: dict[str, Any]) -> None:
             raise InputError(f"{where}: {step}.{name} = {printable(str(value), 60)}: must be {_in_words(hints[name])}.")
 
 
+_MOST = 2**31 - 1
+"""Of whole numbers in recipes."""
+
+
+def _check_bounds(step: str, values: dict[str, Any]) -> None:
+    """
+    Raises:
+        InputError: a least value is above the greatest, so that every document would be dropped.
+    """
+    for name, value in values.items():
+        most = f"max_{name.removeprefix('min_')}"
+        if name.startswith("min_") and most in values and value > values[most]:
+            raise InputError(
+                f"{step}.{name} = {value}: is above {step}.{most} = {values[most]}, so that nothing would be kept."
+            )
+        if (
+            isinstance(value, tuple)
+            and len(value) == 2
+            and all(isinstance(each, float | int) for each in value)
+            and value[0] > value[1]
+        ):
+            raise InputError(f"{step}.{name} = {list(value)}: the least stands first, then the greatest.")
+
+
 def _fits(value: Any, hint: Any) -> bool:
     if get_origin(hint) is Literal:
         return value in get_args(hint)
@@ -188,8 +214,10 @@ def _fits(value: Any, hint: Any) -> bool:
         )
         return isinstance(value, (list, tuple)) and len(value) == len(kinds) and all(map(_fits, value, kinds))
     if hint is float:
-        return isinstance(value, (int, float)) and not isinstance(value, bool)
-    return isinstance(value, hint) and not (hint is int and isinstance(value, bool))
+        return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    if hint is int:
+        return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= _MOST
+    return isinstance(value, hint)
 
 
 def _in_words(hint: Any) -> str:
@@ -200,7 +228,9 @@ def _in_words(hint: Any) -> str:
         return (
             f"a list of {_in_words(inside[0])}s" if inside[-1] is ... else "[" + ", ".join(map(_in_words, inside)) + "]"
         )
-    return {int: "a whole number", float: "a number", bool: "true or false", str: "text"}.get(hint, str(hint))
+    return {int: f"a whole number from 0 to {_MOST:,}", float: "a number", bool: "true or false", str: "text"}.get(
+        hint, str(hint)
+    )
 
 
 def _listed(value: Any) -> list[str]:

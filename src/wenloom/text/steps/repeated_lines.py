@@ -24,7 +24,7 @@ _LINE, _PARAGRAPH = re.compile(r"\n"), re.compile(r"\n\s*\n\s*")
 class RepeatedLines:
     """Takes lines out of all documents but one, the one whose text has the smallest hash, whatever the order of reading.
 
-    Case, marks and blanks are no difference. Documents of which little is left are dropped.
+    Case, marks and blanks are no difference. Documents of which little is left are dropped, unless they are the one that keeps a line.
     """
 
     unit: Literal["line", "paragraph"] = "line"
@@ -38,6 +38,12 @@ class RepeatedLines:
     def __post_init__(self) -> None:
         if self.unit not in ("line", "paragraph"):
             raise InputError(f"repeated_lines.unit {self.unit}: must be line or paragraph.")
+        if self.more_than < 1:
+            raise InputError(
+                f"repeated_lines.more_than {self.more_than}: must be at least 1, the document that keeps a line."
+            )
+        if not 0 <= self.least_left <= 1:
+            raise InputError(f"repeated_lines.least_left {self.least_left}: must be between 0 and 1.")
 
     def _parts(self, text: str) -> list[str]:
         return (_LINE if self.unit == "line" else _PARAGRAPH).split(text)
@@ -60,43 +66,54 @@ class RepeatedLines:
         dropped, cut = dict[int, str](), dict[int, np.ndarray]()
         cuts, n_parts = ranges(notes.starts, _AT_ONCE), len(notes.values) // (4 * _AT_ONCE) + 1
         groups = list(itertools.pairwise(cuts.tolist()))
-        rank = ranks(notes, _AT_ONCE)
+        rank, keeps = ranks(notes, _AT_ONCE), np.zeros(len(notes.starts) - 1, bool)
         with Parted(len(groups), 2, notes.folder) as found:
             with Parted(n_parts, 2, notes.folder) as holders:
                 for first, last in groups:
                     rows = _once(*_parts_of(notes, first, last)[:2])
                     holders.add(rows, part_of(rows[:, 0], n_parts))
                 for part in range(n_parts):
-                    rows = self._elsewhere(holders.part(part), rank)
+                    rows = self._elsewhere(holders.part(part), rank, keeps)
                     rows = rows[rows[:, 1] >= notes.n_protected]
                     found.add(rows, np.searchsorted(cuts, rows[:, 1], side="right") - 1)
             for number, (first, last) in enumerate(groups):
                 if len(rows := found.part(number)):
-                    self._decide(notes, first, last, rows, dropped, cut)
+                    self._decide(notes, first, last, rows, keeps, dropped, cut)
         return Verdict(dropped, cut)
 
-    def _elsewhere(self, rows: np.ndarray, rank: np.ndarray) -> np.ndarray:
+    def _elsewhere(self, rows: np.ndarray, rank: np.ndarray, keeps: np.ndarray) -> np.ndarray:
         """Of parts that stand in more documents than may be, the hash and each document but the first, ascending by document.
 
         Args:
             rows: hash and document, each pair once.
             rank: see `comparing.ranks`.
+            keeps: of every document whether it is the first for some part; set here.
         """
         rows = rows[np.lexsort((rank[rows[:, 1].astype(np.int64)], rows[:, 0]))]
         is_first = np.ones(len(rows), bool)
         is_first[1:] = rows[1:, 0] != rows[:-1, 0]
         begins = np.flatnonzero(is_first)
         sizes = np.diff(np.append(begins, len(rows)))
-        rows = rows[~is_first & np.repeat(sizes > self.more_than, sizes)]
+        is_repeated = np.repeat(sizes > self.more_than, sizes)
+        keeps[rows[is_first & is_repeated, 1].astype(np.int64)] = True
+        rows = rows[~is_first & is_repeated]
         return rows[np.argsort(rows[:, 1], kind="stable")]
 
     def _decide(
-        self, notes: Notes, first: int, last: int, rows: np.ndarray, dropped: dict[int, str], cut: dict[int, np.ndarray]
+        self,
+        notes: Notes,
+        first: int,
+        last: int,
+        rows: np.ndarray,
+        keeps: np.ndarray,
+        dropped: dict[int, str],
+        cut: dict[int, np.ndarray],
     ) -> None:
         """About neighbouring documents.
 
         Args:
             rows: hash and document of what stands in others, too.
+            keeps: of every document whether a part that others lose stands in it alone then.
         """
         hashes, document, lengths = _parts_of(notes, first, last)
         _, which = np.unique(np.concatenate((rows[:, 0], hashes)), return_inverse=True)
@@ -109,7 +126,7 @@ class RepeatedLines:
         for parts in np.split(np.arange(len(gone)), np.flatnonzero(np.diff(document[gone])) + 1):
             which = int(document[gone[parts[0]]])
             left = 1 - lost[which - first] / max(1.0, total[which - first])
-            if left < self.least_left:
+            if left < self.least_left and not keeps[which]:
                 dropped[which] = (f"{left:.0%} is left without {self.unit}s that stand in other documents, at least "
                                   f"{self.least_left:.0%} must be")  # fmt: skip
             else:
