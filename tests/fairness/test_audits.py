@@ -241,7 +241,10 @@ def test_a_part_of_bbq_is_asked_and_each_category_once(tokenizer: TextTokenizer,
 
 
 def test_two_models_are_compared_on_the_same_samples(tokenizer: TextTokenizer, data: Path):
-    models = [in_memory(random_decoder(tiny_config(tokenizer.vocab_size), seed), tokenizer) for seed in (0, 1)]
+    models = [
+        in_memory(random_decoder(tiny_config(tokenizer.vocab_size, context_length=128), seed), tokenizer)
+        for seed in (0, 1)
+    ]
     one, other = (AUDITS["crows_pairs"].run(each, data) for each in models)
     rows = compared(one, other)
     assert [row["group"] for row in rows] == ["all", "age", "gender", "religion"]

@@ -133,3 +133,9 @@ def test_too_few_words_are_told_before_a_training(tokenizer: TextTokenizer, tmp_
     with pytest.raises(InputError, match="takes 128 of them"):
         debias(source, tmp_path / "out", request, ["She lit the lamp.", "He saw dusk."])
     assert [each.name for each in tmp_path.iterdir()] == ["model"]
+
+
+def test_a_text_longer_than_the_context_is_read_from_its_beginning(tokenizer: TextTokenizer):
+    text = "She lit it. " + "The old lamp was lit by the river. " * 40 + "He saw it."
+    (row,) = concept_rows(tokenizer, lexicon("en").axes["gender"], [text], 64)
+    assert len(row.tokens) == 64 and row.sides == [0]

@@ -104,8 +104,9 @@ class Outcomes:
 
     def figure(self, suite: str, group: str, signature: Signature) -> AuditFigure:
         """Its mean with an interval."""
-        n, count = len(self.values), round(float(self.values.sum()) / 100) if self.is_share else None
-        found = wilson(count, n) if count is not None and self.units is None else interval(self.means)
+        n, share = len(self.values), float(self.values.sum()) / 100 if self.is_share else None
+        found = wilson(share, n) if share is not None and self.units is None else interval(self.means)
+        count = None if share is None else int(share)  # whole samples
         return AuditFigure(suite, self.measure, self.convention, group, found.value, count, n, found.low, found.high,
                            self.unbiased, signature, self.unit, self.sides)  # fmt: skip
 
@@ -241,7 +242,7 @@ def spread(samples: Sequence[Any], limit: int | None) -> list[Any]:
     return [samples[place * len(samples) // limit] for place in range(limit)]
 
 
-def wilson(count: int, n: int) -> Interval:
+def wilson(count: float, n: int) -> Interval:
     """A share of n in percent with Wilson's 95 % interval (1927), which holds for few samples and for none or all of them, too.
 
     >>> [round(each, 1) for each in wilson(0, 2)], [round(each, 1) for each in wilson(895, 1508)]

@@ -172,9 +172,11 @@ def debias(
     check_free(out)
     axis = request.axis
     made, left_out, result, source = None, None, None, model
-    rows = concept_rows(load_tokenizer(model), axis, sentences_of(texts)) if "leace" in request.methods else []
+    rows = list[ConceptRow]()
     if "leace" in request.methods:
-        divided(rows, read_config(model).d_model)  # too few are told before a training
+        config = read_config(model)
+        rows = concept_rows(load_tokenizer(model), axis, sentences_of(texts), config.context_length)
+        divided(rows, config.d_model)  # too few are told before a training
     if request.trains:
         if "filter" in request.methods:
             texts, left_out = without_groups(texts, request)

@@ -100,8 +100,14 @@ class ConceptRow(NamedTuple):
     sides: list[int]
 
 
-def concept_rows(tokenizer: TextTokenizer, axis: GroupAxis, texts: Iterable[str]) -> list[ConceptRow]:
-    """Texts in which words of a group stand, each marked at the token before it."""
+def concept_rows(
+    tokenizer: TextTokenizer, axis: GroupAxis, texts: Iterable[str], context: int = _MOST_TOKENS
+) -> list[ConceptRow]:
+    """Texts in which words of a group stand, each marked at the token before it.
+
+    Args:
+        context: tokens that the model takes; of a longer text the beginning is read.
+    """
     opening = tokens_before(tokenizer, is_empty=True)
     rows = []
     for text in texts:
@@ -109,7 +115,7 @@ def concept_rows(tokenizer: TextTokenizer, axis: GroupAxis, texts: Iterable[str]
         if not found:
             continue
         encoding = tokenizer.encoding(text, False)
-        tokens, places, sides = [*opening, *encoding.ids][:_MOST_TOKENS], list[int](), list[int]()
+        tokens, places, sides = [*opening, *encoding.ids][: min(context, _MOST_TOKENS)], list[int](), list[int]()
         for each in found:
             of_word = [n for n, (begin, end) in enumerate(encoding.offsets) if begin < each.end and end > each.begin]
             if not of_word:

@@ -84,10 +84,9 @@ class ScoredAudit(Audit):
         for start in range(0, len(samples), _CHUNK):
             part = samples[start : start + _CHUNK]
             asked = [self.texts(sample) for sample in part]
-            for sample, row in zip(
-                part, scorer.continuations([as_pairs(each) for each in asked] if is_pairs else asked), strict=True
-            ):
-                whole = row if not any(each.cut_off for each in row) else self.in_windows(scorer, sample)
+            found = scores_of_pairs(scorer, asked) if is_pairs else scorer.continuations(asked)
+            for sample, row in zip(part, found, strict=True):
+                whole = row if row and not any(each.cut_off for each in row) else self.in_windows(scorer, sample)
                 if whole is not None:
                     kept.append(sample)
                     scores.append(whole)
@@ -154,6 +153,21 @@ def as_pairs(texts: Sequence[TextInContext]) -> list[TextInContext]:
     return [
         each._replace(context=text[:cut].rstrip(), text=text[cut:]) for each, text in zip(texts, whole, strict=True)
     ]
+
+
+def scores_of_pairs(scorer: Scorer, asked: Sequence[Sequence[TextInContext]]) -> list[list[ContinuationScore]]:
+    """Scores of each sample's texts, see `as_pairs`; none of a sample with a target that is longer than the model writes."""
+    samples = [as_pairs(each) for each in asked]
+    try:
+        return scorer.continuations(samples)
+    except InputError:
+        found = list[list[ContinuationScore]]()
+        for each in samples:
+            try:
+                found += scorer.continuations([each])
+            except InputError:
+                found.append([])
+        return found
 
 
 def mean_log2(score: ContinuationScore) -> float:
