@@ -104,7 +104,7 @@ def page() -> str:
         series = [Series(ratio, _points(runs, ratio), number, "dotted") for number, ratio in enumerate(ratios)]
         axis = Axis(f"days since {runs[0]['date'][:10]}")
         shown.append({"name": name, "runs": runs[::-1], "chart": Chart("times the peer", [axis], series)})
-    sys.path.insert(0, str(FOLDER.parents[1]))
+    sys.path.insert(0, str(Path(__file__).parents[1]))
     return render("bench", "history.html.jinja", title="Wenloom beside its peers", version=__version__, benches=shown)
 
 

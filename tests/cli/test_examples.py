@@ -67,7 +67,7 @@ NAMES = {
     "datasets/pro_stereotyped_type1.txt.dev": "text:1 [The lamp] was lit by [him].\n",
     "datasets/anti_stereotyped_type1.txt.dev": "text:1 [The lamp] was lit by [her].\n",
     "datasets/stereoset.csv": "text:target,bias_type,context,stereotype,anti_stereotype,unrelated\nlamp,age,The lamp is BLANK.,lit,old,x\n",
-    "whisper-tiny.en": "hearing", "runs/reader": "hearing",
+    "whisper-tiny.en": "hearing", "my-reader": "hearing",
     "recordings.tsv": "text:path\ttext\tlanguage\nspeech.wav\tThe lamp was lit.\ten\nspeech.wav\tThe lamp.\ten\n", "speech.wav": "recording", "talks/one.flac": "recording", "talks/two.flac": "long-recording",
     "predictions.json": 'text:{"intrasentence": [{"id": "1", "score": 3}, {"id": "2", "score": 2}, {"id": "3", "score": 1}]}',
     "stereoset/dev.json": 'text:{"data": {"intrasentence": [{"target": "a", "bias_type": "race", "sentences": [{"id": "1", "gold_label": '
@@ -180,7 +180,7 @@ def test_help_shows_each_line_of_an_example_on_a_line_of_its_own(path: str, tmp_
 
 
 def test_every_fence_is_of_a_known_kind():
-    assert {block.language for block in BLOCKS} <= {"sh", "bash", "console", "python", "toml"}
+    assert {block.language for block in BLOCKS} <= {"sh", "bash", "console", "python", "toml", "js", "yaml", "nginx"}
 
 
 @pytest.mark.parametrize("block", [block for block in BLOCKS if block.language == "toml"], ids=str)

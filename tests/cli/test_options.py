@@ -239,7 +239,7 @@ TABLES = {
         "--prompt": C(("--prompt", "The lamp")),
         "--hotwords": C(("--hotwords", "The lamp")),
         "--num-beams": C(("--num-beams", 1)),
-        "--n-best": C(("--n-best", 3)),
+        "--n-best": C(("--n-best", 20)),
         "--ctc-weight": C(("--ctc-weight", 1), base=("two-ways", *HEARD[1:], "--no-times", "--json")),
         "--lm": C(("--lm", "run"), ("--n-best", 20)),
         "--lm-weight": C(("--lm-weight", 0), ("--n-best", 20, "--lm", "run")),

@@ -73,7 +73,11 @@ def test_an_error_is_one_line_however_narrow_the_terminal():
 
 def test_an_output_that_takes_no_more_is_named():
     done = shell(f"wenloom {UNLIKE} >/dev/full")
-    assert done.returncode == 2 and done.stderr == b"wenloom: standard output: no space left on device.\n", done
+    assert (
+        done.returncode == 2
+        and done.stderr
+        == b"wenloom: standard output: no space left on device; free some, and the same command can be run again.\n"
+    ), done
 
 
 def test_a_full_disk_is_a_sentence_and_loses_nothing(tmp_path: Path):
