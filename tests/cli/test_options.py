@@ -490,7 +490,7 @@ TABLES = {
         "--json": C(("--json",)),
     }),
     "debias": Table(("run", "--method", "cda", "--out", "made", "--steps", 1, "--json"), {
-        "--method": R(("--method", "leace"), "needs", base=("run", "--out", "made", "--data", "people.txt")),
+        "--method": R(("--method", "leace"), "to erase the groups", base=("run", "--out", "made", "--data", "people.txt")),
         "--out": C(("--out", "elsewhere"), base=("run", "--method", "cda", "--steps", 1, "--out", "made"), look="elsewhere/run.toml"),
         "--data": C(("--data", "people.txt")),
         "--lexicon": C(("--lexicon", "zh")),
