@@ -97,6 +97,8 @@ def llama_like(draw: Draw, family: str, n_layers: int, d_head: int, rope: dict[s
         case "cohere2":
             return {"rope_parameters": rope, "logit_scale": draw(_NUMBERS), "sliding_window": draw(st.integers(1, 7)),
                     "layer_types": draw(st.sampled_from([None, _kinds(draw, n_layers)])), **_bias(draw)}  # fmt: skip
+        case "gemma":
+            return {"rope_parameters": rope, **_bias(draw)}
         case "gemma2":
             return {"rope_parameters": rope, **_gemma(draw, n_layers)}
         case "gemma3_text":

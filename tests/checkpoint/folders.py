@@ -10,13 +10,25 @@ import transformers
 from wenloom.checkpoint.families import FAMILIES
 from wenloom.core.errors import WenloomError
 
-OWN_HEADS = ("llama", "mistral", "qwen3", "mixtral", "qwen3_moe", "gpt_oss", "smollm3", "glm4", "gemma2", "gemma3_text")
+OWN_HEADS = (
+    "llama",
+    "mistral",
+    "qwen3",
+    "mixtral",
+    "qwen3_moe",
+    "gpt_oss",
+    "smollm3",
+    "glm4",
+    "gemma",
+    "gemma2",
+    "gemma3_text",
+)
 """Families whose heads may have a width of their own."""
 DECODERS = ("gpt2", "gpt_neo", "gpt_neox", "llama", "mistral", "qwen2", "qwen3", "mixtral",
             "qwen3_moe", "olmoe", "gpt_oss", "phi3", "smollm3", "granite", "olmo2", "olmo3",
-            "starcoder2", "stablelm", "glm4", "cohere2", "gemma2", "gemma3_text", "opt", "gptj", "bloom", "falcon")  # fmt: skip
-ENCODERS = ("bert", "roberta", "xlm-roberta", "distilbert", "modernbert")
-PAIRS = ("marian", "bart", "mbart", "m2m_100", "pegasus", "t5", "mt5")
+            "starcoder2", "stablelm", "glm4", "cohere2", "gemma", "gemma2", "gemma3_text", "opt", "gptj", "bloom", "falcon")  # fmt: skip
+ENCODERS = ("bert", "roberta", "xlm-roberta", "distilbert", "electra", "albert", "mpnet", "deberta-v2", "modernbert")
+PAIRS = ("marian", "bart", "mbart", "m2m_100", "pegasus", "t5", "mt5", "umt5")
 VOCAB = 61
 
 ODD: list[Any] = [
@@ -50,7 +62,7 @@ def tiny_config(family: str, **more: Any) -> transformers.PreTrainedConfig:
                          max_position_embeddings=16, num_kv_heads=1, new_decoder_architecture=True)  # fmt: skip
         elif family not in ("gpt_neox", "llama"):
             sizes["num_key_value_heads"] = 1
-        if family in ("glm4", "gemma2", "gemma3_text", "gpt_oss"):
+        if family in ("glm4", "gemma", "gemma2", "gemma3_text", "gpt_oss"):
             sizes |= dict(head_dim=8)
         if family in ("mixtral", "qwen3_moe", "olmoe", "gpt_oss"):
             sizes |= {
@@ -68,7 +80,12 @@ def tiny_config(family: str, **more: Any) -> transformers.PreTrainedConfig:
     elif family in ENCODERS:
         sizes = dict(hidden_size=16, num_hidden_layers=2, num_attention_heads=heads, intermediate_size=20,
                      max_position_embeddings=24)  # fmt: skip
-    elif family in ("t5", "mt5"):
+        if family in ("electra", "albert"):
+            sizes |= dict(embedding_size=12)
+        if family == "deberta-v2":
+            sizes |= dict(relative_attention=True, position_buckets=4, pos_att_type=["p2c", "c2p"], share_att_key=True,
+                          norm_rel_ebd="layer_norm", position_biased_input=False)  # fmt: skip
+    elif family in ("t5", "mt5", "umt5"):
         sizes = dict(d_model=16, d_kv=8, d_ff=20, num_layers=2, num_heads=heads)
     else:
         sizes = dict(d_model=16, encoder_layers=2, decoder_layers=2, encoder_attention_heads=heads,

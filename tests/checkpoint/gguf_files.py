@@ -15,10 +15,17 @@ ARCHITECTURES = {
     "llama": "llama", "mistral": "llama", "qwen2": "qwen2", "qwen3": "qwen3", "phi3": "phi3", "smollm3": "smollm3",
     "granite": "granite", "olmo2": "olmo2", "olmo3": "olmo2", "starcoder2": "starcoder2", "stablelm": "stablelm",
     "glm4": "glm4", "cohere2": "cohere2", "gemma2": "gemma2", "gemma3_text": "gemma3", "gpt2": "gpt2",
-    "gpt_neox": "gptneox", "bloom": "bloom", "falcon": "falcon",
+    "gpt_neox": "gptneox", "bloom": "bloom", "falcon": "falcon", "gemma": "gemma", "mixtral": "llama",
+    "qwen3_moe": "qwen3moe", "olmoe": "olmoe", "gpt_oss": "gpt-oss",
 }  # fmt: skip
 """Families of transformers and what llama.cpp calls them."""
-NEIGHBOURS = ("llama", "mistral", "smollm3", "granite")
+OF_EXPERTS: dict[str, dict[str, Any]] = {
+    "mixtral": {"sliding_window": None}, "qwen3_moe": {"norm_topk_prob": True, "mlp_only_layers": []},
+    "olmoe": {"norm_topk_prob": False},
+    "gpt_oss": {"rope_parameters": {"rope_type": "default", "rope_theta": 150_000.0}},
+}  # fmt: skip
+"""What llama.cpp takes for granted of mixtures of experts."""
+NEIGHBOURS = ("llama", "mistral", "mixtral", "smollm3", "granite")
 """Families whose queries and keys the converter puts into the order of neighbouring pairs."""
 BYTES = [chr(code) for code in (*range(33, 127), *range(161, 173), *range(174, 256), *range(256, 324))]
 
@@ -48,7 +55,11 @@ def write_model(
     state = model.state_dict()
     if config.tie_word_embeddings:
         state = {key: value for key, value in state.items() if not key.endswith(("lm_head.weight", "embed_out.weight"))}
-    for key, tensor in state.items():
+    for key, tensor in [*state.items()]:
+        if ".mlp.experts." in key or key.endswith((".mlp.router.weight", ".mlp.router.bias", ".sinks")):
+            for theirs, part in _of_experts(config.model_type, key, tensor):
+                writer.add_tensor(theirs, part.float().contiguous().numpy())
+            continue
         if key.endswith((".attn.bias", ".masked_bias", "inv_freq")):
             continue
         theirs = names.get_name(
@@ -61,6 +72,24 @@ def write_model(
         else:
             writer.add_tensor(theirs, gguf.quants.quantize(data, quantized), raw_dtype=quantized)
     finish(writer)
+
+
+def _of_experts(family: str, key: str, tensor: Tensor) -> list[tuple[str, Tensor]]:
+    """What the converters make of the tensors of mixtures of experts, as transformers 5 has them, and of sinks."""
+    block, name = f"blk.{key.split('.')[2]}", key.split(".", 3)[3]
+    kind = "bias" if name.endswith("bias") else "weight"
+    if name == "self_attn.sinks":
+        return [(f"{block}.attn_sinks.weight", tensor)]
+    if "router" in name:
+        return [(f"{block}.ffn_gate_inp.{kind}", tensor)]
+    if family == "gpt_oss":  # (in, out), gates and ups by turns
+        tensor = tensor.mT if kind == "weight" else tensor
+        parts = (tensor[:, ::2], tensor[:, 1::2])
+    else:
+        parts = tensor.chunk(2, 1)
+    if "down_proj" in name:
+        return [(f"{block}.ffn_down_exps.{kind}", tensor)]
+    return [(f"{block}.ffn_{part}_exps.{kind}", each) for part, each in zip(("gate", "up"), parts, strict=True)]
 
 
 def finish(writer: gguf.GGUFWriter) -> None:
@@ -122,7 +151,13 @@ def _fields(config: Any, name: str) -> dict[str, Any]:
         made |= {"attention.key_length": d_head, "attention.value_length": d_head}
     if "partial_rotary_factor" in rope or name in ("stablelm", "glm4", "gptneox"):
         made["rope.dimension_count"] = int(d_head * rope.get("partial_rotary_factor", 1.0))
+    if count := _first(config, "num_local_experts", "num_experts"):
+        made |= {"expert_count": count, "expert_used_count": config.num_experts_per_tok}
     match name:
+        case "qwen3moe":
+            made["expert_feed_forward_length"] = config.moe_intermediate_size
+        case "gpt-oss":
+            made["expert_feed_forward_length"] = config.intermediate_size
         case "stablelm" | "gptneox":
             made["use_parallel_residual"] = config.use_parallel_residual
         case "granite":
@@ -133,7 +168,7 @@ def _fields(config: Any, name: str) -> dict[str, Any]:
         case "gemma2":
             made |= {"attn_logit_softcapping": float(config.attn_logit_softcapping),
                      "final_logit_softcapping": float(config.final_logit_softcapping)}  # fmt: skip
-    if name in ("gemma2", "gemma3", "cohere2") or config.model_type == "olmo3":
+    if name in ("gemma2", "gemma3", "cohere2", "gpt-oss") or config.model_type == "olmo3":
         made["attention.sliding_window"] = config.sliding_window
         made["attention.sliding_window_pattern"] = [kind == "sliding_attention" for kind in config.layer_types]
     if name == "gemma3":

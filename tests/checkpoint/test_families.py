@@ -92,7 +92,7 @@ def hf_config(draw: st.DrawFn, family: str) -> transformers.PreTrainedConfig:
     rope = draw(rope_parameters(d_head, context))
     if family not in ("llama", "mistral", "qwen2", "qwen3"):
         own = llama_like(draw, family, n_layers, d_head, rope)
-        if family.startswith("gemma"):
+        if family in ("gemma2", "gemma3_text"):
             common["hidden_activation"] = common.pop("hidden_act")
         return transformers.AutoConfig.for_model(family, **common, **own)
     window = draw(st.sampled_from([None, 3, 7]))

@@ -27,7 +27,7 @@ from wenloom.tokens.train import train_tokenizer
 from ..conftest import VERSES
 from ..small_gguf import write_small
 from .folders import tiny_config
-from .gguf_files import ARCHITECTURES, numbers, random_model, write_model
+from .gguf_files import ARCHITECTURES, OF_EXPERTS, numbers, random_model, write_model
 
 TEXTS = [
     *VERSES,
@@ -44,8 +44,9 @@ SHAPE: dict[str, Any] = dict(n_layers=1, d_model=64, n_heads=4, n_kv_heads=2, co
 def _own(family: str) -> dict[str, Any]:
     """A model of the family that llama.cpp computes as transformers does."""
     more: dict[str, Any] = {"vocab_size": 258}
-    if family.startswith("gemma"):
+    if family in ("gemma2", "gemma3_text"):
         more |= {"query_pre_attn_scalar": 8}
+    more |= OF_EXPERTS.get(family, {})
     if family == "smollm3":
         more |= {"num_hidden_layers": 4, "no_rope_layers": [1, 1, 1, 0]}
     if family in ("phi3", "starcoder2", "mistral"):

@@ -18,7 +18,7 @@ from wenloom.checkpoint.gguf.reader import StoredTensor, open_gguf
 from wenloom.core.errors import CheckpointError
 
 from .folders import VOCAB, tiny_config
-from .gguf_files import ARCHITECTURES, random_model, write_model
+from .gguf_files import ARCHITECTURES, OF_EXPERTS, random_model, write_model
 
 IDS = torch.tensor([[3, 9, 4, 4, 17, 30, 5, 2, 11, 8, 3, 3]])
 ROPES = {
@@ -31,8 +31,10 @@ ROPES = {
 
 def _own(family: str) -> dict[str, Any]:
     """What a family needs to be as llama.cpp has it."""
-    if family.startswith("gemma"):
+    if family in ("gemma2", "gemma3_text"):
         return {"query_pre_attn_scalar": 8}
+    if family in OF_EXPERTS:
+        return OF_EXPERTS[family]
     if family == "falcon":
         return {"num_ln_in_parallel_attn": 2}
     return {"n_inner": 64} if family == "gpt2" else {}

@@ -64,7 +64,7 @@ def test_a_bias_of_zeros_may_be_left_out(family: str, tmp_path: Path):
 
 
 BODIES = {"bert": "Bert", "roberta": "Roberta", "xlm-roberta": "XLMRoberta", "distilbert": "DistilBert",
-          "modernbert": "ModernBert"}  # fmt: skip
+          "electra": "Electra", "albert": "Albert", "mpnet": "MPNet", "deberta-v2": "DebertaV2", "modernbert": "ModernBert"}  # fmt: skip
 
 
 @pytest.mark.parametrize("family", ENCODERS)

@@ -21,7 +21,7 @@ def models(family: str, folder: Path) -> tuple[EncoderDecoder, transformers.PreT
     common = dict(vocab_size=VOCAB, pad_token_id=1, eos_token_id=2, decoder_start_token_id=1)
     if family == "m2m_100":  # which takes a first token that is padding for none
         common["decoder_start_token_id"] = 2
-    if family in ("t5", "mt5"):
+    if family in ("t5", "mt5", "umt5"):
         config = transformers.AutoConfig.for_model(
             family, d_model=16, d_kv=8, d_ff=24, num_layers=2, num_heads=2, **common
         )
@@ -41,7 +41,7 @@ def models(family: str, folder: Path) -> tuple[EncoderDecoder, transformers.PreT
     return ours, theirs
 
 
-@pytest.mark.parametrize("family", ["bart", "mbart", "m2m_100", "pegasus", "marian", "t5", "mt5"])
+@pytest.mark.parametrize("family", ["bart", "mbart", "m2m_100", "pegasus", "marian", "t5", "mt5", "umt5"])
 @pytest.mark.parametrize("beams", [1, 4])
 def test_the_same_tokens_as_transformers(family: str, beams: int, tmp_path: Path):
     ours, theirs = models(family, tmp_path)

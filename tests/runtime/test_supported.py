@@ -11,7 +11,7 @@ from torch.nn.utils import parametrize
 from wenloom.core.errors import InputError
 from wenloom.model.attention import Attention
 from wenloom.model.cache import Segment
-from wenloom.model.config import Activation, Experts, ModelConfig, Rope
+from wenloom.model.config import Activation, Disentangled, Experts, ModelConfig, Rope
 from wenloom.model.decoder import Decoder
 from wenloom.model.feedforward import FeedForward
 from wenloom.model.lora import AdapterConfig, adapt
@@ -39,11 +39,14 @@ OTHER: dict[str, list[object]] = {
     "rope": [None, Rope(8), Rope(4, theta=50.0)],
     "local_rope": [Rope(8, theta=20.0)],
     "unrotated_layers": [(0,), (0, 1)],
-    "positions": ["sinusoidal", "fairseq_sinusoidal", "relative", "alibi"],
+    "positions": ["sinusoidal", "fairseq_sinusoidal", "relative", "alibi", "none"],
     "position_offset": [2],
     "skip_padding": [True],
     "relative_buckets": [8],
     "relative_distance": [16],
+    "relative_in_layers": [True],
+    "distance_bias": [True],
+    "disentangled": [Disentangled(0, 16)],
     "norm": ["layernorm", "rmsnorm"],
     "norm_bias": [False],
     "norm_place": ["post", "inner", "both"],
@@ -52,7 +55,9 @@ OTHER: dict[str, list[object]] = {
     "embedding_norm": [True],
     "scale_embedding": [True],
     "embedding_multiplier": [3.0],
+    "d_embedding": [16],
     "token_types": [2],
+    "layer_groups": [1],
     "causal": [False],
     "norm_eps": [0.3],
     "activation": list(Activation.__args__),  # pyright: ignore[reportAttributeAccessIssue]
@@ -85,6 +90,7 @@ OTHER: dict[str, list[object]] = {
     "logit_cap": [1.0],
     "labels": [("yes", "no")],
     "pooler": ["tanh"],
+    "pooler_norm": [True],
     "embedding_dropout": [0.5],
     "attention_dropout": [0.5],
     "residual_dropout": [0.5],
@@ -102,6 +108,7 @@ WITH: dict[str, dict[str, object]] = {
     "shared_norm": {"parallel_residual": True},
     "local_rope": {"rope": Rope(8), "sliding_window": 5, "sliding_layers": (0,)},
     "unrotated_layers": {"rope": Rope(8)},
+    "relative_in_layers": {"rope": None, "positions": "relative"},
 }
 """What a field needs beside it to mean something."""
 BASES = {"llama": tiny_config(), "gpt2": tiny_config(architecture="gpt2"),

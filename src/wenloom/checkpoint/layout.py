@@ -53,7 +53,10 @@ def by_full_name(found: Mapping[str, Stored], family: Family, folder: Path) -> d
             )
     stored: dict[str, Stored] = {}
     for name, tensor in found.items():
-        newer = _NORM_NAMES.sub(lambda older: {"gamma": "weight", "beta": "bias"}[older[0]], name)
+        newer = family.renamed(_NORM_NAMES.sub(lambda older: {"gamma": "weight", "beta": "bias"}[older[0]], name))
+        if newer is None:
+            _say_other_parts(folder)
+            continue
         full = (
             newer
             if newer.startswith((family.base_prefix, *_HEADS, *family.head_prefixes))
@@ -104,6 +107,12 @@ def as_stored(
                 _say_untied(folder, head)
                 return replace(config, tie_embeddings=False)
     return config
+
+
+@functools.cache
+def _say_other_parts(folder: Path) -> None:
+    """Once a process."""
+    remark(f"{folder}: the part that sees pictures is left out: the model is read, and saved, as one of text.")
 
 
 @functools.cache

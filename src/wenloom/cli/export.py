@@ -43,17 +43,23 @@ def gguf(
     check_no_folder(out)
     if ollama and out.with_name("Modelfile").exists():
         raise InputError(f"{out.with_name('Modelfile')}: is there already; move it away, or leave --ollama out.")
-    from wenloom.checkpoint.folder import load_decoder, load_tokenizer, stored_dtype
+    from wenloom.checkpoint.folder import load_decoder, load_model, load_tokenizer, read_config, stored_dtype
     from wenloom.checkpoint.gguf.export import export_gguf
     from wenloom.checkpoint.gguf.ollama import write_modelfile
     from wenloom.checkpoint.hub import resolve
+    from wenloom.checkpoint.sentence import read_sentence_config, transformer_folder
 
     source = resolve(model)
-    decoder, text = load_decoder(source, dtype=stored_dtype(source)), load_tokenizer(source)
-    kinds = export_gguf(decoder, text, out, kind, source.resolve().name)
+    sentence, place = read_sentence_config(source), transformer_folder(source)
+    if sentence.is_written and len(sentence.head) > sentence.normalizes:
+        raise InputError(f"{source}: has layers behind its pooling, for which GGUF has no place.")
+    load = load_decoder if read_config(place).kind == "decoder" else load_model
+    made_of, text = load(place, dtype=stored_dtype(place)), load_tokenizer(place)
+    pooling = sentence.pooling if sentence.is_written else ()
+    kinds = export_gguf(made_of, text, out, kind, source.resolve().name, pooling)
     made = [out]
     if ollama:
-        made.append(write_modelfile(text, decoder.config, source, out))
+        made.append(write_modelfile(text, made_of.config, place, out))
     if json:
         print_json({"file": str(out), "kinds": kinds, "bytes": out.stat().st_size, "written": list(map(str, made))})
     else:

@@ -10,6 +10,7 @@ from wenloom.core.files import check_free, folder_aside
 
 if TYPE_CHECKING:
     from wenloom.model.build import Model
+    from wenloom.model.pooling import PoolingMode
     from wenloom.tokens.tokenizer import TextTokenizer
 
 
@@ -64,15 +65,25 @@ def gguf(file: Path, /, *, out: Path, dtype: Dtype = "auto", json: Json = False)
     from wenloom.checkpoint.gguf.folder import read_gguf
 
     found = read_gguf(file, None if dtype == "auto" else number_type(dtype, "--dtype"))
-    _write(found.model, found.tokenizer, out, json, found.kinds)
+    _write(found.model, found.tokenizer, out, json, found.kinds, found.pooling)
 
 
-def _write(model: "Model", text: "TextTokenizer", out: Path, json: bool, kinds: dict[str, int] | None = None) -> None:
+def _write(
+    model: "Model",
+    text: "TextTokenizer",
+    out: Path,
+    json: bool,
+    kinds: dict[str, int] | None = None,
+    pooling: "PoolingMode | None" = None,
+) -> None:
     from wenloom.checkpoint.folder import write_model_files
+    from wenloom.checkpoint.sentence import SentenceConfig, write_sentence_config
 
     with folder_aside(out) as folder:
         write_model_files(model, folder)
         text.save_pretrained(folder)
+        if pooling is not None:
+            write_sentence_config(SentenceConfig((pooling,)), model.config.d_model, folder)
     facts = {"folder": str(out), "family": model.config.family, "parameters": model.n_parameters()}
     more = {} if kinds is None else {"kinds": kinds}
     print_json(facts | more) if json else say(f"{out}: {facts['family']}, {facts['parameters']:,} parameters.")

@@ -42,8 +42,7 @@ def stream_parts(trace: Trace, position: int = -1) -> StreamParts:
     stack, prefix = trace.subject.stack, trace.subject.prefix
     found: dict[str, Tensor] = {"embed": trace[f"{prefix}embed"][0, position].double()}
     found[BIASES] = torch.zeros_like(found["embed"])
-    for layer, block in enumerate(stack.blocks):
-        assert isinstance(block, Block)
+    for layer, block in enumerate(stack.layers):
         name = f"blocks.{layer}"
         _add_heads(found, trace, f"{name}.attention", block.attention.output, block, position, block.attention_out_norm)
         if block.post_norm:

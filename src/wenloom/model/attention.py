@@ -46,6 +46,7 @@ class Attention(nn.Module):
         cache: KVCache | SlotBatch | None,
         keys_B: Tensor | None = None,
         taps: Taps | None = None,
+        distances: tuple[Tensor, Tensor] | None = None,
     ) -> Tensor:
         """
         Args:
@@ -57,6 +58,7 @@ class Attention(nn.Module):
                 several texts, each of which sees its own; no mask then.
             keys_B: what dropout is decided by.
             taps: those of this layer.
+            distances: what a `DisentangledAttention` reads.
         """
         q_BHTK, k_BGTK = (
             self._projected(x_BTD, self.query, self.query_norm),
@@ -73,8 +75,16 @@ class Attention(nn.Module):
         else:
             if cache is not None:
                 k_BGTK, v_BGTK = cache.append(self.layer, k_BGTK, v_BGTK)
+            if distances is not None:
+                mask = self.with_distances(q_BHTK, k_BGTK, mask, *distances)
             y_BHTK = self._attend(q_BHTK, k_BGTK, v_BGTK, mask, taps, keys_B)
         return self._joined(y_BHTK, taps)
+
+    def with_distances(
+        self, q_BHTK: Tensor, k_BGTK: Tensor, mask: Tensor | None, vectors_RD: Tensor, which_TS: Tensor
+    ) -> Tensor | None:
+        """What is added to scores where distances count: here as without them."""
+        return mask
 
     def _projected(self, x_BTD: Tensor, project: nn.Linear, norm: nn.Module | None) -> Tensor:
         if norm is None:
@@ -151,6 +161,38 @@ class Attention(nn.Module):
             scale=self.scale,
             enable_gqa=self.grouped,
         )
+
+
+class DisentangledAttention(Attention):
+    """Scores (q_i k_j + q_i p_ij + k_j r_ij) * scale, p and r made of the vector of the distance of i from j (DeBERTa, He et al.
+    2021, eq. 4). Each term can be missing; `scale` is the model's."""
+
+    def __init__(self, config: ModelConfig, layer: int):
+        super().__init__(config, layer)
+        assert config.disentangled is not None
+        self.kind, width = config.disentangled, config.n_heads * config.d_head
+        has_own = not self.kind.shared
+        self.position_key = self.position_query = None
+        if has_own and self.kind.content_to_position:
+            self.position_key = nn.Linear(config.d_model, width)
+        if has_own and self.kind.position_to_content:
+            self.position_query = nn.Linear(config.d_model, width)
+
+    def with_distances(
+        self, q_BHTK: Tensor, k_BGTK: Tensor, mask: Tensor | None, vectors_RD: Tensor, which_TS: Tensor
+    ) -> Tensor | None:
+        added_BHTS, index = None, which_TS.expand(*q_BHTK.shape[:2], *which_TS.shape)
+        if self.kind.content_to_position:
+            keys_1HRK = self._heads((self.position_key or self.key)(vectors_RD[None]))
+            added_BHTS = (q_BHTK @ keys_1HRK.mT).gather(-1, index)
+        if self.kind.position_to_content:
+            queries_1HRK = self._heads((self.position_query or self.query)(vectors_RD[None]))
+            of_keys_BHTS = (k_BGTK @ queries_1HRK.mT).gather(-1, index.mT).mT
+            added_BHTS = of_keys_BHTS if added_BHTS is None else added_BHTS + of_keys_BHTS
+        if added_BHTS is None:
+            return mask
+        added_BHTS = added_BHTS.float() * self.scale
+        return added_BHTS if mask is None else added_BHTS.masked_fill(~mask, -torch.inf)
 
 
 class CrossAttention(Attention):

@@ -2,7 +2,7 @@
 
 from torch import Tensor, nn
 
-from wenloom.model.attention import Attention, CrossAttention
+from wenloom.model.attention import Attention, CrossAttention, DisentangledAttention
 from wenloom.model.cache import EncoderKV, KVCache, SlotBatch
 from wenloom.model.config import ModelConfig
 from wenloom.model.dropout import Dropout
@@ -23,7 +23,7 @@ class Block(nn.Module):
         self.multiplier = config.residual_multiplier
         has_norm, norms_out = config.norm_place != "inner", config.norm_place in ("inner", "both")
         self.attention_norm = make_norm(config) if has_norm and (config.first_norm or layer) else nn.Identity()
-        self.attention = Attention(config, layer)
+        self.attention = (Attention if config.disentangled is None else DisentangledAttention)(config, layer)
         self.attention_out_norm = make_norm(config) if norms_out else None
         self.mlp_norm = None if config.shared_norm else make_norm(config) if has_norm else nn.Identity()
         self.mlp = make_feed_forward(config, layer)
@@ -44,17 +44,19 @@ class Block(nn.Module):
         keys_B: Tensor | None = None,
         encoder_kv: EncoderKV | SlotBatch | None = None,
         taps: Taps | None = None,
+        distances: tuple[Tensor, Tensor] | None = None,
     ) -> Tensor:
         """
         Args:
             keys_B: what dropout is decided by.
             encoder_kv: the encoded texts, in a decoder that has an encoder.
             taps: those of this block.
+            distances: what `DistanceVectors` gives, where attention reads it.
             others: as in `Attention`.
         """
         x_BTD = tapped(taps, "resid_pre", x_BTD)
         read_BTD = x_BTD if self.post_norm else self.attention_norm(x_BTD)
-        attended = self.attention(read_BTD, rotary, mask, cache, keys_B, within(taps, "attention"))
+        attended = self.attention(read_BTD, rotary, mask, cache, keys_B, within(taps, "attention"), distances)
         attended = self._added(attended, self.attention_out_norm, within(taps, "attention"))
         mid_BTD = x_BTD + self.attention_dropout(attended, keys_B)
         if self.post_norm:

@@ -37,9 +37,12 @@ def with_classes(model: Model, labels: tuple[str, ...], generator: torch.Generat
     require_unquantized(model, "classes are learned with unquantized weights")
     if isinstance(model, EncoderDecoder):
         raise InputError("classification takes an encoder or a decoder, not a model that has both.")
-    poolers: dict[str, Literal["relu", "gelu"]] = {"distilbert": "relu", "modernbert": "gelu"}
-    pooler = poolers.get(model.config.family, "tanh") if isinstance(model, Encoder) else None
-    made = build(replace(model.config, labels=labels, pooler=pooler, has_head=True))
+    poolers: dict[str, Literal["relu", "gelu"]] = {
+        "distilbert": "relu", **dict.fromkeys(("modernbert", "electra", "deberta-v2"), "gelu"),
+    }  # fmt: skip
+    family = model.config.family
+    pooler = poolers.get(family, "tanh") if isinstance(model, Encoder) else None
+    made = build(replace(model.config, labels=labels, pooler=pooler, pooler_norm=family == "modernbert", has_head=True))
     made.initialise(generator)
     heads = ("head.", "transform", "output_bias", "classifier.")
     body = {name: tensor for name, tensor in model.state_dict().items() if not name.startswith(heads)}

@@ -4,10 +4,7 @@ from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Literal, get_args
 
 from wenloom.core.errors import InputError
-
-Activation = Literal["gelu", "gelu_tanh", "quick_gelu", "silu", "relu", "relu_squared", "tanh"]
-RopeKind = Literal["default", "linear", "dynamic", "yarn", "longrope", "llama3"]
-
+from wenloom.model.parts import Activation, Disentangled, Experts, Rope
 
 PLAIN_BLOCKS: dict[str, Any] = {
     "norm": "layernorm", "gated_mlp": False, "qkv_bias": True, "attention_output_bias": True, "mlp_bias": True,
@@ -21,74 +18,6 @@ def _at_most(most: int) -> Any:
     """A size that is needed, from 1 to what no model comes near (the largest have 262,144 tokens, 126 layers and a width
     of 18,432); more is a mistake in a file, or meant to fill the memory."""
     return field(metadata={"most": most})
-
-
-@dataclass(frozen=True)
-class Rope:
-    """Rotary position embedding (RoFormer, Su et al. 2021) and how it is stretched to long contexts."""
-
-    d_rotary: int
-    """How many of a head's dimensions are rotated; the rest pass unrotated (partial rotary)."""
-    theta: float = 10_000.0
-    """Base of the geometric series of wavelengths."""
-    kind: RopeKind = "default"
-    """How frequencies are scaled; `position.py` has the formula of each kind."""
-    factor: float | None = None
-    """Context stretch; for yarn and longrope None means context_length / original_context_length."""
-    original_context_length: int | None = None
-    """Context length before stretching; of `dynamic` the length from which on frequencies change."""
-    attention_factor: float | None = None
-    """Multiplier of the rotated vectors (yarn, longrope); None derives it from `factor`."""
-    beta_fast: float = 32.0
-    """yarn: dimensions that turn more often than this in the original context are kept."""
-    beta_slow: float = 1.0
-    """yarn: dimensions that turn less often than this are interpolated."""
-    mscale: float | None = None
-    """yarn: numerator weight of the derived attention factor."""
-    mscale_all_dim: float | None = None
-    """yarn: denominator weight of the derived attention factor."""
-    truncate: bool = True
-    """yarn: round the correction range to whole dimensions."""
-    short_factor: tuple[float, ...] | None = None
-    """longrope: divisor of every frequency up to the original context length."""
-    long_factor: tuple[float, ...] | None = None
-    """longrope: divisor of every frequency beyond it."""
-    low_freq_factor: float | None = None
-    """llama3: wavelengths above original_context_length / this are interpolated."""
-    high_freq_factor: float | None = None
-    """llama3: wavelengths below original_context_length / this are kept."""
-
-    @property
-    def depends_on_length(self) -> bool:
-        """Whether the frequencies of early tokens change as the text grows."""
-        return self.kind in ("dynamic", "longrope")
-
-    def described(self) -> dict[str, Any]:
-        """Values by field, without those of yarn where it is of another kind."""
-        of_yarn = ("beta_fast", "beta_slow", "mscale", "mscale_all_dim", "truncate")
-        return {name: value for name, value in asdict(self).items() if self.kind == "yarn" or name not in of_yarn}
-
-
-@dataclass(frozen=True)
-class Experts:
-    """Several feed-forward layers in the place of one, of which each token passes a few (Shazeer et al. 2017, eq. 1)."""
-
-    count: int
-    """How many there are in a layer."""
-    active: int
-    """How many of them a token passes: those to which the router gives the highest scores."""
-    d_mlp: int
-    """Hidden width of each."""
-    normalised: bool = True
-    """Shares are the softmax of the scores of the active experts, so that they sum to 1 (Mixtral); otherwise of all (OLMoE)."""
-    dense_layers: tuple[int, ...] = ()
-    """Indices of the layers with one feed-forward layer, `ModelConfig.d_mlp` wide, instead."""
-    router_bias: bool = False
-    """Add a bias to the router's scores."""
-    gate_limit: float | None = None
-    """down((up + 1) * gate * sigmoid(`gate_slope` * gate)) with gate at most this, up within plus and minus this (gpt-oss)."""
-    gate_slope: float = 1.702
-    """See `gate_limit`."""
 
 
 @dataclass(frozen=True)
@@ -123,10 +52,10 @@ class ModelConfig:
     """Rotary positions of the layers with a sliding window, where they are others than `rope` (Gemma 3)."""
     unrotated_layers: tuple[int, ...] = ()
     """Indices of the layers without positions though there is `rope` (NoPE, SmolLM3)."""
-    positions: Literal["learned", "sinusoidal", "fairseq_sinusoidal", "relative", "alibi"] = "learned"
+    positions: Literal["learned", "sinusoidal", "fairseq_sinusoidal", "relative", "alibi", "none"] = "learned"
     """Without rope: a vector per position that is learned, or made of sines (Vaswani et al. 2017, section 3.5; those of
     fairseq have other wavelengths), or a bias per head on attention scores by distance, learned (T5) or fixed (ALiBi,
-    Press et al. 2022)."""
+    Press et al. 2022); or none, where attention itself tells distances apart (DeBERTa)."""
     position_offset: int = 0
     """Rows of the position table that come before position 0."""
     skip_padding: bool = False
@@ -135,6 +64,12 @@ class ModelConfig:
     """relative: how many distances are told apart."""
     relative_distance: int = 128
     """relative: distances from here on are one."""
+    relative_in_layers: bool = False
+    """relative: each layer has biases of its own (UMT5)."""
+    distance_bias: bool = False
+    """The biases of `relative` come beside the other positions (MPNet)."""
+    disentangled: Disentangled | None = None
+    """Attention by content and distance, each with the other (DeBERTa); beside it there may be no positions at all."""
     norm: Literal["layernorm", "rmsnorm"] = "rmsnorm"
     """Normalisation, of one kind everywhere."""
     norm_bias: bool = True
@@ -152,8 +87,13 @@ class ModelConfig:
     """Multiply token embeddings by sqrt(d_model)."""
     embedding_multiplier: float = 1.0
     """Multiply token embeddings by this (Granite)."""
+    d_embedding: int | None = None
+    """Width of the vectors of tokens, positions and types, which a linear layer brings to d_model (ELECTRA, ALBERT); None:
+    d_model, and no such layer."""
     token_types: int = 0
     """Rows of the table of token types (which of two texts a token belongs to)."""
+    layer_groups: int | None = None
+    """How many blocks there are, where neighbouring layers are one and the same (ALBERT); None: each layer is its own."""
     causal: bool = True
     """A token sees those before it only."""
     norm_eps: float = 1e-6
@@ -216,7 +156,9 @@ class ModelConfig:
     labels: tuple[str, ...] = field(default=(), metadata={"most": 100_000})
     """Classes of a model that classifies texts instead of predicting tokens."""
     pooler: Literal["tanh", "relu", "gelu"] | None = None
-    """Activation of the dense layer before the classes, behind gelu a norm; None: there is none."""
+    """Activation of the dense layer before the classes; None: there is none."""
+    pooler_norm: bool = False
+    """A norm comes behind that layer (ModernBERT)."""
     embedding_dropout: float = 0.0
     """Dropout after the embedding."""
     attention_dropout: float = 0.0
@@ -267,6 +209,10 @@ class ModelConfig:
             wrong.append(f"parallel_residual needs norm_place 'pre', got {self.norm_place!r}")
         if self.experts is not None and not 1 <= self.experts.active <= self.experts.count:
             wrong.append(f"active experts ({self.experts.active}) must be from 1 to all ({self.experts.count})")
+        if self.causal and (self.d_embedding or self.layer_groups or self.disentangled or self.distance_bias):
+            wrong.append("d_embedding, layer_groups, disentangled and distance_bias need an encoder (causal false)")
+        if self.layer_groups is not None and not 1 <= self.layer_groups <= self.n_layers:
+            wrong.append(f"layer_groups ({self.layer_groups}) must be from 1 to n_layers ({self.n_layers})")
         if self.qk_norm_whole and not self.qk_norm:
             wrong.append("qk_norm_whole needs qk_norm")
         for name in ("embedding_dropout", "attention_dropout", "residual_dropout"):
@@ -291,11 +237,14 @@ class ModelConfig:
         if self.rope is not None:
             unused |= {"positions", "position_offset", "skip_padding"}
         if self.rope is not None or self.positions != "relative":
-            unused |= {"relative_buckets", "relative_distance"}
+            unused |= {"relative_in_layers"}
+            if not self.distance_bias:
+                unused |= {"relative_buckets", "relative_distance"}
         if self.kind != "encoder-decoder":
             unused |= {"share_embedding", "decoder_start_token_id"}
         if self.kind != "encoder":
-            unused |= {"token_types", "head_activation"}
+            unused |= {"token_types", "head_activation", "d_embedding", "layer_groups", "distance_bias", "disentangled",
+                       "pooler_norm"}  # fmt: skip
         if self.output != "tokens":
             unused |= {"tie_embeddings", "output_bias", "head_activation"}
         shape = {name: value for name, value in asdict(self).items() if name not in unused}
@@ -317,9 +266,18 @@ class ModelConfig:
         return self.rope is None and self.positions in ("relative", "alibi")
 
     @property
+    def n_blocks(self) -> int:
+        """How many blocks have weights of their own."""
+        return self.layer_groups or self.n_layers
+
+    def block_of(self, layer: int) -> int:
+        """The block that a layer is."""
+        return layer if self.layer_groups is None else int(layer / (self.n_layers / self.layer_groups))
+
+    @property
     def n_positions(self) -> int | None:
         """The most tokens that it has positions for; None where only distances count."""
-        return None if self.has_relative_bias else self.context_length
+        return None if self.has_relative_bias or self.positions == "none" else self.context_length
 
     @property
     def depends_on_length(self) -> bool:

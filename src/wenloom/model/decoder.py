@@ -83,10 +83,9 @@ class Decoder(Stack):
         """
         x_1ND = tapped(taps, "embed", self.placed(self.token_vectors(tokens_N), batch.position_N)[None])
         rotary = self._rotary_of(batch, x_1ND.dtype)
-        batch.bias = self.relative
         encoder_kv = None if self.config.encoder is None else batch
         for layer, block in enumerate(self.blocks):
-            angles = rotary[self.config.rope_of(layer)]
+            angles, batch.bias = rotary[self.config.rope_of(layer)], self.relative_of(layer)
             x_1ND = block(x_1ND, angles, None, batch, encoder_kv=encoder_kv, taps=within(taps, f"blocks.{layer}"))
         return tapped(taps, "final_norm", self.final_norm(x_1ND))[0]
 

@@ -12,7 +12,7 @@ from wenloom.model.taps import Taps, tapped
 
 
 class Encoder(Stack):
-    """BERT, RoBERTa and DistilBERT are configurations of this one model, with one of two heads or none.
+    """BERT, RoBERTa, ALBERT, DeBERTa and others are configurations of this one model, with one of two heads or none.
 
     The one gives for every place the tokens that could stand there (masked language modelling), the other classes of
     the whole text.
@@ -23,10 +23,11 @@ class Encoder(Stack):
         self.classifier = make_classifier(config)
         if config.output == "tokens":
             assert config.head_activation is not None
-            self.transform = nn.Linear(config.d_model, config.d_model, bias=config.head_bias)
+            width = config.d_embedding or config.d_model
+            self.transform = nn.Linear(config.d_model, width, bias=config.head_bias)
             self.transform_activation = ACTIVATIONS[config.head_activation]
-            self.transform_norm = make_norm(config)
-            self.head = nn.Linear(config.d_model, config.vocab_size, bias=False) if config.has_output_matrix else None
+            self.transform_norm = make_norm(config, width)
+            self.head = nn.Linear(width, config.vocab_size, bias=False) if config.has_output_matrix else None
             self.output_bias = nn.Parameter(zeros(config.vocab_size))
 
     def forward(

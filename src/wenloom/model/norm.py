@@ -16,11 +16,12 @@ class RMSNorm(nn.RMSNorm):
         return F.rms_norm(x.float(), self.normalized_shape, self.weight.float(), self.eps).to(x.dtype)
 
 
-def make_norm(config: ModelConfig) -> nn.Module:
-    """The normalisation that `config` asks for, over the residual stream."""
+def make_norm(config: ModelConfig, width: int | None = None) -> nn.Module:
+    """The normalisation that `config` asks for, over the residual stream, or over vectors of another width."""
+    width = width or config.d_model
     if config.norm == "rmsnorm":
-        return RMSNorm(config.d_model, eps=config.norm_eps)
-    return nn.LayerNorm(config.d_model, eps=config.norm_eps, bias=config.norm_bias)
+        return RMSNorm(width, eps=config.norm_eps)
+    return nn.LayerNorm(width, eps=config.norm_eps, bias=config.norm_bias)
 
 
 def make_head_norm(config: ModelConfig, n_heads: int) -> RMSNorm | None:

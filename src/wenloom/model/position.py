@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from wenloom.model.config import ModelConfig, Rope
 from wenloom.model.embedding import embedding
+from wenloom.model.norm import make_norm
 
 
 def _base_frequencies(rope: Rope, theta: float | None = None) -> Tensor:
@@ -195,7 +196,7 @@ class RelativeBias(nn.Module):
 
     def __init__(self, config: ModelConfig):
         super().__init__()
-        self.both_ways = config.kind == "encoder"
+        self.both_ways = not config.causal
         self.n_buckets, self.longest = config.relative_buckets, config.relative_distance
         self.table = embedding(config.relative_buckets, config.n_heads)
 
@@ -210,6 +211,33 @@ class RelativeBias(nn.Module):
         if self.both_ways:
             bucket = bucket + (ahead > 0) * n_buckets
         return self.table(bucket).permute(2, 0, 1)
+
+
+class DistanceVectors(nn.Module):
+    """A vector for every distance of a query from a key, up to `Disentangled.span` to each side (DeBERTa, He et al. 2021).
+
+    From half of the buckets on a bucket holds a range of distances, ever wider up to `Disentangled.distance` (He et al. 2023,
+    DeBERTa V3, as in its code).
+    """
+
+    def __init__(self, config: ModelConfig):
+        super().__init__()
+        assert config.disentangled is not None
+        self.kind = config.disentangled
+        self.table = embedding(2 * self.kind.span, config.d_model)
+        self.norm = make_norm(config) if self.kind.norm else None
+
+    def forward(self, n_tokens: int) -> tuple[Tensor, Tensor]:
+        """The vectors, shape (2 span, D), and which of them belongs to each query and key, shape (T, T)."""
+        vectors = self.table.weight if self.norm is None else self.norm(self.table.weight)
+        places = torch.arange(n_tokens, device=vectors.device)
+        behind = places[:, None] - places
+        if self.kind.buckets:
+            exact = self.kind.buckets // 2
+            widest = torch.log(torch.tensor((self.kind.distance - 1) / exact))
+            far = (torch.log(behind.abs().clamp(min=exact) / exact) / widest * (exact - 1)).ceil() + exact
+            behind = torch.where(behind.abs() <= exact, behind, far.long() * behind.sign())
+        return vectors, (behind + self.kind.span).clamp(0, 2 * self.kind.span - 1)
 
 
 class AlibiBias(nn.Module):

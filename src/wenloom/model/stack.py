@@ -13,7 +13,7 @@ from wenloom.model.config import ModelConfig, Rope
 from wenloom.model.dropout import Dropout
 from wenloom.model.embedding import embedding
 from wenloom.model.norm import make_norm
-from wenloom.model.position import AlibiBias, RelativeBias, SinusoidalPositions, rotary_table
+from wenloom.model.position import AlibiBias, DistanceVectors, RelativeBias, SinusoidalPositions, rotary_table
 from wenloom.model.taps import Taps, stack_places, tapped, within
 
 Rotary = Mapping[Rope | None, tuple[Tensor, Tensor] | None]
@@ -32,27 +32,37 @@ class Stack(nn.Module):
         self.config = config
         self.ropes = {config.rope_of(layer) for layer in range(config.n_layers)}
         self.embed: nn.Embedding
+        width = config.d_embedding or config.d_model
         if embed is None:
-            self.embed = embedding(config.vocab_size, config.d_model)
+            self.embed = embedding(config.vocab_size, width)
         else:
             self.__dict__["embed"] = embed  # past the register of submodules
         self.positions: nn.Embedding | SinusoidalPositions | None = None
         if config.rope is None and config.positions == "learned":
-            self.positions = embedding(config.context_length + config.position_offset, config.d_model)
+            self.positions = embedding(config.context_length + config.position_offset, width)
         elif config.rope is None and config.positions in ("sinusoidal", "fairseq_sinusoidal"):
             of_fairseq = config.positions == "fairseq_sinusoidal"
-            self.positions = SinusoidalPositions(config.context_length, config.d_model, of_fairseq)
-        self.relative: RelativeBias | AlibiBias | None = None
-        if config.has_relative_bias:
-            self.relative = AlibiBias(config.n_heads) if config.positions == "alibi" else RelativeBias(config)
-        self.token_types = embedding(config.token_types, config.d_model) if config.token_types else None
-        self.embedding_norm = make_norm(config) if config.embedding_norm else None
+            self.positions = SinusoidalPositions(config.context_length, width, of_fairseq)
+        self.relative = _make_relative(config)
+        self.distances = None if config.disentangled is None else DistanceVectors(config)
+        self.token_types = embedding(config.token_types, width) if config.token_types else None
+        self.embedding_norm = make_norm(config, width) if config.embedding_norm else None
         self.dropout = Dropout(config.embedding_dropout, site=0)
-        self.blocks = nn.ModuleList(Block(config, layer) for layer in range(config.n_layers))
+        self.widen = nn.Identity() if config.d_embedding is None else nn.Linear(width, config.d_model)
+        self.blocks = nn.ModuleList(Block(config, layer) for layer in range(config.n_blocks))
         self.final_norm = make_norm(config) if config.final_norm else nn.Identity()
 
+    @property
+    def layers(self) -> list[Block]:
+        """The blocks in the order in which they are computed; a block comes several times where layers are one and the same."""
+        return [self.blocks[self.config.block_of(layer)] for layer in range(self.config.n_layers)]  # pyright: ignore
+
+    def relative_of(self, layer: int) -> RelativeBias | AlibiBias | None:
+        """The biases by distance of one layer."""
+        return self.relative[layer] if isinstance(self.relative, nn.ModuleList) else self.relative  # pyright: ignore
+
     def token_vectors(self, tokens: Tensor) -> Tensor:
-        """The vector of every token, scaled where the model scales them; one more dimension, of size D."""
+        """The vector of every token, scaled where the model scales them; one more dimension, of size D (or `d_embedding`)."""
         x = self.embed(tokens)
         if self.config.scale_embedding:
             x = x * self.config.d_model**0.5
@@ -134,24 +144,22 @@ class Stack(nn.Module):
             positions = (present_BS.long().cumsum(-1) - 1).clamp(min=0)
         else:
             positions = torch.arange(past, past + T, device=device)
-        x_BTD = self.dropout(self.placed(vectors_BTD, positions, token_types_BT), dropout_keys_B)
+        x_BTD = self.widen(self.dropout(self.placed(vectors_BTD, positions, token_types_BT), dropout_keys_B))
         x_BTD = tapped(taps, "embed", x_BTD)
         rotary = self._rotary(positions, x_BTD.dtype)
         causal = self.config.causal
-        full = visible_keys(T, past + T, None, present_BS, device, documents_BT, causal)
-        if self.relative is not None:
-            bias = self.relative(torch.arange(past, past + T, device=device), past + T)
-            if full is None and causal and T > 1:
-                full = torch.ones(T, T, dtype=torch.bool, device=device).tril()
-            full = bias if full is None else bias.masked_fill(~full, -torch.inf)
-        masks: dict[int | None, Tensor | None] = {None: full}
-        for layer, block in enumerate(self.blocks):
-            window = self.config.window(layer)
-            if window not in masks:
-                masks[window] = visible_keys(T, past + T, window, present_BS, device, documents_BT, causal)
+        distances = None if self.distances is None else self.distances(T)
+        masks: dict[tuple[int | None, nn.Module | None], Tensor | None] = {}
+        for layer, block in enumerate(self.layers):
+            window, relative = self.config.window(layer), self.relative_of(layer)
+            if (window, relative) not in masks:
+                mask = visible_keys(T, past + T, window, present_BS, device, documents_BT, causal)
+                if relative is not None:
+                    mask = _biased(relative(torch.arange(past, past + T, device=device), past + T), mask, causal)
+                masks = {(window, relative): mask, **({} if self.config.relative_in_layers else masks)}
             keys_B = None if dropout_keys_B is None else dropout_keys_B + (layer + 1) * 0x61C88647
-            angles = rotary[self.config.rope_of(layer)]
-            x_BTD = block(x_BTD, angles, masks[window], cache, keys_B, encoder_kv, within(taps, f"blocks.{layer}"))
+            angles, inner = rotary[self.config.rope_of(layer)], within(taps, f"blocks.{layer}")
+            x_BTD = block(x_BTD, angles, masks[window, relative], cache, keys_B, encoder_kv, inner, distances)
         if cache is not None:
             cache.advance(T)
         return tapped(taps, "final_norm", self.final_norm(x_BTD))
@@ -205,6 +213,22 @@ class Stack(nn.Module):
         return sum(parameter.numel() for parameter in self.parameters())
 
 
+def _make_relative(config: ModelConfig) -> RelativeBias | AlibiBias | nn.ModuleList | None:
+    """Biases by distance, where `config` asks for some."""
+    if not config.has_relative_bias and not config.distance_bias:
+        return None
+    if config.relative_in_layers:
+        return nn.ModuleList(RelativeBias(config) for _ in range(config.n_layers))
+    return AlibiBias(config.n_heads) if config.positions == "alibi" else RelativeBias(config)
+
+
+def _biased(bias_HTS: Tensor, seen: Tensor | None, causal: bool) -> Tensor:
+    """What is added to scores: a bias where a key is seen, minus infinity elsewhere."""
+    if seen is None and causal and bias_HTS.shape[-2] > 1:
+        seen = torch.ones(bias_HTS.shape[-2:], dtype=torch.bool, device=bias_HTS.device).tril()
+    return bias_HTS if seen is None else bias_HTS.masked_fill(~seen, -torch.inf)
+
+
 def make_classifier(config: ModelConfig) -> "Classifier | None":
     """The head of a model that classifies texts."""
     return Classifier(config) if config.output == "classes" else None
@@ -217,7 +241,7 @@ class Classifier(nn.Module):
         super().__init__()
         self.dense = None if config.pooler is None else nn.Linear(config.d_model, config.d_model, config.head_bias)
         self.activation = {"relu": torch.relu, "gelu": nn.functional.gelu}.get(config.pooler or "", torch.tanh)
-        self.norm = make_norm(config) if config.pooler == "gelu" else nn.Identity()
+        self.norm = make_norm(config) if config.pooler_norm else nn.Identity()
         self.dropout = Dropout(config.residual_dropout, site=4)
         self.output = nn.Linear(config.d_model, len(config.labels), bias=config.pooler is not None)
 

@@ -130,7 +130,9 @@ def _blocks_above(model: nn.Module, name: str) -> int:
     """How many blocks stand between a weight and the output of its stack; all of them over an embedding."""
     stack, found, rest = f".{name}".rpartition(".blocks.")
     if not found:
-        is_embedding = any(part in name for part in ("embed", "positions", "token_types", "relative"))
+        is_embedding = any(
+            part in name for part in ("embed", "positions", "token_types", "relative", "distances", "widen")
+        )
         stacks = [
             each for path, each in model.named_modules() if isinstance(each, nn.ModuleList) and path.endswith("blocks")
         ]

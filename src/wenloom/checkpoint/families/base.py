@@ -167,6 +167,8 @@ class Family:
 
     head_prefixes: tuple[str, ...] = ()
     """How names of tensors begin that stand over the body, where other families have no such."""
+    renamed: Callable[[str], str | None] = lambda name: name
+    """A name in a file that holds more than this family, as the family has it; None: it is of the other parts."""
     is_always_tied: bool = False
     """Whether an output matrix that a file leaves out is the embedding, whatever `tie_word_embeddings` says."""
 

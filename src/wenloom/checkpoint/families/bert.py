@@ -1,6 +1,7 @@
 """BERT (Devlin et al. 2019), and the shape that RoBERTa shares with it."""
 
 import re
+from collections.abc import Mapping
 from typing import Any
 
 from wenloom.checkpoint.families.base import Family, TensorMap, heads_of_encoder, layers, same, with_bias, written
@@ -19,44 +20,58 @@ NAMES = {"d_model": "hidden_size", "n_layers": "num_hidden_layers", "n_heads": "
 
 
 def read_common(
-    fields: ConfigFields, family: str, head_activation: Activation | None = None, **own: Any
+    fields: ConfigFields,
+    family: str,
+    *,
+    widths: tuple[int, int, int] = (768, 12, 12),
+    d_mlp: int = 3072,
+    eps: float = 1e-12,
+    act: str = "gelu",
+    dropout: float = 0.1,
+    head_activation: Activation | None = None,
+    pooler: str = "tanh",
+    **own: Any,
 ) -> ModelConfig:
-    """What config.json says in both families; `own` is what this family adds.
+    """What config.json says in BERT and its relatives; `own` is what this family adds.
 
     Args:
+        widths, d_mlp, eps, act, dropout: the family's defaults of d_model, n_layers and n_heads, and of what is named so.
         head_activation: of the head, where it is not that of the blocks.
+        pooler: activation of the dense layer before classes.
     """
-    sizes = fields.sizes(NAMES, (768, 12, 12))
+    sizes = fields.sizes(NAMES, widths)
     fields.only("position_embedding_type", "absolute", None)
     fields.only("is_decoder", False, None)
-    common, activation = fields.common(tied=True), fields.activation("hidden_act", "gelu")
-    dropout = fields.share("hidden_dropout_prob", 0.1)
+    common, activation = fields.common(tied=True), fields.activation("hidden_act", act)
+    dropped = fields.share("hidden_dropout_prob", dropout)
     offset = own.get("position_offset", 0)
     positions = fields.integer("max_position_embeddings", 512, offset + 1, limit("context_length"))
     config = ModelConfig(
-        family=family,
-        **sizes,
-        **ENCODER,
-        d_mlp=fields.integer("intermediate_size", 3072),
-        context_length=positions - offset,
-        norm_eps=fields.number("layer_norm_eps", 1e-12),
-        token_types=fields.integer("type_vocab_size", 2),
-        activation=activation,
-        head_activation=head_activation or activation,
-        has_head=fields.has_head(),
-        pooler="tanh" if common["labels"] else None,
-        embedding_dropout=dropout,
-        attention_dropout=fields.share("attention_probs_dropout_prob", 0.1),
-        residual_dropout=dropout,
-        **common,
-        **own,
+        **{
+            "family": family,
+            **sizes,
+            **ENCODER,
+            "d_mlp": fields.integer("intermediate_size", d_mlp),
+            "context_length": positions - offset,
+            "norm_eps": fields.number("layer_norm_eps", eps),
+            "token_types": own["token_types"] if "token_types" in own else fields.integer("type_vocab_size", 2),
+            "activation": activation,
+            "head_activation": head_activation or activation,
+            "has_head": fields.has_head(),
+            "pooler": pooler if common["labels"] else None,
+            "embedding_dropout": dropped,
+            "attention_dropout": fields.share("attention_probs_dropout_prob", dropout),
+            "residual_dropout": dropped,
+            **common,
+            **own,
+        }
     )
     fields.finish()
     return config
 
 
 def write_config(config: ModelConfig) -> dict[str, Any]:
-    """The fields that both families write."""
+    """The fields that BERT and its relatives write."""
     return {
         **written(config, NAMES),
         "hidden_act": HF_ACTIVATIONS[config.activation],
@@ -64,19 +79,26 @@ def write_config(config: ModelConfig) -> dict[str, Any]:
     }
 
 
-def body(config: ModelConfig, prefix: str) -> list[TensorMap]:
-    """Embeddings and blocks under the family's prefix."""
-    embeddings = f"{prefix}.embeddings"
-    maps = [
-        same(f"{embeddings}.word_embeddings.weight", "embed.weight"),
-        same(f"{embeddings}.position_embeddings.weight", "positions.weight"),
-        same(f"{embeddings}.token_type_embeddings.weight", "token_types.weight"),
-        *with_bias(same, f"{embeddings}.LayerNorm", "embedding_norm", True),
+def body(config: ModelConfig, prefix: str, parts: Mapping[str, str] | None = None) -> list[TensorMap]:
+    """Embeddings and blocks under the family's prefix.
+
+    Args:
+        parts: what the family calls the parts of a block, where that is not as in BERT.
+    """
+    return [*embeddings(config, prefix), *layers(config, prefix + ".encoder.layer.{}", parts or PARTS)]
+
+
+def embeddings(config: ModelConfig, prefix: str) -> list[TensorMap]:
+    """What stands before the blocks."""
+    names = {"word": "embed", **({"position": "positions"} if config.positions == "learned" else {}),
+             **({"token_type": "token_types"} if config.token_types else {})}  # fmt: skip
+    return [
+        *(same(f"{prefix}.embeddings.{theirs}_embeddings.weight", f"{ours}.weight") for theirs, ours in names.items()),
+        *with_bias(same, f"{prefix}.embeddings.LayerNorm", "embedding_norm", True),
     ]
-    return [*maps, *layers(config, prefix + ".encoder.layer.{}", _PARTS)]
 
 
-_PARTS = {
+PARTS = {
     **{f"attention.self.{part}": f"attention.{part}" for part in ("query", "key", "value")},
     "attention.output.dense": "attention.output", "attention.output.LayerNorm": "attention_norm",
     "intermediate.dense": "mlp.up", "output.dense": "mlp.down", "output.LayerNorm": "mlp_norm",

@@ -96,6 +96,22 @@ class ConfigFields:
         other._asked, other.ignored = self._asked, self.ignored
         return other
 
+    def inner(self, field: str, given: Mapping[str, Any], above: Mapping[str, Any]) -> "ConfigFields":
+        """The object in a field as a file of its own.
+
+        Args:
+            given: what it says where it says nothing.
+            above: what it says whatever stands there.
+
+        Raises:
+            CheckpointError: the field holds something else.
+        """
+        raw = self.raw(field)
+        raw = {} if raw is None else raw
+        if not isinstance(raw, dict):
+            raise self.refuse(field, f"must be an object, got {shown(raw)}")
+        return ConfigFields({**given, **raw, **above}, f"{self._where}, {field}")
+
     def refuse(self, field: str, why: str) -> CheckpointError:
         """The error that names one field."""
         return CheckpointError(f'{self._where}: field "{printable(field, 80)}": {why}.')

@@ -32,7 +32,18 @@ def _write(config: ModelConfig) -> dict[str, Any]:
     return {**write_gemma(config), **write_ropes(config)}
 
 
+def _renamed(name: str) -> str | None:
+    """The name of a tensor of Gemma 3 with a part that sees pictures, as files before and since transformers 5 have it."""
+    if name.removeprefix("model.").startswith(("vision_tower.", "multi_modal_projector.")):
+        return None
+    for theirs, ours in (("model.language_model.", "model."), ("language_model.", "")):
+        if name.startswith(theirs):
+            return ours + name.removeprefix(theirs)
+    return name
+
+
 _CLASSIFIER = "Gemma3TextForSequenceClassification"
 FAMILY = Family(
-    "gemma3_text", "Gemma3ForCausalLM", "model.", _read, _write, gemma_tensors, BUFFERS, _CLASSIFIER, copies=COPIES
-)
+    "gemma3_text", "Gemma3ForCausalLM", "model.", _read, _write, gemma_tensors, BUFFERS, _CLASSIFIER, copies=COPIES,
+    renamed=_renamed,
+)  # fmt: skip

@@ -54,6 +54,7 @@ def _read(fields: ConfigFields) -> ModelConfig:
         head_bias=fields.flag("classifier_bias", False),
         has_head=fields.has_head(),
         pooler="gelu" if common["labels"] else None,
+        pooler_norm=bool(common["labels"]),
         output_bias=True,
         embedding_dropout=fields.share("embedding_dropout", 0.0),
         attention_dropout=fields.share("attention_dropout", 0.0),

@@ -10,13 +10,22 @@ from wenloom.model.config import ModelConfig
 
 
 def read_t5(
-    fields: ConfigFields, family: str, vocab_size: int, projection: str, is_tied: bool | None = None, **sizes: int
+    fields: ConfigFields,
+    family: str,
+    vocab_size: int,
+    projection: str,
+    is_tied: bool | None = None,
+    is_scaled: bool = False,
+    in_layers: bool = False,
+    **sizes: int,
 ) -> ModelConfig:
-    """What config.json says in T5 and mT5.
+    """What config.json says in T5, mT5 and UMT5.
 
     Args:
         vocab_size, projection: the family's defaults, of feed_forward_proj too.
         is_tied: whatever the file says; None: as it says, which scales the output of a tied model.
+        is_scaled: scale it whatever the file says.
+        in_layers: each layer has biases by distance of its own.
         sizes: defaults of d_ff, num_layers and num_heads.
     """
     fields.only("is_decoder", False, None)
@@ -29,7 +38,7 @@ def read_t5(
     if "dense_act_fn" in fields:  # as transformers has it, this and is_gated_act count more, be they null
         source, name = "dense_act_fn", fields.raw("dense_act_fn")
     heads = fields.size("num_heads", "n_heads", sizes["num_heads"])
-    scaled = False
+    scaled = is_scaled
     if is_tied is None:
         is_tied = fields.flag("tie_word_embeddings", True)
         scaled = fields.flag("scale_decoder_outputs", "scale_decoder_outputs" not in fields and is_tied)
@@ -47,6 +56,7 @@ def read_t5(
         context_length=512,
         positions="relative",
         relative_buckets=buckets,
+        relative_in_layers=in_layers,
         relative_distance=fields.integer("relative_attention_max_distance", 128, buckets // 2 + 1),
         norm="rmsnorm",
         norm_eps=fields.number("layer_norm_epsilon", 1e-6),
@@ -105,11 +115,11 @@ def tensors(config: ModelConfig) -> list[TensorMap]:
     assert config.encoder is not None
     maps = [same("shared.weight", "decoder.embed.weight")]
     for side, stack in (("encoder", config.encoder), ("decoder", config)):
-        bias = "block.0.layer.0.SelfAttention.relative_attention_bias.weight"
-        maps += [
-            same(f"{side}.{bias}", f"{side}.relative.table.weight"),
-            same(f"{side}.final_layer_norm.weight", f"{side}.final_norm.weight"),
-        ]
+        bias, in_layers = "layer.0.SelfAttention.relative_attention_bias.weight", stack.relative_in_layers
+        for layer in range(stack.n_layers if in_layers else 1):
+            part = f"relative.{layer}.table" if in_layers else "relative.table"
+            maps.append(same(f"{side}.block.{layer}.{bias}", f"{side}.{part}.weight"))
+        maps.append(same(f"{side}.final_layer_norm.weight", f"{side}.final_norm.weight"))
         for layer in range(stack.n_layers):
             ours, sublayers = f"{side}.blocks.{layer}", ["SelfAttention"]
             if side == "decoder":

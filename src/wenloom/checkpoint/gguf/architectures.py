@@ -17,6 +17,7 @@ _RMS = _SIZES | {"rms_norm_eps": "attention.layer_norm_rms_epsilon"}
 _MEAN = "attention.layer_norm_epsilon"
 PRE_NORMS = {"attn_norm": "attention_norm", "ffn_norm": "mlp_norm"}
 _ALL_NORMS = PRE_NORMS | {"post_attention_norm": "attention_out_norm", "post_ffw_norm": "mlp_out_norm"}
+_EXPERTS = {"num_experts": "expert_count", "num_experts_per_tok": "expert_used_count"}
 _ATTENTION_BIAS = {"attention_bias": "attn_q.bias"}
 _GEMMA = {"query_pre_attn_scalar": "", "final_logit_softcapping": "final_logit_softcapping"}
 
@@ -33,6 +34,8 @@ class Architecture:
     """Fields of the family's config.json and of the file."""
     biases: Mapping[str, str] = field(default_factory=dict)
     """Fields that are true where the first block has a tensor of this name."""
+    given: Mapping[str, Any] = field(default_factory=dict)
+    """Fields of config.json whose values llama.cpp takes for granted."""
     norms: Mapping[str, str] = field(default_factory=lambda: PRE_NORMS)
     """Names of a block's norms, and ours."""
     is_paired: bool = False
@@ -55,6 +58,8 @@ class Architecture:
     """Layers with a window have rotary positions of their own."""
     caps: Mapping[str, float] = field(default_factory=dict)
     """What llama.cpp takes for a bound of scores or logits where the file does not say one."""
+    is_pair: bool = False
+    """An encoder and a decoder: blocks of both, biases by distance in the place of positions."""
     wide_layers: int | None = None
     """A model of so many layers divides scores by sqrt(d_model / n_heads) (Gemma's 27B)."""
 
@@ -81,6 +86,11 @@ _ROWS = (
                  scales_frequencies=True, reads_window=True),
     Architecture("qwen2", "qwen2", _RMS),
     Architecture("qwen3", "qwen3", _RMS, _ATTENTION_BIAS),
+    Architecture("qwen3moe", "qwen3_moe", _RMS | _EXPERTS | {"moe_intermediate_size": "expert_feed_forward_length"},
+                 _ATTENTION_BIAS, given={"norm_topk_prob": True}),
+    Architecture("olmoe", "olmoe", _RMS | _EXPERTS, _ATTENTION_BIAS, given={"norm_topk_prob": False}, needs_output=True),
+    Architecture("gpt-oss", "gpt_oss", _RMS | _EXPERTS, _ATTENTION_BIAS, needs_output=True, interval=2,
+                 norms={"attn_norm": "attention_norm", "post_attention_norm": "mlp_norm"}),
     Architecture("phi3", "phi3", _RMS, joins_attention=True, joins_gate=True, part="partial_rotary_factor",
                  scales_frequencies=True, reads_window=True),
     Architecture("smollm3", "smollm3", _RMS, {**_ATTENTION_BIAS, "mlp_bias": "ffn_up.bias"}, is_paired=True),
@@ -98,6 +108,7 @@ _ROWS = (
                  part="partial_rotary_factor"),
     Architecture("cohere2", "cohere2", _SIZES | {"layer_norm_eps": _MEAN, "logit_scale": "logit_scale"}, _ATTENTION_BIAS,
                  is_paired=True, interval=4),
+    Architecture("gemma", "gemma", _RMS),
     Architecture("gemma2", "gemma2", _RMS | _GEMMA | {"attn_logit_softcapping": "attn_logit_softcapping"},
                  norms=_ALL_NORMS, interval=2, wide_layers=46,
                  caps={"attn_logit_softcapping": 50.0, "final_logit_softcapping": 30.0}),
@@ -120,8 +131,21 @@ _ROWS = (
                      "ffn_hidden_size": "feed_forward_length", "num_attention_heads": "attention.head_count",
                      "num_kv_heads": "attention.head_count_kv", "max_position_embeddings": "context_length",
                      "rope_theta": "rope.freq_base", "layer_norm_epsilon": _MEAN}, joins_attention=True),
+    Architecture("bert", "bert", {
+                     "hidden_size": "embedding_length", "num_hidden_layers": "block_count",
+                     "intermediate_size": "feed_forward_length", "num_attention_heads": "attention.head_count",
+                     "max_position_embeddings": "context_length", "layer_norm_eps": _MEAN},
+                 given={"architectures": ["BertModel"]},
+                 norms={"attn_output_norm": "attention_norm", "layer_output_norm": "mlp_norm"}),
+    Architecture("t5", "t5", {
+                     "d_model": "embedding_length", "num_layers": "block_count", "num_decoder_layers": "decoder_block_count",
+                     "d_ff": "feed_forward_length", "num_heads": "attention.head_count", "d_kv": "attention.key_length",
+                     "relative_attention_num_buckets": "attention.relative_buckets_count",
+                     "layer_norm_epsilon": "attention.layer_norm_rms_epsilon",
+                     "decoder_start_token_id": "decoder_start_token_id"}, is_pair=True),
 )  # fmt: skip
 ARCHITECTURES = {row.name: row for row in _ROWS}
 """Architectures by their names in files."""
-OF_FAMILY = {row.family: row.name for row in _ROWS} | {"mistral": "llama", "olmo3": "olmo2"}
+OF_FAMILY = {row.family: row.name for row in _ROWS} | {
+    "mistral": "llama", "mixtral": "llama", "olmo3": "olmo2", "mt5": "t5", "umt5": "t5"}  # fmt: skip
 """The architecture that a family is written as."""

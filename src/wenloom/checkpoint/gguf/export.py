@@ -1,6 +1,7 @@
 """A model folder as a GGUF file."""
 
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import torch
 
 from wenloom.checkpoint.gguf.architectures import ARCHITECTURES, Architecture
 from wenloom.checkpoint.gguf.fields import GgufFields
+from wenloom.checkpoint.gguf.folder import POOLING
 from wenloom.checkpoint.gguf.kinds import NUMBERS, TENSORS
 from wenloom.checkpoint.gguf.quantizing import WRITTEN, blocks_of, fitting
 from wenloom.checkpoint.gguf.shape import check_kept, read_shape, write_shape
@@ -18,17 +20,26 @@ from wenloom.checkpoint.gguf.writer import TensorToWrite, write_gguf
 from wenloom.core.console import remark
 from wenloom.core.errors import InputError
 from wenloom.core.files import file_aside
-from wenloom.model.build import Model
+from wenloom.model.build import Model, without_head
+from wenloom.model.encoder import Encoder
+from wenloom.model.pooling import PoolingMode
 from wenloom.model.quantize import require_unquantized
 from wenloom.tokens.tokenizer import TextTokenizer
 
 _WIDE = ("token_embd.weight", "output.weight")
 """Matrices that are kept in 8 bits where the others have 4: each token has its own row, and errors go straight to the logits."""
-_EXACT = ("position_embd.weight",)
-"""Matrices that llama.cpp wants in 32 bits."""
+_EXACT = ("position_embd.weight", "token_types.weight", ".attn_rel_b.weight", ".ffn_gate_inp.weight", ".bias")
+"""How names of tensors end that llama.cpp wants in 32 bits."""
 
 
-def export_gguf(model: Model, text: TextTokenizer, out: Path, kind: str = "Q8_0", name: str = "") -> dict[str, int]:
+def export_gguf(
+    model: Model,
+    text: TextTokenizer,
+    out: Path,
+    kind: str = "Q8_0",
+    name: str = "",
+    pooling: Sequence[PoolingMode] = (),
+) -> dict[str, int]:
     """Write a model and its tokenizer as one GGUF file, which llama.cpp, Ollama and LM Studio run.
 
     The file appears when it is complete. The shape is held against what a reader makes of the fields that were written, so
@@ -38,6 +49,7 @@ def export_gguf(model: Model, text: TextTokenizer, out: Path, kind: str = "Q8_0"
         kind: numbers of the matrices, one of `quantizing.WRITTEN`; vectors are kept in 32 bits, and embedding and output matrix
             in 8 where the others have 4.
         name: what the model is called in lists (general.name).
+        pooling: how vectors of tokens become one of a text; none of a model that does not embed.
 
     Returns:
         How many numbers are kept in which kind.
@@ -49,6 +61,9 @@ def export_gguf(model: Model, text: TextTokenizer, out: Path, kind: str = "Q8_0"
     if kind not in WRITTEN:
         raise InputError(f"type {kind!r}: known are {', '.join(WRITTEN)}.")
     require_unquantized(model, "a GGUF file is made of unquantized weights")
+    if isinstance(model, Encoder) and model.config.output == "tokens":
+        remark("llama.cpp computes hidden states of an encoder; its head is left out.")
+        model = without_head(model)
     config = model.config
     fields, factors = write_shape(config)
     row = ARCHITECTURES[fields["general.architecture"]]
@@ -60,6 +75,13 @@ def export_gguf(model: Model, text: TextTokenizer, out: Path, kind: str = "Q8_0"
     shapes = {each.name: each.shape for each in tensors}
     kept = read_shape(GgufFields(_as_read(fields), out), shapes, factors.get, {}, out)
     check_kept(config, kept, row.name)
+    if pooling:
+        numbers = {(mode,): number for number, mode in POOLING.items()}
+        if tuple(pooling) not in numbers:
+            raise InputError(
+                f"llama.cpp has no pooling of this kind ({' and '.join(pooling)}): it knows mean, cls and lasttoken."
+            )
+        fields[f"{row.name}.pooling_type"] = numbers[tuple(pooling)]
     if odd := sorted({each.kind for each in tensors} - {kind, "F32"} - ({"Q8_0"} if kind.startswith("Q4") else set())):
         numbers = TENSORS[NUMBERS[kind]].numbers
         remark(
@@ -92,7 +114,7 @@ def _tensors(model: Model, row: Architecture, kind: str) -> list[TensorToWrite]:
         with torch.device("meta"):
             shape = tuple(each.join([torch.empty(part.shape) for part in parts]).shape)
         wide = "Q8_0" if each.theirs in _WIDE and kind.startswith("Q4") else kind
-        chosen = "F32" if len(shape) == 1 or each.theirs in _EXACT else fitting(wide, shape[-1])
+        chosen = "F32" if len(shape) == 1 or each.theirs.endswith(_EXACT) else fitting(wide, shape[-1])
         made.append(TensorToWrite(each.theirs, chosen, shape,
                                   lambda each=each, parts=parts, chosen=chosen: blocks_of(each.join(parts), chosen)))  # fmt: skip
     if row.needs_output and "head.weight" not in state:

@@ -23,6 +23,7 @@ from wenloom.core.errors import CheckpointError, printable
 from wenloom.core.progress import progress
 from wenloom.model.build import Model, build
 from wenloom.model.config import ModelConfig
+from wenloom.model.pooling import PoolingMode
 from wenloom.tokens.tokenizer import TextTokenizer
 
 _PLAIN = {"F64": torch.float64, "F32": torch.float32, "BF16": torch.bfloat16, "F16": torch.float16}
@@ -35,6 +36,12 @@ class Imported(NamedTuple):
     tokenizer: TextTokenizer
     kinds: dict[str, int]
     """How many numbers are kept in which kind, the most common kind first."""
+    pooling: PoolingMode | None
+    """How vectors of tokens become one of a text, of a model that embeds."""
+
+
+POOLING: dict[int, PoolingMode | None] = {0: None, 1: "mean", 2: "cls", 3: "lasttoken"}
+"""The field pooling_type."""
 
 
 def read_gguf(path: Path, dtype: torch.dtype | None = None) -> Imported:
@@ -57,6 +64,9 @@ def read_gguf(path: Path, dtype: torch.dtype | None = None) -> Imported:
         ids = {f"{role}_id": vocabulary.roles.get(role) for role in ("bos_token", "pad_token")}
         ends = vocabulary.ends()
         tokens = {**ids, "eos_token_id": ends[0] if len(ends) == 1 else list(ends) or None}
+        number = fields.integer("pooling_type", 0)
+        if number not in POOLING:
+            raise fields.refuse("pooling_type", f"{number} is not supported (only {', '.join(map(str, POOLING))})")
         config = read_shape(fields, shapes, lambda name: factors_of(file, name), tokens, path)
         if len(vocabulary.tokens) > config.vocab_size:
             raise CheckpointError(
@@ -71,7 +81,7 @@ def read_gguf(path: Path, dtype: torch.dtype | None = None) -> Imported:
                    f"{str(dtype or torch.bfloat16).removeprefix('torch.')} (--dtype).")  # fmt: skip
         model = _read_weights(file, config, fields.architecture, dtype or _PLAIN.get(most, torch.bfloat16))
     text.model_max_length = config.context_length
-    return Imported(model, text, kinds)
+    return Imported(model, text, kinds, POOLING[number])
 
 
 _SAYS_NOTHING = ("general.", "split.", "quantize.")

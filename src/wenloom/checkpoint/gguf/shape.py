@@ -11,6 +11,7 @@ from wenloom.checkpoint.families import FAMILIES
 from wenloom.checkpoint.families.rope import rotary_part
 from wenloom.checkpoint.gguf.architectures import ARCHITECTURES, OF_FAMILY, Architecture
 from wenloom.checkpoint.gguf.fields import GgufFields, NamedFields
+from wenloom.checkpoint.gguf.pairs import read_pair, write_pair
 from wenloom.checkpoint.gguf.positions import read_scaling, write_scaling
 from wenloom.core.errors import CheckpointError, InputError, printable
 from wenloom.core.foreign import reading
@@ -22,12 +23,14 @@ _SIZES = {
     "attention.key_length": "d_head", "attention.value_length": "d_head", "vocab_size": "vocab_size",
 }  # fmt: skip
 """Fields of every architecture, and ours."""
+_EXPERTS = {"expert_count": "count", "expert_used_count": "active", "expert_feed_forward_length": "d_mlp"}
+"""Those of mixtures of experts, and ours."""
 _REQUIRED = ("block_count", "context_length", "embedding_length", "feed_forward_length", "attention.head_count")
 _WINDOW, _PATTERN = "attention.sliding_window", "attention.sliding_window_pattern"
 _NEUTRAL: dict[str, Any] = {
-    "expert_count": 0, "expert_used_count": 0, "attention.causal": True, "attention.max_alibi_bias": 8.0,
+    "expert_count": 0, "expert_used_count": 0, "attention.max_alibi_bias": 8.0,
     "attention.clamp_kqv": 0.0, "tensor_data_layout": "jploski", "rope.scaling.yarn_beta_fast": 32.0,
-    "rope.scaling.yarn_beta_slow": 1.0, "pooling_type": 0,
+    "rope.scaling.yarn_beta_slow": 1.0,
 }  # fmt: skip
 """Fields that say, with these values, what is the case anyhow."""
 _NOT_OF_THE_FUNCTION = (
@@ -64,13 +67,16 @@ def read_shape(
     length, heads, width = sizes["context_length"], sizes["attention.head_count"], sizes["embedding_length"]
     if "token_embd.weight" not in shapes:
         raise CheckpointError(f'{where}: has no tensor "token_embd.weight".')
-    blocks = {each.split(".")[1] for each in shapes if each.startswith("blk.")}
+    first = "enc.blk." if row.is_pair else "blk."
+    blocks = {each.removeprefix(first).split(".")[0] for each in shapes if each.startswith(first)}
     if len(blocks) != sizes["block_count"]:
         raise fields.refuse(
             "block_count", f"is {sizes['block_count']:,}, but there are tensors of {len(blocks):,} blocks"
         )
     raw: dict[str, Any] = {"vocab_size": shapes["token_embd.weight"][0], **tokens}
     raw["tie_word_embeddings"] = "output.weight" not in shapes
+    if "token_types.weight" in shapes:
+        raw["type_vocab_size"] = shapes["token_types.weight"][0]
     for theirs, key in row.names.items():
         if key and (value := fields.value(key)) is not None:
             raw[theirs] = value
@@ -83,7 +89,7 @@ def read_shape(
             raw[theirs] = fields.number(key)
     raw |= {theirs: f"blk.0.{tensor}" in shapes or f"blk.0.{tensor.replace('attn_q.', 'attn_qkv.')}" in shapes
             for theirs, tensor in row.biases.items()}  # fmt: skip
-    raw |= {theirs: cap for theirs, cap in row.caps.items() if theirs not in raw}
+    raw |= {theirs: cap for theirs, cap in row.caps.items() if theirs not in raw} | dict(row.given)
     d_head = fields.integer("attention.key_length", width // max(1, heads))
     if "num_key_value_heads" in row.names:
         raw["head_dim"] = d_head
@@ -96,7 +102,7 @@ def read_shape(
         del raw["final_logit_softcapping"]
     if name == "falcon":
         raw |= _of_falcon(shapes, raw["num_kv_heads"], heads)
-    family, more = _of_positions(fields, row, raw, factors, sizes)
+    family, more = read_pair(fields, shapes) if row.is_pair else _of_positions(fields, row, raw, factors, sizes)
     raw |= more
     names = {**row.names, "head_dim": "attention.key_length", "sliding_window": _WINDOW, "layer_types": _PATTERN}
     full = {theirs: f"{name}.{key}" for theirs, key in names.items() if key}
@@ -135,7 +141,13 @@ def _of_positions(
         family = "olmo3"
     if row.name == "llama" and window:
         family = "mistral"
+    experts: dict[str, Any] = {}
+    if row.name == "llama" and fields.integer("expert_count", 0):
+        family = "mixtral"
+        experts = {"num_local_experts": fields.integer("expert_count"),
+                   "num_experts_per_tok": fields.integer("expert_used_count")}  # fmt: skip
     made = row.raw_windows(window, pattern, min(sizes["block_count"], 2**16)) if family != "olmo2" else {}
+    made |= experts
     if "rope.freq_base" not in row.names.values():
         return family, made
     name = next(theirs for theirs, key in row.names.items() if key == "rope.freq_base")
@@ -150,6 +162,10 @@ def _of_positions(
         }
     if family == "phi3":
         made["original_max_position_embeddings"] = (scaling or {}).get("original_max_position_embeddings", length)
+    if (
+        family == "gpt_oss"
+    ):  # without a word its positions are stretched; llama.cpp rounds, the model was not trained so
+        scaling = {**scaling, "truncate": False} if scaling else {"rope_type": "default"}
     return family, {**made, "rope_scaling": scaling}
 
 
@@ -159,9 +175,13 @@ def _check_stated(fields: GgufFields, config: ModelConfig, length: int) -> None:
         CheckpointError: a field says otherwise than the model that was read, or was not read at all.
     """
     stated: dict[str, Any] = {key: getattr(config, ours) for key, ours in _SIZES.items()}
-    stated |= {"rope.dimension_count": config.d_rotary, "context_length": length}
+    stated |= {"rope.dimension_count": config.d_rotary, "context_length": length, "attention.causal": config.causal}
+    if config.encoder is not None:
+        stated["block_count"] = config.encoder.n_layers
     if config.rope is None:  # some writers state them of models without rotary positions
         stated |= {"rope.dimension_count": config.d_head, "rope.freq_base": 10_000.0}
+    if config.experts is not None:
+        stated |= {key: getattr(config.experts, ours) for key, ours in _EXPERTS.items()}
     for key, value in (_NEUTRAL | stated).items():
         if key in fields and key != "vocab_size" and (found := fields.value(key)) != value:
             raise fields.refuse(
@@ -188,14 +208,23 @@ def write_shape(config: ModelConfig) -> tuple[dict[str, Any], dict[str, np.ndarr
     made: dict[str, Any] = {key: getattr(config, ours) for key, ours in _SIZES.items()}
     if config.rope is not None:
         made["rope.dimension_count"] = config.d_rotary
+    if config.experts is not None:
+        made |= {key: getattr(config.experts, ours) for key, ours in _EXPERTS.items()
+                 if key in row.names.values() or key != "expert_feed_forward_length" or row.name == "gpt-oss"}  # fmt: skip
     for theirs, key in row.names.items():
         if key and key not in made and raw.get(theirs) is not None:
             made[key] = raw[theirs] if isinstance(raw[theirs], bool) else float(raw[theirs])
     if row.interval and config.sliding_window:
         made[_WINDOW] = config.sliding_window
         made[_PATTERN] = [layer in config.sliding_layers for layer in range(config.n_layers)]
+    if not config.causal:
+        made["attention.causal"] = False
+    if row.is_pair:
+        made |= write_pair(config)
     scaling, factors = write_scaling(config, row)
     named = {f"{row.name}.{key}": value for key, value in (made | scaling).items()}
+    if config.token_types:
+        named["tokenizer.ggml.token_type_count"] = config.token_types
     return {"general.architecture": row.name, **named}, factors
 
 
@@ -206,19 +235,35 @@ def check_kept(config: ModelConfig, kept: ModelConfig, architecture: str) -> Non
         InputError: something is lost: llama.cpp would compute another function.
     """
     row = ARCHITECTURES[architecture]
-    same = replace(kept, **{name: getattr(config, name) for name in _NOT_OF_THE_FUNCTION})
+    same = _with_training_of(kept, config)
     if row.needs_output:
         same = replace(same, tie_embeddings=config.tie_embeddings)
     if row.scales_frequencies and config.rope is not None and config.rope.kind == "llama3":
         same = replace(same, rope=config.rope)  # the file holds the factors themselves, whatever they were made of
-    lost = [each.name for each in fields_of(ModelConfig)
-            if not _is_same(getattr(config, each.name), getattr(same, each.name))]  # fmt: skip
+    lost = _lost(config, same)
+    if config.encoder is not None and same.encoder is not None:
+        lost = [f"the encoder's {each}" for each in _lost(config.encoder, same.encoder)] + lost
     if lost:
-        said = "; ".join(
-            f"{name} is {_shown(getattr(config, name))}, llama.cpp would take {_shown(getattr(same, name))}"
-            for name in lost
-        )
+        said = "; ".join(lost)
         raise InputError(f'GGUF has no words for this model (architecture "{architecture}"): {said}.')
+
+
+def _with_training_of(kept: ModelConfig, config: ModelConfig) -> ModelConfig:
+    """With another's values of fields that do not matter to what is computed."""
+    same = replace(kept, **{name: getattr(config, name) for name in _NOT_OF_THE_FUNCTION})
+    if same.encoder is None or config.encoder is None:
+        return same
+    return replace(same, encoder=_with_training_of(same.encoder, config.encoder))
+
+
+def _lost(config: ModelConfig, same: ModelConfig) -> list[str]:
+    """Fields in which two shapes differ, but for the encoder, and both values."""
+    return [
+        f"{each.name} is {_shown(mine)}, llama.cpp would take {_shown(other)}"
+        for each in fields_of(ModelConfig)
+        if not _is_same(mine := getattr(config, each.name), other := getattr(same, each.name))
+        and not (isinstance(mine, ModelConfig) and isinstance(other, ModelConfig))
+    ]
 
 
 def _is_same(ours: Any, theirs: Any) -> bool:

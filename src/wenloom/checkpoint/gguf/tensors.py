@@ -1,18 +1,20 @@
 """Names of a GGUF file's tensors, and ours."""
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 
+import torch
 from torch import Tensor
 
 from wenloom.checkpoint.families.base import TensorMap, cat_rows, pairs_apart, same
 from wenloom.checkpoint.gguf.architectures import Architecture
+from wenloom.checkpoint.gguf.pairs import pair_maps
 from wenloom.model.config import ModelConfig
 
-_ENDS = {"token_embd": "embed", "position_embd": "positions", "token_embd_norm": "embedding_norm",
+_ENDS = {"token_embd": "embed", "position_embd": "positions", "token_types": "token_types", "token_embd_norm": "embedding_norm",
          "output_norm": "final_norm", "output": "head"}  # fmt: skip
 _PARTS = {"attn_q": "attention.query", "attn_k": "attention.key", "attn_v": "attention.value",
           "attn_output": "attention.output", "attn_q_norm": "attention.query_norm", "attn_k_norm": "attention.key_norm",
-          "ffn_gate": "mlp.gate", "ffn_up": "mlp.up", "ffn_down": "mlp.down"}  # fmt: skip
+          "ffn_gate": "mlp.gate", "ffn_up": "mlp.up", "ffn_down": "mlp.down", "ffn_gate_inp": "mlp.router"}  # fmt: skip
 
 
 def tensor_maps(
@@ -24,6 +26,8 @@ def tensor_maps(
         ours: names of the model's weights.
         joins_attention, joins_gate: see `Architecture`; a file may differ from the rule.
     """
+    if row.is_pair:
+        return pair_maps(config, ours)
     maps = [
         same(f"{theirs}.{kind}", f"{name}.{kind}")
         for theirs, name in _ENDS.items()
@@ -42,11 +46,30 @@ def tensor_maps(
                 both = (f"{block}.mlp.gate.{kind}", f"{block}.mlp.up.{kind}")
                 maps.append(TensorMap(f"{theirs}.ffn_up.{kind}", both, _split([config.d_mlp] * 2), cat_rows))
                 parts = {name: part for name, part in parts.items() if name not in ("ffn_gate", "ffn_up")}
+            if config.experts_of(layer) is not None:
+                maps += _experts(config, theirs, block, kind, ours)
             for name, part in parts.items():
                 if f"{block}.{part}.{kind}" in ours:
                     make = rotated if name in ("attn_q", "attn_k") else same
                     maps.append(make(f"{theirs}.{name}.{kind}", f"{block}.{part}.{kind}"))
+        if config.sinks:
+            maps.append(same(f"{theirs}.attn_sinks.weight", f"{block}.attention.sinks"))
     return maps
+
+
+def _experts(config: ModelConfig, theirs: str, block: str, kind: str, ours: Collection[str]) -> list[TensorMap]:
+    """Matrices, or biases, of all experts of a layer one after the other, by what they are for."""
+    assert config.experts is not None
+    found = []
+    for part in ("gate", "up", "down"):
+        names = tuple(f"{block}.mlp.experts.{number}.{part}.{kind}" for number in range(config.experts.count))
+        if names[0] in ours:
+            found.append(TensorMap(f"{theirs}.ffn_{part}_exps.{kind}", names, lambda tensor: tensor.unbind(), _stacked))
+    return found
+
+
+def _stacked(tensors: Sequence[Tensor]) -> Tensor:
+    return torch.stack(list(tensors))
 
 
 def _norms(row: Architecture, config: ModelConfig) -> dict[str, str]:

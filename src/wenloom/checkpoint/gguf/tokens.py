@@ -34,10 +34,13 @@ def write_tokenizer(text: TextTokenizer, config: ModelConfig) -> dict[str, Any]:
         made = _byte_pairs(spec) if is_bytes else _sentence_piece(spec, tokens, kinds)
     elif kind == "Unigram":
         made = _unigram(spec, tokens)
+    elif kind == "WordPiece":
+        made, tokens = _word_pieces(spec), _marked(tokens, kinds)
+        kinds = [CONTROL if each == UNKNOWN else each for each in kinds]
     else:
         raise InputError(f"llama.cpp has no tokenizer of this kind ({text.kind}); train one with --kind bpe or byte.")
     made |= {"tokenizer.ggml.tokens": tokens, "tokenizer.ggml.token_type": np.array(kinds, np.int32)}
-    made |= _roles(text, config)
+    made |= _roles_of_encoder(text) if kind == "WordPiece" else _roles(text, config)
     if text.chat_template is not None:
         made["tokenizer.chat_template"] = text.chat_template
     return made | {f"tokenizer.chat_template.{name}": source for name, source in text.other_templates.items()}
@@ -187,6 +190,51 @@ def _unigram(spec: dict[str, Any], tokens: list[str]) -> dict[str, Any]:
         "tokenizer.ggml.add_space_prefix": marks[0]["prepend_scheme"] != "never",
         "tokenizer.ggml.remove_extra_whitespaces": bool(joins or spaced),
         **({} if unknown is None else {"tokenizer.ggml.unknown_token_id": unknown}),
+    }
+
+
+def _word_pieces(spec: dict[str, Any]) -> dict[str, Any]:
+    """WordPiece after BERT's steps."""
+    steps, cuts = _normalizers(spec), _flat(spec["pre_tokenizer"], "pretokenizers")
+    first = steps[0] if len(steps) == 1 and steps[0]["type"] == "BertNormalizer" else {}
+    if not (first.get("clean_text") and first.get("handle_chinese_chars")) or [each["type"] for each in cuts] != [
+        "BertPreTokenizer"
+    ]:
+        raise _refused("it does not cut words as BERT's does")
+    if spec["model"]["continuing_subword_prefix"] != "##":
+        raise _refused("it marks what goes on otherwise than by ##")
+    lower, strips = bool(first["lowercase"]), first["strip_accents"]
+    return {
+        "tokenizer.ggml.model": "bert",
+        "tokenizer.ggml.pre": "default",
+        "tokenizer.ggml.normalizer.lowercase": lower,
+        "tokenizer.ggml.normalizer.strip_accents": lower if strips is None else bool(strips),
+    }
+
+
+def _marked(tokens: list[str], kinds: list[int]) -> list[str]:
+    """Tokens with the beginnings of words marked, where WordPiece marks what goes on."""
+    marked = [token if kind in (CONTROL, UNKNOWN, UNUSED) else token[2:] if token.startswith("##") and token[2:] else _SPACE + token
+              for token, kind in zip(tokens, kinds, strict=True)]  # fmt: skip
+    for token, mark, kind in zip(tokens, marked, kinds, strict=True):
+        if kind == NORMAL and ((mark.startswith("[") and mark.endswith("]")) or token.startswith("##" + _SPACE)):
+            raise _refused(f'it has the token "{printable(token, 40)}", which llama.cpp would take for another')
+    if len(set(marked)) < len(marked):
+        raise _refused("it has one token with a mark and another without")
+    return marked
+
+
+def _roles_of_encoder(text: TextTokenizer) -> dict[str, Any]:
+    """Special tokens of BERT; a text stands between [CLS] and [SEP]."""
+    found = {role: text.backend.token_to_id(token) for role, token in text.special_tokens.items()}
+    begin, end = found.get("cls_token"), found.get("sep_token")
+    if begin is None or end is None or text.backend.encode("").ids != [begin, end]:
+        raise _refused("it does not put its cls_token before and its sep_token behind them")
+    ids = {name: found[role] for name, role in ROLES.items() if found.get(role) is not None}
+    return {
+        **{f"tokenizer.ggml.{name}_token_id": number for name, number in (ids | {"bos": begin}).items()},
+        "tokenizer.ggml.add_bos_token": True,
+        "tokenizer.ggml.add_sep_token": True,
     }
 
 

@@ -48,13 +48,16 @@ _MODEL_FIELDS: Mapping[str, _Check] = {
     **dict.fromkeys(("embedding_dropout", "attention_dropout", "residual_dropout", "share_embedding"), _any),
     # what it does not do
     **dict.fromkeys(("embedding_norm", "scale_embedding", "output_bias", "scale_output", "sinks"), _one_of(False)),
-    **dict.fromkeys(("qk_norm_whole", "shared_norm"), _one_of(False)),
+    **dict.fromkeys(
+        ("qk_norm_whole", "shared_norm", "relative_in_layers", "distance_bias", "pooler_norm"), _one_of(False)
+    ),
     **dict.fromkeys(("position_offset", "token_types"), _one_of(0)),
     **dict.fromkeys(("embedding_multiplier", "residual_multiplier", "logit_multiplier"), _one_of(1.0)),
     **dict.fromkeys(
         ("head_activation", "pooler", "encoder", "n_mels", "local_rope", "score_cap", "logit_cap", "experts"),
         _one_of(None),
     ),
+    **dict.fromkeys(("d_embedding", "layer_groups", "disentangled"), _one_of(None)),
     **dict.fromkeys(
         ("first_norm", "head_bias", "key_bias", "final_norm", "causal", "has_head", "norm_bias"), _one_of(True)
     ),
