@@ -76,12 +76,12 @@ def export_gguf(
     kept = read_shape(GgufFields(_as_read(fields), out), shapes, factors.get, {}, out)
     check_kept(config, kept, row.name)
     if pooling:
-        numbers = {(mode,): number for number, mode in POOLING.items()}
-        if tuple(pooling) not in numbers:
+        number = next((number for number, mode in POOLING.items() if list(pooling) == [mode]), None)
+        if number is None:
             raise InputError(
                 f"llama.cpp has no pooling of this kind ({' and '.join(pooling)}): it knows mean, cls and lasttoken."
             )
-        fields[f"{row.name}.pooling_type"] = numbers[tuple(pooling)]
+        fields[f"{row.name}.pooling_type"] = number
     if odd := sorted({each.kind for each in tensors} - {kind, "F32"} - ({"Q8_0"} if kind.startswith("Q4") else set())):
         numbers = TENSORS[NUMBERS[kind]].numbers
         remark(
