@@ -165,3 +165,52 @@ def test_files_of_a_folder_that_are_not_read_are_counted_in_a_remark(
     assert find_files([str(tmp_path)]) == [tmp_path / "a.txt"]
     said = capsys.readouterr().err
     assert "skipped 5 files: 2 .odt, 1 notes, 1 empty, 1 no ending; name a file itself" in said
+
+
+SHORT = {
+    "cp1252": {
+        "French": "Les élèves étaient déjà là. Où est passé le garçon ? Il a mangé à la fenêtre.",
+        "French, one sentence": "Le père a été très fâché.",
+        "French, two words": "déjà vu",
+        "Spanish": "¿Dónde está el niño? Mañana será otro día.",
+        "Portuguese": "Não há ninguém aqui, a canção já começou.",
+        "Italian": "La città è più bella di così, perché è là.",
+        "German": "Die Mädchen hörten süße Grüße von drüben.",
+        "Dutch": "De drieëntwintig geïnteresseerden zijn hier één keer geweest.",
+        "Swedish": "Han är på väg till ön, där de små båtarna låg.",
+        "Danish": "Børnene gik ud på åen og så en blå fugl.",
+        "Finnish": "Hän ei ollut täällä, mutta äiti tuli yöllä.",
+        "Icelandic": "Það er gott að búa hér þó að það sé kalt.",
+        "typed": "He said “the café is closed” – and left… It’s over.",
+    },
+    "iso8859_15": {"French with œ": "Ma sœur a un cœur à toute épreuve, et elle a dîné à côté."},
+    "cp1250": {
+        "Polish": "Żółty dom stoi już przy drodze, a mały miś się śmieje.",
+        "Polish, one sentence": "Gdzie są moje książki?",
+        "Czech": "Příliš žluťoučký kůň úpěl ďábelské ódy.",
+        "Czech, one sentence": "Člověk čte knihu a pak jde do města.",
+        "Slovak": "Kŕdeľ šťastných ďatľov učí mĺkveho koňa žrať kôru.",
+        "Hungarian": "A fiú és a lány nem őrült meg, hogy a tűz ég.",
+        "Croatian": "Što je to za čovjeka koji nije došao u kuću?",
+        "Romanian": "Fata şi băiatul nu sunt în casă, că este târziu.",
+    },
+    "iso8859_2": {
+        "Polish": "Żółty dom stoi już przy drodze, a mały miś się śmieje.",
+        "Czech": "Šest žlutých koní šlo za naším učitelem až do města.",
+    },
+    "cp1257": {"Lithuanian": "Žmogus yra geras, bet jis ne visada išmintingas, o kad būtų ąžuolas."},
+    "cp1254": {"Turkish": "Çocuk çok güzel bir ağaç gördü ve ışık gibi şaşırdı."},
+    "cp1251": {"Russian": "Все люди рождаются свободными и равными в своём достоинстве и правах."},
+    "koi8_r": {"Russian": "Все люди рождаются свободными и равными в своём достоинстве и правах."},
+    "iso8859_7": {"Greek": "Όλοι οι άνθρωποι γεννιούνται ελεύθεροι και ίσοι στην αξιοπρέπεια και τα δικαιώματα."},
+    "shift_jis": {"Japanese": "すべての人間は、生まれながらにして自由であり、かつ、尊厳と権利とについて平等である。"},
+    "gb18030": {"Chinese": "人人生而自由，在尊严和权利上一律平等。他们赋有理性和良心。"},
+    "euc_kr": {"Korean": "모든 인간은 태어날 때부터 자유로우며 그 존엄과 권리에 있어 동등하다."},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("encoding, language", [(encoding, each) for encoding, texts in SHORT.items() for each in texts])
+def test_short_texts_are_read_in_the_encoding_of_their_language(encoding: str, language: str, tmp_path: Path):
+    text = SHORT[encoding][language]
+    (tmp_path / "a.txt").write_bytes(text.encode(encoding))
+    assert read(tmp_path, encoding="auto") == [text]

@@ -3,6 +3,7 @@
 import itertools
 import json
 import random
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -17,23 +18,14 @@ from wenloom.text.pieces import pieces
 from wenloom.text.recipe import Recipe
 from wenloom.text.sift import sift
 from wenloom.text.steps import exact_substrings
+from wenloom.text.steps.comparing import slices
 from wenloom.text.steps.exact_substrings import ExactSubstrings
 from wenloom.text.steps.step import Notes
 from wenloom.tokens.prepare import PrepareOptions, prepare
 from wenloom.tokens.suffixes import suffix_order
 
+from .noted import notes_of
 from .test_sift import long_text, run, write
-
-
-def notes_of(step: ExactSubstrings, texts: list[str], n_protected: int = 0) -> Notes:
-    noted = step.note(texts)
-    starts = np.concatenate(([0], np.cumsum([len(each) for each in noted])))
-    return Notes(
-        np.concatenate([*noted, np.zeros(0, np.uint64)]),
-        starts,
-        [str(number) for number in range(len(texts))],
-        n_protected,
-    )
 
 
 def windows(text: str, n: int) -> list[str]:
@@ -154,7 +146,34 @@ def test_the_card_tells_what_was_cut(tmp_path: Path):
     assert "What was cut" in (tmp_path / "made" / "data-card.html").read_text()
 
 
+def test_places_are_right_behind_more_tokens_than_32_bits_count(monkeypatch: pytest.MonkeyPatch):
+    """Behind a document whose 2^33 tokens are not looked at, all is as it is without it."""
+    step, far = ExactSubstrings(tokens=6, least_left=0.5), 2**33
+    texts = [" ".join([long_text(number % 3)[:90], long_text(number), long_text(9)[:80]]) for number in range(8)]
+    near = notes_of(step, texts)
+
+    class Values:
+        def __len__(self) -> int:
+            return far + len(near.values)
+
+    def shifted(values: object, size: int, beyond: int) -> Iterator[tuple[int, np.ndarray]]:
+        return ((far + begin, part) for begin, part in slices(near.values, size, beyond))
+
+    expected = step.judge(near)
+    starts = np.concatenate(([0], near.starts + far))
+    rank, stays = np.append(len(texts), near.rank), np.append(False, near.stays)
+    monkeypatch.setattr(exact_substrings, "_AT_ONCE", 2**22)
+    monkeypatch.setattr(exact_substrings, "slices", shifted)
+    found = step.judge(Notes(Values(), starts, [], rank, stays))  # pyright: ignore[reportArgumentType]
+    for ours, theirs in ((found.cut, expected.cut), (found.kept, expected.kept)):
+        assert {number - 1: parts.tolist() for number, parts in ours.items()} == {
+            number: parts.tolist() for number, parts in theirs.items()
+        }
+    assert {number - 1: why for number, why in found.dropped.items()} == dict(expected.dropped)
+    assert expected.cut and expected.kept
+
+
 def test_values_that_make_no_sense_are_refused():
-    for values in ({"tokens": 1}, {"least_left": 1.5}):
+    for values in ({"tokens": 1}, {"tokens": 2**31 - 1}, {"least_left": 1.5}):
         with pytest.raises(InputError, match="exact_substrings"):
             ExactSubstrings(**values)

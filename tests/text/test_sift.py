@@ -19,6 +19,7 @@ from wenloom.cli.app import main
 from wenloom.core.errors import InputError, WenloomError
 from wenloom.text import worker
 from wenloom.text.clusters import clusters_of
+from wenloom.text.digest import content_hash
 from wenloom.text.document import ReadOptions
 from wenloom.text.hashing import word_hashes
 from wenloom.text.recipe import Recipe, load_recipe
@@ -28,10 +29,10 @@ from wenloom.text.steps import duplicates, repeated_lines
 from wenloom.text.steps.duplicates import Duplicates
 from wenloom.text.steps.near_duplicates import NearDuplicates
 from wenloom.text.steps.repeated_lines import RepeatedLines
-from wenloom.text.steps.step import Notes
 from wenloom.tokens.prepare import PrepareOptions, prepare
 
 from ..conftest import story
+from .noted import notes_of
 
 
 def write(path: Path, texts: list[str]) -> Path:
@@ -196,24 +197,19 @@ def test_steps_that_compare_documents_are_no_text_steps():
 def test_lines_and_duplicates_are_judged_by_their_definitions_however_few_are_taken_together(
     monkeypatch: pytest.MonkeyPatch, at_once: int
 ):
-    """By counting the documents of each line, whose document with the smallest hash keeps it, and by the texts seen before."""
+    """By counting the documents of each line, of which the longest keeps it, and by the texts seen before."""
     monkeypatch.setattr(repeated_lines, "_AT_ONCE", at_once)
     monkeypatch.setattr(duplicates, "_AT_ONCE", at_once)
     rng = random.Random(at_once)
     texts = ["\n".join(f"line {rng.randrange(40)} of a text" for _ in range(rng.randint(1, 6))) for _ in range(60)]
     texts += rng.sample(texts, 20)
 
-    def notes_of(step: RepeatedLines | Duplicates) -> Notes:
-        noted = step.note(texts)
-        starts = np.concatenate(([0], np.cumsum([len(each) for each in noted])))
-        return Notes(np.concatenate(noted), starts, [str(number) for number in range(len(texts))], 5)
-
     step = RepeatedLines(more_than=2, least_left=0.4)
-    owners, parts = [int(each[0]) for each in step.note(texts)], [text.split("\n") for text in texts]
-    verdict, dropped = step.judge(notes_of(step)), set[int]()
+    hashes, parts = list(map(content_hash, texts)), [text.split("\n") for text in texts]
+    verdict, dropped = step.judge(notes_of(step, texts, 5)), set[int]()
     holders = {line: [each for each, others in enumerate(parts) if line in others] for lines in parts for line in lines}
     keepers = {
-        line: min(found, key=lambda each: (each >= 5, owners[each], each))
+        line: min(found, key=lambda each: (each >= 5, -len(texts[each]), hashes[each], each))
         for line, found in holders.items()
         if len(found) > 2
     }
@@ -227,7 +223,7 @@ def test_lines_and_duplicates_are_judged_by_their_definitions_however_few_are_ta
     assert set(verdict.dropped) == dropped and dropped and verdict.cut
     assert not dropped & {*keepers.values()}, "a line that others lose stays where it is kept"
     expected = {at: f"duplicate of {texts.index(text)}" for at, text in enumerate(texts) if texts.index(text) < at}
-    assert dict(Duplicates().judge(notes_of(Duplicates())).dropped) == expected and len(expected) >= 20
+    assert dict(Duplicates().judge(notes_of(Duplicates(), texts)).dropped) == expected and len(expected) >= 20
 
 
 def _die_elsewhere() -> None:
@@ -263,3 +259,47 @@ def test_a_full_disk_keeps_what_is_done(
     assert ended.value.code == 2
     said = capfd.readouterr().err
     assert "2 blocks of documents are done and kept in" in said and "no space left on device; free some" in said
+
+
+_WAIT = """
+import sys
+from pathlib import Path
+from wenloom.text import sift
+from wenloom.text.document import Document, ReadOptions
+from wenloom.text.recipe import Recipe
+if __name__ == "__main__":
+    folder = Path(sys.argv[1])
+    with sift._pool(Recipe("r", {"repair": {}}), ReadOptions(), 2, []) as submit:
+        for number in range(8):
+            submit(folder / f"{number}.npz", [Document("text", "source")])
+        print("begun", flush=True)
+        sys.stdin.read()
+"""
+
+
+def test_processes_end_with_the_one_that_started_them_however_it_ends(tmp_path: Path):
+    """What it prints comes to an end only when the last process that has its output is gone."""
+    (tmp_path / "go.py").write_text(_WAIT)
+    command = [sys.executable, str(tmp_path / "go.py"), str(tmp_path)]
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, start_new_session=True)
+    assert process.stdout is not None and process.stdout.readline() == "begun\n"
+    process.kill()
+    try:
+        assert process.communicate(timeout=60) == ("", None)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+        raise
+
+
+def test_a_killed_run_leaves_no_litter_beside_what_it_dropped_once_it_was_done_again(tmp_path: Path):
+    source = write(tmp_path / "a.jsonl", [long_text(number % 5) for number in range(10)])
+    code = _PREPARE.replace("processes=2", "dropped=Path(sys.argv[3]), keep_dropped=Path(sys.argv[4])").replace(
+        "    prepare", "    import os, signal; prepared = worker.Worker.__call__\n"
+        "    worker.Worker.__call__ = lambda *what: os.kill(os.getpid(), signal.SIGKILL) if sys.argv[5:] else prepared(*what)\n    prepare")  # fmt: skip
+    (tmp_path / "go.py").write_text(code)
+    made = tmp_path / "made"
+    command = [sys.executable, str(tmp_path / "go.py"), str(source), str(made / "out"), str(made / "list"), str(made / "folder")]
+    assert subprocess.run([*command, "die"], check=False).returncode == -signal.SIGKILL
+    assert len(list(made.glob(".list.*"))) == len(list(made.glob(".folder.*"))) == 1
+    subprocess.run(command, check=True, capture_output=True)
+    assert sorted(path.name for path in made.iterdir()) == ["folder", "list", "out"]

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from wenloom.core.errors import CheckpointError, printable
 from wenloom.core.foreign import read_json_object, reading
-from wenloom.core.memory import forget
+from wenloom.core.mapped import forget
 
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
 SHARD_BYTES = 5 * 2**30
@@ -81,7 +81,8 @@ class Stored:
 
     def release(self, tensor: Tensor) -> None:
         """Give back the memory of what `read` returned, a part of the mapped file, once it was copied."""
-        forget(tensor)
+        if tensor.device.type == "cpu" and tensor.is_contiguous():
+            forget(tensor.data_ptr(), tensor.nbytes)
 
 
 def checksum(tensor: Tensor) -> str:

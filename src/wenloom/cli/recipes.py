@@ -4,7 +4,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from wenloom.core.errors import InputError
+from wenloom.core.errors import InputError, printable
+from wenloom.core.nearest import nearest
 from wenloom.text.recipe import Recipe, load_recipe
 
 
@@ -54,16 +55,21 @@ def _measure(folder: str) -> Callable[[str], float]:
 
 
 def _files_of(suites: list[str]) -> list[str]:
-    from wenloom.evaluation.suites import SUITES, suite_of
+    from wenloom.evaluation.locate import DATA_FOLDER, data_folder
+    from wenloom.evaluation.suites import SUITES
 
-    found = list[str]()
+    if unknown := [name for name in suites if name not in (*SUITES, "all")]:
+        near = nearest(unknown[0], SUITES)
+        said = f"did you mean {near[0]}?" if near else f"known are all, {', '.join(SUITES)}."
+        raise InputError(f"contamination.suites: there is no suite {printable(unknown[0], 60)}; {said}")
+    found, missing = list[str](), list[str]()
     for name in SUITES if "all" in suites else suites:
-        suite = suite_of(name)
+        suite = SUITES[name]
         try:
             found += [str(each.resolve()) for each in suite.data_files(suite.find()) if Path(each).is_file()]
         except InputError:
-            if name in suites:
-                raise
-    if not found:
-        raise InputError("contamination.suites: no data of a suite was found; name their folder in WENLOOM_DATA.")
+            missing += [name] if name in suites else []
+    if missing or not found:
+        what = f"no data of {', '.join(missing) or 'any suite'} below {data_folder(None)}"
+        raise InputError(f"contamination.suites: {what}; name the folder that holds it in {DATA_FOLDER}.")
     return sorted(set(found))

@@ -13,6 +13,7 @@ import re
 import secrets
 import shutil
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -85,18 +86,27 @@ def file_aside(path: Path) -> Iterator[IO[bytes]]:
     """
     with _mended(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        aside = _beside(path)
-        descriptor = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)  # less the umask, as anybody's files
+        made, aside = _beside(path, "new."), _beside(path)
+        descriptor = os.open(made, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)  # less the umask, as anybody's files
         try:
             with os.fdopen(descriptor, "wb") as file:
+                _is_held(descriptor)
+                aside = _named(made, aside)
                 yield file
                 file.flush()
                 os.fsync(file.fileno())
             aside.replace(path)
             _fsync(path.parent)
         except BaseException:
+            made.unlink(missing_ok=True)
             aside.unlink(missing_ok=True)
             raise
+
+
+def _named(made: Path, aside: Path) -> Path:
+    """What was just made and is held gets the name under which `clear_abandoned` removes what nobody holds; where there are no such
+    locks (Windows, which renames nothing that is open) it keeps its own."""
+    return made if sys.platform == "win32" else made.replace(aside)
 
 
 def _beside(path: Path, kind: str = "") -> Path:
@@ -115,11 +125,12 @@ def folder_aside(path: Path) -> Iterator[Path]:
     """
     with _mended(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        _clear_abandoned(path)
-        aside = _beside(path)
-        aside.mkdir()
-        lock = _locked(aside)
+        clear_abandoned(path)
+        made, aside = _beside(path, "new."), _beside(path)
+        made.mkdir()
+        lock = _locked(made)
         try:
+            aside = _named(made, aside)
             yield aside
             mode = aside.stat().st_mode & 0o666  # what the umask leaves of a file's
             for file in aside.rglob("*"):
@@ -135,39 +146,69 @@ def folder_aside(path: Path) -> Iterator[Path]:
                 aside.replace(path)
                 _fsync(path.parent)
         except BaseException:
-            shutil.rmtree(aside, ignore_errors=True)
+            for each in (made, aside):
+                shutil.rmtree(each, ignore_errors=True)
             raise
         finally:
             if lock is not None:
                 os.close(lock)
 
 
+@contextmanager
+def scratch_folder() -> Iterator[Path]:
+    """Yield an empty folder among the system's temporary ones, for as long as the block lasts. What killed processes left there goes."""
+    path = Path(tempfile.gettempdir(), "wenloom")
+    clear_abandoned(path)
+    made, folder = _beside(path, "new."), _beside(path)
+    made.mkdir(mode=0o700)
+    lock = _locked(made)
+    try:
+        folder = _named(made, folder)
+        yield folder
+    finally:
+        for each in (made, folder):
+            shutil.rmtree(each, ignore_errors=True)
+        if lock is not None:
+            os.close(lock)
+
+
 _JUST_MADE = 60.0
-"""Seconds for which a folder may have no lock yet."""
+"""Seconds for which a new file or folder may have no lock yet."""
 
 
-def _clear_abandoned(path: Path) -> None:
-    """Remove unfinished folders that no process holds."""
-    for each in path.parent.glob(f".{glob.escape(path.name[:40])}.????????"):
-        if not (each.is_dir() and not each.is_symlink() and re.fullmatch(r"[0-9a-f]{8}", each.name[-8:])):
+def clear_abandoned(path: Path) -> None:
+    """Remove what was written aside for a file or folder and is held by no process: those that wrote it were killed."""
+    names = re.compile(rf"\.{re.escape(path.name[:40])}\.(new\.)?[0-9a-f]{{8}}")
+    for each in path.parent.glob(f".{glob.escape(path.name[:40])}.*"):
+        if each.is_symlink() or not (found := names.fullmatch(each.name)):
             continue
         with contextlib.suppress(OSError):
-            if time.time() - each.stat().st_mtime > _JUST_MADE and (lock := _locked(each)) is not None:
-                shutil.rmtree(each, ignore_errors=True)
+            is_new = bool(found[1]) and time.time() - each.stat().st_mtime <= _JUST_MADE
+            if not is_new and (lock := _locked(each)) is not None:
+                shutil.rmtree(each, ignore_errors=True) if each.is_dir() else each.unlink(missing_ok=True)
                 os.close(lock)
 
 
-def _locked(folder: Path) -> int | None:
-    """Hold a folder for as long as this process lives; None: another one does, or there are no such locks here."""
+def _locked(path: Path) -> int | None:
+    """Hold a file or folder for as long as this process lives; None: another one does, or there are no such locks here."""
     if sys.platform == "win32":
         return None
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
+    descriptor = os.open(path, os.O_RDONLY)
+    if not _is_held(descriptor):
         os.close(descriptor)
         return None
     return descriptor
+
+
+def _is_held(descriptor: int) -> bool:
+    """Whether this process alone holds what is open, from now on until it is closed."""
+    if sys.platform == "win32":
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True
 
 
 def _exchanged(aside: Path, path: Path) -> Path:

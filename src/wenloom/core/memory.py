@@ -10,6 +10,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from wenloom.core.mapped import forget
+
 _BLOCK = 16 * 2**20
 _ALIGNMENT = 64
 _PAGE = 2 * 2**20
@@ -58,31 +60,15 @@ class LargePages:
         return self.zeros(tensor.shape, dtype, place).copy_(tensor)
 
     def take(self, mapped: Tensor, dtype: torch.dtype, device: str) -> Tensor:
-        """A copy of a tensor that is mapped from a file, whose pages are given back piece by piece: see `forget`."""
+        """A copy of a tensor that is mapped from a file, whose pages are given back piece by piece: see `mapped.forget`."""
         if mapped.nbytes < _BLOCK or not mapped.is_contiguous():
             return self.keep(mapped, dtype, device)
         room = self.zeros(mapped.shape, dtype, torch.device(device))
         rows = max(1, _BLOCK // (mapped.nbytes // len(mapped)))
         for to, source in zip(room.split(rows), mapped.split(rows), strict=True):
             to.copy_(source)
-            forget(source)
+            forget(source.data_ptr(), source.nbytes)
         return room
-
-
-def forget(mapped: Tensor) -> None:
-    """Give back the memory of a tensor that is mapped from a file and was read.
-
-    What is looked at again is read from the file again; a tensor in ordinary memory would lose its numbers. So a process that
-    copies a file of weights holds it once, not twice.
-    """
-    if platform.system() != "Linux" or mapped.device.type != "cpu" or not mapped.is_contiguous():
-        return
-    start = -(-mapped.data_ptr() // mmap.PAGESIZE) * mmap.PAGESIZE
-    end = (mapped.data_ptr() + mapped.nbytes) // mmap.PAGESIZE * mmap.PAGESIZE
-    if end > start:
-        madvise = ctypes.CDLL(None).madvise
-        madvise.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
-        madvise(start, end - start, mmap.MADV_DONTNEED)
 
 
 def release_freed_memory() -> None:

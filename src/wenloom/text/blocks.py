@@ -13,6 +13,12 @@ from wenloom.core.foreign import json_text
 from wenloom.text.document import Document
 
 
+VERSION = 2
+"""Of what is noted: blocks of another are not gone on with."""
+MEASURES = "all steps"
+"""In place of the name of a step, what all steps need to know of a document (`comparing.measured`)."""
+
+
 class BlockEntry(NamedTuple):
     """A document after the steps that look at one: kept, or dropped by one of them."""
 

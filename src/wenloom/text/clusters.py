@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from wenloom.text.parted import let_go
+from wenloom.core.mapped import let_go
 
 
 def clusters_of(table: np.ndarray) -> list[list[int]]:

@@ -44,6 +44,8 @@ def _damaged() -> tuple[type[Exception], ...]:
 
 
 _DAMAGED = (EOFError, gzip.BadGzipFile, zlib.error, lzma.LZMAError)
+SUSPICIOUS, RATIO = 64 * 2**20, 200
+"""Bytes from which what unpacks to more than 200 times its size is a bomb: text of this length packs 3 to 30 times."""
 _XZ_MEMORY = 2**27
 """Bytes that an xz stream may ask for; `xz -9` makes streams that take 65 MiB to unpack."""
 
@@ -53,15 +55,42 @@ class _AsLongAsItWas(io.FileIO):
 
     def __init__(self, file: Path, size: int):
         super().__init__(file, "rb")
-        self._left = size
+        self._left, self.taken = size, 0
 
     def readinto(self, buffer: Any) -> int:
         count = super().readinto(memoryview(buffer)[: max(0, self._left)]) or 0
         self._left -= count
+        self.taken += count
         return count
 
     def seekable(self) -> bool:
         return False
+
+
+class _Unpacked(io.RawIOBase):
+    """What a compressed file unpacks to, as long as that is no bomb.
+
+    Raises:
+        InputError: it is one.
+    """
+
+    def __init__(self, stream: Any, packed: _AsLongAsItWas, file: Path):
+        self._stream, self._packed, self._file, self._size = stream, packed, file, 0
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        count = self._stream.readinto(buffer)
+        self._size += count
+        if self._size > SUSPICIOUS and self._size > RATIO * self._packed.taken:
+            raise InputError(f"{self._file}: unpacks to more than {RATIO} times what was read of it, {self._size:,} bytes so far; text does "
+                             "not. Unpack it first if it is no bomb.")  # fmt: skip
+        return count
+
+    def close(self) -> None:
+        self._stream.close()
+        super().close()
 
 
 class _Zstd(io.RawIOBase):
@@ -163,11 +192,16 @@ def open_decompressed(file: Path) -> IO[bytes]:
             import zstandard  # noqa: F401
         except ImportError:
             raise InputError(f"{file}: reading .zst needs one more package: pip install 'wenloom[data]'.") from None
-    stream = io.BufferedReader(_AsLongAsItWas(file, size), 1 << 16)
+    packed = _AsLongAsItWas(file, size)
+    stream = io.BufferedReader(packed, 1 << 16)
     if ending in (".gz", ".tgz"):
-        return _Gzip(stream)  # pyright: ignore[reportReturnType]
-    if ending == ".bz2":
-        return io.BufferedReader(_Streams(stream, bz2.BZ2Decompressor), 1 << 16)  # pyright: ignore
-    if ending == ".xz":
-        return io.BufferedReader(_Streams(stream, lambda: lzma.LZMADecompressor(memlimit=_XZ_MEMORY)), 1 << 16)  # pyright: ignore
-    return io.BufferedReader(_Zstd(stream), 1 << 16) if ending == ".zst" else stream  # pyright: ignore
+        unpacked = _Gzip(stream)
+    elif ending == ".bz2":
+        unpacked = _Streams(stream, bz2.BZ2Decompressor)
+    elif ending == ".xz":
+        unpacked = _Streams(stream, lambda: lzma.LZMADecompressor(memlimit=_XZ_MEMORY))
+    elif ending == ".zst":
+        unpacked = _Zstd(stream)
+    else:
+        return stream
+    return io.BufferedReader(_Unpacked(unpacked, packed, file), 1 << 16)  # pyright: ignore[reportArgumentType]

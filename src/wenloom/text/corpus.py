@@ -12,6 +12,7 @@ from typing import Any
 from wenloom.core.console import remark
 from wenloom.core.errors import InputError
 from wenloom.core.progress import progress
+from wenloom.core.quantities import counted
 from wenloom.text.card import Card
 from wenloom.text.digest import content_hash
 from wenloom.text.documents import SKIP_BAD, ReadOptions, read_documents
@@ -278,21 +279,17 @@ _KEEPS = {"duplicates": "--keep-duplicates keeps them", "repetition": "leave out
 def _warn(dropped: Counter[str], sizes: Counter[str], corpus: Corpus) -> None:
     """Warn where more than a tenth is left out for one reason, and say what keeps it; --write-dropped shows it."""
     n_refused, is_sifted = corpus.refusals.count, corpus.card is not None
-    total, text = dropped.total() + n_refused + corpus.n_documents, sizes.total() + corpus.n_bytes
-    reasons = [
-        (
-            count,
-            sizes[name] / max(1, text),
-            f"dropped by the step {name}",
-            f"--set {name}=off keeps them" if is_sifted else _KEEPS.get(name),
-        )
-        for name, count in dropped.items()
-    ]
-    for count, of_text, why, keeps in [*reasons, (n_refused, 0.0, "left out as they cannot be read", None)]:
-        if max(count / max(1, total), of_text) > _MUCH:
-            with_text = f", with {of_text:.0%} of the text" * (of_text > max(_MUCH, count / total))
-            remark(f"Warning: {count:,} of {total:,} documents ({count / total:.0%}{with_text}) are {why}; "
+    total, text = dropped.total() + corpus.n_documents, sizes.total() + corpus.n_bytes
+    for name, count in dropped.items():
+        part, of_text = count / max(1, total), sizes[name] / max(1, text)
+        if max(part, of_text) > _MUCH:
+            with_text = f", with {of_text:.0%} of the text" * (of_text > max(_MUCH, part))
+            keeps = f"--set {name}=off keeps them" if is_sifted else _KEEPS.get(name)
+            remark(f"Warning: {count:,} of {total:,} documents ({part:.0%}{with_text}) are dropped by the step {name}; "
                    + f"{keeps}, " * (keeps is not None) + "--write-dropped FILE lists them.")  # fmt: skip
+    if n_refused > _MUCH * (total + n_refused):
+        what = f"{n_refused:,} rows, members or files cannot be read, beside {counted(total, 'document')} that can"
+        remark(f"Warning: {what}; --write-dropped FILE lists them.")
 
 
 def _said(dropped: Counter[str]) -> str:

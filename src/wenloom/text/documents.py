@@ -8,6 +8,7 @@ from pathlib import Path
 
 from wenloom.core.errors import InputError
 from wenloom.core.foreign import reading, regular_file
+from wenloom.core.quantities import counted
 from wenloom.text.document import Document, ReadOptions, SourceFile
 from wenloom.text.finding import find_files, hold_rows, refuse_idle
 from wenloom.text.pages import finished
@@ -54,13 +55,20 @@ def raw_documents(
     """The same, with web pages as they are: who has several processes makes text of them there (`pages.finished`)."""
     refusals = refusals or Refusals(strict=not options.skip_bad)
     for file in files:
+        n_read = 0
         try:
-            yield from _read(SourceFile(file, options, refusals))
+            for document in _read(SourceFile(file, options, refusals)):
+                yield document
+                n_read += 1
+                del document  # while the next is read, whoever has it keeps it, and nobody else
         except InputError as error:
             if refusals.strict:
                 raise refusals.with_mend(error) from None
             refusals.in_a_row = 0
-            refusals.refuse(file, 0, str(error).removeprefix(f"{file}: "))
+            before = f"; the {counted(n_read, 'document')} before that stay" if n_read else ""
+            refusals.refuse(file, 0, str(error).removeprefix(f"{file}: ").rstrip(".") + before)
+            if n_read:
+                refusals.whole_files.discard(file)
         on_bytes(file.stat().st_size if file.exists() else 0)
 
 

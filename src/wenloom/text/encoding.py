@@ -8,6 +8,7 @@ from pathlib import Path
 
 from wenloom.core.errors import InputError
 from wenloom.text.compression import open_decompressed, unpacking
+from wenloom.text.latin import latin_encoding
 
 _PIECE = 2**20
 _MARKS = ((codecs.BOM_UTF8, "utf-8"), (codecs.BOM_UTF32_LE, "utf-32"), (codecs.BOM_UTF32_BE, "utf-32"),
@@ -78,6 +79,8 @@ def encoding_of(head: bytes, file: Path, encoding: str) -> str:
 def _guess(data: bytes) -> str | None:
     from charset_normalizer import from_bytes
 
+    if latin := latin_encoding(data):
+        return latin
     best = from_bytes(data).best()
     if best is None:
         return None

@@ -1,6 +1,5 @@
-"""Numbers on disk that memory need not hold: rows in parts that are read one at a time, and mapped arrays."""
+"""Numbers on disk that memory need not hold: rows in parts that are read one at a time."""
 
-import mmap
 import tempfile
 from pathlib import Path
 from types import TracebackType
@@ -56,12 +55,3 @@ class Parted:
                 self._file.readinto(rows[at : at + end - begin].data.cast("B"))  # pyright: ignore[reportAttributeAccessIssue]
                 at += end - begin
         return rows
-
-
-def let_go(values: np.ndarray) -> None:
-    """Give back the memory of an array that lies on disk; its next use reads it again."""
-    under = values
-    while isinstance(under, np.ndarray):
-        under = under.base
-    if isinstance(under, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):
-        under.madvise(mmap.MADV_DONTNEED)

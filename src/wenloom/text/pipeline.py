@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import IO, NamedTuple
 
 from wenloom.core.errors import InputError
-from wenloom.core.files import file_aside, folder_aside
+from wenloom.core.files import clear_abandoned, file_aside, folder_aside
 from wenloom.core.foreign import json_text
 from wenloom.text.documents import Document
 from wenloom.text.refusals import Refused
@@ -98,6 +98,7 @@ def dropped_file(path: Path | None) -> Iterator["DroppedFile | None"]:
     if path is None:
         yield None
         return
+    clear_abandoned(path)
     with file_aside(path) as file:
         yield DroppedFile(lambda fields: file.write((json_text(fields) + "\n").encode()))
 

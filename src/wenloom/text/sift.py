@@ -6,6 +6,7 @@ Blocks are cut by size in the order of reading, so that neither the number of pr
 import contextlib
 import multiprocessing
 import os
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from pathlib import Path
@@ -29,7 +30,16 @@ def _start(recipe: Recipe, reading: ReadOptions) -> None:
     import signal
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     _worker = Worker(recipe, reading)
+
+
+def _end_with_parent() -> None:
+    """A process that waits for blocks would wait for ever where its parent was killed."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)
 
 
 def _work(path: Path, documents: Sequence[Document]) -> None:

@@ -5,20 +5,21 @@ What those steps noted of each document is gathered in files without a name and 
 
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from wenloom.text.blocks import read_entries, read_facts, read_notes
+from wenloom.text.blocks import MEASURES, read_entries, read_facts, read_notes
 from wenloom.text.clusters import clusters_of
 from wenloom.text.document import Document
 from wenloom.text.origins import Origins
 from wenloom.text.recipe import Recipe
+from wenloom.text.steps.comparing import ranks
 from wenloom.text.steps.near_duplicates import NearDuplicates
-from wenloom.text.steps.step import CorpusStep, Notes, Reasons, Verdict
+from wenloom.text.steps.step import CorpusStep, Notes, Parts, Reasons, Verdict
 
 
 class Decided(NamedTuple):
@@ -64,17 +65,26 @@ class Sifted:
                 if not entry.step:
                     self._sources.add(entry.document.source)
             self._n_protected = len(self._sources) if number < self._n_validation else self._n_protected
-        alive = np.ones(len(self._sources), bool)
+        self._keeps, self._chosen = np.zeros((2, len(self._sources)), bool)
+        alive, rank = np.ones(len(self._sources), bool), self._ranks()
         for name, step in self._steps.items():
-            self.verdicts[name] = self._verdict(name, step, np.flatnonzero(alive))
-            dropped = self.verdicts[name].dropped
-            alive[np.fromiter(dropped, np.int64, len(dropped))] = False
+            verdict = self.verdicts[name] = self._verdict(name, step, np.flatnonzero(alive), rank)
+            self._keeps[_numbers(verdict.kept)] = True
+            self._chosen[verdict.chosen] = True
+            alive[_numbers(verdict.dropped)] = False
 
-    def _verdict(self, name: str, step: CorpusStep, which: np.ndarray) -> Verdict:
+    def _ranks(self) -> np.ndarray:
+        measures = [read_notes(block, MEASURES)[0] for block in self._blocks] if self._steps else []
+        return ranks(np.concatenate([*measures, np.zeros(0, np.uint64)]).reshape(-1, 2), self._n_protected)
+
+    def _verdict(self, name: str, step: CorpusStep, which: np.ndarray, rank: np.ndarray) -> Verdict:
         """On documents that no step has dropped so far, by their numbers among all.
+
+        What an earlier step took out of others and left to a document would be lost with it: such a document is not dropped.
 
         Args:
             which: their numbers, ascending.
+            rank: of all documents.
         """
         folder = self._blocks[0].parent if self._blocks else None
         with tempfile.TemporaryFile(dir=folder) as file:
@@ -95,18 +105,19 @@ class Sifted:
             file.flush()
             whole = np.memmap(file, np.uint64, "r", shape=(int(starts[-1]),)) if starts[-1] else np.zeros(0, np.uint64)
             n_protected = int(np.searchsorted(which, self._n_protected))
-            notes = Notes(whole, starts, _Chosen(self._sources, which), n_protected, folder)
+            stays = self._keeps[which] | self._chosen[which]
+            notes = Notes(whole, starts, _Chosen(self._sources, which), rank[which], stays, n_protected, folder)
             if isinstance(step, NearDuplicates):
                 verdict = step.verdict(notes, self._find_clusters(step.bands_of(notes)))
             else:
                 verdict = step.judge(notes)
-        dropped = verdict.dropped
+        dropped = _among(verdict.dropped, which)
         if isinstance(dropped, Reasons):
-            dropped = dropped.among(which)
+            dropped = dropped.less(self._keeps)
         else:
-            dropped = {int(which[each]): reason for each, reason in dropped.items()}
-        return Verdict(dropped, {int(which[each]): parts for each, parts in verdict.cut.items()},
-                       [[int(which[each]) for each in members] for members in verdict.clusters])  # fmt: skip
+            dropped = {each: reason for each, reason in dropped.items() if not self._keeps[each]}
+        clusters = [[int(which[each]) for each in members] for members in verdict.clusters]
+        return Verdict(dropped, _among(verdict.cut, which), clusters, _among(verdict.kept, which), which[verdict.chosen])
 
     def largest_clusters(self, most: int) -> list[dict[str, Any]]:
         """Of near duplicates: how many documents, and where the first few are."""
@@ -131,28 +142,87 @@ class Sifted:
                     if (parts := verdict.cut.get(number)) is not None:
                         spans[name] = self._steps[name].spans(document.text, parts)
                 if spans and not dropped[0]:
-                    document = self._cut(document, spans)
+                    document, dropped = self._cut(number, document, spans)
                 number += 1
                 yield Decided(document, *dropped, validates)
 
-    def _cut(self, document: Document, spans: dict[str, list[tuple[int, int]]]) -> Document:
-        for name, of_step in spans.items():
+    def _cut(
+        self, number: int, document: Document, spans: dict[str, list[tuple[int, int]]]
+    ) -> tuple[Document, tuple[str, str]]:
+        """A document less what steps take out of it, or why it is dropped.
+
+        What any step keeps stays, as it is taken out elsewhere.
+
+        Args:
+            spans: by step, what it takes out.
+        """
+        text, stays = document.text, list[tuple[int, int]]()
+        for name, verdict in self.verdicts.items():
+            if spans.keys() - {name} and (parts := verdict.kept.get(number)) is not None:
+                stays += [(_blanks_before(text, begin), end) for begin, end in self._steps[name].spans(text, parts)]
+        may_go = ~_marked(len(text), stays)
+        gone = {name: _marked(len(text), of_step) & may_go for name, of_step in spans.items()}
+        left = _without(text, _stretches(np.logical_or.reduce(list(gone.values()))))
+        if not left.strip():
+            return document, (list(spans)[-1], "nothing is left without what stands in other documents")
+        for name, of_step in gone.items():
+            taken = _stretches(of_step)
             count, size = self.cut.get(name, (0, 0))
-            gone = sum(len(document.text[begin:end].encode("utf-8", "replace")) for begin, end in of_step)
-            self.cut[name] = count + 1, size + gone
-        return replace(document, text=_without(document.text, [each for of_step in spans.values() for each in of_step]))
+            n_bytes = sum(len(text[begin:end].encode("utf-8", "replace")) for begin, end in taken)
+            self.cut[name] = count + bool(taken), size + n_bytes
+        return replace(document, text=left), ("", "")
+
+
+def _among(by_number: Mapping[int, Any], which: np.ndarray) -> Mapping[int, Any]:
+    """The same, by the numbers that these documents have among more, ascending."""
+    if isinstance(by_number, Reasons | Parts):
+        return by_number.among(which)
+    return {int(which[each]): what for each, what in by_number.items()}
+
+
+def _numbers(by_number: Mapping[int, Any]) -> np.ndarray:
+    return np.fromiter(by_number, np.int64, len(by_number))
+
+
+def _blanks_before(text: str, at: int) -> int:
+    """Where the blanks begin that part what stands here from what is before it.
+
+    >>> _blanks_before("one \\n two", 6), _blanks_before("one", 1)
+    (3, 1)
+    """
+    while at and text[at - 1].isspace():
+        at -= 1
+    return at
+
+
+def _marked(size: int, spans: Sequence[tuple[int, int]]) -> np.ndarray:
+    """Of each character of a text whether it lies in one of these stretches."""
+    marked = np.zeros(size, bool)
+    for begin, end in spans:
+        marked[begin:end] = True
+    return marked
+
+
+def _stretches(marked: np.ndarray) -> list[tuple[int, int]]:
+    """Where marked characters begin and end.
+
+    >>> _stretches(_marked(9, [(0, 2), (1, 3), (7, 9)]))
+    [(0, 3), (7, 9)]
+    """
+    edges = np.flatnonzero(np.diff(np.concatenate(([False], marked, [False])).view(np.int8)))
+    return [(begin, end) for begin, end in edges.reshape(-1, 2).tolist()]
 
 
 def _without(text: str, spans: Sequence[tuple[int, int]]) -> str:
-    """A text less some stretches, which may overlap; what then stands at its end is no line break.
+    """A text less some stretches, ascending; what then stands at its end is no line break.
 
-    >>> _without("one two three", [(3, 7), (5, 8)])
+    >>> _without("one two three", [(3, 8)])
     'onethree'
     """
     parts, at = list[str](), 0
-    for begin, end in sorted(spans):
+    for begin, end in spans:
         parts.append(text[at:begin])
-        at = max(at, end)
+        at = end
     rest = "".join([*parts, text[at:]])
     return rest if rest.endswith("\n") == text.endswith("\n") else rest.rstrip("\n")
 

@@ -5,12 +5,13 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from wenloom.text.blocks import BlockEntry, write_block
+from wenloom.text.blocks import MEASURES, BlockEntry, write_block
 from wenloom.text.document import Document, ReadOptions
 from wenloom.text.documents import raw_documents
 from wenloom.text.pages import finished
 from wenloom.text.recipe import Recipe
 from wenloom.text.refusals import Refusals
+from wenloom.text.steps.comparing import measured
 from wenloom.text.steps.step import CorpusStep, Dropped, Step
 
 BLOCK_CHARACTERS = 4_000_000
@@ -30,6 +31,8 @@ class Worker:
         entries = [self._through(finished(document, self._reading)) for document in documents]
         texts = [each.document.text for each in entries if not each.step]
         notes = {name: step.note(texts) for name, step in self._corpus_steps.items()}
+        if notes:
+            notes[MEASURES] = list(map(measured, texts))
         facts = Counter[str]()
         for step in self._steps.values():
             if (take := getattr(step, "take_counts", None)) is not None:

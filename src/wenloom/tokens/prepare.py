@@ -15,6 +15,7 @@ from wenloom.core.errors import InputError, WenloomError
 from wenloom.core.files import folder_aside, sha256_of_file
 from wenloom.core.progress import ProgressBar, progress
 from wenloom.core.quantities import counted
+from wenloom.text.blocks import VERSION as BLOCKS
 from wenloom.text.card_page import write_card
 from wenloom.text.corpus import Corpus, read_corpus, read_sifted
 from wenloom.text.documents import ReadOptions, find_files, refuse_idle
@@ -126,7 +127,7 @@ def prepare(
         "tokenizer": tokenizer.fingerprint() if tokenizer else learning,
         **({"text_steps": options.text_steps} if options.text_steps else {}),
         **({"keep_duplicates": True} if options.keep_duplicates else {}),
-        **({"recipe": recipe.fingerprint()} if recipe else {}),
+        **({"recipe": recipe.fingerprint(), "blocks": BLOCKS} if recipe else {}),
     }
     key = hashlib.sha256(json.dumps(spec, sort_keys=True).encode()).hexdigest()
     work = out.with_name(f".{out.name}.work") / key[:16]

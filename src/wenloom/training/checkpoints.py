@@ -24,7 +24,7 @@ from wenloom.core.foreign import read_json_object, reading
 
 STATE, OPTIMIZER = "state.json", "optimizer.safetensors"
 _STEP = re.compile(r"step-(\d{1,12})(?:-(\d{1,6}))?")
-_ASIDE = re.compile(r"\.step-[\d-]+\.(old\.)?[a-z0-9_]{8}")
+_ASIDE = re.compile(r"\.step-[\d-]+\.((old|new)\.)?[a-z0-9_]{8}")
 """What `files.folder_aside` leaves where it was killed."""
 
 

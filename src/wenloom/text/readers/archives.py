@@ -5,7 +5,6 @@ A member is unpacked to the disk, one at a time, and nothing of it is trusted: i
 
 import lzma
 import tarfile
-import tempfile
 import zipfile
 import zlib
 from collections import Counter
@@ -16,14 +15,15 @@ from typing import IO, NamedTuple
 
 from wenloom.core.console import remark
 from wenloom.core.errors import InputError, printable
-from wenloom.text.compression import open_decompressed, unpacking
+from wenloom.core.files import scratch_folder
+from wenloom.text.compression import RATIO, open_decompressed, unpacking
 from wenloom.text.document import Document, Reader, Room, SourceFile
 from wenloom.text.kinds import kind_of_name
 
 _DEEPEST = 2
 """An archive within an archive is read, one within that is not."""
-_SUSPICIOUS, _RATIO = 256 * 2**20, 200
-"""Bytes from which what unpacks to more than 200 times its size is a bomb: text of this length packs 3 to 30 times."""
+_SUSPICIOUS = 256 * 2**20
+"""Bytes of all members together from which what unpacks to more than `RATIO` times its size is a bomb; of one member 2^20."""
 _PIECE = 2**20
 _DAMAGED = (zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, EOFError, NotImplementedError, RuntimeError,
             ValueError, OSError)  # fmt: skip
@@ -44,11 +44,11 @@ def read(source: SourceFile, read_inside: Reader) -> Iterator[Document]:
         raise InputError(f"{source.file}: lies in {source.depth} archives; unpack the outer one.")
     others: Counter[str] = Counter()
     members = _zipped if kind_of_name(source.file) == ".zip" else _tarred
-    room = source.room or Room(max(_SUSPICIOUS, _RATIO * source.file.stat().st_size))
+    room = source.room or Room(max(_SUSPICIOUS, RATIO * source.file.stat().st_size))
     source = source._replace(room=room)
-    with tempfile.TemporaryDirectory(prefix="wenloom-") as folder:
+    with scratch_folder() as folder:
         for member in members(source, others):
-            yield from _documents(member, source, read_inside, Path(folder))
+            yield from _documents(member, source, read_inside, folder)
             if room.left < 0:
                 break
     if others:
@@ -94,7 +94,7 @@ def _unpack(member: _Member, place: Path, source: SourceFile) -> None:
         while piece := member.stream.read(_PIECE):
             source.room.left -= len(piece)
             if source.room.left < 0:
-                raise InputError(f"{place}: unpacks to more than {source.room.size:,} bytes with the members before it, {_RATIO} times its "
+                raise InputError(f"{place}: unpacks to more than {source.room.size:,} bytes with the members before it, {RATIO} times its "
                                  "archive; all others are left out.")  # fmt: skip
             out.write(piece)
 
@@ -119,6 +119,10 @@ def _zipped(source: SourceFile, others: Counter[str]) -> Iterator[_Member]:
     with archive:
         for number, info in enumerate(archive.infolist(), 1):
             if info.is_dir() or not _is_read(info.filename, others):
+                continue
+            if info.file_size > max(2**20, RATIO * info.compress_size):  # the library reads no more than it says here
+                why = f"would unpack to {info.file_size:,} bytes, more than {RATIO} times its size: text does not"
+                source.refusals.leave_out(_shown(source, info.filename), 0, why, "member", source.options.strict)
                 continue
             try:
                 with archive.open(info) as stream:

@@ -44,18 +44,26 @@ def _parts(source: SourceFile, most: int) -> Iterator[Document]:
     for text, n_bytes in pieces_of(source.file, source.options.encoding, source.options.repair):
         waiting.append(text)
         size += n_bytes
-        if size <= most:
-            continue
-        joined = "".join(waiting)
-        cut = joined.rfind("\n\n") + 1 or joined.rfind("\n") + 1
-        if not cut:
-            raise InputError(
-                f"{source.file}: is one document of more than {most:,} bytes, without the end of a line; part it, with "
-                "--separator where documents are joined in it, or allow more with --max-document-mb."
-            )
-        number += 1
-        yield Document(joined[:cut].strip("\r\n"), f"{source.file}, part {number}")
-        waiting = [joined[cut:]]
-        size = len(waiting[0].encode())
-    yield Document("".join(waiting).strip("\r\n") if number else "".join(waiting),
-                   f"{source.file}, part {number + 1}" if number else str(source.file))  # fmt: skip
+        if size > most:
+            number += 1
+            part = Document(_first_part(source, waiting, most), f"{source.file}, part {number}")
+            size = len(waiting[0].encode())
+            yield part
+            del part  # whoever has it lets it go, too
+    rest = "".join(waiting)
+    waiting.clear()
+    yield Document(rest.strip("\r\n") if number else rest, f"{source.file}, part {number + 1}" if number else str(source.file))
+
+
+def _first_part(source: SourceFile, waiting: list[str], most: int) -> str:
+    """The text that waits up to its last paragraph or line; what is behind it waits then."""
+    joined = "".join(waiting)
+    waiting.clear()
+    cut = joined.rfind("\n\n") + 1 or joined.rfind("\n") + 1
+    if not cut:
+        raise InputError(
+            f"{source.file}: is one document of more than {most:,} bytes, without the end of a line; part it, with "
+            "--separator where documents are joined in it, or allow more with --max-document-mb."
+        )
+    waiting.append(joined[cut:])
+    return joined[:cut].strip("\r\n")

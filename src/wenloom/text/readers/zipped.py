@@ -1,6 +1,5 @@
 """Members of the zip archives that documents of office programs and electronic books are."""
 
-import tempfile
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -9,11 +8,12 @@ from pathlib import Path
 from xml.parsers import expat
 
 from wenloom.core.errors import InputError, printable
-from wenloom.text.compression import open_decompressed, unpacking
+from wenloom.core.files import scratch_folder
+from wenloom.text.compression import RATIO, open_decompressed, unpacking
 from wenloom.text.document import SourceFile
 from wenloom.text.kinds import COMPRESSIONS
 
-_FILE_BYTES = 2**30
+_FILE_BYTES, _SUSPICIOUS = 2**30, 256 * 2**20
 
 
 @contextmanager
@@ -26,7 +26,7 @@ def plain_file(source: SourceFile) -> Iterator[Path]:
     if source.file.suffix.lower() not in COMPRESSIONS:
         yield source.file
         return
-    with tempfile.NamedTemporaryFile(prefix="wenloom-") as aside:
+    with scratch_folder() as folder, (folder / "unpacked").open("wb") as aside:
         size = 0
         with unpacking(source.file), open_decompressed(source.file) as stream:
             while piece := stream.read(2**20):
@@ -35,7 +35,7 @@ def plain_file(source: SourceFile) -> Iterator[Path]:
                     raise InputError(f"{source.file}: unpacks to more than {_FILE_BYTES:,} bytes.")
                 aside.write(piece)
         aside.flush()
-        yield Path(aside.name)
+        yield folder / "unpacked"
 
 
 @contextmanager
@@ -47,6 +47,9 @@ def zip_of(source: SourceFile, what: str) -> Iterator[zipfile.ZipFile]:
     """
     try:
         with plain_file(source) as file, zipfile.ZipFile(file) as archive:
+            size = sum(info.file_size for info in archive.infolist())
+            if size > max(_SUSPICIOUS, RATIO * file.stat().st_size):
+                raise InputError(f"{source.file}: would unpack to {size:,} bytes, more than {RATIO} times its size.")
             yield archive
     except (zipfile.BadZipFile, zlib.error, EOFError, KeyError, NotImplementedError, RuntimeError) as error:
         raise InputError(

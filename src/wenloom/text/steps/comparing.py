@@ -1,12 +1,47 @@
 """What steps that compare documents need in common: notes that lie on disk, taken in parts whose size does not depend on the corpus."""
 
-import itertools
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 
 import numpy as np
 
-from wenloom.text.parted import let_go
-from wenloom.text.steps.step import Notes
+from wenloom.core.mapped import let_go
+from wenloom.text.digest import content_hash
+from wenloom.text.steps.step import Parts, Verdict
+
+
+@dataclass
+class Cuts:
+    """What a step decides that takes parts out of documents, one document after the other."""
+
+    least_left: float
+    """Part that must be left of a document, or it is dropped."""
+    stays: np.ndarray
+    """See `Notes`; a copy, as those that keep a part are added."""
+    dropped: dict[int, str] = field(default_factory=dict)
+    cut: Parts = field(default_factory=Parts)
+    kept: Parts = field(default_factory=Parts)
+
+    def keep(self, number: int, parts: np.ndarray) -> None:
+        """A document keeps what others lose, as is said before it loses anything itself."""
+        self.kept.add(number, parts)
+        self.stays[number] = True
+
+    def take(self, number: int, parts: np.ndarray, left: float, so_much: str) -> None:
+        """A document loses parts.
+
+        Args:
+            left: part of it that is left.
+            so_much: how much that is, in words.
+        """
+        if left < self.least_left and not self.stays[number]:
+            self.dropped[number] = f"{so_much}, at least {self.least_left:.0%} must be"
+        else:
+            self.cut.add(number, parts)
+
+    def verdict(self) -> Verdict:
+        """Once all is decided."""
+        return Verdict(self.dropped, self.cut, kept=self.kept)
 
 
 def slices(values: np.ndarray, size: int, beyond: int = 0) -> Iterator[tuple[int, np.ndarray]]:
@@ -37,17 +72,25 @@ def ranges(starts: np.ndarray, size: int) -> np.ndarray:
     return np.array(cuts)
 
 
-def ranks(notes: Notes, size: int) -> np.ndarray:
-    """Of each document its place in an order that is not that of reading: validation text first, then by the first value noted.
+def measured(text: str) -> np.ndarray:
+    """What the place of a document among all depends on: the length of its text, and a hash of it (uint64)."""
+    return np.array([len(text), int.from_bytes(content_hash(text)[:8])], np.uint64)
+
+
+def ranks(measures: np.ndarray, n_protected: int) -> np.ndarray:
+    """Of each document its place in an order that is not that of reading: validation text first, then the longest, then by hash.
+
+    Every step that compares documents lets the first of this order keep what several have. Equal texts stay as they were read.
 
     Args:
-        size: values to read at a time.
+        measures: see `measured`, shape (documents, 2).
+        n_protected: the first so many are validation text.
+
+    >>> ranks(np.array([[3, 1], [5, 9], [5, 2], [4, 4]], np.uint64), 1).tolist()
+    [0, 2, 1, 3]
     """
-    cuts, firsts = ranges(notes.starts, size), [np.zeros(0, np.uint64)]
-    for first, last in itertools.pairwise(cuts):
-        firsts.append(notes.values[notes.starts[first:last]])
-        let_go(notes.values)
-    order = np.lexsort((np.concatenate(firsts), np.arange(len(notes.starts) - 1) >= notes.n_protected))
+    lengths, hashes = measures.T
+    order = np.lexsort((hashes, ~lengths, np.arange(len(measures)) >= n_protected))
     rank = np.empty(len(order), np.int64)
     rank[order] = np.arange(len(order))
     return rank

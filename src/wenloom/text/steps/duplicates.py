@@ -8,7 +8,7 @@ from wenloom.text.digest import content_hash
 from wenloom.text.document import Document
 from wenloom.text.parted import Parted
 from wenloom.text.steps.comparing import part_of, slices
-from wenloom.text.steps.step import Dropped, Kept, Notes, Reasons, Verdict
+from wenloom.text.steps.step import Dropped, Kept, Notes, Parts, Reasons, Verdict
 
 _AT_ONCE = 2**20
 """Documents that are taken together; four times as many are sorted together."""
@@ -32,7 +32,7 @@ class Duplicates:
         return [np.frombuffer(content_hash(text), np.uint64) for text in texts]
 
     def judge(self, notes: Notes) -> Verdict:
-        """The first of equal documents is kept."""
+        """The first of equal documents is kept: by its text it is any of them."""
         n_parts = len(notes.values) // (8 * _AT_ONCE) + 1
         with Parted(n_parts, 3, notes.folder) as hashes:
             for begin, values in slices(notes.values, 2 * _AT_ONCE):
@@ -42,7 +42,8 @@ class Duplicates:
                 hashes.add(rows, part_of(rows[:, 0], n_parts))
             pairs = np.concatenate([_pairs(hashes.part(part)) for part in range(n_parts)])
         again, firsts = pairs[np.argsort(pairs[:, 0])].T
-        return Verdict(Reasons(again, lambda at: f"duplicate of {notes.sources[int(firsts[at])]}"), {})
+        reasons = Reasons(again, lambda at: f"duplicate of {notes.sources[int(firsts[at])]}")
+        return Verdict(reasons, Parts(), chosen=firsts)
 
     def spans(self, text: str, parts: np.ndarray) -> list[tuple[int, int]]:
         """Nothing is cut."""

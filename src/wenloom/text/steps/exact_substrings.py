@@ -7,23 +7,23 @@ from dataclasses import dataclass
 import numpy as np
 
 from wenloom.core.errors import InputError
-from wenloom.text.digest import content_hash
 from wenloom.text.document import Document
 from wenloom.text.hashing import mixed
 from wenloom.text.parted import Parted
 from wenloom.text.pieces import pieces
-from wenloom.text.steps.comparing import part_of, ranges, ranks, slices, spread
+from wenloom.text.steps.comparing import Cuts, part_of, ranges, slices, spread
 from wenloom.text.steps.step import Dropped, Kept, Notes, Verdict
 
 _AT_ONCE = 2**20
 """Tokens that are taken together; four times as many windows are sorted together."""
+_MOST = 2**16
+"""Tokens in a row: so many more than `_AT_ONCE` are in memory."""
 _GOLDEN = 0x9E3779B97F4A7C15
 
 
 @dataclass(frozen=True)
 class ExactSubstrings:
-    """Takes runs of tokens that stand elsewhere out of all places but one: the one in the document whose text has the smallest hash,
-    whatever the order of reading.
+    """Takes runs of tokens that stand elsewhere out of all places but one: the first in the longest document that has it.
 
     A token is a word, a mark, or a character of a script that does not part words, with the blanks before it. A window of `tokens`
     in a row whose like stands in several places keeps its first place: no token of that is cut; every token of its other places is.
@@ -39,18 +39,18 @@ class ExactSubstrings:
     """Part of the characters that must be left of a document; 1: documents from which anything would be cut are dropped."""
 
     def __post_init__(self) -> None:
-        if self.tokens < 2:
-            raise InputError(f"exact_substrings.tokens {self.tokens}: must be at least 2.")
+        if not 2 <= self.tokens <= _MOST:
+            raise InputError(f"exact_substrings.tokens {self.tokens}: must be from 2 to {_MOST:,}.")
         if not 0 <= self.least_left <= 1:
             raise InputError(f"exact_substrings.least_left {self.least_left}: must be between 0 and 1.")
 
     def note(self, texts: Sequence[str]) -> list[np.ndarray]:
-        """The hash of each document, and a number for each of its tokens."""
-        return [np.concatenate((np.frombuffer(content_hash(text)[:8], np.uint64), pieces(text)[1])) for text in texts]
+        """A gap before each document, and a number for each of its tokens."""
+        return [np.concatenate((np.zeros(1, np.uint64), pieces(text)[1])) for text in texts]
 
     def judge(self, notes: Notes) -> Verdict:
         """Which tokens of which documents are cut."""
-        dropped, cut = dict[int, str](), dict[int, np.ndarray]()
+        decided = Cuts(self.least_left, notes.stays.copy())
         cuts = ranges(notes.starts, _AT_ONCE)
         begins, n_protected = notes.starts[cuts[:-1]], notes.starts[notes.n_protected]
         with Parted(len(begins), 1, notes.folder) as found:
@@ -60,8 +60,8 @@ class ExactSubstrings:
                 rows, places = (each[(rows & np.uint64(1) > 0) | (places >= n_protected)] for each in (rows, places))
                 found.add(rows[:, None], np.searchsorted(begins, places, side="right") - 1)
             for number, (first, last) in enumerate(itertools.pairwise(cuts)):
-                self._decide(notes.starts[first : last + 1], int(first), found.part(number)[:, 0], dropped, cut)
-        return Verdict(dropped, cut)
+                self._decide(notes, int(first), int(last), found.part(number)[:, 0], decided)
+        return decided.verdict()
 
     def _repeated(self, notes: Notes) -> Iterator[np.ndarray]:
         """Places of windows that stand in several places: twice their number among all tokens, and one more for the place that is kept.
@@ -69,14 +69,13 @@ class ExactSubstrings:
         Of equal windows that are taken together all but one are copies for certain, so that no part is larger for a window that
         stands in very many places.
         """
-        rank = ranks(notes, _AT_ONCE)
         n_parts = len(notes.values) // (4 * _AT_ONCE) + 1
         with Parted(n_parts, 2, notes.folder) as windows:
             for begin, numbers in slices(notes.values, _AT_ONCE, self.tokens - 1):
                 hashes = self._hashes(numbers)
                 places = self._places(notes.starts, begin, begin + len(hashes))
                 hashes = hashes[places - begin]
-                order, is_first, is_repeated = _in_order(hashes, places, notes.starts, rank)
+                order, is_first, is_repeated = _in_order(hashes, places, notes.starts, notes.rank)
                 yield 2 * places[order[~is_first]].astype(np.uint64)
                 rows = np.stack((hashes, 2 * places.astype(np.uint64)), 1)[order]
                 rows[:, 1] += is_repeated
@@ -84,14 +83,14 @@ class ExactSubstrings:
             for part in range(n_parts):
                 hashes, numbers = windows.part(part).T
                 places = (numbers >> np.uint64(1)).astype(np.int64)
-                order, is_first, is_repeated = _in_order(hashes, places, notes.starts, rank)
+                order, is_first, is_repeated = _in_order(hashes, places, notes.starts, notes.rank)
                 numbers = numbers[order]
                 is_repeated |= numbers & np.uint64(1) > 0
                 yield (numbers | np.uint64(1))[is_first & is_repeated]
                 yield (numbers & ~np.uint64(1))[~is_first]
 
     def _places(self, starts: np.ndarray, begin: int, end: int) -> np.ndarray:
-        """Where windows begin that lie in one document, ascending; the hash of a document is in none."""
+        """Where windows begin that lie in one document, ascending; the gap before a document is in none."""
         first, last = np.searchsorted(starts, begin, side="right") - 1, np.searchsorted(starts, end)
         firsts = np.maximum(starts[first:last] + 1, begin)
         ends = np.minimum(starts[first + 1 : last + 1] - self.tokens + 1, end)
@@ -108,35 +107,28 @@ class ExactSubstrings:
             sums = np.concatenate((np.zeros(1, np.uint64), np.cumsum(numbers * powers)))
             return mixed((sums[self.tokens :] - sums[:count]) * inverses)
 
-    def _decide(
-        self, starts: np.ndarray, number: int, found: np.ndarray, dropped: dict[int, str], cut: dict[int, np.ndarray]
-    ) -> None:
+    def _decide(self, notes: Notes, number: int, last: int, found: np.ndarray, decided: Cuts) -> None:
         """About neighbouring documents.
 
         Args:
-            starts: where each begins, and where the last ends.
             number: of the first.
+            last: of the one behind them.
             found: see `_repeated`; of these documents.
+            decided: told of them.
         """
         if not len(found):
             return
+        starts = notes.starts[number : last + 1]
         is_begin, place = np.zeros((2, starts[-1] - starts[0]), bool), (found >> np.uint64(1)).astype(np.int64)
         is_begin[(found & np.uint64(1)).astype(np.int64), place - starts[0]] = True
         kept = _covered(is_begin[1], self.tokens)
         gone = _covered(is_begin[0], self.tokens) & ~kept
-        begins = starts[:-1] - starts[0]
-        n_gone, keeps = np.add.reduceat(gone, begins, dtype=np.int64), np.logical_or.reduceat(kept, begins)
-        # a document begins with its hash, which no window covers: what is cut of one never touches what is cut of the next
-        edges = np.flatnonzero(gone[1:] != gone[:-1]) + 1
-        edges = np.append(edges, len(gone)) if gone[-1] else edges
-        firsts, ends = np.searchsorted(edges, begins + 1), np.searchsorted(edges, starts[1:] - starts[0], side="right")
-        for document in np.flatnonzero(n_gone).tolist():
-            left = 1 - n_gone[document] / (starts[document + 1] - starts[document] - 1)
-            if left < self.least_left and not keeps[document]:
-                dropped[number + document] = (f"{left:.0%} of the tokens are left without runs of {self.tokens} that stand elsewhere, at "
-                                              f"least {self.least_left:.0%} must be")  # fmt: skip
-            else:
-                cut[number + document] = edges[firsts[document] : ends[document]] - begins[document] - 1
+        for document, runs, _ in _runs(kept, starts):
+            decided.keep(number + document, runs)
+        for document, runs, n_gone in _runs(gone, starts):
+            left = 1 - n_gone / (starts[document + 1] - starts[document] - 1)
+            so_much = f"{left:.0%} of the tokens are left without runs of {self.tokens} that stand elsewhere"
+            decided.take(number + document, runs, left, so_much)
 
     def spans(self, text: str, parts: np.ndarray) -> list[tuple[int, int]]:
         """Where runs that are cut begin and end, in characters."""
@@ -162,6 +154,22 @@ def _in_order(
     of_document = rank[np.searchsorted(starts, places[some], side="right") - 1]
     order[is_repeated] = some[np.lexsort((places[some], of_document, hashes[some]))]
     return order, is_first, is_repeated
+
+
+def _runs(marked: np.ndarray, starts: np.ndarray) -> Iterator[tuple[int, np.ndarray, int]]:
+    """Of each document in which tokens are marked, where runs of them begin and end in it, one after the other, and how many they are.
+
+    Args:
+        marked: of each token of neighbouring documents; the gap before a document is never marked, so that no run reaches into the next.
+        starts: where each begins, and where the last ends.
+    """
+    begins = starts[:-1] - starts[0]
+    edges = np.flatnonzero(marked[1:] != marked[:-1]) + 1
+    edges = np.append(edges, len(marked)) if marked[-1] else edges
+    firsts, ends = np.searchsorted(edges, begins + 1), np.searchsorted(edges, starts[1:] - starts[0], side="right")
+    for document in np.flatnonzero(ends > firsts).tolist():
+        runs = edges[firsts[document] : ends[document]] - begins[document] - 1
+        yield document, runs, int((runs[1::2] - runs[::2]).sum())
 
 
 def _covered(is_begin: np.ndarray, length: int) -> np.ndarray:

@@ -11,8 +11,7 @@ from wenloom.core.errors import InputError
 from wenloom.text.clusters import clusters_of
 from wenloom.text.document import Document
 from wenloom.text.hashing import mixed, sequences, word_hashes
-from wenloom.text.steps.comparing import slices
-from wenloom.text.steps.step import Dropped, Kept, Notes, Reasons, Verdict
+from wenloom.text.steps.step import Dropped, Kept, Notes, Parts, Reasons, Verdict
 
 _AT_ONCE = 1024
 """Sequences of words that are permuted together: 112 x 1,024 numbers of 4 bytes stay in the second cache of a core."""
@@ -24,7 +23,7 @@ _WORDS = 20_000
 
 @dataclass(frozen=True)
 class NearDuplicates:
-    """Keeps the longest document of each cluster.
+    """Keeps the longest document of each cluster, and those that keep what another step took out of others.
 
     Two documents whose sets of sequences of words have the similarity s (Jaccard) are found with the probability
     1 - (1 - s^rows)^bands: half of those with s = .72 by default, 92 % of those with s = .8.
@@ -73,13 +72,9 @@ class NearDuplicates:
                     yield _upper_half(sequences(words, self.words))
 
     def note(self, texts: Sequence[str]) -> list[np.ndarray]:
-        """A number for each band, and the length of the text."""
-        table = np.empty((len(texts), self.bands + 2), np.uint64)
+        """A number for each band."""
         least = np.array([self.signature(grams) for grams in self._grams(texts)], np.uint64)
-        table[:, : self.bands] = numbers_of_rows(least.reshape(-1, self.rows)).reshape(-1, self.bands)
-        table[:, -2] = [len(text) for text in texts]
-        table[:, -1] = [_content(text) for text in texts]
-        return list(table)
+        return list(numbers_of_rows(least.reshape(-1, self.rows)).reshape(-1, self.bands))
 
     def judge(self, notes: Notes) -> Verdict:
         """All documents that share a band with another, through others too, are a cluster, whatever their order."""
@@ -87,7 +82,7 @@ class NearDuplicates:
 
     def bands_of(self, notes: Notes) -> np.ndarray:
         """A number for each band of each document, shape (documents, bands)."""
-        return notes.values.reshape(-1, self.bands + 2)[:, : self.bands]
+        return notes.values.reshape(-1, self.bands)
 
     def verdict(self, notes: Notes, clusters: Sequence[Sequence[int]]) -> Verdict:
         """What is kept of clusters that were found.
@@ -95,13 +90,9 @@ class NearDuplicates:
         Args:
             clusters: the documents of each, in lists of two or more.
         """
-        ends = [np.zeros((0, 2), np.uint64)]  # the length, and what decides between equal ones
-        for _, table in slices(notes.values, 2**17 * (self.bands + 2)):
-            ends.append(table.reshape(-1, self.bands + 2)[:, -2:].copy())
-        lengths, contents = np.concatenate(ends).T
         dropped, better, sizes = array("q"), array("q"), array("q")
         for members in clusters:
-            best = min(members, key=lambda each: (each >= notes.n_protected, -int(lengths[each]), int(contents[each])))
+            best = min(members, key=notes.rank.__getitem__)
             for each in members:
                 if each != best and each >= notes.n_protected:
                     dropped.append(each)
@@ -112,7 +103,8 @@ class NearDuplicates:
         def reason(at: int) -> str:
             return f"nearly the same as {notes.sources[better[order[at]]]} ({sizes[order[at]]} are alike)"
 
-        return Verdict(Reasons(np.array(dropped, np.int64)[order], reason), {}, clusters)
+        reasons = Reasons(np.array(dropped, np.int64)[order], reason)
+        return Verdict(reasons, Parts(), clusters, chosen=np.array(better, np.int64))
 
     def spans(self, text: str, parts: np.ndarray) -> list[tuple[int, int]]:
         """Nothing is cut."""
@@ -146,10 +138,3 @@ def _batches(arrays: Iterable[np.ndarray], size: int) -> Iterator[list[np.ndarra
             together, so_far = [], 0
     if together:
         yield together
-
-
-def _content(text: str) -> int:
-    """What decides between documents of one length."""
-    import hashlib
-
-    return int.from_bytes(hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).digest())

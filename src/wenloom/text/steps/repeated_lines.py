@@ -2,17 +2,18 @@
 
 import itertools
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 
 from wenloom.core.errors import InputError
+from wenloom.core.mapped import let_go
 from wenloom.text.document import Document
 from wenloom.text.hashing import mixed, word_hashes
-from wenloom.text.parted import Parted, let_go
-from wenloom.text.steps.comparing import part_of, ranges, ranks, spread
+from wenloom.text.parted import Parted
+from wenloom.text.steps.comparing import Cuts, part_of, ranges, spread
 from wenloom.text.steps.step import Dropped, Kept, Notes, Verdict
 
 _AT_ONCE = 2**20
@@ -22,9 +23,9 @@ _LINE, _PARAGRAPH = re.compile(r"\n"), re.compile(r"\n\s*\n\s*")
 
 @dataclass(frozen=True)
 class RepeatedLines:
-    """Takes lines out of all documents but one, the one whose text has the smallest hash, whatever the order of reading.
+    """Takes lines out of all documents but one, the longest that has them.
 
-    Case, marks and blanks are no difference. Documents of which little is left are dropped, unless they are the one that keeps a line.
+    Case, marks and blanks are no difference. Documents of which little is left are dropped, unless they keep what others lose.
     """
 
     unit: Literal["line", "paragraph"] = "line"
@@ -49,88 +50,71 @@ class RepeatedLines:
         return (_LINE if self.unit == "line" else _PARAGRAPH).split(text)
 
     def note(self, texts: Sequence[str]) -> list[np.ndarray]:
-        """Of each part its hash and its length; 0 where it is left alone. First the document's own hash."""
+        """Of each part its hash and its length; 0 where it is left alone."""
         noted = list[np.ndarray]()
         for text in texts:
             parts = self._parts(text)
             hashes = _numbers(parts)
             hashes[[len(part.strip()) < self.min_characters for part in parts]] = 0
-            own = mixed(
-                np.array([np.bitwise_xor.reduce(mixed(hashes ^ np.arange(len(hashes), dtype=np.uint64)))], np.uint64)
-            )
-            noted.append(np.concatenate((own, hashes, np.fromiter(map(len, parts), np.uint64, len(parts)))))
+            noted.append(np.concatenate((hashes, np.fromiter(map(len, parts), np.uint64, len(parts)))))
         return noted
 
     def judge(self, notes: Notes) -> Verdict:
         """Which parts stand in more documents than may be, but for the one that keeps them."""
-        dropped, cut = dict[int, str](), dict[int, np.ndarray]()
+        decided = Cuts(self.least_left, notes.stays.copy())
         cuts, n_parts = ranges(notes.starts, _AT_ONCE), len(notes.values) // (4 * _AT_ONCE) + 1
         groups = list(itertools.pairwise(cuts.tolist()))
-        rank, keeps = ranks(notes, _AT_ONCE), np.zeros(len(notes.starts) - 1, bool)
-        with Parted(len(groups), 2, notes.folder) as found:
+        with Parted(len(groups), 3, notes.folder) as found:
             with Parted(n_parts, 2, notes.folder) as holders:
                 for first, last in groups:
                     rows = _once(*_parts_of(notes, first, last)[:2])
                     holders.add(rows, part_of(rows[:, 0], n_parts))
                 for part in range(n_parts):
-                    rows = self._elsewhere(holders.part(part), rank, keeps)
-                    rows = rows[rows[:, 1] >= notes.n_protected]
+                    rows = self._repeated(holders.part(part), notes.rank)
+                    rows = rows[(rows[:, 1] >= notes.n_protected) | (rows[:, 2] > 0)]
                     found.add(rows, np.searchsorted(cuts, rows[:, 1], side="right") - 1)
             for number, (first, last) in enumerate(groups):
                 if len(rows := found.part(number)):
-                    self._decide(notes, first, last, rows, keeps, dropped, cut)
-        return Verdict(dropped, cut)
+                    self._decide(notes, first, last, rows, decided)
+        return decided.verdict()
 
-    def _elsewhere(self, rows: np.ndarray, rank: np.ndarray, keeps: np.ndarray) -> np.ndarray:
-        """Of parts that stand in more documents than may be, the hash and each document but the first, ascending by document.
+    def _repeated(self, rows: np.ndarray, rank: np.ndarray) -> np.ndarray:
+        """Of parts that stand in more documents than may be, the hash, each document, and whether it is the first, ascending by
+        document.
 
         Args:
             rows: hash and document, each pair once.
-            rank: see `comparing.ranks`.
-            keeps: of every document whether it is the first for some part; set here.
+            rank: see `Notes`.
         """
         rows = rows[np.lexsort((rank[rows[:, 1].astype(np.int64)], rows[:, 0]))]
         is_first = np.ones(len(rows), bool)
         is_first[1:] = rows[1:, 0] != rows[:-1, 0]
-        begins = np.flatnonzero(is_first)
-        sizes = np.diff(np.append(begins, len(rows)))
-        is_repeated = np.repeat(sizes > self.more_than, sizes)
-        keeps[rows[is_first & is_repeated, 1].astype(np.int64)] = True
-        rows = rows[~is_first & is_repeated]
+        sizes = np.diff(np.append(np.flatnonzero(is_first), len(rows)))
+        rows = np.column_stack((rows, is_first))[np.repeat(sizes > self.more_than, sizes)]
         return rows[np.argsort(rows[:, 1], kind="stable")]
 
-    def _decide(
-        self,
-        notes: Notes,
-        first: int,
-        last: int,
-        rows: np.ndarray,
-        keeps: np.ndarray,
-        dropped: dict[int, str],
-        cut: dict[int, np.ndarray],
-    ) -> None:
+    def _decide(self, notes: Notes, first: int, last: int, rows: np.ndarray, decided: Cuts) -> None:
         """About neighbouring documents.
 
         Args:
-            rows: hash and document of what stands in others, too.
-            keeps: of every document whether a part that others lose stands in it alone then.
+            rows: hash and document of what stands in others, too, and whether this one keeps it.
+            decided: told of them.
         """
         hashes, document, lengths = _parts_of(notes, first, last)
         _, which = np.unique(np.concatenate((rows[:, 0], hashes)), return_inverse=True)
         # a number for each pair of a hash and a document
         pairs = which * np.int64(last - first) + np.concatenate((rows[:, 1].astype(np.int64), document)) - first
-        gone = np.flatnonzero(np.isin(pairs[len(rows) :], pairs[: len(rows)]))
+        is_kept, of_parts = rows[:, 2] > 0, pairs[len(rows) :]
+        kept, gone = (
+            np.flatnonzero(np.isin(of_parts, pairs[: len(rows)][each])) for each in (is_kept, ~is_kept)
+        )
         total = np.bincount(document - first, lengths, last - first)
         lost = np.bincount(document[gone] - first, lengths[gone], last - first)
-        begins = np.searchsorted(document, document[gone])
-        for parts in np.split(np.arange(len(gone)), np.flatnonzero(np.diff(document[gone])) + 1):
-            which = int(document[gone[parts[0]]])
-            left = 1 - lost[which - first] / max(1.0, total[which - first])
-            if left < self.least_left and not keeps[which]:
-                dropped[which] = (f"{left:.0%} is left without {self.unit}s that stand in other documents, at least "
-                                  f"{self.least_left:.0%} must be")  # fmt: skip
-            else:
-                cut[which] = gone[parts] - begins[parts]
+        for number, parts in _by_document(kept, document):
+            decided.keep(number, parts)
+        for number, parts in _by_document(gone, document):
+            left = 1 - lost[number - first] / max(1.0, total[number - first])
+            decided.take(number, parts, left, f"{left:.0%} is left without {self.unit}s that stand in other documents")
 
     def spans(self, text: str, parts: np.ndarray) -> list[tuple[int, int]]:
         """Where these lines or paragraphs begin and end, with what parts them from the next."""
@@ -147,9 +131,21 @@ def _parts_of(notes: Notes, first: int, last: int) -> tuple[np.ndarray, np.ndarr
     begin = notes.starts[first]
     values = np.array(notes.values[begin : notes.starts[last]])
     let_go(notes.values)
-    sizes = (np.diff(notes.starts[first : last + 1]) - 1) // 2
-    document, places = spread(notes.starts[first:last] - begin + 1, sizes)
+    sizes = np.diff(notes.starts[first : last + 1]) // 2
+    document, places = spread(notes.starts[first:last] - begin, sizes)
     return values[places], first + document, values[places + sizes[document]].astype(np.int64)
+
+
+def _by_document(parts: np.ndarray, document: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
+    """Parts, by their place among those of neighbouring documents: each document that has some, and their places in it.
+
+    Args:
+        document: of every part, ascending.
+    """
+    own = document[parts]
+    places = parts - np.searchsorted(document, own)
+    for of_one in np.split(np.arange(len(parts)), np.flatnonzero(np.diff(own)) + 1) if len(parts) else ():
+        yield int(own[of_one[0]]), places[of_one]
 
 
 def _once(hashes: np.ndarray, document: np.ndarray) -> np.ndarray:

@@ -1,5 +1,7 @@
 """What a step is: a document goes in and is kept, perhaps changed, or dropped with the reason."""
 
+from array import array
+from bisect import bisect_left
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple, Protocol, runtime_checkable
@@ -42,6 +44,12 @@ class Notes(NamedTuple):
     starts: np.ndarray
     """Where each begins, and where the last ends."""
     sources: Sources
+    rank: np.ndarray
+    """Of each document its place in the one order by which every step chooses which of several keeps what they share, the first of
+    them (`comparing.ranks`)."""
+    stays: np.ndarray
+    """Of each whether an earlier step let it keep what it took out of others, or dropped others for it: a step that takes parts out
+    of documents takes them out of these, too, and drops none of them for how little is left."""
     n_protected: int = 0
     """The first so many are validation text: they are never dropped in favour of others."""
     folder: Path | None = None
@@ -80,16 +88,70 @@ class Reasons(Mapping[int, str]):
         """The same, by the numbers that these documents have among more, ascending."""
         return Reasons(which[self._numbers], self._reason)
 
+    def less(self, others: np.ndarray) -> "Reasons":
+        """Those of documents that are not among others.
+
+        Args:
+            others: of every number whether it is.
+        """
+        at = np.flatnonzero(~others[self._numbers])
+        return Reasons(self._numbers[at], lambda number: self._reason(int(at[number])))
+
+
+class Parts(Mapping[int, np.ndarray]):
+    """Numbers of parts of documents, by the number of the document; those of many documents need little memory.
+
+    >>> parts = Parts()
+    >>> parts.add(3, np.array([0, 2]))
+    >>> parts[3].tolist(), 4 in parts, list(parts.among(np.array([5, 6, 7, 9])))
+    ([0, 2], False, [9])
+    """
+
+    def __init__(self) -> None:
+        self._numbers, self._ends, self._parts = array("q"), array("q", [0]), array("q")
+
+    def add(self, number: int, parts: np.ndarray) -> None:
+        """
+        Args:
+            number: of a document behind those that are there.
+        """
+        self._numbers.append(number)
+        self._parts.frombytes(parts.astype(np.int64).tobytes())
+        self._ends.append(len(self._parts))
+
+    def __getitem__(self, number: int) -> np.ndarray:
+        at = bisect_left(self._numbers, number)
+        if at == len(self._numbers) or self._numbers[at] != number:
+            raise KeyError(number)
+        return np.array(self._parts[self._ends[at] : self._ends[at + 1]], np.int64)
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self._numbers)
+
+    def __len__(self) -> int:
+        return len(self._numbers)
+
+    def among(self, which: np.ndarray) -> "Parts":
+        """The same, by the numbers that these documents have among more, ascending."""
+        found = Parts()
+        found._numbers = array("q", which[np.array(self._numbers, np.int64)].astype(np.int64).tobytes())
+        found._ends, found._parts = self._ends, self._parts
+        return found
+
 
 class Verdict(NamedTuple):
     """What comparing all documents says, by number of document."""
 
     dropped: Mapping[int, str]
     """The reasons."""
-    cut: dict[int, np.ndarray]
+    cut: Mapping[int, np.ndarray]
     """Of documents that are kept, the numbers of the parts that are taken out."""
     clusters: Sequence[Sequence[int]] = ()
     """Documents that belong together, where the step finds such."""
+    kept: Mapping[int, np.ndarray] = Parts()
+    """The numbers of parts that are taken out of other documents and kept in these, which no step drops and no step takes out."""
+    chosen: np.ndarray = np.zeros(0, np.int64)
+    """Documents for which others are dropped."""
 
 
 @runtime_checkable
