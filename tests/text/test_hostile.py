@@ -1,13 +1,16 @@
 """Files as the world has them, and files made to do harm: a sentence, or what they say, in bounded time and memory."""
 
+import bz2
 import codecs
 import gzip
 import json
+import lzma
 import os
 import socket
 import subprocess
 import sys
 import unicodedata
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -215,7 +218,7 @@ print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024)
     (".jsonl", 'b"\\n"', 60, "empty lines in a row", 60),
     (".csv", 'b"a"', 60, "a row of more than 16,777,216 characters", 200),
     (".html", 'b"a"', 60, "more than 16,777,216 bytes", 120),
-    (".txt", 'b"a"', 60, "more than 268,435,456 bytes", 600),
+    (".txt", 'b"a"', 60, "unpacks to more than 200 times what was read of it", 200),
 ], ids=["one line", "empty lines", "one row", "one page", "one text"])  # fmt: skip
 def test_a_bomb_is_refused_in_bounded_memory(
     ending: str, name: str, what: str, times: int, says: str, megabytes: int, tmp_path: Path
@@ -225,10 +228,38 @@ def test_a_bomb_is_refused_in_bounded_memory(
     assert says in said and int(used) < megabytes
 
 
+@pytest.mark.parametrize("pack, ending", [(gzip.compress, "gz"), (bz2.compress, "bz2"), (lzma.compress, "xz"), (zstandard.compress, "zst")])
+@pytest.mark.parametrize("name, what", [("a.txt", b"fine\n"), ("a.jsonl", b'{"text": "fine"}\n'), ("a.csv", b"text\nfine\n")])
+def test_what_unpacks_to_far_more_than_text_does_is_refused_whatever_lines_it_has(
+    pack: Callable[[bytes], bytes], ending: str, name: str, what: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("wenloom.text.compression.SUSPICIOUS", 2**20)
+    file = tmp_path / f"{name}.{ending}"
+    file.write_bytes(pack(what * (2**20 // len(what))) * 4)
+    with pytest.raises(InputError, match=rf"{name}\.{ending}: unpacks to more than 200 times what was read of it"):
+        read(file)
+    file.write_bytes(pack(os.urandom(2**20).hex().encode() + b"\n"))
+    if name == "a.txt":
+        assert len(read(file)[0]) == 2**21 + 1
+
+
+def test_a_damaged_file_that_gave_documents_is_a_source_and_says_how_many(tmp_path: Path):
+    rows = b"".join(json.dumps({"text": os.urandom(500).hex()}).encode() + b"\n" for _ in range(400))
+    (tmp_path / "cut.jsonl.gz").write_bytes(gzip.compress(rows)[:-2000])
+    (tmp_path / "none.jsonl.gz").write_bytes(b"\x1f\x8b garbage")
+    refusals = Refusals(strict=False)
+    found = read(tmp_path, refusals, skip_bad=True)
+    assert 350 < len(found) < 400 and refusals.whole_files == {tmp_path / "none.jsonl.gz"}
+    assert f"cut short (Compressed file ended before the end-of-stream marker was reached); the {len(found)} documents before that stay" in str(
+        refusals.refused[0]
+    )
+
+
 @pytest.mark.slow
 def test_a_long_archive_of_many_lines_is_read_in_bounded_memory(tmp_path: Path):
-    row = b'{"text": "' + b"word " * 400 + b'"}\n'
-    command = [sys.executable, "-c", _BOMB.replace("2**24", "2**13"), str(tmp_path), "gz", ".jsonl", repr(row), "190"]
+    rows = """b"".join(b'{"text": "%s"}\\n' % (hashlib.sha512(b"%d" % n).hexdigest().encode() * 16) for n in range(2**13))"""
+    code = "import hashlib\n" + _BOMB.replace("2**24", "1")
+    command = [sys.executable, "-c", code, str(tmp_path), "gz", ".jsonl", rows, "190"]
     said, used = subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip().rsplit("\n", 1)
     assert int(said) == 190 * 2**13 and int(used) < 100
 

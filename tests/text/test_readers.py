@@ -214,7 +214,7 @@ def test_archives_that_would_not_end_are_refused(tmp_path: Path, monkeypatch: py
     zipped(tmp_path / "bomb.zip", **{"b.txt": b"fine", "a.txt": bytes(2**24).replace(b"\0", b"a")})
     refusals = Refusals()
     assert [each.text for each in read(tmp_path / "bomb.zip", refusals)] == ["fine"]
-    assert "bomb.zip/a.txt: unpacks to more than" in str(refusals.refused[0])
+    assert "bomb.zip/a.txt: would unpack to 16,777,216 bytes, more than 200 times its size" in str(refusals.refused[0])
     half = bytes(2**19).replace(b"\0", b"a")  # each is small enough
     zipped(tmp_path / "inner.zip", **{f"{number}.txt": half for number in range(20)})
     zipped(tmp_path / "many.zip", **{f"{number}.zip": (tmp_path / "inner.zip").read_bytes() for number in range(20)})
@@ -222,6 +222,13 @@ def test_archives_that_would_not_end_are_refused(tmp_path: Path, monkeypatch: py
     found = list(read(tmp_path / "many.zip", refusals))
     assert 0 < len(found) < 4 and refusals.count == 1
     assert "times its archive; all others are left out" in str(refusals.refused[0])
+    zipped(tmp_path / "fifty.zip", **{f"{number}.txt": b"fine\n" * 2**18 for number in range(50)}, **{"good.txt": b"fine"})
+    refusals = Refusals()
+    assert [each.text for each in read(tmp_path / "fifty.zip", refusals)] == ["fine"] and refusals.count == 50
+    zipped(tmp_path / "many.epub", **{f"{number}.xhtml": b"fine\n" * 2**18 for number in range(50)})
+    monkeypatch.setattr("wenloom.text.readers.zipped._SUSPICIOUS", 2**20)
+    with pytest.raises(InputError, match=r"many\.epub: would unpack to 65,536,000 bytes, more than 200 times its size"):
+        read(tmp_path / "many.epub")
     data = b"one"
     for depth in range(4):
         zipped(tmp_path / "deep.zip", **{f"{depth}.zip" if depth else "a.txt": data})
