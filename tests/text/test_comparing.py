@@ -43,7 +43,9 @@ def planted(rng: random.Random, n_passages: int = 24) -> tuple[list[str], list[s
     return passages, texts
 
 
-def judged(path: Path, texts: list[str], orders: list[tuple[str, ...]], n_held: int = 0) -> Iterator[tuple[tuple[str, ...], Sifted]]:
+def judged(
+    path: Path, texts: list[str], orders: list[tuple[str, ...]], n_held: int = 0
+) -> Iterator[tuple[tuple[str, ...], Sifted]]:
     """What recipes of these steps in these orders say of texts, noted once; the first so many are validation text."""
     every = Recipe("all", VALUES)
     held, train = write(path / "held.jsonl", texts[:n_held]), write(path / "train.jsonl", texts[n_held:])
@@ -70,7 +72,9 @@ def test_a_passage_that_stands_in_several_documents_is_nowhere_lost_whatever_ste
         assert not lost, (order, lost)
         assert all(each.document.text.strip() for each in decided if not each.step), order
         assert all(each.document.text == text for each, text in zip(decided[: seed % 3], texts, strict=False))
-        n_changed += sum(bool(each.step) or each.document.text != text for each, text in zip(decided, texts, strict=True))
+        n_changed += sum(
+            bool(each.step) or each.document.text != text for each, text in zip(decided, texts, strict=True)
+        )
     assert len(again) > 5 and n_changed > len(texts)
 
 
@@ -114,7 +118,9 @@ def test_what_each_step_met_several_times_is_there_at_the_end(seed: int, tmp_pat
         if order[-1] == "near_duplicates":
             for members in sifted.verdicts["near_duplicates"].clusters:
                 assert set(members) & alive, order
-                assert max(members, key=lambda each: len(texts[each])) in alive or len({len(texts[each]) for each in members}) < len(members)
+                assert max(members, key=lambda each: len(texts[each])) in alive or len(
+                    {len(texts[each]) for each in members}
+                ) < len(members)
 
 
 @pytest.mark.parametrize("order", [("repeated_lines", "exact_substrings", "near_duplicates"), ("near_duplicates", "repeated_lines", "duplicates"),
@@ -148,7 +154,9 @@ def test_a_document_of_which_two_steps_together_leave_nothing_is_dropped(tmp_pat
     assert sifted.cut == {}
 
 
-@pytest.mark.parametrize("order", list(itertools.product(("duplicates", "near_duplicates"), ("repeated_lines", "exact_substrings"))))
+@pytest.mark.parametrize(
+    "order", list(itertools.product(("duplicates", "near_duplicates"), ("repeated_lines", "exact_substrings")))
+)
 def test_a_document_that_stands_for_others_keeps_what_only_they_have(order: tuple[str, ...], tmp_path: Path):
     rng = random.Random(0)
     shared, own = "\n".join(words(rng, 10) for _ in range(8)), words(rng, 10)

@@ -209,7 +209,9 @@ SHORT = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("encoding, language", [(encoding, each) for encoding, texts in SHORT.items() for each in texts])
+@pytest.mark.parametrize(
+    "encoding, language", [(encoding, each) for encoding, texts in SHORT.items() for each in texts]
+)
 def test_short_texts_are_read_in_the_encoding_of_their_language(encoding: str, language: str, tmp_path: Path):
     text = SHORT[encoding][language]
     (tmp_path / "a.txt").write_bytes(text.encode(encoding))

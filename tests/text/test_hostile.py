@@ -228,8 +228,12 @@ def test_a_bomb_is_refused_in_bounded_memory(
     assert says in said and int(used) < megabytes
 
 
-@pytest.mark.parametrize("pack, ending", [(gzip.compress, "gz"), (bz2.compress, "bz2"), (lzma.compress, "xz"), (zstandard.compress, "zst")])
-@pytest.mark.parametrize("name, what", [("a.txt", b"fine\n"), ("a.jsonl", b'{"text": "fine"}\n'), ("a.csv", b"text\nfine\n")])
+@pytest.mark.parametrize(
+    "pack, ending", [(gzip.compress, "gz"), (bz2.compress, "bz2"), (lzma.compress, "xz"), (zstandard.compress, "zst")]
+)
+@pytest.mark.parametrize(
+    "name, what", [("a.txt", b"fine\n"), ("a.jsonl", b'{"text": "fine"}\n'), ("a.csv", b"text\nfine\n")]
+)
 def test_what_unpacks_to_far_more_than_text_does_is_refused_whatever_lines_it_has(
     pack: Callable[[bytes], bytes], ending: str, name: str, what: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
@@ -250,8 +254,9 @@ def test_a_damaged_file_that_gave_documents_is_a_source_and_says_how_many(tmp_pa
     refusals = Refusals(strict=False)
     found = read(tmp_path, refusals, skip_bad=True)
     assert 350 < len(found) < 400 and refusals.whole_files == {tmp_path / "none.jsonl.gz"}
-    assert f"cut short (Compressed file ended before the end-of-stream marker was reached); the {len(found)} documents before that stay" in str(
-        refusals.refused[0]
+    assert (
+        f"cut short (Compressed file ended before the end-of-stream marker was reached); the {len(found)} documents before that stay"
+        in str(refusals.refused[0])
     )
 
 

@@ -222,7 +222,9 @@ def test_archives_that_would_not_end_are_refused(tmp_path: Path, monkeypatch: py
     found = list(read(tmp_path / "many.zip", refusals))
     assert 0 < len(found) < 4 and refusals.count == 1
     assert "times its archive; all others are left out" in str(refusals.refused[0])
-    zipped(tmp_path / "fifty.zip", **{f"{number}.txt": b"fine\n" * 2**18 for number in range(50)}, **{"good.txt": b"fine"})
+    zipped(
+        tmp_path / "fifty.zip", **{f"{number}.txt": b"fine\n" * 2**18 for number in range(50)}, **{"good.txt": b"fine"}
+    )
     refusals = Refusals()
     assert [each.text for each in read(tmp_path / "fifty.zip", refusals)] == ["fine"] and refusals.count == 50
     zipped(tmp_path / "many.epub", **{f"{number}.xhtml": b"fine\n" * 2**18 for number in range(50)})

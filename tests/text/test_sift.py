@@ -281,7 +281,9 @@ def test_processes_end_with_the_one_that_started_them_however_it_ends(tmp_path: 
     """What it prints comes to an end only when the last process that has its output is gone."""
     (tmp_path / "go.py").write_text(_WAIT)
     command = [sys.executable, str(tmp_path / "go.py"), str(tmp_path)]
-    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, start_new_session=True)
+    process = subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, start_new_session=True
+    )
     assert process.stdout is not None and process.stdout.readline() == "begun\n"
     process.kill()
     try:
@@ -298,7 +300,14 @@ def test_a_killed_run_leaves_no_litter_beside_what_it_dropped_once_it_was_done_a
         "    worker.Worker.__call__ = lambda *what: os.kill(os.getpid(), signal.SIGKILL) if sys.argv[5:] else prepared(*what)\n    prepare")  # fmt: skip
     (tmp_path / "go.py").write_text(code)
     made = tmp_path / "made"
-    command = [sys.executable, str(tmp_path / "go.py"), str(source), str(made / "out"), str(made / "list"), str(made / "folder")]
+    command = [
+        sys.executable,
+        str(tmp_path / "go.py"),
+        str(source),
+        str(made / "out"),
+        str(made / "list"),
+        str(made / "folder"),
+    ]
     assert subprocess.run([*command, "die"], check=False).returncode == -signal.SIGKILL
     assert len(list(made.glob(".list.*"))) == len(list(made.glob(".folder.*"))) == 1
     subprocess.run(command, check=True, capture_output=True)

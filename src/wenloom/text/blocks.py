@@ -12,7 +12,6 @@ from wenloom.core.files import file_aside
 from wenloom.core.foreign import json_text
 from wenloom.text.document import Document
 
-
 VERSION = 2
 """Of what is noted: blocks of another are not gone on with."""
 MEASURES = "all steps"

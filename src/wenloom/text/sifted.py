@@ -117,7 +117,9 @@ class Sifted:
         else:
             dropped = {each: reason for each, reason in dropped.items() if not self._keeps[each]}
         clusters = [[int(which[each]) for each in members] for members in verdict.clusters]
-        return Verdict(dropped, _among(verdict.cut, which), clusters, _among(verdict.kept, which), which[verdict.chosen])
+        return Verdict(
+            dropped, _among(verdict.cut, which), clusters, _among(verdict.kept, which), which[verdict.chosen]
+        )
 
     def largest_clusters(self, most: int) -> list[dict[str, Any]]:
         """Of near duplicates: how many documents, and where the first few are."""

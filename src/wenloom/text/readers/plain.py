@@ -52,7 +52,9 @@ def _parts(source: SourceFile, most: int) -> Iterator[Document]:
             del part  # whoever has it lets it go, too
     rest = "".join(waiting)
     waiting.clear()
-    yield Document(rest.strip("\r\n") if number else rest, f"{source.file}, part {number + 1}" if number else str(source.file))
+    yield Document(
+        rest.strip("\r\n") if number else rest, f"{source.file}, part {number + 1}" if number else str(source.file)
+    )
 
 
 def _first_part(source: SourceFile, waiting: list[str], most: int) -> str:
