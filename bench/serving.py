@@ -2,7 +2,7 @@
 
     WENLOOM_REAL_MODELS=models python -m bench.serving [--llama-server FILE --gguf FILE] [--transformers] [--rounds 5]
 
-SmolLM2-135M-Instruct in float32, prompts of 20 to 300 words, 64 new tokens, streamed, greedy. Contestants take turns, one round each
+SmolLM2-135M-Instruct, prompts of 20 to 300 words, 64 new tokens, streamed, greedy. Contestants take turns, one round each
 after the other. Told are the time to the first token, tokens a second over all clients, and the times between tokens; of the
 rounds the median with the least and the greatest, and the load of the machine. llama-server is built from the source that the sdist of
 llama-cpp-python holds (`cmake -S vendor/llama.cpp -B build -DBUILD_SHARED_LIBS=OFF; cmake --build build --target llama-server`); its
@@ -11,17 +11,19 @@ file is what `wenloom export gguf` makes of the same folder.
 
 import argparse
 import asyncio
+import contextlib
 import itertools
+import json
 import os
+import re
 import statistics
 import sys
 import time
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import AsyncGenerator, Callable, Coroutine, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-import openai
+import httpx2
 from bench.servers import free_port, running
 
 from wenloom.api import load
@@ -30,6 +32,8 @@ from wenloom.generation.request import GenerationRequest
 
 MODELS = Path(os.environ.get("WENLOOM_REAL_MODELS", "models"))
 N_TOKENS = 64
+TEXT = re.compile(rb'"text": ?"((?:[^"\\\\]|\\\\.)*)"')
+"""What a chunk of a stream adds."""
 WORDS = "The lamp burns low and nobody in the house has thought of oil since the long rains began".split()
 
 
@@ -49,13 +53,15 @@ class Contestant(NamedTuple):
     """What is measured."""
 
     name: str
-    open: Callable[[], AbstractContextManager[object]]
+    open: Callable[[], contextlib.AbstractContextManager[object]]
     """Starts it."""
-    ask: "Callable[[int], Ask]"
-    """Streams the answer to a prompt; tells at each token."""
+    asking: "Callable[[], contextlib.AbstractAsyncContextManager[Ask]]"
+    """Within it, what streams the answer to a prompt and tells at each token."""
+    port: int | None = None
+    """Where it can be attacked."""
 
 
-Ask = Callable[[str, Callable[[], None]], "asyncio.Future[None]"]
+Ask = Callable[[str, Callable[[], None]], Coroutine[None, None, None]]
 
 
 def prompt(number: int) -> str:
@@ -64,8 +70,21 @@ def prompt(number: int) -> str:
     return f"Number {number}. " + " ".join(WORDS[(number + n) % len(WORDS)] for n in range(n_words))
 
 
-async def measured(ask: Ask, clients: int, number: int) -> Figures:
+async def measured(each: Contestant, clients: int, number: int) -> Figures:
     """A round: each client asks twice, one after the other."""
+    async with each.asking() as ask:
+        return await asked(ask, clients, number)
+
+
+async def warmed(each: Contestant) -> None:
+    """A prompt of each length, unmeasured, so that what is done once (kernels, caches) has been done."""
+    async with each.asking() as ask:
+        for number in range(4):
+            await ask(prompt(9000 + number), lambda: None)
+
+
+async def asked(ask: Ask, clients: int, number: int) -> Figures:
+    """What the clients see."""
     firsts, gaps, n_tokens = [], [], 0
 
     async def one(place: int) -> None:
@@ -87,30 +106,64 @@ async def measured(ask: Ask, clients: int, number: int) -> Figures:
     return Figures(statistics.median(firsts), n_tokens / seconds, gaps[len(gaps) // 2], gaps[int(len(gaps) * 0.99)])
 
 
-def over_http(port: int, model: str) -> Callable[[int], Ask]:
-    """Asks a server through the official client."""
+def over_http(port: int, model: str) -> Callable[[], contextlib.AbstractAsyncContextManager[Ask]]:
+    """Asks a server by a client that costs next to nothing, since it runs on the same cores: bytes are read, not parsed."""
 
-    def opened(_: int) -> Ask:
-        client = openai.AsyncOpenAI(base_url=f"http://127.0.0.1:{port}/v1", api_key="none", timeout=600, max_retries=0)
+    async def ask(text: str, told: Callable[[], None]) -> None:
+        body = {"model": model, "prompt": text, "max_tokens": N_TOKENS, "temperature": 0, "stream": True}
+        content = json.dumps(body).encode()
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(b"POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Type: application/json\r\n"
+                     b"Content-Length: %d\r\n\r\n%s" % (len(content), content))  # fmt: skip
+        assert b" 200 " in await reader.readline()
+        async for line in reader:
+            if line.startswith(b"data: {") and (found := TEXT.search(line)) and found[1]:
+                told()
+        writer.close()
 
-        async def ask(text: str, told: Callable[[], None]) -> None:
-            stream = await client.completions.create(
-                model=model, prompt=text, max_tokens=N_TOKENS, temperature=0, stream=True
-            )
-            async for chunk in stream:
-                if chunk.choices and chunk.choices[0].text:
-                    told()
+    @contextlib.asynccontextmanager
+    async def asking() -> AsyncGenerator[Ask, None]:
+        yield ask
 
-        return ask  # pyright: ignore[reportReturnType]
+    return asking
 
-    return opened
+
+@contextlib.asynccontextmanager
+async def hostile(port: int, model: str) -> AsyncGenerator[None, None]:
+    """A client that means harm, over and over: a prompt of 100,000 tokens, a schema that explodes, a reader that does not read."""
+    schema: dict[str, object] = {}
+    while len(json.dumps(schema)) < 30_000:
+        schema = {"anyOf": [schema, {"type": "object", "properties": {"a": schema}}]}
+    base = f"http://127.0.0.1:{port}/v1/completions"
+    body = {"model": model, "max_tokens": 500}
+
+    async def harm() -> None:
+        async with httpx2.AsyncClient(timeout=600) as client:
+            while True:
+                await client.post(base, json={**body, "prompt": "lamp oil " * 50_000})
+                await client.post(base, json={**body, "prompt": "lamp", "json_schema": schema})
+                async with client.stream("POST", base, json={**body, "prompt": "lamp", "n": 4, "stream": True}) as lazy:
+                    await anext(lazy.aiter_raw())
+                    await asyncio.sleep(2)
+
+    task = asyncio.create_task(harm())
+    yield
+    task.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await task
+
+
+async def beside(each: Contestant, port: int, clients: int, number: int) -> Figures:
+    """A round with such a client beside it."""
+    async with hostile(port, "smollm2"):
+        return await measured(each, clients, number)
 
 
 class EngineAlone:
     """Asks the engine in this process."""
 
-    def __init__(self, folder: Path):
-        self._engine = load(folder).engine
+    def __init__(self, folder: Path, dtype: str):
+        self._engine = load(folder, dtype=dtype).engine
         self._background: BackgroundEngine | None = None
 
     def open(self) -> BackgroundEngine:
@@ -118,28 +171,30 @@ class EngineAlone:
         self._background = BackgroundEngine(self._engine)
         return self._background
 
-    def opened(self, _: int) -> Ask:
+    @contextlib.asynccontextmanager
+    async def asking(self) -> AsyncGenerator[Ask, None]:
         """Asks it."""
+        background = self._background
+        assert background is not None
 
         async def ask(text: str, told: Callable[[], None]) -> None:
-            assert self._background is not None
-            async for event in self._background.stream(
-                text, GenerationRequest(max_new_tokens=N_TOKENS, do_sample=False)
-            ):
+            async for event in background.stream(text, GenerationRequest(max_new_tokens=N_TOKENS, do_sample=False)):
                 if event.text:
                     told()
 
-        return ask  # pyright: ignore[reportReturnType]
+        yield ask
 
 
 def contestants(given: argparse.Namespace) -> list[Contestant]:
     """Those that are there."""
     folder = MODELS / "smollm2"
-    alone = EngineAlone(folder)
-    found = [Contestant("engine alone", alone.open, alone.opened)]
+    alone = EngineAlone(folder, given.dtype)
+    found = [Contestant("engine alone", alone.open, alone.asking)]
     port = free_port()
-    command = [sys.executable, "-m", "wenloom", "serve", f"smollm2={folder}", "--port", port]
-    found.append(Contestant("wenloom serve", lambda: running(command, port, "/readyz"), over_http(port, "smollm2")))
+    command = [sys.executable, "-m", "wenloom", "serve", f"smollm2={folder}", "--port", port, "--dtype", given.dtype]
+    found.append(
+        Contestant("wenloom serve", lambda: running(command, port, "/readyz"), over_http(port, "smollm2"), port)
+    )
     if given.llama_server is not None:
         other = free_port()
         llama = [
@@ -174,22 +229,35 @@ def told(rows: Sequence[Figures]) -> str:
 def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     arguments.add_argument("--clients", type=int, nargs="+", default=[1, 4, 16, 32])
+    arguments.add_argument("--dtype", default="float32", help="our numbers; llama-server's are those of its file")
     arguments.add_argument("--rounds", type=int, default=5)
     arguments.add_argument("--llama-server", type=Path)
     arguments.add_argument("--gguf", type=Path)
     arguments.add_argument("--transformers", action="store_true")
+    arguments.add_argument(
+        "--hostile", action="store_true", help="ours once more, with a client that means harm beside it"
+    )
     given = arguments.parse_args()
     all_of_them = contestants(given)
     figures: dict[tuple[str, int], list[Figures]] = {}
     for turn in range(given.rounds):
         for each in all_of_them:
             with each.open():
+                asyncio.run(warmed(each))
                 for clients in given.clients:
-                    found = asyncio.run(measured(each.ask(turn), clients, turn))
+                    found = asyncio.run(measured(each, clients, turn))
                     figures.setdefault((each.name, clients), []).append(found)
+                    print(
+                        f"round {turn + 1}  {clients:3} clients  {each.name:24}{told([found])}",
+                        file=sys.stderr,
+                        flush=True,
+                    )
+                if each.port is not None and given.hostile:
+                    found = asyncio.run(beside(each, each.port, max(given.clients), turn))
+                    figures.setdefault((f"{each.name}, attacked", max(given.clients)), []).append(found)
     print(f"load {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores; {given.rounds} rounds")
     for (name, clients), rows in sorted(figures.items(), key=lambda each: each[0][1]):
-        print(f"{clients:3} clients  {name:20}{told(rows)}")
+        print(f"{clients:3} clients  {name:24}{told(rows)}")
 
 
 if __name__ == "__main__":

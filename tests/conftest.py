@@ -1,13 +1,18 @@
 """Fixtures that many tests share: small texts, tokenizers and models, made on the spot."""
 
+import functools
 import os
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
 from hypothesis import settings
 
+import wenloom.training.measure
+import wenloom.training.setup
+from wenloom.core.hardware import matmul_peak
 from wenloom.core.randomness import generator
 from wenloom.model.config import ModelConfig
 from wenloom.model.decoder import Decoder
@@ -50,6 +55,16 @@ def story(number: int) -> str:
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """Each test draws its own numbers, whatever ran before it in its process."""
     torch.manual_seed(0)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def quick_machine() -> Iterator[None]:
+    """The machine's speed, which every training measures for a second or more, measured once and by less."""
+    with pytest.MonkeyPatch.context() as patch:
+        peak = functools.cache(lambda device, dtype: matmul_peak(device, dtype, 256))
+        for module in (wenloom.training.measure, wenloom.training.setup):
+            patch.setattr(module, "matmul_peak", peak)
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -1,13 +1,10 @@
 """A small world of models and texts, shared by the tests of the command line."""
 
-import functools
+import os
 from collections.abc import Iterator
 
 import pytest
 
-import wenloom.core.hardware
-import wenloom.training.measure
-import wenloom.training.setup
 from wenloom.cli import quickstart
 
 from ..conftest import story
@@ -15,13 +12,9 @@ from .world import World
 
 
 @pytest.fixture(scope="session")
-def quick_machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """The machine's speed, which every training measures for most of a second, measured once and by less; and a shorter
-    text in place of the bundled Shakespeare."""
+def short_shakespeare(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """A shorter text in place of the bundled one."""
     with pytest.MonkeyPatch.context() as patch:
-        peak = functools.cache(lambda device, dtype: wenloom.core.hardware.matmul_peak(device, dtype, 256))
-        for module in (wenloom.training.measure, wenloom.training.setup):
-            patch.setattr(module, "matmul_peak", peak)
         whole = quickstart.prepare
         short = tmp_path_factory.mktemp("bundled") / "tinyshakespeare.txt"
         short.write_text("\n".join(map(story, range(20))), encoding="utf-8")
@@ -30,5 +23,9 @@ def quick_machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def world(tmp_path_factory: pytest.TempPathFactory, quick_machine: None) -> World:
-    return World(tmp_path_factory.mktemp("world"))
+def world(tmp_path_factory: pytest.TempPathFactory, short_shakespeare: None) -> World:
+    """One for all processes of a run: each has a folder of its own beneath the run's."""
+    mine = tmp_path_factory.getbasetemp()
+    store = (mine.parent if "PYTEST_XDIST_WORKER" in os.environ else mine) / "world"
+    store.mkdir(exist_ok=True)
+    return World(store)

@@ -254,7 +254,7 @@ def cheaper(words: list[str], folder: Path) -> list[str]:
     if "--resume" in words:
         run = folder / words[words.index("--resume") + 1]
         there = str(max(int(path.name[5:]) for path in (run / "checkpoints").glob("step-????????")))
-        shorter = dict.fromkeys(_LENGTHS, "2") | {"--from-step": there}
+        shorter = dict.fromkeys((*_LENGTHS, "--steps"), "2") | {"--from-step": there}
         return ["--steps" if word in _LENGTHS else shorter.get(before, word)
                 for word, before in zip(words, ["", *words], strict=False)]  # fmt: skip
     kept: list[str] = []

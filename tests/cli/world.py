@@ -13,6 +13,7 @@ from typing import Any
 from unittest import mock
 
 import numpy as np
+from filelock import FileLock
 
 from tests.foreign_files import epub, warc
 from wenloom.checkpoint.sentence import SentenceConfig, write_sentence_config
@@ -144,17 +145,19 @@ def _llama2c(path: Path) -> None:
 
 
 class World:
-    """Things that cost time to make, each made once, when it is first asked for."""
+    """Things that cost time to make, each made once, when it is first asked for, by one of the processes that test."""
 
     def __init__(self, store: Path):
         self.store = store
 
     def path(self, kind: str) -> Path:
         """The thing of this kind, made if need be."""
-        made = self.store / kind
-        if not made.exists():
-            getattr(self, "_" + kind.replace("-", "_"))()
-        return made
+        whole = self.store / f".{kind}.made"
+        with FileLock(self.store / f".{kind}.lock"):
+            if not whole.exists():
+                getattr(self, "_" + kind.replace("-", "_"))()
+                whole.touch()
+        return self.store / kind
 
     def _texts(self) -> None:
         for number in range(12):

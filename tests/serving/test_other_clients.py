@@ -49,3 +49,13 @@ def test_the_official_client_for_node_finds_no_difference(asked: Served):
     if node is None or folder is None:
         pytest.skip("WENLOOM_NODE names no folder with node_modules/openai, or there is no node")
     run([node, str(HERE / "other_client.mjs"), folder, f"{asked.url}/v1", "tiny", "tiny"])
+
+
+@pytest.mark.slow
+def test_drawn_requests_are_never_answered_with_an_error_of_the_server(asked: Served):
+    """schemathesis draws them from the server's own description, and finds no 5xx."""
+    python = os.environ.get("WENLOOM_CLIENTS", sys.executable)
+    if subprocess.run([python, "-c", "import schemathesis"], capture_output=True).returncode != 0:
+        pytest.skip("schemathesis is not installed")
+    run([python, "-m", "schemathesis.cli", "run", f"{asked.url}/openapi.json", "--checks", "not_a_server_error",
+         "--max-examples", "100", "--seed", "1", "--generation-database", "none", "--request-timeout", "60"])  # fmt: skip
