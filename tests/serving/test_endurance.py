@@ -147,7 +147,9 @@ ELSEWHERE = ["http://example.org/model", "hf:owner/name", "../../etc/passwd", "f
 def answers(url: str) -> list[Any]:
     """What a server answers to all kinds of requests, without what differs by nature (ids, times)."""
     found = []
-    asks = [(f"/v1/{path}", {**(CHAT if path.startswith("chat") else TEXT), "seed": 1, **more}) for path, more, _ in BAD]
+    asks = [
+        (f"/v1/{path}", {**(CHAT if path.startswith("chat") else TEXT), "seed": 1, **more}) for path, more, _ in BAD
+    ]
     asks += [(f"/v1/{path}", body) for path, body in map(asked, range(20))]
     for away in ELSEWHERE:
         image = [{"type": "image_url", "image_url": {"url": away}}]
