@@ -15,6 +15,8 @@ from wenloom.generation.jobs import Continuation, Job
 from wenloom.generation.request import GenerationRequest
 
 T = TypeVar("T")
+_Letter = tuple[asyncio.Queue[Job | Event | WenloomError | None], Job | Event | WenloomError | None]
+"""To whom, what."""
 
 
 class BackgroundEngine:
@@ -33,6 +35,8 @@ class BackgroundEngine:
         self._engine = engine
         self._orders: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._listeners: dict[Job, Callable[[], None]] = {}
+        self._outbox: dict[asyncio.AbstractEventLoop, list[_Letter]] = {}
+        """What has come in a step, by who waits for it: a loop is woken once a step, not once a token."""
         self._door, self._closed = threading.Lock(), False
         self._step_began: float | None = None
         self._thread = threading.Thread(target=self._run, name="wenloom-engine", daemon=True)
@@ -86,8 +90,7 @@ class BackgroundEngine:
         jobs: list[Job] = []
 
         def tell(what: Job | Event | WenloomError | None) -> None:
-            with contextlib.suppress(RuntimeError):  # the loop is closed: nobody listens any more
-                loop.call_soon_threadsafe(heard.put_nowait, what)
+            self._outbox.setdefault(loop, []).append((heard, what))
 
         def begin() -> None:
             job = self._engine.attempt(prompt, request, seed_index)
@@ -171,9 +174,11 @@ class BackgroundEngine:
                         for job in list(self._listeners):
                             self._engine.cancel(job)
                             self._tell(job)
+                        self._send()
                         return
                     order()
                     wait = False
+            self._send()
             if self._listeners:
                 self._step_began = time.monotonic()
                 try:
@@ -185,6 +190,13 @@ class BackgroundEngine:
                 self._step_began = None
                 for job in list(self._listeners):
                     self._tell(job)
+                self._send()
+
+    def _send(self) -> None:
+        outbox, self._outbox = self._outbox, {}
+        for loop, letters in outbox.items():
+            with contextlib.suppress(RuntimeError):  # the loop is closed: nobody listens any more
+                loop.call_soon_threadsafe(_deliver, letters)
 
     def _tell(self, job: Job) -> None:
         """Pass on what has come; a listener that fails loses its job."""
@@ -194,3 +206,8 @@ class BackgroundEngine:
             self._listeners.pop(job, None)
             job.fail(error)
             self._engine.cancel(job)
+
+
+def _deliver(letters: list[_Letter]) -> None:
+    for heard, what in letters:
+        heard.put_nowait(what)

@@ -22,20 +22,30 @@ def data(document: Any, event: str | None = None) -> bytes:
 
 async def with_pings(events: AsyncIterator[bytes], seconds: float = PING_SECONDS) -> AsyncGenerator[bytes, None]:
     """Events, and comments while there are none."""
-    pending: asyncio.Future[bytes] | None = None
+    ready: asyncio.Queue[bytes | None] = asyncio.Queue()
+
+    async def pass_on() -> None:
+        try:
+            async for each in events:
+                ready.put_nowait(each)
+        finally:
+            ready.put_nowait(None)
+
+    passing = asyncio.create_task(pass_on())
     try:
         while True:
-            pending = asyncio.ensure_future(anext(events))  # pyright: ignore[reportArgumentType]
-            while not (await asyncio.wait([pending], timeout=seconds))[0]:
-                yield PING
             try:
-                yield pending.result()
-            except StopAsyncIteration:
+                async with asyncio.timeout(seconds):
+                    each = await ready.get()
+            except TimeoutError:
+                each = PING
+            if each is None:
+                await passing
                 return
+            yield each
     finally:
-        if pending is not None and not pending.done():
-            pending.cancel()
-            await asyncio.wait([pending])
+        passing.cancel()
+        await asyncio.wait([passing])
 
 
 class EventStream(StreamingResponse):
