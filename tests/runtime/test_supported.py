@@ -5,6 +5,8 @@ from dataclasses import dataclass, fields, replace
 
 import pytest
 import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from torch import nn
 from torch.nn.utils import parametrize
 
@@ -187,6 +189,41 @@ def test_each_field_alone_is_computed_alike_or_left_to_pytorch(field: str):
             except InputError:
                 continue
             agrees(config)
+
+
+@st.composite
+def ropes(draw: st.DrawFn) -> Rope:
+    rope = draw(st.sampled_from([Rope(8), *(each for some in ROPES.values() for each in some)]))
+    d_rotary = 8 if rope.kind == "longrope" else draw(st.sampled_from([2, 4, 8]))
+    return replace(rope, d_rotary=d_rotary, theta=draw(st.floats(2.0, 1e6)))
+
+
+SOME_LAYERS = st.sets(st.integers(0, 2), min_size=1).map(lambda some: tuple(sorted(some)))
+DRAWN: dict[str, st.SearchStrategy[object]] = {
+    "vocab_size": st.integers(3, 500), "n_layers": st.integers(1, 5), "d_model": st.integers(1, 80), "n_heads": st.integers(1, 9),
+    "n_kv_heads": st.sampled_from([1, 2, 4]), "d_head": st.integers(8, 96), "d_mlp": st.integers(1, 160),
+    "context_length": st.integers(32, 100), "rope": ropes(), "position_offset": st.integers(1, 4), "norm_eps": st.floats(1e-8, 3.0),
+    "embedding_multiplier": st.floats(0.1, 9.0), "residual_multiplier": st.floats(0.1, 2.0), "logit_multiplier": st.floats(0.1, 9.0),
+    "score_multiplier": st.floats(0.01, 2.0), "score_cap": st.floats(0.1, 50.0), "logit_cap": st.floats(0.1, 50.0),
+    "sliding_window": st.integers(1, 40), "sliding_layers": SOME_LAYERS, "unrotated_layers": SOME_LAYERS,
+    "experts": st.builds(Experts, st.integers(2, 9), st.integers(1, 2), st.integers(1, 60), st.booleans(),
+                         st.sampled_from([(), (0,), (1,)]), st.booleans(), st.sampled_from([None, 0.5])),
+}  # fmt: skip
+"""What is drawn of a field; of those that are not here, one of the values above."""
+
+
+@pytest.mark.parametrize("field", OTHER)
+@settings(max_examples=6, suppress_health_check=list(HealthCheck))
+@given(data=st.data())
+def test_any_value_of_a_field_alone_is_computed_alike_or_left_to_pytorch(field: str, data: st.DataObject):
+    compiled()
+    base = data.draw(st.sampled_from(sorted(BASES)))
+    value = data.draw(DRAWN.get(field, st.sampled_from(OTHER[field])))
+    try:
+        config = replace(BASES[base], **{field: value} | WITH.get(field, {}))
+    except InputError:
+        return
+    agrees(config)
 
 
 @pytest.mark.parametrize("field", ROPES)
