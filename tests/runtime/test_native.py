@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from wenloom.model.cache import Segment, SlotBatch
-from wenloom.model.config import ModelConfig, Rope
+from wenloom.model.config import Experts, ModelConfig, Rope
 from wenloom.model.decoder import Decoder
 from wenloom.model.quantize import QuantizedLinear, quantize, quantize_weight
 from wenloom.runtime.native import compiler
@@ -85,6 +85,39 @@ def test_float32_is_exact(config: ModelConfig):
     assert worst < 1e-4
 
 
+MIXTURES = [
+    Experts(4, 2, 40), Experts(9, 3, 45, router_bias=True), Experts(7, 1, 24, normalised=False, dense_layers=(0,)), Experts(5, 5, 64),
+]  # fmt: skip
+
+
+def mixtures() -> list[ModelConfig]:
+    llama, gpt2 = tiny_config(), tiny_config(architecture="gpt2")
+    return [*(replace(llama, experts=each) for each in MIXTURES), replace(gpt2, experts=Experts(6, 2, 50)),
+            replace(llama, experts=Experts(3, 2, 33), parallel_residual=True)]  # fmt: skip
+
+
+@pytest.mark.parametrize("config", mixtures(), ids=lambda config: f"{config.family}-{config.experts.count}")
+@pytest.mark.parametrize("threads", [1, 2, 3])
+def test_mixtures_of_experts_are_exact_with_any_number_of_threads(config: ModelConfig, threads: int):
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        worst, _ = differences(random_decoder(config))
+    finally:
+        torch.set_num_threads(before)
+    assert worst < 1e-4
+
+
+@pytest.mark.parametrize("kind", ["bf16", "int8", "int4"])
+def test_mixtures_of_lower_precision_are_within_its_rounding(kind: str):
+    config = replace(tiny_config(), experts=Experts(5, 5, 64))  # all are active: none is chosen by a rounded score
+    decoder = random_decoder(config)
+    decoder = decoder.to(torch.bfloat16) if kind == "bf16" else quantize(decoder, 8 if kind == "int8" else 4)
+    assert fits(decoder, torch.bfloat16)
+    worst, spread = differences(decoder)
+    assert worst < 0.1 * spread
+
+
 @pytest.mark.parametrize("index", [0, 1, 2, 3, 5])
 @pytest.mark.parametrize("kind", ["bf16", "int8", "int4"])
 def test_lower_precision_is_within_its_rounding(index: int, kind: str):
@@ -113,11 +146,13 @@ def other_processor(request: pytest.FixtureRequest, tmp_path_factory: pytest.Tem
 
 @pytest.mark.parametrize("kind", ["float32", "int8", "int4"])
 def test_other_processors_and_none_named_compute_the_same(kind: str, other_processor: ctypes.CDLL):
-    for config in shapes()[:6]:
+    for config in (*shapes()[:6], mixtures()[0], mixtures()[3]):
         decoder = random_decoder(config)
         if kind != "float32":
             if config.d_head == 7:
                 continue  # no multiple of 32 columns
+            if config.experts is not None and config.experts.active < config.experts.count:
+                continue  # which experts are chosen may hang on rounding
             decoder = quantize(decoder, 8 if kind == "int8" else 4)
         worst, spread = differences(decoder, library=other_processor)
         assert worst < (1e-4 if kind == "float32" else 0.1 * spread)

@@ -12,12 +12,12 @@ import pytest
 import torch
 
 from wenloom.core.errors import InputError
-from wenloom.model.config import Rope
+from wenloom.model.config import Experts, Rope
 from wenloom.model.quantize import quantize
 from wenloom.runtime.native import compiler
 
 from ..conftest import random_decoder, tiny_config
-from .test_native import differences, shapes
+from .test_native import differences, mixtures, shapes
 
 SANITIZE = ["-O1", "-g", "-w", "-ffp-contract=fast", "-fno-math-errno", "-fopenmp", "-shared", "-fPIC",
             "-fsanitize=address,undefined", "-fno-sanitize-recover=undefined"]  # fmt: skip
@@ -36,8 +36,10 @@ def run_all(path: str) -> None:
         replace(tiny_config(), d_model=d, d_head=k, n_heads=h, n_kv_heads=g, d_mlp=f, vocab_size=v, rope=Rope(k - k % 2) if k > 1 else None)
         for d, k, h, g, f, v in SIZES
     ]  # fmt: skip
-    for config in (*shapes(), *odd):
-        for kind in ("float32", "bf16", 8, 4):
+    odd += [replace(each, experts=Experts(5, active, each.d_mlp)) for each in odd for active in (2, 5)]
+    for config in (*shapes(), *mixtures(), *odd):
+        few = config.experts is not None and config.experts.active < config.experts.count
+        for kind in ("float32",) if few else ("float32", "bf16", 8, 4):  # rounding may choose other experts
             decoder = random_decoder(config)
             try:
                 decoder = (

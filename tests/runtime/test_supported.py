@@ -15,6 +15,7 @@ from wenloom.model.attention import Attention
 from wenloom.model.cache import Segment
 from wenloom.model.config import Activation, Disentangled, Experts, ModelConfig, Rope
 from wenloom.model.decoder import Decoder
+from wenloom.model.experts import Router
 from wenloom.model.feedforward import FeedForward
 from wenloom.model.lora import AdapterConfig, adapt
 from wenloom.model.norm import RMSNorm
@@ -160,7 +161,7 @@ def agrees(config: ModelConfig) -> bool:
 @pytest.mark.parametrize(
     "field, value",
     [
-        ("experts", Experts(4, 2, 40)),
+        ("experts", Experts(4, 2, 40, gate_limit=7.0)),
         ("norm_place", "both"),
         ("score_cap", 5.0),
         ("unrotated_layers", (1,)),
@@ -266,6 +267,10 @@ class OtherFeedForward(FeedForward):
     """Could compute anything."""
 
 
+class OtherRouter(Router):
+    """Could choose anything."""
+
+
 class OtherDecoder(Decoder):
     """Could compute anything."""
 
@@ -358,6 +363,22 @@ def test_a_model_that_was_changed_is_left_to_pytorch(change: str):
     assert fits(decoder, torch.float32)
     CHANGES[change](decoder)
     assert not fits(decoder, torch.float32)
+
+
+def test_a_mixture_of_experts_that_was_changed_is_left_to_pytorch():
+    changes = [
+        subclassed("blocks.1.mlp.router", OtherRouter),
+        subclassed("blocks.0.mlp.experts.3.up", OtherLinear),
+        told("blocks.0.mlp", active=1),
+        told("blocks.0.mlp", normalised=False),
+        lambda decoder: adapt(decoder, AdapterConfig(), torch.Generator()),
+        lambda decoder: decoder.get_submodule("blocks.1.mlp.experts").append(nn.Identity()),
+    ]
+    for change in changes:
+        decoder = random_decoder(replace(tiny_config(), experts=Experts(4, 2, 40)))
+        assert fits(decoder, torch.float32)
+        change(decoder)
+        assert not fits(decoder, torch.float32)
 
 
 def test_hooks_of_all_modules_leave_it_to_pytorch():

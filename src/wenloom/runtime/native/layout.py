@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 from wenloom.runtime.slots import PAGE
 
-ABI_VERSION = 3
+ABI_VERSION = 4
 """That of step.h: one more with every change of what a structure or an argument means."""
 MAX_TOKENS = 32
 """Most tokens of one step."""
@@ -30,9 +30,9 @@ class Layer(ctypes.Structure):
 
     _fields_ = [
         *((name, Norm) for name in ("attention_norm", "mlp_norm", "query_norm", "key_norm")),
-        *((name, Linear) for name in ("query", "key", "value", "output", "gate", "up", "down")),
-        ("keys", ctypes.c_void_p), ("values", ctypes.c_void_p), ("scale", ctypes.c_float), ("window", ctypes.c_int32),
-        ("room", ctypes.c_int32), ("pad", ctypes.c_int32),
+        *((name, Linear) for name in ("query", "key", "value", "output", "gate", "up", "down", "router")),
+        ("experts", ctypes.POINTER(Linear)), ("keys", ctypes.c_void_p), ("values", ctypes.c_void_p), ("scale", ctypes.c_float), ("window", ctypes.c_int32),
+        *((name, ctypes.c_int32) for name in ("room", "n_experts", "n_active", "d_expert", "over_all", "pad")),
     ]  # fmt: skip
 
 

@@ -9,6 +9,7 @@
    products of bf16 and quantised weights take bf16 inputs and sum in float32, two products an instruction. */
 
 #include "attention.h"
+#include "experts.h"
 #include "layers.h"
 #include "matmul.h"
 #include "threads.h"
@@ -24,8 +25,9 @@ int layout(int32_t *out, int room) {
         sizeof(Norm), FIELD(Norm, weight), FIELD(Norm, bias),
         sizeof(Layer), FIELD(Layer, attention_norm), FIELD(Layer, mlp_norm), FIELD(Layer, query_norm),
         FIELD(Layer, key_norm), FIELD(Layer, query), FIELD(Layer, key), FIELD(Layer, value), FIELD(Layer, output),
-        FIELD(Layer, gate), FIELD(Layer, up), FIELD(Layer, down), FIELD(Layer, keys), FIELD(Layer, values),
-        FIELD(Layer, scale), FIELD(Layer, window), FIELD(Layer, room), FIELD(Layer, pad),
+        FIELD(Layer, gate), FIELD(Layer, up), FIELD(Layer, down), FIELD(Layer, router), FIELD(Layer, experts),
+        FIELD(Layer, keys), FIELD(Layer, values), FIELD(Layer, scale), FIELD(Layer, window), FIELD(Layer, room),
+        FIELD(Layer, n_experts), FIELD(Layer, n_active), FIELD(Layer, d_expert), FIELD(Layer, over_all), FIELD(Layer, pad),
         sizeof(Model), FIELD(Model, n_layers), FIELD(Model, d_model), FIELD(Model, n_heads),
         FIELD(Model, n_kv_heads), FIELD(Model, d_head), FIELD(Model, d_mlp), FIELD(Model, d_rotary),
         FIELD(Model, activation), FIELD(Model, layer_norm), FIELD(Model, parallel_residual),
@@ -68,18 +70,27 @@ int step(const Model *m, int n, const int32_t *tokens, const int32_t *slots, con
          int table_size, const float *cos_, const float *sin_, float *hidden, const int32_t *logit_rows, int n_logits, float *logits, int threads,
          const AddedVector *additions, int n_additions) {
     int D = m->d_model, d = m->d_head, H = m->n_heads, G = m->n_kv_heads, wide = H * d, narrow = G * d;
-    int qkv = wide + 2 * narrow, most = m->d_mlp > D ? m->d_mlp : D, longest = 0;
+    int qkv = wide + 2 * narrow, hidden_units = m->d_mlp, most = m->d_mlp > D ? m->d_mlp : D, longest = 0, E = 0, A = 0;
     if (wide > most) most = wide;
+    for (int index = 0; index < m->n_layers; index++) {
+        const Layer *l = &m->layers[index];
+        if (l->n_experts > E) E = l->n_experts;
+        if (l->n_active > A) A = l->n_active;
+        if (l->d_expert > most) most = l->d_expert;
+        if (l->n_active * l->d_expert > hidden_units) hidden_units = l->n_active * l->d_expert;
+    }
     for (int i = 0; i < n; i++)
         if (positions[i] > longest) longest = positions[i];
     most = (int)WHOLE(most, 32);  /* all that follows begins on a cache line: a load across two takes twice as long */
-    size_t shared_bytes = WHOLE((size_t)n * (qkv + wide + 2 * m->d_mlp + 2 * D) * 4, 64);
+    size_t shared_bytes = WHOLE((size_t)n * (qkv + wide + 2 * hidden_units + (2 + A) * D + E) * 4, 64);
     size_t inputs_bytes = WHOLE((size_t)n, PARTS) * most * 4, rows_bytes = ROWS_AT_ONCE * (size_t)most * 4;
-    size_t private_bytes = (size_t)n * most * 4 + inputs_bytes + rows_bytes + WHOLE((size_t)longest * 4 + 128, 64);
+    size_t routing_bytes = E ? WHOLE((size_t)(n * D + 3 * n * A + 2 * E + 1) * 4, 64) : 0;
+    size_t private_bytes = (size_t)n * most * 4 + inputs_bytes + rows_bytes + WHOLE((size_t)longest * 4 + 128, 64) + routing_bytes;
     char *memory = aligned_alloc(64, shared_bytes + threads * (private_bytes + sizeof(Share)));
     if (!memory) return 1;
     float *q_k_v = (float *)memory, *attended = q_k_v + (long)n * qkv, *inner = attended + (long)n * wide;
-    float *gates = inner + (long)n * m->d_mlp, *aside = gates + (long)n * m->d_mlp, *x = aside + (long)n * D;
+    float *gates = inner + (long)n * hidden_units, *aside = gates + (long)n * hidden_units, *x = aside + (long)n * D;
+    float *given = x + (long)n * D, *router_scores = given + (long)n * A * D;
     Team team = {.shares = (Share *)(memory + shared_bytes + threads * private_bytes)};
     memset(team.shares, 0, threads * sizeof(Share));
     int heads[threads + 1]; /* of all texts, one after the other: which are whose */
@@ -91,6 +102,9 @@ int step(const Model *m, int n, const int32_t *tokens, const int32_t *slots, con
         Scratch s = {(float *)mine, mine + (size_t)n * most * 4, NULL, NULL};
         s.rows = s.inputs + inputs_bytes;
         s.scores = (float *)(s.rows + rows_bytes);
+        Routing r = {.gathered = (float *)(mine + private_bytes - routing_bytes)};
+        r.shares = r.gathered + (long)n * D;
+        r.tokens = (int32_t *)(r.shares + n * A), r.places = r.tokens + n * A, r.begins = r.places + n * A, r.used = r.begins + E + 1;
 #define DONE (wait_for_all(&team, all), atomic_store(&team.shares[me].taken[(phase + 4) & 7], 0), phase++)
         if (me == 0) share_heads(positions, n, G, all, heads);
         for (int i = me; i < n; i += all) embed(m, tokens[i], positions[i], x + (long)i * D);
@@ -139,18 +153,34 @@ int step(const Model *m, int n, const int32_t *tokens, const int32_t *slots, con
                 product(&l->output, attended, n, begin, end, m->parallel_residual ? aside : x, D, !m->parallel_residual, &s);
             DONE;
             for (int i = 0; i < n; i++) normalise(&l->mlp_norm, m->layer_norm, m->eps, x + i * D, s.x + i * D, D);
-            prepare(&l->up, s.x, n, s.inputs);
-            while (piece(&team, phase, (Work){m->d_mlp, PIECE, NULL}, me, all, &begin, &end)) {
-                product(&l->up, s.x, n, begin, end, inner, m->d_mlp, 0, &s);
-                if (l->gate.weight) product(&l->gate, s.x, n, begin, end, gates, m->d_mlp, 0, &s);
-                for (int i = 0; i < n; i++)
-                    activate_all(inner + (long)i * m->d_mlp + begin, l->gate.weight ? gates + (long)i * m->d_mlp + begin : NULL, end - begin,
-                                 m->activation);
+            if (l->n_experts) {
+                prepare(&l->router, s.x, n, s.inputs);
+                while (piece(&team, phase, (Work){l->n_experts, 4, NULL}, me, all, &begin, &end))
+                    product(&l->router, s.x, n, begin, end, router_scores, l->n_experts, 0, &s);
+                DONE;
+                route(l, router_scores, n, &r);
+                int opened = -1, closed = -1;
+                while (piece(&team, phase, (Work){r.n_used * l->d_expert, PIECE, NULL}, me, all, &begin, &end))
+                    open_experts(l, begin, end, D, m->activation, &opened, inner, gates, &r, &s);
+                DONE;
+                while (piece(&team, phase, (Work){r.n_used * D, PIECE, NULL}, me, all, &begin, &end))
+                    close_experts(l, begin, end, D, &closed, inner, given, &r, &s);
+                DONE;
+            } else {
+                prepare(&l->up, s.x, n, s.inputs);
+                while (piece(&team, phase, (Work){m->d_mlp, PIECE, NULL}, me, all, &begin, &end)) {
+                    product(&l->up, s.x, n, begin, end, inner, m->d_mlp, 0, &s);
+                    if (l->gate.weight) product(&l->gate, s.x, n, begin, end, gates, m->d_mlp, 0, &s);
+                    for (int i = 0; i < n; i++)
+                        activate_all(inner + (long)i * m->d_mlp + begin, l->gate.weight ? gates + (long)i * m->d_mlp + begin : NULL,
+                                     end - begin, m->activation);
+                }
+                DONE;
+                prepare(&l->down, inner, n, s.inputs);
             }
-            DONE;
-            prepare(&l->down, inner, n, s.inputs);
             while (piece(&team, phase, (Work){D, PIECE, NULL}, me, all, &begin, &end)) {
-                product(&l->down, inner, n, begin, end, x, D, 1, &s);
+                if (l->n_experts) add_experts(l, n, begin, end, D, given, &r, x);
+                else product(&l->down, inner, n, begin, end, x, D, 1, &s);
                 if (m->parallel_residual)
                     for (int i = 0; i < n; i++)
                         for (int j = begin; j < end; j++) x[i * D + j] += aside[i * D + j];

@@ -15,7 +15,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { ABI_VERSION = 3 };  /* one more with every change of what a structure or an argument means */
+enum { ABI_VERSION = 4 };  /* one more with every change of what a structure or an argument means */
 enum { MAX_TOKENS = 32 };  /* of one step */
 enum { PAGE = 32 };        /* tokens of a page of keys and values */
 enum { F32, BF16, INT8, INT4 };
@@ -33,10 +33,15 @@ typedef struct { const float *weight, *bias; } Norm;  /* weight NULL: no such no
 typedef struct {
     Norm attention_norm, mlp_norm, query_norm, key_norm;
     Linear query, key, value, output, gate, up, down;
+    Linear router;         /* the scores of a mixture of experts; weight NULL: gate, up and down are all there is */
+    const Linear *experts; /* gate, up and down of each, one expert after the other */
     void *keys, *values;  /* the pools of pages: (kv heads, room, bytes of a token: see row_size) */
     float scale;
     int32_t window;  /* 0: none */
-    int32_t room, pad;  /* tokens of the pools */
+    int32_t room;    /* tokens of the pools */
+    int32_t n_experts, n_active, d_expert;
+    int32_t over_all; /* shares are the softmax over all experts, not over the active ones */
+    int32_t pad;
 } Layer;
 
 typedef struct {

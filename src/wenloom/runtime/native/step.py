@@ -15,6 +15,8 @@ from wenloom.core.errors import InputError
 from wenloom.model.block import Block
 from wenloom.model.cache import Segment
 from wenloom.model.decoder import Decoder
+from wenloom.model.experts import MixtureOfExperts
+from wenloom.model.feedforward import FeedForward
 from wenloom.model.position import rotary_table
 from wenloom.model.quantize import QuantizedLinear
 from wenloom.runtime.native import layout
@@ -48,16 +50,19 @@ class NativeStep:
         config = decoder.config
         self._kept: list[Tensor] = []
         """What the structures point to."""
+        self._experts: list[ctypes.Array[Linear]] = []
         self._layers = (Layer * config.n_layers)()
         for index, (layer, block) in enumerate(zip(self._layers, decoder.blocks, strict=True)):
             assert isinstance(block, Block)
             attention, mlp = block.attention, block.mlp
+            if isinstance(mlp, MixtureOfExperts):
+                self._put_experts(layer, mlp)
             for name, norm in (("attention_norm", block.attention_norm), ("mlp_norm", block.mlp_norm),
                                ("query_norm", attention.query_norm), ("key_norm", attention.key_norm)):  # fmt: skip
                 setattr(layer, name, self._norm(norm))
             for name in ("query", "key", "value", "output"):
                 setattr(layer, name, self._linear(getattr(attention, name)))
-            for name in ("gate", "up", "down"):
+            for name in ("gate", "up", "down") if isinstance(mlp, FeedForward) else ():
                 setattr(layer, name, self._linear(getattr(mlp, name)))
             layer.scale, layer.window = config.attention_scale(index), attention.window or 0
         self._model = Model(
@@ -124,6 +129,18 @@ class NativeStep:
         if failed:
             raise MemoryError("no memory for a decoding step")
         return hidden_ND, logits_RV
+
+    def _put_experts(self, layer: Layer, mixture: MixtureOfExperts) -> None:
+        router = mixture.router
+        layer.router = Linear(self._keep(router.weight, torch.float32), None, self._keep(router.bias, torch.float32),
+                              CACHE_KINDS[torch.float32], *router.weight.shape)  # fmt: skip
+        experts = (Linear * (3 * len(mixture.experts)))()
+        for number, expert in enumerate(mixture.experts):
+            for place, name in enumerate(("gate", "up", "down")):
+                experts[3 * number + place] = self._linear(getattr(expert, name))
+        self._experts.append(experts)
+        layer.experts, layer.d_expert = experts, experts[1].rows
+        layer.n_experts, layer.n_active, layer.over_all = len(mixture.experts), mixture.active, not mixture.normalised
 
     def _position_vectors(self) -> int | None:
         places = self._decoder.positions

@@ -37,6 +37,7 @@ _MODEL_FIELDS: Mapping[str, _Check] = {
     **dict.fromkeys(("context_length", "norm_eps", "scale_by_head", "scale_by_layer", "tie_embeddings"), _any),
     **dict.fromkeys(("gated_mlp", "qkv_bias", "attention_output_bias", "mlp_bias", "qk_norm"), _any),
     **dict.fromkeys(("parallel_residual", "sliding_layers", "score_multiplier"), _any),
+    "experts": lambda experts: experts is None or experts.gate_limit is None,
     "rope": lambda rope: rope is None or _knows(rope, _ROPE_FIELDS),
     "positions": _one_of("learned", "sinusoidal"),
     "norm": _one_of("layernorm", "rmsnorm"),
@@ -54,7 +55,7 @@ _MODEL_FIELDS: Mapping[str, _Check] = {
     **dict.fromkeys(("position_offset", "token_types"), _one_of(0)),
     **dict.fromkeys(("embedding_multiplier", "residual_multiplier", "logit_multiplier"), _one_of(1.0)),
     **dict.fromkeys(
-        ("head_activation", "pooler", "encoder", "n_mels", "local_rope", "score_cap", "logit_cap", "experts"),
+        ("head_activation", "pooler", "encoder", "n_mels", "local_rope", "score_cap", "logit_cap"),
         _one_of(None),
     ),
     **dict.fromkeys(("d_embedding", "layer_groups", "disentangled"), _one_of(None)),
