@@ -31,7 +31,7 @@ CONFIGS = {
                                                 decoder_ffn_dim=24, encoder_attention_heads=2, vocab_size=VOCAB,
                                                 decoder_attention_heads=2, pad_token_id=1, decoder_start_token_id=1),
     "t5": lambda: transformers.T5Config(d_model=16, d_kv=8, d_ff=24, num_layers=1, num_heads=2, vocab_size=VOCAB),
-    **{family: lambda family=family: tiny_config(family) for family in DECODERS},
+    **{family: lambda family=family: tiny_config(family) for family in (*DECODERS, "umt5")},
 }  # fmt: skip
 
 
@@ -101,6 +101,7 @@ ENCODERS = {
     "roberta": lambda: transformers.RobertaConfig(hidden_size=16, num_hidden_layers=2, num_attention_heads=2,
                                                   intermediate_size=24, vocab_size=VOCAB, pad_token_id=1),
     "distilbert": lambda: transformers.DistilBertConfig(dim=16, n_layers=2, n_heads=2, hidden_dim=24, vocab_size=VOCAB),
+    **{family: lambda family=family: tiny_config(family) for family in ("electra", "albert", "mpnet", "deberta-v2")},
 }  # fmt: skip
 
 
@@ -143,6 +144,10 @@ def test_classes_of_peft_take_the_rest_of_their_head_from_the_model(
     torch.manual_seed(0)
     if family == "distilbert":
         targets = ["q_lin", "v_lin", "lin1"]  # with all layers PEFT itself fails
+    if family in ("electra", "albert") and targets == "all-linear":
+        targets = ["query", "key", "value", "output.dense"]  # all would be the one that widens embeddings, too
+    if family in ("deberta-v2", "mpnet") and targets == ["query", "value"]:
+        targets = ["query_proj", "value_proj"] if family == "deberta-v2" else ["q", "v"]
     transformers.AutoModelForSequenceClassification.from_config(ENCODERS[family]()).save_pretrained(tmp_path / "whole")
     transformers.AutoModelForMaskedLM.from_config(ENCODERS[family]()).save_pretrained(tmp_path / "headless")
     config = peft.LoraConfig(r=2, task_type="SEQ_CLS", target_modules=targets)

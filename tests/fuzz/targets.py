@@ -17,6 +17,7 @@ from wenloom.api import load
 from wenloom.auto import AutoModelForCausalLM
 from wenloom.checkpoint.adapter import write_adapter
 from wenloom.checkpoint.folder import load_model, read_config, save_model
+from wenloom.checkpoint.gguf.export import export_gguf
 from wenloom.checkpoint.gguf.folder import read_gguf
 from wenloom.checkpoint.llama2c import read_decoder, read_tokenizer
 from wenloom.cli import app, prompts
@@ -32,9 +33,11 @@ from wenloom.evaluation.signature import Signature
 from wenloom.evaluation.suite import MetricResult
 from wenloom.evaluation.suites import SUITES
 from wenloom.evaluation.writing_suites import own_rows
+from wenloom.model.build import build
+from wenloom.model.config import Experts, ModelConfig
 from wenloom.model.decoder import Decoder
 from wenloom.model.lora import AdapterConfig, adapt
-from wenloom.model.presets import from_scratch
+from wenloom.model.presets import encoder_decoder_from_scratch, encoder_from_scratch, from_scratch
 from wenloom.tasks.classification import read_labelled
 from wenloom.tasks.messages import read_conversations, read_preferences
 from wenloom.tasks.pairs import TRANSLATION, read_pairs
@@ -111,6 +114,7 @@ def make_seeds(folder: Path) -> None:
         pretrain(corpus.folder, folder / "run", ModelSettings(layers=1, width=16, heads=1, context=16), settings)
     for kind in ("gpt2", "llama", "bert", "t5"):
         write_small(folder / "gguf" / f"{kind}.gguf", kind, "F16" if kind == "t5" else "Q8_0")
+    _write_more_gguf(folder / "gguf", config)
     adapter = folder / "adapter"
     shutil.copytree(model, adapter / "base")
     (adapter / "tuned").mkdir()
@@ -119,6 +123,22 @@ def make_seeds(folder: Path) -> None:
         adapter / "tuned",
         str(adapter / "base"),
     )
+
+
+def _write_more_gguf(folder: Path, config: ModelConfig) -> None:
+    """A mixture of experts, an encoder, and an encoder with a decoder, with tokenizers of the files that are there."""
+    sizes: dict[str, Any] = dict(
+        vocab_size=300, n_layers=1, d_model=16, n_heads=2, context_length=32, dropout=0.0, pad_token_id=0
+    )
+    models = {
+        "experts": ("llama", dataclasses.replace(config, family="mixtral", experts=Experts(3, 2, config.d_mlp))),
+        "encoder": ("bert", encoder_from_scratch("bert", **sizes)),
+        "pair": ("t5", encoder_decoder_from_scratch("t5", eos_token_id=2, **sizes)),
+    }
+    for name, (kind, shape) in models.items():
+        model = build(shape)
+        model.initialise(generator(0, "fuzz"))
+        export_gguf(model, read_gguf(folder / f"{kind}.gguf").tokenizer, folder / f"{name}.gguf", "F16")
 
 
 def _write(path: Path, text: str) -> None:
@@ -304,7 +324,7 @@ TARGETS = [
     Target("generation config", "model", ("generation_config.json",), _defaults, 6),
     Target("tokenizer", "model", TOKENIZER_FILES, _tokenizer, 12),
     Target("adapter", "adapter", ("tuned/adapter_config.json", "tuned/adapter_model.safetensors"), _adapter, 8),
-    Target("gguf", "gguf", ("gpt2.gguf", "llama.gguf", "bert.gguf", "t5.gguf"), _gguf, 10),
+    Target("gguf", "gguf", ("gpt2.gguf", "llama.gguf", "bert.gguf", "t5.gguf", "experts.gguf", "encoder.gguf", "pair.gguf"), _gguf, 10),
     Target("corpus", "corpus", ("dataset.json", "train-00000.npy", "validation-00000.npy"), _corpus, 6),
     Target("run", "run", ("run.toml", "metrics.jsonl"), _run, 5),
     Target("checkpoint", "run", ("@checkpoint/state.json", "@checkpoint/optimizer.safetensors",
