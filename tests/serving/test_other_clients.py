@@ -29,8 +29,8 @@ def asked(tokenizer: TextTokenizer) -> Iterator[Served]:
         yield running
 
 
-def run(command: list[str]) -> None:
-    done = subprocess.run(command, capture_output=True, text=True, timeout=600)
+def run(command: list[str], cwd: Path | None = None) -> None:
+    done = subprocess.run(command, capture_output=True, text=True, timeout=600, cwd=cwd)
     if done.returncode == 77:
         pytest.skip(done.stdout.strip())
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
@@ -52,10 +52,10 @@ def test_the_official_client_for_node_finds_no_difference(asked: Served):
 
 
 @pytest.mark.slow
-def test_drawn_requests_are_never_answered_with_an_error_of_the_server(asked: Served):
+def test_drawn_requests_are_never_answered_with_an_error_of_the_server(asked: Served, tmp_path: Path):
     """schemathesis draws them from the server's own description, and finds no 5xx."""
     python = os.environ.get("WENLOOM_CLIENTS", sys.executable)
     if subprocess.run([python, "-c", "import schemathesis"], capture_output=True).returncode != 0:
         pytest.skip("schemathesis is not installed")
     run([python, "-m", "schemathesis.cli", "run", f"{asked.url}/openapi.json", "--checks", "not_a_server_error",
-         "--max-examples", "100", "--seed", "1", "--generation-database", "none", "--request-timeout", "60"])  # fmt: skip
+         "--max-examples", "100", "--seed", "1", "--generation-database", "none", "--request-timeout", "60"], tmp_path)  # fmt: skip
