@@ -2,13 +2,19 @@
 
 import gzip
 import json
+import tracemalloc
 from pathlib import Path
 
 import pytest
 import zstandard
+from hypothesis import given
+from hypothesis import strategies as st
 
 from wenloom.core.errors import InputError
+from wenloom.text.document import SourceFile
 from wenloom.text.documents import ReadOptions, find_files, read_documents
+from wenloom.text.readers import plain
+from wenloom.text.refusals import Refusals
 
 
 def read(path: Path, **options: object) -> list[str]:
@@ -216,3 +222,36 @@ def test_short_texts_are_read_in_the_encoding_of_their_language(encoding: str, l
     text = SHORT[encoding][language]
     (tmp_path / "a.txt").write_bytes(text.encode(encoding))
     assert read(tmp_path, encoding="auto") == [text]
+
+
+@given(st.lists(st.text("ab\n\r", max_size=5), min_size=1, max_size=5))
+def test_a_long_text_is_parted_behind_its_last_paragraph_or_line_wherever_it_was_read_in_pieces(pieces: list[str]):
+    whole = "".join(pieces)
+    cut = whole.rfind("\n\n") + 1 or whole.rfind("\n") + 1
+    source = SourceFile(Path("a.txt"), ReadOptions(), Refusals())
+    if not cut:
+        with pytest.raises(InputError, match="without the end of a line"):
+            plain._first_part(source, pieces, 1)
+        return
+    assert (plain._first_part(source, pieces, 1), "".join(pieces)) == (whole[:cut].strip("\r\n"), whole[cut:])
+
+
+@pytest.mark.parametrize("ending", ["", ".gz"])
+def test_a_long_text_is_held_little_more_than_twice_however_it_is_packed(ending: str, tmp_path: Path):
+    line = b"".join(b"%x\n" % (number * 2654435761 % 2**32) for number in range(2**20 // 8))
+    packed = gzip.compress(line, 1) if ending else line
+    (tmp_path / f"a.txt{ending}").write_bytes(packed * 30)
+    tracemalloc.start()
+    try:
+        assert (
+            len(
+                [
+                    len(each.text)
+                    for each in read_documents([tmp_path / f"a.txt{ending}"], ReadOptions(max_document_mb=8))
+                ]
+            )
+            > 3
+        )
+        assert tracemalloc.get_traced_memory()[1] < 2.6 * 8 * 2**20
+    finally:
+        tracemalloc.stop()

@@ -43,7 +43,11 @@ def read_documents(
     options = options or ReadOptions()
     for document in raw_documents(files, options, on_bytes, refusals):
         document = finished(document, options)
-        yield from _sentences(document) if options.spoken else (document,)
+        if options.spoken:
+            yield from _sentences(document)
+        else:
+            yield document
+        del document  # a long one, while the next is read
 
 
 def raw_documents(
@@ -60,7 +64,7 @@ def raw_documents(
             for document in _read(SourceFile(file, options, refusals)):
                 yield document
                 n_read += 1
-                del document  # while the next is read, whoever has it keeps it, and nobody else
+                del document
         except InputError as error:
             if refusals.strict:
                 raise refusals.with_mend(error) from None

@@ -47,7 +47,7 @@ def _parts(source: SourceFile, most: int) -> Iterator[Document]:
         if size > most:
             number += 1
             part = Document(_first_part(source, waiting, most), f"{source.file}, part {number}")
-            size = len(waiting[0].encode())
+            size = sum(len(each.encode()) for each in waiting)
             yield part
             del part  # whoever has it lets it go, too
     rest = "".join(waiting)
@@ -58,14 +58,33 @@ def _parts(source: SourceFile, most: int) -> Iterator[Document]:
 
 
 def _first_part(source: SourceFile, waiting: list[str], most: int) -> str:
-    """The text that waits up to its last paragraph or line; what is behind it waits then."""
-    joined = "".join(waiting)
-    waiting.clear()
-    cut = joined.rfind("\n\n") + 1 or joined.rfind("\n") + 1
+    """The text that waits up to its last paragraph or line; what is behind it waits then. The text is there twice for a moment, not more."""
+    at, cut = _last_end(waiting, "\n\n") or _last_end(waiting, "\n") or (0, 0)
     if not cut:
         raise InputError(
             f"{source.file}: is one document of more than {most:,} bytes, without the end of a line; part it, with "
             "--separator where documents are joined in it, or allow more with --max-document-mb."
         )
-    waiting.append(joined[cut:])
-    return joined[:cut].strip("\r\n")
+    part = [each for each in (*waiting[:at], waiting[at][:cut]) if each]
+    waiting[: at + 1] = [waiting[at][cut:]]
+    for end, strip in ((-1, str.rstrip), (0, str.lstrip)):
+        while part and (stripped := strip(part[end], "\r\n")) != part[end]:
+            part[end] = stripped
+            if not stripped:
+                del part[end]
+    return "".join(part)
+
+
+def _last_end(pieces: list[str], mark: str) -> tuple[int, int] | None:
+    """In which piece of a text a mark stands last, which may reach into the next one, and where its first character ends there.
+
+    >>> _last_end(["a\\n\\nb", "c\\n", "\\nd"], "\\n\\n"), _last_end(["a"], "\\n")
+    ((1, 2), None)
+    """
+    following = ""
+    for at in reversed(range(len(pieces))):
+        place = (pieces[at] + following[: len(mark) - 1]).rfind(mark)
+        if place >= 0:
+            return at, place + 1
+        following = pieces[at] or following
+    return None
