@@ -237,7 +237,7 @@ def test_a_long_text_is_parted_behind_its_last_paragraph_or_line_wherever_it_was
 
 
 @pytest.mark.parametrize("ending", ["", ".gz"])
-def test_a_long_text_is_held_little_more_than_twice_however_it_is_packed(ending: str, tmp_path: Path):
+def test_a_long_text_is_held_twice_beside_the_one_before_it_however_it_is_packed(ending: str, tmp_path: Path):
     line = b"".join(b"%x\n" % (number * 2654435761 % 2**32) for number in range(2**20 // 8))
     packed = gzip.compress(line, 1) if ending else line
     (tmp_path / f"a.txt{ending}").write_bytes(packed * 30)
@@ -252,6 +252,6 @@ def test_a_long_text_is_held_little_more_than_twice_however_it_is_packed(ending:
             )
             > 3
         )
-        assert tracemalloc.get_traced_memory()[1] < 2.6 * 8 * 2**20
+        assert tracemalloc.get_traced_memory()[1] < 3.8 * 8 * 2**20
     finally:
         tracemalloc.stop()
