@@ -11,10 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from wenloom.core.errors import InputError
-from wenloom.text.document import SourceFile
 from wenloom.text.documents import ReadOptions, find_files, read_documents
 from wenloom.text.readers import plain
-from wenloom.text.refusals import Refusals
 
 
 def read(path: Path, **options: object) -> list[str]:
@@ -228,12 +226,8 @@ def test_short_texts_are_read_in_the_encoding_of_their_language(encoding: str, l
 def test_a_long_text_is_parted_behind_its_last_paragraph_or_line_wherever_it_was_read_in_pieces(pieces: list[str]):
     whole = "".join(pieces)
     cut = whole.rfind("\n\n") + 1 or whole.rfind("\n") + 1
-    source = SourceFile(Path("a.txt"), ReadOptions(), Refusals())
-    if not cut:
-        with pytest.raises(InputError, match="without the end of a line"):
-            plain._first_part(source, pieces, 1)
-        return
-    assert (plain._first_part(source, pieces, 1), "".join(pieces)) == (whole[:cut].strip("\r\n"), whole[cut:])
+    expected = (whole[:cut].strip("\r\n"), whole[cut:]) if cut else (None, whole)
+    assert (plain._first_part(pieces), "".join(pieces)) == expected
 
 
 @pytest.mark.parametrize("ending", ["", ".gz"])
@@ -255,3 +249,20 @@ def test_a_long_text_is_held_twice_beside_the_one_before_it_however_it_is_packed
         assert tracemalloc.get_traced_memory()[1] < 3.8 * 8 * 2**20
     finally:
         tracemalloc.stop()
+
+
+def test_a_line_without_end_stays_whole_up_to_what_a_document_may_have_and_other_texts_are_parted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(plain, "PART_BYTES", 2**20)
+    monkeypatch.setattr(plain, "TEXT_BYTES", 6 * 2**20)
+    line, paragraphs = "x" * (5 * 2**20), "\n\n".join("y" * 99_000 for _ in range(40))
+    (tmp_path / "a.txt").write_text(line)
+    assert read(tmp_path / "a.txt") == [line]
+    (tmp_path / "a.txt").write_text(f"{paragraphs}\n{line}\n{paragraphs}")
+    parts = read(tmp_path / "a.txt")
+    assert "\n".join(parts).replace("\n", "") == f"{paragraphs}{line}{paragraphs}".replace("\n", "")
+    assert line in "".join(parts) and sum(len(part) < 2**21 for part in parts) > 5
+    (tmp_path / "a.txt").write_text(2 * line)
+    with pytest.raises(InputError, match="more than 6,291,456 bytes, without the end of a line"):
+        read(tmp_path / "a.txt")

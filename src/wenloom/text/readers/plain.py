@@ -7,7 +7,9 @@ from wenloom.text.document import Document, SourceFile
 from wenloom.text.encoding import pieces_of
 
 TEXT_BYTES = 256 * 2**20
-"""Of a file that is one document; enwik8 has 100 million bytes."""
+"""Of a document; text8 is a line of 100 million."""
+PART_BYTES = 32 * 2**20
+"""From which a file is parted: steps take some ten times as much memory as a document has, in every process."""
 
 
 def read(source: SourceFile) -> Iterator[Document]:
@@ -35,21 +37,31 @@ def read(source: SourceFile) -> Iterator[Document]:
 
 
 def _parts(source: SourceFile, most: int) -> Iterator[Document]:
-    """The file as one document; where it is longer than `most`, parts of it that end where a paragraph or line ends.
+    """The file as one document; a long one in parts that end where a paragraph or line ends.
 
     Raises:
         InputError: a line is longer than `most`.
     """
     number, size, waiting = 0, 0, list[str]()
+    enough = looked_at = source.options.most(PART_BYTES)
     for text, n_bytes in pieces_of(source.file, source.options.encoding, source.options.repair):
         waiting.append(text)
         size += n_bytes
-        if size > most:
-            number += 1
-            part = Document(_first_part(source, waiting, most), f"{source.file}, part {number}")
-            size = sum(len(each.encode()) for each in waiting)
-            yield part
-            del part  # whoever has it lets it go, too
+        if size <= min(looked_at, most):
+            continue
+        if (first := _first_part(waiting)) is None:
+            if size > most:
+                raise InputError(
+                    f"{source.file}: is one document of more than {most:,} bytes, without the end of a line; part it, with "
+                    "--separator where documents are joined in it, or allow more with --max-document-mb."
+                )
+            looked_at = 2 * size
+            continue
+        number, part = number + 1, Document(first, f"{source.file}, part {number + 1}")
+        size, looked_at = sum(len(each.encode()) for each in waiting), enough
+        del first
+        yield part
+        del part  # whoever has it lets it go, too
     rest = "".join(waiting)
     waiting.clear()
     yield Document(
@@ -57,14 +69,15 @@ def _parts(source: SourceFile, most: int) -> Iterator[Document]:
     )
 
 
-def _first_part(source: SourceFile, waiting: list[str], most: int) -> str:
-    """The text that waits up to its last paragraph or line; what is behind it waits then. The text is there twice for a moment, not more."""
-    at, cut = _last_end(waiting, "\n\n") or _last_end(waiting, "\n") or (0, 0)
-    if not cut:
-        raise InputError(
-            f"{source.file}: is one document of more than {most:,} bytes, without the end of a line; part it, with "
-            "--separator where documents are joined in it, or allow more with --max-document-mb."
-        )
+def _first_part(waiting: list[str]) -> str | None:
+    """The text that waits up to its last paragraph or line; what is behind it waits then. None: it has no line that ends.
+
+    The text is there twice for a moment, not more.
+    """
+    found = _last_end(waiting, "\n\n") or _last_end(waiting, "\n")
+    if found is None:
+        return None
+    at, cut = found
     part = [each for each in (*waiting[:at], waiting[at][:cut]) if each]
     waiting[: at + 1] = [waiting[at][cut:]]
     for end, strip in ((-1, str.rstrip), (0, str.lstrip)):
