@@ -86,5 +86,6 @@ class Card:
             "licences": [{"licence": licence, "source": source, "documents": count}
                          for (licence, source), count in self._licences.most_common(_MOST_SOURCES)],
             "clusters": sifted.largest_clusters(_CLUSTERS),
-            "examples": {what: [row for _, _, row in sorted(heap, key=lambda each: -each[0])] for what, heap in self._examples.items()},
+            "examples": {what: [row for _, _, row in sorted(self._examples[what], key=lambda each: -each[0])]
+                         for what in dict.fromkeys(["kept", *sifted.order, *self._examples]) if what in self._examples},
         }  # fmt: skip

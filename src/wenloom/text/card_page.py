@@ -87,9 +87,9 @@ def _bars(rows: Iterable[tuple[Any, ...]]) -> list[dict[str, Any]]:
 def _value(value: Any) -> str:
     """A setting in words.
 
-    >>> _value(True), _value(("zh", "en")), _value(0.65)
-    ('yes', 'zh en', '0.65')
+    >>> _value(True), _value(("zh", "en")), _value(0.65), _value(())
+    ('yes', 'zh en', '0.65', '–')
     """
     if isinstance(value, bool):
         return "yes" if value else "no"
-    return " ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+    return (" ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)) or "–"
