@@ -87,7 +87,11 @@ def test_suites_are_found_by_name_or_named_as_missing(suite: str, tmp_path: Path
     rows = [json.loads(line) for line in done.out.splitlines()]
     assert [row["kept"] for row in rows] == [False, True] and "contamination: holds 13 words" in rows[0]["reason"]
     assert "no such" in refused("read", *given[:1], *given[2:], "contamination.files=nowhere.txt", cwd=tmp_path)
-    assert "blimp" in refused("read", *given[:1], *given[2:], "contamination.suites=blimp", cwd=tmp_path)
+    for suites, says in (("blimp", "no data of blimp below data; name the folder that holds it in WENLOOM_DATA"),
+                         ("arc_easi", "there is no suite arc_easi; did you mean arc_easy?"),
+                         ("xyz", "there is no suite xyz; known are all, ")):  # fmt: skip
+        said = refused("read", *given[:1], *given[2:], f"contamination.suites={suites}", cwd=tmp_path)
+        assert f"contamination.suites: {says}" in said and "--on" not in said
 
 
 def test_a_classifier_learns_from_examples_what_is_good(tmp_path: Path):
