@@ -27,7 +27,18 @@ OWN_HEADS = (
 DECODERS = ("gpt2", "gpt_neo", "gpt_neox", "llama", "mistral", "qwen2", "qwen3", "mixtral",
             "qwen3_moe", "olmoe", "gpt_oss", "phi3", "smollm3", "granite", "olmo2", "olmo3",
             "starcoder2", "stablelm", "glm4", "cohere2", "gemma", "gemma2", "gemma3_text", "opt", "gptj", "bloom", "falcon")  # fmt: skip
-ENCODERS = ("bert", "roberta", "xlm-roberta", "distilbert", "electra", "albert", "mpnet", "deberta-v2", "modernbert")
+ENCODERS = (
+    "bert",
+    "roberta",
+    "xlm-roberta",
+    "distilbert",
+    "electra",
+    "albert",
+    "mpnet",
+    "deberta-v2",
+    "modernbert",
+    "nomic_bert",
+)
 PAIRS = ("marian", "bart", "mbart", "m2m_100", "pegasus", "t5", "mt5", "umt5")
 VOCAB = 61
 

@@ -101,7 +101,7 @@ ENCODERS = {
     "roberta": lambda: transformers.RobertaConfig(hidden_size=16, num_hidden_layers=2, num_attention_heads=2,
                                                   intermediate_size=24, vocab_size=VOCAB, pad_token_id=1),
     "distilbert": lambda: transformers.DistilBertConfig(dim=16, n_layers=2, n_heads=2, hidden_dim=24, vocab_size=VOCAB),
-    **{family: lambda family=family: tiny_config(family) for family in ("electra", "albert", "mpnet", "deberta-v2")},
+    **{family: lambda family=family: tiny_config(family) for family in ("electra", "albert", "mpnet", "deberta-v2", "nomic_bert")},
 }  # fmt: skip
 
 
@@ -148,6 +148,8 @@ def test_classes_of_peft_take_the_rest_of_their_head_from_the_model(
         targets = ["query", "key", "value", "output.dense"]  # all would be the one that widens embeddings, too
     if family in ("deberta-v2", "mpnet") and targets == ["query", "value"]:
         targets = ["query_proj", "value_proj"] if family == "deberta-v2" else ["q", "v"]
+    if family == "nomic_bert" and "query" in targets:
+        targets = ["q_proj", "v_proj", *(["dense"] if "dense" in targets else [])]
     transformers.AutoModelForSequenceClassification.from_config(ENCODERS[family]()).save_pretrained(tmp_path / "whole")
     transformers.AutoModelForMaskedLM.from_config(ENCODERS[family]()).save_pretrained(tmp_path / "headless")
     config = peft.LoraConfig(r=2, task_type="SEQ_CLS", target_modules=targets)

@@ -1,6 +1,7 @@
 """BERT and its relatives in GGUF: what the package gguf writes is read, and what is written comes back."""
 
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import gguf
@@ -8,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 import transformers
+from safetensors.torch import load_file
 
 from wenloom.checkpoint.folder import load_model, load_tokenizer
 from wenloom.checkpoint.gguf.export import export_gguf
@@ -26,13 +28,15 @@ from .gguf_files import finish, numbers
 IDS = torch.tensor([[2, 5, 7, 8, 6, 9, 3]])
 
 
-def tiny_bert() -> Any:
-    return moved(transformers.BertModel(tiny_config("bert", vocab_size=10, pad_token_id=0), add_pooling_layer=False))
+def tiny_bert(family: str = "bert") -> Any:
+    kind = {"bert": transformers.BertModel, "nomic_bert": transformers.NomicBertModel}[family]
+    return moved(kind(tiny_config(family, vocab_size=10, pad_token_id=0), add_pooling_layer=False))
 
 
 def write_bert(model: Any, path: Path, **fields: Any) -> None:
     """As llama.cpp's converter does."""
-    config, writer = model.config, gguf.GGUFWriter(path, "bert")
+    config, arch = model.config, {"bert": "bert", "nomic_bert": "nomic-bert"}[model.config.model_type]
+    writer = gguf.GGUFWriter(path, arch)
     writer.add_block_count(config.num_hidden_layers)
     writer.add_context_length(config.max_position_embeddings)
     writer.add_embedding_length(config.hidden_size)
@@ -42,19 +46,26 @@ def write_bert(model: Any, path: Path, **fields: Any) -> None:
     writer.add_causal_attention(False)
     writer.add_token_type_count(config.type_vocab_size)
     for name, value in fields.items():
-        writer.add_uint32(f"bert.{name}", value)
+        writer.add_uint32(f"{arch}.{name}", value)
+    if arch == "nomic-bert":
+        writer.add_rope_freq_base(config.rope_parameters["rope_theta"])
     add_tokenizer(writer, "bert")
-    names = gguf.get_tensor_name_map(gguf.MODEL_ARCH.BERT, config.num_hidden_layers)
-    for key, tensor in model.state_dict().items():
+    kind = next(key for key, name in gguf.MODEL_ARCH_NAMES.items() if name == arch)
+    names = gguf.get_tensor_name_map(kind, config.num_hidden_layers)
+    with TemporaryDirectory() as folder:  # where tensors have the names that they have on the hub
+        model.save_pretrained(folder)
+        state = load_file(Path(folder) / "model.safetensors")
+    for key, tensor in state.items():
         theirs = names.get_name(key, try_suffixes=(".weight", ".bias"))
         assert theirs is not None, key
         writer.add_tensor(theirs, tensor.numpy())
     finish(writer)
 
 
+@pytest.mark.parametrize("family", ["bert", "nomic_bert"])
 @torch.no_grad()
-def test_a_file_of_the_converter_gives_the_hidden_states_and_comes_back(tmp_path: Path):
-    theirs = tiny_bert()
+def test_a_file_of_the_converter_gives_the_hidden_states_and_comes_back(family: str, tmp_path: Path):
+    theirs = tiny_bert(family)
     write_bert(theirs, tmp_path / "theirs.gguf", pooling_type=2)
     found = read_gguf(tmp_path / "theirs.gguf")
     assert isinstance(found.model, Encoder) and found.pooling == "cls"
@@ -65,7 +76,7 @@ def test_a_file_of_the_converter_gives_the_hidden_states_and_comes_back(tmp_path
     assert ours.keys() == reference.keys() and all(np.array_equal(ours[name], data) for name, data in reference.items())
     read, wanted = (gguf.GGUFReader(tmp_path / f"{name}.gguf").fields for name in ("ours", "theirs"))
     for name, field in wanted.items():
-        if name.startswith(("bert.", "tokenizer.")):
+        if name.startswith(("bert.", "nomic-bert.", "tokenizer.")):
             value = field.contents()
             assert read[name].contents() == (pytest.approx(value, rel=1e-6) if isinstance(value, float) else value), (
                 name

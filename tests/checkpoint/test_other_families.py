@@ -24,7 +24,18 @@ from .folders import DECODERS, saved, tiny_config
 TOLERANCE = 1e-4
 VOCAB, PAD = 61, 1
 ENCODERS, ENCODER_DECODERS = (
-    ("bert", "distilbert", "roberta", "xlm-roberta", "electra", "albert", "mpnet", "deberta-v2", "modernbert"),
+    (
+        "bert",
+        "distilbert",
+        "roberta",
+        "xlm-roberta",
+        "electra",
+        "albert",
+        "mpnet",
+        "deberta-v2",
+        "modernbert",
+        "nomic_bert",
+    ),
     ("bart", "marian", "mbart", "m2m_100", "pegasus", "t5", "mt5", "umt5"),
 )
 thorough = settings(max_examples=10, suppress_health_check=list(HealthCheck))
@@ -52,6 +63,10 @@ def encoder_config(draw: st.DrawFn, family: str, **more: Any) -> transformers.Pr
     own: dict[str, Any] = {} if family == "mpnet" else dict(type_vocab_size=draw(st.integers(1, 2)))
     if family in ("electra", "albert"):
         own |= dict(embedding_size=draw(st.sampled_from([6, n_heads * 8])))
+    if family == "nomic_bert":
+        own |= dict(
+            head_dim=draw(st.sampled_from([None, 4, 8])), rope_parameters={"rope_type": "default", "rope_theta": 1e3}
+        )
     if family == "albert":
         own |= dict(num_hidden_groups=draw(st.integers(1, n_layers)))
     if family == "deberta-v2":

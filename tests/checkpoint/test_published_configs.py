@@ -35,7 +35,7 @@ def fits_by_shape(raw: dict[str, Any]) -> None:
         ours = {name: tuple(each.shape) for name, each in build(config).state_dict().items()}
         theirs = auto_class(raw["model_type"]).from_config(transformers.AutoConfig.for_model(**raw))
     wanted = {name: tuple(each.shape) for name, each in theirs.state_dict().items()}
-    known = [each for each in family.tensors(config) if each.theirs in wanted]
+    known = [each for each in family.modules(config) if each.theirs in wanted]
     for each in known:
         joined = each.join([torch.zeros(ours[name], device="meta") for name in each.ours])
         assert tuple(joined.shape) == wanted[each.theirs], each.theirs

@@ -38,7 +38,7 @@ _TASKS = {"decoder": "CAUSAL_LM", "encoder-decoder": "SEQ_2_SEQ_LM", "encoder": 
 def _fused(model: Model) -> Iterator[tuple[TensorMap, list[AdaptedLinear]]]:
     """Their matrices, and the adapted layers of ours that each holds."""
     layers = {f"{name}.weight": layer for name, layer in adapted_layers(model)}
-    for each in FAMILIES[model.config.family].tensors(model.config):
+    for each in FAMILIES[model.config.family].modules(model.config):
         if model.config.family in STACKED and ".experts." in each.ours[0] and any(name in layers for name in each.ours):
             raise InputError(
                 f"{model.config.family} keeps all experts in one tensor: adapt {', '.join(ATTENTION)} only."
@@ -145,7 +145,7 @@ def write_adapter(model: Model, folder: Path, base: str) -> None:
 def _is_ambiguous(model: Model, names: list[str]) -> bool:
     """Whether the last parts of the names belong to matrices without an adapter as well."""
     ends = {name.rsplit(".", 1)[-1] for name in names}
-    all_names = [each.theirs.removesuffix(".weight") for each in FAMILIES[model.config.family].tensors(model.config)]
+    all_names = [each.theirs.removesuffix(".weight") for each in FAMILIES[model.config.family].modules(model.config)]
     return any(name.rsplit(".", 1)[-1] in ends and name not in names for name in all_names)
 
 
@@ -180,7 +180,7 @@ def load_adapter(model: Model, folder: Path, base_files: Sequence[Path] = ()) ->
 def _left_over(name: str, model: Model, path: Path) -> CheckpointError:
     """What is wrong with a tensor that no layer took."""
     family, shown = FAMILIES[model.config.family], printable(name, 80)
-    theirs = {each.theirs for each in family.tensors(model.config)} | {*family.names_of_head}
+    theirs = {each.theirs for each in family.modules(model.config)} | {*family.names_of_head}
     layer = _PART.split(name)[0]
     if {f"{layer}.weight", f"{family.base_prefix}{layer}.weight"} & theirs:
         return CheckpointError(
@@ -234,7 +234,7 @@ def _layers_with_weights(model: Model, file: PeftLora, found: dict[str, Tensor])
     prefix = family.base_prefix if bare else ""
     modules = dict(model.named_modules())
     layers: dict[str, TensorMap] = {}
-    for each in family.tensors(model.config):
+    for each in family.modules(model.config):
         if all(isinstance(modules.get(name.removesuffix(".weight")), nn.Linear | QuantizedLinear) and _ADAPTABLE.search(name)
                and not file.saves(each.theirs) for name in each.ours):  # fmt: skip
             layers[each.theirs.removesuffix(".weight").removeprefix(prefix)] = each

@@ -26,7 +26,7 @@ _SCORES = ("score.weight", "classifier.weight", "classifier.out_proj.weight")
 def head_tensors(model: Model) -> list[TensorMap]:
     """The tensors that give classes and are learned as a whole beside an adapter."""
     adapted = tuple(f"{name}." for name, _ in adapted_layers(model))
-    return [each for each in FAMILIES[model.config.family].tensors(model.config)
+    return [each for each in FAMILIES[model.config.family].modules(model.config)
             if all(name.startswith("classifier.") and not name.startswith(adapted) for name in each.ours)]  # fmt: skip
 
 

@@ -169,6 +169,8 @@ class Family:
     """How names of tensors begin that stand over the body, where other families have no such."""
     renamed: Callable[[str], str | None] = lambda name: name
     """A name in a file that holds more than this family, as the family has it; None: it is of the other parts."""
+    module_tensors: Callable[[ModelConfig], list[TensorMap]] | None = None
+    """Every tensor under the name that it has in transformers' modules, which adapters use; None: that of the file."""
     is_always_tied: bool = False
     """Whether an output matrix that a file leaves out is the embedding, whatever `tie_word_embeddings` says."""
 
@@ -177,6 +179,10 @@ class Family:
         heads = self.names_of_head
         return (tensor, *(name for name in self.copies.get(tensor, ())
                           if is_tied or tensor == self.head or name not in heads))  # fmt: skip
+
+    def modules(self, config: ModelConfig) -> list[TensorMap]:
+        """Every tensor under the name of its module in transformers."""
+        return (self.module_tensors or self.tensors)(config)
 
     @property
     def names_of_head(self) -> tuple[str, ...]:

@@ -137,6 +137,12 @@ _ROWS = (
                      "max_position_embeddings": "context_length", "layer_norm_eps": _MEAN},
                  given={"architectures": ["BertModel"]},
                  norms={"attn_output_norm": "attention_norm", "layer_output_norm": "mlp_norm"}),
+    Architecture("nomic-bert", "nomic_bert", {
+                     "hidden_size": "embedding_length", "num_hidden_layers": "block_count",
+                     "intermediate_size": "feed_forward_length", "num_attention_heads": "attention.head_count",
+                     "max_position_embeddings": "context_length", "layer_norm_eps": _MEAN, "rope_theta": "rope.freq_base"},
+                 given={"architectures": ["NomicBertModel"]}, joins_attention=True,
+                 norms={"attn_output_norm": "attention_norm", "layer_output_norm": "mlp_norm"}),
     Architecture("t5", "t5", {
                      "d_model": "embedding_length", "num_layers": "block_count", "num_decoder_layers": "decoder_block_count",
                      "d_ff": "feed_forward_length", "num_heads": "attention.head_count", "d_kv": "attention.key_length",
