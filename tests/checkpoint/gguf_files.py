@@ -21,7 +21,7 @@ ARCHITECTURES = {
 """Families of transformers and what llama.cpp calls them."""
 OF_EXPERTS: dict[str, dict[str, Any]] = {
     "mixtral": {"sliding_window": None}, "qwen3_moe": {"norm_topk_prob": True, "mlp_only_layers": []},
-    "olmoe": {"norm_topk_prob": False},
+    "olmoe": {"norm_topk_prob": False, "num_key_value_heads": 2},
     "gpt_oss": {"rope_parameters": {"rope_type": "default", "rope_theta": 150_000.0}},
 }  # fmt: skip
 """What llama.cpp takes for granted of mixtures of experts."""

@@ -238,6 +238,8 @@ def test_merges_that_have_no_order_of_scores_are_refused(tmp_path: Path):
         ("llama", {"rope_parameters": {"rope_type": "dynamic", "factor": 2.0, "rope_theta": 1e4}}, "rope is .*dynamic"),
         ("gemma2", {"query_pre_attn_scalar": 5}, "score_multiplier is 0.44"),
         ("smollm3", {"no_rope_layers": [0, 1]}, r"unrotated_layers is \(0,\), llama.cpp would take \(\)"),
+        ("olmoe", {"num_key_value_heads": 1}, "as many heads of keys as of queries, this model 1 and 2"),
+        ("qwen3_moe", {"norm_topk_prob": False, "mlp_only_layers": []}, "experts is .*normalised=False"),
         ("gpt_neo", {}, "models of the family gpt_neo have no place in GGUF"),
     ],
 )

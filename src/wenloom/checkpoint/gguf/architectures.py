@@ -58,6 +58,8 @@ class Architecture:
     """Layers with a window have rotary positions of their own."""
     caps: Mapping[str, float] = field(default_factory=dict)
     """What llama.cpp takes for a bound of scores or logits where the file does not say one."""
+    groups_queries: bool = True
+    """llama.cpp takes fewer heads of keys than of queries."""
     is_pair: bool = False
     """An encoder and a decoder: blocks of both, biases by distance in the place of positions."""
     wide_layers: int | None = None
@@ -88,7 +90,8 @@ _ROWS = (
     Architecture("qwen3", "qwen3", _RMS, _ATTENTION_BIAS),
     Architecture("qwen3moe", "qwen3_moe", _RMS | _EXPERTS | {"moe_intermediate_size": "expert_feed_forward_length"},
                  _ATTENTION_BIAS, given={"norm_topk_prob": True}),
-    Architecture("olmoe", "olmoe", _RMS | _EXPERTS, _ATTENTION_BIAS, given={"norm_topk_prob": False}, needs_output=True),
+    Architecture("olmoe", "olmoe", _RMS | _EXPERTS, _ATTENTION_BIAS, given={"norm_topk_prob": False}, needs_output=True,
+                 groups_queries=False),
     Architecture("gpt-oss", "gpt_oss", _RMS | _EXPERTS, _ATTENTION_BIAS, needs_output=True, interval=2,
                  norms={"attn_norm": "attention_norm", "post_attention_norm": "mlp_norm"}),
     Architecture("phi3", "phi3", _RMS, joins_attention=True, joins_gate=True, part="partial_rotary_factor",

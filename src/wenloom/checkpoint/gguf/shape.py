@@ -204,6 +204,9 @@ def write_shape(config: ModelConfig) -> tuple[dict[str, Any], dict[str, np.ndarr
         what = "models that classify texts" if config.labels else f"models of the family {config.family}"
         raise InputError(f"{what} have no place in GGUF; these families do: {', '.join(OF_FAMILY)}.")
     row = ARCHITECTURES[OF_FAMILY[config.family]]
+    if not row.groups_queries and config.n_kv_heads != config.n_heads:
+        raise InputError(f"llama.cpp's {row.name} has as many heads of keys as of queries, this model "
+                         f"{config.n_kv_heads} and {config.n_heads}.")  # fmt: skip
     raw = FAMILIES[config.family].config_json(config)
     made: dict[str, Any] = {key: getattr(config, ours) for key, ours in _SIZES.items()}
     if config.rope is not None:
