@@ -21,7 +21,7 @@ from wenloom.core.errors import CheckpointError, InputError
 from wenloom.model.encoder import Encoder
 
 from ..conftest import VERSES
-from ..small_gguf import add_tokenizer
+from ..small_gguf import add_tokenizer, write_small
 from .folders import moved, saved, tiny_config
 from .gguf_files import finish, numbers
 
@@ -97,6 +97,21 @@ def test_poolings_become_a_folder_of_sentence_transformers_and_a_field_again(tmp
     write_bert(tiny_bert(), tmp_path / "rank.gguf", pooling_type=4)
     with pytest.raises(CheckpointError, match=r'"bert.pooling_type": 4 is not supported'):
         read_gguf(tmp_path / "rank.gguf")
+
+
+@pytest.mark.parametrize("family, kind", [("xlm-roberta", "t5"), ("roberta", "gpt2"), ("distilbert", "bert")])
+@torch.no_grad()
+def test_roberta_and_distilbert_are_written_as_the_bert_that_computes_the_same(family: str, kind: str, tmp_path: Path):
+    write_small(tmp_path / "small.gguf", kind)
+    text = read_gguf(tmp_path / "small.gguf").tokenizer
+    theirs = saved(family, tmp_path, vocab_size=len(text.backend.get_vocab()), eos_token_id=2)
+    export_gguf(load_model(tmp_path), text, tmp_path / "m.gguf", "F32", pooling=("mean",))
+    found = read_gguf(tmp_path / "m.gguf")
+    assert found.model.config.family == "bert" and found.pooling == "mean"
+    ids = torch.tensor([[0, 5, 7, 8, 6, 9, 2]])
+    expected = getattr(theirs, theirs.base_model_prefix)(ids).last_hidden_state
+    assert (found.model(ids) - expected).abs().max() <= 1e-5
+    assert [found.tokenizer.encode(each) for each in VERSES] == [text.encode(each) for each in VERSES]
 
 
 def test_what_llama_cpp_has_no_words_for_is_refused(tmp_path: Path):

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from wenloom.checkpoint.gguf.architectures import ARCHITECTURES, Architecture
+from wenloom.checkpoint.gguf.encoders import plain_encoder
 from wenloom.checkpoint.gguf.fields import GgufFields
 from wenloom.checkpoint.gguf.folder import POOLING
 from wenloom.checkpoint.gguf.kinds import NUMBERS, TENSORS
@@ -20,7 +21,7 @@ from wenloom.checkpoint.gguf.writer import TensorToWrite, write_gguf
 from wenloom.core.console import remark
 from wenloom.core.errors import InputError
 from wenloom.core.files import file_aside
-from wenloom.model.build import Model, without_head
+from wenloom.model.build import Model
 from wenloom.model.encoder import Encoder
 from wenloom.model.pooling import PoolingMode
 from wenloom.model.quantize import require_unquantized
@@ -61,9 +62,8 @@ def export_gguf(
     if kind not in WRITTEN:
         raise InputError(f"type {kind!r}: known are {', '.join(WRITTEN)}.")
     require_unquantized(model, "a GGUF file is made of unquantized weights")
-    if isinstance(model, Encoder) and model.config.output == "tokens":
-        remark("llama.cpp computes hidden states of an encoder; its head is left out.")
-        model = without_head(model)
+    if isinstance(model, Encoder):
+        model = plain_encoder(model)
     config = model.config
     fields, factors = write_shape(config)
     row = ARCHITECTURES[fields["general.architecture"]]
