@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from wenloom.core.files import write_atomically
-from wenloom.core.quantities import show_unit
+from wenloom.core.quantities import counted, show_unit
 from wenloom.text.opening import opening
 
 
@@ -36,10 +36,10 @@ A {model["family"]} language model with {model["parameters"]:,} parameters, {_or
 
 | | |
 |---|---|
-| Text | {sources}{more}: {data["train_documents"]:,} documents, {data["train_bytes"]:,} bytes |
-| Validation | {data["validation_documents"]:,} documents, {data["validation_bytes"]:,} bytes ({data["split"]}) |
+| Text | {sources}{more}: {counted(data["train_documents"], "document")}, {data["train_bytes"]:,} bytes |
+| Validation | {counted(data["validation_documents"], "document")}, {data["validation_bytes"]:,} bytes ({data["split"]}) |
 {_cards(data)}| Tokenizer | {model["tokenizer"]}, {model["vocab_size"]:,} tokens |
-| Training | {result["steps"]:,} steps, {result["tokens"]:,} tokens, {result["training_seconds"]:,.0f} s on {environment["device"]} |
+| Training | {counted(result["steps"], "step")}, {result["tokens"]:,} tokens, {result["training_seconds"]:,.0f} s on {environment["device"]} |
 | Seed | {settings["seed"]} |
 | Validation loss | {result["validation_bits_per_byte"]:.4f} bits per byte, {result["validation_nats_per_character"]:.4f} nats per character, {result["validation_nats_per_token"]:.4f} nats per token |
 
@@ -113,7 +113,7 @@ A {model["family"]} model for {data["task"]} with {model["parameters"]:,} parame
 |---|---|
 | Examples | {data["train_examples"]:,} from {files}; {data["validation_examples"]:,} for validation |
 | Tokenizer | {model["tokenizer"]}, {model["vocab_size"]:,} tokens |
-| Training | {result["steps"]:,} steps of {settings["batch"]} examples, {result["training_seconds"]:,.0f} s on {environment["device"]} |
+| Training | {counted(result["steps"], "step")} of {settings["batch"]} examples, {result["training_seconds"]:,.0f} s on {environment["device"]} |
 | Seed | {settings["seed"]} |
 | Validation loss | {result["validation_nats_per_token"]:.4f} {show_unit("nats_per_token", data["task"])} |
 

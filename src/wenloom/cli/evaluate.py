@@ -356,7 +356,7 @@ def _show(model: str, figures: "list[MetricResult]") -> None:
         if cut := each.details.get("questions_cut_off"):
             cut_off[each.dataset] = cut
     for dataset, cut in cut_off.items():
-        say(f"  {dataset}: {cut:,} questions did not fit into the context; their beginnings were left out.")
+        say(f"  {dataset}: {counted(cut, 'question')} did not fit into the context: read without the beginning.")
 
 
 def _sentence(each: dict[str, Any]) -> str:

@@ -13,6 +13,7 @@ from wenloom.cli.prompts import answer, disobedience, job_as_json, rows_of, unan
 from wenloom.cli.steering_files import vector_files
 from wenloom.core.console import print_json, remark
 from wenloom.core.errors import InputError
+from wenloom.core.quantities import counted
 from wenloom.generation.options import Length, Output, Penalties, Sampling, Search, Speed, StructuredOutput, Watermark
 from wenloom.generation.request import GenerationRequest
 
@@ -199,7 +200,7 @@ def _show(loaded: "LanguageModel", job: "Job") -> None:
             remark("The text ends here because the options leave no token that is allowed.")
     if sys.stderr.isatty():
         tokens, seconds = sum(len(each.tokens) for each in job.continuations), time.monotonic() - started
-        remark(f"({tokens:,} tokens in {seconds:.1f} s, {tokens / seconds:,.0f} a second)")
+        remark(f"({counted(tokens, 'token')} in {seconds:.1f} s, {tokens / seconds:,.0f} a second)")
 
 
 def _write(text: str) -> None:

@@ -12,6 +12,7 @@ from wenloom.cli.recipes import chosen_recipe
 from wenloom.cli.trial import show_trial
 from wenloom.core.console import print_json, say
 from wenloom.core.errors import InputError
+from wenloom.core.quantities import counted
 from wenloom.text.documents import ReadOptions
 from wenloom.text.executors import Cluster
 from wenloom.text.recipe import Recipe
@@ -151,15 +152,14 @@ def summary(prepared: Prepared) -> str:
     ]
     widths = [max(len(f"{getattr(split, count):,}") for split in splits.values()) for count in _COUNTS]
     for name, split in splits.items():
-        counts = ", ".join(
-            f"{getattr(split, each):>{width},} {each}" for each, width in zip(_COUNTS, widths, strict=True)
-        )
+        cells = [counted(getattr(split, each), each.removesuffix("s")) for each in _COUNTS]
+        counts = ", ".join(" " * (width - cell.index(" ")) + cell for cell, width in zip(cells, widths, strict=True))
         lines.append(
             f"  {name:10} {counts} ({split.bytes / max(1, split.tokens):.2f} bytes each)"
             + f", {split.unknown:,} of them unknown" * bool(split.unknown)
         )
-    dropped = [f"{facts['duplicates_removed']:,} duplicates" * bool(facts["duplicates_removed"]),
-               f"{facts['empty_documents']:,} empty documents" * bool(facts["empty_documents"])]  # fmt: skip
+    dropped = [counted(facts["duplicates_removed"], "duplicate") * bool(facts["duplicates_removed"]),
+               counted(facts["empty_documents"], "empty document") * bool(facts["empty_documents"])]  # fmt: skip
     dropped += [f"{count:,} by {name}" for name, count in facts.get("text_steps", {}).items() if count]
     if n_bad := facts.get("left_out", {}).get("rows"):
         dropped.append(f"{n_bad:,} rows or files that cannot be used (listed in {dataset.folder / MANIFEST})")

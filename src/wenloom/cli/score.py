@@ -12,6 +12,7 @@ from wenloom.core.console import out as console
 from wenloom.core.console import print_json, say
 from wenloom.core.errors import InputError
 from wenloom.core.progress import progress
+from wenloom.core.quantities import counted
 from wenloom.text.clean import normalize
 from wenloom.text.documents import ReadOptions, find_files, read_documents
 
@@ -106,13 +107,13 @@ def score(
     console.print(_heat(tokenizer, result.token_ids, result.log_probabilities))
     if scorer.kind == "masked":
         say(
-            f"\npseudo-log-likelihood {result.log_probability:,.3f} nats over {len(result.token_ids):,} tokens\n"
+            f"\npseudo-log-likelihood {result.log_probability:,.3f} nats over {counted(len(result.token_ids), 'token')}\n"
             f"pseudo-perplexity {result.perplexity:,.2f} per token: every token from all others; not to be compared with a "
             "perplexity"
         )
         return
     say(
-        f"\nlog P {result.log_probability:,.3f} nats over {len(result.token_ids):,} tokens, {result.scored_bytes:,} bytes\n"
+        f"\nlog P {result.log_probability:,.3f} nats over {counted(len(result.token_ids), 'token')}, {counted(result.scored_bytes, 'byte')}\n"
         f"perplexity {result.perplexity:,.2f} per token, {result.bits_per_byte:.3f} bits per byte\n"
         f"context {result.context_length:,}, stride {result.stride:,}, "
         f"{'first token scored after BOS' if result.bos else 'first token not scored (no BOS)'}"
@@ -146,7 +147,9 @@ def _given(model: str, scorer: "Scorer", given: str, text: str, json: bool) -> N
         return
     console.print(_heat(scorer.tokenizer, found.token_ids, found.log_probabilities))
     greedy = "; it is what the model would write" * found.is_greedy
-    say(f"\nlog P {found.log_probability:,.3f} nats over {len(found.token_ids):,} tokens, given the other text{greedy}")
+    say(
+        f"\nlog P {found.log_probability:,.3f} nats over {counted(len(found.token_ids), 'token')}, given the other text{greedy}"
+    )
 
 
 def _heat(tokenizer: "TextTokenizer", token_ids: list[int], log_probabilities: list[float]) -> Text:

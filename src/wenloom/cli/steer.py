@@ -247,7 +247,7 @@ def _show(study: "SteeringStudy", writing: "SteeredWriting | None", out: Path) -
             f"{each.value:.3f} ± {each.error:.3f}" for each in (writing.words_plain, writing.words_steered)
         )
         say(
-            f"in {len(writing.plain):,} texts each: {without} of the words a text without it, {with_it} with it, a change of {writing.standard_errors:.1f} standard errors; "
+            f"in {counted(len(writing.plain), 'text')} each: {without} of the words a text without it, {with_it} with it, a change of {writing.standard_errors:.1f} standard errors; "
             f"perplexity of what is written {_factor(writing.cost)}"
         )
         for name, text in (("without", writing.plain[0]), ("with", writing.steered[0])):

@@ -9,6 +9,7 @@ import numpy as np
 
 from wenloom.checkpoint.folder import load_decoder
 from wenloom.core.console import remark
+from wenloom.core.quantities import counted
 from wenloom.evaluation.significance import interval
 from wenloom.text.documents import ReadOptions, find_files, read_documents
 from wenloom.text.recipe import Recipe
@@ -116,7 +117,7 @@ class _Trained:
 
     def bits(self, dataset: Dataset, name: str) -> np.ndarray:
         """Bits per byte of every stretch of the held-out text (one context long)."""
-        remark(f"Training on {name}: {dataset.splits['train'].documents:,} documents.")
+        remark(f"Training on {name}: {counted(dataset.splits['train'].documents, 'document')}.")
         result = pretrain(dataset.folder, self._work / f"{name}-run", self._model, self._training)
         if self._training.steps is None:
             from wenloom.training.run_file import read_run

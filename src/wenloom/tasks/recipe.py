@@ -18,7 +18,7 @@ from wenloom.core.errors import InputError, printable
 from wenloom.core.hardware import probe
 from wenloom.core.memory import release_freed_memory
 from wenloom.core.progress import progress
-from wenloom.core.quantities import parse_duration
+from wenloom.core.quantities import counted, parse_duration
 from wenloom.core.randomness import derive_seed
 from wenloom.generation.jobs import Continuation
 from wenloom.model.build import Model
@@ -256,7 +256,7 @@ class TaskRecipe(ABC, Generic[Row]):
         kept = [row for row in rows if self.question(row) not in questions and answers.isdisjoint(self.answers(row))]
         if len(kept) < len(rows):
             remark(
-                f"Left out: {len(rows) - len(kept):,} examples that share a question or an answer with the validation data."
+                f"Left out: {counted(len(rows) - len(kept), 'example')} with a question or an answer of the validation data."
             )
         return kept
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from wenloom.core.errors import CheckpointError, InputError
 from wenloom.core.files import write_atomically
+from wenloom.core.quantities import counted
 from wenloom.training.checkpoints import own_checkpoints, sound_checkpoint
 from wenloom.training.history import read_metrics
 from wenloom.training.output import check_output
@@ -56,7 +57,7 @@ def how_to_prolong(run: Path, command: str) -> str:
     """What a person is told who resumes a run that is finished."""
     steps = read_run(run)["result"]["steps"]
     return (
-        f"{run} is finished ({steps:,} steps): there is nothing to resume. Train it for longer with: "
+        f"{run} is finished ({counted(steps, 'step')}): there is nothing to resume. Train it for longer with: "
         f"wenloom {command} --resume {run} --steps {steps} (or --tokens, --epochs, --budget)."
     )
 
