@@ -40,8 +40,26 @@ ROWS = [
     ("  model", "qwen3, 5 layers, width 128, 4 heads, context 128, bf16 on some processor with a name", ""),
     ("disk", "1 GB", ""),
 ]
+FIGURES = (
+    "WikiText-2 (Merity et al. 2016)",
+    "pseudo_perplexity_per_character",
+    "94,040.25",
+    "80,320.11 – 108,200.97",
+    "4,463,439",
+)
+
+
+def _show_figures() -> None:
+    shown = console.table(
+        "dataset", "metric", "value", "interval", "n", right=("value", "n"), whole=("metric", "value")
+    )
+    shown.add_row(*FIGURES)
+    console.out.print(shown)
+
+
 FORMS: dict[str, Callable[[], None]] = {
     "a result": lambda: say(SENTENCE), "a remark": lambda: remark(SENTENCE), "a plan": lambda: plan._show(ROWS),
+    "a table": _show_figures,
 }  # fmt: skip
 
 
@@ -55,7 +73,10 @@ def test_a_terminal_breaks_lines_between_words(form: str, width: int, monkeypatc
     FORMS[form]()
     lines = screen.getvalue().splitlines()
     assert all(cell_len(line.rstrip()) <= width for line in lines)
-    given = SENTENCE if form != "a plan" else " ".join(" ".join(row) for row in ROWS)
+    rows = {"a plan": ROWS, "a table": [("dataset", "metric", "value", "interval", "n"), FIGURES]}.get(
+        form, [(SENTENCE,)]
+    )
+    given = " ".join(" ".join(row) for row in rows)
     assert sorted(screen.getvalue().split()) == sorted(given.split()), "whole words, none lost"
 
 

@@ -6,13 +6,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
-from rich.table import Table
 
 from wenloom.cli.keep_results import keep_results
 from wenloom.cli.options import Device, Dtype, Json, changed, flags, refuse_unused
 from wenloom.cli.served import Served, told
 from wenloom.core.console import out as console
-from wenloom.core.console import print_json, remark, say
+from wenloom.core.console import print_json, remark, say, table
 from wenloom.core.errors import InputError
 from wenloom.core.quantities import counted
 from wenloom.evaluation.options import Convention, OverlapOptions, Shots, Writing
@@ -191,7 +190,7 @@ def evaluate(
             if keep:
                 keep_results(store, evaluated, figures, plan.samples(model), time.monotonic() - began)
         asked = f" ({told(endpoints[model])})" if endpoints else ""
-        remark(f"{model}: {len(plans)} evaluation(s) in {time.monotonic() - started:,.0f} s{asked}.")
+        remark(f"{model}: {counted(len(plans), 'evaluation')} in {time.monotonic() - started:,.0f} s{asked}.")
     pairs = [plan.compared(models[0], other) for plan in plans for other in models[1:]]
     comparisons = [each for each in pairs if each is not None]
     for each, adjusted in zip(comparisons, holm([each["p"] for each in comparisons]), strict=True):
@@ -225,12 +224,10 @@ def _list(data: Path | None, json: bool) -> None:
     if json:
         print_json(rows)
         return
-    table = Table(box=None, pad_edge=False)
-    for column in ("suite", "what", f"file below {root}"):
-        table.add_column(column, overflow="fold")
+    shown = table("suite", "what", f"file below {root}", whole=("suite",))
     for row in rows:
-        table.add_row(row["name"], row["about"], row["file"] or "-")
-    console.print(table)
+        shown.add_row(row["name"], row["about"], row["file"] or "-")
+    console.print(shown)
     say("-: not there; evaluate --on SUITE says where it can be had.")
 
 
@@ -333,22 +330,15 @@ def _show(model: str, figures: "list[MetricResult]") -> None:
     from wenloom.evaluation.folder import Evaluated
     from wenloom.evaluation.page import table as figure_rows
 
-    table = Table(title=model, title_justify="left", box=None, pad_edge=False)
-    for name, justify in (
-        ("dataset", "left"),
-        ("metric", "left"),
-        ("value", "right"),
-        ("95 % interval", "right"),
-        ("n", "right"),
-    ):
-        table.add_column(name, justify=justify, no_wrap=name != "metric")  # pyright: ignore[reportArgumentType]
+    numbers = ("value", "95 % interval", "n")
+    shown = table("dataset", "metric", *numbers, right=numbers, whole=("metric", "value", "n"), title=model)
     for row in figure_rows([Evaluated(model, "", figures, Path())]):
         each = row.cells[model]
         style = "bold" if row.is_headline else "dim"
-        table.add_row(
+        shown.add_row(
             row.dataset, row.name, f"{each.value:.4g}", f"{each.low:.4g} – {each.high:.4g}", f"{each.n:,}", style=style
         )
-    console.print(table)
+    console.print(shown)
     cut_off: dict[str, int] = {}
     for each in figures:
         if each.is_headline:

@@ -5,12 +5,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from rich.markup import escape
-from rich.table import Table
 from rich.text import Text
 
 from wenloom.cli.options import Device, Json
 from wenloom.core.console import out as console
-from wenloom.core.console import print_json, say
+from wenloom.core.console import print_json, say, table
 from wenloom.core.errors import InputError
 from wenloom.core.files import check_no_folder
 from wenloom.core.progress import progress
@@ -145,9 +144,7 @@ def _show(found: "Explanation", has_features: bool) -> None:
         "" if inquiry.against is None else f", {found.attributions[0].value:+.2f} nats more than {inquiry.against!r}"
     )
     console.print(escape(f"\nprobability {100 * math.exp(found.log_probability):.3g} %{against}"))
-    table = Table(box=None, padding=(0, 1))
-    for name in ("method", "completeness error"):
-        table.add_column(name, justify="left" if name == "method" else "right")
+    shown = table("method", "completeness error", right=("completeness error",))
     for each in found.attributions:
         first = ", from drawn tokens" if each.relative_to == "tokens" else ""
         first += " (shown above)" if each is lead else ""
@@ -156,8 +153,8 @@ def _show(found: "Explanation", has_features: bool) -> None:
             if each.error is None
             else f"{100 * each.error:,.{1 if each.error < 0.1 else 0}f} %"
         )
-        table.add_row(f"{each.method}{first}", error)
-    console.print(table)
+        shown.add_row(f"{each.method}{first}", error)
+    console.print(shown)
     if (lens := found.shown_lens) is not None:
         last, formed = len(lens.top_ids) - 1, lens.formed_at(found.position)
         through = "" if found.tuned is None else ", read through the tuned lens"

@@ -7,11 +7,9 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rich.table import Table
-
 from wenloom.cli.options import Device, Json
 from wenloom.core.console import out as console
-from wenloom.core.console import print_json, say
+from wenloom.core.console import print_json, say, table
 from wenloom.core.errors import InputError, printable
 from wenloom.core.files import check_no_folder
 from wenloom.core.foreign import parsed_json
@@ -218,13 +216,12 @@ def _data(study: "SteeringStudy", writing: "SteeredWriting | None") -> dict[str,
 
 
 def _show(study: "SteeringStudy", writing: "SteeredWriting | None", out: Path) -> None:
-    table = Table(box=None, padding=(0, 1))
-    for name in ("block", "strength", "effect, nats a token", "perplexity"):
-        table.add_column(name, justify="right")
+    columns = ("block", "strength", "effect, nats a token", "perplexity")
+    shown = table(*columns, right=columns)
     for each in study.trials:
         style = "bold" if each.layer == study.vector.layer else "dim"
-        table.add_row(str(each.layer), f"{each.strength:.3g}", _figure(each.effect), _factor(each.cost), style=style)
-    console.print(table)
+        shown.add_row(str(each.layer), f"{each.strength:.3g}", _figure(each.effect), _factor(each.cost), style=style)
+    console.print(shown)
     chosen, n = study.chosen, min(study.n_texts)
     on = "texts held out" if study.is_held_out else f"the same {counted(2 * n, 'text')}: give 8 or more of each kind"
     gain = (

@@ -4,11 +4,10 @@ from pathlib import Path
 from typing import Annotated
 
 from cyclopts import Parameter
-from rich.table import Table
 
 from wenloom.cli.options import Device, Json
 from wenloom.core.console import out as console
-from wenloom.core.console import print_json, say
+from wenloom.core.console import print_json, say, table
 from wenloom.core.errors import InputError
 from wenloom.core.files import check_no_folder
 from wenloom.core.progress import progress
@@ -69,10 +68,9 @@ def train_lens(
             }
         )
         return
-    table = Table(box=None, padding=(0, 1))
-    for name in ("block", "tuned lens", "logit lens"):
-        table.add_column(name, justify="right")
+    columns = ("block", "tuned lens", "logit lens")
+    shown = table(*columns, right=columns)
     for layer, (tuned, logit) in enumerate(zip(found.kl_tuned, found.kl_logit, strict=True)):
-        table.add_row(str(layer), f"{tuned:.3f}", f"{logit:.3f}")
-    console.print(table)
+        shown.add_row(str(layer), f"{tuned:.3f}", f"{logit:.3f}")
+    console.print(shown)
     say(f"KL from the model's own answer, nats, on {found.n_tokens:,} tokens held out\n{out}: the lens")

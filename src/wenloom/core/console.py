@@ -6,10 +6,12 @@ Standard output carries only what was asked for, so that it can be piped.
 import json
 import re
 import sys
+from collections.abc import Collection
 from typing import Any
 
 from rich.cells import cell_len
 from rich.console import Console
+from rich.table import Table
 
 
 class _Console(Console):
@@ -31,6 +33,20 @@ _CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 out = _Console(highlight=False)
 remarks = _Console(stderr=True, highlight=False)
+
+
+def table(*columns: str, right: Collection[str] = (), whole: Collection[str] = (), title: str | None = None) -> Table:
+    """A table for a terminal of any width: where a row does not fit, its cells break between words, and nothing is left out.
+
+    Args:
+        right: columns that stand at the right, such as numbers.
+        whole: columns of which no cell is broken, such as names, while others can be.
+        title: a line above it.
+    """
+    made = Table(box=None, pad_edge=False, title=title, title_justify="left")
+    for name in columns:
+        made.add_column(name, justify="right" if name in right else "left", overflow="fold", no_wrap=name in whole)
+    return made
 
 
 def silence() -> None:

@@ -106,7 +106,7 @@ def _files_below(folder: Path) -> tuple[list[Path], list[SkippedFile]]:
             else:
                 others.append(SkippedFile(file, why))
     if not readable:
-        what = f"{len(others)} file(s), none to read ({counted(others)})" if others else "no files"
+        what = f"nothing to read, but {counted(others)}" if others else "no files"
         raise InputError(f"{folder}: holds {what}. Known kinds: {_KNOWN}, also .gz, .zst, .bz2 and .xz.")
     return sorted(readable), sorted(others)
 
