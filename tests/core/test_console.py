@@ -42,10 +42,10 @@ ROWS = [
 ]
 FIGURES = (
     "WikiText-2 (Merity et al. 2016)",
-    "pseudo_perplexity_per_character",
-    "94,040.25",
-    "80,320.11 – 108,200.97",
-    "4,463,439",
+    "bits_per_character",
+    "94,040",
+    "80,320.1 – 108,201.0",
+    "4,463",
 )
 
 
