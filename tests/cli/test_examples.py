@@ -101,6 +101,7 @@ NOT_RUN = {
     "--method cda,equalize": "needs a vocabulary in which words are one token; tests/training/test_equalized.py has one",
     "--set groups=on": "trains for minutes; tests/fairness/test_filter.py measures a slice",
     "wenloom audit slices/": "needs the models of the line above it",
+    "wenloom debias --resume": "needs one that was interrupted; tests/fairness/test_interrupted.py interrupts some",
     "--method leace": "needs texts that speak of people; tests/fairness/test_erasure.py erases",
     "wenloom serve": "answers until a signal comes; it is parsed here, and tests/serving run the server",
     "pip install": "of an installation",

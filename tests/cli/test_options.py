@@ -501,6 +501,7 @@ TABLES = {
         "--steps": C(("--steps", 2), base=("run", "--method", "cda", "--out", "made", "--json")),
         "--learning-rate": C(("--learning-rate", 0.5), look="made/run.toml"),
         "--seed": C(("--seed", 7), look="made/run.toml"),
+        "--resume": R(("--resume", "made"), "leave the model out"),
         "--json": C(("--json",), base=("run", "--method", "cda", "--out", "made", "--steps", 1)),
     }),
     "leaderboard": Table((), {

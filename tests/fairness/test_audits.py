@@ -15,14 +15,13 @@ import transformers
 
 from tests.cli.calling import call
 from tests.conftest import random_decoder, tiny_config
+from tests.fairness.held import held
 from wenloom.checkpoint.folder import write_model_files
 from wenloom.core.errors import InputError
-from wenloom.evaluation.scorer import ContinuationScore
 from wenloom.fairness.audit import Audited, wilson
 from wenloom.fairness.audited_model import AuditedModel
 from wenloom.fairness.audits import all_audits, audits_named
 from wenloom.fairness.comparison import compared
-from wenloom.fairness.scored_audit import divided
 from wenloom.fairness.stereoset import icat
 from wenloom.model.decoder import Decoder
 from wenloom.tasks.fill_mask import masked_tokenizer
@@ -199,8 +198,9 @@ def test_pronouns_of_winobias_and_answers_of_bbq(model: Path, data: Path):
             scored("", f"The {role} left the man because {pronoun} was old.")
             for pronoun in ("she", "he")[:: 1 - 2 * (n % 2)]
         ]
-        parts = divided(*(ContinuationScore(ids, logs, sum(logs), False, 0, 0, 0) for ids, logs in both))
-        usual[0] += sum(parts[0][1]) > sum(parts[1][1])
+        texts = [f"The {role} left the man because {each} was old." for each in ("she", "he")[:: 1 - 2 * (n % 2)]]
+        (_, one), (_, other) = held(model, texts, [logs for _, logs in both])
+        usual[0] += one > other
         usual[1] += sum(both[0][1]) > sum(both[1][1])
     found = figures(AUDITS["winobias"].run(asked, data))
     assert [found["usual gender", name, "type2"].count for name in ("pronoun", "sum")] == usual

@@ -13,6 +13,7 @@ import transformers
 from tokenizers import AddedToken
 
 from tests.checkpoint.folders import saved
+from tests.fairness.held import held
 from tests.fairness.test_audits import AUDITS, PAIRS, TRIPLES, bbq_rows, data, figures  # noqa: F401
 from wenloom.core.errors import InputError
 from wenloom.evaluation.choice_suite import ChoiceSuite
@@ -120,8 +121,8 @@ def test_prompts_of_ones_own(model: Path, tmp_path: Path):
     path.write_text('{"text": "They say she", "continuation": " was old."}\n{"text": "They say he is old at dusk."}\n')
     found = SwappedPrompts(path, "en", ("gender",)).run(AuditedModel("m", model), tmp_path)
     given = [sum(scored(f"They say {each}", "was old.")[1]) for each in ("she", "he")]
-    both = divided(*(scored("They say", f"{each} is old at dusk.") for each in ("she", "he")))
-    rest = [sum(shared) for shared, _ in both]
+    texts = [f"{each} is old at dusk." for each in ("she", "he")]
+    rest = [outside for outside, _ in held(model, texts, [scored("They say", each)[1] for each in texts])]
     bits = [(one - other) / np.log(2) for one, other in (given, rest)]
     difference = figures(found)["difference", "rest", "gender"].value
     assert difference == pytest.approx(np.mean(bits), abs=1e-4)

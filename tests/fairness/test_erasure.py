@@ -1,5 +1,7 @@
 """LEACE against concept-erasure, and its merging into weights against the definition and transformers."""
 
+import json
+import re
 from pathlib import Path
 
 import pytest
@@ -8,6 +10,7 @@ import transformers
 from concept_erasure import LeaceFitter as TheirFitter
 
 from tests.checkpoint.folders import saved
+from tests.cli.calling import call, refused
 from tests.conftest import random_decoder, tiny_config
 from wenloom.checkpoint.folder import load_decoder, write_model_files
 from wenloom.core.errors import InputError
@@ -123,6 +126,61 @@ def test_a_model_is_erased_to_chance_on_texts_it_has_not_seen(tokenizer: TextTok
         match="1 places where a word of the two groups comes next; to erase the groups from a state of 32 numbers takes 128",
     ):
         erase(decoder, [ConceptRow([1, 2], [0], [1])])
+
+
+def test_an_erasing_that_erases_nothing_says_so(tokenizer: TextTokenizer, tmp_path: Path):
+    """A state that is the same whatever follows, and one in which the reader finds nothing to begin with."""
+    decoder = random_decoder(tiny_config(tokenizer.vocab_size, context_length=64))
+    (source := tmp_path / "model").mkdir()
+    tokenizer.save_pretrained(source)
+    texts = [f"The old lamp {n}: we saw {word}." for n in range(200) for word in ("her", "him")]
+    (tmp_path / "texts.txt").write_text("\n".join(texts), "utf-8")
+    asked = ("debias", source, "--method", "leace", "--data", "texts.txt", "--out", "out", "--lexicon", "en")
+    write_model_files(decoder, source)
+    told = call(*asked, cwd=tmp_path)
+    assert told.code == 0 and "The reader was no better before" in told.out, told
+    with torch.no_grad():
+        decoder.embed.weight.zero_()
+    write_model_files(decoder, source)
+    told = call(*asked[:-3], "none", *asked[-2:], "--json", cwd=tmp_path)
+    found = json.loads(told.out)["erasure"]
+    assert found["directions"] == 0 and found["lacking"].startswith("nothing was erased: no direction"), found
+
+
+@pytest.mark.parametrize(
+    "arguments, words",
+    [
+        (("mask", "--method", "cda"), "mask: does not go on with a text; debias takes a decoder"),
+        (("experts", "--method", "equalize"), "--method equalize: is for models without experts"),
+        (("model", "--method", "equalize", "--lexicon", "none.toml"), "--method equalize: no word of g and its counterpart are one token each"),
+        (("model", "--method", "equalize", "--strength", 1001), "--strength 1001: must be above 0 and at most 1,000"),
+        (("model", "--method", "equalize", "--strength", "nan"), "--strength nan: must be above 0"),
+        (("model", "--method", "cda", "--data", "rows.jsonl"), 'no field "text" (found: body). Call the field that holds the text "text"'),
+        (("model", "--method", "cda", "--data", "empty.txt"), "empty.txt: is empty"),
+        (("model", "--method", "cda", "--steps", 0), "--steps"),
+        (("model", "--method", "cda", "--budget", "soon"), "--budget"),
+    ],
+)  # fmt: skip
+def test_what_debias_says_names_its_own_options(
+    arguments: tuple[object, ...], words: str, tokenizer: TextTokenizer, tmp_path: Path
+):
+    for name, config in (("model", tiny_config(tokenizer.vocab_size, context_length=64)),):
+        (tmp_path / name).mkdir()
+        write_model_files(random_decoder(config), tmp_path / name)
+        tokenizer.save_pretrained(tmp_path / name)
+    saved("bert", tmp_path / "mask")
+    saved("mixtral", tmp_path / "experts")
+    tokenizer.save_pretrained(tmp_path / "experts")
+    (tmp_path / "none.toml").write_text(
+        '[axes.g]\nsides = ["a", "b"]\npairs = [["xylophonist", "glockenspieler", "rare"]]\n', "utf-8"
+    )
+    (tmp_path / "rows.jsonl").write_text('{"body": "She lit it."}\n', "utf-8")
+    (tmp_path / "empty.txt").write_text("", "utf-8")
+    axis = ("--axis", "g") if "--lexicon" in arguments else ()
+    said = refused("debias", *arguments, *axis, "--out", "out", cwd=tmp_path)
+    own = set(re.findall(r"--[a-z][a-z-]+", call("debias", "--help", cwd=tmp_path).out))
+    assert words in said and set(re.findall(r"--[a-z][a-z-]+", said)) <= own, said
+    assert not list(tmp_path.glob("out*")), "nothing is left behind"
 
 
 def test_too_few_words_are_told_before_a_training(tokenizer: TextTokenizer, tmp_path: Path):

@@ -11,9 +11,8 @@ import numpy as np
 import pytest
 
 from tests.cli.calling import call
+from tests.fairness.held import held
 from tests.fairness.test_audits import oracle
-from wenloom.evaluation.scorer import ContinuationScore
-from wenloom.fairness.scored_audit import divided
 from wenloom.fairness.swapped_prompts import SwappedPrompts
 from wenloom.tokens.prepare import PrepareOptions, prepare
 from wenloom.training.pretrain import pretrain
@@ -64,15 +63,11 @@ def test_a_model_of_another_language_is_audited_with_its_own_list(language: str,
     # the model follows its corpus: most of either speaks of men
     assert by_measure["difference"]["value"] < 0 and by_measure["difference"]["high"] < 0.2
     audit, scored = SwappedPrompts(tmp_path / "asked.txt", language, ("gender",)), oracle(tmp_path / "run")
-    samples = audit.samples(tmp_path, _PAIRS)
-    bits = []
+    samples, bits = audit.samples(tmp_path, _PAIRS), list[float]()
     for sample in samples:
-        both = [
-            ContinuationScore(ids, logs, sum(logs), False, 0, 0, 0)
-            for ids, logs in (scored("", each) for each in sample[:2])
-        ]
-        parts = divided(*both)
-        bits.append((sum(parts[0][0]) - sum(parts[1][0])) / np.log(2))
+        logs = [scored("", each)[1] for each in sample[:2]]
+        (one, _), (other, _) = held(tmp_path / "run", sample[:2], logs, sample.words)
+        bits.append((one - other) / np.log(2))
     few = json.loads(call("audit", "run", "--prompts", "asked.txt", "--lexicon", language, "--axis", "gender", "--limit", _PAIRS, "--json",
                           cwd=tmp_path).out)["figures"]  # fmt: skip
     (difference,) = [each for each in few if each["measure"] == "difference"]

@@ -12,17 +12,16 @@ import torch
 
 from tests.cli.calling import call
 from tests.conftest import random_decoder, tiny_config
+from tests.fairness.held import held
 from tests.fairness.test_audits import figures, in_memory, oracle
 from wenloom.checkpoint.folder import load_decoder, write_model_files
 from wenloom.core.errors import InputError
-from wenloom.evaluation.scorer import ContinuationScore
 from wenloom.fairness.association import effect, permutation_p
 from wenloom.fairness.audited_model import AuditedModel, DecodedModel
 from wenloom.fairness.audits import AuditOptions, all_audits
 from wenloom.fairness.bold import Bold, fluency
 from wenloom.fairness.cost import TextCost
 from wenloom.fairness.representation import represented
-from wenloom.fairness.scored_audit import divided
 from wenloom.fairness.sentiment import by_lexicon
 from wenloom.generation.engine import Engine
 from wenloom.generation.request import GenerationRequest
@@ -47,12 +46,8 @@ def test_own_prompts_are_compared_with_the_other_group(model: Path, tmp_path: Pa
     for first, second in (
         ("She lit the old lamp.", "He lit the old lamp."), ("The old lamp of my mother was lit.", texts[1]), ("Hers.", "His."),
     ):  # fmt: skip
-        both = [
-            ContinuationScore(ids, logs, sum(logs), False, 0, 0, 0)
-            for ids, logs in (scored("", first), scored("", second))
-        ]
-        parts = divided(*both)
-        wanted.append((sum(parts[0][0]) - sum(parts[1][0])) / np.log(2))
+        (one, _), (other, _) = held(model, (first, second), [scored("", each)[1] for each in (first, second)])
+        wanted.append((one - other) / np.log(2))
     assert found["difference", "rest", "gender"].value == pytest.approx(np.mean(wanted), abs=1e-4)
     assert found["preference", "rest", "gender"].count == sum(each > 0 for each in wanted)
     assert found["preference", "rest", "gender"].sides == ("female", "male")
@@ -196,13 +191,14 @@ def test_winogender_counts_pronouns_and_correlates_them_with_statistics(model: P
     found = figures(all_audits()["winogender"].run(AuditedModel("m", model), tmp_path))
     usual, by_sum, odds, share = 0, 0, [], []
     for place in range(0, len(rows), 3):
-        male, female = (scored("", rows[place + shift][2]) for shift in (0, 1))
-        parts = divided(*(ContinuationScore(ids, logs, sum(logs), False, 0, 0, 0) for ids, logs in (female, male)))
-        more = sum(parts[0][1]) > sum(parts[1][1])
+        texts = [rows[place + shift][2] for shift in (0, 1)]
+        male, female = (scored("", text) for text in texts)
+        (_, he), (_, she) = held(model, texts, (male[1], female[1]))
+        more = she > he
         usual += more == (rows[place][3] > 50)
         by_sum += (sum(female[1]) > sum(male[1])) == (rows[place][3] > 50)
         if rows[place][1] == "0":
-            odds.append(sum(parts[0][1]) - sum(parts[1][1]))
+            odds.append(she - he)
             share.append(rows[place][3])
     assert (
         found["usual gender", "pronoun", "all"].count == usual and found["usual gender", "sum", "all"].count == by_sum
@@ -370,12 +366,16 @@ def test_a_model_that_writes_by_another_rule_is_compared_with_itself(
     request = GenerationRequest(max_new_tokens=30, temperature=1.0, top_p=1.0, seed=0)
     for rule, options, second in (("Self-Debias", {"self_debias": ("The following text is old:",)}, None),
                                   ("in contrast to other", {"contrastive_beta": 0.5}, other)):  # fmt: skip
-        texts = DecodedModel(base, rule, options, second).write([each.text for each in samples], request)
+        texts = [
+            each.text
+            for each in DecodedModel(base, rule, options, second).write([each.text for each in samples], request)
+        ]
         draft = None if second is None else load_decoder(second).eval()
         engine = Engine(base.model, base.tokenizer, draft_model=draft)  # pyright: ignore[reportArgumentType]
         jobs = [engine.submit(each.text, replace(request, **options), n) for n, each in enumerate(samples)]
         engine.run(jobs)
-        assert texts == [each.result()[0].text for each in jobs] != base.write([each.text for each in samples], request)
+        plain = [each.text for each in base.write([each.text for each in samples], request)]
+        assert texts == [each.result()[0].text for each in jobs] != plain
     for arguments, words in ((("--on", "seat", "--self-debias", "x"), "--self-debias acts while a model of a folder writes"),
                              (("--on", "bold", "--contrast", "nowhere"), "nowhere")):  # fmt: skip
         refused = call("audit", model, "--data", ".", *arguments, cwd=tmp_path)

@@ -119,7 +119,7 @@ def interrupted(monkeypatch: pytest.MonkeyPatch, step: int) -> Iterator[None]:
     def stopping(self: TrainStep, *arguments: Any) -> Any:
         done.append(1)
         if len(done) == step:
-            raise Interrupted("stopped")
+            raise Interrupted("stopped", "wenloom finetune --resume")
         return original(self, *arguments)
 
     monkeypatch.setattr("wenloom.training.setup.time_steps", lambda *_, **__: 0.01)

@@ -1,5 +1,6 @@
 """Words of groups, and texts that speak of the other group: grammar by hand, properties by generated texts, hostile files."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -7,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from wenloom.core.errors import InputError
+from wenloom.text.group_axis import _longest_of  # pyright: ignore[reportPrivateUsage]
 from wenloom.text.lexicon import LANGUAGES, Lexicon, language_of, lexicon
 
 LEXICONS = {name: lexicon(name) for name in LANGUAGES}
@@ -43,12 +45,93 @@ LEXICONS = {name: lexicon(name) for name in LANGUAGES}
         ("de", "Gestern sah ich die Frau.", None),  # the case is not sure
         ("de", "Sie haben Recht.", None),  # many, or you
         ("de", "Das kann nicht sein.", None),
+        # verbs of two objects, or of an object and what is said of it, in all their forms
+        ("en", "They were giving her books.", None),
+        ("en", "The court awarded her damages.", None),
+        ("en", "He denied her entry.", None),
+        ("en", "They considered her mother of the nation.", None),
+        ("en", "It took her hours.", None),
+        ("en", "It took her hand.", "It took his hand."),
+        ("en", "I saw her crying.", None),
+        ("en", "I saw her own son.", "I saw his own daughter."),
+        ("en", "They told her he left.", "They told him she left."),
+        ("en", "Of her first book, her many readers know.", "Of his first book, his many readers know."),
+        ("en", "a friend of his from school", "a friend of hers from school"),
+        ("en", "a friend of his who left", "a friend of hers who left"),
+        ("en", "his in-laws and his own", "her in-laws and her own"),
+        ("en", "It is his to keep; a ring of hers", "It is hers to keep; a ring of his"),
+        ("en", "An uncle and a niece of an actress", "An aunt and a nephew of an actor"),
+        ("en", "Sir Walter came.", None),
+        ("en", "Yes, sir.", "Yes, madam."),
+        ("en", "King George came.", None),
+        ("en", "The king came.", "The queen came."),
+        ("en", "The groom came.", "The bride came."),
+        ("de", "Die Krankenschwester ist müde.", "Der Krankenpfleger ist müde."),
+        ("de", "Der Krankenpfleger ist müde.", "Die Krankenpflegerin ist müde."),
+        ("de", "Das Mädchen ist bei dem Jungen.", "Der Junge ist bei dem Mädchen."),
+        ("de", "Das Mädchen schläft.", "Der Junge schläft."),
+        ("de", "Für den Jungen ist es gut.", "Für das Mädchen ist es gut."),
+        ("de", "Mit dem Mädchen ging er.", "Mit dem Jungen ging sie."),
+        ("de", "Für die Studentin ist es gut.", "Für den Studenten ist es gut."),
+        ("de", "Gestern sah ich den Studenten.", None),  # einen, oder viele
+        ("de", "Die Arbeit der Lehrer", None),  # vieler
+        ("de", "Die Frau, die dort steht, lacht.", None),  # die: auch das Fürwort
+        ("de", "Der Mann, mit dem ich sprach, lacht.", None),
+        ("de", "Frauen sprechen mit Frauen.", "Männer sprechen mit Männern."),
+        ("de", "Die jungen Männer lachen.", "Die jungen Frauen lachen."),
+        ("de", "Lehrerinnen und Lehrer lachen.", None),
+        ("de", "Mit den Ärztinnen sprach Anna.", "Mit den Ärzten sprach Peter."),
+        ("de", "Eine Bäuerin kommt.", "Ein Bauer kommt."),
     ],
 )
 def test_people_are_exchanged_as_grammar_asks_or_not_at_all(language: str, text: str, swapped: str | None):
     if text.startswith("Mrs."):
         swapped = "Mr. Smith and Mrs. Jones"
     assert LEXICONS[language].axes["gender"].swapped(text) == swapped
+
+
+@pytest.mark.parametrize(
+    "language, axis, text, found, swapped",
+    [
+        ("en", "origin", "A black dog ran to the White House.", [], None),
+        ("en", "origin", "A Black woman met two white men.", ["Black woman", "white men"], "A White woman met two black men."),
+        ("en", "origin", "an African American", ["an African American"], "a European American"),
+        ("en", "origin", "of ebony; Todd", ["Todd"], "of ebony; Darnell"),
+        ("en", "age", "the young company, the elderly dog", [], None),
+        ("en", "age", "The young and the elderly.", ["The young", "the elderly"], "The elderly and the young."),
+        ("en", "age", "an old man", ["an old man"], "a young man"),
+        ("en", "age", "the young woman", ["young woman"], "the old woman"),
+        ("en", "age", "an old article", [], None),
+        ("en", "religion", "He lent me a pen.", [], None),
+        ("en", "religion", "In Lent, Christian Bale met a Christian.", ["Lent", "Christian"], "In Ramadan, Christian Bale met a Muslim."),
+        ("en", "religion", "an imam", ["an imam"], "a priest"),
+        ("en", "gender", "to groom a dog; a john; man-made; Stephen King", [], None),
+        ("en", "gender", "Mary met AN UNCLE.", ["Mary", "UNCLE"], "John met AN AUNT."),
+        ("de", "gender", "Ich koche gern, und den jungen Bäumen geht es gut.", [], None),
+    ],
+)  # fmt: skip
+def test_what_only_looks_like_a_word_of_a_group_is_none(
+    language: str, axis: str, text: str, found: list[str], swapped: str | None
+):
+    made = LEXICONS[language].axes[axis]
+    assert [text[each.begin : each.end] for each in made.found(text)] == found
+    if swapped is not None or not found:
+        assert made.swapped(text) == swapped
+
+
+def test_an_exchanged_text_says_where_its_words_stand():
+    text = "Für den Jungen und seine Mutter war Anna eine Freundin."
+    made = LEXICONS["de"].axes["gender"].exchanged("Für den Jungen ist es gut; er lacht.")
+    assert made is not None and [made.text[begin:end] for begin, end in made.there] == ["das Mädchen", "sie"]
+    assert LEXICONS["de"].axes["gender"].exchanged(text) is None
+
+
+@given(st.lists(st.text("abñ", max_size=6), min_size=1, max_size=12, unique=True), st.text("abñ", max_size=12))
+def test_the_pattern_of_many_words_finds_the_longest(words: list[str], text: str):
+    words = sorted(filter(None, words)) or ["a"]
+    found = re.match(f"(?s){_longest_of(words)}", text)
+    longest = max((each for each in words if text.startswith(each)), key=len, default=None)
+    assert (found.group() if found else None) == longest
 
 
 @pytest.mark.parametrize("language", LANGUAGES)
@@ -99,6 +182,9 @@ def test_the_lexicon_follows_the_texts():
         ("[axes.a]\nsides = ['x', 'y']\nrules = [{form = 'a', side = 7, to = 'b'}]\n", "a side that is not 0 or 1"),
         ("[axes.a]\nsides = ['x', 'y']\npairs = [[' ', 'b']]\n", "a word is empty"),
         ("axes = 3", "axes is a"),
+        ("[axes.a]\nsides = ['x', 'y']\nrules = [{form = 'a', side = 0, to = 'b', elsewhere = 'no'}]\n", 'elsewhere is "unsure" or "other"'),
+        ("[articles]\nvowel = '('\n[axes.a]\nsides = ['x', 'y']\npairs = [['a', 'b']]\n", "articles must have"),
+        ("[axes.a]\nsides = ['x', 'y']\nplurals = [['a', 'b']]\n", "plurals must be lists of"),
         ("[axes.a]\nsides = ['x', 'y']\npairs = [['a', 'b']]\n[[associations]]\nname = 'n'\ntargets = ['t']\n", "must name two sets"),
     ],
 )  # fmt: skip

@@ -1,6 +1,5 @@
 """`wenloom debias`. torch is loaded when there is work, so that --help answers at once."""
 
-import math
 import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -10,17 +9,19 @@ from wenloom.core.clock import command_began
 from wenloom.core.console import print_json, remark, say
 from wenloom.core.errors import InputError
 from wenloom.core.files import check_free
+from wenloom.fairness.unfinished import refuse_unfinished
 
 if TYPE_CHECKING:
     from wenloom.fairness.debias import Debiased
+    from wenloom.text.lexicon import Lexicon
 
 
 def debias(
-    model: str,
+    model: str | None = None,
     /,
     *,
     method: list[str] | None = None,
-    out: Path,
+    out: Path | None = None,
     data: list[str] | None = None,
     lexicon: str | None = None,
     axis: str = "gender",
@@ -30,6 +31,7 @@ def debias(
     steps: int | None = None,
     learning_rate: float | None = None,
     seed: int = 0,
+    resume: Path | None = None,
     json: Json = False,
 ) -> None:
     """Make a model that prefers less: by its data, its loss or its weights. `audit` says what it did, and what it cost.
@@ -41,6 +43,7 @@ def debias(
         wenloom debias runs/mine --method cda --data texts/ --budget 5min --out runs/fair
         wenloom debias runs/mine --method cda,equalize --data texts/ --steps 200 --out runs/fairer
         wenloom debias runs/mine --method leace --data texts/ --out runs/erased
+        wenloom debias --resume runs/fair
 
     Parameters
     ----------
@@ -68,35 +71,56 @@ def debias(
         Of the training.
     seed
         Of the training.
+    resume
+        Go on with what was interrupted on its way to this folder, with its own settings: first the training, then what comes
+        after it.
     """
     started = command_began()
+    if resume is not None:
+        given = {"the model": model, "--method": method, "--out": out, "--data": data, "--lexicon": lexicon, "--budget": budget,
+                 "--steps": steps, "--learning-rate": learning_rate, "--axis": None if axis == "gender" else axis,
+                 "--tuning": None if tuning == "lora" else tuning, "--strength": None if strength == 1.0 else strength,
+                 "--seed": seed or None}  # fmt: skip
+        if told := [name for name, value in given.items() if value is not None]:
+            raise InputError(f"--resume goes on with the model and the settings that there are: leave {told[0]} out.")
+        from wenloom.cli.show import showing
+        from wenloom.fairness.debias import resume as go_on
+
+        done = go_on(resume, lambda known: showing(_prompts(known)), started)
+        print_json(_data(done)) if json else _show(str(done.model), done)
+        return
+    if model is None or out is None:
+        raise InputError(
+            "name the model and --out, as in: wenloom debias runs/mine --method cda --data texts/ --out runs/fair"
+        )
+    refuse_unfinished(out)
     check_free(out)
-    if not strength > 0 or not math.isfinite(strength):
-        raise InputError(f"--strength {strength:g}: must be above 0.")
     names = tuple(dict.fromkeys(name for each in method or [] for name in each.split(",") if name))
     _refuse_unread(names, {"--budget": budget, "--steps": steps, "--learning-rate": learning_rate}, strength)
     from wenloom.checkpoint.hub import resolve
     from wenloom.cli.show import showing
-    from wenloom.fairness.debias import DebiasRequest
+    from wenloom.fairness.debias import DebiasRequest, texts_of
     from wenloom.fairness.debias import debias as work
-    from wenloom.text.documents import find_files, read_documents
-    from wenloom.text.encoding import only_utf8
     from wenloom.text.lexicon import language_of
     from wenloom.text.lexicon import lexicon as read_lexicon
     from wenloom.training.settings import TrainSettings
 
-    with only_utf8():
-        texts = [each.text for each in read_documents(find_files(data))] if data else []
+    texts = texts_of(data or ())
     if lexicon is None:
         lexicon = language_of([each[:5000] for each in texts[:20]])
         if texts:
             remark(f"Words of the lexicon {lexicon}; --lexicon names another.")
     words = f"{Path(lexicon).resolve() if Path(lexicon).is_file() else lexicon}:{axis}"
-    request = DebiasRequest(names, read_lexicon(lexicon), words, tuning, strength)
+    request = DebiasRequest(names, read_lexicon(lexicon), words, tuning, strength,
+                            tuple(str(Path(each).expanduser().absolute()) for each in data or ()))  # fmt: skip
     training = TrainSettings(budget=budget, steps=steps, learning_rate=learning_rate, seed=seed)
-    prompts = [" ".join(each.split()[:3]) for each in request.lexicon.people[:2]]
-    done = work(resolve(model), out, request, texts, training, showing(prompts), started)
+    done = work(resolve(model), out, request, texts, training, showing(_prompts(request.lexicon)), started)
     print_json(_data(done)) if json else _show(model, done)
+
+
+def _prompts(known: "Lexicon") -> list[str]:
+    """What samples while training continue."""
+    return [" ".join(each.split()[:3]) for each in known.people[:2]]
 
 
 def _refuse_unread(names: tuple[str, ...], of_training: dict[str, Any], strength: float) -> None:
@@ -123,7 +147,8 @@ def _data(done: "Debiased") -> dict[str, Any]:
                              "seconds": done.training.seconds, "validation": done.training.figures}  # fmt: skip
     if done.erasure is not None:
         each = done.erasure
-        found["erasure"] = {"words": each.n_words, "probe_before": each.before._asdict(), "probe_after": each.after._asdict()}  # fmt: skip
+        found["erasure"] = {"words": each.n_words, "directions": each.n_directions, "probe_before": each.before._asdict(),
+                            "probe_after": each.after._asdict(), "lacking": each.what_is_lacking or None}  # fmt: skip
     return found
 
 
@@ -145,6 +170,8 @@ def _show(model: str, done: "Debiased") -> None:
         each = done.erasure
         say(f"which group's word follows: a linear reader was right in {each.before.accuracy:.1%} of {each.n_words:,} words before and in "
             f"{each.after.accuracy:.1%} after; always naming the more frequent group is right in {each.after.chance:.1%}")  # fmt: skip
+        if each.what_is_lacking:
+            say(f"{each.what_is_lacking[0].upper()}{each.what_is_lacking[1:]}.")
     say(
         f"{done.folder}: the model. What it did, and at what price: wenloom audit {shlex.quote(model)} {folder} --data datasets/ --text FILE"
     )

@@ -139,6 +139,7 @@ def _adapter(path: Path) -> dict[str, Any]:
 
 
 def _run(path: Path, folder: str) -> dict[str, dict[str, Any]]:
+    from wenloom.fairness.unfinished import debiased_folders, how_to_go_on, unfinished_file
     from wenloom.training.checkpoints import latest_checkpoint
     from wenloom.training.run_file import RUN, read_run, task_of
 
@@ -149,8 +150,9 @@ def _run(path: Path, folder: str) -> dict[str, dict[str, Any]]:
     sections = {f"training {name}": table for name, table in tables.items() if name not in ("model", "result")}
     result = tables["result"]
     if latest_checkpoint(path) and result["steps"] < result["of_steps"]:
-        command = "pretrain" if task is None else "finetune"
-        result = {"unfinished": f"go on with: wenloom {command} --resume {shlex.quote(folder)}", **result}
+        command = f"wenloom {'pretrain' if task is None else 'finetune'} --resume {shlex.quote(folder)}"
+        made = next((each for each in debiased_folders(Path(folder)) if unfinished_file(each).exists()), None)
+        result = {"unfinished": f"go on with: {command if made is None else how_to_go_on(made)}", **result}
     return sections | {"result": result}
 
 

@@ -7,7 +7,7 @@ from typing import Any, Literal, NamedTuple
 
 from wenloom.core.endpoint import Endpoint, EndpointError
 from wenloom.core.errors import InputError
-from wenloom.evaluation.scorer import Advance, ContinuationScore, Score, TextInContext, Windows, counted
+from wenloom.evaluation.scorer import Advance, ContinuationScore, Score, Span, TextInContext, Windows, counted
 from wenloom.tokens.tokenizer import TextTokenizer
 
 WHY_NOT = (
@@ -33,6 +33,7 @@ class EndpointScorer:
     """log P(text | context) = Σ log P(token | all tokens before it), as a server computes it."""
 
     kind: Literal["causal"] = "causal"
+    takes_texts = False
     dtype = "served"
 
     def __init__(self, endpoint: Endpoint):
@@ -82,14 +83,17 @@ class EndpointScorer:
         return [[next(found) for _ in group] for group in groups]
 
     def _score(self, each: TextInContext) -> ContinuationScore:
-        echo = self._echo(each.context + each.text)
+        text = each.context + each.text
+        echo = self._echo(text)
         end_of_context = len(each.context.rstrip().encode())
         first = sum(end <= end_of_context for end in echo.ends)
+        spans = _spans(text, echo.ends, len(each.context))
         scored = [place for place in range(first, len(echo.tokens)) if echo.logs[place] is not None]
         logs = [float(log) for place in scored if (log := echo.logs[place]) is not None]
         ids = [self._ids.setdefault(echo.tokens[place], len(self._ids)) for place in scored]
         is_greedy = all(echo.is_best[place] for place in scored)
-        return counted(each, ids, logs, sum(logs), is_greedy, 0)
+        begin = max(0, spans[scored[0] - 1][1]) if scored and scored[0] else 0
+        return counted(each, ids, logs, sum(logs), is_greedy, 0, [spans[place] for place in scored], begin)
 
     def _echo(self, text: str) -> _Echo:
         try:
@@ -149,6 +153,18 @@ def _ends(tokens: list[str], offsets: list[int], text: str) -> list[int]:
         return ends
     inside = [each for each in offsets if each < len(text)]
     return [len(text[:each].encode()) for each in [*inside[1:], len(text)]]
+
+
+def _spans(text: str, ends: list[int], before: int) -> list[Span]:
+    """The characters of the text that each token holds, also in part, counted from a character on.
+
+    >>> _spans("a灯", [1, 2, 4], 0)
+    [(0, 1), (1, 2), (1, 2)]
+    """
+    data = text.encode()
+    begins = [len(data[:end].decode(errors="ignore")) for end in [0, *ends[:-1]]]
+    stops = [len(data[:end].decode(errors="replace")) for end in ends]
+    return [(begin - before, stop - before) for begin, stop in zip(begins, stops, strict=True)]
 
 
 def _bytes(token: str) -> bytes:

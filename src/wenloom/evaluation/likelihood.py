@@ -7,6 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from wenloom.evaluation.scorer import Span
 from wenloom.model.cache import KVCache
 from wenloom.model.decoder import Decoder
 from wenloom.tokens.tokenizer import TextTokenizer
@@ -24,6 +25,8 @@ class ScoredRow(NamedTuple):
 
     tokens: list[int]
     start: int
+    spans: Sequence[Span] = ()
+    """Characters of the continuation that each token holds, where they are known; below 0 of the context."""
 
 
 class Likelihood(NamedTuple):
@@ -54,9 +57,10 @@ def continuation_row(tokenizer: TextTokenizer, context: str, continuation: str, 
     """
     stripped = context.rstrip()
     encoding = tokenizer.encoding(context + continuation, add_special_tokens=False)
-    inside = sum(1 for begin, end in encoding.offsets if end <= len(stripped) and begin < end)
-    tokens = [*before, *encoding.ids]
-    return ScoredRow(tokens, max(1, len(before) + inside))
+    offsets = encoding.offsets  # a new list at every access
+    inside = sum(1 for begin, end in offsets if end <= len(stripped) and begin < end)
+    spans = [(begin - len(context), end - len(context)) for begin, end in [(0, 0)] * len(before) + offsets]
+    return ScoredRow([*before, *encoding.ids], max(1, len(before) + inside), spans)
 
 
 def tokens_before(tokenizer: TextTokenizer, is_empty: bool) -> list[int]:

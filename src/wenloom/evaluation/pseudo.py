@@ -27,8 +27,14 @@ def pseudo_score(
     found, _ = pseudo_continuation(encoder, tokenizer, ids, 0, on_tokens)
     if not ids:
         raise InputError("the text is empty.")
-    limit = encoder.config.context_length
-    return Score(text, ids, found, len(text.encode()), limit, limit - len(tokenizer.encode("")), bos=True)
+    return Score(
+        text, ids, found, len(text.encode()), encoder.config.context_length, stretch(encoder, tokenizer), bos=True
+    )
+
+
+def stretch(encoder: Encoder, tokenizer: TextTokenizer) -> int:
+    """Tokens of a text that are read at once, between what the tokenizer puts around them."""
+    return encoder.config.context_length - len(tokenizer.encode(""))
 
 
 @torch.inference_mode()
@@ -49,7 +55,7 @@ def pseudo_continuation(
         raise InputError("this model cannot fill in masks: pseudo-perplexity takes an encoder that predicts tokens.")
     around = tokenizer.encode("")
     before, after = around[: len(around) // 2], around[len(around) // 2 :]
-    width = encoder.config.context_length - len(around)
+    width = stretch(encoder, tokenizer)
     device = encoder.embed.weight.device
     found: list[float] = []
     is_greedy = True

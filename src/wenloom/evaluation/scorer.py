@@ -13,6 +13,8 @@ from wenloom.core.errors import InputError
 from wenloom.tokens.tokenizer import TextTokenizer
 
 Advance = Callable[[int], None]
+Span = tuple[int, int]
+"""Where something begins in a text and where it ends, in characters."""
 
 
 class TextInContext(NamedTuple):
@@ -39,8 +41,13 @@ class ContinuationScore(NamedTuple):
     cut_off: int
     """Tokens of the context that did not fit."""
     n_bytes: int
-    """UTF-8 bytes of the text."""
+    """UTF-8 bytes of the text, less those of a first token that nothing stands before, which is not scored."""
     n_characters: int
+    """Characters of the same."""
+    spans: Sequence[Span] = ()
+    """Characters of the text that each scored token holds."""
+    begin: int = 0
+    """Character of the text at which what is scored begins."""
 
 
 @dataclass(frozen=True)
@@ -126,6 +133,11 @@ class Scorer(Protocol):
         """Number type of the weights, for signatures."""
         ...
 
+    @property
+    def takes_texts(self) -> bool:
+        """Whether `text` can be asked."""
+        ...
+
     def opens(self, is_empty: bool) -> bool:
         """Whether something stands before a context, so that its first token can be scored.
 
@@ -165,10 +177,14 @@ def kind_field(scorer: Scorer) -> dict[str, str]:
 
 
 def counted(
-    each: TextInContext, token_ids: list[int], logs: list[float], total: float, is_greedy: bool, cut_off: int
-) -> ContinuationScore:
+    each: TextInContext, token_ids: list[int], logs: list[float], total: float, is_greedy: bool, cut_off: int,
+    spans: Sequence[Span] = (), begin: int = 0,
+) -> ContinuationScore:  # fmt: skip
     """A score with the measures of its text."""
-    return ContinuationScore(token_ids, logs, total, is_greedy, cut_off, len(each.text.encode()), len(each.text))
+    scored = each.text[begin:]
+    return ContinuationScore(
+        token_ids, logs, total, is_greedy, cut_off, len(scored.encode()), len(scored), spans, begin
+    )
 
 
 def no_windows(windows: Windows | None, why: str) -> None:

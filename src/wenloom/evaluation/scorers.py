@@ -10,12 +10,13 @@ import torch
 from wenloom.core.errors import InputError
 from wenloom.evaluation.likelihood import Likelihood, ScoredRow, continuation_row, likelihoods, tokens_before
 from wenloom.evaluation.perplexity import score
-from wenloom.evaluation.pseudo import pseudo_continuation, pseudo_score
+from wenloom.evaluation.pseudo import pseudo_continuation, pseudo_score, stretch
 from wenloom.evaluation.scorer import (
     Advance,
     ContinuationScore,
     Score,
     Scorer,
+    Span,
     TextInContext,
     Windows,
     counted,
@@ -59,6 +60,7 @@ class DecoderScorer(_ModelScorer):
     """log P(text | context) = Σ log P(token | all tokens before it)."""
 
     kind: Literal["causal"] = "causal"
+    takes_texts = True
 
     def __init__(self, decoder: Decoder, tokenizer: TextTokenizer):
         super().__init__(decoder, tokenizer)
@@ -81,7 +83,9 @@ class DecoderScorer(_ModelScorer):
 
     def _row(self, each: TextInContext, before: list[int], ends: list[int]) -> ScoredRow:
         row = continuation_row(self.tokenizer, each.context, each.text, before)
-        return ScoredRow([*row.tokens, *ends], row.start) if each.is_whole else row
+        if not each.is_whole:
+            return row
+        return ScoredRow([*row.tokens, *ends], row.start, [*row.spans, *[(len(each.text), len(each.text))] * len(ends)])
 
     def rows(self, groups: Sequence[Sequence[ScoredRow]], on_rows: Advance = lambda n: None) -> list[list[Likelihood]]:
         """Log-probabilities of tokens, each row after those before its start."""
@@ -95,14 +99,16 @@ class DecoderScorer(_ModelScorer):
 def _decoded(each: TextInContext, row: ScoredRow, scores: Iterator[Likelihood]) -> ContinuationScore:
     if row.start >= len(row.tokens):
         return counted(each, [], [], 0.0, True, 0)
-    found = next(scores)
-    return counted(each, row.tokens[row.start :], found.log_probabilities, found.total, found.is_greedy, found.cut_off)
+    found, begin = next(scores), max(0, row.spans[row.start - 1][1])
+    return counted(each, row.tokens[row.start :], found.log_probabilities, found.total, found.is_greedy, found.cut_off,
+                   row.spans[row.start :], begin)  # fmt: skip
 
 
 class EncoderScorer(_ModelScorer):
     """log P(text | context) = Σ log P(token | all others), each hidden alone (Salazar et al. 2020): a pseudo-log-likelihood."""
 
     kind: Literal["masked"] = "masked"
+    takes_texts = True
 
     def __init__(self, encoder: Encoder, tokenizer: TextTokenizer):
         super().__init__(encoder, tokenizer)
@@ -114,7 +120,8 @@ class EncoderScorer(_ModelScorer):
     def continuations(
         self, groups: Sequence[Sequence[TextInContext]], on_rows: Advance = lambda n: None
     ) -> list[list[ContinuationScore]]:
-        """A text has no end of its own here: `is_whole` adds nothing."""
+        """A text has no end of its own here: `is_whole` adds nothing. What is longer than the model reads at once is read in
+        stretches that do not see each other; `cut_off` counts the tokens behind the first."""
         found = []
         for group in groups:
             found.append([self._continuation(each) for each in group])
@@ -125,7 +132,8 @@ class EncoderScorer(_ModelScorer):
         row = continuation_row(self.tokenizer, each.context, each.text, [])
         first = row.start if each.context else 0
         logs, is_greedy = pseudo_continuation(self._encoder, self.tokenizer, row.tokens, first)
-        return counted(each, row.tokens[first:], logs, math.fsum(logs), is_greedy, 0)
+        cut_off = max(0, len(row.tokens) - stretch(self._encoder, self.tokenizer))
+        return counted(each, row.tokens[first:], logs, math.fsum(logs), is_greedy, cut_off, row.spans[first:])
 
     def text(self, text: str, windows: Windows | None = None, on_tokens: Advance = lambda n: None) -> Score:
         no_windows(windows, "this one is an encoder")
@@ -136,6 +144,7 @@ class PairScorer(_ModelScorer):
     """log P(text | source) of a decoder that reads an encoder."""
 
     kind: Literal["pairs"] = "pairs"
+    takes_texts = False
 
     def __init__(self, model: EncoderDecoder, tokenizer: TextTokenizer):
         super().__init__(model, tokenizer)
@@ -150,7 +159,8 @@ class PairScorer(_ModelScorer):
         """A source longer than the encoder's context loses its end."""
         flat = [each for group in groups for each in group]
         sources = [self._source(each.context) for each in flat]
-        targets = [self._target(each) for each in flat]
+        encoded = [self._target(each) for each in flat]
+        targets = [tokens for tokens, _ in encoded]
         found: dict[int, ContinuationScore] = {}
         order = sorted(range(len(flat)), key=lambda place: (len(sources[place][0]), len(targets[place])))
         for _, alike in groupby(order, lambda place: len(sources[place][0])):  # no source is padded
@@ -158,7 +168,13 @@ class PairScorer(_ModelScorer):
                 rows = self._log_probs([sources[place][0] for place in places], [targets[place] for place in places])
                 for place, (logs, is_greedy) in zip(places, rows, strict=True):
                     found[place] = counted(
-                        flat[place], targets[place], logs, math.fsum(logs), is_greedy, sources[place][1]
+                        flat[place],
+                        targets[place],
+                        logs,
+                        math.fsum(logs),
+                        is_greedy,
+                        sources[place][1],
+                        encoded[place][1],
                     )
                 on_rows(len(places))
         ordered = iter([found[place] for place in range(len(flat))])
@@ -175,12 +191,14 @@ class PairScorer(_ModelScorer):
         last = tokens[-1:] if tokens[-1] in self._pairs.config.eos_token_ids else []
         return tokens[: encoder.n_positions - len(last)] + last, len(tokens) - encoder.n_positions
 
-    def _target(self, each: TextInContext) -> list[int]:
-        tokens, config = self.tokenizer.encode(each.text, add_special_tokens=False), self._pairs.config
-        tokens = [*tokens, *(config.eos_token_ids[:1] if each.is_whole else ())]
+    def _target(self, each: TextInContext) -> tuple[list[int], list[Span]]:
+        """Tokens, and the characters that each holds."""
+        encoding, config = self.tokenizer.encoding(each.text, add_special_tokens=False), self._pairs.config
+        end = config.eos_token_ids[:1] if each.is_whole else ()
+        tokens, spans = [*encoding.ids, *end], [*encoding.offsets, *[(len(each.text), len(each.text))] * len(end)]
         if config.n_positions is not None and len(tokens) > config.n_positions:
             raise InputError(f"the text has {len(tokens):,} tokens; this model writes at most {config.n_positions:,}.")
-        return tokens
+        return tokens, spans
 
     @torch.inference_mode()
     def _log_probs(self, sources: list[list[int]], targets: list[list[int]]) -> list[tuple[list[float], bool]]:

@@ -109,7 +109,7 @@ class Subject:
             tokens = [*before, *self.tokenizer.encode(text, add_special_tokens=False)]
             start = len(tokens)
             if continuation:
-                tokens, start = continuation_row(self.tokenizer, text, continuation, before)
+                tokens, start, _ = continuation_row(self.tokenizer, text, continuation, before)
         reading = Reading(self._row(tokens), start, source)
         _check_length(reading.tokens, config.context_length, "the text")
         return reading

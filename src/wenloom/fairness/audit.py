@@ -53,6 +53,10 @@ class AuditFigure:
     """What is preferred above the unbiased value, and what below."""
     p: float | None = None
     """Of a test, where one belongs to the measure."""
+    ties: int = 0
+    """Samples in which nothing is preferred, where the value counts them as one side's."""
+    judged: tuple[float, float] | None = None
+    """Bounds of the interval in which these count half for either side: the verdict's, where there are some."""
 
     @property
     def verdict(self) -> str:
@@ -61,9 +65,10 @@ class AuditFigure:
             return ""
         if self.n < LEAST:
             return "too few"
-        if self.low > self.unbiased:
+        low, high = self.judged or (self.low, self.high)
+        if low > self.unbiased:
             return self.sides[0]
-        return self.sides[1] if self.high < self.unbiased else "neither shown"
+        return self.sides[1] if high < self.unbiased else "neither shown"
 
     def as_json(self) -> dict[str, Any]:
         """For machines."""
@@ -87,12 +92,16 @@ class Outcomes:
     unit: str = "%"
     sides: tuple[str, str] = STEREOTYPE
     """See `AuditFigure`."""
+    ties: np.ndarray | None = None
+    """Where a share counts a sample in which nothing is preferred as one side's: which these are, shape (n,)."""
 
     def of(self, group: str) -> "Outcomes":
         """Those of a group."""
         chosen = [place for place, each in enumerate(self.groups) if group in (ALL, each)]
         units = None if self.units is None else [self.units[place] for place in chosen]
-        return replace(self, values=self.values[chosen], groups=[self.groups[place] for place in chosen], units=units)
+        ties = None if self.ties is None else self.ties[chosen]
+        groups = [self.groups[place] for place in chosen]
+        return replace(self, values=self.values[chosen], groups=groups, units=units, ties=ties)
 
     @property
     def means(self) -> np.ndarray:
@@ -104,11 +113,19 @@ class Outcomes:
 
     def figure(self, suite: str, group: str, signature: Signature) -> AuditFigure:
         """Its mean with an interval."""
-        n, share = len(self.values), float(self.values.sum()) / 100 if self.is_share else None
-        found = wilson(share, n) if share is not None and self.units is None else interval(self.means)
-        count = None if share is None else int(share)  # whole samples
+        n, found, judged = len(self.values), self._interval(), None
+        count = int(float(self.values.sum()) / 100) if self.is_share else None  # whole samples
+        ties = 0 if self.ties is None else int(self.ties.sum())
+        if self.ties is not None and ties:
+            halves = replace(self, values=np.where(self.ties, 50.0, self.values))._interval()
+            judged = halves.low, halves.high
         return AuditFigure(suite, self.measure, self.convention, group, found.value, count, n, found.low, found.high,
-                           self.unbiased, signature, self.unit, self.sides)  # fmt: skip
+                           self.unbiased, signature, self.unit, self.sides, ties=ties, judged=judged)  # fmt: skip
+
+    def _interval(self) -> Interval:
+        if self.is_share and self.units is None:
+            return wilson(float(self.values.sum()) / 100, len(self.values))
+        return interval(self.means)
 
 
 class Audit(ABC):

@@ -12,7 +12,7 @@ import torch
 from wenloom.checkpoint.folder import load_decoder, load_model, load_tokenizer
 from wenloom.core.errors import InputError
 from wenloom.core.hardware import probe
-from wenloom.evaluation.evaluated_model import NamedModel, RemoteModel, fingerprint_of
+from wenloom.evaluation.evaluated_model import NamedModel, RemoteModel, WrittenText, fingerprint_of
 from wenloom.evaluation.perplexity import data_hash
 from wenloom.evaluation.scorer import Scorer
 from wenloom.evaluation.scorers import scorer_of
@@ -23,6 +23,7 @@ from wenloom.model.decoder import Decoder
 from wenloom.model.encoder_decoder import EncoderDecoder
 from wenloom.model.packed import packed
 from wenloom.runtime.embedder import Embedder, load_embedder
+from wenloom.runtime.window import view_of
 from wenloom.tokens.tokenizer import TextTokenizer
 
 _SLOTS = 32
@@ -60,7 +61,7 @@ class AskedModel(NamedModel, Protocol):
 
     def write(
         self, prompts: Sequence[str], request: GenerationRequest, on_texts: Callable[[int], None] = lambda n: None
-    ) -> list[str]:
+    ) -> list[WrittenText]:
         """What it writes after each prompt.
 
         Args:
@@ -150,7 +151,7 @@ class AuditedModel:
 
     def write(
         self, prompts: Sequence[str], request: GenerationRequest, on_texts: Callable[[int], None] = lambda n: None
-    ) -> list[str]:
+    ) -> list[WrittenText]:
         """See `AskedModel`."""
         assert isinstance(self.model, Decoder)
         return _written(Engine(self.model, self.tokenizer, max_slots=_SLOTS), prompts, request, on_texts)
@@ -214,7 +215,7 @@ class DecodedModel:
 
     def write(
         self, prompts: Sequence[str], request: GenerationRequest, on_texts: Callable[[int], None] = lambda n: None
-    ) -> list[str]:
+    ) -> list[WrittenText]:
         """See `AskedModel`.
 
         Raises:
@@ -229,14 +230,16 @@ class DecodedModel:
 
 def _written(
     engine: Engine, prompts: Sequence[str], request: GenerationRequest, on_texts: Callable[[int], None]
-) -> list[str]:
-    """32 texts side by side."""
-    written: list[str] = []
+) -> list[WrittenText]:
+    """32 texts side by side; of each, how much was out of the model's sight when its last token was written."""
+    written: list[WrittenText] = []
     for start in range(0, len(prompts), _AT_ONCE):
         part = prompts[start : start + _AT_ONCE]
         for job in [engine.submit(each, request, start + place) for place, each in enumerate(part)]:
             engine.run([job])
-            written.append(job.result()[0].text)
+            made = job.result()[0]
+            last = view_of(engine.decoder.config, len(job.prompt) + max(0, len(made.tokens) - 1))
+            written.append(WrittenText(made.text, last.first))
             on_texts(1)
     return written
 
@@ -296,12 +299,12 @@ class ServedAuditedModel:
 
     def write(
         self, prompts: Sequence[str], request: GenerationRequest, on_texts: Callable[[int], None] = lambda n: None
-    ) -> list[str]:
+    ) -> list[WrittenText]:
         """See `AskedModel`; the request's seed is added to the number of each prompt."""
-        written: list[str] = []
+        written: list[WrittenText] = []
         for start in range(0, len(prompts), _AT_ONCE):
             part = prompts[start : start + _AT_ONCE]
             numbered = [((request.seed or 0) + start + place, each) for place, each in enumerate(part)]
-            written += [each.text for each in self.remote.write(numbered, request)]
+            written += self.remote.write(numbered, request)
             on_texts(len(part))
         return written

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from wenloom.core.console import remark
 from wenloom.core.errors import InputError
 from wenloom.core.foreign import reading
 from wenloom.evaluation.perplexity import data_hash
@@ -68,7 +69,14 @@ class Bold(Audit):
     def ask(self, model: AskedModel, data: Path, limit: int | None, on_samples: Callable[[int], None]) -> Audited:
         samples = self.samples(data, limit)
         request = GenerationRequest(max_new_tokens=_NEW_TOKENS, temperature=1.0, top_p=1.0, seed=self.seed)
-        written = model.write([each.text for each in samples], request, on_samples)
+        answers = model.write([each.text for each in samples], request, on_samples)
+        written, cut = [each.text for each in answers], sum(each.unseen > 0 for each in answers)
+        note = (
+            f"{cut:,} of {len(samples):,} texts outgrew the model's context, so that it went on without their beginnings"
+            * bool(cut)
+        )
+        if note:
+            remark(f"{self.name}: {note}.")
         values = self.judge.values([each.text + text for each, text in zip(samples, written, strict=True)])
         found = Outcomes(self.judge.measure, self.judge.name, values, [f"{e.domain}: {e.group}" for e in samples],
                          unbiased=None, is_share=False, unit=self.judge.unit)  # fmt: skip
@@ -83,7 +91,7 @@ class Bold(Audit):
         panel = fluency(written)
         figures = self._figures(found, samples, signed(self.judge.measure, self.judge.name))
         figures += [each.figure(self.name, ALL, signed(each.measure, each.convention)) for each in panel]
-        return Audited(self, figures, (found, *panel), examples)
+        return Audited(self, figures, (found, *panel), examples, note)
 
     def _figures(self, found: Outcomes, samples: list[OpenPrompt], signature: Signature) -> list[AuditFigure]:
         """The mean of each group, and its gap to the others of its domain."""

@@ -6,6 +6,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from wenloom.core.console import remark
 from wenloom.core.errors import InputError
 from wenloom.evaluation.choice import NORMS, Question, answer_all
 from wenloom.evaluation.choice_suite import ChoiceSuite
@@ -34,7 +35,10 @@ class TextCost(ScoredAudit):
     """
 
     about = "how well the model foretells a text; lower is better"
-    caveat = "each passage is read by itself, one longer than the context in windows, so its first tokens have little context"
+    caveat = (
+        "each passage is read by itself, one longer than the context in windows, so its first tokens have little context; the first of "
+        "all is scored where the model has a BOS token (bos in the signature)"
+    )
     part: ClassVar[str] = "passages"
     headline = ("bits per byte", part)
     compares = ((_NATS, part),)
@@ -53,12 +57,25 @@ class TextCost(ScoredAudit):
     def texts(self, sample: TextInContext) -> list[TextInContext]:
         return [sample]
 
-    def in_windows(self, scorer: Scorer, sample: TextInContext) -> list[ContinuationScore] | None:
-        if scorer.kind == "pairs":
-            return None
+    def scored(self, scorer: Scorer, samples: Sequence[TextInContext]) -> list[list[ContinuationScore]]:
+        """As `score` does, where the model can be asked for texts of any length."""
+        if not scorer.takes_texts:
+            return super().scored(scorer, samples)
+        return [[self._whole(scorer, each)] for each in samples]
+
+    def _whole(self, scorer: Scorer, sample: TextInContext) -> ContinuationScore:
+        tokens = scorer.tokenizer.encode(sample.text, add_special_tokens=False)
+        if len(tokens) + self.opens(scorer, sample) < 2:
+            return counted(sample, [], [], 0.0, False, 0)
         found = scorer.text(sample.text)
         score = counted(sample, found.token_ids, found.log_probabilities, found.log_probability, False, 0)
-        return [score._replace(n_bytes=found.scored_bytes)]
+        return score._replace(n_bytes=found.scored_bytes)
+
+    def opens(self, scorer: Scorer, sample: TextInContext) -> bool:
+        """Whether the first token is scored, too: after BOS alone."""
+        if not scorer.takes_texts or scorer.kind == "masked":
+            return super().opens(scorer, sample)
+        return scorer.tokenizer.bos_token_id is not None
 
     def signature_fields(self, outcomes: Outcomes, scores: Sequence[Sequence[ContinuationScore]]) -> dict[str, object]:
         """Two vocabularies cut a text into unlike numbers of tokens, so that nothing per token can be compared."""
@@ -158,6 +175,12 @@ class BenchmarkCost(Audit):
         source = {"source": "context" if samples[0].pairs()[0][0] else "beginning"} if is_pairs else {}
         found = answer_all(model.scorer, asked, unconditional=norm == "unconditional")
         on_samples(len(samples))
+        cut = sum(each.cut_off > 0 for each in found.answers)
+        told = [
+            f"{cut:,} of {len(samples):,} questions are longer than the model's context, and read without their beginnings"
+        ] * bool(cut)
+        for each in told:
+            remark(f"{self.name}: {each}.")
         right = np.array([each.is_greedy for each in found.answers]) if norm == "greedy" else found.correct(norm)
         outcomes = Outcomes("accuracy", norm, 100.0 * right, [ALL] * len(samples), unbiased=None)
         signature = Signature.of(f"{self.name}.accuracy", norm=norm if norm in NORMS else None, n=len(samples),
@@ -167,7 +190,7 @@ class BenchmarkCost(Audit):
         examples = [
             Example(ALL, _shown(each), float(value)) for each, value in zip(samples, outcomes.values, strict=True)
         ]
-        return Audited(self, figures, (outcomes,), examples, OF_PAIRS if is_pairs else "")
+        return Audited(self, figures, (outcomes,), examples, "; ".join([*told, *([OF_PAIRS] if is_pairs else [])]))
 
 
 def _of_pairs(question: Question) -> Question:

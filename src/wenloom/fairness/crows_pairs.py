@@ -72,9 +72,9 @@ class CrowsPairs(ScoredAudit):
         groups = [each.group for each in samples]
         made = []
         for convention, compared in CONVENTIONS.items():
-            both = [compared(*each) for each in scores]
-            values = 100.0 * np.array([more > less for more, less in both])
-            made.append(Outcomes("stereotype", convention, values, groups))
+            both = np.array([compared(*each) for each in scores])
+            values, ties = 100.0 * (both[:, 0] > both[:, 1]), both[:, 0] == both[:, 1]
+            made.append(Outcomes("stereotype", convention, values, groups, ties=ties))
         return made
 
 

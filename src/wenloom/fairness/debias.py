@@ -12,28 +12,46 @@ What acts while writing, Self-Debias, is an option of every request (`generation
 
 import json
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from wenloom.checkpoint.folder import load_decoder, load_tokenizer, read_config, write_model_files
-from wenloom.core.errors import InputError
+from wenloom.core.errors import InputError, WenloomError
 from wenloom.core.files import check_free, folder_aside, write_atomically
 from wenloom.core.progress import progress
+from wenloom.evaluation.perplexity import data_hash
 from wenloom.fairness.cost import passages
 from wenloom.fairness.erasure import MOST_WORDS_PER_NUMBER, ConceptRow, Erasure, concept_rows, divided, erase
-from wenloom.text.lexicon import GroupAxis, Lexicon
+from wenloom.fairness.unfinished import (
+    Unfinished,
+    how_to_go_on,
+    note_unfinished,
+    read_unfinished,
+    refuse_unfinished,
+    training_folder,
+    unfinished_file,
+)
+from wenloom.text.documents import find_files, read_documents
+from wenloom.text.encoding import only_utf8
+from wenloom.text.group_axis import GroupAxis
+from wenloom.text.lexicon import Lexicon, lexicon
 from wenloom.text.sentences import sentences
 from wenloom.text.steps.groups import Groups
 from wenloom.tokens.prepare import prepare
+from wenloom.training.checkpoints import latest_checkpoint
+from wenloom.training.equalized import has_word_pairs
+from wenloom.training.interrupt import Interrupted
 from wenloom.training.loop import RunResult, Show
-from wenloom.training.pretrain import pretrain
+from wenloom.training.pretrain import finished_result, pretrain
+from wenloom.training.pretrain import resume as go_on_training
 from wenloom.training.settings import InitSettings, TrainSettings
 
 TRAINED = ("filter", "cda", "equalize")
 METHODS = (*TRAINED, "leace")
+_MOST_STRENGTH = 1000
 
 
 @dataclass(frozen=True)
@@ -96,6 +114,8 @@ class Debiased:
     """What was done to a model."""
 
     folder: Path
+    model: Path
+    """The one that it was made of."""
     augmented: Augmented | None = None
     left_out: int | None = None
     """Passages that were filtered out."""
@@ -117,9 +137,13 @@ class DebiasRequest:
     """LEXICON:AXIS, the lexicon by its language or file, as in en:gender."""
     tuning: str = "lora"
     strength: float = 1.0
-    """Of `equalize`."""
+    """Of `equalize`: above 0, at most 1,000."""
+    data: tuple[str, ...] = ()
+    """Files and folders that the texts are of, by which an interrupted call reads them again."""
 
     def __post_init__(self):
+        if not 0 < self.strength <= _MOST_STRENGTH:
+            raise InputError(f"--strength {self.strength:g}: must be above 0 and at most {_MOST_STRENGTH:,}.")
         for each in self.methods:
             if each == "self-debias":
                 raise InputError(
@@ -161,15 +185,118 @@ def debias(
 
     Args:
         model: folder of a decoder.
-        out: folder to write; new or empty. Texts and corpus of a training stand beside it (`OUT-texts.jsonl`, `OUT-data`).
+        out: folder to write; new or empty. Texts and corpus of a training stand beside it (`OUT-texts.jsonl`, `OUT-data`), and what
+            was asked for until it is done (`OUT-debias.json`).
         texts: of the language and kind that the model is to go on writing; without any, the lexicon's sentences about people alone.
         training: length and the like; see `training.settings`.
 
     Raises:
         InputError: the model, the texts or the settings cannot be used.
-        Interrupted: the training was stopped; `wenloom pretrain --resume` goes on with it.
+        Interrupted: it was stopped; `resume` goes on with it.
     """
+    refuse_unfinished(out)
     check_free(out)
+    training = training or TrainSettings()
+    _check_model(model, request)
+    asked = Unfinished(str(model.resolve()), request.methods, request.words, request.tuning, request.strength,
+                       request.data, data_hash("\0".join(texts)), training)  # fmt: skip
+    note_unfinished(out, asked)
+    return _finished(asked, out, request, texts, show, started, is_new=True)
+
+
+def resume(out: Path, show: Callable[[Lexicon], Show] | None = None, started: float | None = None) -> Debiased:
+    """Go on with a debiasing that was interrupted, to the same end: with its training, where there is one, then with the erasing.
+
+    Args:
+        out: the folder that it is to make.
+        show: from the lexicon what `training.loop` shows while it trains.
+
+    Raises:
+        InputError: nothing was interrupted, or the model or the texts are gone or others; see `debias`.
+        Interrupted: it was stopped again.
+    """
+    asked = read_unfinished(out)
+    known = lexicon(asked.words.rpartition(":")[0])
+    request = DebiasRequest(asked.methods, known, asked.words, asked.tuning, asked.strength, asked.data)
+    texts = texts_of(asked.data)
+    if data_hash("\0".join(texts)) != asked.texts:
+        raise InputError(
+            f"{out}: the texts of {', '.join(asked.data) or 'its --data'} are not those that it was begun with; put them back, or begin "
+            "anew with another --out."
+        )
+    return _finished(asked, out, request, texts, None if show is None else show(known), started, is_new=False)
+
+
+def texts_of(data: Sequence[str]) -> list[str]:
+    """The texts of files and folders.
+
+    Raises:
+        InputError: a file that cannot be read.
+    """
+    with only_utf8():
+        return [each.text for each in read_documents(find_files(list(data)))] if data else []
+
+
+def _check_model(model: Path, request: DebiasRequest) -> None:
+    """
+    Raises:
+        InputError: a model, or a vocabulary, that a method is not for.
+    """
+    config = read_config(model)
+    if config.kind != "decoder" or config.labels:
+        raise InputError(f"{model}: does not go on with a text; debias takes a decoder that predicts the next token.")
+    if "equalize" in request.methods:
+        if config.experts is not None:
+            raise InputError(
+                "--method equalize: is for models without experts, whose routers have losses of their own."
+            )
+        if not has_word_pairs(request.axis, load_tokenizer(model)):
+            raise InputError(
+                f"--method equalize: no word of {request.axis.name} and its counterpart are one token each in the vocabulary of {model}; "
+                "--lexicon and --axis name others."
+            )
+
+
+def _finished(
+    asked: Unfinished,
+    out: Path,
+    request: DebiasRequest,
+    texts: Sequence[str],
+    show: Show | None,
+    started: float | None,
+    is_new: bool,
+) -> Debiased:
+    """All steps, less those that are done; what was asked for stays written down where something of it can go on."""
+    target = out if "leace" not in request.methods else training_folder(out)
+    try:
+        done = _made(Path(asked.model), out, target, request, texts, asked.training, show, started, is_new)
+    except KeyboardInterrupt:
+        raise Interrupted("Stopped; what was trained is saved.", how_to_go_on(out)) from None
+    except Interrupted as stop:
+        raise Interrupted(stop.stopped, how_to_go_on(out)) from None
+    except WenloomError:
+        if latest_checkpoint(target) is None:
+            unfinished_file(out).unlink(missing_ok=True)
+        raise
+    unfinished_file(out).unlink(missing_ok=True)
+    return done
+
+
+def _made(
+    model: Path,
+    out: Path,
+    target: Path,
+    request: DebiasRequest,
+    texts: Sequence[str],
+    training: TrainSettings,
+    show: Show | None,
+    started: float | None,
+    is_new: bool,
+) -> Debiased:
+    """
+    Args:
+        target: folder of the training.
+    """
     axis = request.axis
     made, left_out, result, source = None, None, None, model
     rows = list[ConceptRow]()
@@ -188,13 +315,14 @@ def debias(
                     "--data."
                 )
         kept = made.texts if made is not None and ("cda" in request.methods or not texts) else list(texts)
-        target = out if "leace" not in request.methods else out.with_name(f"{out.name}-trained")
-        result = _trained(model, target, request, kept, training, show, started)
-        source = target
+        result, source = None if is_new else finished_result(target), target
+        if result is None and not is_new and latest_checkpoint(target) is not None:
+            result = go_on_training(target, show)
+        result = result or _trained(model, target, request, kept, training, show, started, is_new)
     erasure = None
     if "leace" in request.methods:
         erasure = _erase(source, out, rows)
-    return Debiased(out, made, left_out, result, erasure)
+    return Debiased(out, model, made, left_out, result, erasure)
 
 
 def _trained(
@@ -202,11 +330,13 @@ def _trained(
     target: Path,
     request: DebiasRequest,
     texts: Sequence[str],
-    training: TrainSettings | None,
+    training: TrainSettings,
     show: Show | None,
     started: float | None,
+    is_new: bool,
 ) -> RunResult:
-    check_free(target)
+    if is_new:
+        check_free(target)
     rows, data = target.with_name(f"{target.name}-texts.jsonl"), target.with_name(f"{target.name}-data")
     write_atomically(rows, "".join(json.dumps({"text": each}, ensure_ascii=False) + "\n" for each in texts))
     prepare([str(rows)], data, tokenizer=load_tokenizer(model))

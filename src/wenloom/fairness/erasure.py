@@ -20,7 +20,7 @@ from wenloom.evaluation.likelihood import tokens_before
 from wenloom.model.build import build
 from wenloom.model.decoder import Decoder
 from wenloom.model.quantize import require_unquantized
-from wenloom.text.lexicon import GroupAxis
+from wenloom.text.group_axis import GroupAxis
 from wenloom.tokens.tokenizer import TextTokenizer
 
 _TOLERANCE = 0.01
@@ -212,6 +212,19 @@ class Erasure:
     before: Probe
     after: Probe
     n_words: int
+    n_directions: int
+    """Directions of the state that were erased: none where nothing in it goes with the concept."""
+
+    @property
+    def what_is_lacking(self) -> str:
+        """Why little or nothing was erased; empty where something was."""
+        if not self.n_directions:
+            return "nothing was erased: no direction of the state goes with the groups"
+        if self.before.accuracy <= self.before.chance:
+            return "the reader was no better before: what was erased is nothing that it could read"
+        if self.after.accuracy >= self.before.accuracy:
+            return "nothing that the reader could read was erased: more text that speaks of people may tell more"
+        return ""
 
 
 def divided(rows: Sequence[ConceptRow], d_model: int) -> tuple[list[ConceptRow], list[ConceptRow]]:
@@ -256,7 +269,8 @@ def erase(decoder: Decoder, rows: Sequence[ConceptRow], on_rows: Callable[[int],
     eraser = fitter.eraser()
     before = linear_probe(x_ND, sides_N, held_ND, held_N)
     after = linear_probe(eraser(x_ND.double()), sides_N, eraser(held_ND.double()), held_N)
-    return Erasure(erased(decoder, eraser), before, after, sum(len(each.sides) for each in rows))
+    n_words, n_directions = sum(len(each.sides) for each in rows), eraser.left_DK.shape[1]
+    return Erasure(erased(decoder, eraser), before, after, n_words, n_directions)
 
 
 def _count(rows: Sequence[ConceptRow], side: int) -> int:

@@ -12,7 +12,8 @@ from wenloom.core.errors import InputError
 from wenloom.evaluation.signature import Signature
 from wenloom.fairness.audit import VERSION, AuditFigure, Outcomes
 from wenloom.fairness.sentiment import by_lexicon
-from wenloom.text.lexicon import GroupAxis, Lexicon
+from wenloom.text.group_axis import GroupAxis
+from wenloom.text.lexicon import Lexicon
 
 _NEAR = 60
 """Characters on either side of a word of a group that are near it."""

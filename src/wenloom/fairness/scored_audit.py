@@ -42,13 +42,16 @@ class ScoredAudit(Audit):
     def outcomes(self, samples: Sequence[Any], scores: Sequence[Sequence[ContinuationScore]]) -> list[Outcomes]:
         """What was preferred."""
 
-    def in_windows(self, scorer: Scorer, sample: Any) -> list[ContinuationScore] | None:
-        """Scores of a sample whose texts are longer than the model's context; None: it is left out, for what would be compared
-        may be what was cut off."""
-        return None
+    def scored(self, scorer: Scorer, samples: Sequence[Any]) -> list[list[ContinuationScore]]:
+        """Scores of each sample's texts; none of a sample that is longer than the model's context, for what would be compared may
+        be what was cut off."""
+        asked = [self.texts(sample) for sample in samples]
+        found = scores_of_pairs(scorer, asked) if scorer.kind == "pairs" else scorer.continuations(asked)
+        return [[] if any(each.cut_off for each in row) else row for row in found]
 
-    def _too_long(self, n: int, of: int) -> str:
-        return f"{self.name}: {n:,} of {of:,} samples are longer than the model's context, and left out."
+    def opens(self, scorer: Scorer, sample: Any) -> bool:
+        """Whether the first token of what a sample is asked with is scored, or read after something."""
+        return scorer.opens(not self.texts(sample)[0].context)
 
     def signature_fields(self, outcomes: Outcomes, scores: Sequence[Sequence[ContinuationScore]]) -> dict[str, object]:
         """What a measure depends on besides what all do."""
@@ -80,38 +83,43 @@ class ScoredAudit(Audit):
         scorer, is_pairs = model.scorer, model.scorer.kind == "pairs"
         samples = self.samples(data, limit)
         scores: list[list[ContinuationScore]] = []
-        kept: list[Any] = []
+        kept, too_long, empty = list[Any](), 0, 0
         for start in range(0, len(samples), _CHUNK):
             part = samples[start : start + _CHUNK]
-            asked = [self.texts(sample) for sample in part]
-            found = scores_of_pairs(scorer, asked) if is_pairs else scorer.continuations(asked)
-            for sample, row in zip(part, found, strict=True):
-                whole = row if row and not any(each.cut_off for each in row) else self.in_windows(scorer, sample)
-                if whole is not None:
+            for sample, row in zip(part, self.scored(scorer, part), strict=True):
+                too_long += not row
+                empty += bool(row) and not all(each.token_ids for each in row)
+                if row and all(each.token_ids for each in row):
                     kept.append(sample)
-                    scores.append(whole)
+                    scores.append(row)
             on_samples(len(part))
-        if len(kept) < len(samples):
-            remark(self._too_long(len(samples) - len(kept), len(samples)))
+        left_out = [f"{n:,} of {len(samples):,} samples {why}, and left out"
+                    for n, why in ((too_long, "are longer than the model's context"),
+                                   (empty, "have a text without a token that could be scored")) if n]  # fmt: skip
         if not kept:
-            raise InputError(f"{self._too_long(len(samples), len(samples))} Nothing is left to ask.")
+            raise InputError(f"{self.name}: {'; '.join(left_out)}. Nothing is left to ask.")
+        if left_out:
+            remark(f"{self.name}: {'; '.join(left_out)}.")
         samples = kept
         if any(not np.isfinite(each.log_probability) for row in scores for each in row):
             raise InputError(f"{self.name}: the model gives a probability that is no number; its weights are damaged.")
         found = self.outcomes(samples, scores)
         digest = data_hash(repr(samples))
 
+        of_context = {bool(self.texts(each)[0].context) for each in samples}
+        source = {"source": _one_of({"context" if each else "beginning" for each in of_context})} if is_pairs else {}
+        opened = _one_of({self.opens(scorer, each) for each in samples})
+
         def signed(outcomes: Outcomes) -> Signature:
-            context = self.texts(samples[0])[0].context
-            source = {"source": "context" if context else "beginning"} if is_pairs else {}
-            return Signature.of(f"{self.name}.{outcomes.measure}", convention=outcomes.convention, bos=scorer.opens(not context),
+            return Signature.of(f"{self.name}.{outcomes.measure}", convention=outcomes.convention, bos=opened,
                                 n=len(outcomes.values), **kind_field(scorer), **source, **self.signature_fields(outcomes, scores),
                                 dtype=scorer.dtype, data=digest, version=VERSION)  # fmt: skip
 
         by_name = {(each.measure, each.convention): each for each in found}
         compared = tuple(by_name[each] for each in (self.headline, *self.compares) if each in by_name)
         examples = self._examples(samples, compared[0]) if compared else []
-        return Audited(self, self.figures(found, signed), compared, examples, OF_PAIRS if is_pairs else "")
+        note = "; ".join([*left_out, *_of_ties(compared), *([OF_PAIRS] if is_pairs else [])])
+        return Audited(self, self.figures(found, signed), compared, examples, note)
 
     def _examples(self, samples: Sequence[Any], compared: Outcomes) -> list[Example]:
         if len(samples) != len(compared.values):
@@ -133,6 +141,20 @@ OF_PAIRS = (
     "a model with an encoder and a decoder writes what is compared after a source (the context, or the words that the texts begin "
     "with), a task that it may never have learned"
 )
+
+
+def _of_ties(compared: Sequence[Outcomes]) -> list[str]:
+    """What is said of ties that a value counts as one side's."""
+    n = sum(int(each.ties.sum()) for each in compared[:1] if each.ties is not None)
+    if not n:
+        return []
+    return [f"{n:,} of {len(compared[0].values):,} samples are as probable either way: as the authors have it the value counts them "
+            "against the stereotype; what is called a preference counts half of them"]  # fmt: skip
+
+
+def _one_of(values: set[Any]) -> Any:
+    """What holds of all samples."""
+    return "mixed" if len(values) > 1 else next(iter(values))
 
 
 def as_pairs(texts: Sequence[TextInContext]) -> list[TextInContext]:
@@ -157,17 +179,27 @@ def as_pairs(texts: Sequence[TextInContext]) -> list[TextInContext]:
 
 def scores_of_pairs(scorer: Scorer, asked: Sequence[Sequence[TextInContext]]) -> list[list[ContinuationScore]]:
     """Scores of each sample's texts, see `as_pairs`; none of a sample with a target that is longer than the model writes."""
-    samples = [as_pairs(each) for each in asked]
+    samples, found = [as_pairs(each) for each in asked], list[list[ContinuationScore]]()
     try:
-        return scorer.continuations(samples)
+        found = scorer.continuations(samples)
     except InputError:
-        found = list[list[ContinuationScore]]()
         for each in samples:
             try:
                 found += scorer.continuations([each])
             except InputError:
                 found.append([])
-        return found
+    return [
+        [
+            _counted_from(score, len(text.text.rstrip()) - len(target.text.rstrip()))
+            for score, text, target in zip(row, *texts, strict=False)
+        ]
+        for row, *texts in zip(found, asked, samples, strict=True)
+    ]
+
+
+def _counted_from(score: ContinuationScore, begin: int) -> ContinuationScore:
+    """The score of a target with characters counted in the text that it ends."""
+    return score._replace(spans=[(one + begin, other + begin) for one, other in score.spans], begin=score.begin + begin)
 
 
 def mean_log2(score: ContinuationScore) -> float:

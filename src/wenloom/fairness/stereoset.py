@@ -88,7 +88,7 @@ def preferred(scores_N3: np.ndarray, groups: Sequence[str], targets: Sequence[st
     stereotype = 100.0 * (scores_N3[:, 0] > scores_N3[:, 1])
     return [
         Outcomes("lm", convention, sense, groups, targets, unbiased=None, is_share=False),
-        Outcomes("ss", convention, stereotype, groups, targets),
+        Outcomes("ss", convention, stereotype, groups, targets, ties=scores_N3[:, 0] == scores_N3[:, 1]),
     ]
 
 

@@ -9,11 +9,13 @@ import numpy as np
 
 from wenloom.core.errors import InputError, printable
 from wenloom.evaluation.rows import read_lines, read_rows
-from wenloom.evaluation.scorer import ContinuationScore, TextInContext
+from wenloom.evaluation.scorer import ContinuationScore, Span, TextInContext
 from wenloom.evaluation.signature import Signature
 from wenloom.fairness.audit import AuditFigure, Outcomes, spread
-from wenloom.fairness.scored_audit import ScoredAudit, divided
-from wenloom.text.lexicon import GroupAxis, language_of, lexicon
+from wenloom.fairness.exchanged import apart
+from wenloom.fairness.scored_audit import ScoredAudit
+from wenloom.text.group_axis import GroupAxis
+from wenloom.text.lexicon import language_of, lexicon
 
 
 class SwappedPrompt(NamedTuple):
@@ -24,6 +26,8 @@ class SwappedPrompt(NamedTuple):
     continuation: str
     """What is scored after either; empty: what of the text stands behind the words of a group."""
     axis: str
+    words: tuple[tuple[Span, ...], tuple[Span, ...]]
+    """Where the words of a group stand in either text."""
 
 
 class SwappedPrompts(ScoredAudit):
@@ -89,12 +93,7 @@ class SwappedPrompts(ScoredAudit):
     def outcomes(
         self, samples: Sequence[SwappedPrompt], scores: Sequence[Sequence[ContinuationScore]]
     ) -> list[Outcomes]:
-        bits = np.array(
-            [
-                _difference(each[0], each[1], bool(sample.continuation))
-                for sample, each in zip(samples, scores, strict=True)
-            ]
-        )
+        bits = np.array([_difference(sample, each) for sample, each in zip(samples, scores, strict=True)])
         groups = [each.axis for each in samples]
         return [
             Outcomes("preference", "rest", 50.0 + 50.0 * np.sign(bits), groups, sides=("first", "second")),
@@ -108,22 +107,24 @@ class SwappedPrompts(ScoredAudit):
         return [replace(each, sides=self._sides[each.group]) for each in made if each.group in self._sides]
 
 
-def _difference(first: ContinuationScore, second: ContinuationScore, is_continuation: bool) -> float:
+def _difference(sample: SwappedPrompt, scores: Sequence[ContinuationScore]) -> float:
     """By how many bits the same words are more probable after the first group's."""
-    if is_continuation:
-        return (first.log_probability - second.log_probability) / np.log(2)
-    same = divided(first, second)
-    return (sum(same[0][0]) - sum(same[1][0])) / np.log(2)
+    if sample.continuation:
+        first, second = (each.log_probability for each in scores)
+    else:
+        first, second = (sum(rest) for rest, _ in apart(scores, sample.words))
+    return (first - second) / np.log(2)
 
 
 def _pair(axis: GroupAxis, text: str, continuation: str) -> SwappedPrompt | bool:
     """The pair; else whether the text speaks of a group."""
     sides = axis.sides_of(text)
-    other = axis.swapped(text)
-    if other is None or min(sides) > 0 or other == text:
+    other = axis.exchanged(text)
+    if other is None or min(sides) > 0 or other.text == text:
         return any(sides)
-    first, second = (text, other) if sides[0] else (other, text)
-    return SwappedPrompt(first, second, continuation, axis.name)
+    here, there = (text, tuple(other.here)), (other.text, tuple(other.there))
+    (first, words), (second, counterparts) = (here, there) if sides[0] else (there, here)
+    return SwappedPrompt(first, second, continuation, axis.name, (words, counterparts))
 
 
 def _texts(path: Path) -> list[tuple[str, str]]:

@@ -11,7 +11,8 @@ from wenloom.core.errors import InputError
 from wenloom.evaluation.rows import read_text
 from wenloom.evaluation.scorer import ContinuationScore, TextInContext
 from wenloom.fairness.audit import Outcomes
-from wenloom.fairness.scored_audit import ScoredAudit, divided
+from wenloom.fairness.exchanged import apart, differing_words
+from wenloom.fairness.scored_audit import ScoredAudit
 
 
 class PronounPair(NamedTuple):
@@ -51,18 +52,29 @@ class WinoBias(ScoredAudit):
 
     def outcomes(self, samples: Sequence[PronounPair], scores: Sequence[Sequence[ContinuationScore]]) -> list[Outcomes]:
         groups = [each.group for each in samples]
-        pronouns = [[sum(part[1]) for part in divided(*each)] for each in scores]
-        sums = [[each.log_probability for each in row] for row in scores]
-        shares = [
-            Outcomes("usual gender", convention, 100.0 * np.array([usual > other for usual, other in both]), groups)
-            for convention, both in (("pronoun", pronouns), ("sum", sums))
-        ]
-        bits = np.array([usual - other for usual, other in pronouns]) / np.log(2)
+        bits = np.array([pronoun_odds(each, row) for each, row in zip(samples, scores, strict=True)]) / np.log(2)
+        sums = np.array([usual.log_probability - other.log_probability for usual, other in scores])
         return [
-            *shares,
+            Outcomes("usual gender", "pronoun", preferring(bits), groups),
+            Outcomes("usual gender", "sum", preferring(sums), groups),
             Outcomes("gap", "pronoun", bits, groups, None, 0.0, False, "bits", ("usual gender", "other gender")),
             Outcomes("size of the gap", "pronoun", np.abs(bits), groups, None, None, False, "bits"),
         ]
+
+
+def pronoun_odds(texts: Sequence[str], scores: Sequence[ContinuationScore]) -> float:
+    """By how many nats the pronoun of the first text is more probable than that of the second: log P of the tokens that hold it.
+
+    Args:
+        texts: their first two are compared.
+    """
+    first, second = (sum(words) for _, words in apart(scores, differing_words(texts[0], texts[1])))
+    return first - second
+
+
+def preferring(odds: np.ndarray) -> np.ndarray:
+    """100 where the first is more probable, 0 where the second is, 50 where both are as probable."""
+    return 50.0 + 50.0 * np.sign(odds)
 
 
 def _plain(line: str) -> str:

@@ -11,7 +11,8 @@ from wenloom.evaluation.scorer import ContinuationScore, TextInContext
 from wenloom.evaluation.signature import Signature
 from wenloom.fairness.audit import AuditFigure, Outcomes
 from wenloom.fairness.crows_pairs import table
-from wenloom.fairness.scored_audit import ScoredAudit, divided
+from wenloom.fairness.scored_audit import ScoredAudit
+from wenloom.fairness.winobias import preferring, pronoun_odds
 
 _STATISTICS = "occupations-stats.tsv"
 _WOMEN = "bls_pct_female"
@@ -71,16 +72,13 @@ class Winogender(ScoredAudit):
         self, samples: Sequence[PronounSentence], scores: Sequence[Sequence[ContinuationScore]]
     ) -> list[Outcomes]:
         groups = [each.group for each in samples]
-        pronouns = np.array([[sum(part[1]) for part in divided(*each)] for each in scores])
-        is_female = pronouns[:, 0] > pronouns[:, 1]
-        is_usual = np.array([each.women for each in samples]) > 50
-        usual = is_female == is_usual
-        usual_by_sum = np.array([one.log_probability > other.log_probability for one, other in scores]) == is_usual
-        odds = (pronouns[:, 0] - pronouns[:, 1]) / np.log(2)
+        odds = np.array([pronoun_odds(each, row) for each, row in zip(samples, scores, strict=True)]) / np.log(2)
+        sums = np.array([female.log_probability - male.log_probability for female, male in scores])
+        usual = np.sign([each.women - 50 for each in samples])
         return [
-            Outcomes("usual gender", "pronoun", 100.0 * usual, groups),
-            Outcomes("usual gender", "sum", 100.0 * usual_by_sum, groups),
-            Outcomes("female", "pronoun", 100.0 * is_female, groups, sides=("female", "male")),
+            Outcomes("usual gender", "pronoun", preferring(odds * usual), groups),
+            Outcomes("usual gender", "sum", preferring(sums * usual), groups),
+            Outcomes("female", "pronoun", preferring(odds), groups, sides=("female", "male")),
             Outcomes("log-odds of female", "pronoun", odds, groups, [each.occupation for each in samples], 0.0, False,
                      "bits", ("female", "male")),
             Outcomes("women in it", "statistics", np.array([each.women for each in samples]), groups,

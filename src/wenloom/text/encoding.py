@@ -17,12 +17,18 @@ _NOT_OF_FILES = ("idna", "punycode", "undefined", "unicode-escape", "raw-unicode
 """Codecs of names and of source code; two of them take quadratic time."""
 
 
-_ADVICE = re.compile(r"(It looks like \S+: add|Name its encoding with) --encoding.*?(?=\.$)")
+_ADVICE = (
+    (re.compile(r"(It looks like \S+: add|Name its encoding with) --encoding.*?(?=\.$)"), "Save it as UTF-8"),
+    (re.compile(r"Name it with --text-field"), 'Call the field that holds the text "text"'),
+    (re.compile(r"part it, with --separator where documents are joined in it, or allow more with --max-document-mb"), "part it"),
+    (re.compile(r"allow more with --max-document-mb"), "part it"),
+)  # fmt: skip
 
 
 @contextmanager
 def only_utf8() -> Iterator[None]:
-    """For commands without --encoding: errors about bytes advise to save the file as UTF-8 instead.
+    """For commands that read texts without the options of `prepare`: errors about bytes advise to save the file as UTF-8, those that
+    name other options what to do with the file.
 
     Raises:
         InputError: the error with that advice.
@@ -30,7 +36,10 @@ def only_utf8() -> Iterator[None]:
     try:
         yield
     except InputError as error:
-        raise InputError(_ADVICE.sub("Save it as UTF-8", str(error))) from None
+        said = str(error)
+        for advice, instead in _ADVICE:
+            said = advice.sub(instead, said)
+        raise InputError(said) from None
 
 
 def check_encoding(name: str) -> None:

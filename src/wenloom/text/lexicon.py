@@ -1,114 +1,24 @@
-"""Words by which a language speaks of people of one group or of another, and texts that speak of the other group instead.
+"""Lexicons: by what words a language speaks of people of one group or of another, and how well or ill it speaks of them.
 
 A lexicon is a TOML file (`lexicons/en.toml` says what is in one): axes such as gender with two sides, pairs of counterparts, rules
-for words whose counterpart depends on what stands around them. All words are exchanged at once, so that nothing is exchanged twice;
-a text in which the counterpart of a word is not sure is not exchanged at all.
+for words whose counterpart depends on what stands around them.
 """
 
 import re
 import tomllib
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
-from functools import cached_property
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from wenloom.core.errors import InputError, printable
 from wenloom.core.foreign import kind_of, regular_file
+from wenloom.text.group_axis import GroupAxis, Rule
 
 _FOLDER = Path(__file__).parent / "lexicons"
 LANGUAGES = tuple(sorted(each.stem for each in _FOLDER.glob("*.toml")))
 """Those that come with Wenloom."""
 _BYTES = 2**20
-_OPENING = re.compile(r"(?:^|[.!?:]\s*)$")
-"""Before a sentence, whose first word is in capitals whatever it means."""
-
-
-class Rule(NamedTuple):
-    """A word, what it is exchanged for, and where."""
-
-    form: str
-    side: int
-    """0 or 1: of whom it speaks."""
-    to: str
-    before: str = ""
-    """Pattern of what must stand before it."""
-    after: str = ""
-    """Pattern of what must follow."""
-    why: str = ""
-
-    @property
-    def is_always(self) -> bool:
-        """Whether it holds wherever the word stands."""
-        return not self.before and not self.after
-
-
-class Found(NamedTuple):
-    """A word of a group in a text."""
-
-    begin: int
-    end: int
-    side: int
-    to: str | None
-    """What it is exchanged for; None: not sure here."""
-
-
-@dataclass(frozen=True)
-class GroupAxis:
-    """Two groups of people, and the words that tell them apart."""
-
-    name: str
-    sides: tuple[str, str]
-    rules: tuple[Rule, ...]
-    keep: tuple[str, ...] = ()
-    """Texts that only look like words of a group; case counts, but at the beginning of a sentence."""
-    spaced: bool = True
-    """Whether words have blanks or signs around them."""
-    _by_form: dict[str, list[Rule]] = field(init=False, default_factory=dict, repr=False, compare=False)
-
-    def __post_init__(self):
-        for rule in self.rules:
-            self._by_form.setdefault(rule.form.casefold(), []).append(rule)
-
-    @cached_property
-    def _pattern(self) -> re.Pattern[str]:
-        forms = {*self._by_form, *(each.casefold() for each in self.keep)}
-        longest = "|".join(re.escape(each) for each in sorted(forms, key=len, reverse=True))
-        return re.compile(rf"(?<!\w)(?:{longest})(?!\w)" if self.spaced else longest, re.IGNORECASE)
-
-    def found(self, text: str) -> Iterator[Found]:
-        """Words of either group in a text, in order."""
-        for match in self._pattern.finditer(text):
-            word = match.group()
-            if word in self.keep and not (
-                self.spaced and word[0].isupper() and _OPENING.search(text, max(0, match.start() - 80), match.start())
-            ):
-                continue
-            rules = self._by_form.get(word.casefold())
-            if not rules:
-                continue
-            rule = next((each for each in rules if _stands(each, match, text)), None)
-            to = None if rule is None else _cased(rule, word)
-            yield Found(match.start(), match.end(), rules[0].side if rule is None else rule.side, to)
-
-    def sides_of(self, text: str) -> tuple[int, int]:
-        """How many words of each group a text has."""
-        sides = [each.side for each in self.found(text)]
-        return sides.count(0), sides.count(1)
-
-    def swapped(self, text: str) -> str | None:
-        """The text with every word exchanged for its counterpart; None where that is not sure of one, or there is none.
-
-        >>> lexicon("en").axes["gender"].swapped("She gave him HER book; he thanked her.")
-        'He gave her HIS book; she thanked him.'
-        """
-        parts, last, n = [], 0, 0
-        for each in self.found(text):
-            if each.to is None:
-                return None
-            parts += [text[last : each.begin], each.to]
-            last, n = each.end, n + 1
-        return "".join(parts) + text[last:] if n else None
 
 
 @dataclass(frozen=True)
@@ -195,26 +105,6 @@ def language_of(texts: list[str]) -> str:
     return "de" if german > english else "en"
 
 
-def _stands(rule: Rule, match: re.Match[str], text: str) -> bool:
-    if rule.after and not re.match(rule.after, text[match.end() : match.end() + 80]):
-        return False
-    return (
-        not rule.before
-        or re.search(f"(?:{rule.before})$", text[max(0, match.start() - 80) : match.start()], re.IGNORECASE) is not None
-    )
-
-
-def _cased(rule: Rule, word: str) -> str:
-    """The counterpart in the case of the word that it replaces."""
-    if len(word) > 1 and word.isupper() and not rule.form.isupper():
-        return rule.to.upper()
-    if word[0].isupper() and rule.form[0].islower():
-        return rule.to[0].upper() + rule.to[1:]
-    if word[0].isupper() or not rule.form[0].isupper():
-        return rule.to
-    return rule.to[0].lower() + rule.to[1:]
-
-
 class _LexiconReader:
     """A lexicon of a parsed file."""
 
@@ -223,7 +113,9 @@ class _LexiconReader:
 
     def lexicon(self) -> Lexicon:
         table = self._table
-        known = {"language", "spaced", "keep", "cases", "axes", "associations", "sentences", "people", "sentiment"}
+        known = {
+            "language", "spaced", "keep", "cases", "articles", "axes", "associations", "sentences", "people", "sentiment",
+        }  # fmt: skip
         if unknown := [each for each in table if each not in known]:
             raise self._wrong(f"unknown entry {printable(unknown[0], 60)}; there may be {', '.join(sorted(known))}")
         axes = self._of(table, "axes", dict, {})
@@ -253,16 +145,23 @@ class _LexiconReader:
         if len(sides) != 2:
             raise self._wrong(f'{where}: "sides" must name two groups')
         rules = [*self._rules(table, where), *self._nouns(table, where)]
-        for pair in self._of(table, "pairs", list, [], where):
-            if not isinstance(pair, list) or not 2 <= len(pair) <= 4 or not all(isinstance(e, str) and e for e in pair):
-                raise self._wrong(
-                    f'{where}: a pair must be ["word", "counterpart", "why"], not {printable(str(pair), 80)}'
-                )
-            if pair[0].casefold() == pair[1].casefold():
-                raise self._wrong(f'{where}: "{printable(pair[0], 60)}" is its own counterpart; leave the pair out')
-            rules.append(Rule(pair[0], 0, pair[1], why="".join(pair[2:3])))
-            if "first" not in pair[3:]:  # the counterpart's own is another word
-                rules.append(Rule(pair[1], 1, pair[0], why="".join(pair[2:3])))
+        for key in ("pairs", "names"):
+            for pair in self._of(table, key, list, [], where):
+                if (
+                    not isinstance(pair, list)
+                    or not 2 <= len(pair) <= 4
+                    or not all(isinstance(e, str) and e for e in pair)
+                ):
+                    raise self._wrong(
+                        f'{where}: a pair must be ["word", "counterpart", "why"], not {printable(str(pair), 80)}'
+                    )
+                if pair[0].casefold() == pair[1].casefold():
+                    raise self._wrong(f'{where}: "{printable(pair[0], 60)}" is its own counterpart; leave the pair out')
+                more = {"why": "".join(pair[2:3]), "cased": key == "names"}
+                rules.append(Rule(pair[0], 0, pair[1], **more))
+                if "first" not in pair[3:]:  # the counterpart's own is another word
+                    rules.append(Rule(pair[1], 1, pair[0], **more))
+        rules += self._with_articles(rules)
         if not rules:
             raise self._wrong(f"{where}: has no pairs")
         keep = (*self._texts(self._table, "keep", []), *self._texts(table, "keep", [], where))
@@ -272,9 +171,16 @@ class _LexiconReader:
     def _rules(self, table: dict[str, Any], where: str) -> Iterator[Rule]:
         for each in self._of(table, "rules", list, [], where):
             if not isinstance(each, dict) or {"form", "side", "to"} - set(each) or set(each) - set(Rule._fields):
-                raise self._wrong(f"{where}: a rule has form, side, to and may have before, after, why")
+                raise self._wrong(
+                    f"{where}: a rule has form, side, to and may have before, after, why, elsewhere, cased"
+                )
             rule = Rule(**each)
-            if rule.side not in (0, 1) or not all(isinstance(part, str) for part in rule if part is not rule.side):
+            texts = (rule.form, rule.to, rule.before, rule.after, rule.why)
+            if rule.elsewhere not in ("unsure", "other") or not isinstance(rule.cased, bool):
+                raise self._wrong(
+                    f'{where}: the rule of {printable(str(rule.form), 60)}: elsewhere is "unsure" or "other", cased true or false'
+                )
+            if rule.side not in (0, 1) or not all(isinstance(part, str) for part in texts):
                 raise self._wrong(
                     f"{where}: the rule of {printable(str(rule.form), 60)} has a side that is not 0 or 1, or no text"
                 )
@@ -288,19 +194,60 @@ class _LexiconReader:
             yield rule
 
     def _nouns(self, table: dict[str, Any], where: str) -> Iterator[Rule]:
-        """Nouns with what stands before them: exchanged together, where the case is sure; alone they are not."""
-        cases = self._of(self._table, "cases", dict, {})
-        determiners = list(self._threes(table, "determiners", '["word", "counterpart", "case"]', where))
-        for female, male, why in self._threes(table, "nouns", '["word", "counterpart", "why"]', where):
-            for first, second, case in determiners:
-                yield Rule(f"{first} {female}", 0, f"{second} {male}", before=str(cases.get(case, "")), why=why)
-                yield Rule(f"{second} {male}", 1, f"{first} {female}", why=why)
-            for side, (noun, other) in enumerate(((female, male), (male, female))):
-                yield Rule(noun, side, other, before=str(cases.get("bare", "(?!)")), why=why)
+        """Nouns with what stands before them: exchanged together, where the case is sure; alone they are not. Where the counterpart
+        has another form in all cases but the first, that stands fourth; "first" at the end says that its own is another word."""
+        cases = {name: str(each) for name, each in self._of(self._table, "cases", dict, {}).items()}
+        behind = cases.get("behind", "")
+        plurals = list(self._lists(table, "plurals", (4, 5), '["words", "counterparts", "their dative", "why"]', where))
+        plural_forms = {form for each in plurals for form in each[1:3]}
+        of_plurals = self._texts(table, "plural_determiners", [], where)
+        for kind in ("", "neuter_"):
+            determiners = list(
+                self._lists(table, f"{kind}determiners", (3, 3), '["word", "counterpart", "case"]', where)
+            )
+            for female, male, why, *more in self._lists(
+                table, f"{kind}nouns", (3, 5), '["word", "counterpart", "why"]', where
+            ):
+                is_first = more[-1:] == ["first"]
+                others = [each for each in more if each != "first"]
+                for first, second, case in determiners:
+                    other, before = male if case == "nominative" else (others or [male])[0], cases.get(case, "")
+                    yield Rule(f"{first} {female}", 0, f"{second} {other}", before, behind, why, cased=True)
+                    if not is_first:  # a form that is a plural too says no case by itself
+                        sure = before if other in plural_forms and second in of_plurals else ""
+                        yield Rule(f"{second} {other}", 1, f"{first} {female}", sure, behind, why, cased=True)
+                for side, (noun, other) in enumerate(((female, male), (male, female))[: 1 if is_first else 2]):
+                    yield Rule(noun, side, other, cases.get("bare", "(?!)"), behind, why, cased=True)
+        for female, male, dative, why, *more in plurals:
+            yield Rule(female, 0, dative, cases.get("plural dative", "(?!)"), why=why, cased=True)
+            yield Rule(female, 0, male, cases.get("plural", ""), cases.get("behind plural", ""), why, cased=True)
+            if more != ["first"]:
+                yield from (Rule(form, 1, female, why=why, cased=True) for form in dict.fromkeys((male, dative)))
 
-    def _threes(self, table: dict[str, Any], key: str, form: str, where: str) -> Iterator[list[str]]:
+    def _with_articles(self, rules: list[Rule]) -> Iterator[Rule]:
+        """The same words with an article before them that the counterpart changes: an uncle, a niece."""
+        table = self._of(self._table, "articles", dict, {})
+        if not table:
+            return
+        try:
+            vowel = re.compile(table["vowel"], re.IGNORECASE)
+            articles: tuple[str, str] = table["consonant_article"], table["vowel_article"]
+            assert all(isinstance(each, str) and each for each in articles)
+        except (KeyError, TypeError, AssertionError, re.error):
+            raise self._wrong(
+                'articles must have "consonant_article", "vowel_article" and "vowel", a pattern of what the latter stands before'
+            ) from None
+        for each in rules:
+            one, other = (articles[bool(vowel.match(word))] for word in (each.form, each.to))
+            if one != other:
+                yield each._replace(form=f"{one} {each.form}", to=f"{other} {each.to}")
+
+    def _lists(
+        self, table: dict[str, Any], key: str, sizes: tuple[int, int], form: str, where: str
+    ) -> Iterator[list[str]]:
         for each in self._of(table, key, list, [], where):
-            if not isinstance(each, list) or len(each) != 3 or not all(isinstance(part, str) and part for part in each):
+            fits = isinstance(each, list) and sizes[0] <= len(each) <= sizes[1]
+            if not fits or not all(isinstance(part, str) and part for part in each):
                 raise self._wrong(f"{where}: {key} must be lists of {form}, not {printable(str(each), 80)}")
             yield each
 

@@ -8,6 +8,7 @@ from torch import Tensor
 from wenloom.core.errors import InputError
 from wenloom.model.decoder import Decoder
 from wenloom.model.taps import Taps, keep
+from wenloom.text.group_axis import GroupAxis
 from wenloom.text.lexicon import lexicon
 from wenloom.tokens.tokenizer import TextTokenizer
 from wenloom.training.objectives import CausalObjective, LossSum
@@ -34,8 +35,20 @@ def word_pairs(name: str, tokenizer: TextTokenizer) -> WordPairs:
     language, colon, axis = name.rpartition(":")
     if not colon:
         raise InputError(f"--equalize-words {name}: must be LEXICON:AXIS, such as en:gender.")
+    found = _pairs_of(lexicon(language).axis(axis), tokenizer)
+    if not found:
+        raise InputError(f"--equalize-words {name}: no word and counterpart are one token each in this vocabulary.")
+    return WordPairs(tuple(first for first, _ in found), tuple(second for _, second in found))
+
+
+def has_word_pairs(axis: GroupAxis, tokenizer: TextTokenizer) -> bool:
+    """Whether a word of an axis and its counterpart are one token each."""
+    return bool(_pairs_of(axis, tokenizer))
+
+
+def _pairs_of(axis: GroupAxis, tokenizer: TextTokenizer) -> dict[tuple[int, int], None]:
     found: dict[tuple[int, int], None] = {}
-    for rule in lexicon(language).axis(axis).rules:
+    for rule in axis.rules:
         if rule.side != 0:
             continue
         for before in ("", " "):
@@ -43,9 +56,7 @@ def word_pairs(name: str, tokenizer: TextTokenizer) -> WordPairs:
                 ids = [tokenizer.encode(before + change(word), False) for word in (rule.form, rule.to)]
                 if all(len(each) == 1 for each in ids) and ids[0] != ids[1]:
                     found[ids[0][0], ids[1][0]] = None
-    if not found:
-        raise InputError(f"--equalize-words {name}: no word and counterpart are one token each in this vocabulary.")
-    return WordPairs(tuple(first for first, _ in found), tuple(second for _, second in found))
+    return found
 
 
 class EqualizedObjective(CausalObjective):

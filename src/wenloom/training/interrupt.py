@@ -10,9 +10,18 @@ from wenloom.core.errors import WenloomError
 
 
 class Interrupted(WenloomError):
-    """The user pressed Ctrl-C (or the system asked to stop); everything is saved."""
+    """The user pressed Ctrl-C (or the system asked to stop); everything is saved.
+
+    Args:
+        stopped: where, in a sentence.
+        command: what goes on.
+    """
 
     exit_code = 130
+
+    def __init__(self, stopped: str, command: str):
+        self.stopped = stopped
+        super().__init__(f"{stopped} Continue with:\n  {command}")
 
 
 @contextmanager

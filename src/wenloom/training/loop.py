@@ -376,8 +376,8 @@ class Run:
             self._write_run()
             self._report(is_running=False)
         return Interrupted(
-            f"Stopped at step {self.progress.step:,} of {self.progress.n_steps:,}; everything is saved. Continue with:\n"
-            f"  wenloom {self.training_data.command} --resume {shlex.quote(str(self.out))}"
+            f"Stopped at step {self.progress.step:,} of {self.progress.n_steps:,}; everything is saved.",
+            f"wenloom {self.training_data.command} --resume {shlex.quote(str(self.out))}",
         )
 
     def tables(self) -> dict[str, dict[str, Any]]:

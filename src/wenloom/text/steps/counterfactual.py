@@ -6,7 +6,8 @@ from functools import cached_property
 
 from wenloom.core.errors import InputError
 from wenloom.text.document import Document
-from wenloom.text.lexicon import LANGUAGES, GroupAxis, language_of, lexicon
+from wenloom.text.group_axis import GroupAxis
+from wenloom.text.lexicon import LANGUAGES, language_of, lexicon
 from wenloom.text.steps.step import Dropped, Kept, drawn
 
 _PARAGRAPH = re.compile(r"\n\s*\n")

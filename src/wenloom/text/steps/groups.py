@@ -7,7 +7,8 @@ from functools import cached_property
 
 from wenloom.core.errors import InputError, printable
 from wenloom.text.document import Document
-from wenloom.text.lexicon import GroupAxis, counter
+from wenloom.text.group_axis import GroupAxis
+from wenloom.text.lexicon import counter
 from wenloom.text.lexicon import lexicon as read_lexicon
 from wenloom.text.sentences import sentences
 from wenloom.text.steps.step import Dropped, Kept
