@@ -90,5 +90,6 @@ def read_unfinished(out: Path) -> Unfinished:
         }
         if wrong := [name for name, kind in kinds.items() if not isinstance(table[name], kind)]:
             raise ValueError(f"{wrong[0]} is not what debias writes there")
-        lists = {name: tuple(map(str, table[name])) for name in ("methods", "data")}
-        return Unfinished(**table | lists | {"training": TrainSettings(**table["training"])})
+        table |= {name: tuple(map(str, table[name])) for name in ("methods", "data")}
+        table["training"] = TrainSettings(**table["training"])
+        return Unfinished(**table)

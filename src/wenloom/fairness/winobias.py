@@ -52,7 +52,7 @@ class WinoBias(ScoredAudit):
 
     def outcomes(self, samples: Sequence[PronounPair], scores: Sequence[Sequence[ContinuationScore]]) -> list[Outcomes]:
         groups = [each.group for each in samples]
-        bits = np.array([pronoun_odds(each, row) for each, row in zip(samples, scores, strict=True)]) / np.log(2)
+        bits = np.array([pronoun_odds(each[:2], row) for each, row in zip(samples, scores, strict=True)]) / np.log(2)
         sums = np.array([usual.log_probability - other.log_probability for usual, other in scores])
         return [
             Outcomes("usual gender", "pronoun", preferring(bits), groups),
@@ -63,11 +63,7 @@ class WinoBias(ScoredAudit):
 
 
 def pronoun_odds(texts: Sequence[str], scores: Sequence[ContinuationScore]) -> float:
-    """By how many nats the pronoun of the first text is more probable than that of the second: log P of the tokens that hold it.
-
-    Args:
-        texts: their first two are compared.
-    """
+    """By how many nats the pronoun of the first text is more probable than that of the second: log P of the tokens that hold it."""
     first, second = (sum(words) for _, words in apart(scores, differing_words(texts[0], texts[1])))
     return first - second
 

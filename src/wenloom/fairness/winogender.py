@@ -72,7 +72,7 @@ class Winogender(ScoredAudit):
         self, samples: Sequence[PronounSentence], scores: Sequence[Sequence[ContinuationScore]]
     ) -> list[Outcomes]:
         groups = [each.group for each in samples]
-        odds = np.array([pronoun_odds(each, row) for each, row in zip(samples, scores, strict=True)]) / np.log(2)
+        odds = np.array([pronoun_odds(each[:2], row) for each, row in zip(samples, scores, strict=True)]) / np.log(2)
         sums = np.array([female.log_probability - male.log_probability for female, male in scores])
         usual = np.sign([each.women - 50 for each in samples])
         return [
