@@ -16,6 +16,7 @@ from tests.fairness.test_audits import AUDITS, TRIPLES, data, figures, in_memory
 from wenloom.checkpoint.folder import write_model_files
 from wenloom.evaluation.signature import Signature
 from wenloom.fairness.comparison import compared, told, unlike
+from wenloom.fairness.report import is_sure, sentence_of_difference
 from wenloom.tasks.fill_mask import masked_tokenizer
 from wenloom.tokens.tokenizer import TextTokenizer
 from wenloom.tokens.train import train_tokenizer
@@ -96,3 +97,11 @@ def test_a_difference_is_that_of_the_figures(tokenizer: TextTokenizer, data: Pat
         assert row["difference"] == pytest.approx(after - before)
     targets = [each["target"] for each in TRIPLES]
     assert len(set(np.unique(targets, return_counts=True)[1])) > 1, "of targets with unlike many sentences"
+
+
+def test_of_few_samples_no_difference_is_said():
+    """Six of six may give p below 5 %, as six of six heads do."""
+    few = {"n": 6, "p_holm": 0.031, "unit": "bits", "measure": "gap"}
+    assert not is_sure(few) and sentence_of_difference(few) == "too few to say"
+    assert sentence_of_difference({**few, "n": 10}) == "a difference"
+    assert sentence_of_difference({**few, "n": 10, "p_holm": 0.05}) == "no effect that is sure"

@@ -12,7 +12,7 @@ from wenloom.core.errors import InputError
 from wenloom.core.files import write_atomically
 from wenloom.core.pages.page import render
 from wenloom.evaluation.results import today
-from wenloom.fairness.audit import ALL, Audited, AuditFigure
+from wenloom.fairness.audit import ALL, LEAST, Audited, AuditFigure
 from wenloom.fairness.comparison import Unlike, told
 from wenloom.fairness.representation import Representation
 
@@ -134,7 +134,7 @@ def write_page(report: AuditReport, path: Path) -> None:
     """
     page = render(
         "wenloom.fairness", "audit.html.jinja", title="Audit", models=list(report.found), report=report, number=number,
-        verdict=sentence_of, is_sure=is_sure, unit_of=unit_of, date=today(),
+        verdict=sentence_of, difference=sentence_of_difference, unit_of=unit_of, date=today(),
     )  # fmt: skip
     write_atomically(path, page)
 
@@ -151,8 +151,15 @@ def number(value: float, unit: str = "%") -> str:
 
 
 def is_sure(comparison: dict[str, Any]) -> bool:
-    """Whether two models differ: p, adjusted over the groups, below 5 %."""
-    return comparison["p_holm"] < 0.05
+    """Whether two models differ: p, adjusted over the groups, below 5 %, of no fewer samples than a preference takes."""
+    return comparison["p_holm"] < 0.05 and comparison["n"] >= LEAST
+
+
+def sentence_of_difference(comparison: dict[str, Any]) -> str:
+    """What a comparison allows to say."""
+    if comparison["n"] < LEAST:
+        return "too few to say"
+    return "a difference" if is_sure(comparison) else "no effect that is sure"
 
 
 def unit_of(comparison: dict[str, Any]) -> str:

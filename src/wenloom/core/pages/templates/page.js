@@ -1,5 +1,6 @@
 "use strict";
-// Light and dark: as the system has it until the reader chooses. Folded parts open where a link leads.
+// Light and dark: as the system has it until the reader chooses. Folded parts open where a link leads, and on paper. What is wider than the
+// page scrolls by the arrow keys, too.
 {
   const button = document.getElementById("theme"), names = { "": "automatic", light: "light", dark: "dark" };
   const show = theme => {
@@ -25,4 +26,23 @@
   };
   addEventListener("hashchange", unfold);
   if (location.hash) unfold();
+  const scrollers = document.querySelectorAll(".scroll"), reach = () => {
+    for (const each of scrollers) {
+      if (each.scrollWidth <= each.clientWidth) {
+        for (const name of ["tabindex", "role", "aria-label"]) each.removeAttribute(name);
+        continue;
+      }
+      each.tabIndex = 0;
+      each.setAttribute("role", "region");
+      each.setAttribute("aria-label", each.closest("section, .card, main").querySelector("h1, h2, h3")?.textContent.trim() || "Table");
+    }
+  };
+  addEventListener("resize", reach);
+  reach();
+  let opened = [];
+  addEventListener("beforeprint", () => {
+    opened = [...document.querySelectorAll("details:not([open])")];
+    for (const each of opened) each.open = true;
+  });
+  addEventListener("afterprint", () => { for (const each of opened) each.open = false; });
 }
