@@ -19,7 +19,7 @@ from wenloom.tokens.tokenizer import TextTokenizer
 TEXTS = [
     f"The {noun} {n} was here: {word} lit it." for n in range(100) for noun, word in (("lamp", "she"), ("boat", "he"))
 ]
-STEPS = 60
+STEPS = 40
 
 
 @pytest.fixture

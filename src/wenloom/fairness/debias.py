@@ -275,7 +275,7 @@ def _finished(
     except Interrupted as stop:
         raise Interrupted(stop.stopped, how_to_go_on(out)) from None
     except WenloomError:
-        if latest_checkpoint(target) is None:
+        if is_new and latest_checkpoint(target) is None:
             unfinished_file(out).unlink(missing_ok=True)
         raise
     unfinished_file(out).unlink(missing_ok=True)
