@@ -52,6 +52,8 @@ def llama_like(draw: Draw, family: str, n_layers: int, d_head: int, rope: dict[s
         rope: rotary positions of a kind that was drawn.
     """
     match family:
+        case "phi":
+            return {"rope_parameters": _part_of(rope, draw(st.sampled_from([0.5, 1.0])), d_head)}
         case "phi3":
             if rope["rope_type"] not in ("default", "longrope"):
                 rope = {"rope_type": "default", "rope_theta": rope["rope_theta"]}

@@ -25,12 +25,13 @@ OWN_HEADS = (
 )
 """Families whose heads may have a width of their own."""
 DECODERS = ("gpt2", "gpt_neo", "gpt_neox", "llama", "mistral", "qwen2", "qwen3", "mixtral",
-            "qwen3_moe", "olmoe", "gpt_oss", "phi3", "smollm3", "granite", "olmo2", "olmo3",
+            "qwen3_moe", "olmoe", "gpt_oss", "phi", "phi3", "smollm3", "granite", "olmo2", "olmo3",
             "starcoder2", "stablelm", "glm4", "cohere2", "gemma", "gemma2", "gemma3_text", "opt", "gptj", "bloom", "falcon")  # fmt: skip
 ENCODERS = (
     "bert",
     "roberta",
     "xlm-roberta",
+    "camembert",
     "distilbert",
     "electra",
     "albert",

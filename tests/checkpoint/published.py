@@ -60,6 +60,16 @@ MORE: dict[str, dict[str, Any]] = {
                                       "max_position_embeddings": 2048, "pad_token_id": 0,
                                       "rope_parameters": {"rope_theta": 1000.0, "rope_type": "default"}},
     "umt5-small": _UMT5,
+    "phi-2": {
+        "model_type": "phi", "architectures": ["PhiForCausalLM"], "attention_dropout": 0.0, "bos_token_id": 50_256,
+        "embd_pdrop": 0.0, "eos_token_id": 50_256, "hidden_act": "gelu_new", "hidden_size": 2560, "initializer_range": 0.02,
+        "intermediate_size": 10_240, "layer_norm_eps": 1e-5, "max_position_embeddings": 2048, "num_attention_heads": 32,
+        "num_hidden_layers": 32, "num_key_value_heads": 32, "partial_rotary_factor": 0.4, "qk_layernorm": False,
+        "resid_pdrop": 0.1, "rope_scaling": None, "rope_theta": 10_000.0, "tie_word_embeddings": False, "vocab_size": 51_200,
+    },
+    "camembert-base": _BERT | {"model_type": "camembert", "architectures": ["CamembertForMaskedLM"], "bos_token_id": 5,
+                               "eos_token_id": 6, "layer_norm_eps": 1e-5, "max_position_embeddings": 514, "output_past": True,
+                               "pad_token_id": 1, "type_vocab_size": 1, "vocab_size": 32_005},
     "gemma-2b": _GEMMA,
     "gemma-7b": _GEMMA | {"hidden_size": 3072, "intermediate_size": 24_576, "num_attention_heads": 16, "num_hidden_layers": 28,
                           "num_key_value_heads": 16},
@@ -109,6 +119,8 @@ def reduced(raw: dict[str, Any]) -> dict[str, Any]:
             made[name] = VOCAB
         elif name == "num_key_value_heads":
             made[name] = few
+        elif name == "partial_rotary_factor":
+            made[name] = 0.5
         elif name == "sliding_window":
             made[name] = 5
         elif name.endswith("token_id"):

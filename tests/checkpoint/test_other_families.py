@@ -29,6 +29,7 @@ ENCODERS, ENCODER_DECODERS = (
         "distilbert",
         "roberta",
         "xlm-roberta",
+        "camembert",
         "electra",
         "albert",
         "mpnet",

@@ -63,7 +63,7 @@ def test_a_bias_of_zeros_may_be_left_out(family: str, tmp_path: Path):
     assert difference(load_model(tmp_path), auto_class(family).from_pretrained(tmp_path).eval()) <= TOLERANCE
 
 
-BODIES = {"bert": "Bert", "roberta": "Roberta", "xlm-roberta": "XLMRoberta", "distilbert": "DistilBert",
+BODIES = {"bert": "Bert", "roberta": "Roberta", "xlm-roberta": "XLMRoberta", "camembert": "Camembert", "distilbert": "DistilBert",
           "electra": "Electra", "albert": "Albert", "mpnet": "MPNet", "deberta-v2": "DebertaV2", "modernbert": "ModernBert", "nomic_bert": "NomicBert"}  # fmt: skip
 
 

@@ -8,7 +8,7 @@ from wenloom.core.console import remark
 from wenloom.model.build import without_head
 from wenloom.model.encoder import Encoder
 
-_AS_BERT = ("roberta", "xlm-roberta", "distilbert")
+_AS_BERT = ("roberta", "xlm-roberta", "camembert", "distilbert")
 
 
 def plain_encoder(model: Encoder) -> Encoder:
