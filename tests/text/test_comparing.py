@@ -163,3 +163,16 @@ def test_a_document_that_stands_for_others_keeps_what_only_they_have(order: tupl
     texts = [f"{own}\n{shared}"] * 2 + [f"{shared}\n{words(rng, 200)}"]
     (_, sifted), *_ = judged(tmp_path, texts, [order])
     assert any(own in text for text in kept(list(sifted.decided())))
+
+
+@pytest.mark.parametrize("order", list(itertools.permutations(("repeated_lines", "exact_substrings"))))
+def test_what_one_document_has_again_and_again_is_kept_in_its_first_place_alone(order: tuple[str, ...], tmp_path: Path):
+    rng = random.Random(0)
+    line = words(rng, 12)
+    texts = [
+        f"{words(rng, 30)}\n{line}\n{words(rng, 30)}\n{line}\n{words(rng, 30)}\n{line}",
+        f"{words(rng, 40)}\n{line}",
+    ]
+    (_, sifted), *_ = judged(tmp_path, texts, [order])
+    left = [each.document.text for each in sifted.decided()]
+    assert [text.count(line) for text in left] == [1, 0] and left[0].startswith(texts[0].partition(line)[0])

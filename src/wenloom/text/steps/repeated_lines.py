@@ -106,6 +106,7 @@ class RepeatedLines:
         pairs = which * np.int64(last - first) + np.concatenate((rows[:, 1].astype(np.int64), document)) - first
         is_kept, of_parts = rows[:, 2] > 0, pairs[len(rows) :]
         kept, gone = (np.flatnonzero(np.isin(of_parts, pairs[: len(rows)][each])) for each in (is_kept, ~is_kept))
+        kept = np.sort(kept[np.unique(of_parts[kept], return_index=True)[1]])  # where it stands first in its document
         total = np.bincount(document - first, lengths, last - first)
         lost = np.bincount(document[gone] - first, lengths[gone], last - first)
         for number, parts in _by_document(kept, document):
