@@ -92,7 +92,8 @@ def test_published_models_write_the_greedy_text_of_transformers(name: str, real_
     folder = real_models / name
     theirs = transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
     from_folder = AutoModelForCausalLM.from_pretrained(folder, dtype="float32")
-    from_file = CausalLM(read_gguf(folder / "model.gguf", torch.float32).model)
+    # the folder was made of the file with the weights rounded to bfloat16
+    from_file = CausalLM(read_gguf(folder / "model.gguf", torch.bfloat16).model.float())
     tokenizer, differ = AutoTokenizer.from_pretrained(folder), []
     for prompt in PROMPTS:
         row = torch.tensor([tokenizer.encode(prompt)])
