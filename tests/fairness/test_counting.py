@@ -51,7 +51,7 @@ def pieces(text: str, *tokens: str, begin: int = 0) -> ContinuationScore:
     [
         (("So", " s", "he", " is"), ("So", " he", " is"), (-9, -5)),  # "he" of "she" is no "he"
         (("So", " ", "she", " is"), ("So", " he", " is"), (-9, -5)),  # the blank belongs to the word in one of them
-        (("So", " ", "she", " is"), ("So", " ", "he", " is"), (-11, -11)),
+        (("So", " ", "she", " is"), ("So", " ", "he", " is"), (-9, -9)),  # and to the word in both
         (("So she", " is"), ("So", " he", " is"), (-2, -4)),  # what is joined to the word counts of neither
         (("So s", "he i", "s"), ("So", " he", " is"), (0, 0)),
         (("S", "o ", "she", " ", "is"), ("So", " he", " is"), (-24, -4)),
@@ -67,6 +67,25 @@ def test_pieces_of_exchanged_words_are_no_part_of_the_rest(
     assert all(
         sum(rest) + sum(words) == each.log_probability for (rest, words), each in zip(found, scores, strict=True)
     )
+
+
+def test_a_word_too_much_in_one_text_takes_none_of_its_neighbours():
+    """As in a pair of WinoBias's own file."""
+    texts = ["because he there is him", "because there is her"]
+    scores = [
+        pieces(texts[0], "because", " he", " there", " is", " him"),
+        pieces(texts[1], "because", " there", " is", " her"),
+    ]
+    found = apart(scores, differing_words(*texts))
+    assert [words for _, words in found] == [[-2.0, -16.0], [-8.0]]
+
+
+def test_blanks_before_words_of_a_lexicon_count_in_both_or_in_neither():
+    texts, words = ["So she is", "So he is"], [[(3, 6)], [(3, 5)]]
+    for first, second, outside in ((("So", " ", "she", " is"), ("So", " ", "he", " is"), (-11, -11)),
+                                   (("So", " ", "she", " is"), ("So", " he", " is"), (-9, -5))):  # fmt: skip
+        scores = [pieces(text, *tokens) for text, tokens in zip(texts, (first, second), strict=True)]
+        assert tuple(sum(rest) for rest, _ in apart(scores, words)) == outside
 
 
 def test_a_first_token_that_is_not_scored_counts_of_neither():

@@ -9,14 +9,14 @@ from itertools import accumulate
 from wenloom.evaluation.scorer import ContinuationScore, Span
 from wenloom.evaluation.words import CJK
 
-_WORD = re.compile(rf"{CJK.pattern}|(?:(?!{CJK.pattern})\w)+|\W")
+_WORD = re.compile(rf"\s*(?:{CJK.pattern}|(?:(?!{CJK.pattern})\w)+|[^\w\s])|\s+")
 
 
 def differing_words(one: str, other: str) -> tuple[list[Span], list[Span]]:
-    """Where two texts differ, in whole words; of Chinese and Japanese in characters.
+    """Where two texts differ, in whole words, each with the blank before it; of Chinese and Japanese in characters.
 
     >>> differing_words("So she said.", "So he said.")
-    ([(3, 6)], [(3, 5)])
+    ([(2, 6)], [(2, 5)])
     """
     words = [_WORD.findall(each) for each in (one, other)]
     ends = [[0, *accumulate(map(len, each))] for each in words]
