@@ -7,20 +7,20 @@ from functools import cache
 from wenloom.text.languages import language
 
 _ENCODINGS = (
-    (("cp1252", "iso8859_15", "mac_roman", "cp850"), {
+    (("cp1252", "iso8859_15"), ("mac_roman", "cp850"), {
         "fr": "àâæçéèêëîïôœùûüÿ", "de": "äöüßé", "es": "áéíñóúü", "pt": "áâãàçéêíóôõúü", "it": "àèéìíîòóùú", "nl": "áèéëêïíóöüú",
         "sv": "åäöéàü", "da": "æøåéôü", "no": "æøåéòóôà", "fi": "äöåšž", "is": "áéíóúýðþæö", "ca": "àçèéíïòóúü", "et": "äöõüšž",
         "en": "éèêëïöçñà",
     }),
-    (("cp1250", "iso8859_2", "cp852"), {
+    (("cp1250", "iso8859_2"), ("cp852",), {
         "pl": "ąćęłńóśźż", "cs": "áčďéěíňóřšťúůýž", "sk": "áäčďéíĺľňóôŕšťúýž", "hu": "áéíóöőúüű", "hr": "čćđšž", "sl": "čšž",
         "ro": "ăâîşţ", "sq": "ëç",
     }),
-    (("cp1257",), {"lt": "ąčęėįšųūž", "lv": "āčēģīķļņšūž", "et": "äöõüšž"}),
-    (("cp1254",), {"tr": "çğıöşüâîûi̇"}),
+    (("cp1257",), (), {"lt": "ąčęėįšųūž", "lv": "āčēģīķļņšūž", "et": "äöõüšž"}),
+    (("cp1254",), (), {"tr": "çğıöşüâîûi̇"}),
 )  # fmt: skip
-"""Encodings, and the languages written in them with their letters beyond ASCII. Those of the West stand first: they are the ones where
-nothing else decides."""
+"""Encodings, those of DOS and of old Macs, which are looked at where no other will do, and the languages written in them with their
+letters beyond ASCII. Those of the West stand first: they are the ones where nothing else decides."""
 _FREQUENT = {
     "fi": "ja on ei se että hän oli ovat mutta kun myös", "is": "og að í er sem á til var ekki við um", "ca": "de la el que i els les per en amb una és no",
     "et": "ja on ei et see ta oli kui ka mis", "sk": "a v sa na je že s z do o i k za pre ako nie", "hu": "a az és hogy nem is egy van de meg volt csak",
@@ -45,14 +45,16 @@ def latin_encoding(data: bytes) -> str | None:
     n_high = sum(byte > 127 for byte in data)
     if not n_high or n_high > 0.4 * sum(byte > 64 for byte in data):
         return None
-    found = [(-score, place, encoding) for place, (encoding, score) in enumerate(_readings(data))]
-    return min(found)[2] if found else None
+    for is_old in (False, True):
+        if found := [(-score, place, encoding) for place, (encoding, score) in enumerate(_readings(data, is_old))]:
+            return min(found)[2]
+    return None
 
 
-def _readings(data: bytes) -> Iterator[tuple[str, float]]:
+def _readings(data: bytes, is_old: bool) -> Iterator[tuple[str, float]]:
     """Encodings that may be the one, and the part of the words that are frequent in the language."""
-    for encodings, alphabets in _ENCODINGS:
-        for encoding in encodings:
+    for *encodings, alphabets in _ENCODINGS:
+        for encoding in encodings[is_old]:
             text = data.decode(encoding, "replace")
             used = _used(text)
             if used is None:
