@@ -74,6 +74,12 @@ def faulty_engine(
         def advance(self, token: int) -> None:
             self._good.advance(token)
 
+        def ending(self, most: int) -> list[int] | None:
+            return self._good.ending(most)
+
+        def try_advance(self, token: int) -> bool:
+            return self._good.copy().try_advance(token)
+
         @property
         def complete(self) -> bool:
             return self._good.complete

@@ -25,6 +25,8 @@ MAX_DEPTH = 64
 """Levels of nesting in a schema."""
 _JSON: Any = {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "}
 """One spelling of JSON: where blanks are free, a model may write nothing else for ever."""
+_MOST_TRIED = 64
+"""Tokens that a look ahead chooses, beside those that the grammar forces: others wait for it."""
 _KEPT = 32
 """Compiled grammars that stay ready for the next request."""
 
@@ -61,18 +63,21 @@ def _on_deep_stack(work: Callable[[], T]) -> T:
 class Matcher:
     """How far a sequence has come in its grammar."""
 
-    def __init__(self, inner: llguidance.LLMatcher):
-        self._inner = inner
+    def __init__(self, inner: llguidance.LLMatcher, closers: "_Closers"):
+        self._inner, self._closers = inner, closers
 
     def allowed(self, vocab_size: int) -> Tensor:
         """Which tokens may follow, shape (V,), boolean; end tokens among them where the text may end."""
+        flags = self._flags()[:vocab_size]
+        allowed = np.zeros(vocab_size, bool)
+        allowed[: len(flags)] = flags
+        return torch.from_numpy(allowed)
+
+    def _flags(self) -> np.ndarray:
         bits = np.frombuffer(self._inner.compute_bitmask(), np.uint8)
         if self._inner.is_error():
             raise InputError(f"the grammar cannot be followed: {_reason(self._inner.get_error())}.")
-        allowed = np.zeros(vocab_size, bool)
-        flags = np.unpackbits(bits, bitorder="little")[:vocab_size]
-        allowed[: len(flags)] = flags
-        return torch.from_numpy(allowed)
+        return np.unpackbits(bits, bitorder="little")
 
     def advance(self, token: int) -> None:
         """Go on by a token that was allowed.
@@ -83,6 +88,28 @@ class Matcher:
         self._inner.consume_token(token)
         if self._inner.is_error():
             raise InputError(f"the grammar cannot be followed: {_reason(self._inner.get_error())}.")
+
+    def try_advance(self, token: int) -> bool:
+        """Go on by a token; False where the text may not, an end token among these."""
+        return self._inner.try_consume_tokens([token]) == 1 and not self._inner.is_error()
+
+    def ending(self, most: int) -> list[int] | None:
+        """At most so many tokens after which the text may end, quickly found and few, not the fewest; None: none were found."""
+        ahead, way, tried = self._inner.deep_copy(), list[int](), 0
+        while not ahead.is_accepting():
+            if len(way) >= most or tried == _MOST_TRIED:
+                return None
+            if forced := ahead.compute_ff_tokens():
+                if ahead.try_consume_tokens(forced) != len(forced):
+                    return None
+                way += forced
+                continue
+            tried += 1
+            token = self._closers.first(Matcher(ahead, self._closers)._flags())
+            if token is None or ahead.try_consume_tokens([token]) != 1:
+                return None
+            way.append(token)
+        return way if len(way) <= most else None
 
     @property
     def complete(self) -> bool:
@@ -95,7 +122,7 @@ class Matcher:
 
     def copy(self) -> "Matcher":
         """Another one in the same state."""
-        return Matcher(self._inner.deep_copy())
+        return Matcher(self._inner.deep_copy(), self._closers)
 
 
 class Grammars:
@@ -103,6 +130,7 @@ class Grammars:
 
     def __init__(self, tokenizer: TextTokenizer, vocab_size: int, endings: frozenset[int]):
         self._tokenizer = _for_llguidance(tokenizer, vocab_size, endings)
+        self._closers = _Closers(tokenizer, vocab_size)
         self._limits = llguidance.LLParserLimits(verbose_errors=False)  # its bounds: some 100 ms to build, 15 a token
         self._kept: OrderedDict[tuple[str, str], llguidance.LLMatcher] = OrderedDict()
         self._lock = threading.Lock()
@@ -130,7 +158,7 @@ class Grammars:
             self._kept.move_to_end(key)
             if len(self._kept) > _KEPT:
                 self._kept.popitem(last=False)
-        return Matcher(found.deep_copy())
+        return Matcher(found.deep_copy(), self._closers)
 
     def obeyed(self, kind: str, source: str, text: str) -> bool:
         """Whether a text is whole in this grammar: neither cut off nor anything else.
@@ -178,6 +206,41 @@ def _checked_schema(kind: str, source: str) -> dict[str, Any]:
         return forced(schema)
     except InputError as error:
         raise InputError(f"{kind}: {error}.") from None
+
+
+class _Closers:
+    """Tokens by how soon a text ends with them: what closes, short values, the rest, what opens or goes on."""
+
+    def __init__(self, tokenizer: TextTokenizer, vocab_size: int):
+        spelled = tokenizer.token_bytes(vocab_size)
+        known = [token for token, data in enumerate(spelled) if data and token not in tokenizer.special_ids]
+        self._letters = [token for token in known if spelled[token] in (b"e", b"x")]
+        """Where these are all allowed, the text is within a string, and a bracket closes nothing."""
+        self._between = np.array(sorted(known, key=lambda token: _rank(spelled[token])), np.int64)
+        quotes = [token for token in known if spelled[token][:1] == b'"' and not spelled[token].strip(b'"}]')]
+        quotes.sort(key=lambda token: -len(spelled[token]))
+        self._within = np.array(
+            quotes + [token for token in self._between.tolist() if token not in set(quotes)], np.int64
+        )
+
+    def first(self, flags: np.ndarray) -> int | None:
+        """The first of those that are allowed; None: none is."""
+        order = self._within if flags[self._letters].all() else self._between
+        allowed = flags[order] > 0
+        return int(order[allowed.argmax()]) if allowed.any() else None
+
+
+def _rank(data: bytes) -> tuple[int, bool, int]:
+    bare = data.strip(b" ")
+    if bare and not bare.strip(b"}]"):
+        return 0, False, -len(data)
+    if bare and not bare.strip(b'"}]'):
+        return 1, bare != b'""', -len(data)
+    if bare[:1] == b",":  # behind a number, which more digits would make longer for ever
+        return 2, False, -len(data)
+    if bare in (b"null", b"true", b"false", b"[]", b"{}") or data.isdigit():
+        return 3, False, len(data)
+    return (5 if b"[" in data or b"{" in data else 4), False, -len(data)
 
 
 def _reason(message: str) -> str:

@@ -7,6 +7,7 @@ from collections.abc import Generator, Sequence
 from torch import Tensor
 
 from wenloom.core.errors import WenloomError
+from wenloom.generation.closing import Closing
 from wenloom.generation.jobs import Continuation, EndedBy, ForwardRequest, ForwardResult, Text, TokenScore
 from wenloom.generation.processors import Processors
 from wenloom.generation.request import GenerationRequest
@@ -40,12 +41,14 @@ class TokenSelector:
             breakers = vocabulary.breakers(r.dry_sequence_breakers)
         self.processors = Processors(r, vocabulary.config.vocab_size, self.endings, words, breakers)
         self.matcher = vocabulary.grammars(self.endings).matcher(*r.constraint) if r.constraint else None
+        self._closing = Closing() if self.matcher is not None else None
         self.mirostat = None if r.mirostat_tau is None else Mirostat(2 * r.mirostat_tau)
 
     def fork(self) -> "TokenSelector":
         """Another one in the same state, for another text."""
         twin = copy.copy(self)
         twin.matcher = self.matcher.copy() if self.matcher else None
+        twin._closing = copy.copy(self._closing)
         return twin
 
     def process(self, scores_V: Tensor, tokens: Sequence[int]) -> Tensor:
@@ -61,16 +64,21 @@ class TokenSelector:
             if scores[best] < 0:
                 return None
             raise WenloomError("the model gave scores that are not numbers; its weights are damaged or overflow.")
-        if not self.request.do_sample:
-            return (
-                best if self.request.watermark_key is None else int(self.processors.mark(scores_V, tokens[-1]).argmax())
-            )
-        return draw(self.processors.mark(scores_V, tokens[-1]), self.request, self._key, len(tokens), self.mirostat)
+        marked_V = scores_V if self.request.watermark_key is None else self.processors.mark(scores_V, tokens[-1])
+        if self.request.do_sample:
+            best = draw(marked_V, self.request, self._key, len(tokens), self.mirostat)
+        elif marked_V is not scores_V:
+            best = int(marked_V.argmax())
+        if self.matcher is None or self._closing is None or best in self.endings:
+            return best
+        left = self.room - (len(tokens) - self.n_prompt)
+        return self._closing.chosen(self.matcher, best, left, self.endings, lambda token: math.isfinite(scores[token]))
 
     def advance(self, token: int) -> None:
         """The text goes on with this token."""
-        if self.matcher is not None and token not in self.endings:
+        if self.matcher is not None and self._closing is not None and token not in self.endings:
             self.matcher.advance(token)
+            self._closing.advance(token)
 
 
 def begin(
