@@ -105,7 +105,10 @@ class Matcher:
                 way += forced
                 continue
             tried += 1
-            token = self._closers.first(Matcher(ahead, self._closers)._flags())
+            try:
+                token = self._closers.first(Matcher(ahead, self._closers)._flags())
+            except InputError:  # the way that is tried leads where the grammar costs too much
+                return None
             if token is None or ahead.try_consume_tokens([token]) != 1:
                 return None
             way.append(token)

@@ -41,7 +41,8 @@ class TokenSelector:
             breakers = vocabulary.breakers(r.dry_sequence_breakers)
         self.processors = Processors(r, vocabulary.config.vocab_size, self.endings, words, breakers)
         self.matcher = vocabulary.grammars(self.endings).matcher(*r.constraint) if r.constraint else None
-        self._closing = Closing() if self.matcher is not None else None
+        # not of a pattern: what is tried ahead counts toward the bounds that llguidance sets to its work
+        self._closing = Closing() if r.constraint and r.constraint[0] != "regex" else None
         self.mirostat = None if r.mirostat_tau is None else Mirostat(2 * r.mirostat_tau)
 
     def fork(self) -> "TokenSelector":
@@ -76,9 +77,10 @@ class TokenSelector:
 
     def advance(self, token: int) -> None:
         """The text goes on with this token."""
-        if self.matcher is not None and self._closing is not None and token not in self.endings:
+        if self.matcher is not None and token not in self.endings:
             self.matcher.advance(token)
-            self._closing.advance(token)
+            if self._closing is not None:
+                self._closing.advance(token)
 
 
 def begin(
