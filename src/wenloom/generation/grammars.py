@@ -234,10 +234,12 @@ class _Closers:
 
 
 def _rank(data: bytes) -> tuple[int, bool, int]:
-    bare = data.strip(b" ")
-    if bare and not bare.strip(b"}]"):
+    bare = data.strip()
+    if not bare:  # blanks, which may be free to go on for ever
+        return 6, False, -len(data)
+    if not bare.strip(b"}]"):
         return 0, False, -len(data)
-    if bare and not bare.strip(b'"}]'):
+    if not bare.strip(b'"}]'):
         return 1, bare != b'""', -len(data)
     if bare[:1] == b",":  # behind a number, which more digits would make longer for ever
         return 2, False, -len(data)
