@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import httpx2
@@ -16,6 +17,7 @@ from starlette.types import ASGIApp
 from tokenizers import AddedToken
 
 from wenloom.api import LanguageModel
+from wenloom.checkpoint.folder import write_model_files
 from wenloom.serving.app import create_app
 from wenloom.serving.models import Models
 from wenloom.serving.server import listen
@@ -46,6 +48,14 @@ def chat_model(
     chatting.chat_template = template
     decoder = random_decoder(tiny_config(vocab_size=chatting.vocab_size, context_length=context_length))
     return LanguageModel(decoder, chatting, **more)
+
+
+def saved(model: LanguageModel, folder: Path) -> Path:
+    """The folder, with this model in it."""
+    folder.mkdir(exist_ok=True)
+    write_model_files(model.decoder, folder)
+    model.tokenizer.save_pretrained(folder)
+    return folder
 
 
 @dataclass

@@ -14,13 +14,12 @@ from typing import Any
 import httpx2
 import pytest
 
-from wenloom.checkpoint.folder import write_model_files
 from wenloom.serving.app import create_app
 from wenloom.serving.models import Models
 from wenloom.serving.settings import ServerSettings
 from wenloom.tokens.tokenizer import TextTokenizer
 
-from .conftest import LIMITS, Served, chat_model, serving
+from .conftest import LIMITS, Served, chat_model, saved, serving
 from .test_refusals import BAD, CHAT, TEXT
 from .test_safety import ENDLESS, raw
 
@@ -139,10 +138,7 @@ def process(folder: Path, *options: str, log: Path) -> Iterator[tuple[str, "subp
 
 @pytest.fixture(scope="module")
 def folder(fresh: Served, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("model")
-    write_model_files(fresh.model.decoder, folder)
-    fresh.model.tokenizer.save_pretrained(folder)
-    return folder
+    return saved(fresh.model, tmp_path_factory.mktemp("model"))
 
 
 ELSEWHERE = ["http://example.org/model", "hf:owner/name", "../../etc/passwd", "file:///etc/passwd"]

@@ -11,7 +11,6 @@ lm_eval = pytest.importorskip("lm_eval", reason="pip install 'wenloom[harness]'"
 from lm_eval.models.openai_completions import LocalChatCompletion, LocalCompletionsAPI  # noqa: E402
 from lm_eval.tasks import TaskManager  # noqa: E402
 
-from wenloom.checkpoint.folder import write_model_files  # noqa: E402
 from wenloom.evaluation.choice import answer_all, choice_perplexity, greedy_accuracy  # noqa: E402
 from wenloom.evaluation.scorers import DecoderScorer  # noqa: E402
 from wenloom.evaluation.suites import SUITES  # noqa: E402
@@ -21,7 +20,7 @@ from wenloom.serving.settings import RequestLimits, ServerSettings  # noqa: E402
 from wenloom.tokens.tokenizer import TextTokenizer  # noqa: E402
 
 from ..evaluation.test_harness import TASKS, write_tasks  # noqa: E402
-from .conftest import Served, chat_model, serving  # noqa: E402
+from .conftest import Served, chat_model, saved, serving  # noqa: E402
 
 N = 40
 WRITING = """doc_to_text: "{{context}}"\ndoc_to_target: "{{target}}"\noutput_type: generate_until
@@ -41,10 +40,7 @@ def long_served(tokenizer: TextTokenizer) -> Iterator[Served]:
 @pytest.fixture(scope="module")
 def folder(long_served: Served, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The model that is served, for the harness's tokenizer."""
-    folder = tmp_path_factory.mktemp("model")
-    write_model_files(long_served.model.decoder, folder)
-    long_served.model.tokenizer.save_pretrained(folder)
-    return folder
+    return saved(long_served.model, tmp_path_factory.mktemp("model"))
 
 
 def figures(judge: Any, names: list[str], tasks: Path, **more: Any) -> dict[str, dict[str, Any]]:

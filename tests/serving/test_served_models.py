@@ -8,7 +8,6 @@ import pytest
 
 from tests.cli.calling import call
 from tests.stand_in_endpoint import StandIn, standing_in, url
-from wenloom.checkpoint.folder import write_model_files
 from wenloom.cli.served import body_of
 from wenloom.core.endpoint import Endpoint
 from wenloom.core.errors import InputError
@@ -18,7 +17,7 @@ from wenloom.evaluation.scorer import TextInContext
 from wenloom.evaluation.scorers import DecoderScorer
 from wenloom.generation.request import request_from
 
-from .conftest import Served
+from .conftest import Served, saved
 
 CONTEXTS = ("The old lamp", "It was ", "", "灯很", "She said:\n")
 TEXTS = (" was lit at dusk.", "lit", "The boats", "亮。", " nothing")
@@ -42,9 +41,7 @@ def test_log_probabilities_through_http_are_those_of_the_model(served: Served):
 
 
 def test_evaluate_through_http_gives_the_same_figures(served: Served, tmp_path: Path):
-    (tmp_path / "model").mkdir()
-    write_model_files(served.model.decoder, tmp_path / "model")
-    served.model.tokenizer.save_pretrained(tmp_path / "model")
+    saved(served.model, tmp_path / "model")
     choices = [
         {"query": f"The old lamp {n}", "choices": ["was lit.", "is old.", "the nets"], "gold": n % 3} for n in range(9)
     ]
@@ -64,9 +61,7 @@ def test_evaluate_through_http_gives_the_same_figures(served: Served, tmp_path: 
 
 
 def test_audit_through_http_gives_the_same_figures(served: Served, tmp_path: Path):
-    (tmp_path / "model").mkdir()
-    write_model_files(served.model.decoder, tmp_path / "model")
-    served.model.tokenizer.save_pretrained(tmp_path / "model")
+    saved(served.model, tmp_path / "model")
     pairs = [f"The {one} was lit.,The {other} was old.,age" for one in ("lamp", "boat") for other in ("dusk", "灯")]
     (tmp_path / "crows_pairs.csv").write_text("\n".join(["sent_more,sent_less,bias_type", *pairs]), "utf-8")
     (tmp_path / "own.txt").write_text("She lit the lamp.\nThe boat of my father is old.\n", "utf-8")
