@@ -37,7 +37,7 @@ def test_parameters_and_kind_are_those_of_transformers(family: str, tmp_path: Pa
     kind = "decoder" if family in DECODERS else "encoder" if family in ENCODERS else "encoder-decoder"
     assert model["kind"] == kind and model["stored_as"] == "F32" and model["files"] == 1
     assert ("positions" in model) == (model["rope"] is None)
-    assert ("relative_buckets" in model) == (family in ("t5", "mt5"))
+    assert ("relative_buckets" in model) == (family in ("t5", "mt5", "umt5", "mpnet"))
 
 
 def test_a_head_that_differs_is_counted_and_an_encoder_without_one_says_so(

@@ -102,6 +102,6 @@ def test_extra_examples_are_learned_from_and_never_held_out(tmp_path: Path, caps
 
     table = read_run(result.run.folder)["data"]
     assert (table["train_examples"], table["validation_examples"]) == (98 + 298, 2)
-    assert "share a question or an answer" in capsys.readouterr().err
+    assert "with a question or an answer of the validation data" in capsys.readouterr().err
     with pytest.raises(InputError, match="--noise"):
         finetune("fill-mask", tmp_path / "no", None, data, FRESH, LearningSettings(noise=0.1), training)
