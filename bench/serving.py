@@ -1,6 +1,6 @@
 """Serving speed, side by side with llama-server and `transformers serve` on the same weights, and with the engine alone.
 
-    WENLOOM_REAL_MODELS=models python -m bench.serving [--llama-server FILE --gguf FILE] [--transformers] [--rounds 5]
+    WENLOOM_REAL_MODELS=models python -m bench.serving [--llama-server FILE --gguf FILE] [--dtype bfloat16] [--quantize int8] [--hostile]
 
 SmolLM2-135M-Instruct, prompts of 20 to 300 words, 64 new tokens, streamed, greedy. Contestants take turns, one round each
 after the other. Told are the time to the first token, tokens a second over all clients, and the times between tokens; of the
@@ -32,7 +32,7 @@ from wenloom.generation.request import GenerationRequest
 
 MODELS = Path(os.environ.get("WENLOOM_REAL_MODELS", "models"))
 N_TOKENS = 64
-TEXT = re.compile(rb'"text": ?"((?:[^"\\\\]|\\\\.)*)"')
+TEXT = re.compile(rb'"text": ?"((?:[^"\\]|\\.)*)"')
 """What a chunk of a stream adds."""
 WORDS = "The lamp burns low and nobody in the house has thought of oil since the long rains began".split()
 
@@ -156,14 +156,14 @@ async def hostile(port: int, model: str) -> AsyncGenerator[None, None]:
 async def beside(each: Contestant, port: int, clients: int, number: int) -> Figures:
     """A round with such a client beside it."""
     async with hostile(port, "smollm2"):
-        return await measured(each, clients, number)
+        return await measured(each, clients, number + 500)  # prompts that were not read yet
 
 
 class EngineAlone:
     """Asks the engine in this process."""
 
-    def __init__(self, folder: Path, dtype: str):
-        self._engine = load(folder, dtype=dtype).engine
+    def __init__(self, folder: Path, dtype: str, quantize: str | None):
+        self._engine = load(folder, dtype=dtype, quantize=quantize).engine
         self._background: BackgroundEngine | None = None
 
     def open(self) -> BackgroundEngine:
@@ -188,10 +188,11 @@ class EngineAlone:
 def contestants(given: argparse.Namespace) -> list[Contestant]:
     """Those that are there."""
     folder = MODELS / "smollm2"
-    alone = EngineAlone(folder, given.dtype)
+    alone = EngineAlone(folder, given.dtype, given.quantize)
     found = [Contestant("engine alone", alone.open, alone.asking)]
     port = free_port()
     command = [sys.executable, "-m", "wenloom", "serve", f"smollm2={folder}", "--port", port, "--dtype", given.dtype]
+    command += ["--quantize", given.quantize] if given.quantize else []
     found.append(
         Contestant("wenloom serve", lambda: running(command, port, "/readyz"), over_http(port, "smollm2"), port)
     )
@@ -230,6 +231,7 @@ def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     arguments.add_argument("--clients", type=int, nargs="+", default=[1, 4, 16, 32])
     arguments.add_argument("--dtype", default="float32", help="our numbers; llama-server's are those of its file")
+    arguments.add_argument("--quantize", help="int8 or int4")
     arguments.add_argument("--rounds", type=int, default=5)
     arguments.add_argument("--llama-server", type=Path)
     arguments.add_argument("--gguf", type=Path)
