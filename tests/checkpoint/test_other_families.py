@@ -19,26 +19,10 @@ from wenloom.model.encoder import Encoder
 from wenloom.model.encoder_decoder import EncoderDecoder
 from wenloom.model.lora import AdapterConfig, adapt
 
-from .folders import DECODERS, saved, tiny_config
+from .folders import DECODERS, ENCODERS, PAIRS, saved, tiny_config
 
 TOLERANCE = 1e-4
 VOCAB, PAD = 61, 1
-ENCODERS, ENCODER_DECODERS = (
-    (
-        "bert",
-        "distilbert",
-        "roberta",
-        "xlm-roberta",
-        "camembert",
-        "electra",
-        "albert",
-        "mpnet",
-        "deberta-v2",
-        "modernbert",
-        "nomic_bert",
-    ),
-    ("bart", "marian", "mbart", "m2m_100", "pegasus", "t5", "mt5", "umt5"),
-)
 thorough = settings(max_examples=10, suppress_health_check=list(HealthCheck))
 
 
@@ -161,7 +145,7 @@ def test_masked_models_both_ways(family: str, data: st.DataObject):
     check_both_ways(moved(auto.from_config(data.draw(encoder_config(family)))), auto)
 
 
-@pytest.mark.parametrize("family", ENCODER_DECODERS)
+@pytest.mark.parametrize("family", PAIRS)
 @thorough
 @given(data=st.data())
 def test_encoder_decoders_both_ways(family: str, data: st.DataObject):
@@ -263,7 +247,7 @@ def test_what_older_configurations_say_beside_the_shape_is_no_obstacle(
     assert load_model(tmp_path).config == before
 
 
-@pytest.mark.parametrize("family", [*ENCODERS, *ENCODER_DECODERS])
+@pytest.mark.parametrize("family", [*ENCODERS, *PAIRS])
 def test_an_adapter_begins_at_the_model_and_each_row_is_as_alone(family: str, tmp_path: Path):
     theirs = saved(family, tmp_path)
     ours, adapted = load_model(tmp_path), adapt(load_model(tmp_path), AdapterConfig(), torch.Generator())
