@@ -238,3 +238,41 @@ def test_a_long_reading_has_no_gap_and_no_loop(real_models: Path, shared_data: P
         starts = [*(each.start for each in found.segments), found.seconds]
         assert max(start - end for start, end in zip(starts, ends, strict=True)) < 3
         assert compression_ratio(found.text) < 2.4 and 90 < len(found.text.split()) < 160
+
+
+PLACED = {
+    "ljspeech/LJ001-0004.flac":
+        "produced 0.00 0.57, the 0.57 0.64, block 0.64 0.95, books 0.95 1.58, which 1.76 1.94, were 1.94 2.10, "
+        "the 2.10 2.29, immediate 2.29 2.84, predecessors 2.84 3.65, of 3.65 3.76, the 3.76 3.84, true 3.84 4.21, "
+        "printed 4.21 4.66, book 4.66 5.10",
+    "ljspeech/LJ001-0008.flac":
+        "has 0.00 0.19, never 0.19 0.51, been 0.51 0.74, surpassed 0.74 1.70",
+    "speechbrain_asr/spk1_snt4.wav":
+        "a 0.03 0.14, thin 0.14 0.51, stripe 0.51 1.16, runs 1.16 1.68, down 1.68 2.00, the 2.00 2.06, "
+        "middle 2.06 2.49",
+    "speechbrain_asr/spk1_snt5.wav":
+        "sunday 0.03 0.76, is 0.76 0.94, the 0.94 1.05, best 1.05 1.62, part 1.62 1.95, of 1.95 2.04, "
+        "the 2.04 2.15, week 2.15 2.55",
+    "speechbrain_asr/spk2_snt4.wav":
+        "mend 0.00 0.39, the 0.39 0.49, coat 0.49 0.82, before 0.82 1.23, you 1.23 1.35, go 1.35 1.54, "
+        "out 1.54 2.00",
+}  # fmt: skip
+"""Words with start and end, as PocketSphinx 5.1.1 aligns the published texts (`bench/word_times.py`)."""
+
+
+@pytest.mark.real_models
+@pytest.mark.shared_data
+def test_words_stand_where_an_aligner_of_hidden_markov_models_puts_them(real_models: Path, shared_data: Path):
+    from wenloom.audio.reading import read_sound
+
+    transcriber = Transcriber.load(real_models / "whisper")
+    recordings = [Recording(name, lambda name=name: read_sound(shared_data / "audio" / name)) for name in PLACED]
+    late: list[float] = []
+    for number, found in transcriber.transcribe(recordings, TranscriptionOptions(words=True)):
+        assert isinstance(found, Transcript)
+        truth = [each.split() for each in list(PLACED.values())[number].split(", ")]
+        assert [each.word.strip(" .,").lower() for each in found.words] == [name for name, _, _ in truth]
+        assert all(each.start < each.end <= found.seconds for each in found.words)
+        for word, (_, start, end) in zip(found.words, truth, strict=True):
+            late += [word.start - float(start), word.end - float(end)]
+    assert np.median(np.abs(late)) <= 0.06 and abs(np.median(late)) <= 0.03

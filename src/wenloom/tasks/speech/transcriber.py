@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from wenloom.audio.log_mel import FRAMES_PER_SECOND, LogMel
+from wenloom.audio.log_mel import FRAMES_PER_SECOND, HOP, LogMel
 from wenloom.audio.reading import Sound
 from wenloom.checkpoint.folder import base_of, is_adapter, load_model, load_tokenizer, read_config
 from wenloom.checkpoint.hub import resolve
@@ -321,7 +321,8 @@ class Transcriber:
                                   work.language)  # fmt: skip
         return word_times(
             self.model.decoder, self.tokens, self.tokenizer, work.encoder_kv, self._opening(work, options, True),
-            asked.segments, asked.first / FRAMES_PER_SECOND, asked.n_frames, work.language,
+            asked.segments, asked.first / FRAMES_PER_SECOND,
+            work.mel.samples[asked.first * HOP : (asked.first + asked.n_frames) * HOP], work.language,
         )  # fmt: skip
 
     def _go_on(self, work: _Work, answer: Any, advance: Callable[[float], None]) -> None:
