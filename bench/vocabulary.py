@@ -29,6 +29,8 @@ from wenloom.tokens.prepare import PrepareOptions, prepare
 from wenloom.tokens.shards import Dataset
 from wenloom.tokens.train import train_tokenizer
 
+VALIDATED = 500_000
+"""Bytes of validation text that are scored, about: of the books there are millions."""
 DATA = Path(os.environ.get("WENLOOM_SHARED_DATA", "../shared/data"))
 
 
@@ -71,6 +73,7 @@ def trained(data: Dataset, out: Path, size: str, steps: int, seed: int) -> tuple
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     command = [sys.executable, "-m", "wenloom", "pretrain", data.folder, "--out", out, "--size", size, "--steps", steps]
     command += ["--seed", seed, "--evaluations", 1 if steps <= 120 else 4, "--compile", "off", "--json"]
+    command += ["--validation-part", min(1.0, VALIDATED / data.splits["validation"].bytes)]
     done = subprocess.run([str(each) for each in command], text=True, capture_output=True)
     if done.returncode:
         raise RuntimeError(done.stderr[-1000:])

@@ -85,6 +85,21 @@ def test_what_is_stopped_while_it_erases_is_not_trained_again(folder: Path, monk
     assert (folder / "fair-trained/metrics.jsonl").read_bytes() == before
 
 
+def test_what_is_stopped_before_its_first_step_claims_nothing(folder: Path, monkeypatch: pytest.MonkeyPatch):
+    def stop(*_: object, **__: object) -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+
+    with monkeypatch.context() as patched:
+        patched.setattr("wenloom.fairness.debias.prepare", stop)
+        done = call(*asked("fair"), cwd=folder)
+    assert (
+        done.code == 130 and "before anything was saved" in done.err and "trained" not in done.err.split("Continue")[0]
+    ), done
+    assert not (folder / "fair-trained/checkpoints").exists()
+    assert call("debias", "--resume", "fair", cwd=folder).code == 0
+    assert (folder / "fair/model.safetensors").exists()
+
+
 def test_what_cannot_go_on_is_said(folder: Path):
     assert "holds no debiasing that was interrupted" in refused("debias", "--resume", "fair", cwd=folder)
     assert "leave --method out" in refused("debias", "--resume", "fair", "--method", "cda", cwd=folder)

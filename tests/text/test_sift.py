@@ -257,14 +257,19 @@ def test_a_process_that_is_killed_ends_in_a_sentence_and_what_is_done_is_kept(tm
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.jsonl", "made"]
 
 
-def test_a_full_disk_keeps_what_is_done(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+@pytest.mark.parametrize(("full_at", "said_of_it"), [("000002", "2 blocks of documents are done"), ("000000", None)])
+def test_a_full_disk_keeps_what_is_done_and_claims_nothing_else(
+    full_at: str,
+    said_of_it: str | None,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
 ):
     monkeypatch.setattr(worker, "BLOCK_CHARACTERS", 5000)
     file, written = write(tmp_path / "a.jsonl", [long_text(number) for number in range(20)]), worker.write_block
 
     def full(path: Path, *what: object) -> None:
-        if path.stem == "000002":
+        if path.stem == full_at:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         written(path, *what)  # pyright: ignore[reportArgumentType]
 
@@ -275,7 +280,8 @@ def test_a_full_disk_keeps_what_is_done(
         main()
     assert ended.value.code == 2
     said = capfd.readouterr().err
-    assert "2 blocks of documents are done and kept in" in said and "no space left on device; free some" in said
+    assert "no space left on device; free some" in said
+    assert "kept in" not in said if said_of_it is None else said_of_it in said
 
 
 _WAIT = """

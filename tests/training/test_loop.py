@@ -23,12 +23,12 @@ from wenloom.training import train_step as learner_module
 from wenloom.training.checkpoints import latest_checkpoint
 from wenloom.training.history import read_metrics
 from wenloom.training.interrupt import Interrupted
-from wenloom.training.loop import RunResult
 from wenloom.training.measure import StepMemory
 from wenloom.training.objectives import CausalObjective
 from wenloom.training.pretrain import pretrain, resume
 from wenloom.training.report import Sample, SamplePreview
 from wenloom.training.run_file import read_run
+from wenloom.training.run_result import RunResult
 from wenloom.training.settings import TrainSettings
 from wenloom.training.train_step import TrainStep
 

@@ -153,11 +153,11 @@ def ticking(monkeypatch: pytest.MonkeyPatch) -> None:
     mark = Pace.mark
 
     def advance(pace: Pace, step: int) -> None:
-        if not isinstance(pace._clock, Clock):
-            pace._clock = Clock()
+        if not isinstance(pace.clock, Clock):
+            pace.clock = Clock()
             pace.deadline = pace.deadline and Clock.now + 80
         elif step:
-            pace._clock.now += 2 if step < 16 else 4
+            pace.clock.now += 2 if step < 16 else 4
         mark(pace, step)
 
     monkeypatch.setattr(Pace, "mark", advance)
@@ -206,6 +206,7 @@ def test_an_evaluation_that_would_take_all_of_a_budget_scores_a_part_of_its_data
 ):
     """And a run that is prolonged scores the same part."""
     monkeypatch.setattr("wenloom.training.setup.time_validation", lambda *_: 60.0)
+    monkeypatch.setattr("wenloom.training.validation.Validation.fit", lambda each, planned, *_: planned)
     training = TrainSettings(budget="6s", batch=4, optimizer="adamw", evaluations=3)
     done = pretrain(dataset.folder, tmp_path / "run", MODEL, training)
     assert "--validation-part" in capsys.readouterr().err

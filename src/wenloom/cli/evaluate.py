@@ -184,7 +184,9 @@ def evaluate(
             try:
                 figures = plan.run(evaluated)
             except KeyboardInterrupt:
-                remark("The samples so far are kept; the same command goes on from there.")
+                if n_kept := plan.n_kept(model):
+                    are = "is" if n_kept == 1 else "are"
+                    remark(f"{counted(n_kept, 'sample')} {are} kept; the same command goes on from there.")
                 raise
             found.setdefault(model, []).extend(figures)
             if keep:

@@ -121,7 +121,7 @@ def summary(result: "TaskResult") -> str:
     ]
     return "\n".join([
         f"{run.folder}: trained {counted(run.steps, 'step')} in {run.seconds:,.0f} s; the best is step {run.best_step:,}.",
-        f"  validation {run.loss.nats_per_token:.3f} {show_unit('nats_per_token', task)}",
+        f"  validation {run.loss.nats_per_token:.3f} {show_unit('nats_per_token', task)}{run.scored()}",
         *figures,
         f"  report     {run.folder / 'report.html'}",
         f"  try        wenloom {command}",

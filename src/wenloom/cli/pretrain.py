@@ -11,11 +11,11 @@ from wenloom.cli.options import Json, flags, named_flags
 from wenloom.core.clock import command_began
 from wenloom.core.console import print_json, remark, say
 from wenloom.core.errors import InputError
-from wenloom.core.quantities import counted
+from wenloom.core.quantities import counted, show_unit
 from wenloom.training.settings import LENGTHS, InitSettings, ModelSettings, TrainSettings
 
 if TYPE_CHECKING:
-    from wenloom.training.loop import RunResult
+    from wenloom.training.run_result import RunResult
 
 
 def pretrain(
@@ -159,13 +159,19 @@ def as_json(result: "RunResult") -> dict[str, object]:
     }
 
 
+_SUMMED_UP = ("bits_per_byte", "nats_per_character", "nats_per_token")
+
+
 def summary(result: "RunResult") -> str:
     """The result, and what to try next."""
     loss, folder = result.loss, shlex.quote(str(result.folder))
+    before = [f"{result.before[name]:.3f} {show_unit(name)}" for name in _SUMMED_UP if name in result.before]
     return (
         f"{result.folder}: trained {counted(result.steps, 'step')} in {result.seconds:,.0f} s.\n"
         f"  validation {loss.bits_per_byte:.3f} bits per byte, {loss.nats_per_character:.3f} nats per character, "
-        f"{loss.nats_per_token:.3f} nats per token\n"
-        f"  report     {result.folder / 'report.html'}\n"
+        f"{loss.nats_per_token:.3f} nats per token{result.scored()}\n"
+        + f"  before     {', '.join(before)}, on the same text\n"
+        * bool(before)
+        + f"  report     {result.folder / 'report.html'}\n"
         f"  try        wenloom generate {folder}"
     )

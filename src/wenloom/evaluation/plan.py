@@ -115,6 +115,10 @@ class EvaluationPlan:
         rows = [row for row in read_rows(path) if "number" in row] if path.exists() else []
         return sorted(rows, key=lambda row: row["number"])[: self._limit]
 
+    def n_kept(self, model: str) -> int:
+        """Samples whose scores are kept already."""
+        return len(self._rows(model))
+
     def compared(self, first: str, second: str) -> dict[str, Any] | None:
         """Two models on the same samples, by a paired test; None where samples are not scored one by one."""
         samples = self._read()

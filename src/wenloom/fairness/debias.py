@@ -44,9 +44,10 @@ from wenloom.tokens.prepare import prepare
 from wenloom.training.checkpoints import latest_checkpoint
 from wenloom.training.equalized import has_word_pairs
 from wenloom.training.interrupt import Interrupted
-from wenloom.training.loop import RunResult, Show
+from wenloom.training.loop import Show
 from wenloom.training.pretrain import finished_result, pretrain
 from wenloom.training.pretrain import resume as go_on_training
+from wenloom.training.run_result import RunResult
 from wenloom.training.settings import InitSettings, TrainSettings
 
 TRAINED = ("filter", "cda", "equalize")
@@ -271,7 +272,13 @@ def _finished(
     try:
         done = _made(Path(asked.model), out, target, request, texts, asked.training, show, started, is_new)
     except KeyboardInterrupt:
-        raise Interrupted("Stopped; what was trained is saved.", how_to_go_on(out)) from None
+        saved = latest_checkpoint(target) is not None
+        stopped = (
+            "Stopped; what was trained is saved."
+            if saved
+            else "Stopped before anything was saved but what was asked for."
+        )
+        raise Interrupted(stopped, how_to_go_on(out)) from None
     except Interrupted as stop:
         raise Interrupted(stop.stopped, how_to_go_on(out)) from None
     except WenloomError:

@@ -23,13 +23,13 @@ from wenloom.tasks.unread import UNREAD, Case
 from wenloom.tasks.writing import WritingRecipe
 from wenloom.training.checkpoints import sound_checkpoint
 from wenloom.training.lock import refuse_if_taken
-from wenloom.training.loop import RunResult
 from wenloom.training.objectives import Loss
 from wenloom.training.output import check_output
 from wenloom.training.pace import deadline
 from wenloom.training.parallel import refuse_alone
 from wenloom.training.prolong import is_finished, noted, prolonged_before, start_of_more
 from wenloom.training.run_file import RUN, read_run, settings_of
+from wenloom.training.run_result import RunResult
 from wenloom.training.settings import TrainSettings
 from wenloom.training.unread import TRAINING, refuse
 
@@ -89,7 +89,8 @@ def finished_result(run: Path) -> TaskResult | None:
         name.removeprefix("validation_"): value for name, value in done.items() if name.startswith("validation_")
     }
     loss = Loss(figures.get("nats_per_token", math.nan), 1, 0, 0)
-    found = RunResult(run, loss, figures, done["best_step"], done["steps"], done["training_seconds"])
+    part = tables.get("environment", {}).get("validation_part", 1.0)
+    found = RunResult(run, loss, figures, done["best_step"], done["steps"], done["training_seconds"], part)
     own = {
         name: (value, measures.get(f"{name}_error")) for name, value in measures.items() if not name.endswith("_error")
     }
@@ -131,6 +132,8 @@ def resume(out: Path, more: TrainSettings | None = None, started: float | None =
     environment = tables.get("environment", {})
     same = ("precision", "micro_batch", "validation_part") if more is None else ("validation_part",)
     fixed = {name: environment[name] for name in same if name in environment}
+    if more is not None:  # a longer run is compared with itself on the same text
+        fixed.setdefault("validation_part", 1.0)
     counts = (tables["data"].get(f"{name}_examples") for name in ("train", "validation"))
     counted = [each if isinstance(each, int) else None for each in counts]
     settings = Settings(

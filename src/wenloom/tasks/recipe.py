@@ -32,13 +32,15 @@ from wenloom.training.adapters import tuned_by_method
 from wenloom.training.columns import Example, tokens_of
 from wenloom.training.dial import Derived
 from wenloom.training.examples import ExampleData, Examples, targets_of
-from wenloom.training.loop import Run, RunResult
+from wenloom.training.loop import Run
 from wenloom.training.measure import flops_of, guessed_flops_per_second
 from wenloom.training.objectives import Objective
+from wenloom.training.pace import LEAST_STEPS
 from wenloom.training.parallel import World, joined_processes
 from wenloom.training.prolong import lengthened, with_length_of
 from wenloom.training.report import SamplePreview
 from wenloom.training.run_file import read_run, write_run
+from wenloom.training.run_result import RunResult
 from wenloom.training.settings import ADAPTERS, TrainSettings
 from wenloom.training.setup import RunSpec
 from wenloom.training.training_data import TrainingData
@@ -49,8 +51,6 @@ Figures = dict[str, tuple[float, float | None]]
 """Measures by name: value, and standard error or half of a 95 % interval where there is one."""
 _FROM_SCRATCH, _FROM_A_MODEL = 64, 16
 """Examples of a step, where --batch says nothing."""
-_LEAST_STEPS = 20
-"""For which fewer examples make a step, where a budget is short for the model."""
 SHOWN = 3
 """Examples that are shown at every evaluation."""
 _MOST_NAMED = 1000
@@ -376,14 +376,14 @@ class TaskRecipe(ABC, Generic[Row]):
         if self.settings.deadline is not None:
             fitting = self._rows_in_time(model, encoded.train, world)
             if fitting < rows:
-                rows, shared = max(world.size, fitting), f"{shared}; fewer, so that --budget holds {_LEAST_STEPS} steps"
+                rows, shared = max(world.size, fitting), f"{shared}; fewer, so that --budget holds {LEAST_STEPS} steps"
         self.settings = replace(self.settings, training=replace(self.settings.training, batch=rows))
         self.derived.insert(0, Derived("batch", f"{rows} rows", formula + shared))
 
     def _rows_in_time(self, model: Model, examples: list[Example], world: World) -> int:
-        """The most rows of which half of what a budget leaves holds `_LEAST_STEPS` steps."""
+        """The most rows of which half of what a budget leaves holds `LEAST_STEPS` steps."""
         assert self.settings.deadline is not None
         tokens = statistics.fmean(map(tokens_of, examples))
         left = (self.settings.deadline - time.monotonic()) / 2
         speed = guessed_flops_per_second(self.settings.training, world)
-        return int(world.agreed(left * speed / (_LEAST_STEPS * tokens * flops_of(model, tokens))))
+        return int(world.agreed(left * speed / (LEAST_STEPS * tokens * flops_of(model, tokens))))

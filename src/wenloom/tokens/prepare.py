@@ -182,9 +182,11 @@ def _kept_if_stopped(work: Path) -> Iterator[None]:
         yield
     except (KeyboardInterrupt, OSError, BrokenExecutor) as error:
         done = len(list(work.glob("*.npz"))) if work.is_dir() else 0
-        remark(
-            f"{counted(done, 'block')} of documents are done and kept in {work}: the same command goes on with them."
-        )
+        if done:
+            are = "is" if done == 1 else "are"
+            remark(
+                f"{counted(done, 'block')} of documents {are} done and kept in {work}: the same command goes on from there."
+            )
         if isinstance(error, BrokenExecutor):
             raise WenloomError(
                 "A process that took documents through the recipe was killed; where memory ran out, --processes takes fewer at a time."

@@ -20,6 +20,7 @@ from wenloom.training.dial import Derived
 from wenloom.training.equalized import EqualizedObjective, word_pairs
 from wenloom.training.measure import guessed_flops_per_second
 from wenloom.training.objectives import CausalObjective
+from wenloom.training.pace import LEAST_STEPS
 from wenloom.training.parallel import World
 from wenloom.training.routing import RouterLosses
 from wenloom.training.scratch import CorpusStatistics, document_start
@@ -179,10 +180,12 @@ def _without_gaps(
             tokens = training.steps * _STEP_TOKENS
         else:
             tokens = (training.epochs or _EPOCHS) * corpus_tokens
-        wanted = _STEP_TOKENS * math.sqrt(max(tokens, 2e6) / 2e6) / context
+        wanted, few = _STEP_TOKENS * math.sqrt(max(tokens, 2e6) / 2e6) / context, ""
+        if training.steps is None and tokens / (LEAST_STEPS * context) < wanted:
+            wanted, few = tokens / (LEAST_STEPS * context), f", fewer for {LEAST_STEPS} steps"
         training = replace(training, batch=max(1, 2 ** round(math.log2(max(1.0, wanted)))))
         derived.append(Derived("batch", f"{training.batch} x {context:,} tokens",
-                               f"{_STEP_TOKENS:,} sqrt({show_count(max(tokens, 2e6))} tokens / 2M), a power of two of sequences"))  # fmt: skip
+                               f"{_STEP_TOKENS:,} sqrt({show_count(max(tokens, 2e6))} tokens / 2M), a power of two of sequences{few}"))  # fmt: skip
     if training.optimizer is None:
         training = replace(training, optimizer="adamw")
         derived.append(Derived("optimizer", "adamw", "from a trained model"))

@@ -129,23 +129,25 @@ class ExampleData:
     def __init__(
         self, tokenizer: TextTokenizer, train: Sequence[Example], validation: Sequence[Example], table: dict[str, Any]
     ):
-        self.tokenizer, self._table = tokenizer, table
+        self.tokenizer, self._table = tokenizer, dict(table)
         self._sizes = TextSizes(tokenizer)
-        self._score(validation)
+        self._whole = sorted(validation, key=tokens_of, reverse=True)
+        self._score(self._whole)
         learned = self._size(train[:: -(-len(train) // _SAMPLED) or 1])
         self.bytes_per_token = learned.bytes / max(1, learned.tokens) or None
 
     def _score(self, validation: Sequence[Example]) -> None:
-        self._validation = sorted(validation, key=tokens_of, reverse=True)
+        self._validation = validation
         self.validation_size = self._size(self._validation)
 
     def limit(self, part: float) -> None:
         """Score validation examples of all lengths, evenly chosen, at least one."""
-        n_all = len(self._validation)
+        n_all = len(self._whole)
         n_kept = max(1, round(part * n_all))
+        self._score([self._whole[(2 * number + 1) * n_all // (2 * n_kept)] for number in range(n_kept)])
+        self._table.pop("scored_examples", None)
         if n_kept < n_all:
-            self._score([self._validation[(2 * number + 1) * n_all // (2 * n_kept)] for number in range(n_kept)])
-            self._table = self._table | {"scored_examples": n_kept}
+            self._table["scored_examples"] = n_kept
 
     def _size(self, examples: Sequence[Example]) -> Loss:
         """Targets, bytes and characters; no nats yet."""

@@ -65,6 +65,10 @@ class History:
         """The line of the best evaluation; empty before the first."""
         return min(self.evaluations(), key=self.best_by.loss, default={})
 
+    def before(self) -> dict[str, float]:
+        """Figures of the evaluation before the first step; empty without one."""
+        return next((line["validation"] for line in self.evaluations() if not line["step"]), {})
+
     @property
     def best_step(self) -> int:
         """The step of the best evaluation; 0 before the first."""

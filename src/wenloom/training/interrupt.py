@@ -10,18 +10,18 @@ from wenloom.core.errors import WenloomError
 
 
 class Interrupted(WenloomError):
-    """The user pressed Ctrl-C (or the system asked to stop); everything is saved.
+    """The user pressed Ctrl-C (or the system asked to stop).
 
     Args:
-        stopped: where, in a sentence.
-        command: what goes on.
+        stopped: where, and what is saved, in a sentence.
+        command: what goes on; None where nothing is saved.
     """
 
     exit_code = 130
 
-    def __init__(self, stopped: str, command: str):
+    def __init__(self, stopped: str, command: str | None):
         self.stopped = stopped
-        super().__init__(f"{stopped} Continue with:\n  {command}")
+        super().__init__(stopped if command is None else f"{stopped} Continue with:\n  {command}")
 
 
 @contextmanager

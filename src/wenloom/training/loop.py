@@ -6,11 +6,9 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
-
-import torch
 
 from wenloom.checkpoint.folder import load_model
 from wenloom.core.console import remark
@@ -27,36 +25,22 @@ from wenloom.training.history import History, decided_before
 from wenloom.training.interrupt import Interrupted, stop_signals
 from wenloom.training.lock import RunIsTaken, locked
 from wenloom.training.memorization import warn_of_quotes
-from wenloom.training.objectives import Loss
 from wenloom.training.pace import Course
 from wenloom.training.parallel import World
 from wenloom.training.prolong import course_of, told
 from wenloom.training.report import SamplePreview, write_report
 from wenloom.training.run_file import write_run
+from wenloom.training.run_result import RunResult
 from wenloom.training.schedules import multiplier
 from wenloom.training.setup import Restored, RunSpec, set_up
 from wenloom.training.sinks import open_sinks
 from wenloom.training.state import Progress, Saver, load_checkpoint, publish_model, take_snapshot
 from wenloom.training.train_step import Gradients, StepStopped, TrainStep
 from wenloom.training.training_data import TrainingData
+from wenloom.training.validation import Validation
 
 _LOG_SECONDS, _REPORT_SECONDS = 1.0, 20.0
 Show = Callable[[Model, TextTokenizer], SamplePreview]
-
-
-@dataclass(frozen=True)
-class RunResult:
-    """What a finished run gives."""
-
-    folder: Path
-    loss: Loss
-    """Of the best evaluation, whose model is the one in the folder; its nats are NaN where it measured something else."""
-    figures: dict[str, float]
-    """All that this evaluation gave, by name."""
-    best_step: int
-    steps: int
-    seconds: float
-    """Training time, evaluation and saving not counted."""
 
 
 class Run:
@@ -84,6 +68,7 @@ class Run:
         self.setup, self.training_data = set_up(spec, world, self._restore), training_data
         self.training_data.limit(self.setup.plan.validation_part)
         self.training, self.train_step, self.pace = self.setup.training, self.setup.train_step, self.setup.pace
+        self.validation = Validation(training_data, self.train_step, self.setup.hardware.device, world)
         self._falls_from: int | None = None
         self._go_by(self._laid_out())
         assert self.training.batch
@@ -214,7 +199,6 @@ class Run:
             if evaluation_is_due and self._is_sound():
                 self._evaluate(bar, stop)
                 last_log = time.monotonic()
-                self.pace.evaluated(last_log - now)
                 if self.history.evaluations_since_best() >= (self.training.patience or self.progress.n_steps + 1):
                     remark(
                         f"No better evaluation in the last {self.training.patience}: stopped early at step {step:,}."
@@ -284,25 +268,27 @@ class Run:
 
     def _evaluate(self, bar: ProgressBar, stop: threading.Event) -> None:
         """Score the validation text, show and report; the checkpoint was written before, so it may be interrupted."""
-        model, world = self.train_step.model, self.world
-        model.eval()
+        started = self.pace.clock()
 
-        def on_tokens(count: int) -> None:
-            if stop.is_set() and world.size == 1:  # several must not part ways in the middle of an exchange
+        def check() -> None:
+            if stop.is_set() and self.world.size == 1:  # several must not part ways in the middle of an exchange
                 raise self._interrupted()
-            validating.advance(count)
 
-        n_tokens = max(1, self.training_data.validation_size.tokens)
-        with (
-            progress("Validating", n_tokens, "tokens") as validating,
-            self.train_step.autocast(),
-            torch.compiler.set_stance("force_eager"),  # compiled for training steps only
-        ):
-            figures = self.training_data.evaluate(
-                self.train_step.replica.module, self.setup.hardware.device, world, on_tokens
-            ).figures()
-        model.train()
-        if not world.is_main:
+        seconds = (
+            None
+            if self.training.validation_part or self.history.evaluations()
+            else self.pace.for_evaluation(self.course, self.progress.step)
+        )
+        if seconds is not None:
+            part = self.validation.fit(self.setup.plan.validation_part, seconds, self.pace.clock, check)
+            self.setup = replace(self.setup, plan=replace(self.setup.plan, validation_part=part))
+        figures = self.validation.figures(check)
+        self._tell(bar, figures)
+        self.pace.evaluated(self.pace.clock() - started)
+
+    def _tell(self, bar: ProgressBar, figures: dict[str, float]) -> None:
+        """Record the figures of an evaluation, with what the model writes now."""
+        if not self.world.is_main:
             self.history.add_evaluation(self.progress.step, figures)
             return
         self.saver.wait()
@@ -345,7 +331,10 @@ class Run:
             self._report(is_running=False)
         size, figures = self.training_data.validation_size, best["validation"]
         loss = replace(size, nats=figures.get("nats_per_token", math.nan) * size.tokens)
-        return RunResult(self.out, loss, figures, self.history.best_step, self.progress.step, self.progress.seconds)
+        return RunResult(
+            self.out, loss, figures, self.history.best_step, self.progress.step, self.progress.seconds,
+            self.setup.plan.validation_part, self.history.before(),
+        )  # fmt: skip
 
     # --- what is said about it ---
 
@@ -367,7 +356,7 @@ class Run:
         return record.shown_figures(figures)
 
     def _interrupted(self) -> Interrupted:
-        """The end that the user asked for, when everything is on the disk."""
+        """The end that the user asked for, when all that is sound is on the disk."""
         self.saver.wait()
         checkpoint = latest_checkpoint(self.out)
         if checkpoint and self.world.is_main and not self.history.best():
@@ -375,10 +364,12 @@ class Run:
         if self.world.is_main:
             self._write_run()
             self._report(is_running=False)
-        return Interrupted(
-            f"Stopped at step {self.progress.step:,} of {self.progress.n_steps:,}; everything is saved.",
-            f"wenloom {self.training_data.command} --resume {shlex.quote(str(self.out))}",
-        )
+        stopped = f"Stopped at step {self.progress.step:,} of {self.progress.n_steps:,}; "
+        if checkpoint is None:
+            return Interrupted(f"{stopped}nothing is saved yet.", None)
+        saved = "everything" if self._saved_step == self.progress.step else f"step {self._saved_step or 0:,}"
+        command = f"wenloom {self.training_data.command} --resume {shlex.quote(str(self.out))}"
+        return Interrupted(f"{stopped}{saved} is saved.", command)
 
     def tables(self) -> dict[str, dict[str, Any]]:
         """What run.toml, the model card and the report say."""

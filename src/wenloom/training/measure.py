@@ -207,14 +207,14 @@ def time_steps(
         ended = time.perf_counter()
         seconds.append((computed - started) * batch.n_rows / part.n_rows / work(attempt) + ended - computed)
         spent += ended - started
-        if spent > limit and attempt:
+        if spent > limit:
             break
         if not whole and not attempt:
             n_rows = max(1, min(train_step.micro_batch, int(limit / 2 / max(ended - started, 1e-9))))
     if not resumed:
         for optimizer in train_step.optimizers:
             optimizer.state.clear()
-    return statistics.median(seconds[1:])
+    return statistics.median(seconds[1:] or seconds)
 
 
 @torch.no_grad()

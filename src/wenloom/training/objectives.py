@@ -333,7 +333,8 @@ def evaluate(
         on_tokens: told how many tokens are done, for progress.
         world: the processes that share the work; all get the result.
     """
-    n_targets, T = len(stream) - 1, context_length
+    n_targets = len(stream) - 1
+    T = min(context_length, max(1, n_targets))
     chunk = max(1, batch_tokens // T) * T
     n_chunks = -(-n_targets // chunk)
     nats = torch.zeros((), dtype=torch.float64)

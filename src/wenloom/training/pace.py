@@ -17,6 +17,8 @@ from wenloom.training.settings import Schedule, TrainSettings
 
 EVALUATION_SHARE = 0.1
 """Part of the time that evaluations may cost, unless their number is asked for."""
+LEAST_STEPS = 20
+"""For which a step gets smaller, where a budget is short for the model."""
 _DECISIONS = 50
 """How often the length of a run is put right, about."""
 _REMEMBERED = 8
@@ -134,6 +136,7 @@ class Pace:
         closing: seconds that what comes after the last evaluation takes.
         work: what the first steps cost together, in average steps; it never falls.
         clock: seconds that pass.
+        all_are_due: whether so many evaluations were asked for; else only the next and the last are certain.
     """
 
     def __init__(
@@ -144,15 +147,18 @@ class Pace:
         closing: float = 0.0,
         work: Callable[[int], float] = float,
         clock: Callable[[], float] = time.monotonic,
+        all_are_due: bool = False,
     ):
-        self.deadline, self._closing, self._work, self._clock = deadline, closing, work, clock
+        self.deadline, self._closing, self._work, self.clock = deadline, closing, work, clock
         self._step_seconds, self._evaluation_seconds = step_seconds, evaluation_seconds
         self._beside = 0.0
+        self._for_evaluations = EVALUATION_SHARE * max(0.0, (deadline or 0.0) - closing - clock())
+        self._all_are_due = all_are_due
         self._marks: deque[tuple[int, float]] = deque(maxlen=_REMEMBERED)
 
     def mark(self, step: int) -> None:
         """Look at the clock after a step."""
-        self._marks.append((step, self._clock() - self._beside))
+        self._marks.append((step, self.clock() - self._beside))
         (first, began), (last, ended) = self._marks[0], self._marks[-1]
         if last > first:
             self._step_seconds = (ended - began) / max(self._work(last) - self._work(first), 1e-9)
@@ -161,11 +167,20 @@ class Pace:
         """Take note of what an evaluation took, with all that belongs to it."""
         self._evaluation_seconds = seconds
         self._beside += seconds
+        self._for_evaluations -= seconds
+
+    def for_evaluation(self, course: Course, step: int) -> float | None:
+        """Seconds that the evaluation after this step may take so that it and those to come cost no more than their share;
+        None without a budget."""
+        if self.deadline is None:
+            return None
+        to_come = sum(each > step for each in course.evaluate_at())
+        return max(0.0, self._for_evaluations / (1 + (to_come if self._all_are_due else min(1, to_come))))
 
     def left(self, course: Course, step: int) -> float:
         """Seconds to the end of the command."""
         if self.deadline is not None:
-            return max(0.0, self.deadline - self._clock())
+            return max(0.0, self.deadline - self.clock())
         to_come = sum(each > step for each in course.evaluate_at())
         steps = self._work(course.n_steps) - self._work(step)
         return steps * self._step_seconds + to_come * self._evaluation_seconds + self._closing
@@ -178,11 +193,11 @@ class Pace:
     def decided(self, course: Course, step: int) -> tuple[int, int] | None:
         """Steps that the run should end with, and how many evaluations are to come; None where that stays as it is."""
         assert self.deadline is not None
-        left = self.deadline - self._clock() - self._closing
+        left = self.deadline - self.clock() - self._closing
         to_come = [each for each in course.evaluate_at() if each > step]
         n_evaluations, cost = len(to_come), self._evaluation_seconds
-        if (n_evaluations - 1) * cost > EVALUATION_SHARE * left:
-            n_evaluations = min(n_evaluations, 1 + max(0, int(EVALUATION_SHARE * left / cost)))
+        if n_evaluations * cost > self._for_evaluations:
+            n_evaluations = min(n_evaluations, max(1, int(self._for_evaluations / cost)))
         n_steps = step + self._fitting(step, (left - n_evaluations * cost) / self._step_seconds)
         if abs(n_steps - course.n_steps) <= _WORTH_IT * (course.n_steps - step):
             n_steps = course.n_steps

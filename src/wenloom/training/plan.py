@@ -3,7 +3,7 @@
 import math
 from dataclasses import dataclass
 
-from wenloom.core.quantities import parse_count, parse_duration, show_bytes, show_count, show_duration
+from wenloom.core.quantities import counted, parse_count, parse_duration, show_bytes, show_count, show_duration
 from wenloom.training.dial import Derived
 from wenloom.training.measure import StepMemory
 from wenloom.training.pace import EVALUATION_SHARE, Course
@@ -34,6 +34,7 @@ def make_timetable(
     n_steps: int | None = None,
     left: float | None = None,
     evaluation_seconds: float | None = None,
+    evaluates_first: bool = False,
 ) -> Timetable:
     """Lay out a run.
 
@@ -45,6 +46,7 @@ def make_timetable(
         n_steps: the length that a resumed run was made for.
         left: seconds of a budget for steps and evaluations; None: all of it.
         evaluation_seconds: time of one evaluation, where it was measured.
+        evaluates_first: whether there is one before the first step.
     """
     if evaluation_seconds is None:  # it is a forward pass: about a third of the work of training on a token
         evaluation_seconds = validation_tokens / (3 * batch_tokens / step_seconds)
@@ -54,15 +56,15 @@ def make_timetable(
         seconds = left
     if n_steps is None and seconds is None:
         n_steps = steps_asked(settings, batch_tokens, samples_per_epoch)
-    count = settings.evaluations
+    count, first = settings.evaluations, int(evaluates_first and not done)
     if count is None:
         expected = seconds if seconds is not None else (n_steps or 1) * step_seconds
-        count = int(min(20, max(1, EVALUATION_SHARE * expected / evaluation_seconds)))
+        count = int(min(20, max(1, EVALUATION_SHARE * expected / evaluation_seconds - first)))
     if n_steps is None:
         assert seconds is not None
-        n_steps = max(1, round((seconds - count * evaluation_seconds) / step_seconds))
+        n_steps = max(1, round((seconds - (first + count) * evaluation_seconds) / step_seconds))
     evaluate_at = Course.laid_out(n_steps, count).evaluate_at()
-    to_come = sum(step > done for step in evaluate_at)
+    to_come = first + sum(step > done for step in evaluate_at)
     seconds = (n_steps - done) * step_seconds + to_come * evaluation_seconds
     return Timetable(n_steps, evaluate_at, seconds, evaluation_seconds)
 
@@ -165,6 +167,17 @@ def expected_bits_per_byte(n_parameters: float, train_bytes: float, unique_bytes
     return 0.88 * middle, 1.12 * middle
 
 
+def of_validation(part: float) -> str:
+    """How much of the validation data is scored, where that is not all.
+
+    >>> of_validation(0.123), of_validation(0.001), of_validation(1)
+    ('12 % of the validation data', 'less than 1 % of the validation data', '')
+    """
+    if part >= 1:
+        return ""
+    return f"{f'{100 * part:.2g} %' if part >= 0.01 else 'less than 1 %'} of the validation data"
+
+
 @dataclass(frozen=True)
 class TrainingPlan:
     """Everything that is known before the first step."""
@@ -213,11 +226,8 @@ class TrainingPlan:
 
     def evaluations(self) -> str:
         """How many there are, of how much of the validation data."""
-        n, of = len(self.timetable.evaluate_at), ""
-        if self.validation_part < 1:
-            part = f"{100 * self.validation_part:.2g} %" if self.validation_part >= 0.01 else "less than 1 %"
-            of = f" of {part} of the validation data"
-        return f"{n} evaluation{'s' * (n > 1)}{of}"
+        of = of_validation(self.validation_part)
+        return counted(len(self.timetable.evaluate_at), "evaluation") + f" of {of}" * bool(of)
 
     def lines(self) -> list[tuple[str, str, str]]:
         """(what, how much, how it comes about) for people."""

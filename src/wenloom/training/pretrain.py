@@ -17,8 +17,9 @@ from wenloom.tokens.shards import MANIFEST, Dataset
 from wenloom.tokens.tokenizer import TextTokenizer
 from wenloom.training.checkpoints import sound_checkpoint
 from wenloom.training.continued import ContinuedData, check_vocabulary, continued_run
+from wenloom.training.history import History
 from wenloom.training.lock import refuse_if_taken
-from wenloom.training.loop import Run, RunResult, Show
+from wenloom.training.loop import Run, Show
 from wenloom.training.objectives import Loss
 from wenloom.training.output import check_output
 from wenloom.training.pace import deadline
@@ -35,6 +36,7 @@ from wenloom.training.prolong import (
     with_length_of,
 )
 from wenloom.training.run_file import read_run, settings_of
+from wenloom.training.run_result import RunResult
 from wenloom.training.scratch import CorpusStatistics, scratch_run
 from wenloom.training.settings import LENGTHS, InitSettings, ModelSettings, TrainSettings
 from wenloom.training.setup import RunSpec
@@ -176,7 +178,10 @@ def finished_result(run: Path) -> RunResult | None:
     tokens = data.get("scored_tokens", data["validation_tokens"] - 1)
     n_bytes, characters = (data.get(f"scored_{each}", data[f"validation_{each}"]) for each in ("bytes", "characters"))
     loss = Loss(done["validation_nats_per_token"] * tokens, tokens, n_bytes, characters)
-    return RunResult(run, loss, loss.figures(), done["best_step"], done["steps"], done["training_seconds"])
+    return RunResult(
+        run, loss, loss.figures(), done["best_step"], done["steps"], done["training_seconds"],
+        tables.get("environment", {}).get("validation_part", 1.0), History(run, done["steps"], writes=False).before(),
+    )  # fmt: skip
 
 
 def _resumed(
@@ -207,7 +212,7 @@ def _resumed(
     if how is None:
         training = settings_of(run, TrainSettings, settings | fixed)
     else:  # a longer run is compared with itself on the same text
-        training = replace(training, validation_part=environment.get("validation_part", training.validation_part))
+        training = replace(training, validation_part=environment.get("validation_part", 1.0))
     model, init = settings_of(run, ModelSettings, settings), settings_of(run, InitSettings, settings)
     kept = _as_it_was(data["kept_folder"], data["kept_key"]) if "kept_folder" in data else None
     with joined_processes(probe(training.device).device) as world:

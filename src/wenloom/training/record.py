@@ -37,7 +37,7 @@ def announcement(setup: Setup, world: World) -> list[str]:
     ]
     if plan.validation_part < 1 and setup.settings.get("validation_part") is None:
         lines.append(
-            "All of the validation data would take more than a fifth of --budget; --validation-part asks for it."
+            "All of the validation data would take more than a tenth of --budget; --validation-part asks for it."
         )
     if not setup.hardware.bf16 and setup.hardware.device == "cpu":
         lines.append("Without bf16: this machine has no unit for it.")

@@ -11,6 +11,7 @@ from wenloom.core.files import write_atomically
 from wenloom.core.pages.chart import Axis, Chart, Series, rows_of
 from wenloom.core.pages.page import END_OF_TEXT, render
 from wenloom.core.quantities import show_duration, show_unit
+from wenloom.training.plan import of_validation
 
 NEXT = {
     "translation": 'translate {} "..."',
@@ -96,6 +97,7 @@ def write_report(
                for name, label, is_noisy in (*OTHER_CHARTS, EXPERTS_CHART)},
         },
         load=next((line["expert_load"] for line in reversed(metrics) if line.get("expert_load")), None),
+        scored=of_validation(tables["environment"].get("validation_part", 1.0)),
         history=[_milestone(line, figure) for line in evaluations],
         history_unit=show_unit("bits_per_byte") if any("bits_per_byte" in each["validation"] for each in evaluations) else unit,
         task=task,

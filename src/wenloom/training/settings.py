@@ -188,7 +188,7 @@ class TrainSettings:
     evaluations: int | None = None
     """How often the validation data is scored; default: as often as costs 10 % of the time, up to 20."""
     validation_part: float | None = None
-    """Part of the validation data that is scored; default: all, or with --budget what a fifth of it holds."""
+    """Part of the validation data that is scored; default: all, or with --budget what a tenth of it holds."""
     save_minutes: float = 5.0
     """Minutes between checkpoints; there is always one before an evaluation, at the end and on Ctrl-C."""
     keep_every: int | None = None

@@ -29,7 +29,7 @@ from wenloom.training.measure import (
 )
 from wenloom.training.objectives import Objective
 from wenloom.training.optimizers import Muon
-from wenloom.training.pace import Pace
+from wenloom.training.pace import EVALUATION_SHARE, Pace
 from wenloom.training.parallel import Strategy, World, shards
 from wenloom.training.plan import (
     MemoryEstimate,
@@ -46,8 +46,6 @@ from wenloom.training.train_step import SMALLER, TrainStep, autocast, is_out_of_
 
 _TIMING_SHARE = 0.05
 """Part of a budget that is spent at most on timing a few steps."""
-_ONE_EVALUATION = 0.2
-"""Part of a budget that one evaluation may take; what it can not read of the validation data is left out."""
 
 
 @dataclass(frozen=True)
@@ -181,7 +179,7 @@ def set_up(
     def lay_out(step_seconds: float) -> Timetable:
         return make_timetable(training, step_seconds, size * source.row_tokens, source.per_epoch,
                               validation_part * spec.validation_tokens, done, n_steps or None, world.agreed(left()),
-                              evaluation_seconds)  # fmt: skip
+                              evaluation_seconds, spec.evaluates_first)  # fmt: skip
 
     def work(step: int) -> float:
         return (source.work((step + 1) * size) - source.work(step * size)) / size
@@ -194,11 +192,13 @@ def set_up(
     with progress("Measuring the time of a step"):
         step_seconds, compiled = time_a_step(whole=False), False
         evaluation_seconds, validation_part = None, training.validation_part or 1.0
+        n_certain = (training.evaluations or 1) + (spec.evaluates_first and not done)
         if spec.deadline is not None:
             batches = spec.validation_tokens / (size * source.row_tokens)
             whole_seconds = batches * time_validation(train_step, prefetcher.batch(0)) / work(0)
             if training.validation_part is None:
-                validation_part = min(1.0, max(1e-6, _ONE_EVALUATION * (left() or 0.0) / max(whole_seconds, 1e-9)))
+                share = EVALUATION_SHARE * (left() or 0.0) / n_certain
+                validation_part = min(1.0, max(1e-6, share / max(whole_seconds, 1e-9)))
             validation_part, evaluation_seconds = world.agreed((validation_part, validation_part * whole_seconds))
     fits = world.size == 1 and source.one_shape and config.experts is None  # of these the products change in size
     if training.compile == "on" or (training.compile == "auto" and fits):
@@ -237,6 +237,7 @@ def set_up(
         spec.deadline,
         spec.closing,
         lambda step: source.work(step * size) / size,
+        all_are_due=training.evaluations is not None,
     )
     return Setup(training, spec.settings, config, hardware, bf16, compiled, strategy, train_step, source, prefetcher,
                  plan, pace, flops, spec.prolonged)  # fmt: skip

@@ -40,7 +40,7 @@ class TrainingData(Protocol):
     """Which figure tells the best model."""
 
     def limit(self, part: float) -> None:
-        """Score only this part of the validation data from now on, at least one target; above 0, at most 1."""
+        """Score only this part of all validation data from now on, at least one target; above 0, at most 1."""
         ...
 
     def evaluate(self, objective: nn.Module, device: str, world: World, on_tokens: Callable[[int], None]) -> Evaluation:
@@ -73,7 +73,9 @@ class CorpusData:
         self._dataset, self.tokenizer, self._context = dataset, tokenizer, context
         train = dataset.splits["train"]
         self.bytes_per_token: float | None = train.bytes / max(1, train.tokens)
+        self._most = most
         self._read(most)
+        self._whole = self.validation_size.tokens
 
     def _read(self, most: int | None) -> None:
         split, sizes = self._dataset.splits["validation"], TextSizes(self.tokenizer)
@@ -90,8 +92,7 @@ class CorpusData:
 
     def limit(self, part: float) -> None:
         """Score the beginning of the validation text alone."""
-        if part < 1:
-            self._read(1 + max(1, round(part * self.validation_size.tokens)))
+        self._read(self._most if part >= 1 else 1 + max(1, round(part * self._whole)))
 
     def evaluate(self, objective: nn.Module, device: str, world: World, on_tokens: Callable[[int], None]) -> Loss:
         """See `objectives.evaluate`."""
