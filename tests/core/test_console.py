@@ -57,9 +57,23 @@ def _show_figures() -> None:
     console.out.print(shown)
 
 
+GROUPS = [
+    ("measure", "group", "value", "95 % interval", "n", "preferred"),
+    ("stereotype (differing)", "sexual-orientation", "100.0 %", "20.7 to 100.0", "1", "too few"),
+    ("stereotype (sum)", "socioeconomic", "62.5 %", "38.6 to 81.5", "16", "neither shown"),
+]
+
+
+def _show_groups() -> None:
+    shown = console.table(*GROUPS[0], right=("value", "n"))
+    for row in GROUPS[1:]:
+        shown.add_row(*row)
+    console.out.print(shown)
+
+
 FORMS: dict[str, Callable[[], None]] = {
     "a result": lambda: say(SENTENCE), "a remark": lambda: remark(SENTENCE), "a plan": lambda: plan._show(ROWS),
-    "a table": _show_figures,
+    "a table": _show_figures, "a table of long words": _show_groups,
 }  # fmt: skip
 
 
@@ -73,9 +87,8 @@ def test_a_terminal_breaks_lines_between_words(form: str, width: int, monkeypatc
     FORMS[form]()
     lines = screen.getvalue().splitlines()
     assert all(cell_len(line.rstrip()) <= width for line in lines)
-    rows = {"a plan": ROWS, "a table": [("dataset", "metric", "value", "interval", "n"), FIGURES]}.get(
-        form, [(SENTENCE,)]
-    )
+    figures = [("dataset", "metric", "value", "interval", "n"), FIGURES]
+    rows = {"a plan": ROWS, "a table": figures, "a table of long words": GROUPS}.get(form, [(SENTENCE,)])
     given = " ".join(" ".join(row) for row in rows)
     assert sorted(screen.getvalue().split()) == sorted(given.split()), "whole words, none lost"
 

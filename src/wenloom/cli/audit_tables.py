@@ -3,10 +3,8 @@
 from collections.abc import Sequence
 from typing import Any
 
-from rich.table import Table
-
 from wenloom.core.console import out as console
-from wenloom.core.console import say
+from wenloom.core.console import say, table
 from wenloom.core.errors import printable
 from wenloom.core.quantities import counted
 from wenloom.fairness.audit import ALL, STEREOTYPE, Audited
@@ -28,29 +26,23 @@ def show_report(report: AuditReport) -> None:
         _show_corpus(each)
 
 
-def _table(*columns: str) -> Table:
-    table = Table(box=None, padding=(0, 1), collapse_padding=True, pad_edge=False)
-    for name in columns:
-        table.add_column(
-            name, justify="right" if name in ("value", "n", "difference", "p") else "left", overflow="fold"
-        )
-    return table
+_NUMBERS = ("value", "n", "difference", "p")
 
 
 def _show_audit(model: str, audited: Audited) -> None:
     """All measures of all samples, and the headline by group; the rest by group is in --json and on the page."""
     audit = audited.audit
     say(f"\n{model}, {audit.name}: {audit.about}")
-    table = _table("measure", "group", "value", "95 % interval", "n", "preferred")
+    shown = table("measure", "group", "value", "95 % interval", "n", "preferred", right=_NUMBERS)
     whole = {(each.measure, each.convention) for each in audited.figures if each.group == ALL}
     for each in audited.figures:
         measure = each.measure, each.convention
         if each.group != ALL and measure in whole and measure != audit.headline:
             continue
         p = "" if each.p is None else f" (one-sided p {each.p:.3g})"
-        table.add_row(f"{each.measure} ({each.convention})", each.group, f"{number(each.value, each.unit)} {each.unit}",
+        shown.add_row(f"{each.measure} ({each.convention})", each.group, f"{number(each.value, each.unit)} {each.unit}",
                       f"{number(each.low, each.unit)} to {number(each.high, each.unit)}", f"{each.n:,}", each.verdict + p)  # fmt: skip
-    console.print(table)
+    console.print(shown)
     for group, (first, second) in dict.fromkeys(
         (each.group, each.sides) for each in audited.figures if each.sides != STEREOTYPE
     ):
@@ -70,21 +62,21 @@ def _show_comparisons(report: AuditReport, first: str, second: str, rows: Sequen
         say(sentence)
     if not rows:
         return
-    table = _table("measure", "group", "difference", "95 % interval", "n", "p")
+    shown = table("measure", "group", "difference", "95 % interval", "n", "p", right=_NUMBERS)
     for each in rows:
-        table.add_row(f"{each['suite']}, {each['measure']}", each["group"], f"{each['difference']:+.3g} {unit_of(each)}",
+        shown.add_row(f"{each['suite']}, {each['measure']}", each["group"], f"{each['difference']:+.3g} {unit_of(each)}",
                       f"{each['low']:+.3g} to {each['high']:+.3g}", f"{each['n']:,}", f"{each['p_holm']:.3g}", style="bold" if is_sure(each) else None)  # fmt: skip
-    console.print(table)
+    console.print(shown)
     sure = [f"{each['suite']}, {each['measure']}, {each['group']}" for each in rows if is_sure(each)]
     say(f"A difference: {'; '.join(sure)}. All else is no effect that is sure." if sure else "No effect that is sure.")
 
 
 def _show_times(report: AuditReport) -> None:
     say("\nSeconds that each took")
-    table = _table("audit", *map(report.short, report.found))
+    shown = table("audit", *map(report.short, report.found))
     for name, seconds in report.times:
-        table.add_row(name, *("" if each is None else f"{each:.1f}" for each in seconds))
-    console.print(table)
+        shown.add_row(name, *("" if each is None else f"{each:.1f}" for each in seconds))
+    console.print(shown)
 
 
 def _show_corpus(each: Representation) -> None:

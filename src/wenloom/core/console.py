@@ -10,7 +10,7 @@ from collections.abc import Collection
 from typing import Any
 
 from rich.cells import cell_len
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, RenderResult
 from rich.table import Table
 
 
@@ -35,6 +35,29 @@ out = _Console(highlight=False)
 remarks = _Console(stderr=True, highlight=False)
 
 
+class _WordTable(Table):
+    """Narrows its widest columns first and none below its longest word, as long as that can be."""
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        cells = [[str(column.header), *map(str, column.cells)] for column in self.columns]
+        widths = [max(map(cell_len, "\n".join(each).split("\n"))) for each in cells]
+        words = [max(map(cell_len, "\n".join(each).split()), default=0) for each in cells]
+        least = [
+            most if column.no_wrap else word for column, most, word in zip(self.columns, widths, words, strict=True)
+        ]
+        gaps, room = len(widths) - 1, options.max_width
+        if sum(least) + 2 * gaps > room:
+            self.padding = (0, 1, 0, 0)  # one blank between two columns, not two
+        room -= sum(self.padding[1::2]) * gaps
+        while sum(widths) > room and widths != least:
+            widest = max((n for n, width in enumerate(widths) if width > least[n]), key=lambda n: widths[n])
+            widths[widest] -= 1
+        if sum(widths) <= room:
+            for column, width in zip(self.columns, widths, strict=True):
+                column.width = width
+        return super().__rich_console__(console, options)
+
+
 def table(*columns: str, right: Collection[str] = (), whole: Collection[str] = (), title: str | None = None) -> Table:
     """A table for a terminal of any width: where a row does not fit, its cells break between words, and nothing is left out.
 
@@ -43,7 +66,7 @@ def table(*columns: str, right: Collection[str] = (), whole: Collection[str] = (
         whole: columns of which no cell is broken, such as names, while others can be.
         title: a line above it.
     """
-    made = Table(box=None, pad_edge=False, title=title, title_justify="left")
+    made = _WordTable(box=None, pad_edge=False, title=title, title_justify="left")
     for name in columns:
         made.add_column(name, justify="right" if name in right else "left", overflow="fold", no_wrap=name in whole)
     return made
