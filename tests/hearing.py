@@ -13,7 +13,7 @@ from tokenizers.models import BPE
 
 from wenloom.audio.reading import RATE
 from wenloom.checkpoint.folder import write_model_files
-from wenloom.model.config import PLAIN_BLOCKS, ModelConfig
+from wenloom.model.config import PLAIN_BLOCKS, ModelConfig, config_of
 from wenloom.model.encoder_decoder import EncoderDecoder
 from wenloom.tokens.tokenizer import TextTokenizer
 
@@ -34,10 +34,10 @@ def hearing_tokenizer() -> TextTokenizer:
 def hearing_config(**more: Any) -> ModelConfig:
     """The shape; 1,501 tokens of time follow those of the tokenizer."""
     first = 256
-    encoder = ModelConfig(
-        "whisper", vocab_size=first + len(CONTROL) + 1501, n_layers=1, d_model=16, n_heads=2, n_kv_heads=2, d_head=8, d_mlp=24,
-        context_length=1500, norm_eps=1e-5, activation="gelu", key_bias=False, causal=False, n_mels=80,
-        initializer_range=0.3, bos_token_id=first, eos_token_ids=(first,), pad_token_id=first, **PLAIN_BLOCKS,
+    encoder = config_of(
+        PLAIN_BLOCKS, family="whisper", vocab_size=first + len(CONTROL) + 1501, n_layers=1, d_model=16, n_heads=2, n_kv_heads=2, d_head=8, d_mlp=24,
+        context_length=1500, norms={"eps": 1e-5}, mlp={"activation": "gelu"}, attention={"key_bias": False}, causal=False, n_mels=80,
+        initializer_range=0.3, bos_token_id=first, eos_token_ids=(first,), pad_token_id=first,
     )  # fmt: skip
     return replace(encoder, causal=True, n_mels=None, context_length=64, n_layers=2, encoder=encoder,
                    decoder_start_token_id=first + 1, **more)  # fmt: skip

@@ -132,7 +132,7 @@ def largest_difference(ours: Any, theirs: Any, context: int) -> float:
 
 def is_undecided(decoder: Decoder, context: int) -> bool:
     """Whether a router's choice between two experts hangs on so little that rounding may decide it."""
-    experts = decoder.config.experts
+    experts = decoder.config.mlp.experts
     if experts is None or experts.active == experts.count:
         return False
     kept: dict[str, torch.Tensor] = {}

@@ -266,7 +266,7 @@ def test_stretched_positions_come_back(byte_tokenizer: TextTokenizer, tmp_path: 
         decoder = load_decoder(tmp_path)
         export_gguf(decoder, byte_tokenizer, tmp_path / "model.gguf", "F32")
         found = read_gguf(tmp_path / "model.gguf").model
-        assert (found.config.rope.kind, found.config.context_length) == (rope["rope_type"], 32_768)
+        assert (found.config.positions.rope.kind, found.config.context_length) == (rope["rope_type"], 32_768)
         ids = torch.arange(600)[None] % 250
         with torch.inference_mode():
             torch.testing.assert_close(found(ids), decoder(ids), atol=1e-4, rtol=1e-3)

@@ -74,7 +74,7 @@ def test_stretched_positions(kind: str, tmp_path: Path):
         extra["rope_freqs.weight"] = (plain / divided).numpy()
     write_model(model, tmp_path / "model.gguf", extra=extra, **fields)
     found = read_gguf(tmp_path / "model.gguf").model
-    assert found.config.rope.kind == kind and found.config.rope.factor == rope["factor"]
+    assert found.config.positions.rope.kind == kind and found.config.positions.rope.factor == rope["factor"]
     ids = torch.arange(600)[None] % VOCAB
     with torch.inference_mode():
         torch.testing.assert_close(found(ids), model(ids).logits, atol=1e-4, rtol=1e-3)

@@ -20,6 +20,7 @@ from transformers.quantizers.auto import AUTO_QUANTIZATION_CONFIG_MAPPING
 from wenloom.checkpoint.folder import load_decoder, save_model, stored_dtype, write_model_files
 from wenloom.core.errors import CheckpointError, InputError, printable
 from wenloom.model.build import with_classes
+from wenloom.model.config import reshaped
 from wenloom.model.decoder import Decoder
 from wenloom.model.quantize import Bits, QuantizedLinear, quantize
 from wenloom.tokens.tokenizer import TextTokenizer
@@ -64,7 +65,7 @@ def test_what_has_no_format_is_refused(tmp_path: Path):
 
 @pytest.mark.parametrize("tied", [True, False])
 def test_embedding_and_output_matrix_keep_8_bits_or_more(tied: bool, tmp_path: Path):
-    config = replace(tiny_config(), tie_embeddings=tied)
+    config = reshaped(tiny_config(), logits={"tied": tied})
     source, out = tmp_path / "source", tmp_path / "out"
     source.mkdir()
     write_model_files(random_decoder(config).to(torch.bfloat16), source)

@@ -40,7 +40,7 @@ def test_a_tied_matrix_is_found_under_any_of_its_names_and_a_different_head_is_u
         theirs = auto_class(family).from_pretrained(tmp_path).eval()
         ours = load_model(tmp_path)
         assert difference(ours, theirs) <= TOLERANCE, list(variant)
-        assert ours.config.tie_embeddings == (number < len(variants) - 1)
+        assert ours.config.logits.tied == (number < len(variants) - 1)
 
 
 @pytest.mark.parametrize("family", PAIRS)

@@ -12,7 +12,8 @@ from wenloom.checkpoint.folder import write_model_files
 from wenloom.evaluation.choice import Question, answer_all
 from wenloom.evaluation.likelihood import ScoredRow, continuation_row, likelihoods, tokens_before
 from wenloom.evaluation.scorers import DecoderScorer
-from wenloom.model.config import Rope
+from wenloom.model.config import reshaped
+from wenloom.model.parts import Rope
 from wenloom.tokens.tokenizer import TextTokenizer
 
 from ..conftest import VERSES, random_decoder, tiny_config
@@ -55,10 +56,9 @@ def test_every_row_equals_transformers(architecture: str, tmp_path: Path):
 
 
 def test_rotary_positions_that_depend_on_length_are_not_mixed():
-    from dataclasses import replace
 
     rope = Rope(8, kind="dynamic", factor=2.0)
-    decoder = random_decoder(replace(tiny_config(), rope=rope))
+    decoder = random_decoder(reshaped(tiny_config(), positions={"rope": rope}))
     rows = [[ScoredRow(list(range(5, 5 + n)), 4), ScoredRow(list(range(5, 5 + n + 3)), 4)] for n in (8, 12, 20)]
     together = likelihoods(decoder, rows)
     for pair, scores in zip(rows, together, strict=True):

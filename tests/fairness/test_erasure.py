@@ -118,7 +118,7 @@ def test_a_model_is_erased_to_chance_on_texts_it_has_not_seen(tokenizer: TextTok
     rows = concept_rows(tokenizer, lexicon("en").axes["gender"], texts)
     done = erase(decoder, rows)
     assert done.before.accuracy > 0.9 and done.after.accuracy <= 0.65 and done.n_words == 400
-    assert isinstance(done.decoder, Decoder) and not done.decoder.config.tie_embeddings
+    assert isinstance(done.decoder, Decoder) and not done.decoder.config.logits.tied
     x, sides = next(states(decoder, rows[:1]))
     assert x.shape == (1, decoder.config.d_model) and sides.tolist() == [0]
     with pytest.raises(

@@ -34,9 +34,10 @@ from wenloom.evaluation.suite import MetricResult
 from wenloom.evaluation.suites import SUITES
 from wenloom.evaluation.writing_suites import own_rows
 from wenloom.model.build import build
-from wenloom.model.config import Experts, ModelConfig
+from wenloom.model.config import ModelConfig, reshaped
 from wenloom.model.decoder import Decoder
 from wenloom.model.lora import AdapterConfig, adapt
+from wenloom.model.parts import Experts
 from wenloom.model.presets import encoder_decoder_from_scratch, encoder_from_scratch, from_scratch
 from wenloom.tasks.classification import read_labelled
 from wenloom.tasks.messages import read_conversations, read_preferences
@@ -131,7 +132,7 @@ def _write_more_gguf(folder: Path, config: ModelConfig) -> None:
         vocab_size=300, n_layers=1, d_model=16, n_heads=2, context_length=32, dropout=0.0, pad_token_id=0
     )
     models = {
-        "experts": ("llama", dataclasses.replace(config, family="mixtral", experts=Experts(3, 2, config.d_mlp))),
+        "experts": ("llama", reshaped(config, family="mixtral", mlp={"experts": Experts(3, 2, config.d_mlp)})),
         "encoder": ("bert", encoder_from_scratch("bert", **sizes)),
         "pair": ("t5", encoder_decoder_from_scratch("t5", eos_token_id=2, **sizes)),
     }

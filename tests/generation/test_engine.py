@@ -15,8 +15,9 @@ from wenloom.core.errors import InputError
 from wenloom.generation.engine import Engine
 from wenloom.generation.jobs import Continuation
 from wenloom.generation.request import GenerationRequest
-from wenloom.model.config import Rope
+from wenloom.model.config import reshaped
 from wenloom.model.decoder import Decoder
+from wenloom.model.parts import Rope
 from wenloom.runtime.window import window_start
 from wenloom.tokens.tokenizer import TextTokenizer
 
@@ -203,7 +204,7 @@ def test_a_draft_that_is_right_saves_steps():
 def test_where_rotary_frequencies_depend_on_the_length(kind: str):
     factors = dict(short_factor=(1.0,) * 4, long_factor=(3.0, 4.0, 5.0, 6.0), original_context_length=10)
     rope = Rope(8, kind=kind, factor=2.0, **(factors if kind == "longrope" else {}))  # pyright: ignore
-    decoder = random_decoder(replace(tiny_config(context_length=16), rope=rope))
+    decoder = random_decoder(reshaped(tiny_config(context_length=16), positions={"rope": rope}))
     request = GenerationRequest(max_new_tokens=30, do_sample=False, eos_token_id=())
     prompts = [prompt_of(n, n) for n in (2, 5, 21)]
     engine = Engine(decoder, chunk=17)

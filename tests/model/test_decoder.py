@@ -8,9 +8,10 @@ from hypothesis import strategies as st
 from wenloom.core.errors import InputError
 from wenloom.model.attention import visible_keys
 from wenloom.model.cache import KVCache
-from wenloom.model.config import ModelConfig, Rope
+from wenloom.model.config import ModelConfig
 from wenloom.model.decoder import Decoder
 from wenloom.model.packed import packed
+from wenloom.model.parts import FeedForwardShape, PositionShape, Rope
 from wenloom.model.presets import from_scratch
 
 from ..conftest import random_decoder, tiny_config
@@ -94,8 +95,9 @@ def test_learned_positions_end():
 
 
 def test_every_wrong_field_is_named_at_once():
+    parts = {"positions": PositionShape(rope=Rope(d_rotary=3)), "mlp": FeedForwardShape(activation="swoosh")}
     with pytest.raises(InputError, match=r"activation 'swoosh'.*rotary dimensions \(3\)"):
-        ModelConfig("llama", 10, 1, 8, 2, 2, 4, 8, 8, rope=Rope(d_rotary=3), activation="swoosh")
+        ModelConfig("llama", 10, 1, 8, 2, 2, 4, 8, 8, **parts)
 
 
 def test_tied_weights_are_counted_once():

@@ -9,8 +9,10 @@ from tests.conftest import tiny_config
 from wenloom.core.randomness import derive_seed, generator
 from wenloom.model.attention import Attention
 from wenloom.model.build import Model, build
+from wenloom.model.config import reshaped
 from wenloom.model.dropout import Dropout, keep, keys_of_patterns
 from wenloom.model.encoder_decoder import EncoderDecoder
+from wenloom.model.parts import DropoutRates
 from wenloom.model.presets import encoder_decoder_from_scratch, encoder_from_scratch
 
 
@@ -58,15 +60,15 @@ def test_compiled_is_the_same():
 
 def with_dropout(family: str) -> Model:
     """A model that drops out wherever its family can."""
-    rates = {"embedding_dropout": 0.2, "attention_dropout": 0.3, "residual_dropout": 0.2}
+    rates = DropoutRates(embedding=0.2, attention=0.3, residual=0.2)
     sizes = {"vocab_size": 60, "n_layers": 2, "d_model": 16, "n_heads": 2, "context_length": 32}
     if family in ("bert", "roberta", "distilbert"):
-        config = replace(encoder_from_scratch(family, **sizes, dropout=0.2, pad_token_id=1), **rates)  # pyright: ignore
+        config = replace(encoder_from_scratch(family, **sizes, dropout=0.2, pad_token_id=1), dropout=rates)  # pyright: ignore
     elif family in ("bart", "t5", "marian"):
         config = encoder_decoder_from_scratch(family, **sizes, dropout=0.2, pad_token_id=1, eos_token_id=2)  # pyright: ignore
-        config = replace(config, **rates, encoder=replace(config.encoder, **rates))  # pyright: ignore
+        config = replace(config, dropout=rates, encoder=replace(config.encoder, dropout=rates))  # pyright: ignore
     else:
-        config = replace(tiny_config(60, family), **rates)
+        config = replace(tiny_config(60, family), dropout=rates)
     made = build(config)
     made.initialise(generator(0, "test"))
     return made.train()
@@ -98,7 +100,7 @@ def test_whatever_drops_out_of_a_model_is_decided_by_the_keys_alone(family: str)
 
 
 def test_attention_weights_drop_out_at_their_rate_and_keep_their_mean():
-    config = replace(tiny_config(60, "gpt2"), attention_dropout=0.4)
+    config = reshaped(tiny_config(60, "gpt2"), dropout={"attention": 0.4})
     attention = Attention(config, 0).train()
     q, k = torch.zeros(2, 4, 64, 8), torch.zeros(2, 4, 64, 8)
     v = torch.ones(2, 4, 64, 8)

@@ -11,10 +11,11 @@ from torch.nn import functional as F
 from wenloom.checkpoint.folder import read_config
 from wenloom.core.errors import InputError
 from wenloom.model.build import active_parameters, build
-from wenloom.model.config import Experts
+from wenloom.model.config import reshaped
 from wenloom.model.experts import MixtureOfExperts
 from wenloom.model.feedforward import ACTIVATIONS
 from wenloom.model.lora import AdapterConfig, adapt, adapted_layers
+from wenloom.model.parts import Experts
 from wenloom.model.quantize import QuantizedLinear, quantize
 
 from ..conftest import random_decoder, tiny_config
@@ -29,7 +30,7 @@ KINDS = {
 
 
 def mixture(experts: Experts) -> MixtureOfExperts:
-    made = MixtureOfExperts(tiny_config(), experts)
+    made = MixtureOfExperts(tiny_config().mlp, experts, tiny_config().d_model)
     generator = torch.Generator().manual_seed(0)
     for parameter in made.parameters():
         parameter.data.normal_(0, 0.3, generator=generator)
@@ -86,7 +87,7 @@ def test_an_expert_without_a_token_is_not_computed_and_has_gradients_of_0_in_tra
 
 
 def test_adapters_and_quantized_weights_reach_every_expert_and_no_router():
-    config = replace(tiny_config(), experts=Experts(4, 2, 24, dense_layers=(0,)))
+    config = reshaped(tiny_config(), mlp={"experts": Experts(4, 2, 24, dense_layers=(0,))})
     adapted = adapt(random_decoder(config), AdapterConfig(targets=("up",)), torch.Generator())
     assert [name for name, _ in adapted_layers(adapted)] == [
         "blocks.0.mlp.up", *(f"blocks.1.mlp.experts.{number}.up" for number in range(4))
@@ -111,7 +112,7 @@ def test_weights_in_bf16_are_routed_by_scores_of_32_bits():
 @pytest.mark.parametrize("active", [0, 5])
 def test_more_active_experts_than_there_are_or_none_are_refused(active: int):
     with pytest.raises(InputError, match=f"active experts \\({active}\\)"):
-        replace(tiny_config(), experts=Experts(4, active, 24))
+        reshaped(tiny_config(), mlp={"experts": Experts(4, active, 24)})
 
 
 PUBLISHED = {

@@ -202,7 +202,7 @@ def test_vectors_enter_in_place_of_tokens_as_in_transformers(family: str, tmp_pa
         assert torch.equal(stack.run(stack.token_vectors(TOKENS)), stack.hidden(TOKENS))
         more = {"decoder_input_ids": TARGETS} if is_pair else {}
         expected = theirs(inputs_embeds=other, **more).logits
-        found = stack.run(other * stack.config.embedding_multiplier)  # which Granite applies to any vectors
+        found = stack.run(other * stack.config.embedding.multiplier)  # which Granite applies to any vectors
         if is_pair:
             kv = ours.decoder.project_source(found)
             found = ours.decoder.hidden(TARGETS, encoder_kv=kv)

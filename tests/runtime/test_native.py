@@ -13,8 +13,9 @@ import pytest
 import torch
 
 from wenloom.model.cache import Segment, SlotBatch
-from wenloom.model.config import Experts, ModelConfig, Rope
+from wenloom.model.config import ModelConfig, reshaped
 from wenloom.model.decoder import Decoder
+from wenloom.model.parts import Experts, Rope
 from wenloom.model.quantize import QuantizedLinear, quantize, quantize_weight
 from wenloom.runtime.native import compiler
 from wenloom.runtime.native.step import NativeStep
@@ -63,22 +64,32 @@ def differences(
 
 def shapes() -> list[ModelConfig]:
     plain = [tiny_config(architecture=name) for name in ("llama", "qwen3", "gpt2", "gpt_neox")]
-    odd = replace(plain[0], d_head=7, rope=Rope(6), d_mlp=45, n_heads=4, n_kv_heads=1, activation="relu_squared")
-    windowed = replace(plain[0], sliding_window=4, sliding_layers=(1,), tie_embeddings=False, d_head=80)
+    odd = reshaped(
+        plain[0],
+        d_head=7,
+        positions={"rope": Rope(6)},
+        d_mlp=45,
+        n_heads=4,
+        n_kv_heads=1,
+        mlp={"activation": "relu_squared"},
+    )
+    windowed = reshaped(
+        plain[0], attention={"sliding_window": 4, "sliding_layers": (1,)}, logits={"tied": False}, d_head=80
+    )
     wide = replace(plain[0], d_mlp=4128)  # inputs that are taken in blocks
-    others = [replace(plain[2], activation=name) for name in ("gelu", "quick_gelu", "relu", "tanh")]
+    others = [reshaped(plain[2], mlp={"activation": name}) for name in ("gelu", "quick_gelu", "relu", "tanh")]
     return [
         *plain,
         odd,
         wide,
         windowed,
         *others,
-        replace(plain[0], rope=Rope(8, kind="linear", factor=2.0), vocab_size=397),
+        reshaped(plain[0], positions={"rope": Rope(8, kind="linear", factor=2.0)}, vocab_size=397),
     ]
 
 
 @pytest.mark.parametrize(
-    "config", shapes(), ids=lambda config: f"{config.family}-{config.activation}-{config.d_head}-{config.d_mlp}"
+    "config", shapes(), ids=lambda config: f"{config.family}-{config.mlp.activation}-{config.d_head}-{config.d_mlp}"
 )
 def test_float32_is_exact(config: ModelConfig):
     worst, _ = differences(random_decoder(config))
@@ -92,11 +103,11 @@ MIXTURES = [
 
 def mixtures() -> list[ModelConfig]:
     llama, gpt2 = tiny_config(), tiny_config(architecture="gpt2")
-    return [*(replace(llama, experts=each) for each in MIXTURES), replace(gpt2, experts=Experts(6, 2, 50)),
-            replace(llama, experts=Experts(3, 2, 33), parallel_residual=True)]  # fmt: skip
+    return [*(reshaped(llama, mlp={"experts": each}) for each in MIXTURES), reshaped(gpt2, mlp={"experts": Experts(6, 2, 50)}),
+            reshaped(llama, mlp={"experts": Experts(3, 2, 33)}, residual={"parallel": True})]  # fmt: skip
 
 
-@pytest.mark.parametrize("config", mixtures(), ids=lambda config: f"{config.family}-{config.experts.count}")
+@pytest.mark.parametrize("config", mixtures(), ids=lambda config: f"{config.family}-{config.mlp.experts.count}")
 @pytest.mark.parametrize("threads", [1, 2, 3])
 def test_mixtures_of_experts_are_exact_with_any_number_of_threads(config: ModelConfig, threads: int):
     before = torch.get_num_threads()
@@ -110,7 +121,8 @@ def test_mixtures_of_experts_are_exact_with_any_number_of_threads(config: ModelC
 
 @pytest.mark.parametrize("kind", ["bf16", "int8", "int4"])
 def test_mixtures_of_lower_precision_are_within_its_rounding(kind: str):
-    config = replace(tiny_config(), experts=Experts(5, 5, 64))  # all are active: none is chosen by a rounded score
+    # all are active: none is chosen by a rounded score
+    config = reshaped(tiny_config(), mlp={"experts": Experts(5, 5, 64)})
     decoder = random_decoder(config)
     decoder = decoder.to(torch.bfloat16) if kind == "bf16" else quantize(decoder, 8 if kind == "int8" else 4)
     assert fits(decoder, torch.bfloat16)
@@ -151,7 +163,7 @@ def test_other_processors_and_none_named_compute_the_same(kind: str, other_proce
         if kind != "float32":
             if config.d_head == 7:
                 continue  # no multiple of 32 columns
-            if config.experts is not None and config.experts.active < config.experts.count:
+            if config.mlp.experts is not None and config.mlp.experts.active < config.mlp.experts.count:
                 continue  # which experts are chosen may hang on rounding
             decoder = quantize(decoder, 8 if kind == "int8" else 4)
         worst, spread = differences(decoder, library=other_processor)
@@ -178,7 +190,9 @@ def test_models_that_it_does_not_compute_are_left_to_pytorch():
     assert fits(random_decoder(tiny_config()), torch.float32)
     assert not fits(random_decoder(tiny_config()), torch.float16)
     assert not fits(random_decoder(tiny_config()).double(), torch.float32)
-    assert not fits(random_decoder(replace(tiny_config(), rope=Rope(8, kind="dynamic", factor=2.0))), torch.float32)
+    assert not fits(
+        random_decoder(reshaped(tiny_config(), positions={"rope": Rope(8, kind="dynamic", factor=2.0)})), torch.float32
+    )
 
 
 def test_without_a_compiler_it_writes_all_the_same(tmp_path: Path):

@@ -4,7 +4,6 @@ import os
 import platform
 import subprocess
 import sys
-from dataclasses import replace
 from importlib.resources import files
 from pathlib import Path
 
@@ -12,7 +11,8 @@ import pytest
 import torch
 
 from wenloom.core.errors import InputError
-from wenloom.model.config import Experts, Rope
+from wenloom.model.config import reshaped
+from wenloom.model.parts import Experts, Rope
 from wenloom.model.quantize import quantize
 from wenloom.runtime.native import compiler
 
@@ -33,12 +33,12 @@ def run_all(path: str) -> None:
     library = ctypes.CDLL(path)
     torch.set_num_threads(3)
     odd = [
-        replace(tiny_config(), d_model=d, d_head=k, n_heads=h, n_kv_heads=g, d_mlp=f, vocab_size=v, rope=Rope(k - k % 2) if k > 1 else None)
+        reshaped(tiny_config(), d_model=d, d_head=k, n_heads=h, n_kv_heads=g, d_mlp=f, vocab_size=v, positions={"rope": Rope(k - k % 2) if k > 1 else None})
         for d, k, h, g, f, v in SIZES
     ]  # fmt: skip
-    odd += [replace(each, experts=Experts(5, active, each.d_mlp)) for each in odd for active in (2, 5)]
+    odd += [reshaped(each, mlp={"experts": Experts(5, active, each.d_mlp)}) for each in odd for active in (2, 5)]
     for config in (*shapes(), *mixtures(), *odd):
-        few = config.experts is not None and config.experts.active < config.experts.count
+        few = config.mlp.experts is not None and config.mlp.experts.active < config.mlp.experts.count
         for kind in ("float32",) if few else ("float32", "bf16", 8, 4):  # rounding may choose other experts
             decoder = random_decoder(config)
             try:

@@ -12,6 +12,7 @@ from wenloom.core.errors import WenloomError
 from wenloom.generation.engine import Engine
 from wenloom.generation.request import GenerationRequest
 from wenloom.model.cache import Segment, SlotBatch
+from wenloom.model.config import reshaped
 from wenloom.runtime.native.step import NativeStep
 from wenloom.runtime.slots import PAGE, Slots
 
@@ -143,8 +144,12 @@ def test_texts_that_grow_in_turn_are_kept_in_one_piece_each():
 @pytest.mark.parametrize("window", [None, 37])
 @pytest.mark.parametrize("cache", [torch.float32, torch.bfloat16, torch.int8])
 def test_scattered_pages_are_read_as_one_text(native: bool, window: int | None, cache: torch.dtype):
-    config = replace(
-        tiny_config(), sliding_window=window, sliding_layers=(1,) if window else (), d_head=16, n_heads=4, n_kv_heads=2
+    config = reshaped(
+        tiny_config(),
+        attention={"sliding_window": window, "sliding_layers": (1,) if window else ()},
+        d_head=16,
+        n_heads=4,
+        n_kv_heads=2,
     )
     decoder = random_decoder(config)
     slots = slots_of(config, cache)

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
+from typing import Any
 
 import pytest
 import torch
@@ -13,12 +14,13 @@ from torch.nn.utils import parametrize
 from wenloom.core.errors import InputError
 from wenloom.model.attention import Attention
 from wenloom.model.cache import Segment
-from wenloom.model.config import Activation, Disentangled, Experts, ModelConfig, Rope
+from wenloom.model.config import ModelConfig, leaves, name_for_users, reshaped
 from wenloom.model.decoder import Decoder
 from wenloom.model.experts import Router
 from wenloom.model.feedforward import FeedForward
 from wenloom.model.lora import AdapterConfig, adapt
 from wenloom.model.norm import RMSNorm
+from wenloom.model.parts import Activation, AttentionShape, Disentangled, Experts, Rope
 from wenloom.model.quantize import QuantizedLinear, quantize
 from wenloom.runtime.native import compiler, supported
 from wenloom.runtime.native.step import NativeStep
@@ -39,83 +41,87 @@ OTHER: dict[str, list[object]] = {
     "d_head": [12, 80],
     "d_mlp": [45],
     "context_length": [64],
-    "rope": [None, Rope(8), Rope(4, theta=50.0)],
-    "local_rope": [Rope(8, theta=20.0)],
-    "unrotated_layers": [(0,), (0, 1)],
-    "positions": ["sinusoidal", "fairseq_sinusoidal", "relative", "alibi", "none"],
-    "position_offset": [2],
-    "skip_padding": [True],
-    "relative_buckets": [8],
-    "relative_distance": [16],
-    "relative_in_layers": [True],
-    "distance_bias": [True],
-    "disentangled": [Disentangled(0, 16)],
-    "norm": ["layernorm", "rmsnorm"],
-    "norm_bias": [False],
-    "norm_place": ["post", "inner", "both"],
-    "first_norm": [False],
-    "final_norm": [False],
-    "embedding_norm": [True],
-    "scale_embedding": [True],
-    "embedding_multiplier": [3.0],
-    "d_embedding": [16],
-    "token_types": [2],
+    "positions.rope": [None, Rope(8), Rope(4, theta=50.0)],
+    "positions.local_rope": [Rope(8, theta=20.0)],
+    "positions.unrotated_layers": [(0,), (0, 1)],
+    "positions.kind": ["sinusoidal", "fairseq_sinusoidal", "relative", "alibi", "none"],
+    "positions.offset": [2],
+    "positions.skip_padding": [True],
+    "positions.buckets": [8],
+    "positions.distance": [16],
+    "positions.in_layers": [True],
+    "positions.distance_bias": [True],
+    "positions.disentangled": [Disentangled(0, 16)],
+    "norms.kind": ["layernorm", "rmsnorm"],
+    "norms.bias": [False],
+    "norms.place": ["post", "inner", "both"],
+    "norms.first": [False],
+    "norms.final": [False],
+    "norms.embedding": [True],
+    "embedding.scaled": [True],
+    "embedding.multiplier": [3.0],
+    "embedding.width": [16],
+    "embedding.token_types": [2],
     "layer_groups": [1],
     "causal": [False],
-    "norm_eps": [0.3],
-    "activation": list(Activation.__args__),  # pyright: ignore[reportAttributeAccessIssue]
-    "gated_mlp": [True, False],
-    "experts": [Experts(4, 2, 40), Experts(3, 1, 24, normalised=False, dense_layers=(0,))],
-    "qkv_bias": [True, False],
-    "attention_output_bias": [True, False],
-    "mlp_bias": [True, False],
-    "qk_norm": [True],
-    "qk_norm_whole": [True],
-    "scale_by_head": [False],
-    "score_multiplier": [0.5],
-    "score_cap": [1.0],
-    "scale_by_layer": [True],
-    "sinks": [True],
-    "sliding_window": [4, -1],
-    "sliding_layers": [(1,), (0, 1)],
-    "parallel_residual": [True],
-    "shared_norm": [True],
-    "residual_multiplier": [0.3],
-    "tie_embeddings": [True, False],
-    "head_activation": ["gelu"],
-    "head_bias": [False],
-    "key_bias": [False],
+    "norms.eps": [0.3],
+    "mlp.activation": list(Activation.__args__),  # pyright: ignore[reportAttributeAccessIssue]
+    "mlp.gated": [True, False],
+    "mlp.experts": [Experts(4, 2, 40), Experts(3, 1, 24, normalised=False, dense_layers=(0,))],
+    "attention.qkv_bias": [True, False],
+    "attention.output_bias": [True, False],
+    "mlp.bias": [True, False],
+    "attention.qk_norm": [True],
+    "attention.qk_norm_whole": [True],
+    "attention.scale_by_head": [False],
+    "attention.score_multiplier": [0.5],
+    "attention.score_cap": [1.0],
+    "attention.scale_by_layer": [True],
+    "attention.sinks": [True],
+    "attention.sliding_window": [4, -1],
+    "attention.sliding_layers": [(1,), (0, 1)],
+    "residual.parallel": [True],
+    "residual.shared_norm": [True],
+    "residual.multiplier": [0.3],
+    "logits.tied": [True, False],
+    "head.activation": ["gelu"],
+    "head.bias": [False],
+    "attention.key_bias": [False],
     "n_mels": [80],
-    "has_head": [False],
-    "output_bias": [True],
-    "scale_output": [True],
-    "logit_multiplier": [0.3],
-    "logit_cap": [1.0],
+    "head.present": [False],
+    "logits.bias": [True],
+    "logits.scaled": [True],
+    "logits.multiplier": [0.3],
+    "logits.cap": [1.0],
     "labels": [("yes", "no")],
-    "pooler": ["tanh"],
-    "pooler_norm": [True],
-    "embedding_dropout": [0.5],
-    "attention_dropout": [0.5],
-    "residual_dropout": [0.5],
+    "head.pooler": ["tanh"],
+    "head.pooler_norm": [True],
+    "dropout.embedding": [0.5],
+    "dropout.attention": [0.5],
+    "dropout.residual": [0.5],
     "initializer_range": [0.5],
     "bos_token_id": [7],
     "eos_token_ids": [(7, 8)],
     "pad_token_id": [7],
     "encoder": [replace(tiny_config(), causal=False)],
-    "share_embedding": [False],
+    "embedding.shared": [False],
     "decoder_start_token_id": [7],
 }
 """Values of each field that make another model."""
 WITH: dict[str, dict[str, object]] = {
-    "qk_norm_whole": {"qk_norm": True},
-    "shared_norm": {"parallel_residual": True},
-    "local_rope": {"rope": Rope(8), "sliding_window": 5, "sliding_layers": (0,)},
-    "unrotated_layers": {"rope": Rope(8)},
-    "relative_in_layers": {"rope": None, "positions": "relative"},
+    "attention.qk_norm_whole": {"attention.qk_norm": True},
+    "residual.shared_norm": {"residual.parallel": True},
+    "positions.local_rope": {
+        "positions.rope": Rope(8),
+        "attention.sliding_window": 5,
+        "attention.sliding_layers": (0,),
+    },
+    "positions.unrotated_layers": {"positions.rope": Rope(8)},
+    "positions.in_layers": {"positions.rope": None, "positions.kind": "relative"},
 }
 """What a field needs beside it to mean something."""
 BASES = {"llama": tiny_config(), "gpt2": tiny_config(architecture="gpt2"),
-         "windowed": replace(tiny_config(), sliding_window=5, sliding_layers=(0,))}  # fmt: skip
+         "windowed": reshaped(tiny_config(), attention={"sliding_window": 5, "sliding_layers": (0,)})}  # fmt: skip
 YARN = Rope(8, kind="yarn", factor=2.0, original_context_length=16)
 LLAMA3 = Rope(8, kind="llama3", factor=4.0, original_context_length=16, low_freq_factor=1.0, high_freq_factor=4.0)
 LONG = Rope(8, kind="longrope", original_context_length=16, short_factor=(1.0,) * 4, long_factor=(2.0,) * 4)
@@ -136,6 +142,12 @@ ROPES: dict[str, list[Rope]] = {
     "low_freq_factor": [replace(LLAMA3, low_freq_factor=0.5)],
     "high_freq_factor": [replace(LLAMA3, high_freq_factor=8.0)],
 }
+
+
+def with_values(config: ModelConfig, named: dict[str, Any]) -> ModelConfig:
+    """A shape with other values, named as `leaves` names them."""
+    parts = ((*name.rpartition("."), value) for name, value in named.items())
+    return reshaped(config, *({part: {name: value}} if part else {name: value} for part, _, name, value in parts))
 
 
 def drawn(config: ModelConfig) -> Decoder:
@@ -161,22 +173,22 @@ def agrees(config: ModelConfig) -> bool:
 @pytest.mark.parametrize(
     "field, value",
     [
-        ("experts", Experts(4, 2, 40, gate_limit=7.0)),
-        ("norm_place", "both"),
-        ("score_cap", 5.0),
-        ("unrotated_layers", (1,)),
-        ("rope", LONG),
+        ("mlp.experts", Experts(4, 2, 40, gate_limit=7.0)),
+        ("norms.place", "both"),
+        ("attention.score_cap", 5.0),
+        ("positions.unrotated_layers", (1,)),
+        ("positions.rope", LONG),
     ],
 )
 def test_what_is_left_to_pytorch_is_named(field: str, value: object):
     assert supported.declined(tiny_config()) == []
-    assert supported.declined(replace(tiny_config(), **{field: value})) == [field]  # pyright: ignore[reportArgumentType]
+    assert supported.declined(with_values(tiny_config(), {field: value})) == [name_for_users(field)]
 
 
 def test_the_lists_name_every_field():
-    for kind, known, others in ((ModelConfig, supported._MODEL_FIELDS, OTHER), (Rope, supported._ROPE_FIELDS, ROPES)):
-        names = {each.name for each in fields(kind)}
-        assert names == known.keys() == others.keys()
+    assert {name for name, _ in leaves(tiny_config())} == supported._MODEL_FIELDS.keys() == OTHER.keys()
+    assert {each.name for each in fields(Rope)} == supported._ROPE_FIELDS.keys() == ROPES.keys()
+    assert len({name_for_users(name) for name in OTHER}) == len(OTHER)
 
 
 @pytest.mark.parametrize("field", OTHER)
@@ -186,7 +198,7 @@ def test_each_field_alone_is_computed_alike_or_left_to_pytorch(field: str):
         assert agrees(base)
         for value in OTHER[field]:
             try:
-                config = replace(base, **{field: value} | WITH.get(field, {}))
+                config = with_values(base, {field: value} | WITH.get(field, {}))
             except InputError:
                 continue
             agrees(config)
@@ -203,11 +215,11 @@ SOME_LAYERS = st.sets(st.integers(0, 2), min_size=1).map(lambda some: tuple(sort
 DRAWN: dict[str, st.SearchStrategy[object]] = {
     "vocab_size": st.integers(3, 500), "n_layers": st.integers(1, 5), "d_model": st.integers(1, 80), "n_heads": st.integers(1, 9),
     "n_kv_heads": st.sampled_from([1, 2, 4]), "d_head": st.integers(8, 96), "d_mlp": st.integers(1, 160),
-    "context_length": st.integers(32, 100), "rope": ropes(), "position_offset": st.integers(1, 4), "norm_eps": st.floats(1e-8, 3.0),
-    "embedding_multiplier": st.floats(0.1, 9.0), "residual_multiplier": st.floats(0.1, 2.0), "logit_multiplier": st.floats(0.1, 9.0),
-    "score_multiplier": st.floats(0.01, 2.0), "score_cap": st.floats(0.1, 50.0), "logit_cap": st.floats(0.1, 50.0),
-    "sliding_window": st.integers(1, 40), "sliding_layers": SOME_LAYERS, "unrotated_layers": SOME_LAYERS,
-    "experts": st.builds(Experts, st.integers(2, 9), st.integers(1, 2), st.integers(1, 60), st.booleans(),
+    "context_length": st.integers(32, 100), "positions.rope": ropes(), "positions.offset": st.integers(1, 4), "norms.eps": st.floats(1e-8, 3.0),
+    "embedding.multiplier": st.floats(0.1, 9.0), "residual.multiplier": st.floats(0.1, 2.0), "logits.multiplier": st.floats(0.1, 9.0),
+    "attention.score_multiplier": st.floats(0.01, 2.0), "attention.score_cap": st.floats(0.1, 50.0), "logits.cap": st.floats(0.1, 50.0),
+    "attention.sliding_window": st.integers(1, 40), "attention.sliding_layers": SOME_LAYERS, "positions.unrotated_layers": SOME_LAYERS,
+    "mlp.experts": st.builds(Experts, st.integers(2, 9), st.integers(1, 2), st.integers(1, 60), st.booleans(),
                          st.sampled_from([(), (0,), (1,)]), st.booleans(), st.sampled_from([None, 0.5])),
 }  # fmt: skip
 """What is drawn of a field; of those that are not here, one of the values above."""
@@ -221,7 +233,7 @@ def test_any_value_of_a_field_alone_is_computed_alike_or_left_to_pytorch(field: 
     base = data.draw(st.sampled_from(sorted(BASES)))
     value = data.draw(DRAWN.get(field, st.sampled_from(OTHER[field])))
     try:
-        config = replace(BASES[base], **{field: value} | WITH.get(field, {}))
+        config = with_values(BASES[base], {field: value} | WITH.get(field, {}))
     except InputError:
         return
     agrees(config)
@@ -231,7 +243,7 @@ def test_any_value_of_a_field_alone_is_computed_alike_or_left_to_pytorch(field: 
 def test_each_field_of_rotary_positions_too(field: str):
     compiled()
     for rope in ROPES[field]:
-        assert agrees(replace(tiny_config(), rope=rope)) != rope.depends_on_length
+        assert agrees(reshaped(tiny_config(), positions={"rope": rope})) != rope.depends_on_length
 
 
 @pytest.mark.parametrize("known", [supported._MODEL_FIELDS, supported._ROPE_FIELDS], ids=["model", "rope"])
@@ -248,6 +260,13 @@ def test_a_field_that_nobody_placed_is_left_to_pytorch(known: dict[str, object],
         softcap: float = 30.0
 
     decoder.config = Newer(**{each.name: getattr(decoder.config, each.name) for each in fields(ModelConfig)})
+    assert not fits(decoder, torch.float32)
+
+    @dataclass(frozen=True)
+    class NewerAttention(AttentionShape):
+        softcap: float = 30.0
+
+    decoder.config = replace(tiny_config(), attention=NewerAttention())
     assert not fits(decoder, torch.float32)
 
 
@@ -292,7 +311,7 @@ def told(name: str, **settings: object) -> Callable[[Decoder], None]:
 
 
 def trained(decoder: Decoder) -> None:
-    object.__setattr__(decoder.config, "residual_dropout", 0.5)
+    decoder.config = reshaped(decoder.config, dropout={"residual": 0.5})
     for block in decoder.blocks:
         block.mlp_dropout.rate = block.attention_dropout.rate = 0.5  # pyright: ignore
     decoder.train()
@@ -375,7 +394,7 @@ def test_a_mixture_of_experts_that_was_changed_is_left_to_pytorch():
         lambda decoder: decoder.get_submodule("blocks.1.mlp.experts").append(nn.Identity()),
     ]
     for change in changes:
-        decoder = random_decoder(replace(tiny_config(), experts=Experts(4, 2, 40)))
+        decoder = random_decoder(reshaped(tiny_config(), mlp={"experts": Experts(4, 2, 40)}))
         assert fits(decoder, torch.float32)
         change(decoder)
         assert not fits(decoder, torch.float32)
@@ -399,7 +418,7 @@ def test_hooks_of_all_modules_leave_it_to_pytorch():
 @pytest.mark.parametrize("tied", [True, False])
 def test_quantized_models_are_on_the_list(bits: int, tied: bool):
     for base in (tiny_config(), tiny_config(architecture="gpt2")):
-        quantized = quantize(random_decoder(replace(base, tie_embeddings=tied)), bits)  # pyright: ignore
+        quantized = quantize(random_decoder(reshaped(base, logits={"tied": tied})), bits)  # pyright: ignore
         assert fits(quantized, torch.bfloat16)
 
 

@@ -2,7 +2,6 @@
 
 import json
 import math
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from wenloom.core.errors import InputError
+from wenloom.model.config import reshaped
 from wenloom.model.decoder import Decoder
 from wenloom.model.lora import AdapterConfig, adapt
 from wenloom.tokens.prepare import prepare
@@ -97,7 +97,7 @@ def test_on_a_cpu_rows_are_fewer_where_more_would_only_take_memory():
 def test_flops_are_those_that_pytorch_counts(architecture: str, learns: str):
     from torch.utils.flop_counter import FlopCounterMode
 
-    config = replace(tiny_config(architecture=architecture), n_kv_heads=4, tie_embeddings=learns != "head")
+    config = reshaped(tiny_config(architecture=architecture), n_kv_heads=4, logits={"tied": learns != "head"})
     model = Decoder(config)
     if learns == "adapter":
         adapt(model, AdapterConfig(rank=1), torch.Generator())

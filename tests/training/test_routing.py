@@ -11,7 +11,8 @@ from transformers.models.mixtral.modeling_mixtral import load_balancing_loss_fun
 
 from wenloom.checkpoint.folder import load_decoder
 from wenloom.core.errors import InputError
-from wenloom.model.config import Experts
+from wenloom.model.config import reshaped
+from wenloom.model.parts import Experts
 from wenloom.tokens.shards import Dataset
 from wenloom.training.history import read_metrics
 from wenloom.training.interrupt import Interrupted
@@ -25,7 +26,7 @@ from ..conftest import random_decoder, tiny_config
 from .runs import MODEL, TRAINING, same_weights
 from .test_resume import stop_at
 
-CONFIG = replace(tiny_config(), experts=Experts(4, 2, 24))
+CONFIG = reshaped(tiny_config(), mlp={"experts": Experts(4, 2, 24)})
 MIXTURE = replace(MODEL, experts=4, active=2)
 
 
@@ -65,7 +66,7 @@ def test_what_counts_beside_the_loss_is_in_the_gradient_only_and_the_same_howeve
 
 
 def test_the_balance_evens_out_a_router_that_prefers_some_experts():
-    decoder = random_decoder(replace(CONFIG, experts=Experts(4, 1, 24, router_bias=True))).train()
+    decoder = random_decoder(reshaped(CONFIG, mlp={"experts": Experts(4, 1, 24, router_bias=True)})).train()
     objective = CausalObjective(decoder, routers=RouterLosses(10.0, 0.0))
     tokens = torch.randint(2, 390, (8, 17), generator=torch.Generator().manual_seed(0))
     routers = [each for name, each in decoder.named_parameters() if "router" in name]

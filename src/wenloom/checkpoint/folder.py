@@ -256,7 +256,7 @@ def _load(folder: Path, device: str, dtype: torch.dtype, needs_head: bool = True
             if layer is not None:
                 put(layer, each.ours[0].removesuffix(".weight"))
                 continue
-            found = [name for name in family.names(each.theirs, config.tie_embeddings) if name in stored]
+            found = [name for name in family.names(each.theirs, config.logits.tied) if name in stored]
             if not found and each.theirs in family.optional:
                 weights |= {name: torch.zeros(expected[name], dtype=dtype, device=device) for name in each.ours}
                 continue
@@ -264,7 +264,7 @@ def _load(folder: Path, device: str, dtype: torch.dtype, needs_head: bool = True
                 raise missing(each.theirs, config, family, stored, folder)
             used.update(found)
             whole = stored[found[0]].read_weights()
-            copies = found[1:] if config.tie_embeddings or each.theirs.endswith("weight") else []
+            copies = found[1:] if config.logits.tied or each.theirs.endswith("weight") else []
             if other := next((name for name in copies if not is_same(whole, stored[name])), None):
                 raise CheckpointError(
                     f"{folder}: the weights hold two tensors where {config.family} has one, and they differ: "

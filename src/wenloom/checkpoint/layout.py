@@ -4,7 +4,6 @@ import functools
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -16,7 +15,7 @@ from wenloom.checkpoint.mxfp4 import unpacked
 from wenloom.checkpoint.weights import Stored
 from wenloom.core.console import remark
 from wenloom.core.errors import CheckpointError, printable
-from wenloom.model.config import ModelConfig
+from wenloom.model.config import ModelConfig, reshaped
 
 _HEADS = ("lm_head.", "embed_out.", "score.", "classifier.", "pre_classifier.", "cls.", "vocab_", "final_logits_bias",
           "qa_outputs.", "classification_head.", "multiple_choice_head.")  # fmt: skip
@@ -84,28 +83,30 @@ def as_stored(
     n_layers = config.n_layers + (0 if config.encoder is None else config.encoder.n_layers)
     if n_layers > len(stored):
         raise CheckpointError(f"{folder}: config.json asks for {n_layers:,} layers, the weights are of fewer.")
-    if config.experts is not None and n_layers * config.experts.count > sum(
+    if config.mlp.experts is not None and n_layers * config.mlp.experts.count > sum(
         math.prod(t.shape) for t in stored.values()
     ):
         raise CheckpointError(
-            f"{folder}: config.json asks for {config.experts.count:,} experts, the weights are of fewer."
+            f"{folder}: config.json asks for {config.mlp.experts.count:,} experts, the weights are of fewer."
         )
     if config.kind == "encoder" and config.output != "classes":
-        tied = replace(config, tie_embeddings=True)
-        names = [{each.theirs for each in family.tensors(replace(tied, has_head=has))} for has in (True, False)]
+        tied = reshaped(config, logits={"tied": True})
+        names = [
+            {each.theirs for each in family.tensors(reshaped(tied, head={"present": has}))} for has in (True, False)
+        ]
         there = [any(each in stored for each in family.names(name, True)) for name in names[0] - names[1]]
-        config = replace(config, has_head=all(there) if any(there) else False)
-        if not config.has_head and needs_head:
+        config = reshaped(config, head={"present": all(there) if any(there) else False})
+        if not config.head.present and needs_head:
             _say_headless(folder, config.family)
     is_spared = family.is_always_tied or (not needs_head and config.kind == "decoder")
     if is_spared and not any(name in stored for name in family.names_of_head):
-        config = replace(config, tie_embeddings=True)
-    if config.tie_embeddings and config.output == "tokens":
+        config = reshaped(config, logits={"tied": True})
+    if config.logits.tied and config.output == "tokens":
         for embedding, names in family.copies.items():
             head = next((name for name in family.names_of_head if name in names and name in stored), None)
             if head and embedding in stored and not is_same(stored[embedding].read_weights(), stored[head]):
                 _say_untied(folder, head)
-                return replace(config, tie_embeddings=False)
+                return reshaped(config, logits={"tied": False})
     return config
 
 

@@ -1,7 +1,6 @@
 """Importer of llama2.c files: Karpathy's one-file Llama in C (legacy "version 0" export)."""
 
 import struct
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +9,7 @@ from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers
 from torch import Tensor
 
 from wenloom.core.errors import CheckpointError
+from wenloom.model.config import reshaped
 from wenloom.model.decoder import Decoder
 from wenloom.model.presets import from_scratch
 from wenloom.tokens.tokenizer import TextTokenizer
@@ -46,7 +46,7 @@ def read_decoder(path: Path) -> Decoder:
         bos_token_id=1,
         eos_token_id=2,
     )
-    config = replace(llama, d_mlp=d_mlp, norm_eps=1e-5, tie_embeddings=tied)
+    config = reshaped(llama, d_mlp=d_mlp, norms={"eps": 1e-5}, logits={"tied": tied})
     shapes = {
         "embed.weight": (vocab_size, d_model),
         "attention_norm.weight": (n_layers, d_model),

@@ -95,7 +95,7 @@ def _model(path: Path) -> dict[str, Any]:
     with torch.device("meta"):
         model = build(config)
         counts = {"parameters": model.n_parameters()}
-        if config.experts is not None:
+        if config.mlp.experts is not None:
             counts["active_parameters"] = active_parameters(model)
     facts: dict[str, Any] = {"family": config.family, "kind": config.kind, "gives": _gives(config)}
     if problem is None:

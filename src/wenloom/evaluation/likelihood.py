@@ -103,7 +103,7 @@ def likelihoods(
     Returns:
         Per question, its rows' scores in order.
     """
-    limit, share = decoder.config.context_length, not decoder.config.depends_on_length
+    limit, share = decoder.config.context_length, not decoder.config.positions.depends_on_length
     groups = [group for number, rows in enumerate(questions) if rows for group in _groups(number, rows, limit, share)]
     groups.sort(key=lambda each: (len(each.prefix), max(map(len, each.suffixes))))
     found: list[list[Likelihood | None]] = [[None] * len(rows) for rows in questions]

@@ -54,7 +54,7 @@ def stream_parts(trace: Trace, position: int = -1) -> StreamParts:
         found[f"{name}.mlp"] = trace[f"{prefix}{name}.mlp.out"][0, position].double()
         if block.post_norm and block.mlp_norm is not None:
             _carry(found, block.mlp_norm)
-    if stack.config.final_norm:
+    if stack.config.norms.final:
         _carry(found, stack.final_norm)
     found[BIASES] = found.pop(BIASES)  # comes last
     return StreamParts(list(found), torch.stack(list(found.values())))
@@ -129,7 +129,7 @@ def contributions(trace: Trace, target: int, against: int | None = None, positio
             head, Gemma 2's bound), through which parts have no sum.
     """
     subject, stack = trace.subject, trace.subject.stack
-    is_bounded = stack.config.logit_cap is not None
+    is_bounded = stack.config.logits.cap is not None
     if subject.predicts == "nothing" or subject.classifier is not None or isinstance(stack, Encoder) or is_bounded:
         raise InputError(
             "direct logit attribution needs a linear way from the stream to the logits of tokens: a decoder has it, the "

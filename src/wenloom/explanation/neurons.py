@@ -63,7 +63,7 @@ def check_neurons(subject: Subject) -> None:
         InputError: see `neurons_of`.
     """
     subject.writer("neurons are read in a decoder that predicts next tokens.")
-    if subject.stack.config.experts is not None:
+    if subject.stack.config.mlp.experts is not None:
         raise InputError(
             "neurons are read in models with one feed-forward layer a block; this one has mixtures of experts."
         )

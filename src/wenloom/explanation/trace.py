@@ -142,7 +142,7 @@ class Trace(Mapping[str, Tensor]):
         """
         found: dict[str, Tensor] = {}
         for name, tensor in self.items():
-            theirs = transformer_lens_name(name, self.subject.stack.config.rope is not None)
+            theirs = transformer_lens_name(name, self.subject.stack.config.positions.rope is not None)
             if theirs is not None:
                 is_turned = has_heads(name) and not name.endswith("pattern")
                 found[theirs] = tensor.transpose(1, 2) if is_turned else tensor

@@ -247,7 +247,7 @@ def _check_model(model: Path, request: DebiasRequest) -> None:
     if config.kind != "decoder" or config.labels:
         raise InputError(f"{model}: does not go on with a text; debias takes a decoder that predicts the next token.")
     if "equalize" in request.methods:
-        if config.experts is not None:
+        if config.mlp.experts is not None:
             raise InputError(
                 "--method equalize: is for models without experts, whose routers have losses of their own."
             )

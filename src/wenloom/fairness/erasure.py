@@ -8,7 +8,7 @@ the stream it would hold at every depth; that costs SmolLM2-135M 2.9 bits per by
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from wenloom.core.errors import InputError
 from wenloom.evaluation.likelihood import tokens_before
 from wenloom.model.build import build
+from wenloom.model.config import reshaped
 from wenloom.model.decoder import Decoder
 from wenloom.model.quantize import require_unquantized
 from wenloom.text.group_axis import GroupAxis
@@ -197,7 +198,7 @@ def erased(decoder: Decoder, eraser: Eraser) -> Decoder:
     left_DK, right_KD = (each.to(decoder.embed.weight.device) for each in (eraser.left_DK, eraser.right_KD))
     output_VD = decoder.output_weight.detach()
     state["head.weight"] = (output_VD.double() - output_VD.double() @ left_DK @ right_KD).to(output_VD.dtype)
-    made = build(replace(config, tie_embeddings=False))
+    made = build(reshaped(config, logits={"tied": False}))
     assert isinstance(made, Decoder)
     made = made.to(output_VD.dtype).to(output_VD.device)
     made.load_state_dict(state)

@@ -20,23 +20,23 @@ class Attention(nn.Module):
 
     def __init__(self, config: ModelConfig, layer: int):
         super().__init__()
-        self.layer, self.d_head = layer, config.d_head
+        shape, self.layer, self.d_head = config.attention, layer, config.d_head
         self.scale = config.attention_scale(layer)
-        self.pattern_dropout = Dropout(config.attention_dropout, site=4)
-        self.score_cap = config.score_cap
-        self.sinks = nn.Parameter(torch.empty(config.n_heads)) if config.sinks else None
-        self.written_out = config.score_cap is not None or config.sinks
-        self.window = config.window(layer)
+        self.pattern_dropout = Dropout(config.dropout.attention, site=4)
+        self.score_cap = shape.score_cap
+        self.sinks = nn.Parameter(torch.empty(config.n_heads)) if shape.sinks else None
+        self.written_out = shape.score_cap is not None or shape.sinks
+        self.window = shape.window(layer)
         self.causal = config.causal
         self.grouped = config.n_kv_heads != config.n_heads
         d_query, d_kv = config.n_heads * config.d_head, config.n_kv_heads * config.d_head
-        self.query = nn.Linear(config.d_model, d_query, bias=config.qkv_bias)
-        self.key = nn.Linear(config.d_model, d_kv, bias=config.qkv_bias and config.key_bias)
-        self.value = nn.Linear(config.d_model, d_kv, bias=config.qkv_bias)
-        self.output = nn.Linear(d_query, config.d_model, bias=config.attention_output_bias)
+        self.query = nn.Linear(config.d_model, d_query, bias=shape.qkv_bias)
+        self.key = nn.Linear(config.d_model, d_kv, bias=shape.qkv_bias and shape.key_bias)
+        self.value = nn.Linear(config.d_model, d_kv, bias=shape.qkv_bias)
+        self.output = nn.Linear(d_query, config.d_model, bias=shape.output_bias)
         self.query_norm = make_head_norm(config, config.n_heads)
         self.key_norm = make_head_norm(config, config.n_kv_heads)
-        self.norm_whole = config.qk_norm_whole
+        self.norm_whole = shape.qk_norm_whole
 
     def forward(
         self,
@@ -169,8 +169,8 @@ class DisentangledAttention(Attention):
 
     def __init__(self, config: ModelConfig, layer: int):
         super().__init__(config, layer)
-        assert config.disentangled is not None
-        self.kind, width = config.disentangled, config.n_heads * config.d_head
+        assert config.positions.disentangled is not None
+        self.kind, width = config.positions.disentangled, config.n_heads * config.d_head
         has_own = not self.kind.shared
         self.position_key = self.position_query = None
         if has_own and self.kind.content_to_position:

@@ -1,5 +1,7 @@
 """One Transformer block."""
 
+from functools import partial
+
 from torch import Tensor, nn
 
 from wenloom.model.attention import Attention, CrossAttention, DisentangledAttention
@@ -19,21 +21,21 @@ class Block(nn.Module):
 
     def __init__(self, config: ModelConfig, layer: int):
         super().__init__()
-        self.parallel, self.post_norm = config.parallel_residual, config.norm_place == "post"
-        self.multiplier = config.residual_multiplier
-        has_norm, norms_out = config.norm_place != "inner", config.norm_place in ("inner", "both")
-        self.attention_norm = make_norm(config) if has_norm and (config.first_norm or layer) else nn.Identity()
-        self.attention = (Attention if config.disentangled is None else DisentangledAttention)(config, layer)
-        self.attention_out_norm = make_norm(config) if norms_out else None
-        self.mlp_norm = None if config.shared_norm else make_norm(config) if has_norm else nn.Identity()
+        norms, residual, dropout = config.norms, config.residual, config.dropout.residual
+        norm = partial(make_norm, norms, config.d_model)
+        self.parallel, self.post_norm, self.multiplier = residual.parallel, norms.place == "post", residual.multiplier
+        has_norm, norms_out = norms.place != "inner", norms.place in ("inner", "both")
+        self.attention_norm = norm() if has_norm and (norms.first or layer) else nn.Identity()
+        self.attention = (Attention if config.positions.disentangled is None else DisentangledAttention)(config, layer)
+        self.attention_out_norm = norm() if norms_out else None
+        self.mlp_norm = None if residual.shared_norm else norm() if has_norm else nn.Identity()
         self.mlp = make_feed_forward(config, layer)
-        self.mlp_out_norm = make_norm(config) if norms_out else None
-        self.attention_dropout = Dropout(config.residual_dropout, site=1)
-        self.mlp_dropout = Dropout(config.residual_dropout, site=2)
+        self.mlp_out_norm = norm() if norms_out else None
+        self.attention_dropout, self.mlp_dropout = Dropout(dropout, site=1), Dropout(dropout, site=2)
         if config.encoder is not None:
-            self.cross_norm = make_norm(config)
+            self.cross_norm = norm()
             self.cross = CrossAttention(config, layer)
-            self.cross_dropout = Dropout(config.residual_dropout, site=3)
+            self.cross_dropout = Dropout(dropout, site=3)
 
     def forward(
         self,

@@ -6,7 +6,7 @@ from typing import Literal
 import torch
 
 from wenloom.core.errors import InputError
-from wenloom.model.config import ModelConfig
+from wenloom.model.config import ModelConfig, reshaped
 from wenloom.model.decoder import Decoder
 from wenloom.model.encoder import Encoder
 from wenloom.model.encoder_decoder import EncoderDecoder
@@ -42,7 +42,13 @@ def with_classes(model: Model, labels: tuple[str, ...], generator: torch.Generat
     }  # fmt: skip
     family = model.config.family
     pooler = poolers.get(family, "tanh") if isinstance(model, Encoder) else None
-    made = build(replace(model.config, labels=labels, pooler=pooler, pooler_norm=family == "modernbert", has_head=True))
+    made = build(
+        reshaped(
+            model.config,
+            labels=labels,
+            head={"pooler": pooler, "pooler_norm": family == "modernbert", "present": True},
+        )
+    )
     made.initialise(generator)
     heads = ("head.", "transform", "output_bias", "classifier.")
     body = {name: tensor for name, tensor in model.state_dict().items() if not name.startswith(heads)}
@@ -52,7 +58,7 @@ def with_classes(model: Model, labels: tuple[str, ...], generator: torch.Generat
 
 def without_head(model: Encoder) -> Encoder:
     """An encoder that gives hidden states, with the weights of one that predicts tokens or classes."""
-    made = Encoder(replace(model.config, labels=(), has_head=False))
+    made = Encoder(reshaped(model.config, labels=(), head={"present": False}))
     kept = made.state_dict().keys()
     made.load_state_dict({name: tensor for name, tensor in model.state_dict().items() if name in kept})
     return made.eval()
@@ -62,7 +68,9 @@ def can_read_more(config: ModelConfig) -> bool:
     """Whether positions are computed without regard to the context: it is then as long as a model was trained for."""
     ropes = {config.rope_of(layer) for layer in range(config.n_layers)}
     plain = all(rope is None or rope.kind == "default" for rope in ropes)
-    return config.kind == "decoder" and plain and (config.rope is not None or config.positions == "alibi")
+    return (
+        config.kind == "decoder" and plain and (config.positions.rope is not None or config.positions.kind == "alibi")
+    )
 
 
 def with_context(model: Decoder, length: int) -> Decoder:

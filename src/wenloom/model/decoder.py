@@ -5,7 +5,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from wenloom.model.cache import EncoderKV, KVCache, SlotBatch
-from wenloom.model.config import ModelConfig, Rope
+from wenloom.model.config import ModelConfig
+from wenloom.model.parts import Rope
 from wenloom.model.position import frequency_epoch, rotary_table
 from wenloom.model.stack import Rotary, Stack, make_classifier
 from wenloom.model.taps import Taps, tapped, within
@@ -20,7 +21,7 @@ class Decoder(Stack):
     def __init__(self, config: ModelConfig):
         super().__init__(config)
         self.head = nn.Linear(config.d_model, config.vocab_size, bias=False) if config.has_output_matrix else None
-        has_bias = config.output_bias and config.output == "tokens"
+        has_bias = config.logits.bias and config.output == "tokens"
         self.output_bias = nn.Parameter(torch.zeros(config.vocab_size)) if has_bias else None
         self.classifier = make_classifier(config)
 
@@ -108,7 +109,8 @@ class Decoder(Stack):
 
     def transformed(self, x_BTD: Tensor) -> Tensor:
         """The normalised last residual stream as the output matrix reads it."""
-        multiplier = self.config.logit_multiplier * (self.config.d_model**-0.5 if self.config.scale_output else 1)
+        shape = self.config.logits
+        multiplier = shape.multiplier * (self.config.d_model**-0.5 if shape.scaled else 1)
         return x_BTD if multiplier == 1 else x_BTD * multiplier
 
     def unembed(self, x_BTD: Tensor) -> Tensor:
@@ -116,7 +118,7 @@ class Decoder(Stack):
         x_BTD = self.transformed(x_BTD)
         logits_BTV = F.linear(x_BTD, self.embed.weight) if self.head is None else self.head(x_BTD)
         logits_BTV = logits_BTV if self.output_bias is None else logits_BTV + self.output_bias
-        cap = self.config.logit_cap
+        cap = self.config.logits.cap
         return logits_BTV if cap is None else cap * (logits_BTV / cap).tanh()
 
     @property

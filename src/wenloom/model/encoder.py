@@ -22,11 +22,11 @@ class Encoder(Stack):
         super().__init__(config)
         self.classifier = make_classifier(config)
         if config.output == "tokens":
-            assert config.head_activation is not None
-            width = config.d_embedding or config.d_model
-            self.transform = nn.Linear(config.d_model, width, bias=config.head_bias)
-            self.transform_activation = ACTIVATIONS[config.head_activation]
-            self.transform_norm = make_norm(config, width)
+            assert config.head.activation is not None
+            width = config.embedding.width or config.d_model
+            self.transform = nn.Linear(config.d_model, width, bias=config.head.bias)
+            self.transform_activation = ACTIVATIONS[config.head.activation]
+            self.transform_norm = make_norm(config.norms, width)
             self.head = nn.Linear(width, config.vocab_size, bias=False) if config.has_output_matrix else None
             self.output_bias = nn.Parameter(zeros(config.vocab_size))
 

@@ -23,7 +23,7 @@ class EncoderDecoder(nn.Module):
         assert config.encoder is not None
         self.config = config
         self.decoder = Decoder(config)
-        shared = self.decoder.embed if config.share_embedding else None
+        shared = self.decoder.embed if config.embedding.shared else None
         self.encoder: Stack
         if config.hears:
             self.encoder = SoundEncoder(config.encoder, self.decoder.embed)

@@ -6,24 +6,27 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from wenloom.model.config import Experts, ModelConfig
+from wenloom.model.config import ModelConfig
 from wenloom.model.feedforward import FeedForward
+from wenloom.model.parts import Experts, FeedForwardShape
 from wenloom.model.taps import Taps, tapped
 
 
 def make_feed_forward(config: ModelConfig, layer: int) -> "FeedForward | MixtureOfExperts":
     """What stands behind the attention of a layer."""
-    experts = config.experts_of(layer)
-    return FeedForward(config) if experts is None else MixtureOfExperts(config, experts)
+    experts = config.mlp.experts_of(layer)
+    if experts is not None:
+        return MixtureOfExperts(config.mlp, experts, config.d_model)
+    return FeedForward(config.mlp, config.d_model, config.d_mlp)
 
 
 class Router(nn.Module):
     """A score of each expert for each token, in float32 whatever the dtype of the model: which experts a token passes
     hangs on small differences (Fedus et al. 2021, Switch Transformer, section 2.4)."""
 
-    def __init__(self, config: ModelConfig, experts: Experts):
+    def __init__(self, experts: Experts, d_model: int):
         super().__init__()
-        self.weight = nn.Parameter(torch.empty(experts.count, config.d_model))
+        self.weight = nn.Parameter(torch.empty(experts.count, d_model))
         self.bias = nn.Parameter(torch.empty(experts.count)) if experts.router_bias else None
 
     def forward(self, x_BTD: Tensor) -> Tensor:
@@ -38,14 +41,14 @@ class MixtureOfExperts(nn.Module):
     The tokens are put in the order of their experts, so that each expert is one product of all its tokens.
     """
 
-    def __init__(self, config: ModelConfig, experts: Experts):
+    def __init__(self, shape: FeedForwardShape, experts: Experts, d_model: int):
         super().__init__()
         self.active, self.normalised = experts.active, experts.normalised
-        self.router = Router(config, experts)
+        self.router = Router(experts, d_model)
         self.experts = nn.ModuleList(
-            FeedForward(config, experts.d_mlp)
+            FeedForward(shape, d_model, experts.d_mlp)
             if experts.gate_limit is None
-            else ClampedFeedForward(config, experts.d_mlp, experts.gate_limit, experts.gate_slope)
+            else ClampedFeedForward(shape, d_model, experts.d_mlp, experts.gate_limit, experts.gate_slope)
             for _ in range(experts.count)
         )
 
@@ -107,8 +110,8 @@ class ClampedFeedForward(FeedForward):
         slope: s of the gate's non-linearity g sigmoid(s g).
     """
 
-    def __init__(self, config: ModelConfig, d_mlp: int, limit: float, slope: float):
-        super().__init__(config, d_mlp)
+    def __init__(self, shape: FeedForwardShape, d_model: int, d_mlp: int, limit: float, slope: float):
+        super().__init__(shape, d_model, d_mlp)
         self.limit, self.slope = limit, slope
 
     def hidden(self, x_BTD: Tensor) -> Tensor:

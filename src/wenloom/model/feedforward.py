@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from wenloom.model.config import Activation, ModelConfig
+from wenloom.model.parts import Activation, FeedForwardShape
 from wenloom.model.taps import Taps, tapped
 
 
@@ -41,16 +41,15 @@ class FeedForward(nn.Module):
     """down(act(up(x))), or with a gate down(act(gate(x)) * up(x)) (GLU variants, Shazeer 2020, eq. 6).
 
     Args:
-        d_mlp: hidden width; None: the one of `config`.
+        d_mlp: hidden width.
     """
 
-    def __init__(self, config: ModelConfig, d_mlp: int | None = None):
+    def __init__(self, shape: FeedForwardShape, d_model: int, d_mlp: int):
         super().__init__()
-        d_mlp = d_mlp or config.d_mlp
-        self.activation = ACTIVATIONS[config.activation]
-        self.up = nn.Linear(config.d_model, d_mlp, bias=config.mlp_bias)
-        self.gate = nn.Linear(config.d_model, d_mlp, bias=config.mlp_bias) if config.gated_mlp else None
-        self.down = nn.Linear(d_mlp, config.d_model, bias=config.mlp_bias)
+        self.activation = ACTIVATIONS[shape.activation]
+        self.up = nn.Linear(d_model, d_mlp, bias=shape.bias)
+        self.gate = nn.Linear(d_model, d_mlp, bias=shape.bias) if shape.gated else None
+        self.down = nn.Linear(d_mlp, d_model, bias=shape.bias)
 
     def forward(self, x_BTD: Tensor, taps: Taps | None = None) -> Tensor:
         return self.down(tapped(taps, "hidden", self.hidden(x_BTD)))

@@ -4,6 +4,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from wenloom.model.config import ModelConfig
+from wenloom.model.parts import NormShape
 
 
 class RMSNorm(nn.RMSNorm):
@@ -16,15 +17,15 @@ class RMSNorm(nn.RMSNorm):
         return F.rms_norm(x.float(), self.normalized_shape, self.weight.float(), self.eps).to(x.dtype)
 
 
-def make_norm(config: ModelConfig, width: int | None = None) -> nn.Module:
-    """The normalisation that `config` asks for, over the residual stream, or over vectors of another width."""
-    width = width or config.d_model
-    if config.norm == "rmsnorm":
-        return RMSNorm(width, eps=config.norm_eps)
-    return nn.LayerNorm(width, eps=config.norm_eps, bias=config.norm_bias)
+def make_norm(norms: NormShape, width: int) -> nn.Module:
+    """The normalisation that a model has, over vectors of a width."""
+    if norms.kind == "rmsnorm":
+        return RMSNorm(width, eps=norms.eps)
+    return nn.LayerNorm(width, eps=norms.eps, bias=norms.bias)
 
 
 def make_head_norm(config: ModelConfig, n_heads: int) -> RMSNorm | None:
     """The normalisation of queries or keys, where `config` asks for one: of every head, or of all heads at once."""
-    width = n_heads * config.d_head if config.qk_norm_whole else config.d_head
-    return RMSNorm(width, eps=config.norm_eps) if config.qk_norm else None
+    if not config.attention.qk_norm:
+        return None
+    return RMSNorm(n_heads * config.d_head if config.attention.qk_norm_whole else config.d_head, eps=config.norms.eps)

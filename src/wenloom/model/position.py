@@ -12,9 +12,10 @@ import math
 import torch
 from torch import Tensor, nn
 
-from wenloom.model.config import ModelConfig, Rope
+from wenloom.model.config import ModelConfig
 from wenloom.model.embedding import embedding
 from wenloom.model.norm import make_norm
+from wenloom.model.parts import Rope
 
 
 def _base_frequencies(rope: Rope, theta: float | None = None) -> Tensor:
@@ -126,7 +127,7 @@ def frequency_epoch(config: ModelConfig, length: int) -> int:
 
     Keys cached under another epoch were rotated by other angles and must be computed again.
     """
-    rope = config.rope
+    rope = config.positions.rope
     if rope is None or not rope.depends_on_length:
         return 0
     original = rope.original_context_length or config.context_length
@@ -142,13 +143,13 @@ def rotary_table(
         config: of a model with rotary positions.
         positions: integer positions, any shape (..., T).
         length: tokens of the text, see `frequencies`.
-        rope: those of some layers; None: `config.rope`.
+        rope: those of some layers; None: `config.positions.rope`.
 
     Returns:
         Two float32 tensors of shape (..., T, d_rotary); the first half of the sines is negated, so that
         rotation is x * cos + roll(x) * sin.
     """
-    rope, context_length = rope or config.rope, config.context_length
+    rope, context_length = rope or config.positions.rope, config.context_length
     assert rope is not None
     angles = positions[..., None].float() * frequencies(rope, length, context_length).to(positions.device)
     scale = attention_factor(rope, context_length)
@@ -197,8 +198,8 @@ class RelativeBias(nn.Module):
     def __init__(self, config: ModelConfig):
         super().__init__()
         self.both_ways = not config.causal
-        self.n_buckets, self.longest = config.relative_buckets, config.relative_distance
-        self.table = embedding(config.relative_buckets, config.n_heads)
+        self.n_buckets, self.longest = config.positions.buckets, config.positions.distance
+        self.table = embedding(config.positions.buckets, config.n_heads)
 
     def forward(self, positions_T: Tensor, n_keys: int) -> Tensor:
         """Shape (heads, T, n_keys), for queries at these positions."""
@@ -222,10 +223,10 @@ class DistanceVectors(nn.Module):
 
     def __init__(self, config: ModelConfig):
         super().__init__()
-        assert config.disentangled is not None
-        self.kind = config.disentangled
+        assert config.positions.disentangled is not None
+        self.kind = config.positions.disentangled
         self.table = embedding(2 * self.kind.span, config.d_model)
-        self.norm = make_norm(config) if self.kind.norm else None
+        self.norm = make_norm(config.norms, config.d_model) if self.kind.norm else None
 
     def forward(self, n_tokens: int) -> tuple[Tensor, Tensor]:
         """The vectors, shape (2 span, D), and which of them belongs to each query and key, shape (T, T)."""

@@ -4,7 +4,8 @@ from dataclasses import replace
 from typing import Literal
 
 from wenloom.core.errors import InputError
-from wenloom.model.config import POST_NORM, Experts, ModelConfig, Rope
+from wenloom.model.config import PLAIN_BLOCKS, POST_NORM, ModelConfig, config_of, reshaped
+from wenloom.model.parts import DropoutRates, Experts, PositionShape, Rope
 
 Architecture = Literal["llama", "qwen3", "gpt2", "gpt_neox"]
 PairArchitecture = Literal["marian", "bart", "t5"]
@@ -60,39 +61,36 @@ def from_scratch(
         d_head=d_head,
         d_mlp=_multiple_of(d_model * 8 / 3),
         context_length=context_length,
-        rope=Rope(d_rotary=d_head),
-        embedding_dropout=dropout,
-        residual_dropout=dropout,
+        positions=PositionShape(rope=Rope(d_rotary=d_head)),
+        dropout=DropoutRates(embedding=dropout, residual=dropout),
         bos_token_id=bos_token_id,
         eos_token_ids=() if eos_token_id is None else (eos_token_id,),
         pad_token_id=pad_token_id,
     )
     if architecture in ("llama", "qwen3"):
-        made = replace(llama, qk_norm=architecture == "qwen3")
+        made = reshaped(llama, attention={"qk_norm": architecture == "qwen3"})
         if n_experts is None:
             return made
         experts = Experts(n_experts, n_active, _multiple_of(d_model * 8 / 3 / n_active, 8))
         if architecture == "qwen3":
-            return replace(made, family="qwen3_moe", experts=experts)
-        return replace(made, family="mixtral", experts=experts, d_mlp=experts.d_mlp)
+            return reshaped(made, family="qwen3_moe", mlp={"experts": experts})
+        return reshaped(made, family="mixtral", mlp={"experts": experts}, d_mlp=experts.d_mlp)
     if n_experts is not None:
         raise InputError(f"--experts {n_experts}: {architecture} has none; choose qwen3 or llama.")
-    gpt2 = replace(
+    gpt2 = reshaped(
         llama,
+        PLAIN_BLOCKS,
         d_mlp=4 * d_model,
-        rope=None,
-        norm="layernorm",
-        norm_eps=1e-5,
-        activation="gelu_tanh",
-        gated_mlp=False,
-        qkv_bias=True,
-        attention_output_bias=True,
-        mlp_bias=True,
+        positions={"rope": None},
+        norms={"eps": 1e-5},
+        mlp={"activation": "gelu_tanh"},
     )
     if architecture == "gpt2":
         return gpt2
     quarter = max(2, d_head // 4 // 2 * 2)
-    return replace(gpt2, activation="gelu", rope=Rope(d_rotary=quarter), parallel_residual=True)
+    return reshaped(
+        gpt2, mlp={"activation": "gelu"}, positions={"rope": Rope(d_rotary=quarter)}, residual={"parallel": True}
+    )
 
 
 def encoder_decoder_from_scratch(
@@ -116,35 +114,34 @@ def encoder_decoder_from_scratch(
     Raises:
         InputError: the sizes do not fit together.
     """
-    marian = replace(
+    marian = reshaped(
         _original(architecture, vocab_size, n_layers, d_model, n_heads, context_length, dropout, pad_token_id),
-        positions="sinusoidal",
-        norm_eps=1e-5,
-        scale_embedding=True,
+        positions={"kind": "sinusoidal"},
+        norms={"eps": 1e-5},
+        embedding={"scaled": True},
         eos_token_ids=(eos_token_id,),
     )
     shared = marian
     if architecture == "bart":
-        shared = replace(
+        shared = reshaped(
             marian,
-            positions="learned",
-            position_offset=2,
-            embedding_norm=True,
-            scale_embedding=False,
-            activation="gelu",
+            positions={"kind": "learned", "offset": 2},
+            norms={"embedding": True},
+            embedding={"scaled": False},
+            mlp={"activation": "gelu"},
         )
     elif architecture == "t5":
-        shared = replace(
-            marian, d_mlp=_multiple_of(d_model * 8 / 3), context_length=512, positions="relative", norm="rmsnorm",
-            norm_eps=1e-6, norm_place="pre", final_norm=True, scale_embedding=False, activation="gelu_tanh",
-            gated_mlp=True, qkv_bias=False, attention_output_bias=False, mlp_bias=False, scale_by_head=False,
+        shared = reshaped(
+            marian, d_mlp=_multiple_of(d_model * 8 / 3), context_length=512, positions={"kind": "relative"},
+            norms={"kind": "rmsnorm", "eps": 1e-6, "place": "pre", "final": True},
+            embedding={"scaled": False}, mlp={"activation": "gelu_tanh", "gated": True, "bias": False},
+            attention={"qkv_bias": False, "output_bias": False, "scale_by_head": False},
         )  # fmt: skip
-    return replace(
+    return reshaped(
         shared,
         encoder=replace(shared, causal=False),
         decoder_start_token_id=pad_token_id,
-        output_bias=architecture != "t5",
-        scale_output=architecture == "t5",
+        logits={"bias": architecture != "t5", "scaled": architecture == "t5"},
     )
 
 
@@ -164,18 +161,17 @@ def encoder_from_scratch(
     Raises:
         InputError: the sizes do not fit together.
     """
-    bert = replace(
+    bert = reshaped(
         _original(architecture, vocab_size, n_layers, d_model, n_heads, context_length, dropout, pad_token_id),
-        norm_eps=1e-12,
-        embedding_norm=True,
-        token_types={"bert": 2, "roberta": 1, "distilbert": 0}[architecture],
+        norms={"eps": 1e-12, "embedding": True},
+        embedding={"token_types": {"bert": 2, "roberta": 1, "distilbert": 0}[architecture]},
         causal=False,
-        activation="gelu",
-        head_activation="gelu",
-        output_bias=True,
+        mlp={"activation": "gelu"},
+        head={"activation": "gelu"},
+        logits={"bias": True},
     )
     if architecture == "roberta":
-        return replace(bert, position_offset=pad_token_id + 1, skip_padding=True)
+        return reshaped(bert, positions={"offset": pad_token_id + 1, "skip_padding": True})
     return bert
 
 
@@ -192,7 +188,8 @@ def _original(
     """What Marian, BART and BERT share: post-norm LayerNorm, biases, a feed-forward layer of width 4 d_model."""
     if d_model % n_heads:
         raise InputError(f"--width {d_model}: must be a multiple of --heads {n_heads}.")
-    return ModelConfig(
+    return config_of(
+        POST_NORM,
         family=family,
         vocab_size=vocab_size,
         n_layers=n_layers,
@@ -202,8 +199,6 @@ def _original(
         d_head=d_model // n_heads,
         d_mlp=4 * d_model,
         context_length=context_length,
-        **POST_NORM,
-        embedding_dropout=dropout,
-        residual_dropout=dropout,
+        dropout={"embedding": dropout, "residual": dropout},
         pad_token_id=pad_token_id,
     )

@@ -9,10 +9,11 @@ from wenloom.core.errors import InputError
 from wenloom.model.attention import visible_keys
 from wenloom.model.block import Block
 from wenloom.model.cache import EncoderKV, KVCache
-from wenloom.model.config import ModelConfig, Rope
+from wenloom.model.config import ModelConfig
 from wenloom.model.dropout import Dropout
 from wenloom.model.embedding import embedding
 from wenloom.model.norm import make_norm
+from wenloom.model.parts import Rope
 from wenloom.model.position import AlibiBias, DistanceVectors, RelativeBias, SinusoidalPositions, rotary_table
 from wenloom.model.taps import Taps, stack_places, tapped, within
 
@@ -32,25 +33,25 @@ class Stack(nn.Module):
         self.config = config
         self.ropes = {config.rope_of(layer) for layer in range(config.n_layers)}
         self.embed: nn.Embedding
-        width = config.d_embedding or config.d_model
+        width = config.embedding.width or config.d_model
         if embed is None:
             self.embed = embedding(config.vocab_size, width)
         else:
             self.__dict__["embed"] = embed  # past the register of submodules
         self.positions: nn.Embedding | SinusoidalPositions | None = None
-        if config.rope is None and config.positions == "learned":
-            self.positions = embedding(config.context_length + config.position_offset, width)
-        elif config.rope is None and config.positions in ("sinusoidal", "fairseq_sinusoidal"):
-            of_fairseq = config.positions == "fairseq_sinusoidal"
-            self.positions = SinusoidalPositions(config.context_length, width, of_fairseq)
+        places = config.positions
+        if places.rope is None and places.kind == "learned":
+            self.positions = embedding(config.context_length + places.offset, width)
+        elif places.rope is None and places.kind in ("sinusoidal", "fairseq_sinusoidal"):
+            self.positions = SinusoidalPositions(config.context_length, width, places.kind == "fairseq_sinusoidal")
         self.relative = _make_relative(config)
-        self.distances = None if config.disentangled is None else DistanceVectors(config)
-        self.token_types = embedding(config.token_types, width) if config.token_types else None
-        self.embedding_norm = make_norm(config, width) if config.embedding_norm else None
-        self.dropout = Dropout(config.embedding_dropout, site=0)
-        self.widen = nn.Identity() if config.d_embedding is None else nn.Linear(width, config.d_model)
+        self.distances = None if places.disentangled is None else DistanceVectors(config)
+        self.token_types = embedding(config.embedding.token_types, width) if config.embedding.token_types else None
+        self.embedding_norm = make_norm(config.norms, width) if config.norms.embedding else None
+        self.dropout = Dropout(config.dropout.embedding, site=0)
+        self.widen = nn.Identity() if config.embedding.width is None else nn.Linear(width, config.d_model)
         self.blocks = nn.ModuleList(Block(config, layer) for layer in range(config.n_blocks))
-        self.final_norm = make_norm(config) if config.final_norm else nn.Identity()
+        self.final_norm = make_norm(config.norms, config.d_model) if config.norms.final else nn.Identity()
 
     @property
     def layers(self) -> list[Block]:
@@ -62,11 +63,12 @@ class Stack(nn.Module):
         return self.relative[layer] if isinstance(self.relative, nn.ModuleList) else self.relative  # pyright: ignore
 
     def token_vectors(self, tokens: Tensor) -> Tensor:
-        """The vector of every token, scaled where the model scales them; one more dimension, of size D (or `d_embedding`)."""
+        """The vector of every token, scaled where the model scales them; one more dimension, of size D (or `EmbeddingShape.width`)."""
         x = self.embed(tokens)
-        if self.config.scale_embedding:
+        shape = self.config.embedding
+        if shape.scaled:
             x = x * self.config.d_model**0.5
-        return x if self.config.embedding_multiplier == 1 else x * self.config.embedding_multiplier
+        return x if shape.multiplier == 1 else x * shape.multiplier
 
     def placed(self, x: Tensor, positions: Tensor, token_types: Tensor | None = None) -> Tensor:
         """What the first block reads: position and type are added to what stands at a place.
@@ -80,7 +82,7 @@ class Stack(nn.Module):
                 raise InputError(
                     f"{length} tokens do not fit: this model has {self.config.context_length} {kind}positions."
                 )
-            x = x + self.positions(positions + self.config.position_offset).to(x.dtype)
+            x = x + self.positions(positions + self.config.positions.offset).to(x.dtype)
         if self.token_types is not None:
             if token_types is None:
                 token_types = torch.zeros(x.shape[:-1], dtype=torch.long, device=x.device)
@@ -140,7 +142,7 @@ class Stack(nn.Module):
         present_BS = None if attention_mask is None or bool(attention_mask.all()) else attention_mask.bool()
         if position_ids is not None:
             positions = position_ids
-        elif self.config.skip_padding and present_BS is not None:
+        elif self.config.positions.skip_padding and present_BS is not None:
             positions = (present_BS.long().cumsum(-1) - 1).clamp(min=0)
         else:
             positions = torch.arange(past, past + T, device=device)
@@ -151,12 +153,12 @@ class Stack(nn.Module):
         distances = None if self.distances is None else self.distances(T)
         masks: dict[tuple[int | None, nn.Module | None], Tensor | None] = {}
         for layer, block in enumerate(self.layers):
-            window, relative = self.config.window(layer), self.relative_of(layer)
+            window, relative = self.config.attention.window(layer), self.relative_of(layer)
             if (window, relative) not in masks:
                 mask = visible_keys(T, past + T, window, present_BS, device, documents_BT, causal)
                 if relative is not None:
                     mask = _biased(relative(torch.arange(past, past + T, device=device), past + T), mask, causal)
-                masks = {(window, relative): mask, **({} if self.config.relative_in_layers else masks)}
+                masks = {(window, relative): mask, **({} if self.config.positions.in_layers else masks)}
             keys_B = None if dropout_keys_B is None else dropout_keys_B + (layer + 1) * 0x61C88647
             angles, inner = rotary[self.config.rope_of(layer)], within(taps, f"blocks.{layer}")
             x_BTD = block(x_BTD, angles, masks[window, relative], cache, keys_B, encoder_kv, inner, distances)
@@ -199,9 +201,9 @@ class Stack(nn.Module):
                 nn.init.zeros_(parameter)
             elif "norm" in name:
                 nn.init.ones_(parameter)
-            elif name == "embed.weight" and self.config.scale_embedding:
+            elif name == "embed.weight" and self.config.embedding.scaled:
                 nn.init.normal_(parameter, 0.0, self.config.d_model**-0.5, generator=generator)
-            elif name == "embed.weight" and self.config.scale_output:
+            elif name == "embed.weight" and self.config.logits.scaled:
                 nn.init.normal_(parameter, 0.0, 1.0, generator=generator)
             else:
                 into_stream = name.endswith(("attention.output.weight", "cross.output.weight", ".down.weight"))
@@ -215,11 +217,12 @@ class Stack(nn.Module):
 
 def _make_relative(config: ModelConfig) -> RelativeBias | AlibiBias | nn.ModuleList | None:
     """Biases by distance, where `config` asks for some."""
-    if not config.has_relative_bias and not config.distance_bias:
+    positions = config.positions
+    if not positions.has_relative_bias and not positions.distance_bias:
         return None
-    if config.relative_in_layers:
+    if positions.in_layers:
         return nn.ModuleList(RelativeBias(config) for _ in range(config.n_layers))
-    return AlibiBias(config.n_heads) if config.positions == "alibi" else RelativeBias(config)
+    return AlibiBias(config.n_heads) if positions.kind == "alibi" else RelativeBias(config)
 
 
 def _biased(bias_HTS: Tensor, seen: Tensor | None, causal: bool) -> Tensor:
@@ -239,11 +242,12 @@ class Classifier(nn.Module):
 
     def __init__(self, config: ModelConfig):
         super().__init__()
-        self.dense = None if config.pooler is None else nn.Linear(config.d_model, config.d_model, config.head_bias)
-        self.activation = {"relu": torch.relu, "gelu": nn.functional.gelu}.get(config.pooler or "", torch.tanh)
-        self.norm = make_norm(config) if config.pooler_norm else nn.Identity()
-        self.dropout = Dropout(config.residual_dropout, site=4)
-        self.output = nn.Linear(config.d_model, len(config.labels), bias=config.pooler is not None)
+        head, width = config.head, config.d_model
+        self.dense = None if head.pooler is None else nn.Linear(width, width, head.bias)
+        self.activation = {"relu": torch.relu, "gelu": nn.functional.gelu}.get(head.pooler or "", torch.tanh)
+        self.norm = make_norm(config.norms, width) if head.pooler_norm else nn.Identity()
+        self.dropout = Dropout(config.dropout.residual, site=4)
+        self.output = nn.Linear(width, len(config.labels), bias=head.pooler is not None)
 
     def forward(self, x_BD: Tensor, dropout_keys_B: Tensor | None = None) -> Tensor:
         """Scores (B, classes)."""

@@ -41,7 +41,7 @@ def stack_places(config: ModelConfig) -> list[str]:
     attention = (*_ATTENTION, *(_CROSS if config.encoder is not None else ()), "resid_mid")
     places = ["embed"]
     for layer in range(config.n_layers):
-        inner = "mlp.hidden" if config.experts_of(layer) is None else "mlp.router"
+        inner = "mlp.hidden" if config.mlp.experts_of(layer) is None else "mlp.router"
         places += [f"blocks.{layer}.{each}" for each in (*attention, "mlp.in", inner, "mlp.out", "resid_post")]
     return [*places, "final_norm"]
 

@@ -41,9 +41,9 @@ def view_of(config: ModelConfig, n_tokens: int, steering: str = "") -> View:
     Args:
         steering: key of what is added to its residual stream.
     """
-    if config.has_relative_bias:
+    if config.positions.has_relative_bias:
         return View(0, 0, steering)
-    if config.depends_on_length:  # made to run past the context it was trained on
+    if config.positions.depends_on_length:  # made to run past the context it was trained on
         return View(0, frequency_epoch(config, n_tokens), steering)
     return View(window_start(n_tokens, config.context_length), 0, steering)
 

@@ -18,7 +18,7 @@ from wenloom.core.progress import progress
 from wenloom.core.randomness import derive_seed, generator
 from wenloom.evaluation.speech import speech_figure
 from wenloom.model.build import Model
-from wenloom.model.config import PLAIN_BLOCKS, ModelConfig
+from wenloom.model.config import PLAIN_BLOCKS, config_of
 from wenloom.model.encoder_decoder import EncoderDecoder
 from wenloom.tasks.lost import Lost
 from wenloom.tasks.plain_text import fresh_tokenizer
@@ -177,11 +177,12 @@ class TranscriptionRecipe(TaskRecipe[Spoken]):
         shape = settings.fresh
         if shape.width % shape.heads:
             raise InputError(f"--width {shape.width}: must be a multiple of --heads {shape.heads}.")
-        encoder = ModelConfig(
-            "whisper", vocab_size=tokenizer.vocab_size, n_layers=shape.layers, d_model=shape.width, n_heads=shape.heads,
+        encoder = config_of(
+            PLAIN_BLOCKS, family="whisper", vocab_size=tokenizer.vocab_size, n_layers=shape.layers, d_model=shape.width, n_heads=shape.heads,
             n_kv_heads=shape.heads, d_head=shape.width // shape.heads, d_mlp=4 * shape.width, context_length=self._places(),
-            norm_eps=1e-5, activation="gelu", key_bias=False, causal=False, n_mels=_BANDS, embedding_dropout=shape.dropout,
-            residual_dropout=shape.dropout, bos_token_id=end, eos_token_ids=(end,), pad_token_id=end, **PLAIN_BLOCKS,
+            norms={"eps": 1e-5}, mlp={"activation": "gelu"}, attention={"key_bias": False}, causal=False, n_mels=_BANDS,
+            dropout={"embedding": shape.dropout, "residual": shape.dropout},
+            bos_token_id=end, eos_token_ids=(end,), pad_token_id=end,
         )  # fmt: skip
         config = replace(encoder, causal=True, n_mels=None, context_length=max(64, 2 * longest), encoder=encoder,
                          decoder_start_token_id=tokenizer.backend.token_to_id("<|startoftranscript|>"))  # fmt: skip

@@ -127,7 +127,7 @@ def continued_run(
         validation_tokens += min(validation_tokens, kept.validation_tokens)
         derived.append(Derived("kept text", f"{share:.0%} of the samples", f"from {data.kept.folder}"))
     shape, routers = model.config, None
-    if shape.experts is not None:
+    if shape.mlp.experts is not None:
         routers = RouterLosses()
         derived.append(Derived("balance loss", str(routers.balance), "default of models with experts"))
         derived.append(Derived("router z loss", str(routers.z), "default of models with experts"))

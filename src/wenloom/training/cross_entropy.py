@@ -21,7 +21,7 @@ def cross_entropy(
 
     Args:
         smoothing: part of each target's probability that is spread over all tokens.
-        cap: soft bound of the logits, `ModelConfig.logit_cap`.
+        cap: soft bound of the logits, `LogitShape.cap`.
     """
     if torch.is_grad_enabled():
         return _ChunkedCrossEntropy.apply(hidden_ND, weight_VD, targets_N, bias_V, smoothing, cap)

@@ -58,9 +58,9 @@ def flops_per_token(config: ModelConfig, length: float, passes: int = 3) -> floa
     weights = config.d_model * (2 * attention + 2 * config.n_kv_heads * config.d_head)
     weights *= config.n_layers
     for layer in range(config.n_layers):
-        experts = config.experts_of(layer)
+        experts = config.mlp.experts_of(layer)
         width = config.d_mlp if experts is None else experts.active * experts.d_mlp
-        weights += config.d_model * ((3 if config.gated_mlp else 2) * width + (0 if experts is None else experts.count))
+        weights += config.d_model * ((3 if config.mlp.gated else 2) * width + (0 if experts is None else experts.count))
     output = config.vocab_size * config.d_model if config.kind != "encoder" else 0
     products = 2.0 * passes * weights + 2.0 * max(2, passes) * output
     flops = products + (12.0 if passes > 1 else 4.0) * config.n_layers * attention * length

@@ -86,8 +86,8 @@ class CausalObjective(Objective):
         return self._with_routers(found, list(scores.values()), targets_BT) if scores else found
 
     def _with_routers(self, found: LossSum, scores: list[Tensor], targets_BT: Tensor) -> LossSum:
-        assert self.routers is not None and self.model.config.experts is not None
-        of = routed(scores, self.model.config.experts.active, (targets_BT != IGNORED).sum(1))
+        assert self.routers is not None and self.model.config.mlp.experts is not None
+        of = routed(scores, self.model.config.mlp.experts.active, (targets_BT != IGNORED).sum(1))
         beside = self.routers.balance * of.balance + self.routers.z * of.z
         figures = {"expert_balance": of.balance, "router_z": of.z, "expert_load": of.load_LE}
         return LossSum(found.total + (beside - beside.detach()), found.weight, figures)
@@ -275,7 +275,7 @@ def causal_loss(
 
 def _token_loss(decoder: Decoder, hidden_BTD: Tensor, targets_BT: Tensor, smoothing: float = 0.0) -> Tensor:
     hidden_ND = decoder.transformed(hidden_BTD.flatten(0, 1))
-    weight, bias, cap = decoder.output_weight, decoder.output_bias, decoder.config.logit_cap
+    weight, bias, cap = decoder.output_weight, decoder.output_bias, decoder.config.logits.cap
     return cross_entropy(hidden_ND, weight, targets_BT.flatten(), bias, smoothing, cap)
 
 

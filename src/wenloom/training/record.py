@@ -106,7 +106,7 @@ def tables(
         "data": training_data.table(),
         "model": {
             "family": setup.config.family, "parameters": setup.plan.parameters,
-            **({"active_parameters": setup.plan.active_parameters} if setup.config.experts is not None else {}),
+            **({"active_parameters": setup.plan.active_parameters} if setup.config.mlp.experts is not None else {}),
             "vocab_size": setup.config.vocab_size, "tokenizer": training_data.tokenizer.kind,
             "end_of_text": training_data.tokenizer.eos_token,
         },

@@ -143,7 +143,7 @@ def set_up(
     bf16 = training.precision == "bf16" or (training.precision == "auto" and hardware.bf16)
     if training.precision == "bf16" and not hardware.bf16:
         remark("This machine has no bf16 unit: bf16 works here, but slower than fp32.")
-    if training.compile == "on" and objective.model.config.experts is not None:
+    if training.compile == "on" and objective.model.config.mlp.experts is not None:
         raise InputError("--compile on: experts are not compiled, whose products have other sizes in every step.")
     peak = world.agreed(matmul_peak(device, torch.bfloat16 if bf16 else torch.float32))
     model, config = objective.model.to(device), objective.model.config
@@ -200,7 +200,7 @@ def set_up(
                 share = EVALUATION_SHARE * (left() or 0.0) / n_certain
                 validation_part = min(1.0, max(1e-6, share / max(whole_seconds, 1e-9)))
             validation_part, evaluation_seconds = world.agreed((validation_part, validation_part * whole_seconds))
-    fits = world.size == 1 and source.one_shape and config.experts is None  # of these the products change in size
+    fits = world.size == 1 and source.one_shape and config.mlp.experts is None  # of these the products change in size
     if training.compile == "on" or (training.compile == "auto" and fits):
         whole, forced = lay_out(step_seconds), training.compile == "on"
         expected = whole.seconds - len(whole.evaluate_at) * whole.evaluation_seconds  # which compiling leaves as it is

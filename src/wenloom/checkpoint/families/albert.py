@@ -14,12 +14,12 @@ def _read(fields: ConfigFields) -> ModelConfig:
     fields.understood("classifier_dropout_prob")
     n_layers = fields.integer("num_hidden_layers", 12, most=limit("n_layers"))
     return read_common(fields, "albert", widths=(4096, 12, 64), d_mlp=16_384, act="gelu_new", dropout=0.0,
-                       d_embedding=fields.integer("embedding_size", 128, most=limit("d_model")),
+                       embedding={"width": fields.integer("embedding_size", 128, most=limit("d_model"))},
                        layer_groups=fields.integer("num_hidden_groups", 1, most=n_layers))  # fmt: skip
 
 
 def _write(config: ModelConfig) -> dict[str, Any]:
-    return {**write_config(config), "embedding_size": config.d_embedding, "num_hidden_groups": config.layer_groups}
+    return {**write_config(config), "embedding_size": config.embedding.width, "num_hidden_groups": config.layer_groups}
 
 
 def _tensors(config: ModelConfig) -> list[TensorMap]:

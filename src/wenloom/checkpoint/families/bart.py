@@ -1,12 +1,13 @@
 """BART (Lewis et al. 2020), and the shape that Marian, mBART and Pegasus share with it."""
 
 import re
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
 from wenloom.checkpoint.families.base import Family, TensorMap, same, with_bias
 from wenloom.checkpoint.families.fields import HF_ACTIVATIONS, ConfigFields
-from wenloom.model.config import POST_NORM, ModelConfig
+from wenloom.model.config import POST_NORM, ModelConfig, config_of, reshaped
 
 BUFFERS = re.compile(r"embed_positions\.weights?$")
 """The sines of Marian, which are computed."""
@@ -21,14 +22,14 @@ def read_common(
     fields: ConfigFields,
     family: str,
     start: int,
-    *,
+    *shapes: Mapping[str, Any],
     activation: str,
     vocab_size: int,
     scales: bool = False,
     output_bias: bool = True,
     **own: Any,
 ) -> ModelConfig:
-    """What config.json says in all these families; `own` is what this family adds to encoder and decoder.
+    """What config.json says in all these families; `shapes` and `own` are what this family adds to encoder and decoder.
 
     Args:
         start: the default of decoder_start_token_id.
@@ -38,31 +39,30 @@ def read_common(
     fields.only("is_decoder", False, None)
     fields.understood("activation_dropout", "encoder_layerdrop", "decoder_layerdrop", "num_hidden_layers")
     dropout = fields.share("dropout", 0.1)
-    shared = ModelConfig(
+    shared = config_of(
+        fields.sizes(_NAMES, (1024, 12, 16), vocab=vocab_size),
+        POST_NORM,
+        fields.token_ids(),
+        *shapes,
+        own,
         family=family,
-        **fields.sizes(_NAMES, (1024, 12, 16), vocab=vocab_size),
-        **POST_NORM | own,
         d_mlp=fields.integer("encoder_ffn_dim", 4096),
         context_length=fields.size("max_position_embeddings", "context_length", 1024),
-        norm_eps=1e-5,
-        scale_embedding=fields.flag("scale_embedding", scales),
-        activation=fields.activation("activation_function", activation),
-        embedding_dropout=dropout,
-        attention_dropout=fields.share("attention_dropout", 0.0),
-        residual_dropout=dropout,
+        norms={"eps": 1e-5},
+        embedding={"scaled": fields.flag("scale_embedding", scales)},
+        mlp={"activation": fields.activation("activation_function", activation)},
+        dropout={"embedding": dropout, "attention": fields.share("attention_dropout", 0.0), "residual": dropout},
         initializer_range=fields.number("init_std", 0.02),
-        **fields.token_ids(),
     )
     heads = fields.size("decoder_attention_heads", "n_heads", 16)
-    config = replace(
+    config = reshaped(
         shared,
         n_layers=fields.size("decoder_layers", "n_layers", 12),
         n_heads=heads,
         n_kv_heads=heads,
         d_head=fields.width_per_head("d_model", shared.d_model, "decoder_attention_heads", heads),
         d_mlp=fields.integer("decoder_ffn_dim", 4096),
-        tie_embeddings=fields.flag("tie_word_embeddings", True),
-        output_bias=output_bias,
+        logits={"tied": fields.flag("tie_word_embeddings", True), "bias": output_bias},
         encoder=replace(shared, causal=False),
         decoder_start_token_id=fields.integer("decoder_start_token_id", start, 0),
     )
@@ -82,11 +82,11 @@ def write_config(config: ModelConfig) -> dict[str, Any]:
         "decoder_layers": config.n_layers,
         "decoder_attention_heads": config.n_heads,
         "decoder_ffn_dim": config.d_mlp,
-        "activation_function": HF_ACTIVATIONS[config.activation],
+        "activation_function": HF_ACTIVATIONS[config.mlp.activation],
         "max_position_embeddings": config.context_length,
-        "scale_embedding": config.scale_embedding,
-        "dropout": config.residual_dropout,
-        "attention_dropout": config.attention_dropout,
+        "scale_embedding": config.embedding.scaled,
+        "dropout": config.dropout.residual,
+        "attention_dropout": config.dropout.attention,
         "init_std": config.initializer_range,
         "decoder_start_token_id": config.decoder_start_token_id,
         "forced_eos_token_id": None,
@@ -99,17 +99,17 @@ def tensors(config: ModelConfig) -> list[TensorMap]:
     maps = [
         same("model.shared.weight", "decoder.embed.weight"),
     ]
-    if config.output_bias:
+    if config.logits.bias:
         one_row = TensorMap(
             "final_logits_bias", ("decoder.output_bias",), lambda t: (t[0],), lambda tensors: tensors[0][None]
         )
         maps.append(one_row)
     for side, stack in (("encoder", config.encoder), ("decoder", config)):
-        if stack.positions == "learned":
+        if stack.positions.kind == "learned":
             maps.append(same(f"model.{side}.embed_positions.weight", f"{side}.positions.weight"))
-        if stack.embedding_norm:
+        if stack.norms.embedding:
             maps += with_bias(same, f"model.{side}.layernorm_embedding", f"{side}.embedding_norm", True)
-        if stack.final_norm:
+        if stack.norms.final:
             maps += with_bias(same, f"model.{side}.layer_norm", f"{side}.final_norm", True)
         for layer in range(stack.n_layers):
             theirs, ours = f"model.{side}.layers.{layer}", f"{side}.blocks.{layer}"
@@ -123,11 +123,19 @@ def tensors(config: ModelConfig) -> list[TensorMap]:
                 *with_bias(same, f"{theirs}.fc2", f"{ours}.mlp.down", True),
                 *with_bias(same, f"{theirs}.final_layer_norm", f"{ours}.mlp_norm", True),
             ]
-    return maps if config.tie_embeddings else [*maps, same("lm_head.weight", "decoder.head.weight")]
+    return maps if config.logits.tied else [*maps, same("lm_head.weight", "decoder.head.weight")]
 
 
 def _read(fields: ConfigFields) -> ModelConfig:
-    return read_common(fields, "bart", 2, activation="gelu", vocab_size=50265, position_offset=2, embedding_norm=True)
+    return read_common(
+        fields,
+        "bart",
+        2,
+        activation="gelu",
+        vocab_size=50265,
+        positions={"offset": 2},
+        norms={"embedding": True},
+    )
 
 
 FAMILY = Family("bart", "BartForConditionalGeneration", "model.", _read, write_config, tensors, BUFFERS,

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from operator import attrgetter
 from typing import Any
 
 import torch
@@ -95,8 +96,8 @@ def with_bias(make: Callable[[str, str], TensorMap], theirs: str, ours: str, bia
 
 
 def written(config: ModelConfig, names: Mapping[str, str]) -> dict[str, Any]:
-    """Fields of config.json that hold fields of ours under other names."""
-    return {theirs: getattr(config, ours) for ours, theirs in names.items()}
+    """Fields of config.json that hold values of ours, `norms.eps` among others, under other names."""
+    return {theirs: attrgetter(ours)(config) for ours, theirs in names.items()}
 
 
 def layers(
@@ -205,7 +206,7 @@ class Family:
             "bos_token_id": config.bos_token_id,
             "eos_token_id": None if not eos else eos[0] if len(eos) == 1 else list(eos),
             "pad_token_id": config.pad_token_id,
-            "tie_word_embeddings": config.tie_embeddings,
+            "tie_word_embeddings": config.logits.tied,
             "initializer_range": config.initializer_range,
             "torch_dtype": "float32",
             **(
@@ -224,7 +225,7 @@ def heads_of_decoder(config: ModelConfig) -> list[TensorMap]:
     """What stands over a decoder: an output matrix of its own, or classes."""
     if config.labels:
         return [same("score.weight", "classifier.output.weight")]
-    return [] if config.tie_embeddings else [same("lm_head.weight", "head.weight")]
+    return [] if config.logits.tied else [same("lm_head.weight", "head.weight")]
 
 
 def cat_rows(tensors: Sequence[Tensor]) -> Tensor:

@@ -5,10 +5,10 @@ from typing import Any
 
 from wenloom.checkpoint.families.base import Family, TensorMap, heads_in_one, heads_of_decoder, same, with_bias, written
 from wenloom.checkpoint.families.fields import ConfigFields
-from wenloom.model.config import PLAIN_BLOCKS, ModelConfig
+from wenloom.model.config import PLAIN_BLOCKS, ModelConfig, config_of
 
-_NAMES = {"d_model": "hidden_size", "n_layers": "n_layer", "n_heads": "n_head", "norm_eps": "layer_norm_epsilon",
-          "residual_dropout": "hidden_dropout", "attention_dropout": "attention_dropout"}  # fmt: skip
+_NAMES = {"d_model": "hidden_size", "n_layers": "n_layer", "n_heads": "n_head", "norms.eps": "layer_norm_epsilon",
+          "dropout.residual": "hidden_dropout", "dropout.attention": "attention_dropout"}  # fmt: skip
 
 
 def _read(fields: ConfigFields) -> ModelConfig:
@@ -20,19 +20,17 @@ def _read(fields: ConfigFields) -> ModelConfig:
     sizes = fields.sizes(_NAMES, (64, 2, 8), vocab=250_880)
     fields.only("apply_residual_connection_post_layernorm", False, None)
     fields.understood("pretraining_tp", "slow_but_exact")  # orders of operations, not other results
-    config = ModelConfig(
+    config = config_of(
+        sizes,
+        PLAIN_BLOCKS,
+        fields.common(tied=True),
         family="bloom",
-        **sizes,
-        **PLAIN_BLOCKS,
         d_mlp=4 * sizes["d_model"],
         context_length=fields.size("seq_length", "context_length", 2048),
-        positions="alibi",
-        embedding_norm=True,
-        norm_eps=fields.number("layer_norm_epsilon", 1e-5),
-        activation="gelu_tanh",
-        attention_dropout=fields.share("attention_dropout", 0.0),
-        residual_dropout=fields.share("hidden_dropout", 0.0),
-        **fields.common(tied=True),
+        positions={"kind": "alibi"},
+        norms={"embedding": True, "eps": fields.number("layer_norm_epsilon", 1e-5)},
+        mlp={"activation": "gelu_tanh"},
+        dropout={"attention": fields.share("attention_dropout", 0.0), "residual": fields.share("hidden_dropout", 0.0)},
     )
     fields.finish()
     return config

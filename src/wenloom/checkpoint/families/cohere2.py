@@ -25,26 +25,27 @@ def _read(fields: ConfigFields) -> ModelConfig:
     return read_common(
         fields,
         "cohere2",
+        windows,
         context_length=8192,
         tied=True,
         eps="layer_norm_eps",
-        norm="layernorm",
-        norm_bias=False,
-        qkv_bias=bias,
-        attention_output_bias=bias,
-        parallel_residual=True,
-        shared_norm=True,
-        logit_multiplier=fields.number("logit_scale", 0.0625),
-        unrotated_layers=tuple(layer for layer in range(n_layers) if layer not in windows["sliding_layers"]),
-        **windows,
+        norms={"kind": "layernorm", "bias": False},
+        attention={"qkv_bias": bias, "output_bias": bias},
+        residual={"parallel": True, "shared_norm": True},
+        logits={"multiplier": fields.number("logit_scale", 0.0625)},
+        positions={
+            "unrotated_layers": tuple(
+                layer for layer in range(n_layers) if layer not in windows["attention"]["sliding_layers"]
+            )
+        },
     )
 
 
 def _write(config: ModelConfig) -> dict[str, Any]:
     return {
         **write_common(config, eps="layer_norm_eps"),
-        "attention_bias": config.qkv_bias,
-        "logit_scale": config.logit_multiplier,
+        "attention_bias": config.attention.qkv_bias,
+        "logit_scale": config.logits.multiplier,
         **write_windows(config),
     }
 

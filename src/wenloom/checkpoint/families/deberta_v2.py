@@ -6,7 +6,8 @@ from typing import Any
 from wenloom.checkpoint.families.base import Family, TensorMap, heads_of_encoder, same, with_bias
 from wenloom.checkpoint.families.bert import PARTS, body, own_head, read_common, write_config
 from wenloom.checkpoint.families.fields import HF_ACTIVATIONS, ConfigFields, shown
-from wenloom.model.config import Disentangled, ModelConfig, limit
+from wenloom.model.config import ModelConfig, limit
+from wenloom.model.parts import Disentangled
 
 _TERMS = ("c2p", "p2c")
 _POOLERS = ("gelu", "tanh", "relu")
@@ -23,13 +24,15 @@ def _read(fields: ConfigFields) -> ModelConfig:
     d_head = fields.width_per_head("hidden_size", d_model, "num_attention_heads", n_heads)
     fields.only("attention_head_size", d_head, None)
     terms = _terms(fields)
-    own: dict[str, Any] = {} if fields.flag("legacy", True) else {"tie_embeddings": True}
+    own: dict[str, Any] = {} if fields.flag("legacy", True) else {"logits": {"tied": True}}
+    positions = {
+        "kind": "learned" if fields.flag("position_biased_input", True) else "none",
+        "disentangled": _distances(fields, terms),
+    }
     return read_common(
-        fields, "deberta-v2", widths=(1536, 24, 24), d_mlp=6144, eps=1e-7, pooler=fields.raw("pooler_hidden_act") or "gelu",
-        token_types=fields.integer("type_vocab_size", 0, 0),
-        positions="learned" if fields.flag("position_biased_input", True) else "none",
-        score_multiplier=(d_head * (1 + len(terms))) ** -0.5 if terms else None,
-        disentangled=_distances(fields, terms), **own,
+        fields, "deberta-v2", own, widths=(1536, 24, 24), d_mlp=6144, eps=1e-7, pooler=fields.raw("pooler_hidden_act") or "gelu",
+        embedding={"token_types": fields.integer("type_vocab_size", 0, 0)},
+        positions=positions, attention={"score_multiplier": (d_head * (1 + len(terms))) ** -0.5 if terms else None},
     )  # fmt: skip
 
 
@@ -63,7 +66,7 @@ def _distances(fields: ConfigFields, terms: list[str]) -> Disentangled | None:
 
 
 def _write(config: ModelConfig) -> dict[str, Any]:
-    kind = config.disentangled
+    kind = config.positions.disentangled
     n_terms = round(config.attention_scale(0) ** -2 / config.d_head) - 1
     flags = (kind.content_to_position, kind.position_to_content) if kind else (n_terms > 0, n_terms > 1)
     distances = {} if kind is None else {
@@ -74,15 +77,15 @@ def _write(config: ModelConfig) -> dict[str, Any]:
         **write_config(config),
         "relative_attention": kind is not None,
         "pos_att_type": [term for term, has in zip(_TERMS, flags, strict=True) if has],
-        "position_biased_input": config.positions == "learned",
-        "pooler_hidden_act": HF_ACTIVATIONS[config.pooler or "gelu"],
+        "position_biased_input": config.positions.kind == "learned",
+        "pooler_hidden_act": HF_ACTIVATIONS[config.head.pooler or "gelu"],
         "legacy": True,
         **distances,
     }
 
 
 def _tensors(config: ModelConfig) -> list[TensorMap]:
-    kind, maps = config.disentangled, body(config, "deberta", _PARTS)
+    kind, maps = config.positions.disentangled, body(config, "deberta", _PARTS)
     if kind is not None:
         maps.append(same("deberta.encoder.rel_embeddings.weight", "distances.table.weight"))
         maps += with_bias(same, "deberta.encoder.LayerNorm", "distances.norm", True) if kind.norm else []

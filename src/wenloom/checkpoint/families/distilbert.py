@@ -6,11 +6,11 @@ from typing import Any
 from wenloom.checkpoint.families.base import Family, TensorMap, heads_of_encoder, layers, same, with_bias, written
 from wenloom.checkpoint.families.bert import ENCODER
 from wenloom.checkpoint.families.fields import HF_ACTIVATIONS, ConfigFields
-from wenloom.model.config import ModelConfig
+from wenloom.model.config import ModelConfig, config_of
 
 _NAMES = {"d_model": "dim", "n_layers": "n_layers", "n_heads": "n_heads", "d_mlp": "hidden_dim",
-          "context_length": "max_position_embeddings", "residual_dropout": "dropout",
-          "attention_dropout": "attention_dropout"}  # fmt: skip
+          "context_length": "max_position_embeddings", "dropout.residual": "dropout",
+          "dropout.attention": "attention_dropout"}  # fmt: skip
 
 
 def _read(fields: ConfigFields) -> ModelConfig:
@@ -19,28 +19,24 @@ def _read(fields: ConfigFields) -> ModelConfig:
     fields.understood("qa_dropout", "seq_classif_dropout")
     common, activation = fields.common(tied=True), fields.activation("activation", "gelu")
     dropout = fields.share("dropout", 0.1)
-    config = ModelConfig(
+    config = config_of(
+        sizes,
+        ENCODER,
+        common,
         family="distilbert",
-        **sizes,
-        **ENCODER,
         d_mlp=fields.integer("hidden_dim", 3072),
         context_length=fields.size("max_position_embeddings", "context_length", 512),
-        norm_eps=1e-12,
-        activation=activation,
-        head_activation=activation,
-        has_head=fields.has_head(),
-        pooler="relu" if common["labels"] else None,
-        embedding_dropout=dropout,
-        attention_dropout=fields.share("attention_dropout", 0.1),
-        residual_dropout=dropout,
-        **common,
+        norms={"eps": 1e-12},
+        mlp={"activation": activation},
+        head={"activation": activation, "present": fields.has_head(), "pooler": "relu" if common["labels"] else None},
+        dropout={"embedding": dropout, "attention": fields.share("attention_dropout", 0.1), "residual": dropout},
     )
     fields.finish()
     return config
 
 
 def _write(config: ModelConfig) -> dict[str, Any]:
-    return {**written(config, _NAMES), "activation": HF_ACTIVATIONS[config.activation]}
+    return {**written(config, _NAMES), "activation": HF_ACTIVATIONS[config.mlp.activation]}
 
 
 def _tensors(config: ModelConfig) -> list[TensorMap]:

@@ -13,15 +13,15 @@ def _read(fields: ConfigFields) -> ModelConfig:
     width = fields.integer("embedding_size", 128, most=limit("d_model"))
     is_wide = width == fields.integer("hidden_size", 256, most=limit("d_model"))
     return read_common(fields, "electra", widths=(256, 12, 4), d_mlp=1024, head_activation="gelu", pooler="gelu",
-                       d_embedding=None if is_wide else width)  # fmt: skip
+                       embedding={"width": None if is_wide else width})  # fmt: skip
 
 
 def _write(config: ModelConfig) -> dict[str, Any]:
-    return {**write_config(config), "embedding_size": config.d_embedding or config.d_model}
+    return {**write_config(config), "embedding_size": config.embedding.width or config.d_model}
 
 
 def _tensors(config: ModelConfig) -> list[TensorMap]:
-    widen = with_bias(same, "electra.embeddings_project", "widen", True) if config.d_embedding else []
+    widen = with_bias(same, "electra.embeddings_project", "widen", True) if config.embedding.width else []
     untied = [same("generator_lm_head.weight", "head.weight")]
     return [*body(config, "electra"), *widen, *heads_of_encoder(config, _HEADS, untied)]
 

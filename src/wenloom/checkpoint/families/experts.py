@@ -6,7 +6,8 @@ from typing import Any
 from wenloom.checkpoint.families.base import TensorMap, same
 from wenloom.checkpoint.families.fields import ConfigFields, shown
 from wenloom.checkpoint.families.llama import tensors
-from wenloom.model.config import Experts, ModelConfig
+from wenloom.model.config import ModelConfig
+from wenloom.model.parts import Experts
 
 EXPERT = {"gate_proj": "gate", "up_proj": "up", "down_proj": "down"}
 """Names of an expert's matrices, and ours."""
@@ -52,8 +53,8 @@ def write_experts(config: ModelConfig, count: str = "num_local_experts") -> dict
     Args:
         count: what the family's published files call the number of experts.
     """
-    assert config.experts is not None
-    return {count: config.experts.count, "num_experts_per_tok": config.experts.active}
+    assert config.mlp.experts is not None
+    return {count: config.mlp.experts.count, "num_experts_per_tok": config.mlp.experts.active}
 
 
 def expert_tensors(config: ModelConfig, block: str = "mlp", parts: Mapping[str, str] = EXPERT) -> list[TensorMap]:
@@ -63,16 +64,16 @@ def expert_tensors(config: ModelConfig, block: str = "mlp", parts: Mapping[str, 
         block: what the family calls a layer's mixture of experts.
         parts: what it calls an expert's matrices, and what they are called here.
     """
-    assert config.experts is not None
+    assert config.mlp.experts is not None
     maps = tensors(config)
     for layer in range(config.n_layers):
-        if config.experts_of(layer) is None:
+        if config.mlp.experts_of(layer) is None:
             continue
         theirs, ours = f"model.layers.{layer}.{block}", f"blocks.{layer}.mlp"
         maps.append(same(f"{theirs}.gate.weight", f"{ours}.router.weight"))
         maps += [
             same(f"{theirs}.experts.{number}.{name}.weight", f"{ours}.experts.{number}.{part}.weight")
-            for number in range(config.experts.count)
+            for number in range(config.mlp.experts.count)
             for name, part in parts.items()
         ]
     return maps

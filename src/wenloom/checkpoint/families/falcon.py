@@ -6,11 +6,11 @@ from wenloom.checkpoint.families.base import Family, TensorMap, heads_in_one, he
 from wenloom.checkpoint.families.fields import HF_ACTIVATIONS, ConfigFields
 from wenloom.checkpoint.families.llama import BUFFERS
 from wenloom.checkpoint.families.rope import read_rope, write_rope
-from wenloom.model.config import PLAIN_BLOCKS, ModelConfig
+from wenloom.model.config import PLAIN_BLOCKS, ModelConfig, config_of
 
 _NAMES = {"d_model": "hidden_size", "n_layers": "num_hidden_layers", "n_heads": "num_attention_heads",
-          "d_mlp": "ffn_hidden_size", "norm_eps": "layer_norm_epsilon", "residual_dropout": "hidden_dropout",
-          "attention_dropout": "attention_dropout"}  # fmt: skip
+          "d_mlp": "ffn_hidden_size", "norms.eps": "layer_norm_epsilon", "dropout.residual": "hidden_dropout",
+          "dropout.attention": "attention_dropout"}  # fmt: skip
 
 
 def _read(fields: ConfigFields) -> ModelConfig:
@@ -31,47 +31,48 @@ def _read(fields: ConfigFields) -> ModelConfig:
     rope, context_length = read_rope(fields, sizes["d_head"], 2048)
     if rope.d_rotary != sizes["d_head"]:
         raise fields.refuse("partial_rotary_factor", "falcon rotates whole heads; other values are not supported")
-    config = ModelConfig(
+    config = config_of(
+        sizes | {"n_kv_heads": kv_heads if is_new else 1 if few else sizes["n_heads"]},
+        PLAIN_BLOCKS,
+        fields.common(tied=True),
         family="falcon",
-        **sizes | {"n_kv_heads": kv_heads if is_new else 1 if few else sizes["n_heads"]},
-        **PLAIN_BLOCKS | {"qkv_bias": bias, "attention_output_bias": bias, "mlp_bias": bias},
         d_mlp=fields.optional_integer("ffn_hidden_size") or 4 * sizes["d_model"],
         context_length=context_length,
-        rope=rope,
-        parallel_residual=parallel,
-        shared_norm=parallel and norms == 1,
-        norm_eps=fields.number("layer_norm_epsilon", 1e-5),
-        activation=fields.activation("activation", "gelu"),
-        attention_dropout=fields.share("attention_dropout", 0.0),
-        residual_dropout=fields.share("hidden_dropout", 0.0),
-        **fields.common(tied=True),
+        attention={"qkv_bias": bias, "output_bias": bias},
+        positions={"rope": rope},
+        residual={"parallel": parallel, "shared_norm": parallel and norms == 1},
+        norms={"eps": fields.number("layer_norm_epsilon", 1e-5)},
+        mlp={"bias": bias, "activation": fields.activation("activation", "gelu")},
+        dropout={"attention": fields.share("attention_dropout", 0.0), "residual": fields.share("hidden_dropout", 0.0)},
     )
     fields.finish()
     return config
 
 
 def _write(config: ModelConfig) -> dict[str, Any]:
-    assert config.rope is not None
-    is_new = config.parallel_residual and (not config.shared_norm or config.n_kv_heads not in (1, config.n_heads))
+    assert config.positions.rope is not None
+    is_new = config.residual.parallel and (
+        not config.residual.shared_norm or config.n_kv_heads not in (1, config.n_heads)
+    )
     return {
         **written(config, _NAMES),
-        "activation": HF_ACTIVATIONS[config.activation],
+        "activation": HF_ACTIVATIONS[config.mlp.activation],
         "new_decoder_architecture": is_new,
         "num_kv_heads": config.n_kv_heads,
         "multi_query": config.n_kv_heads == 1,
-        "parallel_attn": config.parallel_residual,
-        "num_ln_in_parallel_attn": 2 if config.parallel_residual and not config.shared_norm else 1,
-        "bias": config.qkv_bias,
-        "rope_theta": config.rope.theta,
-        **write_rope(config.rope, config.context_length),
+        "parallel_attn": config.residual.parallel,
+        "num_ln_in_parallel_attn": 2 if config.residual.parallel and not config.residual.shared_norm else 1,
+        "bias": config.attention.qkv_bias,
+        "rope_theta": config.positions.rope.theta,
+        **write_rope(config.positions.rope, config.context_length),
     }
 
 
 def _tensors(config: ModelConfig) -> list[TensorMap]:
     norms = {"input_layernorm": "attention_norm", "post_attention_layernorm": "mlp_norm"}
-    if config.shared_norm:
+    if config.residual.shared_norm:
         norms = {"input_layernorm": "attention_norm"}
-    elif config.parallel_residual:
+    elif config.residual.parallel:
         norms = {"ln_attn": "attention_norm", "ln_mlp": "mlp_norm"}
     maps = [
         same("transformer.word_embeddings.weight", "embed.weight"),
@@ -84,11 +85,11 @@ def _tensors(config: ModelConfig) -> list[TensorMap]:
         maps += [
             *(
                 heads_in_one(config, f"{theirs}.self_attention.query_key_value.{kind}", f"{ours}.attention.{{}}.{kind}")
-                for kind in (("weight", "bias") if config.qkv_bias else ("weight",))
+                for kind in (("weight", "bias") if config.attention.qkv_bias else ("weight",))
             ),
-            *with_bias(same, f"{theirs}.self_attention.dense", f"{ours}.attention.output", config.qkv_bias),
-            *with_bias(same, f"{theirs}.mlp.dense_h_to_4h", f"{ours}.mlp.up", config.mlp_bias),
-            *with_bias(same, f"{theirs}.mlp.dense_4h_to_h", f"{ours}.mlp.down", config.mlp_bias),
+            *with_bias(same, f"{theirs}.self_attention.dense", f"{ours}.attention.output", config.attention.qkv_bias),
+            *with_bias(same, f"{theirs}.mlp.dense_h_to_4h", f"{ours}.mlp.up", config.mlp.bias),
+            *with_bias(same, f"{theirs}.mlp.dense_4h_to_h", f"{ours}.mlp.down", config.mlp.bias),
         ]
     return [*maps, *heads_of_decoder(config)]
 

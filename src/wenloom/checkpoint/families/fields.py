@@ -6,7 +6,8 @@ from typing import Any
 
 from wenloom.checkpoint.families.reference import generation_defaults, is_read
 from wenloom.core.errors import CheckpointError, printable
-from wenloom.model.config import Activation, limit
+from wenloom.model.config import limit
+from wenloom.model.parts import Activation
 
 ACTIVATION_NAMES: dict[str, Activation] = {
     "gelu": "gelu",
@@ -216,7 +217,7 @@ class ConfigFields:
             tied: the default of tie_word_embeddings.
         """
         return {
-            "tie_embeddings": self.flag("tie_word_embeddings", tied),
+            "logits": {"tied": self.flag("tie_word_embeddings", tied)},
             "initializer_range": self.number("initializer_range", 0.02),
             "labels": self.labels(),
             **self.token_ids(),

@@ -15,13 +15,13 @@ def _read(fields: ConfigFields) -> ModelConfig:
         fields.raw("hidden_act") == "gelu"
     ):  # as files of its first days have it; transformers takes the approximation too
         fields = fields.with_value("hidden_act", "gelu_pytorch_tanh")
-    return read_common(fields, "gemma", context_length=8192, d_head=256, kv_heads=16, tied=True, scale_embedding=True,
-                       default_activation="gelu_pytorch_tanh", qkv_bias=bias, attention_output_bias=bias)  # fmt: skip
+    return read_common(fields, "gemma", context_length=8192, d_head=256, kv_heads=16, tied=True, embedding={"scaled": True},
+                       default_activation="gelu_pytorch_tanh", attention={"qkv_bias": bias, "output_bias": bias})  # fmt: skip
 
 
 def _write(config: ModelConfig) -> dict[str, Any]:
-    exact = {"hidden_act": "gelu_python"} if config.activation == "gelu" else {}  # gelu is its approximation here
-    return {**write_common(config), **exact, "attention_bias": config.qkv_bias}
+    exact = {"hidden_act": "gelu_python"} if config.mlp.activation == "gelu" else {}  # gelu is its approximation here
+    return {**write_common(config), **exact, "attention_bias": config.attention.qkv_bias}
 
 
 def _tensors(config: ModelConfig) -> list[TensorMap]:

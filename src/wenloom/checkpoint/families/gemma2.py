@@ -17,12 +17,16 @@ from wenloom.checkpoint.families.llama import (
 from wenloom.model.config import ModelConfig
 
 
-def read_gemma(fields: ConfigFields, family: str, interval: int, logit_cap: float | None, **own: Any) -> ModelConfig:
+def read_gemma(
+    fields: ConfigFields, family: str, interval: int, logit_cap: float | None, context_length: int, **own: Any
+) -> ModelConfig:
     """What Gemma 2 and 3 have in common.
 
     Args:
         interval: of the layers that see all.
         logit_cap: the default of final_logit_softcapping.
+        context_length: the default of max_position_embeddings, or what was read of it.
+        own: what this family adds.
     """
     fields.only("use_bidirectional_attention", False, None)
     bias = fields.flag("attention_bias", False)
@@ -30,19 +34,22 @@ def read_gemma(fields: ConfigFields, family: str, interval: int, logit_cap: floa
     return read_common(
         fields,
         family,
+        read_windows(fields, interval),
+        own,
+        context_length=context_length,
         d_head=256,
         kv_heads=4,
         tied=True,
         activation="hidden_activation",
         default_activation="gelu_pytorch_tanh",
-        norm_place="both",
-        scale_embedding=True,
-        qkv_bias=bias,
-        attention_output_bias=bias,
-        score_multiplier=None if scalar == d_head else scalar**-0.5,
-        logit_cap=read_cap(fields, "final_logit_softcapping", logit_cap),
-        **read_windows(fields, interval),
-        **own,
+        norms={"place": "both"},
+        embedding={"scaled": True},
+        attention={
+            "qkv_bias": bias,
+            "output_bias": bias,
+            "score_multiplier": None if scalar == d_head else scalar**-0.5,
+        },
+        logits={"cap": read_cap(fields, "final_logit_softcapping", logit_cap)},
     )
 
 
@@ -57,10 +64,10 @@ def write_gemma(config: ModelConfig) -> dict[str, Any]:
     """The fields that both families write."""
     return {
         **write_common(config, activation="hidden_activation"),
-        "attention_bias": config.qkv_bias,
+        "attention_bias": config.attention.qkv_bias,
         "query_pre_attn_scalar": round(config.attention_scale(0) ** -2),
-        "attn_logit_softcapping": config.score_cap,
-        "final_logit_softcapping": config.logit_cap,
+        "attn_logit_softcapping": config.attention.score_cap,
+        "final_logit_softcapping": config.logits.cap,
         **write_windows(config),
     }
 
@@ -72,7 +79,7 @@ def gemma_tensors(config: ModelConfig) -> list[TensorMap]:
 
 def _read(fields: ConfigFields) -> ModelConfig:
     score_cap = read_cap(fields, "attn_logit_softcapping", 50.0)
-    return read_gemma(fields, "gemma2", 2, 30.0, context_length=8192, score_cap=score_cap)
+    return read_gemma(fields, "gemma2", 2, 30.0, context_length=8192, attention={"score_cap": score_cap})
 
 
 _CLASSIFIER = "Gemma2ForSequenceClassification"

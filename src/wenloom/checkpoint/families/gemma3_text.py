@@ -22,9 +22,8 @@ def _read(fields: ConfigFields) -> ModelConfig:
         interval,
         None,
         context_length=length,
-        rope=rope,
-        local_rope=local_rope,
-        qk_norm=True,
+        positions={"rope": rope, "local_rope": local_rope},
+        attention={"qk_norm": True},
     )
 
 

@@ -16,14 +16,13 @@ def _read(fields: ConfigFields) -> ModelConfig:
         kv_heads=2,
         d_head=128,
         part=0.5,
-        norm_eps=fields.number("rms_norm_eps", 1.5625e-7),
-        norm_place="both",
-        qkv_bias=fields.flag("attention_bias", True),
+        norms={"eps": fields.number("rms_norm_eps", 1.5625e-7), "place": "both"},
+        attention={"qkv_bias": fields.flag("attention_bias", True)},
     )
 
 
 def _write(config: ModelConfig) -> dict[str, Any]:
-    return {**write_common(config, is_partial=True), "attention_bias": config.qkv_bias}
+    return {**write_common(config, is_partial=True), "attention_bias": config.attention.qkv_bias}
 
 
 _NORMS = {"input_layernorm": "attention_norm", "post_self_attn_layernorm": "attention_out_norm",
@@ -32,7 +31,7 @@ _NORMS = {"input_layernorm": "attention_norm", "post_self_attn_layernorm": "atte
 
 def _tensors(config: ModelConfig) -> list[TensorMap]:
     mlp = {"mlp.gate_up_proj": "gate+up", "mlp.down_proj": "down"}
-    return tensors(config, _NORMS, mlp=mlp, rotated=pairs_apart(config.d_head, config.d_rotary))
+    return tensors(config, _NORMS, mlp=mlp, rotated=pairs_apart(config.d_head, config.positions.d_rotary))
 
 
 _CLASSIFIER = "Glm4ForSequenceClassification"

@@ -14,36 +14,40 @@ from wenloom.checkpoint.families.base import (
     written,
 )
 from wenloom.checkpoint.families.fields import HF_ACTIVATIONS, ConfigFields
-from wenloom.model.config import PLAIN_BLOCKS, ModelConfig
+from wenloom.model.config import PLAIN_BLOCKS, ModelConfig, config_of
 
 _UNUSED_HEADS = (
     "summary_type", "summary_use_proj", "summary_activation", "summary_proj_to_labels",
     "summary_first_dropout", "summary_last_dropout",
 )  # fmt: skip
 _NAMES = {"d_model": "n_embd", "n_layers": "n_layer", "n_heads": "n_head", "d_mlp": "n_inner",
-          "context_length": "n_positions", "norm_eps": "layer_norm_epsilon", "scale_by_head": "scale_attn_weights",
-          "scale_by_layer": "scale_attn_by_inverse_layer_idx", "embedding_dropout": "embd_pdrop",
-          "attention_dropout": "attn_pdrop", "residual_dropout": "resid_pdrop"}  # fmt: skip
+          "context_length": "n_positions", "norms.eps": "layer_norm_epsilon", "attention.scale_by_head": "scale_attn_weights",
+          "attention.scale_by_layer": "scale_attn_by_inverse_layer_idx", "dropout.embedding": "embd_pdrop",
+          "dropout.attention": "attn_pdrop", "dropout.residual": "resid_pdrop"}  # fmt: skip
 
 
 def _read(fields: ConfigFields) -> ModelConfig:
     sizes = fields.sizes(_NAMES, (768, 12, 12))
     fields.only("reorder_and_upcast_attn", False, True)  # an order of operations, not another result
     fields.understood(*_UNUSED_HEADS)
-    config = ModelConfig(
+    config = config_of(
+        sizes,
+        PLAIN_BLOCKS,
+        fields.common(tied=True),
         family="gpt2",
-        **sizes,
-        **PLAIN_BLOCKS,
         d_mlp=fields.optional_integer("n_inner") or 4 * sizes["d_model"],
         context_length=fields.size("n_positions", "context_length", 1024),
-        norm_eps=fields.number("layer_norm_epsilon", 1e-5),
-        activation=fields.activation("activation_function", "gelu_new"),
-        scale_by_head=fields.flag("scale_attn_weights", True),
-        scale_by_layer=fields.flag("scale_attn_by_inverse_layer_idx", False),
-        embedding_dropout=fields.share("embd_pdrop", 0.1),
-        attention_dropout=fields.share("attn_pdrop", 0.1),
-        residual_dropout=fields.share("resid_pdrop", 0.1),
-        **fields.common(tied=True),
+        norms={"eps": fields.number("layer_norm_epsilon", 1e-5)},
+        mlp={"activation": fields.activation("activation_function", "gelu_new")},
+        attention={
+            "scale_by_head": fields.flag("scale_attn_weights", True),
+            "scale_by_layer": fields.flag("scale_attn_by_inverse_layer_idx", False),
+        },
+        dropout={
+            "embedding": fields.share("embd_pdrop", 0.1),
+            "attention": fields.share("attn_pdrop", 0.1),
+            "residual": fields.share("resid_pdrop", 0.1),
+        },
     )
     fields.finish()
     return config
@@ -51,7 +55,7 @@ def _read(fields: ConfigFields) -> ModelConfig:
 
 def gpt_activation(config: ModelConfig) -> str:
     """The non-linearity as files of GPT-2 name it."""
-    return "gelu_new" if config.activation == "gelu_tanh" else HF_ACTIVATIONS[config.activation]
+    return "gelu_new" if config.mlp.activation == "gelu_tanh" else HF_ACTIVATIONS[config.mlp.activation]
 
 
 def _write(config: ModelConfig) -> dict[str, Any]:

@@ -6,34 +6,39 @@ from typing import Any
 from wenloom.checkpoint.families.base import Family, TensorMap, heads_of_decoder, layers, same, with_bias, written
 from wenloom.checkpoint.families.fields import ConfigFields, shown
 from wenloom.checkpoint.families.gpt2 import gpt_activation
-from wenloom.model.config import PLAIN_BLOCKS, ModelConfig
+from wenloom.model.config import PLAIN_BLOCKS, ModelConfig, config_of
 
 _LOCAL = {"global": False, "local": True}
 _NAMES = {"d_model": "hidden_size", "n_layers": "num_layers", "n_heads": "num_heads", "d_mlp": "intermediate_size",
-          "context_length": "max_position_embeddings", "norm_eps": "layer_norm_epsilon",
-          "embedding_dropout": "embed_dropout", "attention_dropout": "attention_dropout",
-          "residual_dropout": "resid_dropout"}  # fmt: skip
+          "context_length": "max_position_embeddings", "norms.eps": "layer_norm_epsilon",
+          "dropout.embedding": "embed_dropout", "dropout.attention": "attention_dropout",
+          "dropout.residual": "resid_dropout"}  # fmt: skip
 
 
 def _read(fields: ConfigFields) -> ModelConfig:
     sizes = fields.sizes(_NAMES, (2048, 24, 16), vocab=50_257)
     window = fields.size("window_size", "context_length", 256)
     local = _local_layers(fields, sizes["n_layers"])
-    config = ModelConfig(
+    config = config_of(
+        sizes,
+        PLAIN_BLOCKS,
+        fields.common(tied=True),
         family="gpt_neo",
-        **sizes,
-        **PLAIN_BLOCKS | {"qkv_bias": False},
         d_mlp=fields.optional_integer("intermediate_size") or 4 * sizes["d_model"],
         context_length=fields.size("max_position_embeddings", "context_length", 2048),
-        norm_eps=fields.number("layer_norm_epsilon", 1e-5),
-        activation=fields.activation("activation_function", "gelu_new"),
-        scale_by_head=False,
-        sliding_window=window if local else None,
-        sliding_layers=local,
-        embedding_dropout=fields.share("embed_dropout", 0.0),
-        attention_dropout=fields.share("attention_dropout", 0.0),
-        residual_dropout=fields.share("resid_dropout", 0.0),
-        **fields.common(tied=True),
+        norms={"eps": fields.number("layer_norm_epsilon", 1e-5)},
+        mlp={"activation": fields.activation("activation_function", "gelu_new")},
+        attention={
+            "qkv_bias": False,
+            "scale_by_head": False,
+            "sliding_window": window if local else None,
+            "sliding_layers": local,
+        },
+        dropout={
+            "embedding": fields.share("embed_dropout", 0.0),
+            "attention": fields.share("attention_dropout", 0.0),
+            "residual": fields.share("resid_dropout", 0.0),
+        },
     )
     fields.finish()
     return config
@@ -67,12 +72,12 @@ def _is_group(value: Any, n_layers: int) -> bool:
 
 
 def _write(config: ModelConfig) -> dict[str, Any]:
-    kinds = ["local" if layer in config.sliding_layers else "global" for layer in range(config.n_layers)]
+    kinds = ["local" if layer in config.attention.sliding_layers else "global" for layer in range(config.n_layers)]
     return {
         **written(config, _NAMES),
         "attention_types": [[kinds, 1]],
         "attention_layers": kinds,
-        "window_size": config.sliding_window or 256,
+        "window_size": config.attention.sliding_window or 256,
         "activation_function": gpt_activation(config),
     }
 

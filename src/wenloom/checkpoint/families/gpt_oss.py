@@ -32,31 +32,34 @@ def _read(fields: ConfigFields) -> ModelConfig:
     return read_common(
         fields,
         "gpt_oss",
+        read_windows(fields, 2),
         context_length=131_072,
         kv_heads=8,
         d_head=64,
         theta=150_000.0,
-        norm_eps=fields.number("rms_norm_eps", 1e-5),
-        qkv_bias=bias,
-        attention_output_bias=bias,
-        mlp_bias=True,
-        sinks=True,
-        experts=read_experts(fields, 128, 4, 2880, router_bias=True, gate_limit=limit, gate_slope=slope),
-        **read_windows(fields, 2),
+        norms={"eps": fields.number("rms_norm_eps", 1e-5)},
+        attention={"qkv_bias": bias, "output_bias": bias, "sinks": True},
+        mlp={
+            "bias": True,
+            "experts": read_experts(fields, 128, 4, 2880, router_bias=True, gate_limit=limit, gate_slope=slope),
+        },
     )
 
 
 def _write(config: ModelConfig) -> dict[str, Any]:
-    assert config.experts is not None and config.rope is not None
-    plain = {"rope_type": "default", "rope_theta": config.rope.theta}  # without a word the positions are stretched
+    assert config.mlp.experts is not None and config.positions.rope is not None
+    plain = {
+        "rope_type": "default",
+        "rope_theta": config.positions.rope.theta,
+    }  # without a word the positions are stretched
     return {
         **write_common(config),
-        **({"rope_parameters": plain} if config.rope.kind == "default" else {}),
+        **({"rope_parameters": plain} if config.positions.rope.kind == "default" else {}),
         **write_windows(config),
-        "attention_bias": config.qkv_bias,
+        "attention_bias": config.attention.qkv_bias,
         **write_experts(config),
-        "swiglu_limit": config.experts.gate_limit,
-        "swiglu_alpha": config.experts.gate_slope,
+        "swiglu_limit": config.mlp.experts.gate_limit,
+        "swiglu_alpha": config.mlp.experts.gate_slope,
     }
 
 
@@ -86,8 +89,8 @@ def _downs(theirs: str, ours: str, count: int, kind: str) -> TensorMap:
 
 
 def _tensors(config: ModelConfig) -> list[TensorMap]:
-    assert config.experts is not None
-    maps, count = tensors(config), config.experts.count
+    assert config.mlp.experts is not None
+    maps, count = tensors(config), config.mlp.experts.count
     for layer in range(config.n_layers):
         theirs, ours = f"model.layers.{layer}", f"blocks.{layer}"
         maps += [

@@ -14,11 +14,12 @@ from wenloom.checkpoint.families.base import (
 )
 from wenloom.checkpoint.families.fields import ConfigFields
 from wenloom.checkpoint.families.gpt2 import gpt_activation
-from wenloom.model.config import PLAIN_BLOCKS, ModelConfig, Rope
+from wenloom.model.config import PLAIN_BLOCKS, ModelConfig, config_of
+from wenloom.model.parts import Rope
 
 _NAMES = {"d_model": "n_embd", "n_layers": "n_layer", "n_heads": "n_head", "d_mlp": "n_inner",
-          "context_length": "n_positions", "d_rotary": "rotary_dim", "norm_eps": "layer_norm_epsilon",
-          "embedding_dropout": "embd_pdrop", "attention_dropout": "attn_pdrop", "residual_dropout": "resid_pdrop"}  # fmt: skip
+          "context_length": "n_positions", "positions.d_rotary": "rotary_dim", "norms.eps": "layer_norm_epsilon",
+          "dropout.embedding": "embd_pdrop", "dropout.attention": "attn_pdrop", "dropout.residual": "resid_pdrop"}  # fmt: skip
 _UNUSED = ("summary_type", "summary_use_proj", "summary_activation", "summary_proj_to_labels", "summary_first_dropout")
 
 
@@ -29,22 +30,24 @@ def _read(fields: ConfigFields) -> ModelConfig:
     d_rotary = fields.integer("rotary_dim", 64, 2)
     if d_rotary % 2 or d_rotary > sizes["d_head"]:
         raise fields.refuse("rotary_dim", f"must be even and at most the width of a head, {sizes['d_head']}")
-    config = ModelConfig(
+    config = config_of(
+        sizes,
+        PLAIN_BLOCKS,
+        common,
         family="gptj",
-        **sizes,
-        **PLAIN_BLOCKS | {"qkv_bias": False, "attention_output_bias": False},
         d_mlp=fields.optional_integer("n_inner") or 4 * sizes["d_model"],
         context_length=fields.size("n_positions", "context_length", 2048),
-        rope=Rope(d_rotary),
-        parallel_residual=True,
-        shared_norm=True,
-        norm_eps=fields.number("layer_norm_epsilon", 1e-5),
-        activation=fields.activation("activation_function", "gelu_new"),
-        output_bias=not common["labels"],
-        embedding_dropout=fields.share("embd_pdrop", 0.0),
-        attention_dropout=fields.share("attn_pdrop", 0.0),
-        residual_dropout=fields.share("resid_pdrop", 0.0),
-        **common,
+        attention={"qkv_bias": False, "output_bias": False},
+        positions={"rope": Rope(d_rotary)},
+        residual={"parallel": True, "shared_norm": True},
+        norms={"eps": fields.number("layer_norm_epsilon", 1e-5)},
+        mlp={"activation": fields.activation("activation_function", "gelu_new")},
+        logits={"bias": not common["labels"]},
+        dropout={
+            "embedding": fields.share("embd_pdrop", 0.0),
+            "attention": fields.share("attn_pdrop", 0.0),
+            "residual": fields.share("resid_pdrop", 0.0),
+        },
     )
     fields.finish()
     return config
@@ -55,7 +58,7 @@ def _write(config: ModelConfig) -> dict[str, Any]:
 
 
 def _tensors(config: ModelConfig) -> list[TensorMap]:
-    rotated = pairs_apart(config.d_head, config.d_rotary)
+    rotated = pairs_apart(config.d_head, config.positions.d_rotary)
     maps = [same("transformer.wte.weight", "embed.weight"), *with_bias(same, "transformer.ln_f", "final_norm", True)]
     for layer in range(config.n_layers):
         theirs, ours = f"transformer.h.{layer}", f"blocks.{layer}"

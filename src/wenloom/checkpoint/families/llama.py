@@ -7,7 +7,7 @@ from typing import Any
 from wenloom.checkpoint.families.base import Family, TensorMap, heads_of_decoder, in_one, same, with_bias
 from wenloom.checkpoint.families.fields import HF_ACTIVATIONS, ConfigFields, shown
 from wenloom.checkpoint.families.rope import read_rope, rotary_part, write_rope
-from wenloom.model.config import ModelConfig, limit
+from wenloom.model.config import ModelConfig, config_of, joined_shapes, limit
 
 BUFFERS = re.compile(r"rotary_emb\.inv_freq$")
 COPIES = {"model.embed_tokens.weight": ("lm_head.weight",)}
@@ -24,7 +24,7 @@ MLP = {"mlp.gate_proj": "gate", "mlp.up_proj": "up", "mlp.down_proj": "down"}
 def read_common(
     fields: ConfigFields,
     family: str,
-    *,
+    *shapes: Mapping[str, Any],
     context_length: int,
     kv_heads: int | None = None,
     d_head: int | None = None,
@@ -36,7 +36,7 @@ def read_common(
     default_activation: str = "silu",
     **own: Any,
 ) -> ModelConfig:
-    """What config.json says in every Llama-like family; `own` is what this family adds.
+    """What config.json says in every Llama-like family; `shapes` and `own` are what this family adds.
 
     Args:
         context_length, kv_heads, d_head, theta, tied, default_activation: the family's defaults, for files that leave
@@ -48,12 +48,14 @@ def read_common(
     d_model = fields.size("hidden_size", "d_model")
     n_heads = fields.size("num_attention_heads", "n_heads")
     d_head = fields.size("head_dim", "d_head", d_head or max(1, d_model // n_heads))
-    if "rope" not in own:
-        own["rope"], context_length = read_rope(fields, d_head, context_length, theta, part or 1.0)
-    if part is None and own["rope"].d_rotary != d_head:
+    own = joined_shapes(*shapes, own)
+    rope = own.get("positions", {}).get("rope")
+    if rope is None:
+        rope, context_length = read_rope(fields, d_head, context_length, theta, part or 1.0)
+    if part is None and rope.d_rotary != d_head:
         raise fields.refuse("partial_rotary_factor", f"{family} rotates whole heads; other values are not supported")
-    config = ModelConfig(
-        **{
+    config = config_of(
+        {
             "family": family,
             "vocab_size": fields.size("vocab_size", "vocab_size"),
             "n_layers": fields.size("num_hidden_layers", "n_layers"),
@@ -63,14 +65,13 @@ def read_common(
             "d_head": d_head,
             "d_mlp": fields.integer("intermediate_size"),
             "context_length": context_length,
-            "norm": "rmsnorm",
-            "norm_eps": fields.number(eps, 1e-6),
-            "activation": fields.activation(activation, default_activation),
-            "gated_mlp": True,
-            "attention_dropout": fields.share("attention_dropout", 0.0),
-            **fields.common(tied=tied),
-            **own,
-        }
+            "positions": {"rope": rope},
+            "norms": {"kind": "rmsnorm", "eps": fields.number(eps, 1e-6)},
+            "mlp": {"gated": True, "activation": fields.activation(activation, default_activation)},
+            "dropout": {"attention": fields.share("attention_dropout", 0.0)},
+        },
+        fields.common(tied=tied),
+        own,
     )
     fields.finish()
     return config
@@ -85,7 +86,7 @@ def write_common(
         eps, activation: what the family calls these fields.
         is_partial: whether it may rotate a part of each head.
     """
-    assert config.rope is not None
+    assert config.positions.rope is not None
     return {
         "hidden_size": config.d_model,
         "intermediate_size": config.d_mlp,
@@ -93,12 +94,12 @@ def write_common(
         "num_attention_heads": config.n_heads,
         "num_key_value_heads": config.n_kv_heads,
         "head_dim": config.d_head,
-        activation: HF_ACTIVATIONS[config.activation],
-        eps: config.norm_eps,
-        "rope_theta": config.rope.theta,
-        **write_rope(config.rope, config.context_length),
-        **({"partial_rotary_factor": rotary_part(config.d_rotary, config.d_head)} if is_partial else {}),
-        "attention_dropout": config.attention_dropout,
+        activation: HF_ACTIVATIONS[config.mlp.activation],
+        eps: config.norms.eps,
+        "rope_theta": config.positions.rope.theta,
+        **write_rope(config.positions.rope, config.context_length),
+        **({"partial_rotary_factor": rotary_part(config.positions.d_rotary, config.d_head)} if is_partial else {}),
+        "attention_dropout": config.dropout.attention,
     }
 
 
@@ -117,7 +118,8 @@ def read_kinds(fields: ConfigFields, n_layers: int, default: Sequence[str]) -> t
 def write_kinds(config: ModelConfig) -> list[str]:
     """The field that `read_kinds` reads."""
     return [
-        "sliding_attention" if layer in config.sliding_layers else "full_attention" for layer in range(config.n_layers)
+        "sliding_attention" if layer in config.attention.sliding_layers else "full_attention"
+        for layer in range(config.n_layers)
     ]
 
 
@@ -126,14 +128,16 @@ def read_windows(fields: ConfigFields, interval: int) -> dict[str, Any]:
     n_layers = fields.size("num_hidden_layers", "n_layers")
     default = ["sliding_attention" if (layer + 1) % interval else "full_attention" for layer in range(n_layers)]
     return {
-        "sliding_window": fields.size("sliding_window", "context_length", 4096),
-        "sliding_layers": read_kinds(fields, n_layers, default),
+        "attention": {
+            "sliding_window": fields.size("sliding_window", "context_length", 4096),
+            "sliding_layers": read_kinds(fields, n_layers, default),
+        }
     }
 
 
 def write_windows(config: ModelConfig) -> dict[str, Any]:
     """The fields `read_windows` reads."""
-    return {"sliding_window": config.sliding_window, "layer_types": write_kinds(config)}
+    return {"sliding_window": config.attention.sliding_window, "layer_types": write_kinds(config)}
 
 
 def read_one_window(fields: ConfigFields, default: int | None = None) -> dict[str, Any]:
@@ -146,7 +150,7 @@ def read_one_window(fields: ConfigFields, default: int | None = None) -> dict[st
     n_layers = fields.size("num_hidden_layers", "n_layers")
     kinds = ["full_attention", "sliding_attention"] if window else ["full_attention"]
     fields.only("layer_types", None, *([kind] * n_layers for kind in kinds))  # the window counts; these say it again
-    return {"sliding_window": window, "sliding_layers": tuple(range(n_layers)) if window else ()}
+    return {"attention": {"sliding_window": window, "sliding_layers": tuple(range(n_layers)) if window else ()}}
 
 
 def read_window(fields: ConfigFields, n_layers: int) -> dict[str, Any]:
@@ -160,15 +164,15 @@ def read_window(fields: ConfigFields, n_layers: int) -> dict[str, Any]:
     first = fields.integer("max_window_layers", 28, 0)
     default = ["sliding_attention" if window and layer >= first else "full_attention" for layer in range(n_layers)]
     layers = read_kinds(fields, n_layers, default)
-    return {"sliding_window": window if layers else None, "sliding_layers": layers}
+    return {"attention": {"sliding_window": window if layers else None, "sliding_layers": layers}}
 
 
 def write_window(config: ModelConfig) -> dict[str, Any]:
     """The fields `read_window` reads."""
-    first = min(config.sliding_layers, default=config.n_layers)
+    first = min(config.attention.sliding_layers, default=config.n_layers)
     return {
-        "use_sliding_window": bool(config.sliding_layers),
-        "sliding_window": config.sliding_window,
+        "use_sliding_window": bool(config.attention.sliding_layers),
+        "sliding_window": config.attention.sliding_window,
         "max_window_layers": first,
         "layer_types": write_kinds(config),
     }
@@ -189,18 +193,20 @@ def tensors(
         norm: how the weights of norms are kept.
         rotated: how queries and keys are kept.
     """
-    has_bias = config.norm == "layernorm" and config.norm_bias
+    has_bias = config.norms.kind == "layernorm" and config.norms.bias
     maps = [same("model.embed_tokens.weight", "embed.weight"), *with_bias(norm, "model.norm", "final_norm", has_bias)]
     for layer in range(config.n_layers):
         theirs, ours = f"model.layers.{layer}", f"blocks.{layer}"
         for name, part in norms.items():
             maps += with_bias(norm, f"{theirs}.{name}", f"{ours}.{part}", has_bias)
         for name, parts in attention.items():
-            maps += _matrices(config, f"{theirs}.{name}", f"{ours}.attention", parts, config.qkv_bias, rotated)
-        maps += with_bias(same, f"{theirs}.self_attn.o_proj", f"{ours}.attention.output", config.attention_output_bias)
-        for name, parts in mlp.items() if config.experts_of(layer) is None else ():
-            maps += _matrices(config, f"{theirs}.{name}", f"{ours}.mlp", parts, config.mlp_bias, rotated)
-        if config.qk_norm:
+            maps += _matrices(
+                config, f"{theirs}.{name}", f"{ours}.attention", parts, config.attention.qkv_bias, rotated
+            )
+        maps += with_bias(same, f"{theirs}.self_attn.o_proj", f"{ours}.attention.output", config.attention.output_bias)
+        for name, parts in mlp.items() if config.mlp.experts_of(layer) is None else ():
+            maps += _matrices(config, f"{theirs}.{name}", f"{ours}.mlp", parts, config.mlp.bias, rotated)
+        if config.attention.qk_norm:
             maps += [
                 norm(f"{theirs}.self_attn.q_norm.weight", f"{ours}.attention.query_norm.weight"),
                 norm(f"{theirs}.self_attn.k_norm.weight", f"{ours}.attention.key_norm.weight"),
@@ -237,14 +243,13 @@ def _read(fields: ConfigFields) -> ModelConfig:
         fields,
         "llama",
         context_length=2048,
-        qkv_bias=bias,
-        attention_output_bias=bias,
-        mlp_bias=fields.flag("mlp_bias", False),
+        attention={"qkv_bias": bias, "output_bias": bias},
+        mlp={"bias": fields.flag("mlp_bias", False)},
     )
 
 
 def _write(config: ModelConfig) -> dict[str, Any]:
-    return {**write_common(config), "attention_bias": config.qkv_bias, "mlp_bias": config.mlp_bias}
+    return {**write_common(config), "attention_bias": config.attention.qkv_bias, "mlp_bias": config.mlp.bias}
 
 
 _CLASSIFIER = "LlamaForSequenceClassification"

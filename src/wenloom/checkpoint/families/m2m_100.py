@@ -3,15 +3,22 @@
 from wenloom.checkpoint.families.bart import BUFFERS, COPIES, read_common, tensors, write_config
 from wenloom.checkpoint.families.base import Family
 from wenloom.checkpoint.families.fields import ConfigFields
-from wenloom.model.config import PLAIN_BLOCKS, ModelConfig, limit
+from wenloom.model.config import ModelConfig, limit
 
 
 def _read(fields: ConfigFields) -> ModelConfig:
     padding = fields.integer("pad_token_id", 1, 0, limit("vocab_size"))
-    blocks = PLAIN_BLOCKS | {"norm_place": "pre", "final_norm": True}
-    places = {"positions": "fairseq_sinusoidal", "position_offset": padding + 1, "skip_padding": True}
-    own = {"activation": "relu", "vocab_size": 128_112, "scales": True, "output_bias": False, **blocks, **places}
-    return read_common(fields, "m2m_100", 2, **own)
+    return read_common(
+        fields,
+        "m2m_100",
+        2,
+        activation="relu",
+        vocab_size=128_112,
+        scales=True,
+        output_bias=False,
+        positions={"kind": "fairseq_sinusoidal", "offset": padding + 1, "skip_padding": True},
+        norms={"place": "pre", "final": True},
+    )
 
 
 FAMILY = Family(

@@ -11,7 +11,7 @@ from wenloom.model.config import ModelConfig
 def _read(fields: ConfigFields) -> ModelConfig:
     fields.only("share_encoder_decoder_embeddings", True, None)
     fields.only("decoder_vocab_size", fields.size("vocab_size", "vocab_size", 58101), None)
-    return read_common(fields, "marian", 58100, activation="gelu", vocab_size=58101, positions="sinusoidal")
+    return read_common(fields, "marian", 58100, activation="gelu", vocab_size=58101, positions={"kind": "sinusoidal"})
 
 
 def _write(config: ModelConfig) -> dict[str, Any]:

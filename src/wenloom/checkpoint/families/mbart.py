@@ -3,13 +3,12 @@
 from wenloom.checkpoint.families.bart import BUFFERS, COPIES, OPTIONAL, read_common, tensors, write_config
 from wenloom.checkpoint.families.base import Family
 from wenloom.checkpoint.families.fields import ConfigFields
-from wenloom.model.config import PLAIN_BLOCKS, ModelConfig
+from wenloom.model.config import ModelConfig
 
 
 def _read(fields: ConfigFields) -> ModelConfig:
-    blocks = PLAIN_BLOCKS | {"norm_place": "pre", "final_norm": True}
-    own = {"position_offset": 2, "embedding_norm": True, **blocks}
-    return read_common(fields, "mbart", 2, activation="gelu", vocab_size=50265, **own)
+    norms = {"place": "pre", "final": True, "embedding": True}
+    return read_common(fields, "mbart", 2, activation="gelu", vocab_size=50265, positions={"offset": 2}, norms=norms)
 
 
 FAMILY = Family("mbart", "MBartForConditionalGeneration", "model.", _read, write_config, tensors, BUFFERS,

@@ -9,11 +9,11 @@ from wenloom.model.config import ModelConfig
 
 
 def _read(fields: ConfigFields) -> ModelConfig:
-    return read_common(fields, "mistral", context_length=131_072, kv_heads=8, **read_one_window(fields, 4096))
+    return read_common(fields, "mistral", read_one_window(fields, 4096), context_length=131_072, kv_heads=8)
 
 
 def _write(config: ModelConfig) -> dict[str, Any]:
-    return {**write_common(config), "sliding_window": config.sliding_window}
+    return {**write_common(config), "sliding_window": config.attention.sliding_window}
 
 
 _CLASSIFIER = "MistralForSequenceClassification"

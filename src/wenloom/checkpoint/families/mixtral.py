@@ -14,17 +14,17 @@ def _read(fields: ConfigFields) -> ModelConfig:
     return read_common(
         fields,
         "mixtral",
+        read_one_window(fields),
         context_length=131_072,
         kv_heads=8,
         theta=1e6,
-        norm_eps=fields.number("rms_norm_eps", 1e-5),
-        experts=read_experts(fields, 8, 2, 14_336),
-        **read_one_window(fields),
+        norms={"eps": fields.number("rms_norm_eps", 1e-5)},
+        mlp={"experts": read_experts(fields, 8, 2, 14_336)},
     )
 
 
 def _write(config: ModelConfig) -> dict[str, Any]:
-    return {**write_common(config), "sliding_window": config.sliding_window, **write_experts(config)}
+    return {**write_common(config), "sliding_window": config.attention.sliding_window, **write_experts(config)}
 
 
 def _tensors(config: ModelConfig) -> list[TensorMap]:

@@ -6,11 +6,13 @@ from wenloom.checkpoint.families.base import Family, TensorMap, in_one, same, wi
 from wenloom.checkpoint.families.fields import HF_ACTIVATIONS, ConfigFields
 from wenloom.checkpoint.families.llama import BUFFERS, read_kinds, write_kinds
 from wenloom.checkpoint.families.rope import read_ropes, write_ropes
-from wenloom.model.config import ModelConfig
+from wenloom.model.config import ModelConfig, config_of
 
 _NAMES = {"d_model": "hidden_size", "n_layers": "num_hidden_layers", "n_heads": "num_attention_heads",
-          "d_mlp": "intermediate_size", "norm_eps": "norm_eps", "norm_bias": "norm_bias", "qkv_bias": "attention_bias",
-          "mlp_bias": "mlp_bias", "attention_dropout": "attention_dropout", "embedding_dropout": "embedding_dropout"}  # fmt: skip
+          "d_mlp": "intermediate_size", "norms.eps": "norm_eps", "norms.bias": "norm_bias",
+          "attention.qkv_bias": "attention_bias",
+          "mlp.bias": "mlp_bias", "dropout.attention": "attention_dropout",
+          "dropout.embedding": "embedding_dropout"}  # fmt: skip
 
 
 def _read(fields: ConfigFields) -> ModelConfig:
@@ -31,54 +33,60 @@ def _read(fields: ConfigFields) -> ModelConfig:
     head = fields.activation("classifier_activation", "gelu")
     if common["labels"] and head != "gelu":
         raise fields.refuse("classifier_activation", "classes are read with gelu only")
-    config = ModelConfig(
+    config = config_of(
+        sizes,
+        common,
         family="modernbert",
-        **sizes,
         d_mlp=fields.integer("intermediate_size", 1152),
         context_length=length,
-        rope=rope,
-        local_rope=local_rope,
-        norm="layernorm",
-        norm_bias=fields.flag("norm_bias", False),
-        norm_eps=fields.number("norm_eps", 1e-5),
-        first_norm=False,
-        embedding_norm=True,
+        positions={"rope": rope, "local_rope": local_rope},
+        norms={
+            "kind": "layernorm",
+            "bias": fields.flag("norm_bias", False),
+            "eps": fields.number("norm_eps", 1e-5),
+            "first": False,
+            "embedding": True,
+        },
         causal=False,
-        activation=fields.activation("hidden_activation", "gelu"),
-        qkv_bias=bias,
-        attention_output_bias=bias,
-        mlp_bias=fields.flag("mlp_bias", False),
-        sliding_window=fields.integer("local_attention", 128, 0) // 2 + 1,
-        sliding_layers=read_kinds(fields, sizes["n_layers"], default),
-        head_activation=head,
-        head_bias=fields.flag("classifier_bias", False),
-        has_head=fields.has_head(),
-        pooler="gelu" if common["labels"] else None,
-        pooler_norm=bool(common["labels"]),
-        output_bias=True,
-        embedding_dropout=fields.share("embedding_dropout", 0.0),
-        attention_dropout=fields.share("attention_dropout", 0.0),
-        **common,
+        mlp={"activation": fields.activation("hidden_activation", "gelu"), "bias": fields.flag("mlp_bias", False)},
+        attention={
+            "qkv_bias": bias,
+            "output_bias": bias,
+            "sliding_window": fields.integer("local_attention", 128, 0) // 2 + 1,
+            "sliding_layers": read_kinds(fields, sizes["n_layers"], default),
+        },
+        head={
+            "activation": head,
+            "bias": fields.flag("classifier_bias", False),
+            "present": fields.has_head(),
+            "pooler": "gelu" if common["labels"] else None,
+            "pooler_norm": bool(common["labels"]),
+        },
+        logits={"bias": True},
+        dropout={
+            "embedding": fields.share("embedding_dropout", 0.0),
+            "attention": fields.share("attention_dropout", 0.0),
+        },
     )
     fields.finish()
     return config
 
 
 def _write(config: ModelConfig) -> dict[str, Any]:
-    assert config.sliding_window is not None
+    assert config.attention.sliding_window is not None
     return {
         **written(config, _NAMES),
         **write_ropes(config),
-        "hidden_activation": HF_ACTIVATIONS[config.activation],
-        "local_attention": 2 * (config.sliding_window - 1),
+        "hidden_activation": HF_ACTIVATIONS[config.mlp.activation],
+        "local_attention": 2 * (config.attention.sliding_window - 1),
         "layer_types": write_kinds(config),
-        "classifier_activation": HF_ACTIVATIONS[config.head_activation or "gelu"],
-        "classifier_bias": config.head_bias,
+        "classifier_activation": HF_ACTIVATIONS[config.head.activation or "gelu"],
+        "classifier_bias": config.head.bias,
     }
 
 
 def _tensors(config: ModelConfig) -> list[TensorMap]:
-    d, norm_bias = config.d_model, config.norm_bias
+    d, norm_bias = config.d_model, config.norms.bias
     maps = [
         same("model.embeddings.tok_embeddings.weight", "embed.weight"),
         *with_bias(same, "model.embeddings.norm", "embedding_norm", norm_bias),
@@ -89,17 +97,17 @@ def _tensors(config: ModelConfig) -> list[TensorMap]:
         if layer:
             maps += with_bias(same, f"{theirs}.attn_norm", f"{ours}.attention_norm", norm_bias)
         for part, has_bias, names, rows in (
-            ("attn.Wqkv", config.qkv_bias, ("attention.query", "attention.key", "attention.value"), [d] * 3),
-            ("mlp.Wi", config.mlp_bias, ("mlp.gate", "mlp.up"), [config.d_mlp] * 2),
+            ("attn.Wqkv", config.attention.qkv_bias, ("attention.query", "attention.key", "attention.value"), [d] * 3),
+            ("mlp.Wi", config.mlp.bias, ("mlp.gate", "mlp.up"), [config.d_mlp] * 2),
         ):
             kinds = ("weight", "bias") if has_bias else ("weight",)
             maps += [
                 in_one(f"{theirs}.{part}.{kind}", [f"{ours}.{name}.{kind}" for name in names], rows) for kind in kinds
             ]
         maps += [
-            *with_bias(same, f"{theirs}.attn.Wo", f"{ours}.attention.output", config.attention_output_bias),
+            *with_bias(same, f"{theirs}.attn.Wo", f"{ours}.attention.output", config.attention.output_bias),
             *with_bias(same, f"{theirs}.mlp_norm", f"{ours}.mlp_norm", norm_bias),
-            *with_bias(same, f"{theirs}.mlp.Wo", f"{ours}.mlp.down", config.mlp_bias),
+            *with_bias(same, f"{theirs}.mlp.Wo", f"{ours}.mlp.down", config.mlp.bias),
         ]
     return [*maps, *_heads(config)]
 
@@ -109,8 +117,8 @@ def _heads(config: ModelConfig) -> list[TensorMap]:
         return []
     dense, norm = ("classifier.dense", "classifier.norm") if config.labels else ("transform", "transform_norm")
     maps = [
-        *with_bias(same, "head.dense", dense, config.head_bias),
-        *with_bias(same, "head.norm", norm, config.norm_bias),
+        *with_bias(same, "head.dense", dense, config.head.bias),
+        *with_bias(same, "head.norm", norm, config.norms.bias),
     ]
     if config.labels:
         return [*maps, *with_bias(same, "classifier", "classifier.output", True)]

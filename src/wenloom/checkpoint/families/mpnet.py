@@ -10,13 +10,13 @@ from wenloom.model.config import ModelConfig
 
 def _read(fields: ConfigFields) -> ModelConfig:
     fields.only("relative_attention_num_buckets", 32, None)  # transformers counts in 32 whatever stands here
-    return read_common(fields, "mpnet", head_activation="gelu", token_types=0, position_offset=2, skip_padding=True,
-                       distance_bias=True)  # fmt: skip
+    positions = {"offset": 2, "skip_padding": True, "distance_bias": True}
+    return read_common(fields, "mpnet", head_activation="gelu", embedding={"token_types": 0}, positions=positions)
 
 
 def _write(config: ModelConfig) -> dict[str, Any]:
     fields = {name: value for name, value in write_config(config).items() if name != "type_vocab_size"}
-    return {**fields, "relative_attention_num_buckets": config.relative_buckets}
+    return {**fields, "relative_attention_num_buckets": config.positions.buckets}
 
 
 def _tensors(config: ModelConfig) -> list[TensorMap]:

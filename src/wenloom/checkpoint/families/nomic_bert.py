@@ -17,13 +17,13 @@ def _read(fields: ConfigFields) -> ModelConfig:
     rope, length = read_rope(fields, d_head, 2048, 1000.0)
     if rope.d_rotary != d_head:
         raise fields.refuse("partial_rotary_factor", "this family rotates whole heads; other values are not supported")
-    return read_common(fields, "nomic_bert", act="silu", dropout=0.0, d_head=d_head, rope=rope, context_length=length,
-                       qkv_bias=False, attention_output_bias=False, mlp_bias=False, gated_mlp=True)  # fmt: skip
+    return read_common(fields, "nomic_bert", act="silu", dropout=0.0, d_head=d_head, positions={"rope": rope}, context_length=length,
+                       attention={"qkv_bias": False, "output_bias": False}, mlp={"bias": False, "gated": True})  # fmt: skip
 
 
 def _write(config: ModelConfig) -> dict[str, Any]:
-    assert config.rope is not None
-    rope = {"rope_theta": config.rope.theta, **write_rope(config.rope, config.context_length)}
+    assert config.positions.rope is not None
+    rope = {"rope_theta": config.positions.rope.theta, **write_rope(config.positions.rope, config.context_length)}
     return {**write_config(config), "head_dim": config.d_head, **rope}
 
 

@@ -1,5 +1,6 @@
 """OLMo 2 (OLMo Team 2024): the norm of each sub-layer is after it, queries and keys are normalised as a whole."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from wenloom.checkpoint.families.base import Family, TensorMap
@@ -8,20 +9,16 @@ from wenloom.checkpoint.families.llama import BUFFERS, COPIES, INNER_NORMS, read
 from wenloom.model.config import ModelConfig
 
 
-def read_olmo(fields: ConfigFields, family: str, context_length: int = 2048, **own: Any) -> ModelConfig:
+def read_olmo(fields: ConfigFields, family: str, *shapes: Mapping[str, Any], context_length: int = 2048) -> ModelConfig:
     """What OLMo 2 and 3 have in common."""
     bias = fields.flag("attention_bias", False)
     return read_common(
         fields,
         family,
+        *shapes,
         context_length=context_length,
-        norm_place="inner",
-        norm_eps=fields.number("rms_norm_eps", 1e-5),
-        qk_norm=True,
-        qk_norm_whole=True,
-        qkv_bias=bias,
-        attention_output_bias=bias,
-        **own,
+        norms={"place": "inner", "eps": fields.number("rms_norm_eps", 1e-5)},
+        attention={"qk_norm": True, "qk_norm_whole": True, "qkv_bias": bias, "output_bias": bias},
     )
 
 
@@ -35,7 +32,7 @@ def _read(fields: ConfigFields) -> ModelConfig:
 
 
 def _write(config: ModelConfig) -> dict[str, Any]:
-    return {**write_common(config), "attention_bias": config.qkv_bias}
+    return {**write_common(config), "attention_bias": config.attention.qkv_bias}
 
 
 _CLASSIFIER = "Olmo2ForSequenceClassification"

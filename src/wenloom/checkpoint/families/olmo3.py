@@ -17,10 +17,9 @@ def _read(fields: ConfigFields) -> ModelConfig:
     return read_olmo(
         fields,
         "olmo3",
-        rope=rope,
-        local_rope=local_rope,
+        read_windows(fields, 4),
+        {"positions": {"rope": rope, "local_rope": local_rope}},
         context_length=length,
-        **read_windows(fields, 4),
     )
 
 
@@ -28,7 +27,7 @@ def _write(config: ModelConfig) -> dict[str, Any]:
     return {
         **write_common(config),
         **write_ropes(config),
-        "attention_bias": config.qkv_bias,
+        "attention_bias": config.attention.qkv_bias,
         **write_windows(config),
     }
 

@@ -16,22 +16,19 @@ def _read(fields: ConfigFields) -> ModelConfig:
         fields,
         "olmoe",
         context_length=4096,
-        norm_eps=fields.number("rms_norm_eps", 1e-5),
-        qk_norm=True,
-        qk_norm_whole=True,
-        qkv_bias=bias,
-        attention_output_bias=bias,
-        experts=read_experts(fields, 64, 8, 2048, normalised=normalised),
+        norms={"eps": fields.number("rms_norm_eps", 1e-5)},
+        attention={"qk_norm": True, "qk_norm_whole": True, "qkv_bias": bias, "output_bias": bias},
+        mlp={"experts": read_experts(fields, 64, 8, 2048, normalised=normalised)},
     )
 
 
 def _write(config: ModelConfig) -> dict[str, Any]:
-    assert config.experts is not None
+    assert config.mlp.experts is not None
     return {
         **write_common(config),
-        "attention_bias": config.qkv_bias,
+        "attention_bias": config.attention.qkv_bias,
         **write_experts(config, "num_experts"),
-        "norm_topk_prob": config.experts.normalised,
+        "norm_topk_prob": config.mlp.experts.normalised,
     }
 
 

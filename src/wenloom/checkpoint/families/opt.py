@@ -5,11 +5,11 @@ from typing import Any
 
 from wenloom.checkpoint.families.base import Family, TensorMap, heads_of_decoder, layers, same, with_bias, written
 from wenloom.checkpoint.families.fields import HF_ACTIVATIONS, ConfigFields
-from wenloom.model.config import PLAIN_BLOCKS, ModelConfig
+from wenloom.model.config import PLAIN_BLOCKS, ModelConfig, config_of
 
 _NAMES = {"d_model": "hidden_size", "n_layers": "num_hidden_layers", "n_heads": "num_attention_heads", "d_mlp": "ffn_dim",
-          "context_length": "max_position_embeddings", "final_norm": "do_layer_norm_before", "residual_dropout": "dropout",
-          "attention_dropout": "attention_dropout", "initializer_range": "init_std"}  # fmt: skip
+          "context_length": "max_position_embeddings", "norms.final": "do_layer_norm_before", "dropout.residual": "dropout",
+          "dropout.attention": "attention_dropout", "initializer_range": "init_std"}  # fmt: skip
 
 
 def _read(fields: ConfigFields) -> ModelConfig:
@@ -21,22 +21,17 @@ def _read(fields: ConfigFields) -> ModelConfig:
     fields.understood("layerdrop", "activation_dropout")
     before, dropout = fields.flag("do_layer_norm_before", True), fields.share("dropout", 0.1)
     common: dict[str, Any] = {**fields.common(tied=True), "initializer_range": fields.number("init_std", 0.02)}
-    config = ModelConfig(
+    config = config_of(
+        sizes,
+        PLAIN_BLOCKS,
+        common,
         family="opt",
-        **sizes,
-        **PLAIN_BLOCKS,
         d_mlp=fields.integer("ffn_dim", 3072),
         context_length=fields.size("max_position_embeddings", "context_length", 2048),
-        position_offset=2,
-        skip_padding=True,
-        norm_eps=1e-5,
-        norm_place="pre" if before else "post",
-        final_norm=before,
-        activation=fields.activation("activation_function", "relu"),
-        embedding_dropout=dropout,
-        attention_dropout=fields.share("attention_dropout", 0.0),
-        residual_dropout=dropout,
-        **common,
+        positions={"offset": 2, "skip_padding": True},
+        norms={"eps": 1e-5, "place": "pre" if before else "post", "final": before},
+        mlp={"activation": fields.activation("activation_function", "relu")},
+        dropout={"embedding": dropout, "attention": fields.share("attention_dropout", 0.0), "residual": dropout},
     )
     fields.finish()
     return config
@@ -46,7 +41,7 @@ def _write(config: ModelConfig) -> dict[str, Any]:
     return {
         **written(config, _NAMES),
         "word_embed_proj_dim": config.d_model,
-        "activation_function": HF_ACTIVATIONS[config.activation],
+        "activation_function": HF_ACTIVATIONS[config.mlp.activation],
     }
 
 
@@ -61,7 +56,7 @@ def _tensors(config: ModelConfig) -> list[TensorMap]:
     return [
         same("model.decoder.embed_tokens.weight", "embed.weight"),
         same("model.decoder.embed_positions.weight", "positions.weight"),
-        *(with_bias(same, "model.decoder.final_layer_norm", "final_norm", True) if config.final_norm else []),
+        *(with_bias(same, "model.decoder.final_layer_norm", "final_norm", True) if config.norms.final else []),
         *layers(config, "model.decoder.layers.{}", _PARTS),
         *heads_of_decoder(config),
     ]

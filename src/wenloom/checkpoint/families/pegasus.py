@@ -3,12 +3,19 @@
 from wenloom.checkpoint.families.bart import BUFFERS, COPIES, OPTIONAL, read_common, tensors, write_config
 from wenloom.checkpoint.families.base import Family
 from wenloom.checkpoint.families.fields import ConfigFields
-from wenloom.model.config import PLAIN_BLOCKS, ModelConfig
+from wenloom.model.config import ModelConfig
 
 
 def _read(fields: ConfigFields) -> ModelConfig:
-    blocks = PLAIN_BLOCKS | {"norm_place": "pre", "final_norm": True}
-    return read_common(fields, "pegasus", 0, activation="gelu", vocab_size=50265, positions="sinusoidal", **blocks)
+    return read_common(
+        fields,
+        "pegasus",
+        0,
+        activation="gelu",
+        vocab_size=50265,
+        positions={"kind": "sinusoidal"},
+        norms={"place": "pre", "final": True},
+    )
 
 
 FAMILY = Family("pegasus", "PegasusForConditionalGeneration", "model.", _read, write_config, tensors, BUFFERS,

@@ -17,22 +17,20 @@ def _read(fields: ConfigFields) -> ModelConfig:
     return read_common(
         fields,
         "phi",
+        PLAIN_BLOCKS,
         context_length=2048,
         part=0.5,
         eps="layer_norm_eps",
-        norm_eps=fields.number("layer_norm_eps", 1e-5),
+        norms={"eps": fields.number("layer_norm_eps", 1e-5)},
         default_activation="gelu_new",
-        **PLAIN_BLOCKS,
-        parallel_residual=True,
-        shared_norm=True,
-        output_bias=not fields.labels(),
-        embedding_dropout=fields.share("embd_pdrop", 0.0),
-        residual_dropout=fields.share("resid_pdrop", 0.0),
+        residual={"parallel": True, "shared_norm": True},
+        logits={"bias": not fields.labels()},
+        dropout={"embedding": fields.share("embd_pdrop", 0.0), "residual": fields.share("resid_pdrop", 0.0)},
     )
 
 
 def _write(config: ModelConfig) -> dict[str, Any]:
-    dropout = {"embd_pdrop": config.embedding_dropout, "resid_pdrop": config.residual_dropout}
+    dropout = {"embd_pdrop": config.dropout.embedding, "resid_pdrop": config.dropout.residual}
     return {**write_common(config, eps="layer_norm_eps", is_partial=True), **dropout}
 
 

@@ -11,9 +11,9 @@ _ORIGINAL = "original_max_position_embeddings"
 
 
 def _read(fields: ConfigFields) -> ModelConfig:
-    dropout: dict[str, Any] = {
-        "embedding_dropout": fields.share("embd_pdrop", 0.0),
-        "residual_dropout": fields.share("resid_pdrop", 0.0),
+    dropout = {
+        "embedding": fields.share("embd_pdrop", 0.0),
+        "residual": fields.share("resid_pdrop", 0.0),
     }
     for field in ("rope_scaling", "rope_parameters"):
         rope = fields.raw(field)
@@ -23,23 +23,23 @@ def _read(fields: ConfigFields) -> ModelConfig:
             fields = fields.with_value(field, rope)
     fields = fields.with_value(_ORIGINAL, fields.size(_ORIGINAL, "context_length", 4096))
     window = read_one_window(fields)
-    config = read_common(fields, "phi3", context_length=4096, part=1.0, **window, **dropout)
-    assert config.rope is not None
-    if config.rope.kind not in ("default", "longrope"):
+    config = read_common(fields, "phi3", window, context_length=4096, part=1.0, dropout=dropout)
+    assert config.positions.rope is not None
+    if config.positions.rope.kind not in ("default", "longrope"):
         raise fields.refuse(
-            "rope_scaling", f"rope type {config.rope.kind!r} is not one that transformers reads of phi3"
+            "rope_scaling", f"rope type {config.positions.rope.kind!r} is not one that transformers reads of phi3"
         )
     return config
 
 
 def _write(config: ModelConfig) -> dict[str, Any]:
-    assert config.rope is not None
+    assert config.positions.rope is not None
     return {
         **write_common(config, is_partial=True),
-        _ORIGINAL: config.rope.original_context_length or config.context_length,
-        "sliding_window": config.sliding_window,
-        "embd_pdrop": config.embedding_dropout,
-        "resid_pdrop": config.residual_dropout,
+        _ORIGINAL: config.positions.rope.original_context_length or config.context_length,
+        "sliding_window": config.attention.sliding_window,
+        "embd_pdrop": config.dropout.embedding,
+        "resid_pdrop": config.dropout.residual,
     }
 
 

@@ -18,7 +18,7 @@ from wenloom.model.config import ModelConfig
 
 def _read(fields: ConfigFields) -> ModelConfig:
     window = read_window(fields, fields.size("num_hidden_layers", "n_layers"))
-    return read_common(fields, "qwen2", context_length=32_768, kv_heads=32, qkv_bias=True, **window)
+    return read_common(fields, "qwen2", window, context_length=32_768, kv_heads=32, attention={"qkv_bias": True})
 
 
 def _write(config: ModelConfig) -> dict[str, Any]:

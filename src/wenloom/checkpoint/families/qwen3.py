@@ -22,18 +22,16 @@ def _read(fields: ConfigFields) -> ModelConfig:
     return read_common(
         fields,
         "qwen3",
+        window,
         context_length=32_768,
         kv_heads=32,
         d_head=128,
-        qk_norm=True,
-        qkv_bias=bias,
-        attention_output_bias=bias,
-        **window,
+        attention={"qk_norm": True, "qkv_bias": bias, "output_bias": bias},
     )
 
 
 def _write(config: ModelConfig) -> dict[str, Any]:
-    return {**write_common(config), **write_window(config), "attention_bias": config.qkv_bias}
+    return {**write_common(config), **write_window(config), "attention_bias": config.attention.qkv_bias}
 
 
 _CLASSIFIER = "Qwen3ForSequenceClassification"

@@ -17,28 +17,27 @@ def _read(fields: ConfigFields) -> ModelConfig:
     return read_common(
         fields,
         "qwen3_moe",
+        read_one_window(fields, 4096),
         context_length=32_768,
         kv_heads=4,
-        qk_norm=True,
-        qkv_bias=bias,
-        attention_output_bias=bias,
-        experts=read_experts(fields, 128, 8, 768, "moe_intermediate_size", normalised=normalised,
-                             dense_layers=read_dense_layers(fields)),
-        **read_one_window(fields, 4096),
+        attention={"qk_norm": True, "qkv_bias": bias, "output_bias": bias},
+        mlp={"experts": read_experts(fields, 128, 8, 768, "moe_intermediate_size", normalised=normalised,
+                             dense_layers=read_dense_layers(fields))},
+
     )  # fmt: skip
 
 
 def _write(config: ModelConfig) -> dict[str, Any]:
-    assert config.experts is not None
+    assert config.mlp.experts is not None
     return {
         **write_common(config),
-        "attention_bias": config.qkv_bias,
-        "use_sliding_window": config.sliding_window is not None,
-        "sliding_window": config.sliding_window,
+        "attention_bias": config.attention.qkv_bias,
+        "use_sliding_window": config.attention.sliding_window is not None,
+        "sliding_window": config.attention.sliding_window,
         **write_experts(config, "num_experts"),
-        "moe_intermediate_size": config.experts.d_mlp,
-        "norm_topk_prob": config.experts.normalised,
-        "mlp_only_layers": list(config.experts.dense_layers),
+        "moe_intermediate_size": config.mlp.experts.d_mlp,
+        "norm_topk_prob": config.mlp.experts.normalised,
+        "mlp_only_layers": list(config.mlp.experts.dense_layers),
         "decoder_sparse_step": 1,
     }
 

@@ -9,7 +9,8 @@ from wenloom.model.config import ModelConfig, limit
 def read_roberta(fields: ConfigFields, family: str) -> ModelConfig:
     """What config.json says in both families."""
     padding = fields.integer("pad_token_id", 1, 0, limit("vocab_size"))
-    return read_common(fields, family, position_offset=padding + 1, skip_padding=True, head_activation="gelu")
+    positions = {"offset": padding + 1, "skip_padding": True}
+    return read_common(fields, family, positions=positions, head_activation="gelu")
 
 
 def _read(fields: ConfigFields) -> ModelConfig:

@@ -4,7 +4,8 @@ import math
 from typing import Any
 
 from wenloom.checkpoint.families.fields import ConfigFields, checked_number, shown
-from wenloom.model.config import ModelConfig, Rope, limit
+from wenloom.model.config import ModelConfig, limit
+from wenloom.model.parts import Rope
 
 _ORIGINAL = "original_max_position_embeddings"
 _ROPE_FIELDS = {
@@ -197,7 +198,8 @@ def _obeyed(fields: ConfigFields, given: dict[str, Any]) -> dict[str, Any]:
 def write_ropes(config: ModelConfig) -> dict[str, Any]:
     """The fields of transformers 5 that `read_ropes` reads, and none of the older ones."""
     kinds = {}
-    for kind, each in zip(_KINDS, (config.rope, config.local_rope or config.rope), strict=True):
+    rope = config.positions.rope
+    for kind, each in zip(_KINDS, (rope, config.positions.local_rope or rope), strict=True):
         assert each is not None
         scaling = write_rope(each, config.context_length)["rope_scaling"] or {"rope_type": "default"}
         kinds[kind] = {**scaling, "rope_theta": each.theta}

@@ -35,23 +35,25 @@ def _read(fields: ConfigFields) -> ModelConfig:
         kv_heads=4,
         tied=True,
         theta=2_000_000.0,
-        qkv_bias=bias,
-        attention_output_bias=bias,
-        mlp_bias=fields.flag("mlp_bias", False),
-        unrotated_layers=tuple(layer for layer, has in enumerate(rotated) if not has),
-        sliding_window=window if sliding else None,
-        sliding_layers=sliding if window else (),
+        attention={
+            "qkv_bias": bias,
+            "output_bias": bias,
+            "sliding_window": window if sliding else None,
+            "sliding_layers": sliding if window else (),
+        },
+        mlp={"bias": fields.flag("mlp_bias", False)},
+        positions={"unrotated_layers": tuple(layer for layer, has in enumerate(rotated) if not has)},
     )
 
 
 def _write(config: ModelConfig) -> dict[str, Any]:
     return {
         **write_common(config),
-        "attention_bias": config.qkv_bias,
-        "mlp_bias": config.mlp_bias,
-        "no_rope_layers": [int(layer not in config.unrotated_layers) for layer in range(config.n_layers)],
-        "use_sliding_window": bool(config.sliding_layers),
-        "sliding_window": config.sliding_window,
+        "attention_bias": config.attention.qkv_bias,
+        "mlp_bias": config.mlp.bias,
+        "no_rope_layers": [int(layer not in config.positions.unrotated_layers) for layer in range(config.n_layers)],
+        "use_sliding_window": bool(config.attention.sliding_layers),
+        "sliding_window": config.attention.sliding_window,
         "layer_types": write_kinds(config),
     }
 

@@ -18,25 +18,28 @@ def _read(fields: ConfigFields) -> ModelConfig:
         kv_heads=32,
         part=0.25,
         eps="layer_norm_eps",
-        norm="layernorm",
-        qkv_bias=fields.flag("use_qkv_bias", False),
-        parallel_residual=parallel,
-        shared_norm=parallel,
-        residual_dropout=fields.share("hidden_dropout", 0.0),
+        norms={"kind": "layernorm"},
+        attention={"qkv_bias": fields.flag("use_qkv_bias", False)},
+        residual={"parallel": parallel, "shared_norm": parallel},
+        dropout={"residual": fields.share("hidden_dropout", 0.0)},
     )
 
 
 def _write(config: ModelConfig) -> dict[str, Any]:
     return {
         **write_common(config, eps="layer_norm_eps", is_partial=True),
-        "use_qkv_bias": config.qkv_bias,
-        "use_parallel_residual": config.parallel_residual,
-        "hidden_dropout": config.residual_dropout,
+        "use_qkv_bias": config.attention.qkv_bias,
+        "use_parallel_residual": config.residual.parallel,
+        "hidden_dropout": config.dropout.residual,
     }
 
 
 def _tensors(config: ModelConfig) -> list[TensorMap]:
-    norms = {theirs: ours for theirs, ours in PRE_NORMS.items() if ours == "attention_norm" or not config.shared_norm}
+    norms = {
+        theirs: ours
+        for theirs, ours in PRE_NORMS.items()
+        if ours == "attention_norm" or not config.residual.shared_norm
+    }
     return tensors(config, norms)
 
 

@@ -13,29 +13,29 @@ def _read(fields: ConfigFields) -> ModelConfig:
     return read_common(
         fields,
         "starcoder2",
+        read_one_window(fields),
         context_length=4096,
         kv_heads=2,
         tied=True,
         eps="norm_epsilon",
         default_activation="gelu_pytorch_tanh",
-        norm="layernorm",
-        gated_mlp=False,
-        qkv_bias=bias,
-        attention_output_bias=bias,
-        mlp_bias=bias,
-        embedding_dropout=fields.share("embedding_dropout", 0.0),
-        residual_dropout=fields.share("residual_dropout", 0.0),
-        **read_one_window(fields),
+        norms={"kind": "layernorm"},
+        mlp={"gated": False, "bias": bias},
+        attention={"qkv_bias": bias, "output_bias": bias},
+        dropout={
+            "embedding": fields.share("embedding_dropout", 0.0),
+            "residual": fields.share("residual_dropout", 0.0),
+        },
     )
 
 
 def _write(config: ModelConfig) -> dict[str, Any]:
     return {
         **write_common(config, eps="norm_epsilon"),
-        "use_bias": config.qkv_bias,
-        "sliding_window": config.sliding_window,
-        "embedding_dropout": config.embedding_dropout,
-        "residual_dropout": config.residual_dropout,
+        "use_bias": config.attention.qkv_bias,
+        "sliding_window": config.attention.sliding_window,
+        "embedding_dropout": config.dropout.embedding,
+        "residual_dropout": config.dropout.residual,
     }
 
 

@@ -1,12 +1,11 @@
 """T5 (Raffel et al. 2020) and T5 1.1 (Shazeer 2020: gated GELU): pre-norm, biases by distance, unscaled attention."""
 
 import re
-from dataclasses import replace
 from typing import Any
 
 from wenloom.checkpoint.families.base import Family, TensorMap, same
 from wenloom.checkpoint.families.fields import HF_ACTIVATIONS, ConfigFields, shown
-from wenloom.model.config import ModelConfig
+from wenloom.model.config import ModelConfig, config_of, reshaped
 
 
 def read_t5(
@@ -44,7 +43,8 @@ def read_t5(
         scaled = fields.flag("scale_decoder_outputs", "scale_decoder_outputs" not in fields and is_tied)
     buckets = fields.integer("relative_attention_num_buckets", 32, 4)
     dropout = fields.share("dropout_rate", 0.1)
-    encoder = ModelConfig(
+    encoder = config_of(
+        fields.token_ids(),
         family=family,
         vocab_size=fields.size("vocab_size", "vocab_size", vocab_size),
         n_layers=fields.size("num_layers", "n_layers", sizes["num_layers"]),
@@ -54,27 +54,24 @@ def read_t5(
         d_head=fields.size("d_kv", "d_head", 64),
         d_mlp=fields.integer("d_ff", sizes["d_ff"]),
         context_length=512,
-        positions="relative",
-        relative_buckets=buckets,
-        relative_in_layers=in_layers,
-        relative_distance=fields.integer("relative_attention_max_distance", 128, buckets // 2 + 1),
-        norm="rmsnorm",
-        norm_eps=fields.number("layer_norm_epsilon", 1e-6),
+        positions={
+            "kind": "relative",
+            "buckets": buckets,
+            "in_layers": in_layers,
+            "distance": fields.integer("relative_attention_max_distance", 128, buckets // 2 + 1),
+        },
+        norms={"kind": "rmsnorm", "eps": fields.number("layer_norm_epsilon", 1e-6)},
         causal=False,
-        activation=fields.activation_named(source, name),
-        gated_mlp=gated,
-        scale_by_head=False,
-        embedding_dropout=dropout,
-        residual_dropout=dropout,
+        mlp={"activation": fields.activation_named(source, name), "gated": gated},
+        attention={"scale_by_head": False},
+        dropout={"embedding": dropout, "residual": dropout},
         initializer_range=fields.number("initializer_range", 0.02),
-        **fields.token_ids(),
     )
-    config = replace(
+    config = reshaped(
         encoder,
         n_layers=fields.size("num_decoder_layers", "n_layers", encoder.n_layers),
         causal=True,
-        tie_embeddings=is_tied,
-        scale_output=scaled,
+        logits={"tied": is_tied, "scaled": scaled},
         encoder=encoder,
         decoder_start_token_id=fields.integer("decoder_start_token_id", 0, 0),
     )
@@ -89,7 +86,7 @@ def _read(fields: ConfigFields) -> ModelConfig:
 def write_t5(config: ModelConfig) -> dict[str, Any]:
     """The fields that `read_t5` reads."""
     assert config.encoder is not None
-    activation = HF_ACTIVATIONS[config.activation]
+    activation = HF_ACTIVATIONS[config.mlp.activation]
     return {
         "is_encoder_decoder": True,
         "d_model": config.d_model,
@@ -98,14 +95,14 @@ def write_t5(config: ModelConfig) -> dict[str, Any]:
         "num_layers": config.encoder.n_layers,
         "num_decoder_layers": config.n_layers,
         "num_heads": config.n_heads,
-        "relative_attention_num_buckets": config.relative_buckets,
-        "relative_attention_max_distance": config.relative_distance,
-        "layer_norm_epsilon": config.norm_eps,
-        "feed_forward_proj": f"gated-{activation}" if config.gated_mlp else activation,
+        "relative_attention_num_buckets": config.positions.buckets,
+        "relative_attention_max_distance": config.positions.distance,
+        "layer_norm_epsilon": config.norms.eps,
+        "feed_forward_proj": f"gated-{activation}" if config.mlp.gated else activation,
         "dense_act_fn": activation,
-        "is_gated_act": config.gated_mlp,
-        "dropout_rate": config.residual_dropout,
-        "scale_decoder_outputs": config.scale_output,
+        "is_gated_act": config.mlp.gated,
+        "dropout_rate": config.dropout.residual,
+        "scale_decoder_outputs": config.logits.scaled,
         "decoder_start_token_id": config.decoder_start_token_id,
     }
 
@@ -115,7 +112,7 @@ def tensors(config: ModelConfig) -> list[TensorMap]:
     assert config.encoder is not None
     maps = [same("shared.weight", "decoder.embed.weight")]
     for side, stack in (("encoder", config.encoder), ("decoder", config)):
-        bias, in_layers = "layer.0.SelfAttention.relative_attention_bias.weight", stack.relative_in_layers
+        bias, in_layers = "layer.0.SelfAttention.relative_attention_bias.weight", stack.positions.in_layers
         for layer in range(stack.n_layers if in_layers else 1):
             part = f"relative.{layer}.table" if in_layers else "relative.table"
             maps.append(same(f"{side}.block.{layer}.{bias}", f"{side}.{part}.weight"))
@@ -130,13 +127,13 @@ def tensors(config: ModelConfig) -> list[TensorMap]:
                     maps.append(same(f"{theirs}.{kind}.{short}.weight", f"{ours}.{part}.{long}.weight"))
                 maps.append(same(f"{theirs}.layer_norm.weight", f"{ours}.{part}_norm.weight"))
             theirs = f"{side}.block.{layer}.layer.{len(sublayers)}"
-            names = {"wi_0": "gate", "wi_1": "up", "wo": "down"} if stack.gated_mlp else {"wi": "up", "wo": "down"}
+            names = {"wi_0": "gate", "wi_1": "up", "wo": "down"} if stack.mlp.gated else {"wi": "up", "wo": "down"}
             maps += [
                 *(same(f"{theirs}.DenseReluDense.{name}.weight", f"{ours}.mlp.{part}.weight")
                   for name, part in names.items()),
                 same(f"{theirs}.layer_norm.weight", f"{ours}.mlp_norm.weight"),
             ]  # fmt: skip
-    return maps if config.tie_embeddings else [*maps, same("lm_head.weight", "decoder.head.weight")]
+    return maps if config.logits.tied else [*maps, same("lm_head.weight", "decoder.head.weight")]
 
 
 COPIES = {"shared.weight": ("encoder.embed_tokens.weight", "decoder.embed_tokens.weight", "lm_head.weight")}

@@ -1,12 +1,11 @@
 """Whisper (Radford et al. 2022): an encoder of sound, and a decoder that writes what it heard; Distil-Whisper's too."""
 
 import re
-from dataclasses import replace
 from typing import Any
 
 from wenloom.checkpoint.families.base import Family, TensorMap, same, with_bias
 from wenloom.checkpoint.families.fields import HF_ACTIVATIONS, ConfigFields
-from wenloom.model.config import PLAIN_BLOCKS, ModelConfig
+from wenloom.model.config import PLAIN_BLOCKS, ModelConfig, config_of, reshaped
 
 _NAMES = {"d_model": "d_model", "n_layers": "encoder_layers", "n_heads": "encoder_attention_heads"}
 _OF_TRAINING = ("activation_dropout", "encoder_layerdrop", "decoder_layerdrop", "num_hidden_layers", "apply_spec_augment",
@@ -21,25 +20,23 @@ def _read(fields: ConfigFields) -> ModelConfig:
     fields.only("use_weighted_layer_sum", False, None)  # of models that classify sound
     fields.understood(*_OF_TRAINING, "classifier_proj_size", "forced_decoder_ids", "scale_embedding")
     dropout = fields.share("dropout", 0.0)
-    encoder = ModelConfig(
+    encoder = config_of(
+        fields.sizes(_NAMES, (384, 4, 6), vocab=51865),
+        PLAIN_BLOCKS,
+        fields.token_ids(),
         family="whisper",
-        **fields.sizes(_NAMES, (384, 4, 6), vocab=51865),
-        **PLAIN_BLOCKS,
         d_mlp=fields.integer("encoder_ffn_dim", 1536),
         context_length=fields.size("max_source_positions", "context_length", 1500),
-        norm_eps=1e-5,
-        key_bias=False,
-        activation=fields.activation("activation_function", "gelu"),
-        embedding_dropout=dropout,
-        attention_dropout=fields.share("attention_dropout", 0.0),
-        residual_dropout=dropout,
+        norms={"eps": 1e-5},
+        attention={"key_bias": False},
+        mlp={"activation": fields.activation("activation_function", "gelu")},
+        dropout={"embedding": dropout, "attention": fields.share("attention_dropout", 0.0), "residual": dropout},
         initializer_range=fields.number("init_std", 0.02),
         causal=False,
         n_mels=fields.integer("num_mel_bins", 80, most=4096),
-        **fields.token_ids(),
     )
     heads = fields.size("decoder_attention_heads", "n_heads", 6)
-    config = replace(
+    config = reshaped(
         encoder,
         n_layers=fields.size("decoder_layers", "n_layers", 4),
         n_heads=heads,
@@ -47,7 +44,7 @@ def _read(fields: ConfigFields) -> ModelConfig:
         d_head=fields.width_per_head("d_model", encoder.d_model, "decoder_attention_heads", heads),
         d_mlp=fields.integer("decoder_ffn_dim", 1536),
         context_length=fields.size("max_target_positions", "context_length", 448),
-        tie_embeddings=fields.flag("tie_word_embeddings", True),
+        logits={"tied": fields.flag("tie_word_embeddings", True)},
         causal=True,
         n_mels=None,
         encoder=encoder,
@@ -73,10 +70,10 @@ def _write(config: ModelConfig) -> dict[str, Any]:
         "decoder_ffn_dim": config.d_mlp,
         "max_source_positions": encoder.context_length,
         "max_target_positions": config.context_length,
-        "activation_function": HF_ACTIVATIONS[config.activation],
+        "activation_function": HF_ACTIVATIONS[config.mlp.activation],
         "scale_embedding": False,
-        "dropout": config.residual_dropout,
-        "attention_dropout": config.attention_dropout,
+        "dropout": config.dropout.residual,
+        "attention_dropout": config.dropout.attention,
         "init_std": config.initializer_range,
         "decoder_start_token_id": config.decoder_start_token_id,
     }
@@ -95,7 +92,7 @@ def _tensors(config: ModelConfig) -> list[TensorMap]:
         maps += with_bias(same, f"model.{side}.layer_norm", f"{side}.final_norm", True)
         for layer in range(stack.n_layers):
             maps += _block(f"model.{side}.layers.{layer}", f"{side}.blocks.{layer}", side == "decoder")
-    return maps if config.tie_embeddings else [*maps, same("proj_out.weight", "decoder.head.weight")]
+    return maps if config.logits.tied else [*maps, same("proj_out.weight", "decoder.head.weight")]
 
 
 def _block(theirs: str, ours: str, has_cross: bool) -> list[TensorMap]:

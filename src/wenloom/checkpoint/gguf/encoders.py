@@ -1,11 +1,10 @@
 """Encoders as llama.cpp has them: without a head, RoBERTa and DistilBERT as the BERT that computes the same."""
 
-from dataclasses import replace
-
 import torch
 
 from wenloom.core.console import remark
 from wenloom.model.build import without_head
+from wenloom.model.config import reshaped
 from wenloom.model.encoder import Encoder
 
 _AS_BERT = ("roberta", "xlm-roberta", "camembert", "distilbert")
@@ -22,12 +21,17 @@ def plain_encoder(model: Encoder) -> Encoder:
     config = model.config
     if config.family not in _AS_BERT or config.labels:
         return model
-    bert = replace(config, family="bert", position_offset=0, skip_padding=False, token_types=config.token_types or 1,
-                   head_activation=config.activation)  # fmt: skip
+    bert = reshaped(
+        config,
+        family="bert",
+        positions={"offset": 0, "skip_padding": False},
+        embedding={"token_types": config.embedding.token_types or 1},
+        head={"activation": config.mlp.activation},
+    )
     with torch.device("meta"):
         made = Encoder(bert)
     state = model.state_dict()
-    state["positions.weight"] = state["positions.weight"][config.position_offset :]
+    state["positions.weight"] = state["positions.weight"][config.positions.offset :]
     state.setdefault("token_types.weight", torch.zeros(1, config.d_model, dtype=state["embed.weight"].dtype))
     made.load_state_dict(state, assign=True)
     return made.eval()

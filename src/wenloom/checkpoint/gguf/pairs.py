@@ -31,13 +31,13 @@ def read_pair(fields: GgufFields, shapes: Mapping[str, tuple[int, ...]]) -> tupl
 def write_pair(config: ModelConfig) -> dict[str, Any]:
     """Fields of an encoder-decoder."""
     assert config.encoder is not None
-    if config.scale_output:
+    if config.logits.scaled:
         remark("llama.cpp does not divide this model's output by the root of its width: the best token is the same, and "
                f"temperatures there mean {config.d_model**0.5:.3g} times as much.")  # fmt: skip
     return {
         "block_count": config.encoder.n_layers,
         "decoder_block_count": config.n_layers,
-        "attention.relative_buckets_count": config.relative_buckets,
+        "attention.relative_buckets_count": config.positions.buckets,
         "decoder_start_token_id": config.decoder_start_token_id,
     }
 
@@ -50,7 +50,7 @@ def pair_maps(config: ModelConfig, ours: Collection[str]) -> list[TensorMap]:
         stack = config.encoder if side == "encoder" else config
         for layer in range(stack.n_layers):
             names |= {f"{theirs}.blk.{layer}.{name}": f"{side}.blocks.{layer}.{part}" for name, part in _PARTS.items()}
-            if layer == 0 or stack.relative_in_layers:
-                table = f"relative.{layer}.table" if stack.relative_in_layers else "relative.table"
+            if layer == 0 or stack.positions.in_layers:
+                table = f"relative.{layer}.table" if stack.positions.in_layers else "relative.table"
                 names[f"{theirs}.blk.{layer}.{_BIAS}"] = f"{side}.{table}"
     return [same(f"{name}.weight", f"{part}.weight") for name, part in names.items() if f"{part}.weight" in ours]

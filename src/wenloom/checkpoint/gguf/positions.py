@@ -8,7 +8,8 @@ import numpy as np
 
 from wenloom.checkpoint.gguf.architectures import Architecture
 from wenloom.checkpoint.gguf.fields import GgufFields
-from wenloom.model.config import ModelConfig, Rope
+from wenloom.model.config import ModelConfig
+from wenloom.model.parts import Rope
 
 LLAMA_3, SHORT, LONG = "rope_freqs.weight", "rope_factors_short.weight", "rope_factors_long.weight"
 FACTORS = (LLAMA_3, SHORT, LONG)
@@ -111,12 +112,12 @@ def _rounded(value: float) -> float:
 
 def write_scaling(config: ModelConfig, row: Architecture) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     """Fields and tensors that say how positions are stretched, as far as llama.cpp has a word for it."""
-    rope = config.rope
+    rope = config.positions.rope
     if rope is None:
         return {}, {}
     made: dict[str, Any] = {"rope.freq_base": rope.theta}
     if row.has_local_rope or config.family == "olmo3":
-        made["rope.freq_base_swa"] = (config.local_rope or rope).theta
+        made["rope.freq_base_swa"] = (config.positions.local_rope or rope).theta
     original = rope.original_context_length or config.context_length
     if rope.kind == "linear":
         made |= {"rope.scaling.type": "linear", "rope.scaling.factor": rope.factor,

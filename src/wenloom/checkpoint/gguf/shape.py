@@ -1,7 +1,6 @@
 """A model's shape as the fields of a GGUF file, both ways."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import fields as fields_of
 from dataclasses import replace
 from typing import Any
 
@@ -15,7 +14,8 @@ from wenloom.checkpoint.gguf.pairs import read_pair, write_pair
 from wenloom.checkpoint.gguf.positions import read_scaling, write_scaling
 from wenloom.core.errors import CheckpointError, InputError, printable
 from wenloom.core.foreign import reading
-from wenloom.model.config import ModelConfig, Rope
+from wenloom.model.config import ModelConfig, leaves, name_for_users, reshaped
+from wenloom.model.parts import Rope
 
 _SIZES = {
     "block_count": "n_layers", "context_length": "context_length", "embedding_length": "d_model",
@@ -34,8 +34,7 @@ _NEUTRAL: dict[str, Any] = {
 }  # fmt: skip
 """Fields that say, with these values, what is the case anyhow."""
 _NOT_OF_THE_FUNCTION = (
-    "family", "embedding_dropout", "attention_dropout", "residual_dropout", "initializer_range", "bos_token_id",
-    "eos_token_ids", "pad_token_id",
+    "family", "dropout", "initializer_range", "bos_token_id", "eos_token_ids", "pad_token_id",
 )  # fmt: skip
 
 
@@ -175,13 +174,17 @@ def _check_stated(fields: GgufFields, config: ModelConfig, length: int) -> None:
         CheckpointError: a field says otherwise than the model that was read, or was not read at all.
     """
     stated: dict[str, Any] = {key: getattr(config, ours) for key, ours in _SIZES.items()}
-    stated |= {"rope.dimension_count": config.d_rotary, "context_length": length, "attention.causal": config.causal}
+    stated |= {
+        "rope.dimension_count": config.positions.d_rotary,
+        "context_length": length,
+        "attention.causal": config.causal,
+    }
     if config.encoder is not None:
         stated["block_count"] = config.encoder.n_layers
-    if config.rope is None:  # some writers state them of models without rotary positions
+    if config.positions.rope is None:  # some writers state them of models without rotary positions
         stated |= {"rope.dimension_count": config.d_head, "rope.freq_base": 10_000.0}
-    if config.experts is not None:
-        stated |= {key: getattr(config.experts, ours) for key, ours in _EXPERTS.items()}
+    if config.mlp.experts is not None:
+        stated |= {key: getattr(config.mlp.experts, ours) for key, ours in _EXPERTS.items()}
     for key, value in (_NEUTRAL | stated).items():
         if key in fields and key != "vocab_size" and (found := fields.value(key)) != value:
             raise fields.refuse(
@@ -209,25 +212,25 @@ def write_shape(config: ModelConfig) -> tuple[dict[str, Any], dict[str, np.ndarr
                          f"{config.n_kv_heads} and {config.n_heads}.")  # fmt: skip
     raw = FAMILIES[config.family].config_json(config)
     made: dict[str, Any] = {key: getattr(config, ours) for key, ours in _SIZES.items()}
-    if config.rope is not None:
-        made["rope.dimension_count"] = config.d_rotary
-    if config.experts is not None:
-        made |= {key: getattr(config.experts, ours) for key, ours in _EXPERTS.items()
+    if config.positions.rope is not None:
+        made["rope.dimension_count"] = config.positions.d_rotary
+    if config.mlp.experts is not None:
+        made |= {key: getattr(config.mlp.experts, ours) for key, ours in _EXPERTS.items()
                  if key in row.names.values() or key != "expert_feed_forward_length" or row.name == "gpt-oss"}  # fmt: skip
     for theirs, key in row.names.items():
         if key and key not in made and raw.get(theirs) is not None:
             made[key] = raw[theirs] if isinstance(raw[theirs], bool) else float(raw[theirs])
-    if row.interval and config.sliding_window:
-        made[_WINDOW] = config.sliding_window
-        made[_PATTERN] = [layer in config.sliding_layers for layer in range(config.n_layers)]
+    if row.interval and config.attention.sliding_window:
+        made[_WINDOW] = config.attention.sliding_window
+        made[_PATTERN] = [layer in config.attention.sliding_layers for layer in range(config.n_layers)]
     if not config.causal:
         made["attention.causal"] = False
     if row.is_pair:
         made |= write_pair(config)
     scaling, factors = write_scaling(config, row)
     named = {f"{row.name}.{key}": value for key, value in (made | scaling).items()}
-    if config.token_types:
-        named["tokenizer.ggml.token_type_count"] = config.token_types
+    if config.embedding.token_types:
+        named["tokenizer.ggml.token_type_count"] = config.embedding.token_types
     return {"general.architecture": row.name, **named}, factors
 
 
@@ -240,9 +243,10 @@ def check_kept(config: ModelConfig, kept: ModelConfig, architecture: str) -> Non
     row = ARCHITECTURES[architecture]
     same = _with_training_of(kept, config)
     if row.needs_output:
-        same = replace(same, tie_embeddings=config.tie_embeddings)
-    if row.scales_frequencies and config.rope is not None and config.rope.kind == "llama3":
-        same = replace(same, rope=config.rope)  # the file holds the factors themselves, whatever they were made of
+        same = reshaped(same, logits={"tied": config.logits.tied})
+    if row.scales_frequencies and config.positions.rope is not None and config.positions.rope.kind == "llama3":
+        # the file holds the factors themselves, whatever they were made of
+        same = reshaped(same, positions={"rope": config.positions.rope})
     lost = _lost(config, same)
     if config.encoder is not None and same.encoder is not None:
         lost = [f"the encoder's {each}" for each in _lost(config.encoder, same.encoder)] + lost
@@ -262,10 +266,9 @@ def _with_training_of(kept: ModelConfig, config: ModelConfig) -> ModelConfig:
 def _lost(config: ModelConfig, same: ModelConfig) -> list[str]:
     """Fields in which two shapes differ, but for the encoder, and both values."""
     return [
-        f"{each.name} is {_shown(mine)}, llama.cpp would take {_shown(other)}"
-        for each in fields_of(ModelConfig)
-        if not _is_same(mine := getattr(config, each.name), other := getattr(same, each.name))
-        and not (isinstance(mine, ModelConfig) and isinstance(other, ModelConfig))
+        f"{name_for_users(name)} is {_shown(mine)}, llama.cpp would take {_shown(other)}"
+        for (name, mine), (_, other) in zip(leaves(config), leaves(same), strict=True)
+        if not _is_same(mine, other) and not (isinstance(mine, ModelConfig) and isinstance(other, ModelConfig))
     ]
 
 

@@ -34,7 +34,7 @@ def tensor_maps(
         for kind in ("weight", "bias")
         if f"{name}.{kind}" in ours
     ]
-    rotated = pairs_apart(config.d_head, config.d_rotary or config.d_head) if row.is_paired else same
+    rotated = pairs_apart(config.d_head, config.positions.d_rotary or config.d_head) if row.is_paired else same
     for layer in range(config.n_layers):
         theirs, block = f"blk.{layer}", f"blocks.{layer}"
         for kind in ("weight", "bias"):
@@ -46,23 +46,23 @@ def tensor_maps(
                 both = (f"{block}.mlp.gate.{kind}", f"{block}.mlp.up.{kind}")
                 maps.append(TensorMap(f"{theirs}.ffn_up.{kind}", both, _split([config.d_mlp] * 2), cat_rows))
                 parts = {name: part for name, part in parts.items() if name not in ("ffn_gate", "ffn_up")}
-            if config.experts_of(layer) is not None:
+            if config.mlp.experts_of(layer) is not None:
                 maps += _experts(config, theirs, block, kind, ours)
             for name, part in parts.items():
                 if f"{block}.{part}.{kind}" in ours:
                     make = rotated if name in ("attn_q", "attn_k") else same
                     maps.append(make(f"{theirs}.{name}.{kind}", f"{block}.{part}.{kind}"))
-        if config.sinks:
+        if config.attention.sinks:
             maps.append(same(f"{theirs}.attn_sinks.weight", f"{block}.attention.sinks"))
     return maps
 
 
 def _experts(config: ModelConfig, theirs: str, block: str, kind: str, ours: Collection[str]) -> list[TensorMap]:
     """Matrices, or biases, of all experts of a layer one after the other, by what they are for."""
-    assert config.experts is not None
+    assert config.mlp.experts is not None
     found = []
     for part in ("gate", "up", "down"):
-        names = tuple(f"{block}.mlp.experts.{number}.{part}.{kind}" for number in range(config.experts.count))
+        names = tuple(f"{block}.mlp.experts.{number}.{part}.{kind}" for number in range(config.mlp.experts.count))
         if names[0] in ours:
             found.append(TensorMap(f"{theirs}.ffn_{part}_exps.{kind}", names, lambda tensor: tensor.unbind(), _stacked))
     return found
@@ -73,7 +73,7 @@ def _stacked(tensors: Sequence[Tensor]) -> Tensor:
 
 
 def _norms(row: Architecture, config: ModelConfig) -> dict[str, str]:
-    if row.name == "falcon" and config.parallel_residual and not config.shared_norm:
+    if row.name == "falcon" and config.residual.parallel and not config.residual.shared_norm:
         return {"attn_norm_2": "attention_norm", "attn_norm": "mlp_norm"}
     return dict(row.norms)
 

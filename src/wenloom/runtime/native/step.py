@@ -67,10 +67,10 @@ class NativeStep:
             layer.scale, layer.window = config.attention_scale(index), attention.window or 0
         self._model = Model(
             n_layers=config.n_layers, d_model=config.d_model, n_heads=config.n_heads, n_kv_heads=config.n_kv_heads,
-            d_head=config.d_head, d_mlp=config.d_mlp, d_rotary=config.d_rotary,
-            activation=ACTIVATIONS.index(config.activation), layer_norm=config.norm == "layernorm",
-            parallel_residual=config.parallel_residual,
-            eps=config.norm_eps, layers=self._layers, final_norm=self._norm(decoder.final_norm),
+            d_head=config.d_head, d_mlp=config.d_mlp, d_rotary=config.positions.d_rotary,
+            activation=ACTIVATIONS.index(config.mlp.activation), layer_norm=config.norms.kind == "layernorm",
+            parallel_residual=config.residual.parallel,
+            eps=config.norms.eps, layers=self._layers, final_norm=self._norm(decoder.final_norm),
             embedding=self._linear(decoder.embed), head=self._linear(decoder.output_layer),
             position_vectors=self._position_vectors(),
         )  # fmt: skip
@@ -84,7 +84,7 @@ class NativeStep:
     @property
     def applies(self) -> bool:
         """Whether the decoder is still computed as it stands: nobody listens to its layers, and nothing is dropped."""
-        return not (self._decoder.training and self._decoder.config.drops) and not any(self._hooks)
+        return not (self._decoder.training and self._decoder.config.dropout.drops) and not any(self._hooks)
 
     def read(
         self,
@@ -153,7 +153,7 @@ class NativeStep:
     def _extend_angles(self, length: int) -> None:
         """Cosines and sines of all positions up to a length."""
         config = self._decoder.config
-        if config.d_rotary and len(self._cos) < length:
+        if config.positions.d_rotary and len(self._cos) < length:
             positions = torch.arange(1 << (length - 1).bit_length(), device="cpu")
             cos, sin = rotary_table(config, positions, 0)
             self._cos, self._sin = cos.contiguous(), sin.contiguous()

@@ -11,8 +11,9 @@ from typing import Any, get_args
 import torch
 from torch import Tensor, nn
 
-from wenloom.model.config import Activation, ModelConfig, Rope
+from wenloom.model.config import ModelConfig, leaves, name_for_users
 from wenloom.model.decoder import Decoder
+from wenloom.model.parts import Activation, Rope
 from wenloom.model.quantize import GROUP, QuantizedLinear
 
 CACHE_KINDS = {torch.float32: 0, torch.bfloat16: 1, torch.int8: 2}
@@ -31,40 +32,71 @@ def _one_of(*values: object) -> _Check:
     return lambda value: value in values
 
 
-_MODEL_FIELDS: Mapping[str, _Check] = {
-    # sizes and switches that it reads, from here or from the layers
-    **dict.fromkeys(("vocab_size", "n_layers", "d_model", "n_heads", "n_kv_heads", "d_head", "d_mlp"), _any),
-    **dict.fromkeys(("context_length", "norm_eps", "scale_by_head", "scale_by_layer", "tie_embeddings"), _any),
-    **dict.fromkeys(("gated_mlp", "qkv_bias", "attention_output_bias", "mlp_bias", "qk_norm"), _any),
-    **dict.fromkeys(("parallel_residual", "sliding_layers", "score_multiplier"), _any),
-    "experts": lambda experts: experts is None or experts.gate_limit is None,
-    "rope": lambda rope: rope is None or _knows(rope, _ROPE_FIELDS),
-    "positions": _one_of("learned", "sinusoidal"),
-    "norm": _one_of("layernorm", "rmsnorm"),
-    "activation": _one_of(*ACTIVATIONS),
-    "sliding_window": lambda window: window is None or window >= 1,
-    # what a step over several texts has no use for
-    **dict.fromkeys(("family", "skip_padding", "relative_buckets", "relative_distance", "initializer_range"), _any),
-    **dict.fromkeys(("bos_token_id", "eos_token_ids", "pad_token_id", "decoder_start_token_id"), _any),
-    **dict.fromkeys(("embedding_dropout", "attention_dropout", "residual_dropout", "share_embedding"), _any),
-    # what it does not do
-    **dict.fromkeys(("embedding_norm", "scale_embedding", "output_bias", "scale_output", "sinks"), _one_of(False)),
-    **dict.fromkeys(
-        ("qk_norm_whole", "shared_norm", "relative_in_layers", "distance_bias", "pooler_norm"), _one_of(False)
-    ),
-    **dict.fromkeys(("position_offset", "token_types"), _one_of(0)),
-    **dict.fromkeys(("embedding_multiplier", "residual_multiplier", "logit_multiplier"), _one_of(1.0)),
-    **dict.fromkeys(
-        ("head_activation", "pooler", "encoder", "n_mels", "local_rope", "score_cap", "logit_cap"),
-        _one_of(None),
-    ),
-    **dict.fromkeys(("d_embedding", "layer_groups", "disentangled"), _one_of(None)),
-    **dict.fromkeys(
-        ("first_norm", "head_bias", "key_bias", "final_norm", "causal", "has_head", "norm_bias"), _one_of(True)
-    ),
-    **dict.fromkeys(("labels", "unrotated_layers"), _one_of(())),
-    "norm_place": _one_of("pre"),
+_BY_PART: Mapping[str, Mapping[str, _Check]] = {
+    "": {
+        **dict.fromkeys(("vocab_size", "n_layers", "d_model", "n_heads", "n_kv_heads", "d_head", "d_mlp"), _any),
+        **dict.fromkeys(("family", "context_length", "initializer_range", "decoder_start_token_id"), _any),
+        **dict.fromkeys(("bos_token_id", "eos_token_ids", "pad_token_id"), _any),
+        **dict.fromkeys(("encoder", "n_mels", "layer_groups"), _one_of(None)),
+        "causal": _one_of(True),
+        "labels": _one_of(()),
+    },
+    "attention": {
+        **dict.fromkeys(("qkv_bias", "output_bias", "qk_norm"), _any),
+        **dict.fromkeys(("scale_by_head", "scale_by_layer", "score_multiplier", "sliding_layers"), _any),
+        "sliding_window": lambda window: window is None or window >= 1,
+        "key_bias": _one_of(True),
+        **dict.fromkeys(("qk_norm_whole", "sinks"), _one_of(False)),
+        "score_cap": _one_of(None),
+    },
+    "positions": {
+        "rope": lambda rope: rope is None or _knows_rope(rope),
+        "kind": _one_of("learned", "sinusoidal"),
+        **dict.fromkeys(("skip_padding", "buckets", "distance"), _any),
+        "offset": _one_of(0),
+        **dict.fromkeys(("local_rope", "disentangled"), _one_of(None)),
+        "unrotated_layers": _one_of(()),
+        **dict.fromkeys(("in_layers", "distance_bias"), _one_of(False)),
+    },
+    "mlp": {
+        **dict.fromkeys(("gated", "bias"), _any),
+        "activation": _one_of(*ACTIVATIONS),
+        "experts": lambda experts: experts is None or experts.gate_limit is None,
+    },
+    "norms": {
+        "kind": _one_of("layernorm", "rmsnorm"),
+        "eps": _any,
+        "place": _one_of("pre"),
+        **dict.fromkeys(("bias", "first", "final"), _one_of(True)),
+        "embedding": _one_of(False),
+    },
+    "residual": {"parallel": _any, "shared_norm": _one_of(False), "multiplier": _one_of(1.0)},
+    "embedding": {
+        "shared": _any,
+        "scaled": _one_of(False),
+        "multiplier": _one_of(1.0),
+        "width": _one_of(None),
+        "token_types": _one_of(0),
+    },
+    "logits": {
+        "tied": _any,
+        **dict.fromkeys(("bias", "scaled"), _one_of(False)),
+        "multiplier": _one_of(1.0),
+        "cap": _one_of(None),
+    },
+    "head": {
+        **dict.fromkeys(("present", "bias"), _one_of(True)),
+        **dict.fromkeys(("activation", "pooler"), _one_of(None)),
+        "pooler_norm": _one_of(False),
+    },
+    "dropout": dict.fromkeys(("embedding", "attention", "residual"), _any),
 }
+"""By part of the shape. Any value will do of what it reads, from here or from the layers, and of what a step over several texts
+has no use for."""
+_MODEL_FIELDS: Mapping[str, _Check] = {
+    f"{part}.{name}".removeprefix("."): check for part, known in _BY_PART.items() for name, check in known.items()
+}
+"""The same by the names of `leaves`."""
 _ROPE_FIELDS: Mapping[str, _Check] = {
     "kind": _one_of("default", "linear", "yarn", "llama3"),  # those whose angles do not depend on the text's length
     **dict.fromkeys(("d_rotary", "theta", "factor", "original_context_length", "attention_factor", "beta_fast"), _any),
@@ -74,19 +106,18 @@ _ROPE_FIELDS: Mapping[str, _Check] = {
 """The angles are PyTorch's (`rotary_table`), from all of these."""
 
 
-def _knows(config: ModelConfig | Rope, known: Mapping[str, _Check]) -> bool:
+def _knows_rope(rope: Rope) -> bool:
     """Whether every field is on the list, with a value that is."""
-    return not _unknown(config, known)
+    return all(_is_known(_ROPE_FIELDS, each.name, getattr(rope, each.name)) for each in fields(rope))
 
 
-def _unknown(config: ModelConfig | Rope, known: Mapping[str, _Check]) -> list[str]:
-    names = [each.name for each in fields(config)]
-    return [name for name in names if name not in known or not known[name](getattr(config, name))]
+def _is_known(known: Mapping[str, _Check], name: str, value: Any) -> bool:
+    return name in known and known[name](value)
 
 
 def declined(config: ModelConfig) -> list[str]:
-    """The fields whose values the compiled step does not compute, so that PyTorch computes the model."""
-    return _unknown(config, _MODEL_FIELDS)
+    """The values that the compiled step does not compute, by the names that users see; PyTorch computes the model then."""
+    return [name_for_users(name) for name, value in leaves(config) if not _is_known(_MODEL_FIELDS, name, value)]
 
 
 def fits(decoder: Decoder, cache_dtype: torch.dtype) -> bool:
@@ -96,8 +127,8 @@ def fits(decoder: Decoder, cache_dtype: torch.dtype) -> bool:
         and cache_dtype in CACHE_KINDS
         and get_args(Activation) == ACTIVATIONS
         and type(decoder.config) is ModelConfig
-        and _knows(decoder.config, _MODEL_FIELDS)
-        and not (decoder.training and decoder.config.drops)
+        and not declined(decoder.config)
+        and not (decoder.training and decoder.config.dropout.drops)
         and not any(hooks_of(decoder))
         and _is_plain(decoder)
     )
