@@ -47,6 +47,18 @@ def test_every_text_is_scored_as_by_one_forward_pass(family: str, tmp_path: Path
     assert sum(rows) >= sum(bool(score.token_ids) for scores in found for score in scores)
 
 
+@pytest.mark.parametrize("family", ["gpt_neo", "bert"])
+def test_the_progress_of_a_text_comes_to_its_end(family: str, tmp_path: Path):
+    made = masked_and_scorer(tmp_path) if family == "bert" else model_and_scorer(family, tmp_path)
+    scorer = made[1]
+    text, told = "the old lamp was lit " * 4, list[int]()
+    scorer.text(text, None, told.append)
+    n_tokens = scorer.n_tokens(text)
+    assert (
+        n_tokens is not None and n_tokens - 2 <= sum(told) <= n_tokens
+    )  # a special token, or the first of all, is not scored
+
+
 @torch.no_grad()
 def by_transformers(theirs: Any, scorer: Scorer, tokenizer: TextTokenizer, asked: TextInContext) -> list[float]:
     ends = [0] if asked.is_whole else []
@@ -70,10 +82,7 @@ def by_transformers(theirs: Any, scorer: Scorer, tokenizer: TextTokenizer, asked
 
 
 def test_a_masked_model_hides_each_token_of_the_text_and_sees_the_context(tmp_path: Path):
-    tokenizer = train_tokenizer(["the old lamp was lit"], "char")
-    tokenizer = with_mask(tokenizer, tmp_path / "tokenizer")
-    theirs = saved("bert", tmp_path / "model", vocab_size=tokenizer.vocab_size).double()
-    scorer = scorer_of(load_model(tmp_path / "model"), tokenizer)
+    theirs, scorer, tokenizer = masked_and_scorer(tmp_path)
     asked = TextInContext("the old", " lamp")
     (found,), (alone,) = scorer.continuations([[asked], [TextInContext("", " lamp")]])
     ids, around = tokenizer.encode("the old lamp", add_special_tokens=False), tokenizer.encode("")
@@ -92,6 +101,12 @@ def test_a_masked_model_hides_each_token_of_the_text_and_sees_the_context(tmp_pa
     assert alone.log_probability == pytest.approx(scorer.text(" lamp").log_probability)
     with pytest.raises(InputError, match="encoder"):
         scorer.text(" lamp", Windows(stride=3))
+
+
+def masked_and_scorer(folder: Path) -> tuple[Any, Scorer, TextTokenizer]:
+    tokenizer = with_mask(train_tokenizer(["the old lamp was lit"], "char"), folder / "tokenizer")
+    theirs = saved("bert", folder / "model", vocab_size=tokenizer.vocab_size).double()
+    return theirs, scorer_of(load_model(folder / "model"), tokenizer), tokenizer
 
 
 def with_mask(tokenizer: TextTokenizer, folder: Path) -> TextTokenizer:

@@ -119,7 +119,7 @@ def test_few_rows_that_hold_much_of_the_text_are_warned_of(
     finetune(task, tmp_path / "run", base, data, training=ONCE)  # pyright: ignore[reportArgumentType]
     said = " ".join(capsys.readouterr().err.split())
     assert re.search(
-        r"Warning: 1 \w+ have more than \d+ tokens.* \(3.3 %, with [3-9]\d % of all tokens\); allow more", said
+        r"Warning: 1 \w+ has more than \d+ tokens.* \(3.3 %, with [3-9]\d % of all tokens\); allow more", said
     )
 
 

@@ -97,7 +97,7 @@ def as_stored(
         there = [any(each in stored for each in family.names(name, True)) for name in names[0] - names[1]]
         config = reshaped(config, head={"present": all(there) if any(there) else False})
         if not config.head.present and needs_head:
-            _say_headless(folder, config.family)
+            _say_headless(config.family)
     is_spared = family.is_always_tied or (not needs_head and config.kind == "decoder")
     if is_spared and not any(name in stored for name in family.names_of_head):
         config = reshaped(config, logits={"tied": True})
@@ -123,9 +123,11 @@ def _say_untied(folder: Path, head: str) -> None:
 
 
 @functools.cache
-def _say_headless(folder: Path, family: str) -> None:
-    """Once a process."""
-    remark(f"{folder}: {family} without a head for tokens: gives hidden states, and can be tuned to classify.")
+def _say_headless(family: str) -> None:
+    """Once a process, whose own checkpoints have none either."""
+    remark(
+        f"A model of the family {family} without a head for tokens: gives hidden states, and can be tuned to classify."
+    )
 
 
 def missing(

@@ -93,7 +93,7 @@ def score(
         return
     if scorer.kind == "pairs":
         raise InputError(f"{model}: has an encoder and a decoder: it scores a text --given its source, not one alone.")
-    with progress("Scoring", None, "tokens") as bar:
+    with progress("Scoring", scorer.n_tokens(text), "tokens") as bar:
         result = scorer.text(text, Windows(stride, bos), bar.advance)
     if html is not None:
         from wenloom.core.files import write_atomically

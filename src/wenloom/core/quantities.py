@@ -68,6 +68,16 @@ def show_count(number: float) -> str:
     return f"{number:.3g}"
 
 
+def show_percent(part: float) -> str:
+    """A part of 1 in per cent, by two digits and never as a power of ten.
+
+    >>> show_percent(0.123), show_percent(0.0456), show_percent(0.996), show_percent(1.0)
+    ('12 %', '4.6 %', '100 %', '100 %')
+    """
+    percent = 100 * part
+    return f"{percent:.0f} %" if percent >= 9.95 else f"{percent:.2g} %"
+
+
 def counted(number: int, noun: str) -> str:
     """A number with its noun, in the plural where there is not one.
 

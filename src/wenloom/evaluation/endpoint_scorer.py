@@ -47,6 +47,9 @@ class EndpointScorer:
         """
         raise InputError("the vocabulary of a served model is not known here.")
 
+    def n_tokens(self, text: str) -> int | None:
+        return None
+
     def opens(self, is_empty: bool) -> bool:
         """An empty context is opened by BOS where the server shows which token that is, else by a new line."""
         return not is_empty or self._opening != _NEW_LINE

@@ -138,6 +138,10 @@ class Scorer(Protocol):
         """Whether `text` can be asked."""
         ...
 
+    def n_tokens(self, text: str) -> int | None:
+        """About how many tokens a text has, for progress; None where only a server knows."""
+        ...
+
     def opens(self, is_empty: bool) -> bool:
         """Whether something stands before a context, so that its first token can be scored.
 

@@ -55,6 +55,9 @@ class _ModelScorer:
     def dtype(self) -> str:
         return str(next(self._model.parameters()).dtype).removeprefix("torch.")
 
+    def n_tokens(self, text: str) -> int | None:
+        return len(self.tokenizer.encode(text))
+
 
 class DecoderScorer(_ModelScorer):
     """log P(text | context) = Σ log P(token | all tokens before it)."""

@@ -35,8 +35,9 @@ class TextSuite(Suite):
 
     def run(self, model: EvaluatedModel, samples: Sequence[str], request: EvaluationRequest) -> list[MetricResult]:
         (text,) = samples
-        with progress(self.name, None, "tokens") as bar:
-            return text_figures(model.scorer(), self.task, self.dataset, text, request.convention, bar.advance)
+        scorer = model.scorer()
+        with progress(self.name, scorer.n_tokens(text), "tokens") as bar:
+            return text_figures(scorer, self.task, self.dataset, text, request.convention, bar.advance)
 
 
 def text_figures(

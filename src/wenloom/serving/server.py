@@ -124,6 +124,22 @@ def _log_file(settings: ServerSettings, stack: contextlib.ExitStack) -> Any:
         raise InputError(f"{path}: cannot be written ({error.strerror}).") from None
 
 
+def _fitted(address: str, parts: list[str], width: int) -> str:
+    """As many parts as a line holds, the first before the others, and the address, which was said before, where room is left.
+
+    >>> _fitted("http://127.0.0.1:8000", ["2 written", "0 waiting", "3 MB of keys and values"], 60)
+    '2 written   0 waiting   3 MB of keys and values'
+    """
+    while len(parts) > 1 and len(_BETWEEN.join(parts)) >= width:
+        parts = parts[:-1]
+    line = _BETWEEN.join(parts)
+    whole = f"{address}{_BETWEEN}{line}"
+    return whole if len(whole) < width else line
+
+
+_BETWEEN = 3 * " "
+
+
 async def _live_line(models: Models, address: str) -> None:
     """What is under way, once a second, where somebody watches."""
     if not remarks.is_terminal:
@@ -132,7 +148,7 @@ async def _live_line(models: Models, address: str) -> None:
         while True:
             loads = [each.model.engine.load for each in models.writers]
             total = functools.partial(lambda name, loads: sum(getattr(each, name) for each in loads), loads=loads)
-            text = (f"{address}   {total('running')} written   {total('waiting')} waiting   "
-                    f"{total('cache_bytes') / 2**20:,.0f} MB of keys and values")  # fmt: skip
-            live.update(Text(text, style="dim", no_wrap=True, overflow="ellipsis"), refresh=True)
+            line = _fitted(address, [f"{total('running')} written", f"{total('waiting')} waiting",
+                                     f"{total('cache_bytes') / 2**20:,.0f} MB of keys and values"], remarks.width)  # fmt: skip
+            live.update(Text(line, style="dim", no_wrap=True), refresh=True)
             await asyncio.sleep(1)

@@ -1,6 +1,9 @@
 """What does not fit into a model, counted: examples, and the tokens of them that nobody learns from."""
 
+import re
 from dataclasses import dataclass
+
+from wenloom.core.quantities import show_percent
 
 MUCH = 0.1
 """Part of the examples, or of their tokens, from which leaving them out deserves a warning."""
@@ -32,6 +35,22 @@ class Lost:
         """
         parts = self.examples / n_examples, self.tokens / max(1, n_tokens)
         if max(parts) <= MUCH:
-            return f"{self.examples:,} {what}."
-        of = f"{100 * parts[0]:.2g} %, with {100 * parts[1]:.2g} % of all tokens"
-        return f"Warning: {self.examples:,} {what} ({of}); {mend}."
+            return f"{self.told(what)}."
+        of = f"{show_percent(parts[0])}, with {show_percent(parts[1])} of all tokens"
+        return f"Warning: {self.told(what)} ({of}); {mend}."
+
+    def told(self, what: str) -> str:
+        """Their number and what happened to them.
+
+        >>> Lost(1, 900).told("texts have more than 64 tokens: they lost their end")
+        '1 text has more than 64 tokens: it lost its end'
+        """
+        if self.examples == 1:
+            what = re.sub(r"^(\w+)s have ", r"\1 has ", what)
+            for several, one in (
+                ("they lost their", "it lost its"),
+                ("in their", "in its"),
+                ("or do not", "or does not"),
+            ):
+                what = what.replace(several, one)
+        return f"{self.examples:,} {what}"

@@ -332,7 +332,7 @@ class TaskRecipe(ABC, Generic[Row]):
             "train_examples": len(encoded.train),
             "validation_examples": len(encoded.validation),
             "rows_left_out": self.reader.count,
-            "too_long": [f"{lost.examples:,} {what}" for what, lost in encoded.lost.items() if lost.examples],
+            "too_long": [lost.told(what) for what, lost in encoded.lost.items() if lost.examples],
             "left_out": [printable(str(each), 500) for each in self.reader.refused[:_MOST_NAMED]],
         }
         if not any(map(targets_of, encoded.train)):
@@ -347,7 +347,7 @@ class TaskRecipe(ABC, Generic[Row]):
         shape = model.config
         spec = RunSpec(
             self.objective(model), source, training, self.settings.table(), self.derived,
-            f"{shape.family}, {shape.n_layers} layers, width {shape.d_model}",
+            f"{shape.family}, {counted(shape.n_layers, 'layer')}, width {shape.d_model}",
             round(sum(map(targets_of, encoded.validation)) * source.row_tokens / max(1.0, targets)),
             layer_decay=self.settings.learning.layer_decay, smaller=self.smaller, deadline=self.settings.deadline,
             closing=self._closing(loading), prolonged=self.settings.prolonged,

@@ -8,7 +8,7 @@ from typing import Any
 from wenloom.core.files import write_atomically
 from wenloom.core.foreign import json_text
 from wenloom.core.pages.page import render
-from wenloom.core.quantities import show_bytes
+from wenloom.core.quantities import counted, show_bytes
 
 JSON, PAGE = "data-card.json", "data-card.html"
 _SOURCES, _BEGIN = 1000, 80
@@ -39,7 +39,7 @@ def page(facts: dict[str, Any]) -> str:
     read, kept = facts["read"], facts["kept"]
     part = kept["bytes"] / max(1, read["bytes"])
     tiles = [
-        (f"{kept['documents']:,}", f"of {read['documents']:,} documents kept"),
+        (f"{kept['documents']:,}", f"of {counted(read['documents'], 'document')} kept"),
         (show_bytes(kept["bytes"]), f"of {show_bytes(read['bytes'])} kept ({part:.1%})"),
         (f"{len(facts['languages']):,}", "languages" if len(facts["languages"]) != 1 else "language"),
     ]

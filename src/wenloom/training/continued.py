@@ -10,7 +10,7 @@ from wenloom.checkpoint.folder import load_model
 from wenloom.core.console import remark
 from wenloom.core.errors import InputError
 from wenloom.core.progress import progress
-from wenloom.core.quantities import parse_count, parse_duration, show_count
+from wenloom.core.quantities import counted, parse_count, parse_duration, show_count
 from wenloom.model.build import active_parameters
 from wenloom.model.decoder import Decoder
 from wenloom.tokens.shards import Dataset
@@ -149,7 +149,7 @@ def continued_run(
     spec = RunSpec(
         objective, source_of, training,
         settings, derived,
-        f"{source.name or source} ({shape.family}, {shape.n_layers} layers, width {shape.d_model}), context {context:,}"
+        f"{source.name or source} ({shape.family}, {counted(shape.n_layers, 'layer')}, width {shape.d_model}), context {context:,}"
         + f", {init.method}" * adapts,
         validation_tokens, evaluates_first=True,
         smaller="choose a smaller --context, --method lora, or --recompute",

@@ -3,7 +3,15 @@
 import math
 from dataclasses import dataclass
 
-from wenloom.core.quantities import counted, parse_count, parse_duration, show_bytes, show_count, show_duration
+from wenloom.core.quantities import (
+    counted,
+    parse_count,
+    parse_duration,
+    show_bytes,
+    show_count,
+    show_duration,
+    show_percent,
+)
 from wenloom.training.dial import Derived
 from wenloom.training.measure import StepMemory
 from wenloom.training.pace import EVALUATION_SHARE, Course
@@ -175,7 +183,7 @@ def of_validation(part: float) -> str:
     """
     if part >= 1:
         return ""
-    return f"{f'{100 * part:.2g} %' if part >= 0.01 else 'less than 1 %'} of the validation data"
+    return f"{show_percent(part) if part >= 0.01 else 'less than 1 %'} of the validation data"
 
 
 @dataclass(frozen=True)

@@ -70,7 +70,7 @@ class Validation:
         if abs(part - planned) > _WORTH_SAYING * planned:
             remark(
                 f"Validating {self.data.validation_size.tokens:,} of {whole:,} tokens: as much as a tenth of --budget "
-                "holds at the speed of now."
+                "holds at the speed that this machine has now."
                 if part < 1
                 else f"Validating all {whole:,} tokens: they take less time than was measured at first."
             )
