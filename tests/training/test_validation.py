@@ -99,6 +99,8 @@ def test_a_model_from_scratch(dataset: Dataset, tmp_path: Path, scored: Scored):
     assert again is not None and again.scored() == result.scored()
     longer = resume(tmp_path / "run", more=TrainSettings(steps=2))
     assert longer.loss.tokens == result.loss.tokens, "compared on what was scored before"
+    tables = read_run(tmp_path / "run")
+    assert "validation_part" not in tables["settings"] and tables["environment"]["validation_part"] == result.part
 
 
 @pytest.mark.parametrize("method", ["full", "lora"])

@@ -104,7 +104,8 @@ def lengthened(spec: RunSpec, run: Path, start: Path, branches: bool) -> RunSpec
         done = read_progress(start).step
         end = done if branches else read_progress(sound_checkpoint(run, silent=True)).n_steps
         training = with_length_of(training, TrainSettings(steps=end + steps - done))
-    return replace(spec, training=training, prolongs=True)
+    asked = {"validation_part": read_run(run)["settings"].get("validation_part")}  # not what was found to fit a budget
+    return replace(spec, training=training, settings=spec.settings | asked, prolongs=True)
 
 
 def told(before: Course, step: int, after: Course, schedule: str) -> str:

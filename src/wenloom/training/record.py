@@ -35,7 +35,7 @@ def announcement(setup: Setup, world: World) -> list[str]:
         f"{plan.evaluations()}; about {show_duration(timetable.seconds)} ({100 * plan.utilisation:.0f} % of the "
         f"matmul peak), {show_bytes(plan.memory.total)}{expected}.",
     ]
-    if plan.validation_part < 1 and setup.settings.get("validation_part") is None:
+    if plan.validation_part < 1 and setup.training.validation_part is None:
         lines.append(
             "All of the validation data would take more than a tenth of --budget; --validation-part asks for it."
         )
