@@ -25,7 +25,7 @@ from .runs import MODEL, TRAINING
 BUDGET, STEP = 200.0, 2.0
 """Seconds of the run, and of a step."""
 LIMITED = TrainSettings(
-    budget=f"{BUDGET:.0f}s", batch=4, learning_rate=0.01, precision="fp32", device="cpu", compile="off"
+    budget=f"{BUDGET:.0f}s", batch=1, learning_rate=0.01, precision="fp32", device="cpu", compile="off"
 )
 FRESH = FreshSettings(layers=1, width=32, heads=2, dropout=0.0)
 
@@ -137,6 +137,12 @@ def test_a_model_for_a_task(task: str, tmp_path: Path, scored: Scored):
     there = read_run(tmp_path / "run")["data"]["validation_examples"]
     check(scored, tmp_path / "run", result, result.loss.tokens and round(result.loss.tokens / result.part))
     assert read_run(tmp_path / "run")["data"]["scored_examples"] == pytest.approx(result.part * there, abs=1)
+
+
+def test_no_less_is_scored_than_a_step_reads(dataset: Dataset, tmp_path: Path, scored: Scored):
+    scored.token = BUDGET
+    result = pretrain(dataset.folder, tmp_path / "run", MODEL, LIMITED)
+    assert result.loss.tokens == pytest.approx(32, abs=1)
 
 
 def test_all_is_scored_where_a_tenth_holds_it(dataset: Dataset, tmp_path: Path, scored: Scored):

@@ -280,7 +280,9 @@ class Run:
             else self.pace.for_evaluation(self.course, self.progress.step)
         )
         if seconds is not None:
-            part = self.validation.fit(self.setup.plan.validation_part, seconds, self.pace.clock, check)
+            part = self.validation.fit(
+                self.setup.plan.validation_part, self.setup.least_part, seconds, self.pace.clock, check
+            )
             self.setup = replace(self.setup, plan=replace(self.setup.plan, validation_part=part))
         figures = self.validation.figures(check)
         self._tell(bar, figures)

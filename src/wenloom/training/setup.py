@@ -68,6 +68,8 @@ class Setup:
     pace: Pace
     flops: float
     """Of one training step per token."""
+    least_part: float
+    """Of the validation data, as much as a step reads: what is scored at least, however short a budget is."""
     prolonged: tuple[str, ...]
     """See `RunSpec`."""
 
@@ -192,13 +194,14 @@ def set_up(
     with progress("Measuring the time of a step"):
         step_seconds, compiled = time_a_step(whole=False), False
         evaluation_seconds, validation_part = None, training.validation_part or 1.0
+        least_part = min(1.0, size * source.row_tokens / max(1, spec.validation_tokens))
         n_certain = (training.evaluations or 1) + (spec.evaluates_first and not done)
         if spec.deadline is not None:
             batches = spec.validation_tokens / (size * source.row_tokens)
             whole_seconds = batches * time_validation(train_step, prefetcher.batch(0)) / work(0)
             if training.validation_part is None:
                 share = EVALUATION_SHARE * (left() or 0.0) / n_certain
-                validation_part = min(1.0, max(1e-6, share / max(whole_seconds, 1e-9)))
+                validation_part = min(1.0, max(least_part, share / max(whole_seconds, 1e-9)))
             validation_part, evaluation_seconds = world.agreed((validation_part, validation_part * whole_seconds))
     fits = world.size == 1 and source.one_shape and config.mlp.experts is None  # of these the products change in size
     if training.compile == "on" or (training.compile == "auto" and fits):
@@ -240,7 +243,7 @@ def set_up(
         all_are_due=training.evaluations is not None,
     )
     return Setup(training, spec.settings, config, hardware, bf16, compiled, strategy, train_step, source, prefetcher,
-                 plan, pace, flops, spec.prolonged)  # fmt: skip
+                 plan, pace, flops, least_part, spec.prolonged)  # fmt: skip
 
 
 def chosen_strategy(

@@ -45,17 +45,20 @@ class Validation:
         self.train_step.model.train()
         return found
 
-    def fit(self, planned: float, seconds: float, clock: Callable[[], float], check: Callable[[], None]) -> float:
+    def fit(
+        self, planned: float, least: float, seconds: float, clock: Callable[[], float], check: Callable[[], None]
+    ) -> float:
         """Choose the part of the validation data that so much time holds, by the time that some of it takes now; every
         evaluation of the run then scores this part, so that they can be compared.
 
         Args:
             planned: the part that earlier measurements promised.
+            least: the part that is scored however long it takes.
             seconds: that an evaluation may take.
         """
         self.data.limit(1)
         whole = self.data.validation_size.tokens
-        trial, began = _FIRST_TRIAL * planned, clock()
+        trial, began = max(_FIRST_TRIAL * planned, _LAST_TRIAL * least), clock()
         while True:
             self.data.limit(trial)
             started = clock()
@@ -65,13 +68,13 @@ class Validation:
                 break
             trial *= 2
         whole_seconds = took * whole / max(1, self.data.validation_size.tokens)
-        part = min(1.0, max(1e-6, (seconds - spent) / max(whole_seconds, 1e-9)))
+        part = min(1.0, max(least, (seconds - spent) / max(whole_seconds, 1e-9)))
         self.data.limit(part)
         if abs(part - planned) > _WORTH_SAYING * planned:
-            remark(
-                f"Validating {self.data.validation_size.tokens:,} of {whole:,} tokens: as much as a tenth of --budget "
-                "holds at the speed that this machine has now."
-                if part < 1
-                else f"Validating all {whole:,} tokens: they take less time than was measured at first."
-            )
+            why = "as much as a tenth of --budget holds at the speed that this machine has now"
+            if part == 1:
+                why = "a tenth of --budget holds all"
+            elif part == least:
+                why = "as much as a step reads; a tenth of --budget holds less"
+            remark(f"Validating {self.data.validation_size.tokens:,} of {whole:,} tokens: {why}.")
         return part
