@@ -1,14 +1,12 @@
 """A page of what was heard otherwise than said: figures, errors by kind, and the worst recordings, to be read and played."""
 
-import base64
-import io
-import wave
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from wenloom.audio.playing import as_data_url
 from wenloom.core.errors import WenloomError
 from wenloom.core.files import write_atomically
 from wenloom.core.pages.page import render
@@ -65,10 +63,4 @@ def _embedded(line: SpokenLine, room: int) -> str | None:
         return None
     if len(samples) > _LONGEST * rate or 8 / 3 * len(samples) > room:
         return None
-    made = io.BytesIO()
-    with wave.open(made, "wb") as file:
-        file.setnchannels(1)
-        file.setsampwidth(2)
-        file.setframerate(rate)
-        file.writeframes((np.clip(samples, -1, 1) * 32767).astype("<i2").tobytes())
-    return "data:audio/wav;base64," + base64.b64encode(made.getvalue()).decode()
+    return as_data_url(samples, rate)

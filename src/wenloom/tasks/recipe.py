@@ -103,6 +103,7 @@ class TaskRecipe(ABC, Generic[Row]):
     measuring = 0.0
     """Part of a budget that `measure` may take."""
 
+    least_steps = 0  # of a run from scratch whose length nobody gave
     longer = "allow more by --max-source-tokens and --max-target-tokens"
     """What to do where no example fits the model."""
 
@@ -114,14 +115,13 @@ class TaskRecipe(ABC, Generic[Row]):
         if settings.base is None and settings.learning.method != "full":
             raise InputError(f"--method {settings.learning.method} begins with a model: there is nothing to freeze.")
         self.derived: list[Derived] = []
-        self.batch_is_open = False
+        self.batch_is_open = self.length_is_open = False
         self.settings = replace(settings, training=self._without_gaps(settings))
         data, reader = settings.data, RowReader(settings.data.strict)
         with progress("Reading the examples"):
             self.train = self.read(settings.data.train, reader, data)
-            validation, extra = (
-                None if where is None else self.read(where, reader, data) for where in (data.validation, data.extra)
-            )
+            others = (data.validation, data.extra)
+            validation, extra = (None if where is None else self.read(where, reader, data) for where in others)
         reader.report()
         self._given, self._extra = self.train, extra or []
         if validation is not None:
@@ -203,10 +203,13 @@ class TaskRecipe(ABC, Generic[Row]):
                 bar.advance()
         begun = [each for each in found if each.tokens or each.ended_by != "cancelled"]
         if n_cut := sum(each.ended_by == "cancelled" for each in begun):
-            remark(
-                f"The budget ended while {unit} were measured: {n_cut:,} of {len(begun):,} count as far as they were written."
-            )
+            remark(f"The budget ended while {unit} were measured: {n_cut:,} of {len(begun):,} count as far as written.")
         return begun
+
+    def usual_batch(self, encoded: EncodedExamples) -> tuple[int, str]:
+        """Examples of a step where nobody says how many, and the formula."""
+        formula = f"{_FROM_SCRATCH} examples from scratch, {_FROM_A_MODEL} from a trained model"
+        return (_FROM_SCRATCH if self.settings.base is None else _FROM_A_MODEL), formula
 
     # --- the same for all ---
 
@@ -255,9 +258,8 @@ class TaskRecipe(ABC, Generic[Row]):
         answers = {answer for row in self.validation for answer in self.answers(row)}
         kept = [row for row in rows if self.question(row) not in questions and answers.isdisjoint(self.answers(row))]
         if len(kept) < len(rows):
-            remark(
-                f"Left out: {counted(len(rows) - len(kept), 'example')} with a question or an answer of the validation data."
-            )
+            what = counted(len(rows) - len(kept), "example")
+            remark(f"Left out: {what} with a question or an answer of the validation data.")
         return kept
 
     def noise(self, model: Model, tokenizer: TextTokenizer) -> Noise | None:
@@ -274,19 +276,18 @@ class TaskRecipe(ABC, Generic[Row]):
             training = replace(training, batch=_FROM_SCRATCH if not has_base else _FROM_A_MODEL)
             self.batch_is_open = True
         if not any((training.budget, training.tokens, training.epochs, training.steps)):
+            self.length_is_open = True
             epochs = 3.0 if has_base else 20.0
             training = replace(training, epochs=epochs)
             self.derived.append(Derived("epochs", f"{epochs:.0f}", "3 from a trained model, 20 from scratch"))
         if training.optimizer is None:
             training = replace(training, optimizer="adamw" if has_base else "muon")
-            self.derived.append(
-                Derived("optimizer", str(training.optimizer), "adamw from a trained model, muon from scratch")
-            )
+            formula = "adamw from a trained model, muon from scratch"
+            self.derived.append(Derived("optimizer", str(training.optimizer), formula))
         if training.learning_rate is None:
+            rate, formula = (1e-3, "default of adapters") if adapter else (3e-4, "default of full tuning")
             if not has_base:
                 rate, formula = float(f"{0.005 * (128 / settings.fresh.width) ** 0.5:.3g}"), "0.005 sqrt(128 / width)"
-            else:
-                rate, formula = (1e-3, "default of adapters") if adapter else (3e-4, "default of full tuning")
             training = replace(training, learning_rate=rate)
             self.derived.append(Derived("learning rate", f"{rate:g}", formula))
         return training
@@ -339,6 +340,8 @@ class TaskRecipe(ABC, Generic[Row]):
             raise InputError("no example holds a single token to learn: every target is empty or cut off.")
         if self.batch_is_open:
             self._fit_batch(model, encoded, world)
+        if self.length_is_open:
+            self._fit_length(len(encoded.train))
         training = self.settings.training
         assert training.batch
         source = Examples(encoded.train, training.batch, training.seed, self.change)
@@ -369,9 +372,8 @@ class TaskRecipe(ABC, Generic[Row]):
     def _fit_batch(self, model: Model, encoded: EncodedExamples, world: World) -> None:
         """As many rows as hold the texts of a step: where many share a row, few rows do. Fewer, where a budget would
         otherwise end after a few steps."""
-        texts, packed = self.settings.training.batch or 1, encoded.packed
+        (texts, formula), packed = self.usual_batch(encoded), encoded.packed
         rows = max(world.size, round(texts / packed))
-        formula = f"{_FROM_SCRATCH} examples from scratch, {_FROM_A_MODEL} from a trained model"
         shared = f"; {packed:.1f} share a row" if packed > 1 else ""
         if self.settings.deadline is not None:
             fitting = self._rows_in_time(model, encoded.train, world)
@@ -379,6 +381,15 @@ class TaskRecipe(ABC, Generic[Row]):
                 rows, shared = max(world.size, fitting), f"{shared}; fewer, so that --budget holds {LEAST_STEPS} steps"
         self.settings = replace(self.settings, training=replace(self.settings.training, batch=rows))
         self.derived.insert(0, Derived("batch", f"{rows} rows", formula + shared))
+
+    def _fit_length(self, n_examples: int) -> None:
+        """More epochs, where those of every task would be fewer than `least_steps`."""
+        training = self.settings.training
+        epochs = self.least_steps * min(training.batch or 1, n_examples) / n_examples
+        if self.settings.base is None and epochs > (training.epochs or 0):
+            self.settings = replace(self.settings, training=replace(training, epochs=float(f"{epochs:.3g}")))
+            more = Derived("epochs", f"{epochs:.3g}", f"{self.least_steps:,} steps, more than 20 epochs")
+            self.derived = [more if each.name == "epochs" else each for each in self.derived]
 
     def _rows_in_time(self, model: Model, examples: list[Example], world: World) -> int:
         """The most rows of which half of what a budget leaves holds `LEAST_STEPS` steps."""

@@ -10,16 +10,19 @@ import torch
 from tokenizers import AddedToken
 
 from wenloom.audio.augment import RANGE, augmented
-from wenloom.audio.log_mel import HOP, LogMel
+from wenloom.audio.log_mel import FRAMES_PER_SECOND, HOP, LogMel
+from wenloom.audio.playing import as_data_url
+from wenloom.audio.reading import RATE
 from wenloom.checkpoint.folder import base_of, is_adapter, is_model
 from wenloom.core.errors import InputError, WenloomError
 from wenloom.core.files import write_atomically
 from wenloom.core.progress import progress
 from wenloom.core.randomness import derive_seed, generator
-from wenloom.evaluation.speech import speech_figure
+from wenloom.evaluation.speech import speech_errors, speech_figure
 from wenloom.model.build import Model
 from wenloom.model.config import PLAIN_BLOCKS, config_of
 from wenloom.model.encoder_decoder import EncoderDecoder
+from wenloom.model.sound import SoundEncoder
 from wenloom.tasks.lost import Lost
 from wenloom.tasks.plain_text import fresh_tokenizer
 from wenloom.tasks.recipe import SHOWN, EncodedExamples, Figures, TaskRecipe, TaskResult
@@ -37,8 +40,13 @@ from wenloom.training.objectives import Objective
 from wenloom.training.report import Sample, SamplePreview
 from wenloom.training.transcription import TranscriptionObjective
 
-_CTC = 0.3
-"""Part of the loss that is CTC's, from nothing; attention alone finds no alignment in little data (Kim et al. 2017)."""
+_CTC = 0.7
+"""Part of the loss that is CTC's, from nothing; attention alone finds no alignment in little data and learns transcripts by heart (Kim et al.
+2017)."""
+_SECONDS, _LEAST_BATCH, _MOST_BATCH = 25.0, 4, 64
+"""Of speech in a step, from nothing, in how many recordings."""
+_SPECTRA = 100_000
+"""Frames by which the first convolution is set, at most."""
 _BANDS = 80
 _LONGEST = 30.0
 """Seconds of a recording that a fresh model hears at once, at most."""
@@ -61,6 +69,7 @@ class TranscriptionRecipe(TaskRecipe[Spoken]):
 
     needs_base = False
     measuring = 0.1
+    least_steps = 800
     smaller = "choose a smaller --batch, --width or --layers, --method lora, or --recompute"
     longer = "recordings are at most as long as the model hears at once, texts as --max-target-tokens"
 
@@ -126,6 +135,16 @@ class TranscriptionRecipe(TaskRecipe[Spoken]):
         return {"inputs_BT": Tokens(line[:-1]), "targets_BT": Targets(targets), "frames_BFM": Vectors(frames),
                 "length_B": len(frames), "silence_B": silence}  # fmt: skip
 
+    def usual_batch(self, encoded: EncodedExamples) -> tuple[int, str]:
+        """From nothing as many recordings as last 25 seconds: CTC needs steps, and each finds less in little speech."""
+        if self.settings.base is not None:
+            return super().usual_batch(encoded)
+        frames = sum(len(each["frames_BFM"]) for each in encoded.train) / len(encoded.train)  # pyright: ignore[reportArgumentType]
+        rows = round(_SECONDS * FRAMES_PER_SECOND / frames)
+        return min(
+            _MOST_BATCH, max(_LEAST_BATCH, rows)
+        ), f"{_SECONDS:.0f} s of speech, {_LEAST_BATCH} to {_MOST_BATCH} recordings"
+
     def objective(self, model: Model) -> Objective:
         """The decoder's tokens, and CTC beside them where there is a head or all is new."""
         assert isinstance(model, EncoderDecoder)
@@ -188,7 +207,20 @@ class TranscriptionRecipe(TaskRecipe[Spoken]):
                          decoder_start_token_id=tokenizer.backend.token_to_id("<|startoftranscript|>"))  # fmt: skip
         model = EncoderDecoder(config)
         model.initialise(generator(settings.training.seed, "weights"))
+        if (spectra := self._spectra()) is not None:
+            assert isinstance(model.encoder, SoundEncoder)
+            model.encoder.hear_differences(spectra)
         return model, tokenizer
+
+    def _spectra(self) -> torch.Tensor | None:
+        """Frames of recordings evenly chosen, shape (frames, bands); None where hardly any can be heard."""
+        heard = [self._sounds[row.path, row.start, row.end][0] for row in self.train
+                 if (row.path, row.start, row.end) in self._sounds]  # fmt: skip
+        n_frames = sum(map(len, heard))
+        if n_frames < 2 * _BANDS:
+            return None
+        chosen = np.concatenate(heard[:: -(-n_frames // _SPECTRA)])
+        return torch.from_numpy(chosen.astype(np.float32))
 
     def _places(self) -> int:
         """Positions of the encoder: half the frames of the longest recording, in whole seconds."""
@@ -237,11 +269,11 @@ class TranscriptionRecipe(TaskRecipe[Spoken]):
         return figures
 
     def show(self, model: Model, tokenizer: TextTokenizer) -> SamplePreview:
-        """What is heard in a few recordings, behind what was said."""
+        """What is heard in a few recordings, beside what was said, to be played."""
         was_training = model.training
         found = self._transcripts(model, tokenizer, self.validation[:SHOWN])
         model.train(was_training)
-        return SamplePreview([Sample(f"{row.text}\n→ ", text) for row, text in found])
+        return SamplePreview([_sample(row, text) for row, text in found])
 
     def run(self, out: Path, checkpoint: Path | None = None) -> TaskResult:
         """Train to the end; the folder says how it is to be decoded, also after Ctrl-C."""
@@ -271,6 +303,15 @@ class TranscriptionRecipe(TaskRecipe[Spoken]):
                          "n_samples": frames * HOP, "chunk_length": frames // 100, "padding_value": 0.0,
                          "padding_side": "right", "return_attention_mask": False}  # fmt: skip
             write_atomically(out / "preprocessor_config.json", json.dumps(described, indent=2) + "\n")
+
+
+def _sample(row: Spoken, heard: str) -> Sample:
+    """A recording on the page of a run; too long a one is not played."""
+    sound = row.read()
+    short = sound.samples[: round(_LONGEST * RATE) + 1]
+    url = as_data_url(short, RATE) if len(short) <= _LONGEST * RATE else None
+    compared = tuple(speech_errors(row.text, heard, row.language or "en").marked())
+    return Sample(f"{row.text}\n→ ", heard, url, compared)
 
 
 def _changed(example: Example, seed: int, is_fresh: bool, most: int) -> Example:

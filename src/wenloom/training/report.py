@@ -36,6 +36,10 @@ class Sample:
 
     prompt: str
     continuation: str
+    sound: str | None = None
+    """The recording that it was written from, as a data URL."""
+    compared: tuple[tuple[str, str, str], ...] = ()
+    """Of what was heard, beside what was said: (kind, said, heard) in order; kind is equal, replace, insert or delete."""
 
     def excerpt(self, length: int = 60) -> str:
         """The beginning, for one line in a terminal."""
