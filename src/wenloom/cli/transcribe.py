@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -12,11 +12,13 @@ from wenloom.cli.options import Device, Dtype, Json, flags
 from wenloom.core.console import print_json, remark, say
 from wenloom.core.errors import InputError, WenloomError
 from wenloom.core.files import write_atomically
+from wenloom.core.nearest import nearest
 from wenloom.core.quantities import counted, show_duration
 from wenloom.tasks.speech.options import FusionOptions, TranscriptionOptions
 
 if TYPE_CHECKING:
     from wenloom.audio.reading import Sound
+    from wenloom.tasks.speech.transcriber import Transcriber
     from wenloom.tasks.speech.transcript import Transcript
 
 Format = Literal["txt", "srt", "vtt", "tsv", "json", "nbest"]
@@ -27,7 +29,7 @@ Fusion = Annotated[FusionOptions, flags("With a language model", 3)]
 def transcribe(
     model: str,
     /,
-    *files: str,
+    *files: Annotated[str, Parameter(allow_leading_hyphen=True)],
     format: Format = "txt",
     out: Path | None = None,
     overwrite: Annotated[bool, Parameter(negative="")] = False,
@@ -51,7 +53,8 @@ def transcribe(
     model
         A folder of the family whisper, or a hub model such as openai/whisper-tiny.
     files
-        Recordings; - reads one from a pipe.
+        Recordings; - reads one from a pipe. Of samples without a header (16 kHz, 16 bits, one channel) the text is written
+        as it becomes stable.
     format
         txt (a segment per line), srt and vtt (subtitles), tsv, json, or nbest (a line that `wenloom rescore` reads).
     out
@@ -64,17 +67,36 @@ def transcribe(
     """
     if not files:
         raise InputError("name at least one recording, or - for a pipe.")
+    if (unknown := next((name for name in files if name.startswith("-") and name != "-"), None)) is not None:
+        near = nearest(
+            unknown,
+            [
+                f"--{each.name.replace('_', '-')}"
+                for kind in (TranscriptionOptions, FusionOptions)
+                for each in fields(kind)
+            ],
+        )
+        hint = f" Did you mean {near[0]}?" if near else ""
+        raise InputError(f"Unknown option: {unknown}.{hint} (wenloom transcribe --help lists what there is)")
     if side_by_side < 1:
         raise InputError(f"--side-by-side {side_by_side}: must be at least 1.")
     if overwrite and out is None:
         raise InputError("--overwrite: goes with --out.")
+    head = b""
+    if files == ("-",) and format == "txt" and out is None and not json:
+        from wenloom.audio.stream import HEAD_BYTES, is_raw
+
+        head = sys.stdin.buffer.read(HEAD_BYTES)
+        if is_raw(head):
+            _write_live(model, head, hearing, fusion, device, dtype)
+            return
     targets = {} if out is None else _targets(files, out, format)
     todo = [name for name in files if name not in targets or overwrite or not targets[name].exists()]
     if there := len(files) - len(todo):
         remark(f"{counted(there, 'transcript')} of {len(files):,} there already, left as they are (--overwrite hears them again).")  # fmt: skip
     if format == "nbest" and hearing.n_best == 1:
         hearing = replace(hearing, n_best=hearing.num_beams)
-    results, failures = _heard(model, todo, hearing, fusion, side_by_side, device, dtype, targets, format)
+    results, failures = _heard(model, todo, hearing, fusion, side_by_side, device, dtype, targets, format, head)
     if failures and len(files) == 1:
         raise failures[0]
     if json:
@@ -113,23 +135,19 @@ def _targets(files: tuple[str, ...], out: Path, format: Format) -> dict[str, Pat
 
 def _heard(
     model: str, names: list[str], options: TranscriptionOptions, fusion: FusionOptions, side_by_side: int, device: str, dtype: str,
-    targets: dict[str, Path], format: Format,
+    targets: dict[str, Path], format: Format, head: bytes,
 ) -> tuple[list[Any], list[WenloomError]]:  # fmt: skip
     """Transcript or error of every recording, and the errors."""
     if not names:
         return [], []
-    from wenloom.checkpoint.hub import resolve
-    from wenloom.core.hardware import number_type, probe
     from wenloom.core.progress import progress
-    from wenloom.tasks.speech.transcriber import Recording, Transcriber
+    from wenloom.tasks.speech.transcriber import Recording
     from wenloom.tasks.speech.writers import FORMATS
 
-    transcriber = Transcriber.load(resolve(model), probe(device).device, number_type(dtype))
-    if fusion.lm is not None:
-        transcriber.ask(fusion.lm, fusion.lm_weight, fusion.lm_bonus)
+    transcriber = _loaded(model, fusion, device, dtype)
     results: list[Any] = [None] * len(names)
     failures: list[WenloomError] = []
-    recordings = [Recording(name, _reader(name)) for name in names]
+    recordings = [Recording(name, _reader(name, head)) for name in names]
     with progress("Transcribing", len(names), "recordings") as bar:
         seconds = 0.0
 
@@ -153,12 +171,57 @@ def _heard(
     return results, failures
 
 
-def _reader(name: str) -> "Callable[[], Sound]":
+def _loaded(model: str, fusion: FusionOptions, device: str, dtype: str) -> "Transcriber":
+    from wenloom.checkpoint.hub import resolve
+    from wenloom.core.hardware import number_type, probe
+    from wenloom.tasks.speech.transcriber import Transcriber
+
+    transcriber = Transcriber.load(resolve(model), probe(device).device, number_type(dtype))
+    if fusion.lm is not None:
+        transcriber.ask(fusion.lm, fusion.lm_weight, fusion.lm_bonus)
+    return transcriber
+
+
+def _write_live(
+    model: str, head: bytes, options: TranscriptionOptions, fusion: FusionOptions, device: str, dtype: str
+) -> None:
+    """Write what is said in a pipe of samples while they arrive."""
+    from wenloom.audio.stream import arriving
+    from wenloom.tasks.speech.live import live
+
+    is_first = True
+    for text in live(_loaded(model, fusion, device, dtype), arriving(sys.stdin.buffer, head), options):
+        sys.stdout.write(text.lstrip() if is_first else text)
+        sys.stdout.flush()
+        is_first = False
+    say("")
+
+
+def _reader(name: str, head: bytes) -> "Callable[[], Sound]":
+    """How a recording is read.
+
+    Args:
+        head: bytes of the pipe that were read already.
+    """
     from wenloom.audio.reading import read_sound
 
     if name == "-":
-        return lambda: read_sound(sys.stdin.buffer.read(), "the pipe")
+        return lambda: _piped(head)
     return lambda: read_sound(Path(name))
+
+
+def _piped(head: bytes) -> "Sound":
+    import io
+
+    import numpy as np
+
+    from wenloom.audio.reading import Sound, read_sound
+    from wenloom.audio.stream import HEAD_BYTES, arriving, is_raw
+
+    raw = head + sys.stdin.buffer.read()
+    if is_raw(raw[:HEAD_BYTES]):
+        return Sound(np.concatenate(list(arriving(io.BytesIO(raw)))))
+    return read_sound(raw, "the pipe")
 
 
 def _print(names: list[str], results: "list[Transcript | WenloomError]", format: Format, words: bool) -> None:

@@ -134,7 +134,7 @@ class TrainSettings:
     budget: str | None = None
     """Training time on this machine, such as 90s, 10min or 2h. Give one of --budget, --tokens, --epochs and --steps;
     default of a pretraining: 20 tokens per parameter where --size is given, else 10min; of a task: 3 epochs from a
-    trained model, 20 from scratch."""
+    trained model, 20 from scratch (transcription: 800 steps at least)."""
     tokens: str | None = None
     """Tokens to train on, such as 500k or 1b."""
     epochs: float | None = None

@@ -1,5 +1,6 @@
 """From recordings to transcripts: the sequential rule on a decoder that says what it is told, files side by side, formats."""
 
+import io
 import json
 import re
 from pathlib import Path
@@ -11,8 +12,10 @@ from hypothesis import strategies as st
 
 from wenloom.audio.log_mel import LogMel
 from wenloom.audio.reading import RATE, Sound
+from wenloom.audio.stream import arriving, is_raw
 from wenloom.core.errors import InputError
 from wenloom.tasks.speech.decoding import Decoded
+from wenloom.tasks.speech.live import live
 from wenloom.tasks.speech.long_form import Ask, Listener
 from wenloom.tasks.speech.options import TranscriptionOptions
 from wenloom.tasks.speech.repetition import without_loops
@@ -276,3 +279,69 @@ def test_words_stand_where_an_aligner_of_hidden_markov_models_puts_them(real_mod
         for word, (_, start, end) in zip(found.words, truth, strict=True):
             late += [word.start - float(start), word.end - float(end)]
     assert np.median(np.abs(late)) <= 0.06 and abs(np.median(late)) <= 0.03
+
+
+def test_what_arrives_is_the_same_in_pieces_of_any_size():
+    whole = (spoken(2.3) * 32767).astype("<i2")
+    raw = whole.tobytes() + b"\x01"  # half a sample, as of a pipe that broke
+    for head, seconds in ((b"", 0.5), (raw[:512], 0.01), (raw[:511], 9.0)):
+        found = np.concatenate(list(arriving(io.BytesIO(raw[len(head) :]), head, seconds)))
+        assert np.array_equal(found, whole.astype(np.float32) / 32768)
+    assert is_raw(raw[:512]) and not is_raw(b"") and not is_raw(b"RIFF\x00\x00\x00\x00WAVE")
+    assert not is_raw("text, 中文 und Ähnliches".encode()) and not is_raw(b"\xff\xfb\x90\x00")
+
+
+class Heard:
+    """A transcriber that hears the words of a script, as far as they are within the sound that it is given."""
+
+    def __init__(self, script: list[list[tuple[str, float, float]]]):
+        self.script, self.prompts, self.lengths = iter(script), list[str](), list[float]()
+
+    def transcribe(self, recordings: list[Recording], options: TranscriptionOptions):
+        sound = recordings[0].read()
+        self.prompts.append(options.prompt)
+        self.lengths.append(sound.seconds)
+        words = tuple(Word(*each, 0.9) for each in next(self.script))
+        yield 0, Transcript("the pipe", "en", sound.seconds, [SpokenSegment(0, 1, "", (), 0, 0, 1, 0, words)], ())
+
+
+def test_words_are_written_once_two_hearings_agree_and_what_is_left_at_the_end():
+    script = [
+        [(" Now", 0.0, 0.3), (" the", 0.4, 0.6)],
+        [(" Now", 0.0, 0.3), (" then,", 0.4, 0.7), (" with", 0.8, 1.0)],
+        [(" Now", 0.0, 0.3), (" then", 0.4, 0.7), (" witches", 0.8, 1.4)],
+        [(" Now", 0.0, 0.3), (" then", 0.4, 0.7), (" witches", 0.8, 1.4), (" fly.", 1.5, 1.9)],
+    ]
+    heard = Heard(script)
+    pieces = [spoken(1.0)] * 3
+    assert list(live(heard, pieces)) == [" Now", " then", " witches fly."]  # pyright: ignore[reportArgumentType]
+    assert heard.lengths == [1, 2, 3, 3] and set(heard.prompts) == {""}
+
+
+def test_settled_sound_is_forgotten_and_read_as_text():
+    words = [(f" w{number}", number + 0.1, number + 0.9) for number in range(40)]
+    heard = Heard([])
+
+    def transcribe(recordings: list[Recording], options: TranscriptionOptions):
+        heard.lengths.append(recordings[0].read().seconds)
+        heard.prompts.append(options.prompt)
+        begin = 0 if not options.prompt else int(options.prompt.split()[-1][1:]) + 0.9
+        found = tuple(Word(word, start - begin, end - begin, 0.9) for word, start, end in words
+                      if start >= begin and end <= begin + heard.lengths[-1])  # fmt: skip
+        yield 0, Transcript("the pipe", "en", 1.0, [SpokenSegment(0, 1, "", (), 0, 0, 1, 0, found)], ())
+
+    heard.transcribe = transcribe  # pyright: ignore[reportAttributeAccessIssue]
+    text = "".join(live(heard, [spoken(1.0)] * 40))  # pyright: ignore[reportArgumentType]
+    assert text == "".join(word for word, _, _ in words)
+    assert max(heard.lengths) < 12 and any(heard.prompts)
+
+
+@pytest.mark.real_models
+@pytest.mark.shared_data
+def test_a_pipe_of_samples_is_written_word_by_word(real_models: Path, shared_data: Path):
+    from wenloom.audio.reading import read_sound
+
+    transcriber = Transcriber.load(real_models / "whisper")
+    samples = read_sound(shared_data / "audio/ljspeech/LJ001-0004.flac").samples
+    found = list(live(transcriber, np.array_split(samples, 10), TranscriptionOptions(num_beams=1)))
+    assert len(found) >= 3 and "".join(found).split()[:6] == "produced the block books, which were".split()
