@@ -50,15 +50,14 @@ def hearing_model(seed: int = 0) -> EncoderDecoder:
     return model.eval()
 
 
-def write_hearing(folder: Path, seed: int = 0, **said: Any) -> Path:
+def write_hearing(folder: Path, **said: Any) -> Path:
     """A folder of the family whisper that knows three languages.
 
     Args:
-        seed: of the weights.
         said: more that its generation_config.json says.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    write_model_files(hearing_model(seed), folder)
+    write_model_files(hearing_model(), folder)
     hearing_tokenizer().save_pretrained(folder)
     path = folder / "generation_config.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"is_multilingual": True} | said))

@@ -281,7 +281,7 @@ class World:
 
     def _two_ways(self) -> None:
         """Hears by a CTC head, too."""
-        write_hearing(self.store / "two-ways", 11, ctc_blank_token_id=265)
+        write_hearing(self.store / "two-ways", ctc_blank_token_id=265)
 
     def _recording(self) -> None:
         write_spoken(self.store / "recording", 1.0)

@@ -2,7 +2,6 @@
 
 import itertools
 import json
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,12 +17,11 @@ from wenloom.audio.reading import RATE
 from wenloom.checkpoint.folder import load_model
 from wenloom.core.errors import InputError
 from wenloom.model.encoder_decoder import EncoderDecoder
-from wenloom.model.sound import SoundEncoder
 from wenloom.training.cross_entropy import IGNORED
 from wenloom.training.transcription import TranscriptionObjective, levelled_ctc
 
 from ...cli.calling import call, succeed
-from ...hearing import hearing_config, hearing_model, spoken, write_hearing, write_spoken
+from ...hearing import hearing_model, spoken, write_hearing, write_spoken
 
 WORDS = {"low": 200.0, "high": 900.0}
 
@@ -156,40 +154,3 @@ def test_what_does_not_hear_is_not_tuned_and_bad_recordings_are_left_out(tmp_pat
 
         (tmp_path / "none.tsv").write_text("path\ttext\n")
         read_manifest(tmp_path / "none.tsv", RowReader())
-
-
-def test_a_fresh_convolution_hears_spectra_without_their_mean_all_directions_about_as_wide():
-    draw = torch.Generator().manual_seed(0)
-    mixed = torch.randn(6000, 80, generator=draw) * torch.logspace(0, -1, 80) @ torch.randn(80, 80, generator=draw) + 3
-    model = hearing_model()
-    encoder = model.encoder
-    assert isinstance(encoder, SoundEncoder)
-    encoder.initialise(draw)
-    encoder.hear_differences(mixed)
-    weight, bias = encoder.conv_in.weight.detach(), encoder.conv_in.bias.detach()
-    heard = functional.conv1d(mixed.T[None], weight, bias)[0].double()
-    assert heard.mean(1).abs().max() < 0.05  # of a deviation of 1
-    torch.testing.assert_close(heard.std(1).mean(), torch.tensor(1.0).double(), rtol=0.35, atol=0)
-    nothing = torch.zeros(200, 80)
-    encoder.hear_differences(nothing)
-    assert encoder.conv_in.weight.isfinite().all()
-
-
-def test_fresh_heads_look_at_places_before_and_behind_their_own():
-    config = replace(hearing_config(), d_model=96, n_heads=4, n_kv_heads=4, d_head=24)
-    assert config.encoder is not None
-    encoder_config = replace(
-        config.encoder, d_model=96, n_heads=4, n_kv_heads=4, d_head=24, context_length=120, initializer_range=0.02
-    )
-    encoder = SoundEncoder(encoder_config, torch.nn.Embedding(4, 96))
-    encoder.initialise(torch.Generator().manual_seed(0))
-    assert isinstance(encoder.positions, torch.nn.Embedding)
-    places = encoder.positions.weight[None]
-    attention = encoder.layers[0].attention
-    pattern = attention.pattern(
-        *(attention._heads(project(places)) for project in (attention.query, attention.key)), None
-    )[0]
-    looked = pattern.argmax(-1) - torch.arange(120)
-    assert [int(each) for each in looked[:, 20:100].double().mean(1).round()] == [-6, -2, 2, 6]
-    near = (torch.arange(120)[None] - torch.arange(120)[:, None]).abs() <= 12
-    assert (pattern * near).sum(-1)[:, 20:100].min() > 0.5
