@@ -4,11 +4,9 @@ from pathlib import Path
 
 import pytest
 import torch
-import transformers
 
-from wenloom.auto import AutoModelForCausalLM, AutoTokenizer, CausalLM
+from wenloom.auto import AutoModelForCausalLM
 from wenloom.checkpoint.folder import load_decoder
-from wenloom.checkpoint.gguf.folder import read_gguf
 from wenloom.generation.engine import Engine
 from wenloom.generation.request import GenerationRequest
 from wenloom.model.cache import KVCache
@@ -18,7 +16,6 @@ from wenloom.model.quantize import quantize
 from .folders import DECODERS, VOCAB, saved
 
 TOLERANCE = 1e-4
-N_TOKENS = 200
 
 
 def prompts() -> list[list[int]]:
@@ -73,33 +70,3 @@ def test_quantizing_while_reading_gives_what_quantizing_afterwards_gives(family:
     read, after = load_decoder(tmp_path, bits=8).state_dict(), quantize(load_decoder(tmp_path), 8).state_dict()
     assert read.keys() == after.keys() and any(name.endswith("packed") for name in read)
     assert all(torch.equal(read[name], after[name]) for name in read)
-
-
-PROMPTS = [
-    "The capital of France is", "Once upon a time, there was a small", "The theory of evolution explains",
-    "To bake a loaf of bread, you first", "In 1969, the first people", "Dear Sir or Madam,\n\nI am writing",
-    "Q: What is the difference between a virus and a bacterium?\nA:", "The opposite of \"generous\" is",
-    "从前有一座山，山上有一座庙，", "人工智能的发展", "北京是中国的首都，", "春天来了，", "问：水在多少度沸腾？\n答：", "我最喜欢的书是",
-    "def quicksort(items):\n    ", "#include <stdio.h>\n\nint main(", "SELECT name, COUNT(*) FROM", "<!DOCTYPE html>\n<html>\n<head>",
-    "import torch\n\nclass Attention(nn.Module):\n", "fn main() {\n    let mut total = 0;\n",
-]  # fmt: skip
-
-
-@pytest.mark.slow
-@pytest.mark.real_models
-@pytest.mark.parametrize("name", ["gemma3", "smollm2"])
-def test_published_models_write_the_greedy_text_of_transformers(name: str, real_models: Path):
-    """200 tokens after each of 20 prompts, from the folder and from the GGUF file."""
-    folder = real_models / name
-    theirs = transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
-    from_folder = AutoModelForCausalLM.from_pretrained(folder, dtype="float32")
-    # the folder was made of the file with the weights rounded to bfloat16
-    from_file = CausalLM(read_gguf(folder / "model.gguf", torch.bfloat16).model.float())
-    tokenizer, differ = AutoTokenizer.from_pretrained(folder), []
-    for prompt in PROMPTS:
-        row = torch.tensor([tokenizer.encode(prompt)])
-        expected = theirs.generate(row, max_new_tokens=N_TOKENS, do_sample=False, repetition_penalty=1.0)[0].tolist()
-        for kind, model in (("folder", from_folder), ("file", from_file)):
-            if model.generate(row, max_new_tokens=N_TOKENS, do_sample=False)[0].tolist() != expected:
-                differ.append((kind, prompt))
-    assert differ == []

@@ -2,7 +2,7 @@
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import gguf
 import numpy as np
@@ -25,6 +25,7 @@ from wenloom.tokens.tokenizer import TextTokenizer
 from wenloom.tokens.train import train_tokenizer
 
 from ..conftest import VERSES
+from ..mixed_lines import mixed_lines
 from ..small_gguf import write_small
 from .folders import tiny_config
 from .gguf_files import ARCHITECTURES, OF_EXPERTS, numbers, random_model, write_model
@@ -323,3 +324,19 @@ def test_llama_cpp_makes_the_same_tokens(kind: str, bpe_tokenizer: TextTokenizer
     theirs = llama_cpp.Llama(str(tmp_path / "model.gguf"), vocab_only=True, verbose=False)
     assert [theirs.tokenize(each.encode(), True, True) for each in TEXTS] == [text.encode(each) for each in TEXTS]
     assert [theirs.tokenize(each.encode(), False, False) for each in TEXTS] == text.encode_documents(TEXTS)
+
+
+@pytest.mark.shared_data
+@pytest.mark.parametrize("kind, size", [("byte", None), ("bpe", 2_000), ("bpe", 12_000)])
+def test_llama_cpp_cuts_a_thousand_lines_as_the_tokenizer_trained_here(
+    kind: Literal["byte", "bpe"], size: int | None, shared_data: Path, tmp_path: Path
+):
+    llama_cpp = pytest.importorskip("llama_cpp")
+    lines = mixed_lines(shared_data, 3_000, ["<|endoftext|>", "<|pad|>"])
+    text = train_tokenizer(lines[1_000:], kind, size)
+    export_gguf(_decoder(text), text, tmp_path / "model.gguf")
+    theirs = llama_cpp.Llama(str(tmp_path / "model.gguf"), vocab_only=True, verbose=False)
+    differ = [line for line in lines[:1_000] if theirs.tokenize(line.encode(), True, True) != text.encode(line)]
+    assert differ == []
+    plain = text.encode_documents(lines[:1_000])
+    assert [theirs.tokenize(line.encode(), False, False) for line in lines[:1_000]] == plain
