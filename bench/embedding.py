@@ -1,7 +1,8 @@
 """Vectors of texts per second, side by side with sentence-transformers on the same folder.
 
 Each contestant runs in a process of its own with two threads; rounds alternate, so that a slow minute of the machine hits both.
-Timed is everything from texts to vectors, tokenizing included; the vectors are compared, too.
+Timed is everything from texts to vectors, tokenizing included, by the clock and by the processor's, which counts where others use
+the machine, too; the vectors are compared.
 
     python bench/embedding.py MODEL --texts texts.txt [--peer PYTHON] [--rounds 5] [--out embedding.json]
 
@@ -37,7 +38,7 @@ def embedder(name: str, folder: str) -> Callable[[list[str]], np.ndarray[Any, An
 
 
 def contestant(name: str, folder: str, texts: Path, vectors: Path) -> None:
-    """Embed all texts once for every line of standard input; answer with the seconds."""
+    """Embed all texts once for every line of standard input; answer with the seconds, and those of the processor."""
     import torch
 
     torch.set_num_threads(2)
@@ -45,9 +46,9 @@ def contestant(name: str, folder: str, texts: Path, vectors: Path) -> None:
     np.save(vectors, embed(given[:200]))  # warms up
     print("ready", flush=True)
     for _ in sys.stdin:
-        started = time.perf_counter()
+        started, worked = time.perf_counter(), time.process_time()
         embed(given)
-        print(time.perf_counter() - started, flush=True)
+        print(time.perf_counter() - started, time.process_time() - worked, flush=True)
 
 
 def main() -> None:
@@ -87,7 +88,7 @@ def main() -> None:
             text=True,
             env=environment,
         )
-    seconds: dict[str, list[float]] = {name: [] for name in CONTESTANTS}
+    seconds, worked = ({name: list[float]() for name in CONTESTANTS} for _ in range(2))
     for name, process in running.items():
         assert process.stdout is not None
         if process.stdout.readline().strip() != "ready":
@@ -97,14 +98,17 @@ def main() -> None:
             assert process.stdin is not None and process.stdout is not None
             process.stdin.write("go\n")
             process.stdin.flush()
-            seconds[name].append(float(process.stdout.readline()))
+            for kept, each in zip((seconds, worked), process.stdout.readline().split(), strict=True):
+                kept[name].append(float(each))
     for process in running.values():
         process.communicate()
     ours, theirs = (np.load(scratch / f"{name}.npy") for name in CONTESTANTS)
     n_texts = len(given.texts.read_text(encoding="utf-8").split("\n"))
-    ratios = [b / a for a, b in zip(*(seconds[name] for name in CONTESTANTS), strict=True)]
+    ratios, by_processor = (
+        [b / a for a, b in zip(*(kept[name] for name in CONTESTANTS), strict=True)] for kept in (seconds, worked)
+    )
     found = {"model": given.model, "texts": n_texts, "largest_difference": float(np.abs(ours - theirs).max()), "ratio": statistics.median(ratios),
-             "ratios": ratios, "texts_per_second": {name: n_texts / statistics.median(each) for name, each in seconds.items()}}  # fmt: skip
+             "ratios": ratios, "processor_ratio": statistics.median(by_processor), "processor_ratios": by_processor, "texts_per_second": {name: n_texts / statistics.median(each) for name, each in seconds.items()}}  # fmt: skip
     print(json.dumps(found, indent=1))
     if given.out is not None:
         given.out.write_text(json.dumps(found, indent=1) + "\n")

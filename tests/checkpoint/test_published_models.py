@@ -18,7 +18,7 @@ import transformers
 from torch.nn import functional as F
 
 from wenloom.auto import AutoModelForCausalLM, CausalLM
-from wenloom.checkpoint.folder import load_decoder, load_tokenizer
+from wenloom.checkpoint.folder import load_decoder, load_tokenizer, read_config
 from wenloom.checkpoint.gguf.export import export_gguf
 from wenloom.checkpoint.gguf.folder import read_gguf
 
@@ -38,32 +38,53 @@ PROMPTS = [
 ]  # fmt: skip
 CLASSES = {"gemma3": transformers.AutoTokenizer, "smollm2": transformers.PreTrainedTokenizerFast}
 """SmolLM2 names GPT-2's class, by which transformers 5 leaves out the digits' rule of its tokenizer.json."""
-Write = Callable[[list[int], int], list[int]]
+Tokens = list[int]
+Write = Callable[[list[Tokens], list[Tokens]], list[Tokens]]
+"""Texts, and how transformers goes on with them, to how something else does, at least up to the first difference."""
+
+
+class Text(NamedTuple):
+    """A prompt and what transformers wrote behind it."""
+
+    tokens: Tokens
+    begin: int
 
 
 class Other(NamedTuple):
     """Where a computation wrote another token than transformers."""
 
+    prompt: int
     place: int
     margin: float
     """How far its token's logit is below the best, by transformers."""
 
 
-def _others(begin: int, expected: list[int], write: Write, logits: Callable[[list[int]], torch.Tensor]) -> list[Other]:
-    """Each time, it goes on behind the expected token, so that all of the text is compared."""
-    found = []
-    while begin < len(expected):
-        written = write(expected[:begin], len(expected) - begin)
-        assert written, "nothing was written"
-        place = next((n for n, pair in enumerate(zip(written, expected[begin:], strict=False)) if pair[0] != pair[1]), None)  # fmt: skip
-        if place is None:
-            assert len(written) == len(expected) - begin, "the text ends early"
-            break
-        begin += place
-        last = logits(expected[:begin])
-        found.append(Other(begin, float(last[expected[begin]] - last[written[place]])))
-        begin += 1
+def _others(texts: list[Text], write: Write, logits: Callable[[Tokens], torch.Tensor]) -> list[Other]:
+    """Behind a difference it goes on from the expected token, so that all of every text is compared."""
+    found, places = [], {number: text.begin for number, text in enumerate(texts)}
+    while places:
+        rows = [(texts[number].tokens[:place], texts[number].tokens[place:]) for number, place in places.items()]
+        written, before, places = write([row for row, _ in rows], [row for _, row in rows]), places, {}
+        for (number, place), (_, expected), got in zip(before.items(), rows, written, strict=True):
+            same = next((n for n, pair in enumerate(zip(expected, got, strict=False)) if pair[0] != pair[1]), None)
+            if same is None:
+                assert len(got) == len(expected), "the text ends elsewhere"
+                continue
+            last = logits(texts[number].tokens[: place + same])
+            found.append(Other(number, place + same, float(last[expected[same]] - last[got[same]])))
+            if same + 1 < len(expected):
+                places[number] = place + same + 1
     return found
+
+
+def _generated(model: Any, prompts: list[Tokens], most: int, ends: tuple[int, ...]) -> list[Tokens]:
+    """What a model writes greedily, by transformers' `generate` or ours of the same form: rows side by side, filled on the left."""
+    longest = max(map(len, prompts))
+    ids = torch.tensor([[0] * (longest - len(row)) + row for row in prompts])
+    mask = torch.tensor([[0] * (longest - len(row)) + [1] * len(row) for row in prompts])
+    how = {"max_new_tokens": most, "do_sample": False, "repetition_penalty": 1.0}
+    made = model.generate(ids, attention_mask=mask, **how)[:, longest:].tolist()
+    return [row[: next((n for n, token in enumerate(row, 1) if token in ends), len(row))] for row in made]
 
 
 def _theirs(folder: Path) -> Any:
@@ -71,47 +92,37 @@ def _theirs(folder: Path) -> Any:
 
 
 @cache
-def _expected(folder: Path) -> list[tuple[int, list[int]]]:
-    """Where the text of transformers begins after each prompt, and the tokens of both; all prompts are read together."""
-    theirs, text = _theirs(folder), CLASSES[folder.name].from_pretrained(folder, padding_side="left")
-    given = text(PROMPTS, return_tensors="pt", padding=True)
-    inputs = {"input_ids": given.input_ids, "attention_mask": given.attention_mask}
-    made = theirs.generate(**inputs, max_new_tokens=N_TOKENS, do_sample=False, repetition_penalty=1.0).tolist()
-    found, ends = [], load_decoder(folder).config.eos_token_ids
-    for row, mask in zip(made, given.attention_mask.tolist(), strict=True):
-        begin, padding = sum(mask), len(mask) - sum(mask)
-        tokens = row[padding:]
-        end = next((place for place in range(begin, len(tokens)) if tokens[place] in ends), len(tokens))
-        found.append((begin, tokens[: end + 1]))
-    return found
+def _texts(folder: Path, ends: tuple[int, ...]) -> list[Text]:
+    text = CLASSES[folder.name].from_pretrained(folder)
+    rows: list[Tokens] = [text(prompt)["input_ids"] for prompt in PROMPTS]
+    made = _generated(_theirs(folder), rows, N_TOKENS, ends)
+    return [Text(row + more, len(row)) for row, more in zip(rows, made, strict=True)]
 
 
 @torch.inference_mode()
-def _logits(folder: Path, tokens: list[int]) -> torch.Tensor:
+def _logits(folder: Path, tokens: Tokens) -> torch.Tensor:
     return _theirs(folder)(torch.tensor([tokens])).logits[0, -1]
 
 
-def _llama(file: Path, **options: Any) -> Any:
-    """llama.cpp with keys and values in 32 bits, as all others here keep them."""
-    library = pytest.importorskip("llama_cpp")
+def _llama(file: Path) -> Any:
+    """llama.cpp with logits of every token, and with keys and values in 32 bits, as all others here keep them."""
+    library, threads = pytest.importorskip("llama_cpp"), torch.get_num_threads()
     kept = {"type_k": library.GGML_TYPE_F32, "type_v": library.GGML_TYPE_F32, "swa_full": True}
-    threads = torch.get_num_threads()
-    return library.Llama(str(file), n_threads=threads, n_threads_batch=threads, verbose=False, **kept, **options)
+    return library.Llama(
+        str(file), n_ctx=512, n_threads=threads, n_threads_batch=threads, verbose=False, logits_all=True, **kept
+    )
 
 
-def _by_llama_cpp(file: Path, ends: tuple[int, ...]) -> Write:
-    model = _llama(file, n_ctx=512)
+def _by_llama_cpp(file: Path) -> Write:
+    """The best token at every place of the expected text: as long as they are those, it is what llama.cpp writes."""
+    model = _llama(file)
 
-    def write(tokens: list[int], most: int) -> list[int]:
+    def best(prompt: Tokens, expected: Tokens) -> Tokens:
         model.reset()
-        found: list[int] = []
-        for token in model.generate(tokens, temp=0.0, reset=False):
-            found.append(token)
-            if len(found) == most or token in ends:
-                break
-        return found
+        model.eval(prompt + expected[:-1])
+        return model.scores[len(prompt) - 1 : model.n_tokens].argmax(-1).tolist()
 
-    return write
+    return lambda prompts, expected: list(map(best, prompts, expected))
 
 
 @pytest.mark.slow
@@ -121,27 +132,22 @@ def _by_llama_cpp(file: Path, ends: tuple[int, ...]) -> Write:
 def test_greedy_text_is_that_of_transformers(name: str, where: str, real_models: Path, tmp_path: Path):
     """200 tokens after each of 20 prompts: from the folder, from the GGUF file, and in llama.cpp after export."""
     folder = real_models / name
+    ends = read_config(folder).eos_token_ids
     if where == "llama.cpp":
-        decoder = load_decoder(folder, dtype=torch.float32)
-        export_gguf(decoder, load_tokenizer(folder), tmp_path / "model.gguf", "F32")
-        write = _by_llama_cpp(tmp_path / "model.gguf", decoder.config.eos_token_ids)
-        del decoder
+        export_gguf(load_decoder(folder), load_tokenizer(folder), tmp_path / "model.gguf", "F32")
+        write = _by_llama_cpp(tmp_path / "model.gguf")
     else:
         # the folder was made of the file with the weights rounded to bfloat16
         model = (AutoModelForCausalLM.from_pretrained(folder, dtype="float32") if where == "folder"
                  else CausalLM(read_gguf(folder / "model.gguf", torch.bfloat16).model.float()))  # fmt: skip
 
-        def write(tokens: list[int], most: int) -> list[int]:
-            made = model.generate(torch.tensor([tokens]), max_new_tokens=most, do_sample=False)
-            return made[0].tolist()[len(tokens) :]
+        def write(prompts: list[Tokens], expected: list[Tokens]) -> list[Tokens]:
+            written = _generated(model, prompts, max(map(len, expected)), ends)
+            return [row[: len(more)] for row, more in zip(written, expected, strict=True)]
 
-    far, near = [], []
-    for prompt, (begin, expected) in zip(PROMPTS, _expected(folder), strict=True):
-        for other in _others(begin, expected, write, partial(_logits, folder)):
-            (near if other.margin < NEAR else far).append((prompt, other))
-    print(
-        f"{name}, {where}: near ties in {len({prompt for prompt, _ in near})} of {len(PROMPTS)} prompts: {near}; others: {far}"
-    )
+    others = _others(_texts(folder, ends), write, partial(_logits, folder))
+    near, far = ([other for other in others if (other.margin < NEAR) is wanted] for wanted in (True, False))
+    print(f"{name}, {where}: near ties in {len({other.prompt for other in near})} of 20 texts: {near}; others: {far}")
     assert far == []
 
 
@@ -172,7 +178,7 @@ def test_perplexity_is_that_of_llama_cpp(
     """An exported file in llama.cpp, and read back here, on the same text in pieces of 512 tokens."""
     text = load_tokenizer(real_models / name)
     export_gguf(load_decoder(real_models / name, dtype=torch.float32), text, tmp_path / "model.gguf", kind)
-    theirs, ours = _llama(tmp_path / "model.gguf", n_ctx=512, n_batch=512, logits_all=True), read_gguf(tmp_path / "model.gguf", torch.float32).model  # fmt: skip
+    theirs, ours = _llama(tmp_path / "model.gguf"), read_gguf(tmp_path / "model.gguf", torch.float32).model  # fmt: skip
     said = gzip.decompress((shared_data / "wikitext2/test.txt.gz").read_bytes()).decode()[:50_000]
     ids = text.encode(said)
     nats = np.zeros(2)

@@ -1,5 +1,8 @@
 """The decoder by itself: causality, the cache, padding, and what it refuses."""
 
+from dataclasses import replace
+from typing import get_args
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -11,7 +14,7 @@ from wenloom.model.cache import KVCache
 from wenloom.model.config import ModelConfig
 from wenloom.model.decoder import Decoder
 from wenloom.model.packed import packed
-from wenloom.model.parts import FeedForwardShape, PositionShape, Rope
+from wenloom.model.parts import Activation, FeedForwardShape, PositionShape, Rope
 from wenloom.model.presets import from_scratch
 
 from ..conftest import random_decoder, tiny_config
@@ -105,9 +108,11 @@ def test_tied_weights_are_counted_once():
     assert decoder.head is None and decoder.n_parameters() == sum(p.numel() for p in decoder.parameters())
 
 
+@pytest.mark.parametrize("activation", get_args(Activation))
 @pytest.mark.parametrize("architecture", ["llama", "qwen3", "gpt2", "gpt_neox"])
-def test_packed_weights_compute_the_same(architecture: str):
-    decoder = random_decoder(tiny_config(architecture=architecture))
+def test_packed_weights_compute_the_same(architecture: str, activation: Activation):
+    config = tiny_config(architecture=architecture)
+    decoder = random_decoder(replace(config, mlp=replace(config.mlp, activation=activation)))
     fast, tokens = packed(decoder), torch.randint(2, 400, (3, 20))
     assert decoder.blocks[0].mlp.up.weight is not None  # the original keeps its layers
     with torch.inference_mode():
