@@ -19,6 +19,8 @@ from wenloom.core.errors import CheckpointError, InputError
 from wenloom.runtime.embedder import Embedder, load_embedder
 from wenloom.tokens.tokenizer import TextTokenizer
 
+from ..mixed_lines import mixed_lines
+
 TEXTS = ["The lamp was lit at dusk.", "春眠不觉晓", "a", "", " ", "The lamp " * 40, "[SEP] x", "🌸"]
 Array = np.ndarray[Any, Any]
 
@@ -278,3 +280,15 @@ def test_a_folder_that_sentence_transformers_wrote_embeds_alike(tmp_path: Path, 
     texts = [text for text in TEXTS if text]
     assert load_tokenizer(tmp_path / "theirs").encode(texts[0])
     assert np.allclose(load_embedder(tmp_path / "theirs").embed(texts), theirs.encode(texts), atol=1e-5)
+
+
+@pytest.mark.slow
+@pytest.mark.real_models
+@pytest.mark.shared_data
+def test_a_thousand_texts_have_the_vectors_of_sentence_transformers(real_models: Path, shared_data: Path):
+    library = pytest.importorskip("sentence_transformers")
+    lines = mixed_lines(shared_data, 960, ["[SEP]", "[MASK]"])
+    texts = [*lines, "", " ", "\n", "a", *("\n".join(lines[begin : begin + 25]) for begin in range(0, 900, 25))]
+    assert len(texts) == 1000 and max(map(len, texts)) > 2000
+    expected = library.SentenceTransformer(str(real_models / "minilm"), device="cpu").encode(texts)
+    assert np.abs(load_embedder(real_models / "minilm").embed(texts) - expected).max() <= 1e-5
