@@ -186,7 +186,7 @@ def _rounds_what_it_multiplies(model: nn.Module) -> None:
 @pytest.mark.slow
 @pytest.mark.real_models
 @pytest.mark.shared_data
-@pytest.mark.parametrize("kind, most", [("F32", 1e-4), ("Q8_0", 1e-3)])
+@pytest.mark.parametrize("kind, most", [("F32", 1e-4), ("Q8_0", 2e-3)])
 @pytest.mark.parametrize("name", NAMES)
 def test_perplexity_is_that_of_llama_cpp(
     name: str, kind: str, most: float, real_models: Path, shared_data: Path, tmp_path: Path
