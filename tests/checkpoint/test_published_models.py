@@ -19,9 +19,10 @@ from torch import nn
 from torch.nn import functional as F
 
 from wenloom.auto import AutoModelForCausalLM, CausalLM
-from wenloom.checkpoint.folder import load_decoder, load_tokenizer, read_config
+from wenloom.checkpoint.folder import load_decoder, load_tokenizer, read_config, stored_dtype
 from wenloom.checkpoint.gguf.export import export_gguf
 from wenloom.checkpoint.gguf.folder import read_gguf
+from wenloom.model.decoder import Decoder
 
 from ..mixed_lines import mixed_lines
 
@@ -114,6 +115,17 @@ def _llama(file: Path) -> Any:
     )
 
 
+@torch.no_grad()
+def _from_file(file: Path, kept: torch.dtype) -> Decoder:
+    """In float32, matrices rounded as the folder that was made of the file keeps them."""
+    model = read_gguf(file, torch.float32).model
+    assert isinstance(model, Decoder)
+    for parameter in model.parameters():
+        if parameter.dim() > 1:
+            parameter.copy_(parameter.to(kept))
+    return model
+
+
 def _by_llama_cpp(file: Path) -> Write:
     """The best token at every place of the expected text: as long as they are those, it is what llama.cpp writes."""
     model = _llama(file)
@@ -138,9 +150,8 @@ def test_greedy_text_is_that_of_transformers(name: str, where: str, real_models:
         export_gguf(load_decoder(folder), load_tokenizer(folder), tmp_path / "model.gguf", "F32")
         write = _by_llama_cpp(tmp_path / "model.gguf")
     else:
-        # the folder was made of the file with the weights rounded to bfloat16
         model = (AutoModelForCausalLM.from_pretrained(folder, dtype="float32") if where == "folder"
-                 else CausalLM(read_gguf(folder / "model.gguf", torch.bfloat16).model.float()))  # fmt: skip
+                 else CausalLM(_from_file(folder / "model.gguf", stored_dtype(folder))))  # fmt: skip
 
         def write(prompts: list[Tokens], expected: list[Tokens]) -> list[Tokens]:
             written = _generated(model, prompts, max(map(len, expected)), ends)

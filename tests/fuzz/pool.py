@@ -89,7 +89,7 @@ def fuzz(arguments: argparse.Namespace, seeds: Path, work: Path) -> int:
                     continue
                 what = "hangs" if worker.process.is_alive() else f"died ({worker.process.exitcode})"
             except EOFError:
-                worker.process.join(5)
+                worker.process.join(HANGS)  # on a busy machine the end of a process takes seconds
                 if worker.process.exitcode == 0:
                     workers.remove(worker)
                     continue

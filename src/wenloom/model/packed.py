@@ -72,13 +72,14 @@ def packed(model: ModelT) -> ModelT:
         return model
     made = copy.deepcopy(model, {id(each): each for each in (*model.parameters(), *model.buffers())})
     for module in [*made.modules()]:
-        activation = _name_of(module.activation) if type(module) is FeedForward else None
-        before = "" if activation is None else "up" if module.gate is None else "gate"
+        layer = module if type(module) is FeedForward else None
+        activation = None if layer is None else _name_of(layer.activation)
+        before = "" if layer is None or activation is None else "up" if layer.gate is None else "gate"
         for name, child in module.named_children():
             if type(child) is nn.Linear:
                 setattr(module, name, PackedLinear(child.weight, child.bias, activation if name == before else None))
-        if before and isinstance(getattr(module, before), PackedLinear):
-            module.activation = _as_it_is
+        if layer is not None and before and isinstance(getattr(layer, before), PackedLinear):
+            layer.activation = _as_it_is
     decoder = made.decoder if isinstance(made, EncoderDecoder) else made
     if isinstance(decoder, Decoder) and decoder.head is None:
         decoder.head = PackedLinear(weight, None)  # pyright: ignore[reportAttributeAccessIssue]
