@@ -13,7 +13,7 @@ from wenloom.model.encoder_decoder import EncoderDecoder
 from wenloom.model.quantize import QuantizedLinear
 from wenloom.model.taps import Tap, Taps
 from wenloom.runtime.native import compiler
-from wenloom.runtime.native.step import MAX_TOKENS, NativeStep
+from wenloom.runtime.native.step import NativeStep
 from wenloom.runtime.native.supported import fits
 from wenloom.runtime.prefixes import PrefixCache
 from wenloom.runtime.slots import Slots
@@ -97,7 +97,7 @@ class ModelRunner:
             Logits of the wanted rows (float32 on the CPU), the last residual stream of all, and per layer early logits
             of the wanted rows.
         """
-        if not layers and len(tokens) <= MAX_TOKENS and (step := self._compiled()) is not None:
+        if not layers and (step := self._compiled(len(tokens))) is not None:
             hidden_ND, logits = step.read(tokens, self.slots, segments, rows, additions)
             return logits, hidden_ND, {}
         tokens_N = torch.tensor(tokens, device=self.device)
@@ -144,11 +144,11 @@ class ModelRunner:
         finally:
             torch.set_num_threads(most)
 
-    def _compiled(self) -> NativeStep | None:
-        """The compiled step, as soon as it is there."""
+    def _compiled(self, n_tokens: int) -> NativeStep | None:
+        """The compiled step, as soon as it is there, if it reads so many tokens."""
         if self._step is None and self._fits and (library := compiler.library()) is not None:
             self._step = NativeStep(self.decoder, library)
-        return self._step if self._step is not None and self._step.applies else None
+        return self._step if self._step is not None and self._step.applies(n_tokens) else None
 
     def cost(self, n_tokens: int) -> float | None:
         """Seconds that a step of so many tokens takes; None while unknown."""

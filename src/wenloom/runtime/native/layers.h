@@ -1,9 +1,9 @@
-/* The small parts of a layer: norms, activations, rotation. */
+/* The small parts of a layer: embeddings, norms, activations, rotation, what is added beside. */
 
 #ifndef LAYERS_H
 #define LAYERS_H
 
-#include "simd.h"
+#include "attention.h"
 
 static void normalise(const Norm *norm, int layer_norm, float eps, const float *x, float *out, int d) {
     f32x16 total = {0}, squares = {0};
@@ -47,6 +47,45 @@ static void rotate(float *head, const float *cos_, const float *sin_, int d_rota
         head[i] = a * cos_[i] + b * sin_[i];
         head[i + half] = b * cos_[i + half] + a * sin_[i + half];
     }
+}
+
+/* What the first layer reads of a token. */
+static void embed(const Model *m, int token, int position, float *x) {
+    const Linear *E = &m->embedding;
+    const float *place = m->position_vectors ? m->position_vectors + (long)position * m->d_model : NULL;
+    for (long i = 0, at = (long)token * m->d_model; i < m->d_model; i++, at++) {
+        x[i] = E->kind == F32 ? ((const float *)E->weight)[at] : bf16_value(((const uint16_t *)E->weight)[at]);
+        if (place) x[i] += place[i];
+    }
+}
+
+/* One head of a token whose queries, keys and values follow each other: normalised and rotated; a key with its value goes where
+   the text keeps them. */
+static void place_head(const Model *m, const Layer *l, float *q_k_v, int h, const int32_t *table, int position, const float *cos_, const float *sin_) {
+    const int d = m->d_head, H = m->n_heads;
+    float *head = q_k_v + (long)h * d;
+    const Norm *norm = h < H ? &l->query_norm : &l->key_norm;
+    if (norm->weight) normalise(norm, 0, m->eps, head, head, d);
+    if (m->d_rotary) {
+        long angle = (long)position * m->d_rotary;
+        rotate(head, cos_ + angle, sin_ + angle, m->d_rotary);
+    }
+    if (h < H) return;
+    long page = table[position / PAGE];
+    long at = ((long)(h - H) * l->room + page * PAGE + position % PAGE) * row_size(m->cache_kind, d);
+    store_row((char *)l->keys + at, m->cache_kind, head, d);
+    store_row((char *)l->values + at, m->cache_kind, head + (long)m->n_kv_heads * d, d);
+}
+
+/* Columns begin .. end-1 of the stream at the end of a layer: what attention gave beside the feed-forward layer, and vectors. */
+static void add_beside(const Model *m, int n, int begin, int end, int layer, const float *aside, const AddedVector *additions, int n_additions, float *x) {
+    const long D = m->d_model;
+    if (m->parallel_residual)
+        for (int i = 0; i < n; i++)
+            for (int j = begin; j < end; j++) x[i * D + j] += aside[i * D + j];
+    for (int k = 0; k < n_additions; k++)
+        for (int i = additions[k].begin; i < additions[k].end && additions[k].layer == layer; i++)
+            for (int j = begin; j < end; j++) x[i * D + j] += additions[k].vector[j];
 }
 
 #endif

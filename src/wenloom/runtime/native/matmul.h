@@ -131,14 +131,14 @@ static void one_product(const Linear *L, const float *x, int begin, int end, flo
     }
 }
 
-/* Scale, bias and what was there, for rows of a tile and m inputs. */
+/* Scale, bias and what was there, for a tile of m inputs and the rows from `row` on; out is the first input's first row. */
 static void settle(const Linear *L, const float *tile, int row, int count, int m, float *out, long stride, int add) {
     for (int part = 0; part < count; part += 16) {
         int wide = count - part < 16 ? count - part : 16;
         f32x16 scale = L->kind == INT8 ? some(L->scale + row + part, wide) : all(1);
         f32x16 bias = L->bias ? some(L->bias + row + part, wide) : all(0);
         for (int i = 0; i < m; i++) {
-            float *place = out + i * stride + row + part;
+            float *place = out + i * stride + part;
             f32x16 y = load(tile + ROWS_AT_ONCE * i + part) * scale + bias;
             store(place, add ? y + some(place, wide) : y, wide);
         }
@@ -183,7 +183,7 @@ static void product(const Linear *L, const float *x, int n, int begin, int end, 
                         tile_f32s(w, whole, inputs, taken, G, &ahead, blocked, c == 0, kept + part * G, finished);
                 }
             }
-            settle(L, tile, row, count, n - first < G * PARTS ? n - first : G * PARTS, out + first * stride, stride, add);
+            settle(L, tile, row, count, n - first < G * PARTS ? n - first : G * PARTS, out + first * stride + row, stride, add);
         }
     }
 }

@@ -12,6 +12,7 @@
 #include "experts.h"
 #include "layers.h"
 #include "matmul.h"
+#include "prompt.h"
 #include "threads.h"
 
 /* What Python compares with its own structures: versions, then each one's size, and place and size of its fields. Writes
@@ -42,16 +43,6 @@ int layout(int32_t *out, int room) {
 }
 
 enum { PIECE = 32 };
-
-/* What the first layer reads of a token. */
-static void embed(const Model *m, int token, int position, float *x) {
-    const Linear *E = &m->embedding;
-    const float *place = m->position_vectors ? m->position_vectors + (long)position * m->d_model : NULL;
-    for (long i = 0, at = (long)token * m->d_model; i < m->d_model; i++, at++) {
-        x[i] = E->kind == F32 ? ((const float *)E->weight)[at] : bf16_value(((const uint16_t *)E->weight)[at]);
-        if (place) x[i] += place[i];
-    }
-}
 
 /* Where each thread's share of the heads of n texts begins, so that all read as many keys; begins has threads + 1 places. */
 static void share_heads(const int32_t *positions, int n, int G, int threads, int *begins) {
@@ -105,7 +96,6 @@ int step(const Model *m, int n, const int32_t *tokens, const int32_t *slots, con
         Routing r = {.gathered = (float *)(mine + private_bytes - routing_bytes)};
         r.shares = r.gathered + (long)n * D;
         r.tokens = (int32_t *)(r.shares + n * A), r.places = r.tokens + n * A, r.begins = r.places + n * A, r.used = r.begins + E + 1;
-#define DONE (wait_for_all(&team, all), atomic_store(&team.shares[me].taken[(phase + 4) & 7], 0), phase++)
         if (me == 0) share_heads(positions, n, G, all, heads);
         for (int i = me; i < n; i += all) embed(m, tokens[i], positions[i], x + (long)i * D);
         DONE;
@@ -124,19 +114,8 @@ int step(const Model *m, int n, const int32_t *tokens, const int32_t *slots, con
             DONE;
             while (piece(&team, phase, (Work){n * (H + G), 4, NULL}, me, all, &begin, &end))
                 for (int task = begin; task < end; task++) {
-                    int i = task / (H + G), h = task % (H + G);
-                    float *head = q_k_v + (long)i * qkv + h * d;
-                    const Norm *norm = h < H ? &l->query_norm : &l->key_norm;
-                    if (norm->weight) normalise(norm, 0, m->eps, head, head, d);
-                    if (m->d_rotary) {
-                        long angle = (long)positions[i] * m->d_rotary;
-                        rotate(head, cos_ + angle, sin_ + angle, m->d_rotary);
-                    }
-                    if (h < H) continue;
-                    long page = tables[(long)slots[i] * table_size + positions[i] / PAGE];
-                    long at = ((long)(h - H) * l->room + page * PAGE + positions[i] % PAGE) * row_size(m->cache_kind, d);
-                    store_row((char *)l->keys + at, m->cache_kind, head, d);
-                    store_row((char *)l->values + at, m->cache_kind, head + narrow, d);
+                    int i = task / (H + G);
+                    place_head(m, l, q_k_v + (long)i * qkv, task % (H + G), tables + (long)slots[i] * table_size, positions[i], cos_, sin_);
                 }
             DONE;
             while (piece(&team, phase, (Work){n * G, 1, heads}, me, all, &begin, &end))
@@ -181,12 +160,7 @@ int step(const Model *m, int n, const int32_t *tokens, const int32_t *slots, con
             while (piece(&team, phase, (Work){D, PIECE, NULL}, me, all, &begin, &end)) {
                 if (l->n_experts) add_experts(l, n, begin, end, D, given, &r, x);
                 else product(&l->down, inner, n, begin, end, x, D, 1, &s);
-                if (m->parallel_residual)
-                    for (int i = 0; i < n; i++)
-                        for (int j = begin; j < end; j++) x[i * D + j] += aside[i * D + j];
-                for (int k = 0; k < n_additions; k++)
-                    for (int i = additions[k].begin; i < additions[k].end && additions[k].layer == index; i++)
-                        for (int j = begin; j < end; j++) x[i * D + j] += additions[k].vector[j];
+                add_beside(m, n, begin, end, index, aside, additions, n_additions, x);
             }
             DONE;
         }

@@ -1,4 +1,4 @@
-"""The compiled decoding step: `step.c`, called without copies.
+"""The compiled step: `step.c`, called without copies, and `prompt.h` for many tokens.
 
 Where there is no compiler, PyTorch's kernels do the same, only slower. Building takes a second or two and happens in
 the background while the first tokens are written by PyTorch; see `compiler.py`.
@@ -33,21 +33,12 @@ class NativeStep:
     """A decoder that steps through `step.c`."""
 
     def __init__(self, decoder: Decoder, library: ctypes.CDLL):
-        self._decoder, self._step = decoder, library.step
+        config, self._decoder, self._step = decoder.config, decoder, library.step
+        reads_prompts = ctypes.c_int.in_dll(library, "reads_prompts").value
+        self._prompt = library.prompt if reads_prompts and config.experts is None and config.d_head % 2 == 0 else None
         whole, address = ctypes.c_int, ctypes.c_void_p
-        self._step.argtypes = [
-            address,
-            whole,
-            *[address] * 4,
-            whole,
-            *[address] * 4,
-            whole,
-            address,
-            whole,
-            address,
-            whole,
-        ]
-        config = decoder.config
+        for function in (self._step, self._prompt) if self._prompt else (self._step,):
+            function.argtypes = [address, whole, *[address] * 4, whole, *[address] * 4, *[whole, address] * 2, whole]
         self._kept: list[Tensor] = []
         """What the structures point to."""
         self._experts: list[ctypes.Array[Linear]] = []
@@ -81,9 +72,11 @@ class NativeStep:
         self._hooks = hooks_of(decoder)
         self._threads = ThreadChoices(torch.get_num_threads())
 
-    @property
-    def applies(self) -> bool:
-        """Whether the decoder is still computed as it stands: nobody listens to its layers, and nothing is dropped."""
+    def applies(self, n_tokens: int) -> bool:
+        """Whether so many tokens are read here, and the decoder is still computed as it stands: nobody listens to its
+        layers, and nothing is dropped."""
+        if n_tokens > MAX_TOKENS and self._prompt is None:
+            return False
         return not (self._decoder.training and self._decoder.config.dropout.drops) and not any(self._hooks)
 
     def read(
@@ -106,7 +99,8 @@ class NativeStep:
         slots_N = [s.slot for s in segments for _ in range(s.count)]
         positions_N = [at for s in segments for at in range(s.start, s.start + s.count)]
         length = max(positions_N) + 1
-        assert n == len(positions_N) <= MAX_TOKENS and list(logit_rows) == sorted({*logit_rows})
+        assert n == len(positions_N) and list(logit_rows) == sorted({*logit_rows})
+        read = self._step if n <= MAX_TOKENS or self._prompt is None else self._prompt
         if self._model.position_vectors and length > config.context_length:
             raise InputError(f"{length} tokens do not fit: this model has {config.context_length} positions.")
         slots.prepare(segments)
@@ -121,13 +115,13 @@ class NativeStep:
             *(layout.AddedVector(each.vector_D.data_ptr(), each.layer, each.begin, each.end) for each in additions)
         )
         with self._threads.of(n) as threads:
-            failed = self._step(
+            failed = read(
                 ctypes.byref(self._model), n, tokens_at, slots_at, positions_at, slots.tables.ctypes.data,
                 slots.tables.shape[1], self._cos.data_ptr(), self._sin.data_ptr(), hidden_ND.data_ptr(), rows_at,
                 len(logit_rows), logits_RV.data_ptr(), threads, added, len(additions),
             )  # fmt: skip
         if failed:
-            raise MemoryError("no memory for a decoding step")
+            raise MemoryError(f"no memory for a step of {n} tokens")
         return hidden_ND, logits_RV
 
     def _put_experts(self, layer: Layer, mixture: MixtureOfExperts) -> None:

@@ -60,4 +60,7 @@ static int piece(Team *team, int phase, Work work, int me, int threads, int *beg
     return 0;
 }
 
+/* The end of a phase, for thread `me` of `all` in `team`. */
+#define DONE (wait_for_all(&team, all), atomic_store(&team.shares[me].taken[(phase + 4) & 7], 0), phase++)
+
 #endif
