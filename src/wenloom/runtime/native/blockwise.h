@@ -14,7 +14,7 @@ enum { QUERIES = 8 * INPUTS, BLOCK_PAGES = 8, BLOCK_KEYS = BLOCK_PAGES * PAGE };
 /* What one thread needs for it. */
 typedef struct {
     char *queries, *weights, *keys, *values, *rows;
-    float *scores, *out, *tile, *most, *sums;
+    float *scores, *out, *most, *sums;
 } Blockwise;
 
 static int tokens_at_once(const Model *m) {
@@ -38,7 +38,6 @@ static size_t lay_out_blockwise(const Model *m, char *memory, Blockwise *b) {
     b->rows = take(memory, &at, PAGE * d * UNIT);
     b->scores = (float *)take(memory, &at, rows * BLOCK_KEYS * 4);
     b->out = (float *)take(memory, &at, rows * d * 4);
-    b->tile = (float *)take(memory, &at, INPUTS * PANEL * 4);
     b->most = (float *)take(memory, &at, rows * 4);
     b->sums = (float *)take(memory, &at, rows * 4);
     return at;
@@ -86,31 +85,47 @@ static void pack_values(const char *rows, long bytes, int count, int d, int bf16
     (void)bf16;
 }
 
-/* Weights exp(scale * score - the largest so far) of one row's keys first .. first + count - 1, of which it sees from .. to;
-   returns what the sums so far are to be multiplied by. */
-static float weights_of(float *scores, float scale, int first, int count, int from, int to, float *most, float *total) {
-    int begin = from > first ? from - first : 0, end = to - first + 1 < count ? to - first + 1 : count;
+/* 2^x for x <= 0 as 2^n 2^r with |r| <= 1/2, a polynomial of degree 6; relative error below 2e-7. */
+INLINE __m512 power_of_two(__m512 x) {
+    x = _mm512_max_ps(x, _mm512_set1_ps(-200)); /* is 0 in float32 */
+    __m512 n = _mm512_roundscale_ps(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC), r = _mm512_sub_ps(x, n);
+    __m512 p = _mm512_set1_ps(1.5403530e-4f);
+    p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(1.3333558e-3f));
+    p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(9.6181291e-3f));
+    p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(5.5504109e-2f));
+    p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(2.4022651e-1f));
+    p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(6.9314718e-1f));
+    p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(1));
+    return _mm512_scalef_ps(p, n);
+}
+
+/* Weights exp(scale * score - the largest so far) of one row's keys first .. first + count - 1 (a multiple of 32), of which it
+   sees from .. to, as the product with the values takes them; returns what the sums so far are to be multiplied by. */
+static float weights_of(float *scores, float scale, int first, int count, int from, int to, int bf16, char *out, float *most, float *total) {
+    const float log2_e = 1.44269504f;
+    int begin = from > first ? from - first : 0, end = to - first + 1 < count ? to - first + 1 : count, number = bf16 ? 2 : 4;
     if (begin >= end) {
-        memset(scores, 0, count * sizeof(float));
+        memset(out, 0, (size_t)count * number);
         return 1;
     }
-    for (int j = 0; j < begin; j++) scores[j] = -INFINITY;
-    for (int j = end; j < count; j++) scores[j] = -INFINITY;
-    f32x16 highest = all(-INFINITY), weights = {0};
+    for (int j = begin & ~15; j < begin; j++) scores[j] = -INFINITY;
+    for (int j = end; j % 16; j++) scores[j] = -INFINITY;
+    __m512 highest = _mm512_set1_ps(-INFINITY), sums = _mm512_setzero_ps();
+    for (int j = begin & ~15; j < end; j += 16) highest = _mm512_max_ps(highest, _mm512_load_ps(scores + j));
+    float before = *most, largest = scale * _mm512_reduce_max_ps(highest);
+    if (before > largest) largest = before;
+    const __m512 factor = _mm512_set1_ps(scale * log2_e), shift = _mm512_set1_ps(-largest * log2_e);
+    memset(out, 0, (size_t)(begin & ~15) * number);
     for (int j = begin & ~15; j < end; j += 16) {
-        f32x16 score = load(scores + j);
-        highest = pick(score > highest, score, highest);
+        __m512 weights = power_of_two(_mm512_fmadd_ps(_mm512_load_ps(scores + j), factor, shift));
+        sums = _mm512_add_ps(sums, weights);
+        put_inputs((const float *)&weights, 16, bf16, out + j * number);
     }
-    float before = *most, largest = before;
-    for (int lane = 0; lane < 16; lane++) largest = scale * highest[lane] > largest ? scale * highest[lane] : largest;
-    for (int j = 0; j < count; j += 16) {
-        f32x16 weight = pick(load(scores + j) > -INFINITY, exponential(scale * load(scores + j) - largest), all(0));
-        weights += weight;
-        *(f32x16 *)(scores + j) = weight;
-    }
+    end = (int)WHOLE(end, 16);
+    memset(out + end * number, 0, (size_t)(count - end) * number);
     float shrinks = before == -INFINITY ? 0 : expf(before - largest);
     *most = largest;
-    *total = *total * shrinks + sum(weights);
+    *total = *total * shrinks + _mm512_reduce_add_ps(sums);
     return shrinks;
 }
 
@@ -143,27 +158,21 @@ static void attend_together(const Model *m, const Layer *l, const float *q_k_v, 
         }
         const int all_keys = pages * PAGE;
         for (int row = 0; row < all_rows; row += INPUTS)
-            for (int page = 0; page < pages; page++) {
-                panel_tile(bf16, b->queries + row * row_bytes, row_bytes, b->keys + (long)page * units * PANEL_UNIT, units, b->tile);
-                for (int i = 0; i < INPUTS; i++) memcpy(b->scores + (long)(row + i) * BLOCK_KEYS + page * PAGE, b->tile + i * PANEL, PANEL * 4);
-            }
+            for (int page = 0; page < pages; page++)
+                panel_tile(bf16, b->queries + row * row_bytes, row_bytes, b->keys + (long)page * units * PANEL_UNIT, units,
+                           b->scores + (long)row * BLOCK_KEYS + page * PAGE, BLOCK_KEYS, 0);
         for (int row = 0; row < rows; row++) {
             int to = position + row / per_group, from = l->window && to >= l->window ? to - l->window + 1 : 0;
             float *scores = b->scores + (long)row * BLOCK_KEYS, *out = b->out + (long)row * wide;
-            float shrinks = weights_of(scores, l->scale, first, all_keys, from, to, &b->most[row], &b->sums[row]);
+            float shrinks = weights_of(scores, l->scale, first, all_keys, from, to, bf16, b->weights + (long)row * BLOCK_KEYS * number,
+                                       &b->most[row], &b->sums[row]);
             if (shrinks != 1) for (int i = 0; i < wide; i += 16) *(f32x16 *)(out + i) = load(out + i) * shrinks;
-            put_inputs(scores, all_keys, bf16, b->weights + (long)row * BLOCK_KEYS * number);
         }
         for (int row = rows; row < all_rows; row++) memset(b->weights + (long)row * BLOCK_KEYS * number, 0, (size_t)all_keys * number);
         for (int column = 0; column < wide; column += PANEL)
-            for (int row = 0; row < all_rows; row += INPUTS) {
+            for (int row = 0; row < all_rows; row += INPUTS)
                 panel_tile(bf16, b->weights + (long)row * BLOCK_KEYS * number, (long)BLOCK_KEYS * number,
-                           b->values + (long)column / PANEL * key_units * PANEL_UNIT, key_units, b->tile);
-                for (int i = 0; i < INPUTS; i++) {
-                    float *out = b->out + (long)(row + i) * wide + column;
-                    for (int j = 0; j < PANEL; j += 16) *(f32x16 *)(out + j) = load(out + j) + load(b->tile + i * PANEL + j);
-                }
-            }
+                           b->values + (long)column / PANEL * key_units * PANEL_UNIT, key_units, b->out + (long)row * wide + column, wide, 1);
     }
     for (int row = 0; row < rows; row++) {
         float *out = b->out + (long)row * wide;

@@ -12,11 +12,14 @@
 
 enum { INPUTS = 12, UNIT = 4, PANEL = ROWS_AT_ONCE, PANEL_UNIT = PANEL * UNIT };
 
-/* Products of 12 inputs, one every `stride` bytes, with a panel of so many units; out has PANEL floats for an input. */
+/* Products of 12 inputs, one every `stride` bytes, with a panel of so many units, added to what is in out or instead of it;
+   out has an input every `step` floats, a multiple of 16. */
 #define PANEL_TILE(NAME, TYPE, TIMES)                                                                           \
-    static void NAME(const char *x, long stride, const char *panel, int units, float *out) {                    \
+    static void NAME(const char *x, long stride, const char *panel, int units, float *out, long step, int add) { \
         __m512 acc[INPUTS][2];                                                                                  \
-        UNROLL for (int i = 0; i < INPUTS; i++) acc[i][0] = acc[i][1] = _mm512_setzero_ps();                    \
+        UNROLL for (int i = 0; i < INPUTS; i++)                                                                 \
+            UNROLL for (int k = 0; k < 2; k++)                                                                  \
+                acc[i][k] = add ? _mm512_load_ps(out + i * step + 16 * k) : _mm512_setzero_ps();                \
         for (int u = 0; u < units; u++, x += UNIT, panel += PANEL_UNIT) {                                       \
             TYPE low = (TYPE)_mm512_load_ps(panel), high = (TYPE)_mm512_load_ps(panel + 64);                    \
             UNROLL for (int i = 0; i < INPUTS; i++) {                                                           \
@@ -25,10 +28,8 @@ enum { INPUTS = 12, UNIT = 4, PANEL = ROWS_AT_ONCE, PANEL_UNIT = PANEL * UNIT };
                 acc[i][1] = TIMES(acc[i][1], high, input);                                                      \
             }                                                                                                   \
         }                                                                                                       \
-        UNROLL for (int i = 0; i < INPUTS; i++) {                                                               \
-            _mm512_store_ps(out + i * PANEL, acc[i][0]);                                                        \
-            _mm512_store_ps(out + i * PANEL + 16, acc[i][1]);                                                   \
-        }                                                                                                       \
+        UNROLL for (int i = 0; i < INPUTS; i++)                                                                 \
+            UNROLL for (int k = 0; k < 2; k++) _mm512_store_ps(out + i * step + 16 * k, acc[i][k]);             \
     }
 #define ADD_F32(sum, a, b) _mm512_fmadd_ps(a, b, sum)
 PANEL_TILE(panel_tile_f32, __m512, ADD_F32)

@@ -61,7 +61,7 @@ static void panels_product(const Linear *L, const char *x, int n, int begin, int
     for (int row = begin; row < end; row += PANEL) {
         pack(L, row, own->rows, own->panels[0]);
         for (int i = 0; i < n; i += INPUTS) {
-            panel_tile(as_bf16(L), x + i * bytes, bytes, own->panels[0], n_units(L), own->tiles[0]);
+            panel_tile(as_bf16(L), x + i * bytes, bytes, own->panels[0], n_units(L), own->tiles[0], PANEL, 0);
             settle(L, own->tiles[0], row, end - row < PANEL ? end - row : PANEL, n - i < INPUTS ? n - i : INPUTS, out + i * stride + row, stride, add);
         }
     }
@@ -78,7 +78,7 @@ static void give_hidden_units(const Model *m, const Layer *l, const char *x, int
         int here = n - i < INPUTS ? n - i : INPUTS;
         for (int k = 0; k < 2; k++)
             if (parts[k]) {
-                panel_tile(bf16, x + i * bytes, bytes, own->panels[k], n_units(parts[k]), own->tiles[k]);
+                panel_tile(bf16, x + i * bytes, bytes, own->panels[k], n_units(parts[k]), own->tiles[k], PANEL, 0);
                 settle(parts[k], own->tiles[k], begin, count, here, own->tiles[k], PANEL, 0);
             }
         for (int j = 0; j < here; j++) {
