@@ -56,6 +56,25 @@ static Linear matrix(int kind, int rows, int cols, int with_bias) {
     return (Linear){stored, scale, with_bias ? some_floats(rows) : NULL, kind, rows, cols, 0};
 }
 
+/* What a product of matrix rows `begin` and on gave for n inputs: y = W x + b, or more by that. */
+static void expect_product(const char *kernel, const Linear *L, const float *x, int n, int begin, int add, int bf16, double rounding,
+                           const float *before, const float *out) {
+    for (int i = 0; i < n; i++)
+        for (int r = 0; r < L->rows; r++) {
+            double wanted = before[i * L->rows + r], size = 1e-3;
+            if (r >= begin) {
+                double y = L->bias ? L->bias[r] : 0;
+                for (int c = 0; c < L->cols; c++) {
+                    double w = weight(L, r, c), v = as_stored(x[i * L->cols + c], bf16);
+                    y += w * v;
+                    size += fabs(w * v);
+                }
+                wanted = add ? wanted + y : y;
+            }
+            expect(kernel, L->kind * 100000000L + n * 1000000L + L->rows * 1000 + L->cols, out[i * L->rows + r], wanted, rounding * size + 1e-6);
+        }
+}
+
 static void test_product(int kind, int rows, int cols, int n, int begin, int add) {
     Linear L = matrix(kind, rows, cols, add);
     int most = WHOLE(cols, 32), bf16 = as_bf16(&L), in_tiles = !row_by_row(&L, n);
@@ -65,25 +84,35 @@ static void test_product(int kind, int rows, int cols, int n, int begin, int add
     s.rows = aligned_alloc(64, ROWS_AT_ONCE * (size_t)most * 4);
     prepare(&L, x, n, s.inputs);
     product(&L, x, n, begin, rows, out, rows, add, &s);
-    for (int i = 0; i < n; i++)
-        for (int r = 0; r < rows; r++) {
-            double wanted = before[i * rows + r], size = 1e-3;
-            if (r >= begin) {
-                double y = L.bias ? L.bias[r] : 0;
-                for (int c = 0; c < cols; c++) {
-                    double w = weight(&L, r, c), v = as_stored(x[i * cols + c], bf16);
-                    y += w * v;
-                    size += fabs(w * v);
-                }
-                wanted = add ? wanted + y : y;
-            }
-            /* tiles take four bits times their scale rounded to bf16 */
-            double tolerance = kind == INT4 && bf16 && in_tiles ? 1.0 / 256 : 1e-6;
-            expect("product", kind * 100000000L + n * 1000000L + rows * 1000 + cols, out[i * rows + r], wanted, tolerance * size + 1e-6);
-        }
+    /* tiles take four bits times their scale rounded to bf16 */
+    expect_product("product", &L, x, n, begin, add, bf16, kind == INT4 && bf16 && in_tiles ? 1.0 / 256 : 1e-6, before, out);
     free((void *)L.weight), free((void *)L.scale), free((void *)L.bias);
     free(x), free(out), free(before), free(s.inputs), free(s.rows);
 }
+
+#if READS_PROMPTS
+/* As the product of many inputs gets them. */
+static char *some_inputs(const float *x, int n, int cols, int bf16) {
+    long bytes = input_bytes(cols, bf16);
+    char *inputs = aligned_alloc(64, WHOLE((size_t)WHOLE(n, INPUTS) * bytes, 64));
+    for (int i = 0; i < n; i++) put_inputs(x + (long)i * cols, cols, bf16, inputs + i * bytes);
+    return inputs;
+}
+
+static void test_panels(int kind, int rows, int cols, int n, int begin, int add) {
+    Linear L = matrix(kind, rows, cols, add);
+    int bf16 = as_bf16(&L), most = WHOLE(cols + 3, 32);
+    float *x = some_floats((long)n * cols), *out = some_floats((long)n * rows), *before = room((long)n * rows * 4);
+    memcpy(before, out, (long)n * rows * 4);
+    char *inputs = some_inputs(x, n, cols, bf16);
+    Own own = {.panels = {aligned_alloc(64, (size_t)most * PANEL_UNIT)}, .rows = aligned_alloc(64, (size_t)most * PANEL * 4),
+               .tiles = {aligned_alloc(64, INPUTS * PANEL * 4)}};
+    panels_product(&L, inputs, n, begin, rows, out, rows, add, &own);
+    expect_product("panels", &L, x, n, begin, add, bf16, kind == INT4 && bf16 ? 1.0 / 256 : 1e-6, before, out);
+    free((void *)L.weight), free((void *)L.scale), free((void *)L.bias);
+    free(x), free(out), free(before), free(inputs), free(own.panels[0]), free(own.rows), free(own.tiles[0]);
+}
+#endif
 
 /* --- the small parts --- */
 
@@ -145,50 +174,86 @@ static double kept(const char *row, int kind, int d, int i) {
     return row_value(row, kind, i) * (double)row_scale(row, kind, d);
 }
 
-static void test_attention(int kind, int d, int H, int G, int position, int window) {
-    int n_pages = position / PAGE + 1, pages_of_pool = n_pages + 1;
-    long size = row_size(kind, d), pool = pages_of_pool * PAGE * size;
-    char *keys = room(G * pool), *values = room(G * pool);
-    int32_t *table = room(n_pages * 4L);
-    for (int page = 0; page < n_pages; page++) table[page] = (page * 7 + 3) % pages_of_pool;
+/* A text of keys and values in scattered pages. */
+typedef struct { char *keys, *values; int32_t *table; long pool, size; Model model; Layer layer; } Text;
+
+static Text some_text(int kind, int d, int H, int G, int last, int window) {
+    int n_pages = last / PAGE + 1, pages_of_pool = n_pages + 1;
+    Text t = {.size = row_size(kind, d), .table = room(n_pages * 4L)};
+    t.pool = pages_of_pool * PAGE * t.size, t.keys = room(G * t.pool), t.values = room(G * t.pool);
+    for (int page = 0; page < n_pages; page++) t.table[page] = (page * 7 + 3) % pages_of_pool;
     for (int page = 1; page < n_pages; page++) /* a pool of 7 k pages would repeat itself */
-        if (pages_of_pool % 7 == 0) table[page] = n_pages - page;
-    if (pages_of_pool % 7 == 0) table[0] = n_pages;
-    float *row = room(d * 4L), *q = some_floats((long)H * d), *y = room((long)H * d * 4);
+        if (pages_of_pool % 7 == 0) t.table[page] = n_pages - page;
+    if (pages_of_pool % 7 == 0) t.table[0] = n_pages;
+    float *row = room(d * 4L);
     for (int g = 0; g < G; g++)
-        for (int at = 0; at <= position; at++) {
-            long place = g * pool + (table[at / PAGE] * (long)PAGE + at % PAGE) * size;
+        for (int at = 0; at <= last; at++) {
+            long place = g * t.pool + (t.table[at / PAGE] * (long)PAGE + at % PAGE) * t.size;
             for (int part = 0; part < 2; part++) {
                 for (int i = 0; i < d; i++) row[i] = draw();
-                char *stored = (part ? values : keys) + place;
+                char *stored = (part ? t.values : t.keys) + place;
                 store_row(stored, kind, row, d);
                 double bound = kind == F32 ? 0 : kind == BF16 ? 1.0 / 256 : 0.5 / 127 + 1e-6;
                 for (int i = 0; i < d; i++) expect("a row of the cache", kind, kept(stored, kind, d, i), row[i], bound);
             }
         }
-    Model m = {.n_heads = H, .n_kv_heads = G, .d_head = d, .cache_kind = kind};
-    Layer l = {.keys = keys, .values = values, .scale = 1.0f / sqrtf((float)d), .window = window, .room = pages_of_pool * PAGE};
-    float *scores = room(WHOLE((size_t)position * 4 + 128, 64));
+    free(row);
+    t.model = (Model){.n_heads = H, .n_kv_heads = G, .d_head = d, .cache_kind = kind};
+    t.layer = (Layer){.keys = t.keys, .values = t.values, .scale = 1.0f / sqrtf((float)d), .window = window, .room = pages_of_pool * PAGE};
+    return t;
+}
+static void free_text(Text *t) { free(t->keys), free(t->values), free(t->table); }
+
+/* What attention of a token to its text gave: its heads' y for queries q. */
+static void expect_attention(const char *kernel, const Text *t, const float *q, int position, const float *y, double tolerance) {
+    const int d = t->model.d_head, H = t->model.n_heads, G = t->model.n_kv_heads, kind = t->model.cache_kind, window = t->layer.window;
     double *weights = room((position + 1) * sizeof(double));
     int first = window && position >= window ? position - window + 1 : 0;
-    for (int g = 0; g < G; g++) attend(&m, &l, q + g * (H / G) * d, y + g * (H / G) * d, table, g, position, scores);
     for (int h = 0; h < H; h++) {
-        const char *k = keys + h / (H / G) * pool, *v = values + h / (H / G) * pool;
+        const char *k = t->keys + h / (H / G) * t->pool, *v = t->values + h / (H / G) * t->pool;
         double total = 0;
         for (int at = first; at <= position; at++) {
             double dot = 0;
-            for (int i = 0; i < d; i++) dot += q[h * d + i] * kept(k + (table[at / PAGE] * (long)PAGE + at % PAGE) * size, kind, d, i);
-            total += weights[at] = exp(dot * l.scale);
+            for (int i = 0; i < d; i++) dot += q[h * d + i] * kept(k + (t->table[at / PAGE] * (long)PAGE + at % PAGE) * t->size, kind, d, i);
+            total += weights[at] = exp(dot * t->layer.scale);
         }
         for (int i = 0; i < d; i++) {
             double wanted = 0;
             for (int at = first; at <= position; at++)
-                wanted += weights[at] / total * kept(v + (table[at / PAGE] * (long)PAGE + at % PAGE) * size, kind, d, i);
-            expect("attention", ((long)kind * 1000 + d) * 1000 + position, y[h * d + i], wanted, 5e-6);
+                wanted += weights[at] / total * kept(v + (t->table[at / PAGE] * (long)PAGE + at % PAGE) * t->size, kind, d, i);
+            expect(kernel, ((long)kind * 1000 + d) * 1000 + position, y[h * d + i], wanted, tolerance);
         }
     }
-    free(keys), free(values), free(table), free(row), free(q), free(y), free(scores), free(weights);
+    free(weights);
 }
+
+static void test_attention(int kind, int d, int H, int G, int position, int window) {
+    Text t = some_text(kind, d, H, G, position, window);
+    float *q = some_floats((long)H * d), *y = room((long)H * d * 4), *scores = room(WHOLE((size_t)position * 4 + 128, 64));
+    for (int g = 0; g < G; g++) attend(&t.model, &t.layer, q + g * (H / G) * d, y + g * (H / G) * d, t.table, g, position, scores);
+    expect_attention("attention", &t, q, position, y, 5e-6);
+    free(q), free(y), free(scores), free_text(&t);
+}
+
+#if READS_PROMPTS
+static void test_attention_together(int kind, int bf16, int d, int H, int G, int position, int count, int window) {
+    Text t = some_text(kind, d, H, G, position + count - 1, window);
+    const long qkv = (H + 2 * G) * d, stride = input_bytes(H * d, bf16);
+    float *q_k_v = some_floats(count * qkv), *y = room((long)H * d * 4), *q = room((long)H * d * 4);
+    char *attended = room(count * stride), *memory = aligned_alloc(64, lay_out_blockwise(&t.model, NULL, &(Blockwise){0}));
+    Blockwise b;
+    lay_out_blockwise(&t.model, memory, &b);
+    for (int g = 0; g < G; g++) attend_together(&t.model, &t.layer, q_k_v, qkv, t.table, position, count, g, bf16, attended, stride, &b);
+    for (int i = 0; i < count; i++) {
+        for (int j = 0; j < H * d; j++) {
+            q[j] = (float)as_stored(q_k_v[i * qkv + j], bf16);
+            y[j] = bf16 ? bf16_value(((uint16_t *)(attended + i * stride))[j]) : ((float *)(attended + i * stride))[j];
+        }
+        expect_attention("attention together", &t, q, position + i, y, bf16 ? 1.0 / 100 : 5e-6);
+    }
+    free(q_k_v), free(y), free(q), free(attended), free(memory), free_text(&t);
+}
+#endif
 
 /* --- threads --- */
 
@@ -235,6 +300,23 @@ int main(void) {
                     test_attention(kind, d, 1, 1, position, window);
                     test_attention(kind, d, 6, 2, position, window);
                 }
+#if READS_PROMPTS
+    EACH_OF(kind, F32, BF16, INT8)
+        EACH_OF(cols, 1, 3, 17, 32, 65, 160)
+            EACH_OF(rows, 1, 8, 33, 65)
+                EACH_OF(n, 1, 11, 12, 13, 40) test_panels(kind, rows, cols, n, rows / 3, n % 2);
+    EACH_OF(cols, 32, 96, 160)
+        EACH_OF(n, 1, 12, 40) test_panels(INT4, 33, cols, n, 11, n % 2);
+    EACH_OF(kind, F32, BF16, INT8)
+        EACH_OF(bf16, 0, BF16_DOT)
+            EACH_OF(d, 2, 6, 16, 34, 64, 80)
+                EACH_OF(position, 0, 31, 250)
+                    EACH_OF(count, 2, 13, 32)
+                        EACH_OF(window, 0, 5, 37) {
+                            test_attention_together(kind, bf16, d, 1, 1, position, count, window);
+                            test_attention_together(kind, bf16, d, 6, 2, position, count < 17 ? count : 32, window);
+                        }
+#endif
     EACH_OF(total, 0, 1, 3, 7, 33, 65, 1000)
         EACH_OF(size, 1, 4, 32)
             EACH_OF(threads, 1, 2, 3, 5) test_pieces(total, size, threads);

@@ -5,6 +5,8 @@ import os
 import platform
 import subprocess
 import sys
+from collections.abc import Sequence
+from copy import deepcopy
 from dataclasses import replace
 from importlib.resources import files
 from pathlib import Path
@@ -33,6 +35,13 @@ STEPS = [
     [Segment(4, 1, 1, 2), Segment(5, 1, 20, 21), Segment(6, 1, 8, 9)],
 ]
 
+PROMPTS = [
+    [Segment(0, 0, 300, 300), Segment(1, 0, 45, 45), Segment(2, 0, 1, 1)],
+    [Segment(2, 1, 33, 34)],
+    [Segment(0, 300, 1, 301), Segment(2, 34, 6, 40), Segment(1, 45, 100, 145), Segment(3, 0, 11, 11)],
+    [Segment(slot, 11 if slot == 3 else 0, 1, 1) for slot in range(3, 43)],  # many texts that each get a token
+]
+
 
 def compiled() -> ctypes.CDLL:
     library = compiler.library(None)
@@ -42,14 +51,17 @@ def compiled() -> ctypes.CDLL:
 
 
 def differences(
-    decoder: Decoder, cache_dtype: torch.dtype | None = None, library: ctypes.CDLL | None = None
+    decoder: Decoder,
+    cache_dtype: torch.dtype | None = None,
+    library: ctypes.CDLL | None = None,
+    steps: Sequence[Sequence[Segment]] = STEPS,
 ) -> tuple[float, float]:
     """The largest difference of logits from PyTorch's in the same steps, and the spread of these."""
     config, worst, spread = decoder.config, 0.0, 0.0
     theirs, ours = (Slots(config, torch.device("cpu"), cache_dtype or decoder.cache_dtype) for _ in range(2))
     step, draw = NativeStep(decoder, library or compiled()), torch.Generator().manual_seed(0)
     with torch.inference_mode():
-        for segments in STEPS:
+        for segments in steps:
             n = sum(each.count for each in segments)
             tokens = torch.randint(2, config.vocab_size, (n,), generator=draw)
             hidden = decoder.read(tokens, SlotBatch(theirs, segments))
@@ -168,6 +180,62 @@ def test_other_processors_and_none_named_compute_the_same(kind: str, other_proce
             decoder = quantize(decoder, 8 if kind == "int8" else 4)
         worst, spread = differences(decoder, library=other_processor)
         assert worst < (1e-4 if kind == "float32" else 0.1 * spread)
+
+
+def reads_prompts() -> ctypes.CDLL:
+    library = compiled()
+    if not ctypes.c_int.in_dll(library, "reads_prompts").value:
+        pytest.skip("prompts are PyTorch's on this processor")
+    return library
+
+
+def of_prompts(config: ModelConfig) -> ModelConfig:
+    """With room for `PROMPTS`, and heads whose width is even."""
+    config = replace(config, context_length=512)
+    return config if config.d_head % 2 == 0 else replace(config, d_head=6)
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+@pytest.mark.parametrize("config", shapes(), ids=lambda config: f"{config.family}-{config.activation}-{config.d_mlp}")
+def test_prompts_in_float32_are_exact(config: ModelConfig, threads: int):
+    reads_prompts()
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        worst, _ = differences(random_decoder(of_prompts(config)), steps=PROMPTS)
+    finally:
+        torch.set_num_threads(before)
+    assert worst < 1e-4
+
+
+@pytest.mark.parametrize("index", [0, 1, 2, 3, 5, 6])
+@pytest.mark.parametrize("kind", ["bf16", "int8", "int4", "int8 cache"])
+def test_prompts_in_lower_precision_are_within_its_rounding(index: int, kind: str):
+    reads_prompts()
+    decoder = random_decoder(of_prompts(shapes()[index]))
+    if kind == "int8 cache":
+        worst, spread = differences(decoder, torch.int8, steps=PROMPTS)
+    else:
+        decoder = decoder.to(torch.bfloat16) if kind == "bf16" else quantize(decoder, 8 if kind == "int8" else 4)
+        worst, spread = differences(decoder, steps=PROMPTS)
+    assert worst < (0.02 if kind == "int8 cache" else 0.15) * spread
+
+
+def test_a_prompt_in_bf16_is_nearer_to_float32_than_pytorchs():
+    reads_prompts()
+    decoder = random_decoder(of_prompts(tiny_config())).to(torch.bfloat16)
+    tokens = torch.randint(2, 400, (400,), generator=torch.Generator().manual_seed(1))
+    slots = Slots(decoder.config, torch.device("cpu"), torch.bfloat16)
+    with torch.inference_mode():
+        hidden, _ = NativeStep(decoder, compiled()).read(tokens.tolist(), slots, [Segment(0, 0, 400, 400)], [])
+        theirs = decoder.read(
+            tokens, SlotBatch(Slots(decoder.config, slots.device, torch.bfloat16), [Segment(0, 0, 400, 400)])
+        )
+        whole = deepcopy(decoder).float()
+        exact = whole.read(
+            tokens, SlotBatch(Slots(decoder.config, slots.device, torch.float32), [Segment(0, 0, 400, 400)])
+        )
+    assert (hidden - exact).norm() < 0.8 * (theirs.float() - exact).norm()
 
 
 @pytest.mark.parametrize("bits", [8, 4])

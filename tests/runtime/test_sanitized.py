@@ -15,9 +15,11 @@ from wenloom.model.config import reshaped
 from wenloom.model.parts import Experts, Rope
 from wenloom.model.quantize import quantize
 from wenloom.runtime.native import compiler
+from wenloom.runtime.native.layout import MAX_TOKENS
+from wenloom.runtime.native.step import NativeStep
 
 from ..conftest import random_decoder, tiny_config
-from .test_native import differences, mixtures, shapes
+from .test_native import PROMPTS, differences, mixtures, shapes
 
 SANITIZE = ["-O1", "-g", "-w", "-ffp-contract=fast", "-fno-math-errno", "-fopenmp", "-shared", "-fPIC",
             "-fsanitize=address,undefined", "-fno-sanitize-recover=undefined"]  # fmt: skip
@@ -49,6 +51,8 @@ def run_all(path: str) -> None:
                 continue
             for cache in (None, torch.int8):
                 differences(decoder, cache, library)
+                if NativeStep(decoder, library).applies(MAX_TOKENS + 1) and decoder.config.rope:
+                    differences(decoder, cache, library, PROMPTS)
     print("all ran")
 
 
