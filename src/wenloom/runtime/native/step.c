@@ -1,4 +1,5 @@
-/* One decoding step of a decoder-only Transformer on the CPU: a few tokens of several texts through all layers.
+/* One decoding step of a decoder-only Transformer on the CPU: a few tokens of several texts through all layers. Many
+   tokens go through prompt.h.
 
    What it computes is `Decoder.read` in decoder.py followed by `unembed`; what it adds is speed. With few tokens a
    step is bound by reading the weights, so each is read once, by all threads at once, in the format in which it is
