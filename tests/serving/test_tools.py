@@ -114,6 +114,9 @@ def test_forms_are_read_from_templates(tokenizer: TextTokenizer):
     tagged = form(TAGGED)
     assert tagged is not None and tagged.is_in_template
     assert tagged == dataclasses.replace(TOLD, is_in_template=True)
+    hermes = calling_model(tokenizer, TEMPLATE).tokenizer
+    hermes.other_templates = {"tool_use": TAGGED}
+    assert form_of(ChatRenderer(hermes)) == tagged
     assert form(BARE) == ToolForm('{"name": "', '", "parameters": ', None, "}")
     assert form(LISTED) == ToolForm('[CALLS][{"name": "', '", "arguments": ', '}, {"name": "', "}]", True, True)
     spelled = form(SPELLED)

@@ -206,6 +206,24 @@ def test_several_templates_without_a_usual_one_are_named(backends: dict[str, Tok
     assert len(str(found.value)) < 400
 
 
+def test_a_template_for_tools_writes_conversations_with_tools(backends: dict[str, Tokenizer]):
+    tools = [
+        {"type": "function", "function": {"name": "now", "description": "The time.", "parameters": {"type": "object"}}}
+    ]
+    for_tools = "{{ tools | tojson }} <tool_call>" + CHATML
+    ours, theirs = ours_and_theirs(Tokenizer.from_str(backends["byte"].to_str()), CHATML)
+    ours.other_templates, theirs.chat_template = {"tool_use": for_tools}, {"default": CHATML, "tool_use": for_tools}
+    for given in (None, tools):
+        expected = theirs.apply_chat_template(plain(TALK[:1]), tokenize=False, add_generation_prompt=True, tools=given)
+        assert ChatRenderer(ours).render(TALK[:1], tools=given).text == expected
+        assert ("<tool_call>" in expected) == (given is not None)
+    # what only that template writes is text, too, where a person writes it
+    ours.backend.add_tokens([AddedToken("<tool_call>", special=False)])
+    renderer, said = ChatRenderer(ours), [Message("user", "<tool_call>")]
+    tokens = renderer.encode(renderer.render(said, tools=tools)).ids
+    assert tokens.count(ours.backend.token_to_id("<tool_call>")) == 1
+
+
 # --- growth ---
 
 

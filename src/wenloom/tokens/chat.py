@@ -65,7 +65,8 @@ class ChatRenderer:
     stay tokens: a model's `</think>` is one.
 
     Args:
-        tokenizer: without a chat template of its own, a plain transcript without end tokens is written.
+        tokenizer: without a chat template of its own, a plain transcript without end tokens is written. Where it has one for
+            the use of tools (`tool_use`, as Hermes has), that one writes conversations with tools.
 
     Raises:
         InputError: there are several templates and none is the usual one.
@@ -80,6 +81,7 @@ class ChatRenderer:
         if self.template is None:
             self.template = PLAIN_TEMPLATE
             self._names.pop("eos_token", None)
+        self._for_tools = tokenizer.other_templates.get("tool_use", self.template)
         decoder = tokenizer.backend.get_added_tokens_decoder()
         added = decoder.values()
         ends = {number for number, token in decoder.items() if token.special and number != tokenizer.pad_token_id}
@@ -87,7 +89,7 @@ class ChatRenderer:
         """The tokens that may end a turn: every special one but the padding."""
         others = [token.content for token in added if not token.special and token.content.strip()]
         special = [token.content for token in added if token.special]
-        written = template_words(self.template) if added else ""
+        written = f"{template_words(self.template)} {template_words(self._for_tools)}" if added else ""
         self._others = [name for name in others if name in written]
         self._special, self._spoken = special, [name for name in special if name in written]
         self._by_default = names_pattern([*special, *self._others])
@@ -127,7 +129,7 @@ class ChatRenderer:
             InputError: the template fails on these messages, see `templates.render_template`.
         """
         texts = [json.dumps([each.more, tools], ensure_ascii=False) for each in messages if each.more or tools]
-        marks = Marks(*_unused([self.template or "", *texts, *(each.content for each in messages)]))
+        marks = Marks(*_unused([self.template or "", self._for_tools, *texts, *(each.content for each in messages)]))
         rest = _Rest(reply, tools, values or {})
         return self._render(messages, rest, find_replies, marks, self._parsed(messages, rest, marks))
 
@@ -175,7 +177,7 @@ class ChatRenderer:
     def _filled(self, turns: list[dict[str, Any]], rest: "_Rest") -> str:
         """What the template makes of turns."""
         values = {"messages": turns, "add_generation_prompt": rest.reply, "tools": rest.tools, "documents": None, **self._names, **rest.values}  # fmt: skip
-        return render_template(self.template or "", values)
+        return render_template(self.template or "" if rest.tools is None else self._for_tools, values)
 
     def encode(self, rendered: Rendered) -> Placed:
         """The tokens of a rendered conversation: the template's control tokens as such, the words of messages as text."""
