@@ -37,7 +37,7 @@ PROMPT = [5, 6, 7, 8, 300, 12]
 def steps(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """Which steps write."""
     if request.param == "PyTorch":
-        monkeypatch.setattr(ModelRunner, "_compiled", lambda self: None)
+        monkeypatch.setattr(ModelRunner, "_compiled", lambda *_: None)
     elif compiler.library(None) is None:
         pytest.skip("no C compiler")
     return request.param

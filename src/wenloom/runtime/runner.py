@@ -144,7 +144,7 @@ class ModelRunner:
         finally:
             torch.set_num_threads(most)
 
-    def _compiled(self, n_tokens: int) -> NativeStep | None:
+    def _compiled(self, n_tokens: int = 1) -> NativeStep | None:
         """The compiled step, as soon as it is there, if it reads so many tokens."""
         if self._step is None and self._fits and (library := compiler.library()) is not None:
             self._step = NativeStep(self.decoder, library)
