@@ -51,7 +51,7 @@ def run_all(path: str) -> None:
                 continue
             for cache in (None, torch.int8):
                 differences(decoder, cache, library)
-                if NativeStep(decoder, library).applies(MAX_TOKENS + 1) and decoder.config.rope:
+                if NativeStep(decoder, library).applies(MAX_TOKENS + 1) and decoder.config.positions.rope:
                     differences(decoder, cache, library, PROMPTS)
     print("all ran")
 
