@@ -196,7 +196,9 @@ def of_prompts(config: ModelConfig) -> ModelConfig:
 
 
 @pytest.mark.parametrize("threads", [1, 3])
-@pytest.mark.parametrize("config", shapes(), ids=lambda config: f"{config.family}-{config.mlp.activation}-{config.d_mlp}")
+@pytest.mark.parametrize(
+    "config", shapes(), ids=lambda config: f"{config.family}-{config.mlp.activation}-{config.d_mlp}"
+)
 def test_prompts_in_float32_are_exact(config: ModelConfig, threads: int):
     reads_prompts()
     before = torch.get_num_threads()

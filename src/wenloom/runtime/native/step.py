@@ -35,7 +35,9 @@ class NativeStep:
     def __init__(self, decoder: Decoder, library: ctypes.CDLL):
         config, self._decoder, self._step = decoder.config, decoder, library.step
         reads_prompts = ctypes.c_int.in_dll(library, "reads_prompts").value
-        self._prompt = library.prompt if reads_prompts and config.mlp.experts is None and config.d_head % 2 == 0 else None
+        self._prompt = (
+            library.prompt if reads_prompts and config.mlp.experts is None and config.d_head % 2 == 0 else None
+        )
         whole, address = ctypes.c_int, ctypes.c_void_p
         for function in (self._step, self._prompt) if self._prompt else (self._step,):
             function.argtypes = [address, whole, *[address] * 4, whole, *[address] * 4, *[whole, address] * 2, whole]
