@@ -346,12 +346,11 @@ class TaskRecipe(ABC, Generic[Row]):
         assert training.batch
         source = Examples(encoded.train, training.batch, training.seed, self.change)
         training_data = ExampleData(tokenizer, encoded.train, encoded.validation, table)
-        targets = statistics.fmean(map(targets_of, encoded.train))
         shape = model.config
         spec = RunSpec(
             self.objective(model), source, training, self.settings.table(), self.derived,
             f"{shape.family}, {counted(shape.n_layers, 'layer')}, width {shape.d_model}",
-            round(sum(map(targets_of, encoded.validation)) * source.row_tokens / max(1.0, targets)),
+            sum(map(tokens_of, encoded.validation)),
             layer_decay=self.settings.learning.layer_decay, smaller=self.smaller, deadline=self.settings.deadline,
             closing=self._closing(loading), prolonged=self.settings.prolonged,
             calmer="more examples, a higher --dropout, a smaller --width or fewer --epochs" if base is None else
