@@ -68,7 +68,9 @@ def differences(
             expected = decoder.unembed(hidden).float()
             rows = range(0, n, 2)
             found_hidden, found = step.read(tokens.tolist(), ours, segments, rows)
-            assert (found_hidden - hidden.float()).abs().max() < 0.2
+            assert (found_hidden - hidden.float()).abs().max() < (
+                0.2 if steps is STEPS else 0.4
+            )  # more tokens, more extremes
             worst = max(worst, float((found - expected[rows]).abs().max()))
             spread = max(spread, float(expected.std()))
     return worst, spread
