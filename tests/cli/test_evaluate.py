@@ -46,7 +46,15 @@ def test_two_models_on_everything(work: Path):
             ("pairs.jsonl", "rouge1"), ("pairs.jsonl", "chrf")} <= names | {(d, m.lower()) for d, m in names}  # fmt: skip
     for row in found["figures"]["one"]:
         assert row["low"] <= row["value"] * 1.0001 and row["value"] <= row["high"] * 1.0001 and "|" in row["signature"]
-    assert [each["on"] for each in found["comparisons"]] == ["lambada", "blimp", "own", "pairs"]
+    assert [each["on"] for each in found["comparisons"]] == ["lambada", "blimp", "own", "text", "pairs"]
+    bits = {
+        model: row["value"]
+        for model, rows in found["figures"].items()
+        for row in rows
+        if row["metric"] == "bits_per_byte"
+    }
+    tested = found["comparisons"][3]
+    assert tested["by"] == "bits_per_byte" and tested["difference"] == pytest.approx(bits["two"] - bits["one"])
     page = (work / "evaluation/index.html").read_text(encoding="utf-8")
     assert "很好" in page and "blimp: worst of one" in page and "McNemar" in page
     shown = succeed("evaluate", "one", "--on", "blimp", cwd=work)

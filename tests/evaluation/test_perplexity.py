@@ -5,6 +5,7 @@ import json
 import math
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -180,6 +181,35 @@ def test_bits_per_byte_does_not_depend_on_names_of_tokens(folder: Path, tmp_path
         before = score(model.decoder, model.tokenizer, text)
         after = score(other, renamed, text)
         assert after.bits_per_byte == pytest.approx(before.bits_per_byte, abs=1e-6)
+
+
+@pytest.mark.parametrize("join", ["raw", "lines"])
+@pytest.mark.parametrize("bos", [True, False])
+def test_stretches_are_the_same_for_all_tokens_and_add_up(folder: Path, join: Any, bos: bool):
+    """A model of letters and one of larger tokens: each stretch has the characters that it has for the other."""
+    model = wenloom.load(folder)
+    letters = Tokenizer.from_str(model.tokenizer.backend.to_str())
+    spec = json.loads(letters.to_str())
+    spec["model"]["merges"] = []
+    by_letter = TextTokenizer(Tokenizer.from_str(json.dumps(spec)), model.tokenizer.special_tokens)
+    text, found = "\n".join([*VERSES, "天气很好 🙂 " * 9]), []
+    for tokenizer in (model.tokenizer, by_letter):
+        scorer = DecoderScorer(model.decoder, tokenizer)
+        measured = measure(scorer, text, Convention(join=join, bos=bos))
+        stretches = measured.bits_by_stretch()
+        assert stretches.mean() == pytest.approx(measured.figures()["bits_per_byte"])
+        logs = [
+            (begin, value)
+            for each in measured.scores
+            for begin, value in zip(each.begins, each.log_probabilities, strict=True)
+        ]
+        if join == "raw":  # by hand
+            edges, n = [place * len(text) / len(stretches) for place in range(len(stretches) + 1)], len(stretches)
+            for place in (0, 1, n - 1):
+                inside = sum(value for begin, value in logs if edges[place] <= begin < edges[place + 1])
+                assert stretches[place] == pytest.approx(-inside / math.log(2) * n / measured.bytes)
+        found.append((len(stretches), len(logs)))
+    assert found[0][0] == found[1][0] > 20 and found[0][1] < found[1][1]
 
 
 @given(st.integers(2, 32), st.integers(1, 32), st.integers(3, 120), st.sampled_from(["rolling", "blocks"]))

@@ -352,8 +352,11 @@ def _show(model: str, figures: "list[MetricResult]") -> None:
 
 
 def _sentence(each: dict[str, Any]) -> str:
+    from wenloom.evaluation.folder import told_difference
+
     sure = "a difference" if each["p_holm"] < 0.05 else "no significant difference"
+    difference, low, high = told_difference(each)
     return (
-        f"{each['on']}, {each['by']}: {each['second']} against {each['first']}: {each['difference']:+.2f} "
-        f"({each['low']:+.2f} to {each['high']:+.2f}, p = {each['p']:.4f}, {each['p_holm']:.4f} after Holm): {sure}."
+        f"{each['on']}, {each['by']}: {each['second']} against {each['first']}: {difference} "
+        f"({low} to {high}, p = {each['p']:.4f}, {each['p_holm']:.4f} after Holm): {sure}."
     )

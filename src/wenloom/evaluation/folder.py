@@ -34,7 +34,7 @@ class Evaluated:
     on: str
     figures: list[MetricResult]
     samples: Path
-    """Where they are; a text for perplexity has none."""
+    """Where they are; of a text for perplexity what its stretches have."""
 
 
 def keep_figures(samples: Path, model: str, on: str, figures: Sequence[MetricResult]) -> None:
@@ -81,6 +81,13 @@ def _comparison(values: dict[str, Any]) -> dict[str, Any]:
     return values | {name: str(values[name]) for name in ("on", "by", "first", "second", "test")}
 
 
+def told_difference(comparison: dict[str, Any]) -> tuple[str, str, str]:
+    """A difference with the ends of its interval: bits per byte differ by less than points of other scores."""
+    digits = 4 if comparison["by"] == "bits_per_byte" else 2
+    difference, low, high = (f"{comparison[name]:+.{digits}f}" for name in ("difference", "low", "high"))
+    return difference, low, high
+
+
 @dataclass(frozen=True)
 class Choice:
     """A choice of a question, or one of its contexts where these differ."""
@@ -113,9 +120,10 @@ def extremes(evaluated: Evaluated, count: int = 5) -> list[tuple[str, list[Shown
     samples: list[ShownSample] = []
     if evaluated.samples.exists():
         with _left_out(evaluated.samples):
-            rows = sorted(
-                (row for row in read_rows(evaluated.samples) if "number" in row), key=lambda row: row["number"]
-            )
+            rows = [
+                row for row in read_rows(evaluated.samples) if "number" in row and row.keys() & {"choices", "prompt"}
+            ]
+            rows.sort(key=lambda row: row["number"])
             n = max((each.n for each in evaluated.figures), default=0)
             samples = [_sample(row) for row in rows[:n]]
     if not samples or not samples[0].choices:

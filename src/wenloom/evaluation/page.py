@@ -7,7 +7,7 @@ from typing import Any
 
 from wenloom.core.files import write_atomically
 from wenloom.core.pages.page import render
-from wenloom.evaluation.folder import Evaluated, comparisons_in, evaluated_in, extremes
+from wenloom.evaluation.folder import Evaluated, comparisons_in, evaluated_in, extremes, told_difference
 from wenloom.evaluation.leaderboard import shown
 from wenloom.evaluation.signature import Signature
 from wenloom.evaluation.significance import holm
@@ -61,9 +61,11 @@ def write_page(out: Path) -> Path:
         datasets=list(dict.fromkeys(each.dataset for each in rows)),
         headline=[each for each in rows if each.is_headline],
         others=[each for each in rows if not each.is_headline],
-        comparisons=[each | {"p_holm": p} for each, p in zip(comparisons, adjusted, strict=True)],
+        comparisons=[
+            each | {"p_holm": p, "told": told_difference(each)} for each, p in zip(comparisons, adjusted, strict=True)
+        ],
         groups=[(row, by_group(row)) for row in rows if row.is_headline and by_group(row)],
-        samples=[(each, extremes(each)) for each in found if each.samples.exists()],
+        samples=[(each, shown_samples) for each in found if (shown_samples := extremes(each))],
         number=shown,
     )
     path = out / "index.html"

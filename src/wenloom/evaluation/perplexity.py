@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
+import numpy as np
 import torch
 
 from wenloom.core.errors import InputError
@@ -104,10 +105,11 @@ def score(
             scored += range(first, last + 1)
             on_tokens(last + 1 - first)
     left_out = sorted(set(range(bos, len(tokens))) - set(scored))
-    offsets = encoding.offsets if left_out else []  # a new list at every access
+    offsets = encoding.offsets  # a new list at every access
     unscored = sum(len(text[slice(*offsets[place - bos])].encode()) for place in left_out)
     ids = [tokens[place] for place in scored]
-    return Score(text, ids, found, len(text.encode()) - unscored, limit, stride, bos)
+    begins = [offsets[place - bos][0] for place in scored]
+    return Score(text, ids, found, len(text.encode()) - unscored, limit, stride, bos, begins)
 
 
 def pieces(tokenizer: TextTokenizer, result: Score) -> list[tuple[str, float]]:
@@ -146,6 +148,22 @@ class Perplexity:
     def tokens(self) -> int:
         """Tokens that were scored."""
         return sum(len(each.log_probabilities) for each in self.scores)
+
+    def bits_by_stretch(self, most: int = 200) -> np.ndarray:
+        """Bits per byte that each of some stretches of equally many characters adds, their mean being that of all.
+
+        They depend on the texts alone, so that two models are compared on the same ones, whatever their tokens are.
+
+        Args:
+            most: stretches, of at least 20 characters each.
+        """
+        total = sum(len(each.text) for each in self.scores)
+        bits, offset = np.zeros(max(1, min(most, total // 20))), 0
+        for each in self.scores:
+            places = (np.array(each.begins, np.int64) + offset) * len(bits) // total
+            np.add.at(bits, np.minimum(places, len(bits) - 1), np.array(each.log_probabilities) / -math.log(2))
+            offset += len(each.text)
+        return bits * len(bits) / self.bytes
 
     def figures(self) -> dict[str, float]:
         """All figures that the log-probability gives."""

@@ -23,13 +23,13 @@ def pseudo_score(
     Raises:
         InputError: the model has no mask, or the text no token.
     """
-    ids = tokenizer.encoding(text, add_special_tokens=False).ids
+    encoding = tokenizer.encoding(text, add_special_tokens=False)
+    ids = encoding.ids
     found, _ = pseudo_continuation(encoder, tokenizer, ids, 0, on_tokens)
     if not ids:
         raise InputError("the text is empty.")
-    return Score(
-        text, ids, found, len(text.encode()), encoder.config.context_length, stretch(encoder, tokenizer), bos=True
-    )
+    return Score(text, ids, found, len(text.encode()), encoder.config.context_length, stretch(encoder, tokenizer), bos=True,
+                 begins=[begin for begin, _ in encoding.offsets])  # fmt: skip
 
 
 def stretch(encoder: Encoder, tokenizer: TextTokenizer) -> int:

@@ -6,7 +6,7 @@ Who reads log-probabilities asks a `Scorer` and knows no model.
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, NamedTuple, Protocol
 
 from wenloom.core.errors import InputError
@@ -81,6 +81,8 @@ class Score:
     """Tokens that each further window scores; the rest of the window is context."""
     bos: bool
     """Whether the first token was scored too, as what follows the BOS token."""
+    begins: list[int] = field(repr=False)
+    """The character at which each scored token begins."""
 
     @property
     def log_probability(self) -> float:

@@ -1,19 +1,17 @@
 """Texts as suites: perplexity and its kin, see `perplexity`."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
 from wenloom.core.errors import InputError
 from wenloom.core.progress import progress
 from wenloom.evaluation.evaluated_model import EvaluatedModel
-from wenloom.evaluation.options import Convention
-from wenloom.evaluation.perplexity import measure
+from wenloom.evaluation.perplexity import Perplexity, measure
 from wenloom.evaluation.rows import read_text
-from wenloom.evaluation.scorer import Advance, Scorer
 from wenloom.evaluation.signature import Signature
 from wenloom.evaluation.significance import interval
 from wenloom.evaluation.suite import EvaluationRequest, MetricResult, Suite
@@ -37,14 +35,23 @@ class TextSuite(Suite):
         (text,) = samples
         scorer = model.scorer()
         with progress(self.name, scorer.n_tokens(text), "tokens") as bar:
-            return text_figures(scorer, self.task, self.dataset, text, request.convention, bar.advance)
+            found = measure(scorer, text, request.convention, bar.advance)
+        stretches = enumerate(found.bits_by_stretch().tolist())
+        request.log(asdict(request.convention)).add([{"number": place, _BITS: bits} for place, bits in stretches])
+        return text_figures(found, self.task, self.dataset)
+
+    def per_sample(
+        self, rows: Sequence[dict[str, Any]], samples: Sequence[str], request: EvaluationRequest
+    ) -> tuple[str, np.ndarray]:
+        return _BITS, np.array([row[_BITS] for row in rows])
 
 
-def text_figures(
-    scorer: Scorer, task: str, dataset: str, text: str, convention: Convention, on_tokens: Advance
-) -> list[MetricResult]:
-    """Perplexity and its kin on a text, by a convention."""
-    found = measure(scorer, text, convention, on_tokens)
+_BITS = "bits_per_byte"
+"""Of a stretch of the text, see `Perplexity.bits_by_stretch`."""
+
+
+def text_figures(found: Perplexity, task: str, dataset: str) -> list[MetricResult]:
+    """Perplexity and its kin of a text."""
     figures = found.figures()
     # intervals: over texts where there are several, else over stretches of tokens
     logs = np.array([value for each in found.scores for value in each.log_probabilities])
