@@ -129,7 +129,7 @@ def run(name: str, folders: dict[str, Path], arguments: argparse.Namespace) -> N
         return in_own_process([str(script), contestant, str(folder_of(contestant, folders))], threads=2)
 
     tournament = Tournament(contestants, measure, needs(folders["llama"])).run(arguments.rounds, arguments.most_rounds)
-    names = list(tournament.rounds)
+    names = list(tournament.figures())
     record(f"generation {name}", "tokens a second", tournament, [*wanted(names), *against_the_best(tournament, names)])
     for each in names:
         ready = [found.more["ready"] for found in tournament.rounds[each]]

@@ -10,6 +10,7 @@ that is slow for all is slow on both sides of the division.
 import json
 import math
 import os
+import signal
 import statistics
 import subprocess
 import sys
@@ -173,13 +174,17 @@ class Tournament:
         """Figures that physics forbids, in words."""
 
     def run(self, least: int = ROUNDS, most: int = MOST_ROUNDS) -> "Tournament":
-        """At least so many rounds, more while they scatter."""
-        for number in range(max(least, most)):
-            if number >= least and self._is_narrow():
-                break
-            names = list(self.rounds)
-            for name in names[:: 1 if number % 2 == 0 else -1]:
-                self._one(name)
+        """At least so many rounds, more while they scatter; who stops them keeps those that ended."""
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
+        try:
+            for number in range(max(least, most)):
+                if number >= least and self._is_narrow():
+                    break
+                names = list(self.rounds)
+                for name in names[:: 1 if number % 2 == 0 else -1]:
+                    self._one(name)
+        except KeyboardInterrupt:
+            print("  stopped: the figures are those of the rounds that ended", flush=True)
         return self
 
     def _one(self, name: str) -> None:

@@ -20,9 +20,10 @@ HOSTILE = "</script><img src=x>\nAnd 月光 so"
 
 def scored(tokenizer: TextTokenizer, text: str) -> Score:
     """A text with surprises of 0, 1, 2 ... 19 bits, over and over."""
-    ids = tokenizer.encode(text, add_special_tokens=False)
-    logs = [-(place % 20) * math.log(2) for place in range(len(ids))]
-    return Score(text, ids, logs, len(text.encode()), 64, 32, True)
+    found = tokenizer.encoding(text, add_special_tokens=False)
+    logs = [-(place % 20) * math.log(2) for place in range(len(found.ids))]
+    begins = [begin for begin, _ in found.offsets]
+    return Score(text, found.ids, logs, len(text.encode()), context_length=64, stride=32, bos=True, begins=begins)
 
 
 @given(st.lists(st.text("ab。\n .", min_size=1, max_size=60), min_size=1, max_size=60))
