@@ -98,10 +98,12 @@ def test_what_is_no_sound_is_one_sentence(tmp_path: Path):
     soundfile.write(tmp_path / "none.wav", np.zeros(0), RATE)
     soundfile.write(tmp_path / "slow.wav", tone(RATE), 3)
     soundfile.write(tmp_path / "x.flac", spoken(9.0), RATE)
+    (tmp_path / "nothing.wav").touch()
     (tmp_path / "half.flac").write_bytes((tmp_path / "x.flac").read_bytes()[:20_000])
     for name, words in {
         "text.wav": "is no sound that can be read",
         "none.wav": "holds no sound",
+        "nothing.wav": "is empty",
         "slow.wav": "3 samples a second",
         "half.flac": "is damaged or cut short",
         "absent.wav": "no such file",

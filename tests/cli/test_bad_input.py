@@ -40,6 +40,24 @@ BAD = {
 """What stands in place of a file or folder."""
 
 
+@pytest.mark.parametrize(
+    ("command", "typed", "meant"),
+    [("transcribe", "--wrods", "--words"), ("pretrain", "--staps", "--steps"), ("generate", "--sede", "--seed")],
+)
+def test_an_unknown_option_is_answered_alike_by_all_commands(command: str, typed: str, meant: str, world: World):
+    """By `transcribe`, too, which takes - for a pipe."""
+    said = call(command, "run", "x", typed, cwd=world.store).err
+    assert (
+        said
+        == f"wenloom: Unknown option: {typed}. Did you mean {meant}? (wenloom {command} --help lists what there is)\n"
+    )
+
+
+def test_an_empty_pipe_is_called_empty(world: World):
+    done = call("transcribe", world.path("hearing"), "-", cwd=world.store)
+    assert (done.code, done.err) == (2, "wenloom: the pipe: is empty.\n")
+
+
 def calls() -> list[tuple[str, tuple[Any, ...]]]:
     """Good calls of every command, between them with every file and folder that it takes."""
     found = []

@@ -214,7 +214,7 @@ def test_the_best_model_is_kept_and_rising_validation_is_said(
 def test_samples_that_quote_the_training_text_are_told(dataset: Dataset, tmp_path: Path):
     quoted = dataset.tokenizer().decode(dataset.stream("train").window(5, 30).tolist())
 
-    def show(decoder: Decoder, tokenizer: TextTokenizer) -> SamplePreview:
+    def show(decoder: Decoder, tokenizer: TextTokenizer, until: float | None) -> SamplePreview:
         return SamplePreview([Sample("", quoted)])
 
     run = pretrain(dataset.folder, tmp_path / "run", MODEL, replace(TRAINING, steps=2, evaluations=1), show)
@@ -225,7 +225,7 @@ def test_the_report_is_there_while_the_run_goes_on(dataset: Dataset, tmp_path: P
     monkeypatch.setattr("wenloom.training.loop._REPORT_SECONDS", 0.0)
     pages = []
 
-    def show(decoder: Decoder, tokenizer: TextTokenizer) -> SamplePreview:
+    def show(decoder: Decoder, tokenizer: TextTokenizer, until: float | None) -> SamplePreview:
         pages.append((tmp_path / "run" / "report.html").read_text())
         return SamplePreview()
 

@@ -12,8 +12,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import wenloom
+from wenloom.cli.show import showing
 from wenloom.core.errors import CheckpointError, InputError
+from wenloom.generation.engine import Engine
+from wenloom.model.build import Model
 from wenloom.tokens.shards import Dataset
+from wenloom.tokens.tokenizer import TextTokenizer
 from wenloom.tokens.train import train_tokenizer
 from wenloom.training.checkpoints import STATE, latest_checkpoint, read_state
 from wenloom.training.columns import Targets, Tokens
@@ -22,6 +27,7 @@ from wenloom.training.history import read_metrics
 from wenloom.training.interrupt import Interrupted
 from wenloom.training.pace import Course, Pace
 from wenloom.training.pretrain import finished_result, pretrain, resume
+from wenloom.training.report import SamplePreview
 from wenloom.training.run_file import read_run
 from wenloom.training.schedules import multiplier
 from wenloom.training.settings import TrainSettings
@@ -138,6 +144,52 @@ def test_turns_keep_what_is_left_of_the_schedule(n_steps: int, n_evaluations: in
     assert course.at(course.n_steps) == n_steps and max(course.evaluate_at()) == max(1, course.n_steps)
     places = [course.at(each) for each in range(step, course.n_steps + 1, max(1, (course.n_steps - step) // 50))]
     assert places == sorted(places)
+
+
+def test_samples_get_a_small_part_of_a_budget_and_less_at_its_end():
+    clock = Clock()
+    pace = Pace(1.0, 1.0, clock.now + 102, closing=2.0, clock=clock)
+    for left, seconds in ((102, 1.5), (50, 1.5), (3, 1.0), (1, 0.3)):
+        clock.now = 5000.0 + 102 - left
+        assert pace.samples_until() == pytest.approx(clock.now + seconds)
+    before = pace.decided(course := Course.laid_out(1000, 1), 1)
+    pace.expect_samples()
+    after = pace.decided(course, 1)
+    assert before and after and after[0] <= before[0]
+    assert Pace(1.0, 1.0).samples_until() is None
+
+
+def test_samples_end_where_the_time_for_them_ends(dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """What is written until then stays; without a budget they are what the model writes alone."""
+    run = pretrain(dataset.folder, tmp_path / "run", MODEL, TrainSettings(steps=2, batch=4)).folder
+    model, prompts = wenloom.load(run), ["The lamp", "It was"]
+    show = showing(prompts, 20)
+    alone = [model.generate(each, max_new_tokens=20, seed=n, eos_token_id=()) for n, each in enumerate(prompts)]
+    assert [each.continuation for each in show(model.decoder, model.tokenizer, None).samples] == alone
+    clock = Clock()
+    step = Engine.step
+
+    def slow(engine: Engine) -> bool:
+        clock.now += 1
+        return step(engine)
+
+    monkeypatch.setattr(Engine, "step", slow)
+    monkeypatch.setattr("wenloom.generation.engine.time.monotonic", clock)
+    cut = [each.continuation for each in show(model.decoder, model.tokenizer, clock.now + 5).samples]
+    assert clock.now == 5005 and all(0 < len(short) < len(long) for short, long in zip(cut, alone, strict=True))
+    assert all(long.startswith(short) for short, long in zip(cut, alone, strict=True))
+
+
+def test_a_run_with_a_budget_says_until_when_samples_may_be_written(dataset: Dataset, tmp_path: Path, ticking: None):
+    untils: list[float | None] = []
+
+    def show(decoder: Model, tokenizer: TextTokenizer, until: float | None) -> SamplePreview:
+        untils.append(until)
+        return SamplePreview()
+
+    pretrain(dataset.folder, tmp_path / "run", MODEL, SLOWER, show)
+    pretrain(dataset.folder, tmp_path / "other", MODEL, TrainSettings(steps=2, batch=4), show)
+    assert len(untils) > 2 and untils[-1] is None and None not in untils[:-1]
 
 
 SLOWER = TrainSettings(

@@ -34,7 +34,7 @@ def stop_at(step: int) -> object:
     """Press Ctrl-C during the evaluation of a step: the loop notices after the step that follows."""
     seen: list[int] = []
 
-    def show(decoder: Decoder, tokenizer: TextTokenizer) -> SamplePreview:
+    def show(decoder: Decoder, tokenizer: TextTokenizer, until: float | None) -> SamplePreview:
         seen.append(0)
         if len(seen) == step:
             os.kill(os.getpid(), signal.SIGINT)

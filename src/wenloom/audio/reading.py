@@ -64,8 +64,8 @@ def read_sound(source: Path | bytes, name: str = "", rate: int = RATE) -> Sound:
         InputError: there is no such file, it is no sound, holds none or is damaged; or soundfile or soxr is missing.
     """
     name = name or (str(source) if isinstance(source, Path) else "the sound")
-    if isinstance(source, Path):
-        regular_file(source)
+    if not (regular_file(source).st_size if isinstance(source, Path) else len(source)):
+        raise InputError(f"{name}: is empty.")
     with _opened(source, name) as file:
         if not _RATES[0] <= file.samplerate <= _RATES[1]:
             raise InputError(

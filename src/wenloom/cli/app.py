@@ -11,7 +11,7 @@ from wenloom.cli.commands import FAMILIES, RENAMED, STAGES, called, module_of
 from wenloom.cli.config_file import ConfigFile, ConfigWriter, taken
 from wenloom.cli.help import HELP_ALL, HelpPage, described
 from wenloom.cli.outcome import DEBUG, discard_output, failed, open_streams, our_fault
-from wenloom.cli.usage import usage_error
+from wenloom.cli.usage import refuse_options_as_files, usage_error
 from wenloom.core.console import out
 from wenloom.core.errors import InputError, WenloomError
 from wenloom.core.version import __version__
@@ -76,7 +76,7 @@ def main() -> NoReturn:
         helps_with_all = HELP_ALL in arguments
         arguments = ["--help" if each == HELP_ALL else each for each in arguments]
         app = build_app(arguments, helps_with_all)
-        app.config, app.console = config, out
+        app.config, app.console = [*config, refuse_options_as_files], out
         app(arguments, exit_on_error=False, print_error=False)
         sys.stdout.flush()
         code = 0

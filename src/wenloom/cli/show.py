@@ -1,31 +1,38 @@
 """What a training run shows of its model: samples and next tokens."""
 
-from collections.abc import Callable
 from pathlib import Path
 
 from wenloom.api import LanguageModel
 from wenloom.generation.next_tokens import most_probable
+from wenloom.generation.request import request_from
 from wenloom.model.build import Model
 from wenloom.model.decoder import Decoder
 from wenloom.text.opening import opening
 from wenloom.text.split import next_start
 from wenloom.tokens.shards import Dataset
 from wenloom.tokens.tokenizer import TextTokenizer
+from wenloom.training.loop import Show
 from wenloom.training.report import NextTokens, Sample, SamplePreview
 
 _LOOKED_AT = 256
 """Tokens in which an opening is looked for."""
 
 
-def showing(prompts: list[str], length: int = 150) -> Callable[[Model, TextTokenizer], SamplePreview]:
+def showing(prompts: list[str], length: int = 150) -> Show:
     """A function for `training.pretrain.pretrain` that continues prompts and lists next tokens after them."""
 
-    def show(decoder: Model, tokenizer: TextTokenizer) -> SamplePreview:
+    def show(decoder: Model, tokenizer: TextTokenizer, until: float | None) -> SamplePreview:
         assert isinstance(decoder, Decoder)
         model = LanguageModel(decoder, tokenizer)
-        samples, expectations = [], []
-        for seed, prompt in enumerate(prompts):
-            samples.append(Sample(prompt, model.generate(prompt, max_new_tokens=length, seed=seed, eos_token_id=())))
+        requests = [
+            request_from({"max_new_tokens": length, "seed": seed, "eos_token_id": ()}) for seed in range(len(prompts))
+        ]
+        jobs = [model.engine.submit(prompt, request) for prompt, request in zip(prompts, requests, strict=True)]
+        model.say_unseen(jobs)
+        model.engine.run(jobs, until)
+        samples = [Sample(prompt, job.result()[0].text) for prompt, job in zip(prompts, jobs, strict=True)]
+        expectations = []
+        for prompt in prompts:
             candidates = most_probable(decoder, model.tokenizer.prompt_ids(prompt), 8)
             shown = [(tokenizer.show(each.token), each.probability) for each in candidates]
             expectations.append(NextTokens(prompt or "(the beginning)", shown))

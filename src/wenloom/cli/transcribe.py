@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import Callable
-from dataclasses import fields, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -12,7 +12,6 @@ from wenloom.cli.options import Device, Dtype, Json, flags
 from wenloom.core.console import print_json, remark, say
 from wenloom.core.errors import InputError, WenloomError
 from wenloom.core.files import write_atomically
-from wenloom.core.nearest import nearest
 from wenloom.core.quantities import counted, show_duration
 from wenloom.tasks.speech.options import FusionOptions, TranscriptionOptions
 
@@ -67,17 +66,6 @@ def transcribe(
     """
     if not files:
         raise InputError("name at least one recording, or - for a pipe.")
-    if (unknown := next((name for name in files if name.startswith("-") and name != "-"), None)) is not None:
-        near = nearest(
-            unknown,
-            [
-                f"--{each.name.replace('_', '-')}"
-                for kind in (TranscriptionOptions, FusionOptions)
-                for each in fields(kind)
-            ],
-        )
-        hint = f" Did you mean {near[0]}?" if near else ""
-        raise InputError(f"Unknown option: {unknown}.{hint} (wenloom transcribe --help lists what there is)")
     if side_by_side < 1:
         raise InputError(f"--side-by-side {side_by_side}: must be at least 1.")
     if overwrite and out is None:
@@ -148,17 +136,22 @@ def _heard(
     results: list[Any] = [None] * len(names)
     failures: list[WenloomError] = []
     recordings = [Recording(name, _reader(name, head)) for name in names]
-    with progress("Transcribing", len(names), "recordings") as bar:
-        seconds = 0.0
+    with progress("Transcribing", *((len(names), "recordings") if len(names) > 1 else (None, "seconds"))) as bar:
+        parts, heard = [0.0] * len(names), [0.0] * len(names)
 
-        def tell(more: float) -> None:
-            nonlocal seconds
-            seconds += more
-            bar.tell([f"{show_duration(max(1.0, seconds))} of sound"])
+        def tell(number: int, seconds: float, whole: float) -> None:
+            parts[number], heard[number] = seconds / max(whole, 1e-9), seconds
+            if len(names) == 1:  # its length is what there is to do
+                bar.done, bar.total = seconds, whole
+                return
+            bar.done = sum(parts)
+            bar.tell([f"{show_duration(max(1.0, sum(heard)))} of sound"])
 
         for number, outcome in transcriber.transcribe(recordings, options, side_by_side, tell):
             results[number] = outcome
-            bar.advance()
+            if len(names) > 1:
+                parts[number] = 1.0  # also where it could not be read
+                bar.done = sum(parts)
             if isinstance(outcome, WenloomError):
                 failures.append(outcome)
                 if len(names) > 1:

@@ -2,7 +2,17 @@
 
 from typing import Any
 
-from cyclopts import CoercionError, CycloptsError, MissingArgumentError, RepeatArgumentError, UnusedCliTokensError
+from cyclopts import (
+    App,
+    CoercionError,
+    CycloptsError,
+    MissingArgumentError,
+    RepeatArgumentError,
+    Token,
+    UnknownOptionError,
+    UnusedCliTokensError,
+)
+from cyclopts.argument import ArgumentCollection
 
 from wenloom.cli.commands import COMMANDS, FAMILIES, called
 from wenloom.core.errors import printable
@@ -40,6 +50,19 @@ def usage_error(error: CycloptsError, arguments: list[str]) -> str:
         return f"unknown command {printable(typed, 40)}{hint} {lookup}"
     error.verbose = False
     return f"{error} {lookup}"
+
+
+def refuse_options_as_files(app: App, commands: tuple[str, ...], arguments: ArgumentCollection) -> None:
+    """Called by cyclopts like `ConfigFile`: where - names a pipe, it takes an option that there is not for one file more.
+
+    Raises:
+        UnknownOptionError: something else than - begins with one.
+    """
+    taking = (each for each in arguments if each.parameter.allow_leading_hyphen and not each.name.startswith("--"))
+    for token in (token for each in taking for token in each.tokens if token.source == "cli"):
+        if token.value.startswith("-") and token.value != "-":
+            unknown = Token(keyword=token.value.partition("=")[0], source=token.source)
+            raise UnknownOptionError(token=unknown, argument_collection=arguments)
 
 
 def misfit(error: CoercionError) -> str:

@@ -147,7 +147,7 @@ class ClassificationRecipe(TaskRecipe[Labelled]):
         """Cross-entropy over classes."""
         return ClassificationObjective(model)
 
-    def show(self, model: Model, tokenizer: TextTokenizer) -> SamplePreview:
+    def show(self, model: Model, tokenizer: TextTokenizer, until: float | None = None) -> SamplePreview:
         """The classes of a few texts."""
         texts = [row.text for row in self.validation[:SHOWN]]
         found = zip(texts, classify(model, tokenizer, texts), strict=True)

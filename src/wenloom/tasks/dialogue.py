@@ -114,10 +114,10 @@ class DialogueRecipe(_ChatRecipe[Conversation]):
         assert isinstance(model, Decoder)
         return CausalObjective(model)
 
-    def show(self, model: Model, tokenizer: TextTokenizer) -> SamplePreview:
+    def show(self, model: Model, tokenizer: TextTokenizer, until: float | None = None) -> SamplePreview:
         """Replies to a few openings."""
         assert isinstance(model, Decoder)
-        return replies(model, tokenizer, self.validation[:SHOWN])
+        return replies(model, tokenizer, self.validation[:SHOWN], until)
 
     def measure(self, model: Model, tokenizer: TextTokenizer) -> Figures:
         """Part of the replies that end with an end token."""
@@ -198,10 +198,10 @@ class PreferenceRecipe(_ChatRecipe[Preference]):
         assert isinstance(model, Decoder)
         return PreferenceObjective(model, self.settings.learning.beta)
 
-    def show(self, model: Model, tokenizer: TextTokenizer) -> SamplePreview:
+    def show(self, model: Model, tokenizer: TextTokenizer, until: float | None = None) -> SamplePreview:
         """Replies to a few openings."""
         assert isinstance(model, Decoder)
-        return replies(model, tokenizer, [row.chosen for row in self.validation[:SHOWN]])
+        return replies(model, tokenizer, [row.chosen for row in self.validation[:SHOWN]], until)
 
     @torch.inference_mode()
     def measure(self, model: Model, tokenizer: TextTokenizer) -> Figures:
@@ -254,13 +254,15 @@ def coloured(tokenizer: TextTokenizer, masked: MaskedConversation) -> Text:
     return shown.append("…" if len(masked.tokens) > _SAMPLE_TOKENS else "", style="dim")
 
 
-def replies(model: Decoder, tokenizer: TextTokenizer, conversations: list[Conversation]) -> SamplePreview:
-    """What a model answers where the last reply of a conversation stood."""
+def replies(
+    model: Decoder, tokenizer: TextTokenizer, conversations: list[Conversation], until: float | None
+) -> SamplePreview:
+    """What a model answers where the last reply of a conversation stood; `until` as in `TaskRecipe.show`."""
     engine = Engine(model, tokenizer)
     request = GenerationRequest(max_new_tokens=100, temperature=0.7, seed=0)
     openings = [messages[:-1] for messages in conversations]
     jobs = [engine.submit(chat_ids(tokenizer, opening), request) for opening in openings]
-    engine.run(jobs)
+    engine.run(jobs, until)
     written = [job.result()[0].text for job in jobs]
     return SamplePreview(
         [Sample(render(tokenizer, opening), text) for opening, text in zip(openings, written, strict=True)]

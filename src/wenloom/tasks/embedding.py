@@ -190,7 +190,7 @@ class EmbeddingRecipe(TaskRecipe[TextPair]):
             return ContrastiveObjective(model, vectors)
         return ScoredPairsObjective(model, vectors, learning.pair_loss)
 
-    def show(self, model: Model, tokenizer: TextTokenizer) -> SamplePreview:
+    def show(self, model: Model, tokenizer: TextTokenizer, until: float | None = None) -> SamplePreview:
         """The likeness of a few pairs."""
         rows, embedder = self.validation[:SHOWN], self._embedder(model, tokenizer)
         scores = pair_scores(embedder, rows)

@@ -129,7 +129,7 @@ class FillMaskRecipe(TaskRecipe[str]):
         model.initialise(generator(self.settings.training.seed, "weights"))
         return model, tokenizer
 
-    def show(self, model: Model, tokenizer: TextTokenizer) -> SamplePreview:
+    def show(self, model: Model, tokenizer: TextTokenizer, until: float | None = None) -> SamplePreview:
         """A few texts with a word in their middle hidden, and what the model puts there."""
         samples = []
         for text in self.validation[:SHOWN]:

@@ -98,11 +98,11 @@ class PairRecipe(TaskRecipe[Pair]):
         scores = [sacrebleu_score("bleu", found, references)] if is_bleu else rouge(found, references)
         return {each.metric: (each.value, (each.interval.high - each.interval.low) / 2) for each in scores}
 
-    def show(self, model: Model, tokenizer: TextTokenizer) -> SamplePreview:
+    def show(self, model: Model, tokenizer: TextTokenizer, until: float | None = None) -> SamplePreview:
         """The most probable answers to a few sources."""
         sources = [pair.source for pair in self.validation[:SHOWN]]
         writer = PairWriter(model, tokenizer, PAIR_TASKS[self.settings.task], *self.bounds(model))
-        found = [answer.text.strip() for answer in writer.write(sources)]
+        found = [answer.text.strip() for answer in writer.write(sources, until)]
         return SamplePreview([Sample(f"{source}\n→ ", text) for source, text in zip(sources, found, strict=True)])
 
 

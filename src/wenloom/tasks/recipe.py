@@ -170,8 +170,12 @@ class TaskRecipe(ABC, Generic[Row]):
         """The model to begin with, as the task needs it."""
         return model
 
-    def show(self, model: Model, tokenizer: TextTokenizer) -> SamplePreview:
-        """What the model makes of some examples."""
+    def show(self, model: Model, tokenizer: TextTokenizer, until: float | None = None) -> SamplePreview:
+        """What the model makes of some examples.
+
+        Args:
+            until: when what it writes is to have ended, by `time.monotonic`; None: however long it takes.
+        """
         return SamplePreview()
 
     def measure(self, model: Model, tokenizer: TextTokenizer) -> Figures:
@@ -187,11 +191,12 @@ class TaskRecipe(ABC, Generic[Row]):
         end = self.settings.deadline
         return None if end is None else end - _LEAVING
 
-    def in_time(self, found: Iterable[Found]) -> Iterator[Found]:
-        """What is found until the budget ends; something at least."""
+    def in_time(self, found: Iterable[Found], until: float | None = None) -> Iterator[Found]:
+        """What is found until a time, or else until the budget ends; something at least."""
+        end = self.until if until is None else until
         for each in found:
             yield each
-            if self.until is not None and time.monotonic() >= self.until:
+            if end is not None and time.monotonic() >= end:
                 return
 
     def written(self, texts: Iterable[Continuation], total: int, unit: str) -> list[Continuation]:

@@ -220,7 +220,9 @@ class TranscriptionRecipe(TaskRecipe[Spoken]):
         assert isinstance(model, EncoderDecoder)
         return Transcriber(model, self._tokens(model, tokenizer), tokenizer)
 
-    def _transcripts(self, model: Model, tokenizer: TextTokenizer, rows: list[Spoken]) -> list[tuple[Spoken, str]]:
+    def _transcripts(
+        self, model: Model, tokenizer: TextTokenizer, rows: list[Spoken], until: float | None = None
+    ) -> list[tuple[Spoken, str]]:
         """What is heard in recordings, at temperature 0, by the most probable token."""
         recordings = [Recording(row.name, row.read, row.language or None) for row in rows]
         options = TranscriptionOptions(
@@ -233,7 +235,8 @@ class TranscriptionRecipe(TaskRecipe[Spoken]):
         )
         found: list[tuple[Spoken, str]] = []
         with torch.inference_mode():
-            for number, outcome in self.in_time(self._transcriber(model, tokenizer).transcribe(recordings, options)):
+            transcripts = self._transcriber(model, tokenizer).transcribe(recordings, options)
+            for number, outcome in self.in_time(transcripts, until):
                 if isinstance(outcome, Transcript):
                     found.append((rows[number], outcome.text))
         return found
@@ -251,10 +254,10 @@ class TranscriptionRecipe(TaskRecipe[Spoken]):
             figures[name] = (value, (high - low) / 2)
         return figures
 
-    def show(self, model: Model, tokenizer: TextTokenizer) -> SamplePreview:
+    def show(self, model: Model, tokenizer: TextTokenizer, until: float | None = None) -> SamplePreview:
         """What is heard in a few recordings, beside what was said, to be played."""
         was_training = model.training
-        found = self._transcripts(model, tokenizer, self.validation[:SHOWN])
+        found = self._transcripts(model, tokenizer, self.validation[:SHOWN], until)
         model.train(was_training)
         return SamplePreview([_sample(row, text) for row, text in found])
 

@@ -40,7 +40,8 @@ from wenloom.training.training_data import TrainingData
 from wenloom.training.validation import Validation
 
 _LOG_SECONDS, _REPORT_SECONDS = 1.0, 20.0
-Show = Callable[[Model, TextTokenizer], SamplePreview]
+Show = Callable[[Model, TextTokenizer, float | None], SamplePreview]
+"""What a model writes, from it and its tokenizer until a time by `time.monotonic` (None: however long it takes)."""
 
 
 class Run:
@@ -68,6 +69,8 @@ class Run:
         self.setup, self.training_data = set_up(spec, world, self._restore), training_data
         self.training_data.limit(self.setup.plan.validation_part)
         self.training, self.train_step, self.pace = self.setup.training, self.setup.train_step, self.setup.pace
+        if show is not None:
+            self.pace.expect_samples()
         self.validation = Validation(training_data, self.train_step, self.setup.hardware.device, world)
         self._falls_from: int | None = None
         self._go_by(self._laid_out())
@@ -154,6 +157,7 @@ class Run:
         finally:
             self.saver.close()
             self.setup.prefetcher.close()
+            self.setup.threads.end()
             for sink in self.sinks:
                 sink.close()
 
@@ -297,7 +301,8 @@ class Run:
         checkpoint = latest_checkpoint(self.out)
         if self.show is not None and checkpoint:  # what was saved: a sharded model cannot be computed by one process
             release_freed_memory()  # the model that is read back may have it
-            self.preview = self.show(load_model(checkpoint, self.setup.hardware.device), self.tokenizer)
+            model = load_model(checkpoint, self.setup.hardware.device)
+            self.preview = self.show(model, self.tokenizer, self.pace.samples_until())
         step = self.progress.step
         self.history.add_evaluation(
             step, figures, tokens=self.progress.samples * self.setup.plan.context, seconds=round(self.progress.seconds, 2),

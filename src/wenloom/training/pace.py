@@ -15,6 +15,10 @@ from dataclasses import dataclass, replace
 from wenloom.core.quantities import parse_duration
 from wenloom.training.settings import Schedule, TrainSettings
 
+SAMPLES_SHARE = 0.015
+"""Part of the time that the samples of one evaluation may cost."""
+_LEAST_SAMPLES = 0.3
+"""Seconds that they have however short the time is: some tokens, so that there is something to read."""
 EVALUATION_SHARE = 0.1
 """Part of the time that evaluations may cost, unless their number is asked for."""
 LEAST_STEPS = 20
@@ -154,6 +158,7 @@ class Pace:
         self._beside = 0.0
         self._for_evaluations = EVALUATION_SHARE * max(0.0, (deadline or 0.0) - closing - clock())
         self._all_are_due = all_are_due
+        self._for_samples = SAMPLES_SHARE / EVALUATION_SHARE * self._for_evaluations
         self._marks: deque[tuple[int, float]] = deque(maxlen=_REMEMBERED)
 
     def mark(self, step: int) -> None:
@@ -176,6 +181,18 @@ class Pace:
             return None
         to_come = sum(each > step for each in course.evaluate_at())
         return max(0.0, self._for_evaluations / (1 + (to_come if self._all_are_due else min(1, to_come))))
+
+    def expect_samples(self) -> None:
+        """Count, until an evaluation has told better, the time that its samples may take."""
+        if self.deadline is not None:
+            self._evaluation_seconds += max(_LEAST_SAMPLES, self._for_samples)
+
+    def samples_until(self) -> float | None:
+        """When the samples that are written from now on are to have ended, by the clock; None without a budget."""
+        if self.deadline is None:
+            return None
+        now = self.clock()
+        return now + max(_LEAST_SAMPLES, min(self._for_samples, self.deadline - self._closing - now))
 
     def left(self, course: Course, step: int) -> float:
         """Seconds to the end of the command."""

@@ -17,6 +17,7 @@ from wenloom.core.quantities import show_bytes
 from wenloom.model.build import Model, active_parameters
 from wenloom.model.config import ModelConfig
 from wenloom.model.lora import keep_frozen_in
+from wenloom.runtime.threads import StepThreads, step_threads
 from wenloom.training.dial import Derived
 from wenloom.training.measure import (
     StepMemory,
@@ -66,6 +67,7 @@ class Setup:
     prefetcher: Prefetcher
     plan: TrainingPlan
     pace: Pace
+    threads: StepThreads
     flops: float
     """Of one training step per token."""
     least_part: float
@@ -147,6 +149,7 @@ def set_up(
         remark("This machine has no bf16 unit: bf16 works here, but slower than fp32.")
     if training.compile == "on" and objective.model.config.mlp.experts is not None:
         raise InputError("--compile on: experts are not compiled, whose products have other sizes in every step.")
+    threads = step_threads(device, world.size)
     peak = world.agreed(matmul_peak(device, torch.bfloat16 if bf16 else torch.float32))
     model, config = objective.model.to(device), objective.model.config
     if training.recompute:
@@ -170,6 +173,7 @@ def set_up(
         step = measured_step(objective, widest, world, strategy, device, bf16, training.micro_batch or end - first)
     train_step = TrainStep(objective, training, world, strategy, device, bf16, training.micro_batch or end - first,
                            spec.layer_decay, spec.smaller)  # fmt: skip
+    train_step.threads = threads
     done, n_steps, samples_before = restore(train_step)
     model.train()
     free = None if available is None else int(available + program)
@@ -209,6 +213,8 @@ def set_up(
         expected = whole.seconds - len(whole.evaluate_at) * whole.evaluation_seconds  # which compiling leaves as it is
         with progress("Compiling the blocks, if that pays"):
             compiled, step_seconds = compile_if_it_pays(train_step, time_a_step, step_seconds, expected, forced)
+    if compiled:
+        threads.fix()
     timetable, flops = lay_out(step_seconds), flops_of(model, source.row_tokens)
     tokens, reached = timetable.n_steps * size * source.row_tokens, flops * size * source.row_tokens / step_seconds
     peak = max(peak, reached / world.size)
@@ -243,7 +249,7 @@ def set_up(
         all_are_due=training.evaluations is not None,
     )
     return Setup(training, spec.settings, config, hardware, bf16, compiled, strategy, train_step, source, prefetcher,
-                 plan, pace, flops, least_part, spec.prolonged)  # fmt: skip
+                 plan, pace, threads, flops, least_part, spec.prolonged)  # fmt: skip
 
 
 def chosen_strategy(

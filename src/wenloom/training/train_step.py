@@ -85,6 +85,8 @@ class TrainStep:
         self.micro_batch, self.world, self.smaller = micro_batch, world, smaller
         self.settings, self._device, self._bf16 = settings, device, bf16
         self._parts_of_all: int | None = None
+        self.threads: AbstractContextManager[object] = nullcontext()
+        """What chooses the threads of a step."""
         dtype = torch.bfloat16 if bf16 else torch.float32
         self.replica = Replica(objective, self.model.blocks, world, device, strategy, dtype)
         betas = (settings.beta1, settings.beta2)
@@ -170,9 +172,10 @@ class TrainStep:
             StepStopped: `stop` was set meanwhile (see `gradients`); everything is as it was.
         """
         try:
-            gradients = self.gradients(batch, stop)
-            if gradients.finite:
-                self.apply(learning_rate)
+            with self.threads:
+                gradients = self.gradients(batch, stop)
+                if gradients.finite:
+                    self.apply(learning_rate)
         finally:
             self.zero_grad()
         return gradients

@@ -159,6 +159,19 @@ def test_one_recording_that_cannot_be_read_stops_no_other(transcriber: Transcrib
     assert isinstance(done[0], InputError) and isinstance(done[1], Transcript)
 
 
+def test_how_far_each_recording_is_is_told_from_its_beginning_to_its_end(transcriber: Transcriber):
+    """Window by window: a long recording is not silent until it is done."""
+    told: list[tuple[int, float, float]] = []
+    sounds = [Sound(spoken(seconds, seed)) for seed, seconds in enumerate((95.0, 2.0))]
+    recordings = [Recording(str(n), lambda n=n: sounds[n]) for n in range(2)]
+    list(transcriber.transcribe(recordings, TranscriptionOptions(language="en"), 2, lambda *each: told.append(each)))
+    for number, sound in enumerate(sounds):
+        seconds = [done for each, done, _ in told if each == number]
+        assert seconds == sorted(set(seconds)) and (seconds[0], seconds[-1]) == (0, sound.seconds)
+        assert {whole for each, _, whole in told if each == number} == {sound.seconds}
+    assert len(told) >= 2 + 4, "three windows and the rest of the long one"
+
+
 def test_a_language_that_the_model_does_not_know_is_refused(transcriber: Transcriber):
     with pytest.raises(InputError, match=r"language 'fr' is not known to this model; it knows de, en, zh"):
         next(transcriber.transcribe([], TranscriptionOptions(language="fr")))

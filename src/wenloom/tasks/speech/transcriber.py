@@ -41,6 +41,8 @@ class Recording(NamedTuple):
     """Code of its language; None: that of the options, else the model says."""
 
 
+Advance = Callable[[int, float, float], None]
+"""Told the number of a recording, the seconds of it that are done, and those that it has."""
 Outcome = tuple[int, Transcript | WenloomError]
 """The number of a recording, and what it was heard as, or why not."""
 
@@ -146,7 +148,7 @@ class Transcriber:
         recordings: Iterable[Recording],
         options: TranscriptionOptions | None = None,
         side_by_side: int = 8,
-        advance: Callable[[float], None] = lambda seconds: None,
+        advance: Advance = lambda number, seconds, whole: None,
         tell: Callable[[int, list[SpokenSegment]], None] = lambda number, segments: None,
     ) -> Iterator[Outcome]:
         """What every recording was heard as, in the order in which they are done.
@@ -155,7 +157,7 @@ class Transcriber:
 
         Args:
             side_by_side: recordings that are heard at a time.
-            advance: told the seconds of sound that are done; what it raises ends the work.
+            advance: told how far a recording is, also when it begins; what it raises ends the work.
             tell: told the number of a recording and its segments as they are heard.
 
         Raises:
@@ -186,6 +188,7 @@ class Transcriber:
                     yield number, error
                     continue
                 works.append(self._begun(number, recording, sound, options))
+                advance(number, 0.0, sound.seconds)
             if not works:
                 return
             self._encode([work for work in works if work.heard_from != _first(work)])
@@ -257,7 +260,7 @@ class Transcriber:
         config = self.model.config
         work.listener = Listener(work.mel, self.tokens, self.tokenizer, options, config.context_length, self._frames)
         work.listening = work.listener.listen()
-        self._go_on(work, None, lambda seconds: None)
+        self._go_on(work, None, lambda number, seconds, whole: None)
 
     @torch.inference_mode()
     def _language(self, work: _Work) -> str:
@@ -325,7 +328,7 @@ class Transcriber:
             work.mel.samples[asked.first * HOP : (asked.first + asked.n_frames) * HOP], work.language,
         )  # fmt: skip
 
-    def _go_on(self, work: _Work, answer: Any, advance: Callable[[float], None]) -> None:
+    def _go_on(self, work: _Work, answer: Any, advance: Advance) -> None:
         """Answer a recording's question, and note its next one, or that it is done."""
         assert work.listening is not None and work.listener is not None and work.language is not None
         try:
@@ -339,8 +342,8 @@ class Transcriber:
                 work.name, work.language, done, end.value, remarks, n_best(texts, work.most_texts)
             )
         if done > work.done_seconds:
-            advance(done - work.done_seconds)
             work.done_seconds = done
+            advance(work.number, done, work.sound.seconds)
 
 
 def _remarks(name: str, listener: Listener) -> list[str]:
