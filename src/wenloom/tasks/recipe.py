@@ -171,11 +171,7 @@ class TaskRecipe(ABC, Generic[Row]):
         return model
 
     def show(self, model: Model, tokenizer: TextTokenizer, until: float | None = None) -> SamplePreview:
-        """What the model makes of some examples.
-
-        Args:
-            until: when what it writes is to have ended, by `time.monotonic`; None: however long it takes.
-        """
+        """What the model makes of some examples, written until a time by `time.monotonic`; None: however long it takes."""
         return SamplePreview()
 
     def measure(self, model: Model, tokenizer: TextTokenizer) -> Figures:
