@@ -99,12 +99,12 @@ async def _transcribed(
     """
     gone = threading.Event()
 
-    def check(_: float) -> None:
+    def check(*_: float) -> None:
         if gone.is_set():
             raise _GoneError
 
     def work() -> Transcript:
-        check(0)
+        check()
         recording = Recording(name, lambda: read_sound(sound, name))
         [(_, outcome)] = served.transcriber.transcribe(
             [recording], options, 1, check, lambda _, segments: tell(segments)
