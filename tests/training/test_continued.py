@@ -1,12 +1,16 @@
 """Pretraining that goes on with a trained model."""
 
+import math
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
+import scipy.stats
 import torch
 
 from wenloom.checkpoint.folder import load_decoder, write_model_files
+from wenloom.cli.pretrain import change, summary
 from wenloom.core.errors import InputError
 from wenloom.model.build import build
 from wenloom.model.presets import encoder_from_scratch
@@ -15,7 +19,7 @@ from wenloom.tokens.prepare import PrepareOptions, prepare
 from wenloom.tokens.shards import Dataset
 from wenloom.training.history import read_metrics
 from wenloom.training.objectives import CausalObjective, evaluate
-from wenloom.training.pretrain import corpus_of, pretrain, resume
+from wenloom.training.pretrain import corpus_of, finished_result, pretrain, resume
 from wenloom.training.run_file import read_run
 from wenloom.training.settings import InitSettings, ModelSettings, TrainSettings
 from wenloom.training.source import CorpusSource, MixedSource
@@ -58,6 +62,34 @@ def test_what_it_began_with_is_validated_and_bettered(method: str, trained: Path
         CausalObjective(load_decoder(tmp_path / "run")), other.stream("validation"), result.loss, MODEL.context or 0
     )
     assert again.nats_per_token == pytest.approx(result.loss.nats_per_token, rel=1e-3)
+
+
+def test_the_change_is_told_with_the_interval_of_a_paired_test(
+    trained: Path, other: Dataset, dataset: Dataset, tmp_path: Path
+):
+    """As Student's test of scipy has it, which assumes more."""
+    kept = InitSettings(init=str(trained), keep_data=str(dataset.folder), keep=0.2)
+    for name, init in (("run", InitSettings(init=str(trained))), ("kept", kept)):
+        result = pretrain(other.folder, tmp_path / name, training=FEW, init=init)
+        assert result.pieces is not None
+        before, now = (np.array(each) for each in result.pieces)
+        bits = 1 / math.log(2) / result.loss.bytes
+        assert before.sum() * bits == pytest.approx(result.before["bits_per_byte"])
+        assert now.sum() * bits == pytest.approx(result.loss.bits_per_byte)
+        found = change(result)
+        assert found is not None and found.difference == pytest.approx(
+            result.loss.bits_per_byte - result.before["bits_per_byte"]
+        )
+        low, high = scipy.stats.ttest_rel(now, before).confidence_interval()
+        scale = len(now) * bits
+        assert found.low < found.difference < found.high < 0
+        assert found.high - found.low == pytest.approx(scale * (high - low), rel=0.5)
+        line = next(line for line in summary(result).splitlines() if line.startswith("  change"))
+        assert f"{found.difference:+.3f} bits per byte, {found.low:+.3f} to {found.high:+.3f}" in line
+        again = finished_result(tmp_path / name)
+        assert again is not None and summary(again) == summary(result)
+    alone = pretrain(other.folder, tmp_path / "few", training=replace(FEW, validation_part=0.01), init=init)
+    assert change(alone) is None and "too little text for an interval" in summary(alone)
 
 
 @pytest.mark.parametrize("method", ["full", "lora"])

@@ -98,6 +98,8 @@ class Rewarded:
         self.value = float(self.reward(tokens[:, 1:]).mean())
         return self
 
+    pieces = ()
+
     def figures(self) -> dict[str, float]:
         return {"reward": self.value}
 

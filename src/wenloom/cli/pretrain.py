@@ -1,5 +1,6 @@
 """`wenloom pretrain`. torch is loaded when there is work, so that --help answers at once."""
 
+import math
 import shlex
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -15,6 +16,7 @@ from wenloom.core.quantities import counted, show_unit
 from wenloom.training.settings import LENGTHS, InitSettings, ModelSettings, TrainSettings
 
 if TYPE_CHECKING:
+    from wenloom.evaluation.significance import Paired
     from wenloom.training.run_result import RunResult
 
 
@@ -151,14 +153,34 @@ def _go_on(
 def as_json(result: "RunResult") -> dict[str, object]:
     """The result for machines."""
     figures = asdict(result.loss) | result.loss.figures()
+    del figures["pieces"]
+    test = change(result)
     return {
         "folder": str(result.folder),
         "steps": result.steps,
         "training_seconds": result.seconds,
         "validation": figures,
+        **({"before": result.before} if result.before else {}),
+        **({"change_in_bits_per_byte": test._asdict()} if test else {}),
     }
 
 
+def change(result: "RunResult") -> "Paired | None":
+    """How many bits per byte more than before the training, by a paired test over pieces of the validation text; None
+    where too few pieces were scored."""
+    if result.pieces is None or len(result.pieces[0]) < _FEWEST_PIECES or not result.loss.bytes:
+        return None
+    import numpy as np
+
+    from wenloom.evaluation.significance import paired
+
+    before, now = result.pieces
+    bits = len(now) / (math.log(2) * result.loss.bytes)
+    return paired(np.array(before) * bits, np.array(now) * bits)
+
+
+_FEWEST_PIECES = 5
+"""Of a text, for an interval."""
 _SUMMED_UP = ("bits_per_byte", "nats_per_character", "nats_per_token")
 
 
@@ -166,12 +188,17 @@ def summary(result: "RunResult") -> str:
     """The result, and what to try next."""
     loss, folder = result.loss, shlex.quote(str(result.folder))
     before = [f"{result.before[name]:.3f} {show_unit(name)}" for name in _SUMMED_UP if name in result.before]
+    if (test := change(result)) is not None and result.pieces is not None:
+        pieces = f"{len(result.pieces[0]):,} pieces of the text"
+        said = f"{test.difference:+.3f} bits per byte, {test.low:+.3f} to {test.high:+.3f} with 95 % ({pieces}, paired)"
+    else:
+        said = "of too little text for an interval"
     return (
         f"{result.folder}: trained {counted(result.steps, 'step')} in {result.seconds:,.0f} s.\n"
         f"  validation {loss.bits_per_byte:.3f} bits per byte, {loss.nats_per_character:.3f} nats per character, "
         f"{loss.nats_per_token:.3f} nats per token{result.scored()}\n"
-        + f"  before     {', '.join(before)}, on the same text\n"
-        * bool(before)
+        + f"  before     {', '.join(before)}, on the same text\n" * bool(before)
+        + f"  change     {said}\n" * bool(before)
         + f"  report     {result.folder / 'report.html'}\n"
         f"  try        wenloom generate {folder}"
     )

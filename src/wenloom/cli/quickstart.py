@@ -30,7 +30,7 @@ def quickstart(*, out: Path = Path("runs/quickstart"), steps: int | None = None,
     out
         Folder for the run; the corpus is made beside it.
     steps
-        Optimizer steps; default: 2,000, which take about a minute and a half on two cores.
+        Optimizer steps; default: 2,000, which take two to three minutes on two cores.
     """
     from wenloom.cli.show import showing
     from wenloom.training.checkpoints import latest_checkpoint

@@ -49,9 +49,11 @@ class History:
             with self._path.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(values, ensure_ascii=False) + "\n")
 
-    def add_evaluation(self, step: int, figures: dict[str, float], **values: Any) -> None:
-        """Append the line of an evaluation."""
-        self.add(step=step, validation=figures, **values)
+    def add_evaluation(
+        self, step: int, figures: dict[str, float], pieces: tuple[float, ...] = (), **values: Any
+    ) -> None:
+        """Append the line of an evaluation, with the nats of pieces of the validation text where models are compared."""
+        self.add(step=step, validation=figures, **values, **({"pieces": list(pieces)} if pieces else {}))
 
     def evaluations(self) -> list[dict[str, Any]]:
         """The lines of evaluations, oldest first."""
@@ -68,6 +70,12 @@ class History:
     def before(self) -> dict[str, float]:
         """Figures of the evaluation before the first step; empty without one."""
         return next((line["validation"] for line in self.evaluations() if not line["step"]), {})
+
+    def pieces(self) -> tuple[list[float], list[float]] | None:
+        """Nats of the same pieces of the validation text, before the first step and at the best; None where not told."""
+        first = next((line for line in self.evaluations() if not line["step"]), {}).get("pieces")
+        last = self.best().get("pieces")
+        return (first, last) if first and last and len(first) == len(last) else None
 
     @property
     def best_step(self) -> int:
@@ -164,6 +172,9 @@ def _checked(line: Any) -> dict[str, Any]:
             or not figures
             or not all(_is_number(each, (int, float)) for each in figures.values())
         ):
+            raise ValueError
+        pieces = line.get("pieces", [])
+        if not isinstance(pieces, list) or not all(_is_number(each, (int, float)) for each in pieces):
             raise ValueError
         for name in ("prompts", "samples"):
             texts = line.get(name, [])

@@ -36,7 +36,7 @@ from wenloom.training.setup import Restored, RunSpec, set_up
 from wenloom.training.sinks import open_sinks
 from wenloom.training.state import Progress, Saver, load_checkpoint, publish_model, take_snapshot
 from wenloom.training.train_step import Gradients, StepStopped, TrainStep
-from wenloom.training.training_data import TrainingData
+from wenloom.training.training_data import Evaluation, TrainingData
 from wenloom.training.validation import Validation
 
 _LOG_SECONDS, _REPORT_SECONDS = 1.0, 20.0
@@ -288,12 +288,12 @@ class Run:
                 self.setup.plan.validation_part, self.setup.least_part, seconds, self.pace.clock, check
             )
             self.setup = replace(self.setup, plan=replace(self.setup.plan, validation_part=part))
-        figures = self.validation.figures(check)
-        self._tell(bar, figures)
+        self._tell(bar, self.validation.score(check))
         self.pace.evaluated(self.pace.clock() - started)
 
-    def _tell(self, bar: ProgressBar, figures: dict[str, float]) -> None:
+    def _tell(self, bar: ProgressBar, found: Evaluation) -> None:
         """Record the figures of an evaluation, with what the model writes now."""
+        figures = found.figures()
         if not self.world.is_main:
             self.history.add_evaluation(self.progress.step, figures)
             return
@@ -305,7 +305,7 @@ class Run:
             self.preview = self.show(model, self.tokenizer, self.pace.samples_until())
         step = self.progress.step
         self.history.add_evaluation(
-            step, figures, tokens=self.progress.samples * self.setup.plan.context, seconds=round(self.progress.seconds, 2),
+            step, figures, found.pieces if self.spec.evaluates_first else (), tokens=self.progress.samples * self.setup.plan.context, seconds=round(self.progress.seconds, 2),
             prompts=[sample.prompt for sample in self.preview.samples],
             samples=[sample.continuation for sample in self.preview.samples],
         )  # fmt: skip
@@ -340,7 +340,7 @@ class Run:
         loss = replace(size, nats=figures.get("nats_per_token", math.nan) * size.tokens)
         return RunResult(
             self.out, loss, figures, self.history.best_step, self.progress.step, self.progress.seconds,
-            self.setup.plan.validation_part, self.history.before(),
+            self.setup.plan.validation_part, self.history.before(), self.history.pieces(),
         )  # fmt: skip
 
     # --- what is said about it ---

@@ -289,6 +289,8 @@ class Loss:
     bytes: int
     """UTF-8 bytes of the text that these tokens are; special tokens are none."""
     characters: int
+    pieces: tuple[float, ...] = ()
+    """The nats of consecutive pieces of the text, where it was scored piece by piece: what two models are compared on."""
 
     @property
     def nats_per_token(self) -> float:
@@ -309,6 +311,12 @@ class Loss:
         """All three, for logs; only the first where targets are no text (classes, preferences)."""
         of_text = {"bits_per_byte": self.bits_per_byte, "nats_per_character": self.nats_per_character}
         return {"nats_per_token": self.nats_per_token} | (of_text if self.bytes else {})
+
+
+_PIECES = range(32, 256)
+"""Pieces of a text that are told apart: enough for an interval, few enough to be kept."""
+_LEAST_CHUNK = 128
+"""Tokens of one: fewer cost by far more than more at once do."""
 
 
 @torch.no_grad()
@@ -335,9 +343,9 @@ def evaluate(
     """
     n_targets = len(stream) - 1
     T = min(context_length, max(1, n_targets))
-    chunk = max(1, batch_tokens // T) * T
+    chunk = max(1, min(batch_tokens, max(_LEAST_CHUNK, n_targets // _PIECES[0])) // T) * T
     n_chunks = -(-n_targets // chunk)
-    nats = torch.zeros((), dtype=torch.float64)
+    nats_N = torch.zeros(n_chunks, dtype=torch.float64)
     for turn in range(-(-n_chunks // world.size)):
         number = turn * world.size + world.rank
         start = number * chunk if number < n_chunks else 0  # sharded models need every process at every turn
@@ -348,8 +356,9 @@ def evaluate(
         targets = functional.pad(tokens[1:], (0, padding), value=IGNORED).view(-1, T).to(device)
         loss = objective(inputs, targets).total
         if number < n_chunks:
-            nats += loss.item()
+            nats_N[number] = loss.item()
         on_tokens(min(count * world.size, n_targets - turn * world.size * chunk))
     if world.size > 1:
-        nats = world.total(nats.to(device)).cpu()
-    return replace(size, nats=nats.item())
+        nats_N = world.total(nats_N.to(device)).cpu()
+    pieces = nats_N.split(-(-n_chunks // _PIECES[-1]))
+    return replace(size, nats=nats_N.sum().item(), pieces=tuple(round(each.sum().item(), 4) for each in pieces))

@@ -178,9 +178,10 @@ def finished_result(run: Path) -> RunResult | None:
     tokens = data.get("scored_tokens", data["validation_tokens"] - 1)
     n_bytes, characters = (data.get(f"scored_{each}", data[f"validation_{each}"]) for each in ("bytes", "characters"))
     loss = Loss(done["validation_nats_per_token"] * tokens, tokens, n_bytes, characters)
+    history = History(run, done["steps"], writes=False)
     return RunResult(
         run, loss, loss.figures(), done["best_step"], done["steps"], done["training_seconds"],
-        tables.get("environment", {}).get("validation_part", 1.0), History(run, done["steps"], writes=False).before(),
+        tables.get("environment", {}).get("validation_part", 1.0), history.before(), history.pieces(),
     )  # fmt: skip
 
 

@@ -24,6 +24,8 @@ class RunResult:
     """Of the validation data, what was scored: the same at every evaluation."""
     before: dict[str, float] = field(default_factory=dict)
     """Figures of the evaluation before the first step, where there was one."""
+    pieces: tuple[list[float], list[float]] | None = None
+    """Nats of the same pieces of the validation text then and now, where they are told apart."""
 
     def scored(self) -> str:
         """How much of the validation data the figures are of, for people; empty where all."""

@@ -25,6 +25,11 @@ class Evaluation(Protocol):
         """By name."""
         ...
 
+    @property
+    def pieces(self) -> tuple[float, ...]:
+        """The nats of consecutive pieces of the data, to compare models on; empty where they are not told apart."""
+        ...
+
 
 class TrainingData(Protocol):
     """A prepared corpus, or the examples of a task."""
@@ -143,7 +148,7 @@ class CorpusData:
         write_card(folder, tables, samples)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class LossBySource(Loss):
     """The loss over the validation text of a mixture, and that of each source."""
 
@@ -179,8 +184,9 @@ class MixtureData(CorpusData):
         losses = {name: source.evaluate(objective, device, world, on_tokens) for name, source in self._sources.items()}
         size = self.validation_size
         return LossBySource(
-            sum(loss.nats for loss in losses.values()), size.tokens, size.bytes, size.characters, losses
-        )
+            sum(loss.nats for loss in losses.values()), size.tokens, size.bytes, size.characters,
+            tuple(nats for loss in losses.values() for nats in loss.pieces), sources=losses,
+        )  # fmt: skip
 
     def _scored(self) -> dict[str, int]:
         size = self.validation_size
@@ -196,7 +202,7 @@ def corpus_data(dataset: Dataset, tokenizer: TextTokenizer, context: int) -> Cor
     return (MixtureData if "mixture" in dataset.manifest else CorpusData)(dataset, tokenizer, context)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class LossWithKept(Loss):
     """The loss over the text that is learned, and that over a text that is not to be forgotten."""
 

@@ -9,7 +9,7 @@ from wenloom.core.console import remark
 from wenloom.core.progress import progress
 from wenloom.training.parallel import World
 from wenloom.training.train_step import TrainStep
-from wenloom.training.training_data import TrainingData
+from wenloom.training.training_data import Evaluation, TrainingData
 
 _FIRST_TRIAL, _LAST_TRIAL = 1 / 64, 1 / 8
 """Of the part that is meant to be scored, what is scored to see how long that takes: twice as much each time ..."""
@@ -28,7 +28,7 @@ class Validation:
     device: str
     world: World
 
-    def figures(self, check: Callable[[], None]) -> dict[str, float]:
+    def score(self, check: Callable[[], None]) -> Evaluation:
         """What all of the part that is scored gives; calls `check` between batches."""
 
         def on_tokens(count: int) -> None:
@@ -41,7 +41,7 @@ class Validation:
             self.train_step.autocast(),
             torch.compiler.set_stance("force_eager"),  # compiled for training steps only
         ):
-            found = self.data.evaluate(self.train_step.replica.module, self.device, self.world, on_tokens).figures()
+            found = self.data.evaluate(self.train_step.replica.module, self.device, self.world, on_tokens)
         self.train_step.model.train()
         return found
 
@@ -62,7 +62,7 @@ class Validation:
         while True:
             self.data.limit(trial)
             started = clock()
-            self.figures(check)
+            self.score(check)
             took, spent = self.world.agreed((clock() - started, clock() - began))
             if took >= _ENOUGH * seconds or trial >= _LAST_TRIAL * planned:
                 break
