@@ -175,8 +175,8 @@ class ExampleData:
             on_tokens(size.tokens * world.size)
         if world.size > 1:
             totals = world.total(totals.to(device)).cpu()
-        nats, *counts = totals.tolist()
-        return Loss(nats, *map(int, counts))
+        nats, tokens, n_bytes, characters = totals.tolist()
+        return Loss(nats, int(tokens), int(n_bytes), int(characters))
 
     def table(self) -> dict[str, Any]:
         """Files, fields and counts."""

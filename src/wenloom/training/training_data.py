@@ -169,9 +169,10 @@ class MixtureData(CorpusData):
 
     def _add_up(self) -> None:
         sizes = [source.validation_size for source in self._sources.values()]
-        self.validation_size = Loss(
-            0.0, *(sum(getattr(size, name) for size in sizes) for name in ("tokens", "bytes", "characters"))
+        tokens, n_bytes, characters = (
+            sum(getattr(size, name) for size in sizes) for name in ("tokens", "bytes", "characters")
         )
+        self.validation_size = Loss(0.0, tokens, n_bytes, characters)
 
     def limit(self, part: float) -> None:
         """Of every source."""
