@@ -23,8 +23,8 @@ FIELDS = [name for name in RequestOptions.__dataclass_fields__ if "_" in name]
 
 
 @functools.cache
-def help_of(command: str, flag: str) -> str:
-    return succeed(*command.split(), flag, cwd=Path.cwd(), environment={"COLUMNS": "80"})
+def help_of(command: str, flag: str, width: int = 80) -> str:
+    return succeed(*command.split(), flag, cwd=Path.cwd(), environment={"COLUMNS": str(width)})
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -35,6 +35,14 @@ def test_help_is_of_a_terminal_and_not_of_python(command: str, flag: str):
     assert max(map(len, text.splitlines())) <= 80
     words = set(re.findall(r"\b[a-z]+(?:_[a-z0-9]+)+\b", text))
     assert not words & {*FIELDS}, "options are named as they are typed"
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_no_word_of_the_help_is_cut_on_a_narrow_terminal(command: str):
+    whole, narrow = (help_of(command, "--help-all", width) for width in (300, 60))
+    frame = re.compile("[│╭╮╰╯─]")
+    assert {*frame.sub(" ", narrow).split()} <= {*frame.sub(" ", whole).split()}
+    assert max(map(len, narrow.splitlines())) <= 60
 
 
 @pytest.mark.parametrize("command", COMMANDS)

@@ -2,6 +2,7 @@
 
 import io
 import re
+import shlex
 from collections.abc import Callable
 
 import pytest
@@ -11,6 +12,7 @@ from rich.console import Console
 import wenloom.core.progress as module
 from wenloom.core.console import wrapped
 from wenloom.core.progress import ProgressBar, progress
+from wenloom.evaluation.signature import Signature
 
 WIDTHS = (60, 80, 100, 140)
 TRAINING = ["loss 2.345", "1.92 bits per byte", "12,345 tokens/s", "38 % of peak", "1.25 GB", "gradient 0.61"]
@@ -142,3 +144,22 @@ def test_remarks_break_between_words(width: int):
     assert all(cell_len(row) <= width for row in rows) and all(row.startswith("  ") for row in rows)
     command = f"  wenloom finetune --resume {'runs/' * 30}mine"
     assert wrapped(command, width) == command
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+def test_a_command_that_was_broken_is_the_same_for_a_shell(width: int):
+    command = "  try  wenloom finetune runs/mine --task chat --train 'my rows.json' --out \"runs/a chat\" --budget 3min --seed 1"
+    rows = wrapped(command * 2, width).split("\n")
+    assert all(cell_len(row) <= width for row in rows)
+    assert shlex.split("\n".join(rows).replace("\\\n", "")) == shlex.split(command * 2)
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+def test_a_signature_breaks_between_its_fields_and_is_read_as_it_is_copied(width: int):
+    signature = Signature.of("bits_per_byte", join="raw", ctx=1024, stride=512, bos=True, window="rolling", dtype="bfloat16",
+                             denominator="scored", shots=5, examples="arc_easy.jsonl rows 1 2", data="e5aa676cde8e", version=1)  # fmt: skip
+    rows = wrapped(f"  {signature}", width).split("\n")
+    assert all(cell_len(row) <= width for row in rows)
+    fields = str(signature).replace("|", "|\n").split()
+    assert all(any(field in row for row in rows) for field in fields)
+    assert Signature.parse("\n".join(rows)) == signature

@@ -8,8 +8,9 @@ from importlib import import_module
 from textwrap import wrap
 from typing import Any
 
-from attrs import define
+from attrs import define, evolve
 from cyclopts.help import DefaultFormatter, HelpEntry, HelpPanel, InlineText
+from cyclopts.help.specs import ColumnSpec, NameRenderer, get_default_parameter_columns
 from rich.text import Text
 
 from wenloom.cli.commands import module_of
@@ -61,6 +62,19 @@ def _fenced(block: re.Match[str]) -> str:
     return "\n".join(("```", *lines, "```", ""))
 
 
+def _columns(console: Any, options: Any, entries: list[HelpEntry]) -> tuple[ColumnSpec, ...]:
+    """Those of cyclopts, but that of the names holds its longest one: none is cut."""
+    words = [word for each in entries for label in each.display_labels_with_metavar for word in label.split()]
+    longest = 2 + max(map(len, words), default=0)  # behind the indent of a second line
+
+    def of_names(column: ColumnSpec) -> ColumnSpec:
+        if column.max_width is None or column.max_width >= longest:
+            return column
+        return evolve(column, renderer=NameRenderer(longest), max_width=longest, no_wrap=True)
+
+    return tuple(map(of_names, get_default_parameter_columns(console, options, entries)))
+
+
 @define(kw_only=True)
 class HelpPage(DefaultFormatter):
     """Writes the help of a command.
@@ -72,6 +86,7 @@ class HelpPage(DefaultFormatter):
 
     command: str
     is_whole: bool
+    column_specs: Any = _columns
 
     def render_usage(self, console: Any, options: Any, usage: Any) -> None:
         """The first line, with the names of arguments that may be left out."""

@@ -4,6 +4,7 @@ Standard output carries only what was asked for, so that it can be piped.
 """
 
 import json
+import os
 import re
 import sys
 from collections.abc import Collection
@@ -95,23 +96,39 @@ def _print(console: Console, text: str, verbatim: bool) -> None:
 
 _WORD = re.compile(r"(\s*)(\S+)")
 _COMMAND = re.compile(r"\s*(try +|Try next: +)?wenloom ")
+_ARGUMENT = re.compile(r"""(\s*)((?:'[^']*'|"[^"]*"|\S)+)""")
+_FIELD = re.compile(r"()([^|]*\|?)")
 
 
 def wrapped(line: str, width: int) -> str:
-    """A line in several, broken between words and indented as its first is; no word is cut, and no command to be copied.
+    """A line in several, broken between words and indented as its first is; no word is cut, and a command is one still when
+    it is copied.
 
-    >>> wrapped("  a step takes 3 ms", 12).split("\\n"), wrapped("wenloom info runs/mine", 12)
-    (['  a step', '    takes 3', '    ms'], 'wenloom info runs/mine')
+    >>> wrapped("  a step takes 3 ms", 12).split("\\n"), wrapped("wenloom info runs/mine", 16).split("\\n")
+    (['  a step', '    takes 3', '    ms'], ['wenloom info \\\\', '  runs/mine'])
     """
-    if cell_len(line) <= width or _COMMAND.match(line):
+    if cell_len(line) <= width:
         return line
     indent = line[: len(line) - len(line.lstrip())]
-    rows, row = [], indent
-    for space, word in _WORD.findall(line[len(indent) :]):
-        if row.strip() and cell_len(row + space + word) > width:
-            rows.append(row)
-            row, space = indent + "  ", ""
-        row += space + word
+    is_command = _COMMAND.match(line) is not None
+    if is_command and os.name == "nt":  # where no mark continues a command on the next line
+        return line
+    words = (_ARGUMENT if is_command else _WORD).findall(line[len(indent) :])
+    mark, rows, row = " \\" * is_command, list[str](), indent
+    for number, (space, word) in enumerate(words):
+        last = mark if number < len(words) - 1 else ""
+        too_long = cell_len(indent + "  " + word + last) > width
+        if too_long and word.count("|") > 1:  # a signature
+            pieces = [part for part in _FIELD.findall(word) if part[1]]
+        else:
+            pieces = [("", word)]
+        for at, (_, piece) in enumerate(pieces):
+            before = space if not at else ""
+            helps = not (is_command and too_long)  # a word that fits nowhere stays where it is
+            if row.strip() and helps and cell_len(row + before + piece + last) > width:
+                rows.append(row + mark)
+                row, before = indent + "  ", ""
+            row += before + piece
     return "\n".join([*rows, row])
 
 

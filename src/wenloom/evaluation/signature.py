@@ -4,6 +4,7 @@ The form is sacrebleu's (Post 2018, "A Call for Clarity in Reporting BLEU Scores
 `ppl|join:raw|detok:none|ctx:256|stride:128|bos:yes|window:rolling|denominator:scored|dtype:float32|data:3fa4…|version:1`.
 """
 
+import re
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -12,6 +13,7 @@ from wenloom.core.errors import InputError
 _FREE = {"version"}
 """Fields that differ between releases without changing what is measured."""
 
+_BROKEN = re.compile(r"(\|?)\s*\n\s*")
 _MEANING = {
     "join": "how the data become texts: in one piece, or cut into articles or lines that are scored apart",
     "detok": "whether spaces that a corpus put around punctuation were taken out first",
@@ -74,12 +76,12 @@ class Signature:
 
     @classmethod
     def parse(cls, line: str) -> "Signature":
-        """From its line.
+        """From its line, also as a narrow terminal breaks it.
 
         Raises:
             InputError: not a signature.
         """
-        metric, *parts = line.strip().split("|")
+        metric, *parts = _BROKEN.sub(lambda found: found[1] or " ", line.strip()).split("|")
         pairs = [part.partition(":") for part in parts]
         if ":" in metric or not metric or not pairs or any(not colon for _, colon, _ in pairs):
             raise InputError(f"{line!r} is not a signature; one looks like: ppl|ctx:256|stride:128|bos:yes")
