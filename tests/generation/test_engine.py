@@ -230,6 +230,25 @@ def test_a_known_beginning_is_not_read_again():
     assert read == [100, 3 * 4]
 
 
+def test_a_text_that_decodes_waits_for_128_tokens_of_a_prompt_and_no_more():
+    decoder = random_decoder(tiny_config(context_length=1024))
+    request = GenerationRequest(max_new_tokens=12, do_sample=False, eos_token_id=())
+    engine, prompt = Engine(decoder), prompt_of(700, 2)
+    read = counted_reads(engine)
+    writing = engine.submit([9, 8, 7], request)
+    for _ in range(3):
+        engine.step()
+    read.clear()
+    long = engine.submit(prompt, request)
+    engine.run([writing, long])
+    assert read[:6] == [1 + 128] * 5 + [1 + 60]
+    for job, ids in ((writing, [9, 8, 7]), (long, prompt)):
+        assert job.result()[0].tokens == alone(decoder, ids, request)[0].tokens
+    read.clear()
+    engine.run([engine.submit(prompt_of(700, 3), request)])
+    assert read[:2] == [512, 188]  # nobody waits
+
+
 def test_the_prefix_cache_stays_within_its_bound():
     decoder = random_decoder(tiny_config(context_length=256))
     engine = Engine(decoder, prefix_bytes=200_000)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from wenloom.generation.jobs import NOT_OURS, ForwardResult, Job
+from wenloom.generation.jobs import NOT_OURS, ForwardResult, Job, Text
 from wenloom.generation.sequence_group import SequenceGroup, Wanted
 from wenloom.model.cache import Segment
 from wenloom.runtime.runner import ModelRunner
@@ -18,12 +18,23 @@ ScheduledReads = list[tuple[SequenceGroup, int, Segment]]
 Fail = Callable[[Job, BaseException], None]
 _SHORT = 16
 """Reads up to this many tokens (decoding, guesses) go before chunks of prompts."""
+_BESIDE = 128
+"""Tokens of prompts in a step by the processor for which texts that decode wait: with 512 (SmolLM2 in bf16, 16 texts) they wait
+3.5 times as long, and the whole takes 2 % less processor time."""
 
 
 def schedule(runner: ModelRunner, running: Sequence[SequenceGroup], chunk: int) -> ScheduledReads:
-    """What to read in one step: (group, which of its reads, segment); short reads first, then chunks of prompts."""
+    """What to read in one step: (group, which of its reads, segment); short reads first, then chunks of prompts.
+
+    Args:
+        chunk: tokens of prompts at most; fewer where a text, by whichever model, would wait for them.
+    """
+    if runner.device.type == "cpu" and any(
+        all(_unread(read.text) <= _SHORT for read in each.reads) for each in running
+    ):
+        chunk = min(chunk, _BESIDE)
     waiting = [
-        (sequences, index, len(read.text.tokens) - read.text.view.first - read.text.known)
+        (sequences, index, _unread(read.text))
         for sequences in running
         for index, read in enumerate(sequences.reads)
         if read.text.runner is runner and index not in sequences.arrived
@@ -39,6 +50,11 @@ def schedule(runner: ModelRunner, running: Sequence[SequenceGroup], chunk: int) 
             visible = len(text.tokens) - text.view.first
             work.append((sequences, index, Segment(text.slot, text.known, count, visible, text.encoder_kv)))
     return work
+
+
+def _unread(text: Text) -> int:
+    """Tokens that are to be read."""
+    return len(text.tokens) - text.view.first - text.known
 
 
 def read(runner: ModelRunner, work: ScheduledReads, fail: Fail) -> None:
