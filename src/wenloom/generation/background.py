@@ -15,8 +15,9 @@ from wenloom.generation.jobs import Continuation, Job
 from wenloom.generation.request import GenerationRequest
 
 T = TypeVar("T")
-_Letter = tuple[asyncio.Queue[Job | Event | WenloomError | None], Job | Event | WenloomError | None]
-"""To whom, what."""
+Letter = Job | Event | WenloomError | None
+"""Of a request: the job once the engine has taken it, its events, and at its end None or why it failed."""
+Listener = Callable[[Letter], None]
 
 
 class BackgroundEngine:
@@ -35,8 +36,8 @@ class BackgroundEngine:
         self._engine = engine
         self._orders: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._listeners: dict[Job, Callable[[], None]] = {}
-        self._outbox: dict[asyncio.AbstractEventLoop, list[_Letter]] = {}
-        """What has come in a step, by who waits for it: a loop is woken once a step, not once a token."""
+        self._outbox: dict[asyncio.AbstractEventLoop, list[tuple[Listener, Letter]]] = {}
+        """What has come in a step, and who is told, by the loop that waits for it: a loop is woken once a step, not once a token."""
         self._door, self._closed = threading.Lock(), False
         self._step_began: float | None = None
         self._thread = threading.Thread(target=self._run, name="wenloom-engine", daemon=True)
@@ -86,11 +87,32 @@ class BackgroundEngine:
             InputError: the request cannot be run.
             WenloomError: it failed, or the engine is closed.
         """
-        loop, heard = asyncio.get_running_loop(), asyncio.Queue[Job | Event | WenloomError | None]()
-        jobs: list[Job] = []
+        heard = asyncio.Queue[Letter]()
+        cancel = self.ask(prompt, request, seed_index, heard.put_nowait)
+        try:
+            while (each := await heard.get()) is not None:
+                if isinstance(each, WenloomError):
+                    raise each
+                yield each
+        finally:
+            cancel()
 
-        def tell(what: Job | Event | WenloomError | None) -> None:
-            self._outbox.setdefault(loop, []).append((heard, what))
+    def ask(
+        self,
+        prompt: str | Sequence[int],
+        request: GenerationRequest | Mapping[str, Any],
+        seed_index: int,
+        told: Listener,
+    ) -> Callable[[], None]:
+        """Put a request in line whose news are told in this event loop, as they come; returns what cancels it.
+
+        Raises:
+            WenloomError: the engine is closed.
+        """
+        loop, jobs = asyncio.get_running_loop(), list[Job]()
+
+        def tell(what: Letter) -> None:
+            self._outbox.setdefault(loop, []).append((told, what))
 
         def begin() -> None:
             job = self._engine.attempt(prompt, request, seed_index)
@@ -117,13 +139,7 @@ class BackgroundEngine:
             if self._closed:
                 raise WenloomError("this engine is closed.")
             self._orders.put(begin)
-        try:
-            while (each := await heard.get()) is not None:
-                if isinstance(each, WenloomError):
-                    raise each
-                yield each
-        finally:
-            self._orders.put(cancel)
+        return lambda: self._orders.put(cancel)
 
     async def between_steps(self, work: Callable[[], T]) -> T:
         """What some other work with the model gives, done in the engine's thread while it takes no step.
@@ -208,6 +224,6 @@ class BackgroundEngine:
             self._engine.cancel(job)
 
 
-def _deliver(letters: list[_Letter]) -> None:
-    for heard, what in letters:
-        heard.put_nowait(what)
+def _deliver(letters: list[tuple[Listener, Letter]]) -> None:
+    for told, what in letters:
+        told(what)

@@ -1,11 +1,11 @@
 """One request's work in the engine: its prompts side by side, events as they come, and what was used in the end."""
 
 import asyncio
-import contextlib
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from wenloom.generation.background import Letter
 from wenloom.generation.events import Event
 from wenloom.generation.jobs import Continuation, Job
 from wenloom.generation.request import GenerationRequest
@@ -39,60 +39,50 @@ class EngineRun:
     jobs: dict[int, Job] = field(default_factory=dict)
     """By prompt, as soon as the engine has taken them."""
 
-    async def begin(self) -> AsyncGenerator[ChoiceEvent, None]:
-        """Events as they come, once the engine has taken all prompts.
+    async def begin(self) -> AsyncGenerator[list[ChoiceEvent], None]:
+        """Events as they come, all that are there at a time, once the engine has taken all prompts.
 
         Raises:
             WenloomError: it refuses one.
         """
-        heard: asyncio.Queue[ChoiceEvent | BaseException | int | None] = asyncio.Queue()
-        tasks = [asyncio.create_task(self._follow(number, heard)) for number in range(len(self.prompts))]
-        events = self._events(heard, tasks)
+        events = self._events()
         await anext(events)
-        return events  # pyright: ignore[reportReturnType]
+        return events
 
-    async def _events(
-        self, heard: "asyncio.Queue[ChoiceEvent | BaseException | int | None]", tasks: "list[asyncio.Task[None]]"
-    ) -> AsyncGenerator[ChoiceEvent | None, None]:
-        early: list[ChoiceEvent] = []
-        left, is_begun = len(tasks), False
+    async def _events(self) -> AsyncGenerator[list[ChoiceEvent], None]:
+        """First of all nothing, as soon as the engine has taken all prompts."""
+        heard = asyncio.Queue[tuple[int, Letter]]()
+
+        def ask(number: int) -> Callable[[], None]:
+            ids, request = self.prompts[number]
+            return self.served.engine.ask(ids, request, number, lambda letter: heard.put_nowait((number, letter)))
+
+        left, is_begun, cancels, found = len(self.prompts), False, list[Callable[[], None]](), list[ChoiceEvent]()
         try:
-            while left or not is_begun:
-                if not is_begun and len(self.jobs) == len(tasks):
-                    is_begun = True
-                    yield None
-                    for each in early:
-                        yield each
-                    continue
-                each = await heard.get()
-                if isinstance(each, BaseException):
-                    raise each
-                if each is None:
+            for number in range(left):
+                cancels.append(ask(number))
+            while left:
+                number, letter = await heard.get()
+                if isinstance(letter, Job):
+                    self.jobs[number] = letter
+                elif isinstance(letter, Event):
+                    n = self.prompts[number].request.num_return_sequences
+                    found.append(ChoiceEvent(number * n + letter.index, letter))
+                elif letter is not None:
+                    if is_begun and found:
+                        yield found
+                    raise letter
+                else:
                     left -= 1
-                elif isinstance(each, ChoiceEvent):
-                    if is_begun:
-                        yield each
-                    else:
-                        early.append(each)
+                if not is_begun and len(self.jobs) == len(self.prompts):
+                    is_begun = True
+                    yield []
+                if is_begun and found and heard.empty():
+                    yield found
+                    found = []
         finally:
-            for task in tasks:
-                task.cancel()
-
-    async def _follow(self, number: int, heard: "asyncio.Queue[ChoiceEvent | BaseException | int | None]") -> None:
-        ids, request = self.prompts[number]
-        try:
-            async with contextlib.aclosing(self.served.engine.follow(ids, request, number)) as events:
-                async for each in events:
-                    if isinstance(each, Job):
-                        self.jobs[number] = each
-                        heard.put_nowait(number)
-                    else:
-                        heard.put_nowait(ChoiceEvent(number * request.num_return_sequences + each.index, each))
-            heard.put_nowait(None)
-        except asyncio.CancelledError:
-            raise
-        except BaseException as error:
-            heard.put_nowait(error)
+            for cancel in cancels:
+                cancel()
 
     def continuations(self) -> list[Continuation]:
         """All choices in order, once they are done."""

@@ -72,7 +72,7 @@ class Service:
 
     async def _begun(
         self, http: Request, body: Any, prepare: "Prepare[Any, W]"
-    ) -> tuple[AsyncGenerator[ChoiceEvent, None], W]:
+    ) -> tuple[AsyncGenerator[list[ChoiceEvent], None], W]:
         """A run whose prompts the engine has taken, and what writes its answer."""
         served, entry = self.models.find(body.model), entry_of(http)
         entry.model, entry.note = served.name, noted(body)
@@ -82,40 +82,39 @@ class Service:
         return self._watched(await run.begin(), run, entry), answer
 
     async def _watched(
-        self, events: AsyncGenerator[ChoiceEvent, None], run: EngineRun, entry: Entry
-    ) -> AsyncGenerator[ChoiceEvent, None]:
+        self, events: AsyncGenerator[list[ChoiceEvent], None], run: EngineRun, entry: Entry
+    ) -> AsyncGenerator[list[ChoiceEvent], None]:
         """Events, timed and counted."""
         times = TokenTimes(self.metrics, run.served.name, entry.began)
         try:
             async with contextlib.aclosing(events):
-                async for each in events:
+                async for found in events:
                     entry.release()
-                    if each.event.token is not None:
-                        times.token(each.choice)
-                        entry.completion_tokens += 1
-                    yield each
+                    for each in found:
+                        if each.event.token is not None:
+                            times.token(each.choice)
+                            entry.completion_tokens += 1
+                    yield found
         finally:
             self.metrics.ran(run)
 
 
 async def _streamed(
-    events: AsyncGenerator[ChoiceEvent, None], answer: AnswerWriter, entry: Entry
+    events: AsyncGenerator[list[ChoiceEvent], None], answer: AnswerWriter, entry: Entry
 ) -> AsyncGenerator[bytes, None]:
     """An answer as events; what fails on the way is the last of them."""
     async with contextlib.aclosing(events):
         try:
             for chunk in answer.opening():
                 yield _event(chunk)
-            async for each in events:
-                for chunk in answer.pieces(each):
-                    yield _event(chunk)
+            async for found in events:
+                if parts := [_event(chunk) for each in found for chunk in answer.pieces(each)]:
+                    yield b"".join(parts)
                 if time.monotonic() > entry.deadline:
                     raise APIError(
                         504, "the request has taken longer than this server allows.", code="deadline_exceeded"
                     )
-            for chunk in answer.ending():
-                yield _event(chunk)
-            yield answer.last
+            yield b"".join([*map(_event, answer.ending()), answer.last])
         except Exception as error:
             told = as_api_error(error)
             entry.refuse(told)
