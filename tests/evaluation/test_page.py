@@ -10,6 +10,8 @@ from wenloom.evaluation.page import by_group, table, write_page
 from wenloom.evaluation.signature import Signature
 from wenloom.evaluation.suite import MetricResult
 
+from ..browser import dom, needs_chromium
+
 HOSTILE = "</script><img src=x onerror=alert(1)>"
 
 
@@ -65,6 +67,23 @@ def test_what_is_kept_comes_back_and_nothing_breaks_out_of_the_page(tmp_path: Pa
     page = write_page(tmp_path).read_text(encoding="utf-8")
     assert "<img" not in page and page.count("&lt;img src=x onerror") >= 8 and "0.5000" in page
     assert not re.search(r'(?:src|href)="(?!data:|#)', page)
+
+
+@needs_chromium
+def test_no_table_is_wider_than_the_paper_that_it_is_printed_on(tmp_path: Path):
+    for model in ("a-model-with-a-name", "another-model-with-a-name"):
+        keep_figures(tmp_path / f"{model}/d.jsonl", model, "d", [acc(50, "raw", is_headline=True)])
+    test = {"on": "chapter.txt", "by": "bits_per_character", "first": "a-model-with-a-name", "low": -0.6771, "high": -0.0518,
+            "second": "another-model-with-a-name", "difference": -0.3618, "p": 0.0322, "test": "approximate randomization"}  # fmt: skip
+    keep_comparisons(tmp_path, [test, test | {"p": 0.5}])
+    page = write_page(tmp_path).read_text(encoding="utf-8").replace("@media print", "@media all")
+    script = """
+      document.querySelectorAll("details").forEach(each => each.open = true);
+      const wide = [...document.querySelectorAll("table")].map(each => each.getBoundingClientRect().right - innerWidth);
+      document.body.replaceChildren(JSON.stringify(wide.map(Math.round)));"""
+    (folder := tmp_path / "browser").mkdir()
+    wide = json.loads(re.findall(r"<body>(.*)</body>", dom(page, folder, script, 680), re.DOTALL)[0])
+    assert len(wide) >= 2 and max(wide) <= 0
 
 
 def test_samples_are_shown_by_how_much_the_right_choice_is_preferred(tmp_path: Path):

@@ -24,7 +24,7 @@ def _environment(package: str) -> jinja2.Environment:
     for name in ("style.css", "page.js", "chart.js"):
         source = (files(__package__ or "") / "templates" / name).read_text(encoding="utf-8")
         environment.globals[name.replace(".", "_")] = Markup(source)
-    environment.filters["marked"] = marked
+    environment.filters |= {"marked": marked, "written": written}
     return environment
 
 
@@ -37,6 +37,18 @@ def render(package: str, template: str, **values: Any) -> str:
     """
     page = _environment(package).get_template(template).render(**values)
     return page.encode("utf-8", "replace").decode()  # half surrogates, which names of files and JSON can hold
+
+
+NOTHING = Markup('<span class="soft">(nothing: the text ended at once)</span>')
+
+
+def written(text: str, end: str = END_OF_TEXT) -> Markup:
+    """What a model wrote, as `marked`; where it wrote nothing, a note that says so.
+
+    >>> written(" b")
+    Markup(' b')
+    """
+    return marked(text, end) if text.strip() else NOTHING
 
 
 def marked(text: str, end: str = END_OF_TEXT) -> Markup:
