@@ -27,6 +27,7 @@ lint: $(VENV)/.dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/basedpyright
+	$(BIN)/basedpyright -p tests/pyright.json
 	$(BIN)/lint-imports
 
 bench: $(VENV)/.dev

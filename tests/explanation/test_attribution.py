@@ -39,7 +39,7 @@ def llama(tokenizer: TextTokenizer) -> Subject:
 
 def log_p(subject: Subject, vectors: Tensor, token: int) -> Tensor:
     """Of a token after the last place, by the model's own layers."""
-    return subject.model.unembed(subject.model.run(vectors))[0, -1].double().log_softmax(-1)[token]
+    return subject.model.unembed(subject.model.run(vectors))[0, -1].double().log_softmax(-1)[token]  # pyright: ignore[reportCallIssue]
 
 
 def test_integrated_gradients_are_the_limit_of_a_riemann_sum(gpt: Subject):
@@ -211,7 +211,7 @@ def test_from_drawn_tokens_scores_are_the_limit_of_a_riemann_sum(deep: Subject, 
     total = torch.zeros(x.shape[1], dtype=torch.float64)
     for at in (torch.arange(n) + 0.5).div(n).split(100):
         between = (origin + (x - origin) * at[:, None, None]).requires_grad_()
-        value = deep.model.unembed(deep.model.run(between))[:, -1].double().log_softmax(-1)[:, 40].sum()
+        value = deep.model.unembed(deep.model.run(between))[:, -1].double().log_softmax(-1)[:, 40].sum()  # pyright: ignore[reportCallIssue]
         (gradient,) = torch.autograd.grad(value, between)
         total += (gradient * (x - origin)).sum((0, 2)).double() / n
     torch.testing.assert_close(found.scores, total, rtol=0.02, atol=0.02 * abs(found.value - found.baseline))

@@ -48,8 +48,8 @@ def test_at_an_earlier_block_it_is_norm_and_output_matrix(tokenizer: TextTokeniz
     found = lens(trace)
     x = trace["blocks.0.resid_post"][0].double().numpy()
     config, decoder = subject.stack.config, subject.stack
-    normed = x / np.sqrt((x**2).mean(-1, keepdims=True) + config.norms.eps) * decoder.final_norm.weight.detach().numpy()
-    logits = normed @ decoder.output_weight.detach().double().numpy().T
+    normed = x / np.sqrt((x**2).mean(-1, keepdims=True) + config.norms.eps) * decoder.final_norm.weight.detach().numpy()  # pyright: ignore[reportCallIssue]
+    logits = normed @ decoder.output_weight.detach().double().numpy().T  # pyright: ignore[reportCallIssue]
     p = np.exp(logits) / np.exp(logits).sum(-1, keepdims=True)
     assert found.top_ids[0, :, 0].tolist() == p.argmax(-1).tolist()
     for place, token in enumerate(found.wanted[:-1]):

@@ -316,7 +316,7 @@ def test_a_failing_request_fails_alone():
 def test_broken_weights_are_said():
     decoder = random_decoder(tiny_config(), seed=3)
     with torch.no_grad():
-        decoder.final_norm.weight.fill_(float("nan"))
+        decoder.final_norm.weight.fill_(float("nan"))  # pyright: ignore[reportCallIssue]
     with pytest.raises(Exception, match="not numbers"):
         alone(decoder, [5], GenerationRequest())
 

@@ -69,7 +69,7 @@ def test_searches_and_penalties_equal_transformers(
     same = {**options, **beams, "max_new_tokens": length, "eos_token_id": ends, "pad_token_id": 1}
     same["num_return_sequences"] = beams.get("num_beams", 1)
     same["do_sample"] = False
-    expected = theirs.generate(ids, attention_mask=torch.ones_like(ids), **same)
+    expected = theirs.generate(ids, attention_mask=torch.ones_like(ids), **same)  # pyright: ignore[reportCallIssue]
     found = ours.generate(ids, **same)
     assert found.equal(expected)
 

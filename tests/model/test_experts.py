@@ -93,10 +93,10 @@ def test_adapters_and_quantized_weights_reach_every_expert_and_no_router():
         "blocks.0.mlp.up", *(f"blocks.1.mlp.experts.{number}.up" for number in range(4))
     ]  # fmt: skip
     decoder = random_decoder(config)
-    router = decoder.get_submodule("blocks.1.mlp.router").weight.clone()
+    router = decoder.get_submodule("blocks.1.mlp.router").weight.clone()  # pyright: ignore[reportCallIssue]
     quantized = quantize(decoder, 8)
     assert isinstance(quantized.get_submodule("blocks.1.mlp.experts.3.down"), QuantizedLinear)
-    assert quantized.get_submodule("blocks.1.mlp.router").weight.equal(router)
+    assert quantized.get_submodule("blocks.1.mlp.router").weight.equal(router)  # pyright: ignore[reportCallIssue]
 
 
 def test_weights_in_bf16_are_routed_by_scores_of_32_bits():
@@ -117,7 +117,7 @@ def test_more_active_experts_than_there_are_or_none_are_refused(active: int):
 
 PUBLISHED = {
     "mixtral": (transformers.MixtralConfig(), 46.7, 12.9),  # Jiang et al. 2024, section 2
-    "qwen3_moe": (transformers.Qwen3MoeConfig(num_hidden_layers=48, head_dim=128), 30.5, 3.3),  # Qwen3-30B-A3B
+    "qwen3_moe": (transformers.Qwen3MoeConfig(num_hidden_layers=48, head_dim=128), 30.5, 3.3),  # Qwen3-30B-A3B  # pyright: ignore[reportCallIssue]
     "olmoe": (transformers.OlmoeConfig(intermediate_size=1024), 6.9, 1.3),  # Muennighoff et al. 2024, table 1
 }
 

@@ -38,7 +38,7 @@ MODELS = {
     "cohere2": (transformers.Cohere2ForCausalLM, transformers.Cohere2Config(**LLAMA, sliding_window=4)),
     "gemma3_text": (transformers.Gemma3ForCausalLM, transformers.Gemma3TextConfig(**LLAMA, head_dim=8, sliding_window=4)),
     "qwen3_moe": (transformers.Qwen3MoeForCausalLM, transformers.Qwen3MoeConfig(
-        **LLAMA, head_dim=8, num_experts=4, num_experts_per_tok=2, moe_intermediate_size=12, mlp_only_layers=[0])),
+        **LLAMA, head_dim=8, num_experts=4, num_experts_per_tok=2, moe_intermediate_size=12, mlp_only_layers=[0])),  # pyright: ignore[reportCallIssue]
     "bert": (transformers.BertForMaskedLM, transformers.BertConfig(**BERT)),
     "roberta": (transformers.RobertaForMaskedLM, transformers.RobertaConfig(**BERT)),
     "distilbert": (transformers.DistilBertForMaskedLM, transformers.DistilBertConfig(
@@ -47,7 +47,7 @@ MODELS = {
     "marian": (transformers.MarianMTModel, transformers.MarianConfig(**BART)),
     "t5": (transformers.T5ForConditionalGeneration, transformers.T5Config(
         vocab_size=61, d_model=32, d_kv=8, d_ff=20, num_layers=2, num_decoder_layers=3, num_heads=4, pad_token_id=0,
-        eos_token_id=2, decoder_start_token_id=0)),
+        eos_token_id=2, decoder_start_token_id=0)),  # pyright: ignore[reportCallIssue]
 }  # fmt: skip
 DECODERS = (
     "gpt2",

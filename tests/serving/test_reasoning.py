@@ -216,7 +216,7 @@ def test_a_prediction_changes_nothing_but_the_pace(tokenizer: TextTokenizer, mon
         plain = running.client().chat.completions.create(**options)
         text = plain.choices[0].message.content
         for content in (text, [{"type": "text", "text": text}], "Something else.", ""):
-            found = running.client().chat.completions.create(
+            found = running.client().chat.completions.create(  # pyright: ignore[reportCallIssue]
                 **options, prediction={"type": "content", "content": content}
             )
             assert found.choices[0].message.content == text

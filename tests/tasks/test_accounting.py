@@ -157,7 +157,7 @@ def bytes_of_tokens(tokenizer: TextTokenizer, tokens: list[int]) -> bytes:
     others = [byte for byte in range(256) if byte not in printable]
     alphabet = {chr(byte): byte for byte in printable} | {chr(256 + n): byte for n, byte in enumerate(others)}
     special = {token for token, each in tokenizer.backend.get_added_tokens_decoder().items() if each.special}
-    spelled = "".join(tokenizer.backend.id_to_token(token) for token in tokens if token not in special)
+    spelled = "".join(tokenizer.backend.id_to_token(token) for token in tokens if token not in special)  # pyright: ignore[reportCallIssue]
     return bytes(alphabet[character] for character in spelled)
 
 
