@@ -175,7 +175,7 @@ class Tournament:
 
     def run(self, least: int = ROUNDS, most: int = MOST_ROUNDS) -> "Tournament":
         """At least so many rounds, more while they scatter; who stops them keeps those that ended."""
-        signal.signal(signal.SIGTERM, signal.default_int_handler)
+        before = signal.signal(signal.SIGTERM, signal.default_int_handler)
         try:
             for number in range(max(least, most)):
                 if number >= least and self._is_narrow():
@@ -185,6 +185,8 @@ class Tournament:
                     self._one(name)
         except KeyboardInterrupt:
             print("  stopped: the figures are those of the rounds that ended", flush=True)
+        finally:
+            signal.signal(signal.SIGTERM, before)
         return self
 
     def _one(self, name: str) -> None:

@@ -3,6 +3,8 @@
 import doctest
 import importlib
 import json
+import os
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -85,6 +87,21 @@ def test_a_contestant_that_does_not_run_is_left_out(rounds: Any):
     measure = in_turn(rounds, {"a": lambda _: 1.0})
     tournament = rounds.Tournament(["a", "b"], lambda name: measure(name) if name == "a" else None).run()
     assert list(tournament.rounds) == ["a"] and tournament.ratio("decode", "a", "b") is None
+
+
+def test_who_is_stopped_keeps_the_rounds_that_ended(rounds: Any, capsys: pytest.CaptureFixture[str]):
+    asked: list[str] = []
+
+    def measure(name: str) -> Any:
+        asked.append(name)
+        if len(asked) == 4:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return rounds.Round({"decode": 100.0}, rounds.Peaks(1e12, 4e10), {})
+
+    before = signal.getsignal(signal.SIGTERM)
+    tournament = rounds.Tournament(["a", "b"], measure).run(least=5, most=9)
+    assert {name: len(kept) for name, kept in tournament.rounds.items()} == {"a": 1, "b": 2}
+    assert "stopped" in capsys.readouterr().out and signal.getsignal(signal.SIGTERM) is before
 
 
 def test_what_was_found_is_kept_and_shown(rounds: Any, history: Any, capsys: pytest.CaptureFixture[str]):
