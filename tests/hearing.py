@@ -44,9 +44,12 @@ def hearing_config(**more: Any) -> ModelConfig:
 
 
 def hearing_model(seed: int = 0) -> EncoderDecoder:
-    """Of random weights."""
-    model = EncoderDecoder(hearing_config())
-    model.initialise(torch.Generator().manual_seed(seed))
+    """Of random weights, also where training begins with zeros."""
+    model, draws = EncoderDecoder(hearing_config()), torch.Generator().manual_seed(seed)
+    model.initialise(draws)
+    for block in model.encoder.blocks:
+        for linear in (block.attention.output, block.mlp.down):
+            torch.nn.init.normal_(linear.weight, 0.0, 0.02, generator=draws)
     return model.eval()
 
 

@@ -9,6 +9,9 @@ from wenloom.model.config import ModelConfig
 from wenloom.model.position import SinusoidalPositions
 from wenloom.model.stack import Stack
 
+_FLOOR = 0.01
+"""Of the largest variance of a direction of the bands, what is added to all of them before they are made alike."""
+
 
 class SoundEncoder(Stack):
     """Two convolutions, of which the second halves the time, then the blocks of any encoder.
@@ -51,7 +54,8 @@ class SoundEncoder(Stack):
         """Fresh weights as in `Stack.initialise`; of convolutions by the width of what they read, positions as sines.
 
         What is heard must be louder than where it stands, else a small model learns at which places words mostly are, and CTC does not
-        leave its first plateau: so convolutions are drawn twice as wide as keeps the variance, and sines are a tenth of Whisper's.
+        leave its first plateau: so convolutions are drawn twice as wide as keeps the variance, and sines are a tenth of Whisper's. Blocks
+        begin by adding nothing (Zhang et al. 2019, "Fixup initialization", section 3), so that CTC first learns from the sound around a place.
         """
         super().initialise(generator)
         for conv in (self.conv_in, self.conv_half):
@@ -60,3 +64,25 @@ class SoundEncoder(Stack):
             waves = SinusoidalPositions(self.config.context_length, self.config.d_model, of_fairseq=True)
             with torch.no_grad():
                 self.positions.weight.copy_(0.1 * waves(torch.arange(self.config.context_length)))
+        for block in self.blocks:
+            nn.init.zeros_(block.attention.output.weight)
+            nn.init.zeros_(block.mlp.down.weight)
+
+    def whiten(self, mean_M: Tensor, covariance_MM: Tensor) -> None:
+        """Let the first convolution begin by hearing all differences between spectra alike.
+
+        Most of the variance of the bands is their common loudness, so that fresh weights hear little else. The convolution's
+        weights are multiplied by a whitening matrix of the bands (ZCA, Bell & Sejnowski 1997, eq. 7; directions of less than a
+        hundredth of the largest variance are not made as loud as the others), its biases take away their mean.
+
+        Args:
+            mean_M: of every band.
+            covariance_MM: of the bands.
+        """
+        variance_M, directions_MM = torch.linalg.eigh(covariance_MM.double())
+        white_MM = directions_MM * (variance_M + (_FLOOR * variance_M[-1]).clamp(min=1e-6)).rsqrt() @ directions_MM.T
+        with torch.no_grad():
+            weight_DMK = torch.einsum("dmk,mn->dnk", self.conv_in.weight.double() / 2, white_MM)
+            self.conv_in.weight.copy_(weight_DMK)
+            assert self.conv_in.bias is not None
+            self.conv_in.bias.copy_(-torch.einsum("dmk,m->d", weight_DMK, mean_M.double()))

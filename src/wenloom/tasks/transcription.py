@@ -22,6 +22,7 @@ from wenloom.evaluation.speech import speech_errors, speech_figure
 from wenloom.model.build import Model
 from wenloom.model.config import PLAIN_BLOCKS, config_of
 from wenloom.model.encoder_decoder import EncoderDecoder
+from wenloom.model.sound import SoundEncoder
 from wenloom.tasks.lost import Lost
 from wenloom.tasks.plain_text import fresh_tokenizer
 from wenloom.tasks.recipe import SHOWN, EncodedExamples, Figures, TaskRecipe, TaskResult
@@ -48,6 +49,8 @@ _LONGEST = 30.0
 """Seconds of a recording that a fresh model hears at once, at most."""
 _MEASURED = 300
 """Recordings that are transcribed at the end."""
+_HEARD_FIRST = 500
+"""Recordings, at most, whose spectra tell how the weights of a new model begin."""
 _PADDED = 64
 _BEHIND = 60
 """A new model hears up to so many frames of silence behind a recording, behind one of `_PADDED` up to all that it hears at once, as in a
@@ -80,7 +83,7 @@ class TranscriptionRecipe(TaskRecipe[Spoken]):
 
     def _heard(self, row: Spoken, bands: int, most: int) -> tuple[np.ndarray, float] | None:
         """The spectrogram of a recording, float16 of shape (frames, bands), and what silence is in it; None: too long."""
-        place = (row.path, row.start, row.end)
+        place = _place(row)
         if place not in self._sounds:
             mel = LogMel(row.read().samples, bands)
             frames = mel.window(0, max(1, mel.n_frames)).T.contiguous().numpy().astype(np.float16)
@@ -203,7 +206,18 @@ class TranscriptionRecipe(TaskRecipe[Spoken]):
                          decoder_start_token_id=tokenizer.backend.token_to_id("<|startoftranscript|>"))  # fmt: skip
         model = EncoderDecoder(config)
         model.initialise(generator(settings.training.seed, "weights"))
+        self._whiten(model)
         return model, tokenizer
+
+    def _whiten(self, model: EncoderDecoder) -> None:
+        """Fresh weights begin from what this manifest's recordings sound like."""
+        encoder = model.encoder
+        assert isinstance(encoder, SoundEncoder)
+        rows = self.train[:: -(-len(self.train) // _HEARD_FIRST)]
+        heard = [found[0] for row in rows if (found := self._sounds.get(_place(row))) is not None]
+        if heard:
+            frames_FM = torch.from_numpy(np.concatenate(heard)).double()
+            encoder.whiten(frames_FM.mean(0), frames_FM.T.cov(correction=0))
 
     def _places(self) -> int:
         """Positions of the encoder: half the frames of the longest recording, in whole seconds."""
@@ -289,6 +303,11 @@ class TranscriptionRecipe(TaskRecipe[Spoken]):
                          "n_samples": frames * HOP, "chunk_length": frames // 100, "padding_value": 0.0,
                          "padding_side": "right", "return_attention_mask": False}  # fmt: skip
             write_atomically(out / "preprocessor_config.json", json.dumps(described, indent=2) + "\n")
+
+
+def _place(row: Spoken) -> tuple[str, float, float | None]:
+    """Which stretch of sound it is."""
+    return row.path, row.start, row.end
 
 
 def _sample(row: Spoken, heard: str) -> Sample:

@@ -17,11 +17,12 @@ from wenloom.audio.reading import RATE
 from wenloom.checkpoint.folder import load_model
 from wenloom.core.errors import InputError
 from wenloom.model.encoder_decoder import EncoderDecoder
+from wenloom.model.sound import SoundEncoder
 from wenloom.training.cross_entropy import IGNORED
 from wenloom.training.transcription import TranscriptionObjective, levelled_ctc
 
 from ...cli.calling import call, succeed
-from ...hearing import hearing_model, spoken, write_hearing, write_spoken
+from ...hearing import hearing_config, hearing_model, spoken, write_hearing, write_spoken
 
 WORDS = {"low": 200.0, "high": 900.0}
 
@@ -77,6 +78,31 @@ def test_paths_are_weighed_by_the_shares_of_their_tokens():
     impossible = levelled_ctc(logits, torch.tensor([1, 1, 1, 1, 1]), torch.tensor([n_places]), torch.tensor([5]), blank)
     (gradient,) = torch.autograd.grad(impossible, logits)
     assert not gradient.any() and not float(impossible.detach())
+
+
+def test_a_fresh_encoder_hears_all_directions_of_its_bands_and_its_blocks_add_nothing():
+    encoder = EncoderDecoder(hearing_config()).encoder
+    assert isinstance(encoder, SoundEncoder)
+    encoder.initialise(torch.Generator().manual_seed(0))
+    draw = np.random.default_rng(0)
+    loudness = draw.normal(size=(4000, 1)) - 1  # shared by all bands, the loudest direction by far
+    frames_FM = torch.tensor(loudness + 1.2 * draw.normal(size=(4000, 80)))
+    covariance_MM = frames_FM.T.cov()
+    filters_DMK = encoder.conv_in.weight.detach().double() / 2
+    encoder.whiten(frames_FM.mean(0), covariance_MM)
+    heard = functional.conv1d(frames_FM.T[None].float(), encoder.conv_in.weight, encoder.conv_in.bias)[0]
+    values, vectors = np.linalg.eigh(covariance_MM.numpy())
+    white = vectors @ np.diag((values + values[-1] / 100) ** -0.5) @ vectors.T
+    centred = torch.from_numpy((frames_FM - frames_FM.mean(0)).numpy() @ white)
+    assert torch.allclose(heard.double(), functional.conv1d(centred.T[None], filters_DMK)[0], atol=1e-3)
+    spread = (centred.numpy() @ vectors).var(0)
+    assert spread.max() / spread.min() < 2 < 50 < values[-1] / values[0]
+    silence = torch.zeros(3, 80)
+    encoder.whiten(silence.mean(0), silence.T.cov())
+    assert encoder.conv_in.weight.isfinite().all()
+    sound_BMF = torch.randn(1, 80, 40, generator=torch.Generator().manual_seed(1))
+    stream = encoder.token_vectors(sound_BMF) + encoder.positions.weight[:20]
+    assert torch.allclose(encoder.hidden(sound_BMF), encoder.final_norm(stream), atol=1e-5)
 
 
 def test_a_changed_spectrogram_is_another_for_every_seed_and_the_same_for_one():
