@@ -40,10 +40,10 @@ from wenloom.training.objectives import Objective
 from wenloom.training.report import Sample, SamplePreview
 from wenloom.training.transcription import TranscriptionObjective
 
-_CTC = 0.3
+_CTC = 0.5
 """Part of the loss that is CTC's, from nothing; attention alone finds no alignment in little data (Kim et al. 2017)."""
-_SECONDS, _LEAST_BATCH, _MOST_BATCH = 25.0, 4, 64
-"""Of speech in a step, from nothing, in how many recordings."""
+_SECONDS, _LEAST_BATCH, _MOST_BATCH = 7.0, 4, 64
+"""Of speech in a step, from nothing, in how many recordings: steps are what CTC lacks most before it finds where words are."""
 _BANDS = 80
 _LONGEST = 30.0
 """Seconds of a recording that a fresh model hears at once, at most."""
@@ -135,7 +135,7 @@ class TranscriptionRecipe(TaskRecipe[Spoken]):
                 "length_B": len(frames), "silence_B": silence}  # fmt: skip
 
     def usual_batch(self, encoded: EncodedExamples) -> tuple[int, str]:
-        """From nothing as many recordings as last 25 seconds: CTC needs steps, and each finds less in little speech."""
+        """From nothing as many recordings as last 7 seconds: CTC needs steps more than it needs much speech in each."""
         if self.settings.base is not None:
             return super().usual_batch(encoded)
         frames = sum(len(each["frames_BFM"]) for each in encoded.train) / len(encoded.train)  # pyright: ignore[reportArgumentType]
