@@ -136,6 +136,18 @@ def test_draws_follow_the_distribution():
     assert p_value([draw(LOGITS, request, 5, position) for position in range(4000)], expected) > 1e-3
 
 
+@pytest.mark.parametrize("more", [{}, {"top_n_sigma": 1.0}, {"top_h": 0.9}])
+def test_a_draw_without_a_cut_off_is_the_one_from_tokens_in_order(more: dict[str, float]):
+    """top_p 1 needs no order; top_k of the whole vocabulary cuts as little, but asks for one."""
+    torch.manual_seed(0)
+    for position in range(60):
+        logits = 3 * torch.randn(4000)
+        if position % 3 == 0:  # as a grammar leaves it
+            logits[torch.rand(4000) < 0.9] = -torch.inf
+        whole, ordered = (GenerationRequest(max_new_tokens=1, top_p=1.0, **more, **k) for k in ({}, {"top_k": 4000}))  # pyright: ignore
+        assert draw(logits, whole, 9, position) == draw(logits, ordered, 9, position)
+
+
 def test_xtc_leaves_out_the_top_choices_as_often_as_asked():
     request = GenerationRequest(temperature=1.0, top_p=1.0, xtc_probability=0.3, xtc_threshold=0.15)
     p = LOGITS.double().softmax(-1).numpy()

@@ -50,18 +50,30 @@ def candidates(logits_V: Tensor, options: Sampling) -> Candidates:
     Args:
         logits_V: processed logits on the CPU, -inf for what is forbidden.
     """
-    logits_V = logits_V.double() / (0.8 if options.temperature is None else options.temperature)
-    if options.top_n_sigma is not None:
-        spread = logits_V[logits_V.isfinite()].std(correction=0)
-        logits_V = logits_V.masked_fill(logits_V < logits_V.max() - options.top_n_sigma * spread, -torch.inf)
-    if options.top_h is not None:
-        logits_V = _top_h(logits_V, options.top_h)
-    top_p = options.top_p if options.top_p is not None else 0.95 if options.mirostat_tau is None else 1.0
-    some = _best(logits_V, options.top_k, top_p)
+    some = _best(_uncut(logits_V, options), options.top_k, _top_p(options))
     for name, cut in _CUTS.items():
         if (value := getattr(options, name)) is not None:
             some = some.keep(cut(some.probabilities(), value))
     return some
+
+
+def _uncut(logits_V: Tensor, options: Sampling) -> Tensor:
+    """Logits by the temperature, -inf for what the cut-offs forbid that need no order."""
+    logits_V = logits_V.double() / (0.8 if options.temperature is None else options.temperature)
+    if options.top_n_sigma is not None:
+        spread = logits_V[logits_V.isfinite()].std(correction=0)
+        logits_V = logits_V.masked_fill(logits_V < logits_V.max() - options.top_n_sigma * spread, -torch.inf)
+    return logits_V if options.top_h is None else _top_h(logits_V, options.top_h)
+
+
+def _top_p(options: Sampling) -> float:
+    return options.top_p if options.top_p is not None else 0.95 if options.mirostat_tau is None else 1.0
+
+
+def _needs_order(options: Sampling) -> bool:
+    """Whether a cut-off asks which tokens are the most probable ones."""
+    cuts = any(getattr(options, name) is not None for name in _CUTS)
+    return bool(cuts or options.top_k or options.xtc_probability or options.mirostat_tau) or _top_p(options) < 1
 
 
 def _best(logits_V: Tensor, k: int | None, p: float) -> Candidates:
@@ -139,6 +151,10 @@ def draw(logits_V: Tensor, options: Sampling, key: int, position: int, mirostat:
             else that is drawn, before or beside it.
         mirostat: updated in place.
     """
+    if not _needs_order(options):  # as OpenAI's API has it by default; to sort all takes nine tenths of a draw's time
+        logits = _uncut(logits_V, options).numpy()
+        tokens = np.flatnonzero(np.isfinite(logits))
+        return int(tokens[np.argmax(logits[tokens] + gumbel(key, position, tokens))])
     some = candidates(logits_V, options)
     if options.xtc_probability and uniforms(key, position, np.array([-1]))[0] < options.xtc_probability:
         at_least = int((some.probabilities() >= options.xtc_threshold).sum())
