@@ -10,7 +10,7 @@ from torch.nn import functional as F
 from wenloom.model.cache import EncoderKV, KVCache, SlotBatch
 from wenloom.model.config import ModelConfig
 from wenloom.model.dropout import Dropout, keys_of_patterns
-from wenloom.model.norm import make_head_norm
+from wenloom.model.norm import in_autocast, make_head_norm
 from wenloom.model.position import rotate
 from wenloom.model.taps import Taps, tapped
 
@@ -60,6 +60,7 @@ class Attention(nn.Module):
             taps: those of this layer.
             distances: what a `DisentangledAttention` reads.
         """
+        x_BTD = in_autocast(x_BTD)
         q_BHTK, k_BGTK = (
             self._projected(x_BTD, self.query, self.query_norm),
             self._projected(x_BTD, self.key, self.key_norm),
@@ -116,14 +117,13 @@ class Attention(nn.Module):
             is_bias = mask is not None and mask.dtype != torch.bool
             if torch.is_grad_enabled() and T <= _WRITTEN_OUT_UP_TO and not is_bias:
                 dtype, repeats = torch.get_autocast_dtype("cpu"), q_BHTK.shape[1] // k_BGTK.shape[1]
-                k_BHTK, v_BHTK = (x.to(dtype).repeat_interleave(repeats, 1) if repeats > 1 else x.to(dtype)
-                                  for x in (k_BGTK, v_BGTK))  # fmt: skip
                 if mask is None and self.causal:
                     mask = torch.ones(T, T, dtype=torch.bool, device=q_BHTK.device).tril()
-                q_BHTK = q_BHTK.to(dtype)
-                if T <= WEIGHTS_KEPT_UP_TO:
-                    return _WrittenOutAttention.apply(q_BHTK, k_BHTK, v_BHTK, mask, self.scale)
-                return _AttentionInParts.apply(q_BHTK, k_BHTK, v_BHTK, mask, self.scale, self.causal)
+                q_BHTK, k_BGTK, v_BGTK = q_BHTK.to(dtype), k_BGTK.to(dtype), v_BGTK.to(dtype)
+                if T > WEIGHTS_KEPT_UP_TO:
+                    return _AttentionInParts.apply(q_BHTK, k_BGTK, v_BGTK, mask, self.scale)
+                k_BHTK, v_BHTK = (x.repeat_interleave(repeats, 1) if repeats > 1 else x for x in (k_BGTK, v_BGTK))
+                return _WrittenOutAttention.apply(q_BHTK, k_BHTK, v_BHTK, mask, self.scale)
             with torch.autocast("cpu", enabled=False):
                 return self._fused(q_BHTK, k_BGTK, v_BGTK, mask)
         return self._fused(q_BHTK, k_BGTK, v_BGTK, mask)
@@ -238,8 +238,9 @@ _WRITTEN_OUT_UP_TO = 1024
 WEIGHTS_KEPT_UP_TO = 256
 """Tokens up to which the (tokens x tokens) weights are kept for the backward pass: at 1,024 tokens and 9 heads they would
 be half of all that a block keeps."""
-_PART = 2**20
-"""Attention weights that are computed at once, where they are not kept: they stay in a processor's cache."""
+_PART, _QUERIES = 2**20, 64
+"""Attention weights and queries that are computed at once, where weights are not kept: they stay in a processor's cache, and
+few keys are read that only some of the queries see."""
 
 
 class _WrittenOutAttention(torch.autograd.Function):
@@ -266,49 +267,68 @@ class _WrittenOutAttention(torch.autograd.Function):
 
 
 class _AttentionInParts(torch.autograd.Function):
-    """Attention, some queries at a time; the weights are computed again for the backward pass, not kept."""
+    """Attention, some queries of a row at a time, to the keys from the first to the last that one of them sees; the weights
+    are computed again for the backward pass, not kept. In a row of several documents that is little more than their own."""
 
     @staticmethod
-    def forward(
-        ctx: Any, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, scale: float, is_causal: bool
-    ) -> Tensor:
-        y = torch.empty_like(q)
-        for queries, keys in _parts(q, k, is_causal):
-            y[:, :, queries] = _weights(q, k, mask, scale, queries, keys) @ v[:, :, keys]
+    def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, scale: float) -> Tensor:
+        y = torch.empty_like(q, memory_format=torch.contiguous_format)
+        mask = mask if mask is None else mask[(None,) * (4 - mask.dim())]
         ctx.save_for_backward(q, k, v, mask)
-        ctx.scale, ctx.is_causal = scale, is_causal
+        ctx.scale, ctx.parts = scale, _parts(q, k, mask)
+        for part in ctx.parts:
+            row, queries, keys = part
+            _of_groups(y, k, row, queries).copy_(_weights(q, k, mask, scale, part) @ v[row, :, None, keys])
         return y
 
     @staticmethod
-    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor, Tensor, Tensor, None, None, None]:
+    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor, Tensor, Tensor, None, None]:
         q, k, v, mask = ctx.saved_tensors
-        grad_q = torch.empty_like(q)
-        grad_k, grad_v = (torch.zeros_like(each, dtype=torch.float32) for each in (k, v))
-        for queries, keys in _parts(q, k, ctx.is_causal):
-            weights, grad_y = _weights(q, k, mask, ctx.scale, queries, keys), grad_outputs[0][:, :, queries]
-            grad_weights = grad_y @ v[:, :, keys].mT
+        grad_q = torch.empty_like(q, memory_format=torch.contiguous_format)
+        precise = torch.promote_types(q.dtype, torch.float32)
+        grad_k, grad_v = (torch.zeros_like(each, dtype=precise) for each in (k, v))
+        for part in ctx.parts:
+            row, queries, keys = part
+            weights, grad_y = _weights(q, k, mask, ctx.scale, part), _of_groups(grad_outputs[0], k, row, queries)
+            grad_weights = grad_y @ v[row, :, None, keys].mT
             grad_scores = torch.ops.aten._softmax_backward_data(grad_weights, weights, -1, weights.dtype)
             grad_scores.mul_(ctx.scale)
-            grad_q[:, :, queries] = grad_scores @ k[:, :, keys]
-            grad_k[:, :, keys] += grad_scores.mT @ q[:, :, queries]
-            grad_v[:, :, keys] += weights.mT @ grad_y
-        return grad_q, grad_k.to(k.dtype), grad_v.to(v.dtype), None, None, None
+            _of_groups(grad_q, k, row, queries).copy_(grad_scores @ k[row, :, None, keys])
+            grad_k[row, :, keys] += grad_scores.flatten(1, 2).mT @ _of_groups(q, k, row, queries).flatten(1, 2)
+            grad_v[row, :, keys] += weights.flatten(1, 2).mT @ grad_y.flatten(1, 2)
+        return grad_q, grad_k.to(k.dtype), grad_v.to(v.dtype), None, None
 
 
-def _parts(q: Tensor, k: Tensor, is_causal: bool) -> list[tuple[slice, slice]]:
-    """Queries that are computed together, and the keys that they may see."""
-    n_queries, n_keys = q.shape[2], k.shape[2]
-    length = max(1, _PART // (q.shape[0] * q.shape[1] * n_keys))
-    parts = (slice(start, min(start + length, n_queries)) for start in range(0, n_queries, length))
-    return [(part, slice(0, part.stop + n_keys - n_queries if is_causal else n_keys)) for part in parts]
+_Part = tuple[int, slice, slice]
+"""A row, queries that are computed together, and the keys that they may see."""
 
 
-def _weights(q: Tensor, k: Tensor, mask: Tensor | None, scale: float, queries: slice, keys: slice) -> Tensor:
-    scores = (q[:, :, queries] * scale) @ k[:, :, keys].mT
+def _parts(q: Tensor, k: Tensor, mask: Tensor | None) -> list[_Part]:
+    n_queries, n_keys, found = q.shape[2], k.shape[2], list[_Part]()
+    length = max(1, min(_QUERIES, _PART // (q.shape[1] * n_keys)))
+    for row in range(len(q)):
+        seen_TS = None if mask is None else mask[row % len(mask), 0].expand(n_queries, n_keys)
+        for start in range(0, n_queries, length):
+            queries, keys = slice(start, min(start + length, n_queries)), slice(0, n_keys)
+            if seen_TS is not None and len(places := seen_TS[queries].any(0).nonzero()):
+                keys = slice(int(places[0]), int(places[-1]) + 1)
+            found.append((row, queries, keys))
+    return found
+
+
+def _of_groups(x_BHTK: Tensor, k_BGSK: Tensor, row: int, queries: slice) -> Tensor:
+    """Of one row, shape (groups, heads of a group, queries, K)."""
+    return x_BHTK[row, :, queries].unflatten(0, (k_BGSK.shape[1], -1))
+
+
+def _weights(q: Tensor, k: Tensor, mask: Tensor | None, scale: float, part: _Part) -> Tensor:
+    row, queries, keys = part
+    scores_GRTS = (_of_groups(q, k, row, queries) * scale) @ k[row, :, None, keys].mT
     if mask is not None:
-        seen = mask[..., keys] if mask.shape[-2] == 1 else mask[..., queries, keys]
-        scores.masked_fill_(~seen, -torch.inf)
-    return scores.softmax(-1)
+        seen = mask[row % len(mask), 0]
+        seen = seen[:, keys] if len(seen) == 1 else seen[queries, keys]
+        scores_GRTS.masked_fill_(~seen, -torch.inf)
+    return scores_GRTS.softmax(-1)
 
 
 def visible_keys(

@@ -1,11 +1,14 @@
 """The position-wise feed-forward layer, plain or gated."""
 
 from collections.abc import Callable
+from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from wenloom.model.norm import in_autocast
 from wenloom.model.parts import Activation, FeedForwardShape
 from wenloom.model.taps import Taps, tapped
 
@@ -56,6 +59,33 @@ class FeedForward(nn.Module):
 
     def hidden(self, x_BTD: Tensor) -> Tensor:
         """The hidden units, shape (B, T, F)."""
+        x_BTD = in_autocast(x_BTD)
         if self.gate is None:
             return self.activation(self.up(x_BTD))
-        return self.activation(self.gate(x_BTD)) * self.up(x_BTD)
+        gate_BTF, up_BTF = self.gate(x_BTD), self.up(x_BTD)
+        if torch.is_grad_enabled() and self.activation in _SLOPES and not torch.compiler.is_compiling():
+            return _Gated.apply(gate_BTF, up_BTF, self.activation)  # pyright: ignore
+        return self.activation(gate_BTF) * up_BTF
+
+
+_SLOPES: dict[Callable[[Tensor], Tensor], Callable[[Tensor, Tensor], Tensor]] = {
+    F.silu: torch.ops.aten.silu_backward,
+    _gelu_tanh: partial(torch.ops.aten.gelu_backward, approximate="tanh"),
+}
+"""From a gradient and what a non-linearity read to the gradient of that."""
+
+
+class _Gated(torch.autograd.Function):
+    """act(gate) * up; act(gate) is made again for the backward pass, not kept."""
+
+    @staticmethod
+    def forward(ctx: Any, gate: Tensor, up: Tensor, activation: Callable[[Tensor], Tensor]) -> Tensor:
+        ctx.save_for_backward(gate, up)
+        ctx.activation = activation
+        return activation(gate).mul_(up)
+
+    @staticmethod
+    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor, Tensor, None]:
+        gate, up = ctx.saved_tensors
+        grad_up = ctx.activation(gate).mul_(grad_outputs[0])
+        return _SLOPES[ctx.activation](grad_outputs[0] * up, gate), grad_up, None

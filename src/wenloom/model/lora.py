@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -117,6 +118,8 @@ class AdaptedLinear(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         if torch.is_autocast_enabled(x.device.type):
             x = x.to(torch.get_autocast_dtype(x.device.type))  # once: each product keeps what it reads
+        if self.active and self._is_plain():
+            return _AdaptedProduct.apply(x, self.lora_a, self.lora_b, self.linear, self.scale)  # pyright: ignore
         y = self.linear(x)
         if not self.active:
             return y
@@ -130,6 +133,54 @@ class AdaptedLinear(nn.Module):
         stretch = (self.magnitude / length).to(y.dtype)
         plain = y if self.bias is None else y - self.bias
         return y + (stretch - 1) * plain + stretch * change
+
+
+    def _is_plain(self) -> bool:
+        """Whether it learns as `_AdaptedProduct` has it."""
+        drops = self.config.dropout > 0 and self.training
+        learns = torch.is_grad_enabled() and not torch.compiler.is_compiling()
+        return learns and self.magnitude is None and not drops and not weight_learns(self.linear)
+
+
+def weight_learns(linear: nn.Linear | QuantizedLinear) -> bool:
+    """Whether the matrix beside the adapter is not frozen."""
+    return any(parameter.requires_grad for parameter in linear.parameters())
+
+
+class _AdaptedProduct(torch.autograd.Function):
+    """y = x Wᵀ + s (x Aᵀ) Bᵀ with W frozen.
+
+    With g = dL/dy: dL/dx = g W + s (g B) A, dL/dA = s (g B)ᵀ x, dL/dB = s gᵀ (x Aᵀ). Autograd would keep what quantized
+    weights stand for and walk three times over results as large as y.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, x: Tensor, a_RI: Tensor, b_OR: Tensor, linear: nn.Linear | QuantizedLinear, scale: float
+    ) -> Tensor:
+        rows_NI = x.flatten(0, -2)
+        with torch.autocast(x.device.type, enabled=False):
+            low_NR = rows_NI @ a_RI.to(x.dtype).T
+            bias = None if linear.bias is None else linear.bias.to(x.dtype)
+            y_NO = F.linear(rows_NI, weight_of(linear, x.dtype), bias)
+            y_NO.addmm_(low_NR, b_OR.to(x.dtype).T, alpha=scale)
+        ctx.save_for_backward(rows_NI, low_NR, a_RI, b_OR)
+        ctx.linear, ctx.scale, ctx.shape = linear, scale, x.shape
+        return y_NO.view(*x.shape[:-1], -1)
+
+    @staticmethod
+    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:
+        rows_NI, low_NR, a_RI, b_OR = ctx.saved_tensors
+        grad_NO, dtype = grad_outputs[0].flatten(0, -2), rows_NI.dtype
+        with torch.autocast(grad_NO.device.type, enabled=False):
+            grad_low_NR = (grad_NO @ b_OR.to(dtype)).mul_(ctx.scale)
+            grad_a = (grad_low_NR.T @ rows_NI).to(a_RI.dtype)
+            grad_b = (grad_NO.T @ low_NR).to(b_OR.dtype).mul_(ctx.scale)
+            grad_x = None
+            if ctx.needs_input_grad[0]:
+                grad_NI = grad_NO @ weight_of(ctx.linear, dtype)
+                grad_x = grad_NI.addmm_(grad_low_NR, a_RI.to(dtype)).view(ctx.shape)
+        return grad_x, grad_a, grad_b, None, None
 
 
 def adapt(model: Model, config: AdapterConfig, generator: torch.Generator | None = None) -> Model:

@@ -274,9 +274,11 @@ def causal_loss(
 
 
 def _token_loss(decoder: Decoder, hidden_BTD: Tensor, targets_BT: Tensor, smoothing: float = 0.0) -> Tensor:
-    hidden_ND = decoder.transformed(hidden_BTD.flatten(0, 1))
+    hidden_ND, targets_N = hidden_BTD.flatten(0, 1), targets_BT.flatten()
+    if not bool((counts_N := targets_N != IGNORED).all()):  # prompts and padding need no logits
+        hidden_ND, targets_N = hidden_ND[counts_N], targets_N[counts_N]
     weight, bias, cap = decoder.output_weight, decoder.output_bias, decoder.config.logits.cap
-    return cross_entropy(hidden_ND, weight, targets_BT.flatten(), bias, smoothing, cap)
+    return cross_entropy(decoder.transformed(hidden_ND), weight, targets_N, bias, smoothing, cap)
 
 
 @dataclass(frozen=True)
