@@ -73,7 +73,7 @@ def test_attention_in_parts_is_attention(is_causal: bool, groups: int, monkeypat
     documents = torch.stack((torch.arange(30) // 11, torch.arange(30) // 4))
     mask = documents[:, :, None] == documents[:, None]
     mask = (mask & torch.ones(30, 30).tril().bool() if is_causal else mask)[:, None]
-    ours = _AttentionInParts.apply(q, k, v, mask, 0.3)
+    ours = _AttentionInParts.apply(q, k, v, mask, 0.3, is_causal)
     theirs = functional.scaled_dot_product_attention(q, k, v, attn_mask=mask, scale=0.3, enable_gqa=True)
     assert isinstance(ours, torch.Tensor) and ours.allclose(theirs)
     seed = torch.randn(ours.shape, generator=drawn, dtype=torch.float64)
@@ -81,6 +81,11 @@ def test_attention_in_parts_is_attention(is_causal: bool, groups: int, monkeypat
         torch.autograd.grad(ours, (q, k, v), seed), torch.autograd.grad(theirs, (q, k, v), seed), strict=True
     ):
         assert mine.allclose(other)
+    if is_causal:
+        plain = _AttentionInParts.apply(q, k, v, None, 0.3, True)
+        assert isinstance(plain, torch.Tensor)
+        theirs = functional.scaled_dot_product_attention(q, k, v, is_causal=True, scale=0.3, enable_gqa=True)
+        assert plain.allclose(theirs)
 
 
 def kept_by(objective: CausalObjective, tokens: torch.Tensor) -> int:

@@ -117,11 +117,11 @@ class Attention(nn.Module):
             is_bias = mask is not None and mask.dtype != torch.bool
             if torch.is_grad_enabled() and T <= _WRITTEN_OUT_UP_TO and not is_bias:
                 dtype, repeats = torch.get_autocast_dtype("cpu"), q_BHTK.shape[1] // k_BGTK.shape[1]
-                if mask is None and self.causal:
-                    mask = torch.ones(T, T, dtype=torch.bool, device=q_BHTK.device).tril()
                 q_BHTK, k_BGTK, v_BGTK = q_BHTK.to(dtype), k_BGTK.to(dtype), v_BGTK.to(dtype)
                 if T > WEIGHTS_KEPT_UP_TO:
-                    return _AttentionInParts.apply(q_BHTK, k_BGTK, v_BGTK, mask, self.scale)
+                    return _AttentionInParts.apply(q_BHTK, k_BGTK, v_BGTK, mask, self.scale, self.causal)
+                if mask is None and self.causal:
+                    mask = torch.ones(T, T, dtype=torch.bool, device=q_BHTK.device).tril()
                 k_BHTK, v_BHTK = (x.repeat_interleave(repeats, 1) if repeats > 1 else x for x in (k_BGTK, v_BGTK))
                 return _WrittenOutAttention.apply(q_BHTK, k_BHTK, v_BHTK, mask, self.scale)
             with torch.autocast("cpu", enabled=False):
@@ -267,68 +267,82 @@ class _WrittenOutAttention(torch.autograd.Function):
 
 
 class _AttentionInParts(torch.autograd.Function):
-    """Attention, some queries of a row at a time, to the keys from the first to the last that one of them sees; the weights
-    are computed again for the backward pass, not kept. In a row of several documents that is little more than their own."""
+    """Attention, some queries at a time; the weights are computed again for the backward pass, not kept.
+
+    Where a mask is given, such as that of documents, a part is of one row, and reads the keys from the first to the last that
+    one of its queries sees.
+    """
 
     @staticmethod
-    def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, scale: float) -> Tensor:
+    def forward(
+        ctx: Any, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, scale: float, is_causal: bool
+    ) -> Tensor:
         y = torch.empty_like(q, memory_format=torch.contiguous_format)
+        ctx.parts, ctx.scale = _parts(q, k, mask, is_causal), scale
+        if mask is None and is_causal:
+            mask = torch.ones(q.shape[2], k.shape[2], dtype=torch.bool, device=q.device).tril()
         mask = mask if mask is None else mask[(None,) * (4 - mask.dim())]
-        ctx.save_for_backward(q, k, v, mask)
-        ctx.scale, ctx.parts = scale, _parts(q, k, mask)
         for part in ctx.parts:
-            row, queries, keys = part
-            _of_groups(y, k, row, queries).copy_(_weights(q, k, mask, scale, part) @ v[row, :, None, keys])
+            rows, queries, keys = part
+            _of_groups(y, k, rows, queries).copy_(_weights(q, k, mask, scale, part) @ v[rows, :, None, keys])
+        ctx.save_for_backward(q, k, v, mask)
         return y
 
     @staticmethod
-    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor, Tensor, Tensor, None, None]:
+    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor, Tensor, Tensor, None, None, None]:
         q, k, v, mask = ctx.saved_tensors
         grad_q = torch.empty_like(q, memory_format=torch.contiguous_format)
         precise = torch.promote_types(q.dtype, torch.float32)
         grad_k, grad_v = (torch.zeros_like(each, dtype=precise) for each in (k, v))
         for part in ctx.parts:
-            row, queries, keys = part
-            weights, grad_y = _weights(q, k, mask, ctx.scale, part), _of_groups(grad_outputs[0], k, row, queries)
-            grad_weights = grad_y @ v[row, :, None, keys].mT
+            rows, queries, keys = part
+            weights, grad_y = _weights(q, k, mask, ctx.scale, part), _of_groups(grad_outputs[0], k, rows, queries)
+            grad_weights = grad_y @ v[rows, :, None, keys].mT
             grad_scores = torch.ops.aten._softmax_backward_data(grad_weights, weights, -1, weights.dtype)
             grad_scores.mul_(ctx.scale)
-            _of_groups(grad_q, k, row, queries).copy_(grad_scores @ k[row, :, None, keys])
-            grad_k[row, :, keys] += grad_scores.flatten(1, 2).mT @ _of_groups(q, k, row, queries).flatten(1, 2)
-            grad_v[row, :, keys] += weights.flatten(1, 2).mT @ grad_y.flatten(1, 2)
-        return grad_q, grad_k.to(k.dtype), grad_v.to(v.dtype), None, None
+            _of_groups(grad_q, k, rows, queries).copy_(grad_scores @ k[rows, :, None, keys])
+            grad_k[rows, :, keys] += grad_scores.flatten(2, 3).mT @ _of_groups(q, k, rows, queries).flatten(2, 3)
+            grad_v[rows, :, keys] += weights.flatten(2, 3).mT @ grad_y.flatten(2, 3)
+        return grad_q, grad_k.to(k.dtype), grad_v.to(v.dtype), None, None, None
 
 
-_Part = tuple[int, slice, slice]
-"""A row, queries that are computed together, and the keys that they may see."""
+_Part = tuple[slice, slice, slice]
+"""Rows, queries that are computed together, and the keys that they may see."""
 
 
-def _parts(q: Tensor, k: Tensor, mask: Tensor | None) -> list[_Part]:
-    n_queries, n_keys, found = q.shape[2], k.shape[2], list[_Part]()
-    length = max(1, min(_QUERIES, _PART // (q.shape[1] * n_keys)))
-    for row in range(len(q)):
-        seen_TS = None if mask is None else mask[row % len(mask), 0].expand(n_queries, n_keys)
-        for start in range(0, n_queries, length):
-            queries, keys = slice(start, min(start + length, n_queries)), slice(0, n_keys)
-            if seen_TS is not None and len(places := seen_TS[queries].any(0).nonzero()):
-                keys = slice(int(places[0]), int(places[-1]) + 1)
-            found.append((row, queries, keys))
+def _parts(q: Tensor, k: Tensor, mask: Tensor | None, is_causal: bool) -> list[_Part]:
+    n_rows, n_queries, n_keys = len(q), q.shape[2], k.shape[2]
+    alike = mask is None or torch.compiler.is_compiling()  # what is compiled depends on no values
+    length = max(1, _PART // (q.shape[1] * n_keys * (n_rows if alike else 1)))
+    if not alike:
+        length = min(length, _QUERIES)
+    pieces = [slice(start, min(start + length, n_queries)) for start in range(0, n_queries, length)]
+    if mask is None or alike:
+        return [(slice(0, n_rows), piece, slice(0, piece.stop + n_keys - n_queries if is_causal else n_keys))
+                for piece in pieces]  # fmt: skip
+    found, mask = list[_Part](), mask[(None,) * (4 - mask.dim())]
+    for row in range(n_rows):
+        seen_TS = mask[row % len(mask), 0].expand(n_queries, n_keys)
+        for piece in pieces:
+            places = seen_TS[piece].any(0).nonzero()
+            keys = slice(int(places[0]), int(places[-1]) + 1) if len(places) else slice(0, n_keys)
+            found.append((slice(row, row + 1), piece, keys))
     return found
 
 
-def _of_groups(x_BHTK: Tensor, k_BGSK: Tensor, row: int, queries: slice) -> Tensor:
-    """Of one row, shape (groups, heads of a group, queries, K)."""
-    return x_BHTK[row, :, queries].unflatten(0, (k_BGSK.shape[1], -1))
+def _of_groups(x_BHTK: Tensor, k_BGSK: Tensor, rows: slice, queries: slice) -> Tensor:
+    """Some of the rows and places, shape (rows, groups, heads of a group, queries, K)."""
+    return x_BHTK[rows, :, queries].unflatten(1, (k_BGSK.shape[1], -1))
 
 
 def _weights(q: Tensor, k: Tensor, mask: Tensor | None, scale: float, part: _Part) -> Tensor:
-    row, queries, keys = part
-    scores_GRTS = (_of_groups(q, k, row, queries) * scale) @ k[row, :, None, keys].mT
+    rows, queries, keys = part
+    scores_BGRTS = (_of_groups(q, k, rows, queries) * scale) @ k[rows, :, None, keys].mT
     if mask is not None:
-        seen = mask[row % len(mask), 0]
-        seen = seen[:, keys] if len(seen) == 1 else seen[queries, keys]
-        scores_GRTS.masked_fill_(~seen, -torch.inf)
-    return scores_GRTS.softmax(-1)
+        seen = mask if len(mask) == 1 else mask[rows]
+        seen = seen[..., keys] if seen.shape[-2] == 1 else seen[..., queries, keys]
+        scores_BGRTS.masked_fill_(~seen[:, :, None], -torch.inf)
+    return scores_BGRTS.softmax(-1)
 
 
 def visible_keys(
