@@ -23,7 +23,6 @@ import json
 import os
 import resource
 import statistics
-import sys
 import tempfile
 import time
 from itertools import pairwise
@@ -107,11 +106,11 @@ def wenloom_round(method: str, steps: list[Any]) -> tuple[dict[str, float], dict
 
 def trl_round(name: str, method: str, steps: list[Any]) -> tuple[dict[str, float], dict[str, Any]]:
     """Steps of TRL's SFTTrainer."""
-    from datasets import Dataset
+    from datasets import Dataset  # pyright: ignore[reportMissingImports]
     from peft import LoraConfig
     from torch.utils.data import SequentialSampler
     from transformers import AutoTokenizer, TrainerCallback
-    from trl import SFTConfig, SFTTrainer
+    from trl import SFTConfig, SFTTrainer  # pyright: ignore[reportMissingImports]
 
     modes, batch = name.split("-")[1:], len(steps[0])
     conversations = [[found for row in step for found in row] for step in steps]
@@ -146,7 +145,9 @@ def trl_round(name: str, method: str, steps: list[Any]) -> tuple[dict[str, float
             padding_free="padded" not in modes, dataloader_num_workers=0,
             model_init_kwargs={"dtype": "bfloat16" if "bf16" in modes else "float32", "attn_implementation": "sdpa"},
         )  # fmt: skip
-        adapter = LoraConfig(r=RANK, lora_alpha=2 * RANK, lora_dropout=0.0, target_modules=LAYERS, task_type="CAUSAL_LM")
+        adapter = LoraConfig(
+            r=RANK, lora_alpha=2 * RANK, lora_dropout=0.0, target_modules=LAYERS, task_type="CAUSAL_LM"
+        )
         trainer = InOrder(str(MODEL), arguments, train_dataset=Dataset.from_list(examples), callbacks=[Clock()],
                           processing_class=AutoTokenizer.from_pretrained(MODEL),
                           peft_config=adapter if method == "lora" else None)  # fmt: skip

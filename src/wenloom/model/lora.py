@@ -134,7 +134,6 @@ class AdaptedLinear(nn.Module):
         plain = y if self.bias is None else y - self.bias
         return y + (stretch - 1) * plain + stretch * change
 
-
     def _is_plain(self) -> bool:
         """Whether it learns as `_AdaptedProduct` has it."""
         drops = self.config.dropout > 0 and self.training
