@@ -108,6 +108,7 @@ def step_memory(
     before = _taken(device)
     counted, taken = [], []
     for piece, _ in pieces:
+        release_freed_memory()  # holes that the piece before left are too small for this one: it would count as larger
         kept: dict[int, int] = {}
 
         def pack(tensor: Tensor, kept: dict[int, int] = kept) -> Tensor:
