@@ -64,9 +64,9 @@ class SoundEncoder(Stack):
             waves = SinusoidalPositions(self.config.context_length, self.config.d_model, of_fairseq=True)
             with torch.no_grad():
                 self.positions.weight.copy_(0.1 * waves(torch.arange(self.config.context_length)))
-        for block in self.blocks:
-            nn.init.zeros_(block.attention.output.weight)
-            nn.init.zeros_(block.mlp.down.weight)
+        for name, weight in self.named_parameters():
+            if name.endswith(("attention.output.weight", "mlp.down.weight")):
+                nn.init.zeros_(weight)
 
     def whiten(self, mean_M: Tensor, covariance_MM: Tensor) -> None:
         """Let the first convolution begin by hearing all differences between spectra alike.

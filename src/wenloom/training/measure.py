@@ -108,6 +108,8 @@ def step_memory(
     before = _taken(device)
     counted, taken = [], []
     for piece, _ in pieces:
+        for parameter in objective.parameters():
+            parameter.grad = None  # a first piece's would count into what the second one takes
         release_freed_memory()  # holes that the piece before left are too small for this one: it would count as larger
         kept: dict[int, int] = {}
 
