@@ -11,6 +11,7 @@ from unittest import mock
 
 from wenloom.cli.app import main
 from wenloom.cli.outcome import DEBUG
+from wenloom.core import console
 
 
 class Done(NamedTuple):
@@ -25,7 +26,9 @@ def call(*arguments: object, cwd: Path, stdin: str | bytes = b"", environment: M
     """Call `wenloom ARGUMENTS` in the folder `cwd`. An exception that no command line should let out passes through."""
     data = stdin.encode() if isinstance(stdin, str) else stdin
     out, err = (io.TextIOWrapper(io.BytesIO(), "utf-8", write_through=True) for _ in range(2))
+    columns = (environment or {}).get("COLUMNS")
     with (
+        contextlib.ExitStack() as stack,
         contextlib.chdir(cwd),
         mock.patch.object(sys, "argv", ["wenloom", *map(str, arguments)]),
         mock.patch.object(sys, "stdin", io.TextIOWrapper(io.BytesIO(data), "utf-8")),
@@ -33,6 +36,8 @@ def call(*arguments: object, cwd: Path, stdin: str | bytes = b"", environment: M
         contextlib.redirect_stdout(out),
         contextlib.redirect_stderr(err),
     ):
+        for each in (console.out, console.remarks) if columns else ():  # they look once, when they are made
+            stack.enter_context(mock.patch.object(each, "_width", int(columns or 0)))
         try:
             main()
         except SystemExit as end:

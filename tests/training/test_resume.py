@@ -142,7 +142,7 @@ def test_an_evaluation_that_was_missed_is_made_up_for(dataset: Dataset, tmp_path
     """Killed after the checkpoint was written and before its evaluation was."""
     whole = pretrain(dataset.folder, tmp_path / "whole", MODEL, TRAINING)
 
-    def fail(decoder: Decoder, tokenizer: TextTokenizer) -> SamplePreview:
+    def fail(decoder: Decoder, tokenizer: TextTokenizer, until: float | None) -> SamplePreview:
         raise RuntimeError("the lights went out")
 
     with pytest.raises(RuntimeError, match="lights"):

@@ -162,7 +162,7 @@ class _AdaptedProduct(torch.autograd.Function):
             low_NR = rows_NI @ a_RI.to(x.dtype).T
             bias = None if linear.bias is None else linear.bias.to(x.dtype)
             y_NO = F.linear(rows_NI, weight_of(linear, x.dtype), bias)
-            y_NO.addmm_(low_NR, b_OR.to(x.dtype).T, alpha=scale)
+            torch.addmm(y_NO, low_NR, b_OR.to(x.dtype).T, alpha=scale, out=y_NO)
         ctx.save_for_backward(rows_NI, low_NR, a_RI, b_OR)
         ctx.linear, ctx.scale, ctx.shape = linear, scale, x.shape
         return y_NO.view(*x.shape[:-1], -1)
@@ -178,7 +178,7 @@ class _AdaptedProduct(torch.autograd.Function):
             grad_x = None
             if ctx.needs_input_grad[0]:
                 grad_NI = grad_NO @ weight_of(ctx.linear, dtype)
-                grad_x = grad_NI.addmm_(grad_low_NR, a_RI.to(dtype)).view(ctx.shape)
+                grad_x = torch.addmm(grad_NI, grad_low_NR, a_RI.to(dtype), out=grad_NI).view(ctx.shape)
         return grad_x, grad_a, grad_b, None, None
 
 
