@@ -1,6 +1,7 @@
 """Speech recognition: a model learns to write down what it hears, from nothing or from a folder of Whisper."""
 
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -28,11 +29,12 @@ from wenloom.tasks.plain_text import fresh_tokenizer
 from wenloom.tasks.recipe import SHOWN, EncodedExamples, Figures, TaskRecipe, TaskResult
 from wenloom.tasks.rows import RowReader
 from wenloom.tasks.settings import DataSettings
+from wenloom.tasks.speech.joined import Words
 from wenloom.tasks.speech.manifest import Spoken, read_manifest
 from wenloom.tasks.speech.options import TranscriptionOptions
 from wenloom.tasks.speech.transcriber import Recording, Transcriber
 from wenloom.tasks.speech.transcript import Transcript
-from wenloom.tasks.speech.vocabulary import CTC_BLANK, SpeechTokens, said_of_decoding, speech_tokens
+from wenloom.tasks.speech.vocabulary import CTC_BLANK, CTC_WEIGHT, SpeechTokens, said_of_decoding, speech_tokens
 from wenloom.tokens.tokenizer import TextTokenizer
 from wenloom.training.columns import Example, Targets, Tokens, Vectors
 from wenloom.training.cross_entropy import IGNORED
@@ -51,16 +53,23 @@ _MEASURED = 300
 """Recordings that are transcribed at the end."""
 _HEARD_FIRST = 500
 """Recordings, at most, whose spectra tell how the weights of a new model begin."""
+_JOINED = 0.7
+"""Of the examples of a new model, how many are sentences joined of the recordings' words, where all recordings fall into their words."""
 _PADDED = 64
 _BEHIND = 60
 """A new model hears up to so many frames of silence behind a recording, behind one of `_PADDED` up to all that it hears at once, as in a
 transcription; most batches are then read in a third of the time."""
 _SILENCE = (-10 + 4) / 4
 """The lowest number that a spectrogram holds."""
+_WEIGHTS = (1.0, 0.5)
+"""Of the CTC head beside the decoder, of which the better is found; the head alone first, as it takes the least time."""
 _END = "<|endoftranscript|>"
 _KEPT = ("alignment_heads", "is_multilingual", "suppress_tokens", "begin_suppress_tokens", "no_timestamps_token_id",
-         CTC_BLANK, "prev_sot_token_id", "max_initial_timestamp_index", "lang_to_id", "task_to_id")  # fmt: skip
+         CTC_BLANK, CTC_WEIGHT, "prev_sot_token_id", "max_initial_timestamp_index", "lang_to_id", "task_to_id")  # fmt: skip
 """What a folder says of decoding that stays true of a model tuned from it."""
+
+
+ExampleChange = Callable[[Example, int], Example]
 
 
 class TranscriptionRecipe(TaskRecipe[Spoken]):
@@ -68,6 +77,7 @@ class TranscriptionRecipe(TaskRecipe[Spoken]):
 
     needs_base = False
     measuring = 0.1
+    _ctc_weight = _WEIGHTS[-1]
     least_steps = 800
     smaller = "choose a smaller --batch, --width or --layers, --method lora, or --recompute"
     longer = "recordings are at most as long as the model hears at once, texts as --max-target-tokens"
@@ -117,8 +127,7 @@ class TranscriptionRecipe(TaskRecipe[Spoken]):
                     else:
                         examples.append(self._example(tokens, row, ids, *heard))
             made.append(examples)
-        is_fresh = self.settings.base is None
-        self.change = lambda example, seed: _changed(example, seed, is_fresh, most)
+        self.change = self._fresh_change(tokens, tokenizer, most, room) if self.settings.base is None else _changed
         return EncodedExamples(made[0], made[1], {
             f"recordings are longer than {most * HOP / 16_000:g} s: left out": long_sound,
             f"texts have more than {room} tokens: left out": long_text,
@@ -133,6 +142,25 @@ class TranscriptionRecipe(TaskRecipe[Spoken]):
         targets = [IGNORED] * (len(opening) - 1) + line[len(opening) :]
         return {"inputs_BT": Tokens(line[:-1]), "targets_BT": Targets(targets), "frames_BFM": Vectors(frames),
                 "length_B": len(frames), "silence_B": silence}  # fmt: skip
+
+    def _fresh_change(self, tokens: SpeechTokens, tokenizer: TextTokenizer, most: int, room: int) -> ExampleChange:
+        """How a new model hears examples: often a sentence of joined words instead, by another voice, with silence behind it."""
+        words, language = Words(), next((row.language for row in self.train if row.language), "")
+        heard = [(row, found) for row in self.train if (found := self._sounds.get(_place(row))) is not None]
+        for row, (frames_TM, silence) in heard:
+            words.add(row.text, frames_TM, silence)
+        part = _JOINED * words.n_cut / max(1, len(heard))
+
+        def change(example: Example, seed: int) -> Example:
+            drawn = np.random.default_rng(derive_seed(seed, "joined"))
+            if drawn.random() < part and (made := words.sentence(drawn, most)) is not None:
+                ids = tokenizer.encode(f" {made.text}", add_special_tokens=False)
+                if len(ids) <= room:
+                    row = Spoken("", "", made.text, language)
+                    example = self._example(tokens, row, ids, made.frames_TM, made.silence)
+            return _changed_by_another(example, seed, most)
+
+        return change
 
     def usual_batch(self, encoded: EncodedExamples) -> tuple[int, str]:
         """From nothing as many recordings as last 7 seconds: CTC needs steps more than it needs much speech in each."""
@@ -235,8 +263,8 @@ class TranscriptionRecipe(TaskRecipe[Spoken]):
         return Transcriber(model, self._tokens(model, tokenizer), tokenizer)
 
     def _transcripts(
-        self, model: Model, tokenizer: TextTokenizer, rows: list[Spoken], until: float | None = None
-    ) -> list[tuple[Spoken, str]]:
+        self, model: Model, tokenizer: TextTokenizer, rows: list[Spoken], until: float | None = None, ctc_weight: float | None = None,
+    ) -> list[tuple[Spoken, str]]:  # fmt: skip
         """What is heard in recordings, at temperature 0, by the most probable token."""
         recordings = [Recording(row.name, row.read, row.language or None) for row in rows]
         options = TranscriptionOptions(
@@ -246,6 +274,7 @@ class TranscriptionRecipe(TaskRecipe[Spoken]):
             min_logprob=-99,
             min_speech_seconds=0,
             times=False,
+            ctc_weight=ctc_weight,
         )
         found: list[tuple[Spoken, str]] = []
         with torch.inference_mode():
@@ -257,8 +286,14 @@ class TranscriptionRecipe(TaskRecipe[Spoken]):
 
     def measure(self, model: Model, tokenizer: TextTokenizer) -> Figures:
         """Word error rates by language (of languages without blanks: character error rates), with half of the interval."""
+        rows = self.validation[:_MEASURED]
+        found = (
+            self._by_the_better(model, tokenizer, rows)
+            if self.settings.base is None
+            else self._transcripts(model, tokenizer, rows)
+        )
         by_language: dict[str, list[tuple[str, str]]] = {}
-        for row, text in self._transcripts(model, tokenizer, self.validation[:_MEASURED]):
+        for row, text in found:
             by_language.setdefault(row.language or "en", []).append((row.text, text))
         figures: Figures = {}
         for language, pairs in by_language.items():
@@ -267,6 +302,17 @@ class TranscriptionRecipe(TaskRecipe[Spoken]):
             name = figure.metric if len(by_language) == 1 else f"{figure.metric}_{language}"
             figures[name] = (value, (high - low) / 2)
         return figures
+
+    def _by_the_better(self, model: Model, tokenizer: TextTokenizer, rows: list[Spoken]) -> list[tuple[Spoken, str]]:
+        """What is heard with the weight of the CTC head that makes fewer errors, which the folder then names."""
+        ways = {weight: dict(self._transcripts(model, tokenizer, rows, ctc_weight=weight)) for weight in _WEIGHTS}
+        both = set.intersection(*(set(found) for found in ways.values()))  # the budget may have ended before
+
+        def errors(weight: float) -> int:
+            return sum(speech_errors(row.text, ways[weight][row], row.language or "en").errors for row in both)
+
+        self._ctc_weight = min(ways, key=errors)
+        return list(ways[self._ctc_weight].items())
 
     def show(self, model: Model, tokenizer: TextTokenizer, until: float | None = None) -> SamplePreview:
         """What is heard in a few recordings, beside what was said, to be played."""
@@ -286,7 +332,7 @@ class TranscriptionRecipe(TaskRecipe[Spoken]):
     def _write_decoding(self, out: Path) -> None:
         base = self.settings.base
         if base is None:
-            kept = self._said(TextTokenizer.from_pretrained(out))
+            kept = self._said(TextTokenizer.from_pretrained(out)) | {CTC_WEIGHT: self._ctc_weight}
         else:
             folder = base_of(base) if is_adapter(base) else base
             kept = {name: value for name, value in said_of_decoding(folder).items() if name in _KEPT}
@@ -319,17 +365,19 @@ def _sample(row: Spoken, heard: str) -> Sample:
     return Sample(f"{row.text}\n→ ", heard, url, compared)
 
 
-def _changed(example: Example, seed: int, is_fresh: bool, most: int) -> Example:
-    """The example as it sounds this time.
+def _changed(example: Example, seed: int) -> Example:
+    """The example with what SpecAugment hides this time."""
+    made = augmented(np.asarray(example["frames_BFM"], np.float32), seed, (1.0, 1.0))
+    return example | {"frames_BFM": Vectors(made), "length_B": len(made)}
+
+
+def _changed_by_another(example: Example, seed: int, most: int) -> Example:
+    """The example as another voice says it at another speed, with silence behind it.
 
     Args:
-        is_fresh: whether the model is new: then other voices say it at other speeds, with silence behind it.
         most: frames that the model hears at once.
     """
-    frames = np.asarray(example["frames_BFM"], np.float32)
-    made = augmented(frames, seed, (0.9, 1.1) if is_fresh else (1.0, 1.0), most, voices=is_fresh)
-    if not is_fresh:
-        return example | {"frames_BFM": Vectors(made), "length_B": len(made)}
+    made = augmented(np.asarray(example["frames_BFM"], np.float32), seed, (0.9, 1.1), most, voices=True)
     silence, length = float(max(_SILENCE, made.max() - RANGE)), len(made)
     drawn = np.random.default_rng(derive_seed(seed, "silence"))
     behind = most - length if drawn.integers(_PADDED) == 0 else min(most - length, _BEHIND)

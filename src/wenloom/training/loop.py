@@ -240,6 +240,7 @@ class Run:
             round(training.decay * planned), training.final_learning_rate,
         )  # fmt: skip
         batch = self.setup.prefetcher.batch(self.progress.samples)
+        self.train_step.objective.done = self.course.at(step) / planned
         gradients = self.train_step.step(batch, rate, stop)
         self.progress.step += 1
         self.progress.samples += self.batch

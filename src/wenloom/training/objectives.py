@@ -43,6 +43,8 @@ class Objective(nn.Module):
     """Whether the loss of a row depends on the others of its batch, which is then not divided; what takes memory is."""
     rows_at_once: int | None = None
     """Rows that the model should read at a time, where the batch is not divided; None: all."""
+    done: float = 0.0
+    """The part of the run that is behind, for losses that change on the way."""
 
     def __init__(self, model: Model):
         super().__init__()

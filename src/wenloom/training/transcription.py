@@ -14,7 +14,8 @@ class TranscriptionObjective(Objective):
 
     (1 - w) of the loss is -log P of every token by the decoder, w is CTC's (Graves et al. 2006, eq. 8, see `levelled_ctc`) from the encoder's
     stream (hybrid CTC and attention, Kim et al. 2017, eq. 9). CTC's output matrix is the token embedding, its blank a token
-    that no text holds. A model that is only measured counts the decoder's part alone.
+    that no text holds. Its priors fade over the second half of a run: spread paths find the words, and later hear one twice. A model
+    that is measured has none.
 
     Args:
         smoothing: see `EncoderDecoderObjective`.
@@ -62,7 +63,7 @@ class TranscriptionObjective(Objective):
         nats = cross_entropy(decoder.transformed(hidden_BTD.flatten(0, 1)), decoder.output_weight, targets_BT.flatten(),
                              decoder.output_bias, smoothing)  # fmt: skip
         found = counted(nats, targets_BT)
-        if not model.training or not self.ctc:
+        if not self.ctc:
             return found
         beside = self._ctc(encoded_BSD, targets_BT, length_B)
         return LossSum((1 - self.ctc) * found.total + self.ctc * beside, found.weight, {"ctc": beside.detach()})
@@ -75,16 +76,21 @@ class TranscriptionObjective(Objective):
         logits_BSV = functional.linear(encoded_BSD, model.decoder.output_weight.to(encoded_BSD.dtype))
         places_B = ((length_B + 1) // 2).clamp(max=encoded_BSD.shape[1])
         with torch.autocast(encoded_BSD.device.type, enabled=False):
-            return levelled_ctc(logits_BSV.float(), targets_BT[is_text_BT], places_B, is_text_BT.sum(1), self.blank)
+            prior = _PRIOR * min(1.0, 2 * (1 - self.done)) if model.training else 0.0
+            return levelled_ctc(
+                logits_BSV.float(), targets_BT[is_text_BT], places_B, is_text_BT.sum(1), self.blank, prior
+            )
 
 
 _PRIOR = 0.3
-"""How much of the log of its share in a recording is taken from a token's log-probability where paths are weighed."""
+"""How much of the log of its share in a recording is taken from a token's log-probability where paths are weighed, at first."""
 _LEAST_SHARE = 1e-4
 
 
-def levelled_ctc(logits_BSV: Tensor, texts: Tensor, places_B: Tensor, lengths_B: Tensor, blank: int) -> Tensor:
-    """-log of the sum over all paths that spell a text of Π p(token) / share(token)^0.3, in sum over recordings.
+def levelled_ctc(
+    logits_BSV: Tensor, texts: Tensor, places_B: Tensor, lengths_B: Tensor, blank: int, prior: float = _PRIOR
+) -> Tensor:
+    """-log of the sum over all paths that spell a text of Π p(token) / share(token)^prior, in sum over recordings.
 
     Shares are the means of p over a recording's places, as constants (label priors, Huang et al. 2024, "Less peaky and more
     accurate CTC forced alignment by label priors"). A blank at nearly every place, which is where CTC begins, is worth little then; paths
@@ -93,12 +99,13 @@ def levelled_ctc(logits_BSV: Tensor, texts: Tensor, places_B: Tensor, lengths_B:
 
     Args:
         texts: of all recordings, one after the other.
+        prior: 0 is plain CTC.
     """
     logprobs_BSV = logits_BSV.log_softmax(-1)
     with torch.no_grad():
         is_sound_BS1 = (torch.arange(logits_BSV.shape[1], device=places_B.device) < places_B[:, None])[..., None]
         share_BV = (logprobs_BSV.exp() * is_sound_BS1).sum(1) / places_B[:, None]
-        level_B1V = _PRIOR * (share_BV + _LEAST_SHARE).log()[:, None]
+        level_B1V = prior * (share_BV + _LEAST_SHARE).log()[:, None]
     levelled_BSV = (logits_BSV - level_B1V).log_softmax(-1)
     value = functional.ctc_loss(levelled_BSV.transpose(0, 1), texts, places_B, lengths_B, blank, reduction="sum",
                                 zero_infinity=True)  # fmt: skip

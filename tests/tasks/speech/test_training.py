@@ -49,15 +49,23 @@ def test_the_loss_is_the_decoders_and_ctcs():
     features = functional.pad(frames.T[None], (0, 2900), value=-0.5)
     logprobs = model(features, torch.tensor([tokens])).detach().log_softmax(-1)[0]
     nats = -sum(float(logprobs[place, token]) for place, token in enumerate([5, 6, 7, end], 1))
-    measured = TranscriptionObjective(model, 0.1, 0.3, blank, end)(**rows)
-    assert float(measured.total.detach()) == pytest.approx(nats, rel=1e-4) and int(measured.weight) == 4
-    learned = TranscriptionObjective(model.train(), 0.0, 0.3, blank, end)(**rows)
     encoded = model.encoder.hidden(features)[0] @ model.decoder.embed.weight.T
     share = encoded[:50].softmax(-1).mean(0)
-    levelled = (encoded - 0.3 * (share + 1e-4).log()).log_softmax(-1)
-    ctc = functional.ctc_loss(levelled[:, None], torch.tensor([[5, 6, 7]]), torch.tensor([50]), torch.tensor([3]),
-                              blank, reduction="sum")  # fmt: skip
-    assert float(learned.total.detach()) == pytest.approx(0.7 * nats + 0.3 * float(ctc.detach()), rel=1e-4)
+
+    def both(prior: float) -> float:
+        levelled = (encoded - prior * (share + 1e-4).log()).log_softmax(-1)
+        ctc = functional.ctc_loss(levelled[:, None], torch.tensor([[5, 6, 7]]), torch.tensor([50]), torch.tensor([3]),
+                                  blank, reduction="sum")  # fmt: skip
+        return 0.7 * nats + 0.3 * float(ctc.detach())
+
+    measured = TranscriptionObjective(model, 0.1, 0.3, blank, end)(**rows)
+    assert float(measured.total.detach()) == pytest.approx(both(0), rel=1e-4) and int(measured.weight) == 4
+    objective = TranscriptionObjective(model.train(), 0.0, 0.3, blank, end)
+    for done, prior in ((0, 0.3), (0.5, 0.3), (0.75, 0.15), (1, 0)):
+        objective.done = done
+        assert float(objective(**rows).total.detach()) == pytest.approx(both(prior), rel=1e-4)
+    tuned = TranscriptionObjective(model.eval(), 0.1, 0.0, 0, end)(**rows)
+    assert float(tuned.total.detach()) == pytest.approx(nats, rel=1e-4)
 
 
 def test_paths_are_weighed_by_the_shares_of_their_tokens():

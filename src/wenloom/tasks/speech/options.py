@@ -36,9 +36,9 @@ class TranscriptionOptions:
     """Sound without so much that stands out from its own background is silent, and not heard at all; 0: everything is heard."""
     carry: bool = True
     """Every window reads what was written before it, but after a temperature above 0.5."""
-    ctc_weight: float = 0.5
+    ctc_weight: float | None = None
     """Of a model with a CTC head (any that was trained here from nothing), how much that counts beside the decoder in what is
-    written: 0 is the decoder alone, 1 the head alone."""
+    written: 0 is the decoder alone, 1 the head alone; default: what made fewer errors when the model was measured."""
     times: bool = True
     """Segments with their times; else one segment per window of 30 seconds."""
     words: bool = False
@@ -53,7 +53,7 @@ class TranscriptionOptions:
                 wrong.append(f"{name} must be from 1 to 100, got {getattr(self, name)}")
         if not self.temperatures or not all(0 <= each <= 10 for each in self.temperatures):
             wrong.append("temperatures must be numbers from 0 to 10, at least one")
-        if not 0 <= self.ctc_weight <= 1:
+        if self.ctc_weight is not None and not 0 <= self.ctc_weight <= 1:
             wrong.append(f"ctc_weight must be from 0 to 1, got {self.ctc_weight:g}")
         if wrong:
             raise InputError("; ".join(wrong) + ".")

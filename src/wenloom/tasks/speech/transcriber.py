@@ -166,6 +166,8 @@ class Transcriber:
         options = options or TranscriptionOptions()
         if self.tokens.first_time >= self.model.config.vocab_size:
             options = replace(options, times=False)
+        if options.ctc_weight is None:
+            options = replace(options, ctc_weight=self.tokens.ctc_weight)
         if options.words and not options.times and self.tokens.ctc_blank is None:
             raise InputError(
                 "times of words need a model that has learned times, or one with a CTC head; or leave out --no-times."
@@ -306,7 +308,7 @@ class Transcriber:
 
     def _ctc_heard(self, work: _Work, options: TranscriptionOptions) -> CtcHeard | None:
         """What the CTC head says, where it is asked: it knows no times."""
-        if work.ctc_SV is None or options.times or options.ctc_weight == 0:
+        if work.ctc_SV is None or options.times or not options.ctc_weight:
             return None
         assert self.tokens.ctc_blank is not None
         return CtcHeard(work.ctc_SV, self.tokens.ctc_blank, options.ctc_weight)

@@ -13,7 +13,7 @@ from wenloom.tokens.tokenizer import TextTokenizer
 
 SECONDS_PER_STAMP = 0.02
 """What one token of time is, and one place of the encoder."""
-CTC_BLANK = "ctc_blank_token_id"
+CTC_BLANK, CTC_WEIGHT = "ctc_blank_token_id", "ctc_weight"
 """Under this name generation_config.json says that the encoder has a CTC head; others ignore it."""
 _LANGUAGE = re.compile(r"<\|([a-z]{2,3})\|>")
 _MARKS = '"#()*+/:;<=>@[\\]^_`{|}~「」『』'
@@ -48,6 +48,8 @@ class SpeechTokens:
     """(layer, head) of the decoder whose attention follows the sound."""
     ctc_blank: int | None = None
     """The blank of a CTC head on the encoder, whose output matrix is the token embedding; None: there is no such head."""
+    ctc_weight: float = 0.5
+    """How much that head counts beside the decoder where nobody says otherwise."""
 
     @property
     def first_time(self) -> int:
@@ -122,6 +124,7 @@ def speech_tokens(
         alignment_heads=_heads(heads, config)
         or tuple((layer, head) for layer in range(half, config.n_layers) for head in range(config.n_heads)),
         ctc_blank=next(iter(_numbers([said.get(CTC_BLANK)], config)), None),
+        ctc_weight=_share(said.get(CTC_WEIGHT)),
     )
 
 
@@ -133,6 +136,11 @@ def said_of_decoding(folder: Path) -> dict[str, Any]:
             raw = read_json_object(folder / name, CheckpointError)
             said |= {key: value for key, value in raw.items() if value is not None}
     return said
+
+
+def _share(value: Any) -> float:
+    """From 0 to 1; what is no such number counts half."""
+    return float(value) if isinstance(value, int | float) and 0 <= value <= 1 else 0.5
 
 
 def _numbers(value: Any, config: ModelConfig) -> tuple[int, ...]:
