@@ -50,6 +50,7 @@ def test_sentences_say_what_stands_beside_them():
             )
         words.add(text, frames, -0.5)
     words.add("one two", np.full((90, 80), 0.9, np.float16), -0.5)
+    words.add("one", np.pad(np.full((40, 80), 0.9, np.float16), ((20, 20), (0, 0)), constant_values=-0.5), -0.5)
     assert words.n_cut == 3 and len(words.words) == 8
     texts, draw = set(), np.random.default_rng(1)
     for _ in range(50):

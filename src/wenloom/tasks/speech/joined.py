@@ -24,8 +24,6 @@ _BEFORE, _BEHIND = 8, 12
 """Frames of quiet that a word takes along."""
 _GAP = 30
 """Frames of silence between two words, at most."""
-_FEW = 3
-"""Words that are joined, at most, where every recording is of one."""
 _POWER = 4.0
 """A spectrogram's numbers are (log10 power + 4) / 4, see `audio.log_mel`."""
 
@@ -84,9 +82,9 @@ class Words:
         self._counts: list[int] = []
 
     def add(self, text: str, frames_TM: np.ndarray, silence: float) -> None:
-        """Cut a recording; one that does not fall into its words is left out."""
+        """Cut a recording; one of a single word, or that does not fall into its words, is left out."""
         texts = text.split()
-        spans = stretches(frames_TM, len(texts)) if texts else None
+        spans = stretches(frames_TM, len(texts)) if len(texts) > 1 else None
         if spans is None:
             return
         self.n_cut += 1
@@ -107,8 +105,6 @@ class Words:
             longest: frames that there may be.
         """
         count = self._counts[drawn.integers(len(self._counts))]
-        if max(self._counts) == 1:
-            count = int(drawn.integers(1, _FEW + 1))
         parts: list[np.ndarray] = []
         texts: list[str] = []
         silence, is_even, length = self.words[drawn.integers(len(self.words))].silence, drawn.random() < 0.5, 0
