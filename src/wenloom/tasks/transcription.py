@@ -55,6 +55,8 @@ _HEARD_FIRST = 500
 """Recordings, at most, whose spectra tell how the weights of a new model begin."""
 _JOINED = 0.7
 """Of the examples of a new model, how many are sentences joined of the recordings' words, where all recordings fall into their words."""
+_CUT = 0.3
+"""Recordings that must fall into their words before any are joined: of fluent speech some do by chance."""
 _PADDED = 64
 _BEHIND = 60
 """A new model hears up to so many frames of silence behind a recording, behind one of `_PADDED` up to all that it hears at once, as in a
@@ -146,10 +148,11 @@ class TranscriptionRecipe(TaskRecipe[Spoken]):
     def _fresh_change(self, tokens: SpeechTokens, tokenizer: TextTokenizer, most: int, room: int) -> ExampleChange:
         """How a new model hears examples: often a sentence of joined words instead, by another voice, with silence behind it."""
         words, language = Words(), next((row.language for row in self.train if row.language), "")
-        heard = [(row, found) for row in self.train if (found := self._sounds.get(_place(row))) is not None]
+        heard = [(row, sound) for row in self.train if (sound := self._sounds.get(_place(row))) is not None]
         for row, (frames_TM, silence) in heard:
             words.add(row.text, frames_TM, silence)
-        part = _JOINED * words.n_cut / max(1, len(heard))
+        found = words.n_cut / max(1, len(heard))
+        part = _JOINED * found if found > _CUT else 0.0
 
         def change(example: Example, seed: int) -> Example:
             drawn = np.random.default_rng(derive_seed(seed, "joined"))

@@ -79,3 +79,16 @@ def test_people_who_say_yes_and_no_eight_times_are_cut_into_eight(shared_data: P
     assert len(names) == 60 and words.n_cut >= 57, "some breathe as loudly as they speak"
     lengths = [len(each.frames_TM) for each in words.words]
     assert len(lengths) == 8 * words.n_cut and min(lengths) >= 25 and max(lengths) <= 120
+
+
+@pytest.mark.shared_data
+def test_fluent_speech_is_not_cut(shared_data: Path):
+    """Sentences that people read in eleven languages: none stops behind every word."""
+    words, count = Words(), 0
+    for line in (shared_data / "audio/transcripts.tsv").read_text("utf-8").splitlines()[1:]:
+        name, text = line.split("\t")[:2]
+        path = shared_data / "audio" / name
+        if len(text.split()) >= 5 and path.exists() and path.stat().st_size < 1_000_000:
+            words.add(text, frames_of(read_sound(path).samples), -0.5)
+            count += 1
+    assert count >= 20 and words.n_cut <= count // 20

@@ -14,8 +14,9 @@ _SMOOTHED = 5
 _QUIET, _LOUD = 0.05, 0.98
 """Quantiles of the power in decibels between which the threshold lies."""
 _THRESHOLDS = np.linspace(0.15, 0.7, 12)
-_PAUSES = (4, 8, 12, 16, 20, 25)
-"""Frames of quiet that may be part of a word, such as before a stop."""
+_PAUSES = (10, 13, 16, 20, 25)
+"""Frames of quiet below which it is part of a word, such as before a stop: fluent speech, which has no such pauses between its words,
+falls into as many stretches as it has words by chance only."""
 _SHORTEST, _LONGEST = 8, 150
 """Frames of a word."""
 _MOST_UNLIKE = 4.0
