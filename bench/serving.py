@@ -76,11 +76,9 @@ async def measured(each: Contestant, clients: int, number: int) -> Figures:
         return await asked(ask, clients, number)
 
 
-async def warmed(each: Contestant) -> None:
-    """A prompt of each length, unmeasured, so that what is done once (kernels, caches) has been done."""
-    async with each.asking() as ask:
-        for number in range(4):
-            await ask(prompt(9000 + number), lambda: None)
+async def warmed(each: Contestant, clients: int) -> None:
+    """A round that is not measured, of as many clients: what is done once (kernels, memory of the caches) has been done."""
+    await measured(each, clients, 90)
 
 
 async def asked(ask: Ask, clients: int, number: int) -> Figures:
@@ -245,7 +243,7 @@ def main() -> None:
     for turn in range(given.rounds):
         for each in all_of_them:
             with each.open():
-                asyncio.run(warmed(each))
+                asyncio.run(warmed(each, max(given.clients)))
                 for clients in given.clients:
                     found = asyncio.run(measured(each, clients, turn))
                     figures.setdefault((each.name, clients), []).append(found)
