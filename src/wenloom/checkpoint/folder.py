@@ -2,6 +2,7 @@
 
 import functools
 import json
+import math
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -18,7 +19,9 @@ from wenloom.checkpoint.families.fields import ConfigFields, shown
 from wenloom.checkpoint.generation import GENERATION, with_token_ids
 from wenloom.checkpoint.hub import resolve
 from wenloom.checkpoint.layout import as_stored, by_full_name, check_left, is_same, missing
-from wenloom.checkpoint.quantized import quantization_config, quantized_state, read_quantization, take_layer
+from wenloom.checkpoint.quantized.matrix import Kept, QuantizedMatrix
+from wenloom.checkpoint.quantized.reading import gathered, is_part, quantization_of, say_quantized
+from wenloom.checkpoint.quantized.writing import quantization_config, quantized_state
 from wenloom.checkpoint.replacing import CONFIG, place_of, replaced
 from wenloom.checkpoint.weights import FLOATING, SHARD_BYTES, stored_tensors, weight_files, write_weights
 from wenloom.core.console import remark
@@ -93,8 +96,9 @@ def shape_of(folder: Path) -> tuple[ModelConfig, str | None]:
     config = read_config(folder)
     try:
         with ExitStack() as stack:
-            family = FAMILIES[config.family]
-            stored = by_full_name(stored_tensors(weight_files(place_of(folder)), stack), family, folder)
+            family, place = FAMILIES[config.family], place_of(folder)
+            named = by_full_name(stored_tensors(weight_files(place), stack), family, folder)
+            stored = gathered(named, quantization_of(folder), config, family, folder)
             return as_stored(config, family, stored, folder), None
     except CheckpointError as error:
         return config, str(error)
@@ -107,10 +111,10 @@ def weights_of(folder: Path) -> tuple[list[Path], list[str], str | None]:
         CheckpointError: they cannot be opened.
     """
     place = place_of(folder)
-    files, quantization = weight_files(place), read_quantization(read_json(place / CONFIG), str(place / CONFIG))
+    files, quantization = weight_files(place), quantization_of(folder)
     with ExitStack() as stack:
         kinds = sorted({tensor.dtype for tensor in stored_tensors(files, stack).values()} & {*FLOATING})
-    return files, kinds, None if quantization is None else f"int{quantization.bits}"
+    return files, kinds, None if quantization is None else quantization.label
 
 
 def is_model(folder: Path) -> bool:
@@ -230,8 +234,8 @@ def _load(folder: Path, device: str, dtype: torch.dtype, needs_head: bool = True
     config = read_config(folder)
     family = _family(config.family, folder)
     place = place_of(folder)
-    quantization = read_quantization(read_json(place / CONFIG), str(place / CONFIG))
-    if bits is not None and quantization is not None:
+    quantization = quantization_of(folder)
+    if bits is not None and quantization is not None and quantization.own:
         raise InputError(f"{folder}: its weights are quantized already.")
     weights: dict[str, Tensor] = {}
     pages = LargePages()
@@ -244,18 +248,17 @@ def _load(folder: Path, device: str, dtype: torch.dtype, needs_head: bool = True
         rounded_layers[f"{path}.bias"] = layer
 
     with ExitStack() as stack:
-        stored = by_full_name(stored_tensors(weight_files(place), stack), family, folder)
+        named = by_full_name(stored_tensors(weight_files(place), stack), family, folder)
+        stored = gathered(named, quantization, config, family, folder, dtype)
         config = as_stored(config, family, stored, folder, needs_head)
         with torch.device("meta"):
             model = build(config)
         expected = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
-        chosen = bits_of_layers(model, bits) if bits is not None and isinstance(model, Decoder) else {}
+        layers = bits_of_layers(model, bits or 8) if isinstance(model, Decoder) else {}
+        chosen = layers if bits is not None else {}
         used: set[str] = set()
+        became: list[tuple[bool, int]] = []  # quantized matrices: whether in their bits, and of how many weights
         for each in family.tensors(config):
-            layer = quantization and take_layer(stored, each, expected[each.ours[0]], quantization, folder)
-            if layer is not None:
-                put(layer, each.ours[0].removesuffix(".weight"))
-                continue
             found = [name for name in family.names(each.theirs, config.logits.tied) if name in stored]
             if not found and each.theirs in family.optional:
                 weights |= {name: torch.zeros(expected[name], dtype=dtype, device=device) for name in each.ours}
@@ -263,26 +266,41 @@ def _load(folder: Path, device: str, dtype: torch.dtype, needs_head: bool = True
             if not found:
                 raise missing(each.theirs, config, family, stored, folder)
             used.update(found)
-            whole = stored[found[0]].read_weights()
+            source = stored[found[0]]
             copies = found[1:] if config.logits.tied or each.theirs.endswith("weight") else []
+            paths = [ours.removesuffix(".weight") for ours in each.ours]
+            if isinstance(source, QuantizedMatrix):
+                whole = source.kept_or_widened(not copies and {*paths} <= layers.keys() | {"head"})
+                became.append((isinstance(whole, Kept), math.prod(source.shape)))
+                if isinstance(whole, Kept):
+                    parts = zip(paths, _split(each, whole.q, expected, folder), each.split(whole.scale), strict=True)
+                    for path, q, scale in parts:
+                        put(QuantizedLinear(q, scale[:, 0] if whole.bits == 8 else scale, None, whole.bits), path)
+                    source.release()
+                    continue
+            else:
+                whole = source.read_weights()
             if other := next((name for name in copies if not is_same(whole, stored[name])), None):
                 raise CheckpointError(
                     f"{folder}: the weights hold two tensors where {config.family} has one, and they differ: "
                     f'"{found[0]}" and "{other}".'
                 )
-            for ours, tensor in zip(each.ours, _split(each, whole, expected, folder), strict=True):
-                if (its_bits := chosen.get(path := ours.removesuffix(".weight"))) is None:
+            for ours, path, tensor in zip(each.ours, paths, _split(each, whole, expected, folder), strict=True):
+                if (its_bits := chosen.get(path)) is None:
                     weights[ours] = pages.take(tensor, dtype, device)
                 else:
                     put(QuantizedLinear(*quantize_weight(tensor, its_bits), None, its_bits), path)
-            stored[found[0]].release(whole)
+            source.release(whole)
         check_left(sorted(name for name in stored.keys() - used if not family.buffers.search(name)), family, folder)
     for name, layer in rounded_layers.items():
         if name in weights:
             layer.bias = torch.nn.Parameter(weights[name], requires_grad=False)
     model.load_state_dict(weights, assign=True)
-    if rounded_layers and isinstance(model, Decoder) and not isinstance(model.head, QuantizedLinear):
+    is_ours = bits is not None or (quantization is not None and quantization.own is not None)
+    if is_ours and isinstance(model, Decoder) and not isinstance(model.head, QuantizedLinear):
         quantize_head(model, pages)
+    if quantization is not None:
+        say_quantized(folder, quantization.label, quantization.rounds_activations, tuple(became), dtype, bits)
     return model.eval() if bits is None else model.eval().requires_grad_(False)
 
 
@@ -321,8 +339,10 @@ def stored_dtype(folder: Path) -> torch.dtype:
     """
     if is_adapter(folder):
         return stored_dtype(base_of(folder))
+    quantization = quantization_of(folder)
     with ExitStack() as stack:
-        found = {tensor.dtype for tensor in stored_tensors(weight_files(place_of(folder)), stack).values()}
+        stored = stored_tensors(weight_files(place_of(folder)), stack)
+        found = {tensor.dtype for name, tensor in stored.items() if not is_part(name, quantization)}
     known = {"F64": torch.float64, "F32": torch.float32, "BF16": torch.bfloat16, "F16": torch.float16}
     return functools.reduce(torch.promote_types, {known[name] for name in found & set(known)} or {torch.float32})
 

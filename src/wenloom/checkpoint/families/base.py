@@ -174,6 +174,8 @@ class Family:
     """Every tensor under the name that it has in transformers' modules, which adapters use; None: that of the file."""
     is_always_tied: bool = False
     """Whether an output matrix that a file leaves out is the embedding, whatever `tie_word_embeddings` says."""
+    keeps_transposed: bool = False
+    """Whether the matrices of its blocks stand as (in, out), while quantized ones stand as (out, in)."""
 
     def names(self, tensor: str, is_tied: bool) -> tuple[str, ...]:
         """Under which names a tensor may be found, the usual one first."""

@@ -103,4 +103,5 @@ FAMILY = Family(
     _BUFFERS,
     _CLASSIFIER,
     copies={"transformer.wte.weight": ("lm_head.weight",)},
+    keeps_transposed=True,
 )
