@@ -18,6 +18,7 @@ from safetensors.torch import load_file, save_file
 from transformers.quantizers.auto import AUTO_QUANTIZATION_CONFIG_MAPPING
 
 from wenloom.checkpoint.folder import load_decoder, save_model, stored_dtype, write_model_files
+from wenloom.checkpoint.quantized.reading import READERS
 from wenloom.core.errors import CheckpointError, InputError, printable
 from wenloom.model.build import with_classes
 from wenloom.model.config import reshaped
@@ -99,7 +100,7 @@ def changed(folder: Path, target: Path, change: Callable[[dict[str, Any]], None]
     return target
 
 
-METHODS = sorted({*AUTO_QUANTIZATION_CONFIG_MAPPING} - {"compressed-tensors"}) + ["sorcery", "a\x1b[31mb"]
+METHODS = sorted({*AUTO_QUANTIZATION_CONFIG_MAPPING} - {*READERS}) + ["sorcery", "a\x1b[31mb"]
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -113,7 +114,7 @@ def test_other_ways_to_quantize_are_refused_by_name(method: str, quantized_folde
     assert printable(json.dumps(method)) in str(error.value) and "\x1b" not in str(error.value)
 
 
-@pytest.mark.parametrize("value", [[], 5, True, "gptq", {}, {"load_in_4bit": True}, {"config_groups": []}], ids=str)
+@pytest.mark.parametrize("value", [[], 5, True, "gptq", {}, {"load_in_4bit": "x"}, {"config_groups": []}], ids=str)
 def test_a_quantization_of_no_known_kind_is_refused(value: object, quantized_folder: Path, tmp_path: Path):
     with pytest.raises(CheckpointError, match="quantization_config"):
         load_decoder(changed(quantized_folder, tmp_path, lambda config: config.update(quantization_config=value)))
@@ -122,26 +123,26 @@ def test_a_quantization_of_no_known_kind_is_refused(value: object, quantized_fol
 OTHER: dict[str, list[object]] = {
     "config_groups": [{}, [], {"a": {}, "b": {}}, {"a": 5}, {"a": {"targets": ["Linear"], "weights": None}}, None],
     "quant_method": ["gptq", 5, None],
-    "kv_cache_scheme": [{"num_bits": 8}],
+    "kv_cache_scheme": [],  # of activations
     "format": ["int-quantized", "marlin-24", "naive-quantized", 5],
-    "quantization_status": ["frozen", "initialized", [], None],
+    "quantization_status": ["initialized", [], None],  # frozen: see below
     "global_compression_ratio": [],  # a remark of whoever wrote it
     "ignore": [5, "lm_head", [5], ["re:.*mlp.*"], ["model.layers.0.mlp.down_proj"]],
     "moe_sparsity_config": [{"a": 1}],
     "targets": [["re:.*q_proj"], ["Linear", "Embedding"], [], 5],
     "weights": [5, [], None],
-    "input_activations": [{"num_bits": 8}],
-    "output_activations": [{"num_bits": 8}],
+    "input_activations": [],
+    "output_activations": [],
     "num_bits": [2, 3, 8, 16, "4", 4.0, True, None],
     "type": ["float", 5],
     "symmetric": [False, 0],
     "group_size": [128, 64, -1, "32", None],
-    "strategy": ["channel", "tensor", "block", None],
+    "strategy": ["channel", "tensor", "block", "token", 5],
     "block_structure": [[16, 16]],
     "dynamic": [True, "local"],
-    "actorder": ["group", "static"],
+    "actorder": ["group", "sideways", 5],
     "scale_dtype": [],  # the file itself tells
-    "zp_dtype": ["torch.int8"],
+    "zp_dtype": [],
     "observer": [],
     "observer_kwargs": [],
 }
@@ -164,6 +165,35 @@ def test_each_field_of_the_format_is_read_or_refused(quantized_folder: Path, tmp
                     load_decoder(changed(quantized_folder, tmp_path, change))
                     pytest.fail(f"{field}: {value}")
                 assert str(error.value).count("\n") == 0
+
+
+LEFT_OUT: list[tuple[int, str, object]] = [
+    (0, "kv_cache_scheme", {"num_bits": 8}),
+    (1, "input_activations", {"num_bits": 8, "dynamic": True}),
+    (1, "output_activations", {"num_bits": 8}),
+]
+CHANGES_NOTHING: list[tuple[int, str, object]] = [
+    (0, "quantization_status", "frozen"),
+    (0, "version", "0.9"),
+    (2, "strategy", None),
+    (2, "actorder", "static"),
+    (2, "zp_dtype", "torch.int8"),
+    (2, "observer", "minmax"),
+]
+
+
+@pytest.mark.parametrize(("level", "field", "value"), LEFT_OUT + CHANGES_NOTHING)
+def test_what_is_of_activations_is_left_out_and_said(
+    level: int, field: str, value: object, quantized_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    def change(config: dict[str, Any]):
+        place = config["quantization_config"]
+        group = place["config_groups"]["group_0"]
+        (place, group, group["weights"])[level][field] = value
+
+    found, ids = load_decoder(changed(quantized_folder, tmp_path, change)), torch.tensor([[5, 6, 7]])
+    assert ("activations are left whole" in capsys.readouterr().err) == ((level, field, value) in LEFT_OUT)
+    assert found(ids).allclose(load_decoder(quantized_folder)(ids), atol=2e-2)  # but for the output matrix in 8 bits
 
 
 def test_what_the_format_does_not_know_is_named_and_changes_nothing(

@@ -188,7 +188,7 @@ def load_decoder(
             memory of a single one is all that unquantized weights take.
 
     Raises:
-        InputError: it is of another kind, or quantized already.
+        InputError: it is of another kind, or quantized already by Wenloom.
     """
     if (kind := read_config(folder).kind) != "decoder":
         raise InputError(f"{folder}: is an {kind} model; this needs one that goes on with a text (a decoder).")
@@ -359,7 +359,7 @@ def write_model_files(
     Not atomic: call it inside `files.folder_aside`.
 
     Args:
-        bits: quantize the weights of the blocks to so many, see `checkpoint.quantized`.
+        bits: quantize the weights of the blocks to so many, see `checkpoint.quantized.writing`.
         dtype: number type of the other weights then; None: as they are.
 
     Raises:

@@ -31,12 +31,12 @@ def quantize(model: str, /, *, out: Path, to: str = "int8", json: Json = False) 
     check_free(out)
     from wenloom.checkpoint.folder import load_decoder, load_tokenizer, stored_dtype, write_model_files
     from wenloom.checkpoint.hub import resolve
-    from wenloom.model.quantize import QuantizedLinear, parse_bits
+    from wenloom.model.quantize import is_quantized, parse_bits
     from wenloom.training.run_file import RUN
 
     bits, source = parse_bits(to), resolve(model)
     decoder = load_decoder(source)
-    if isinstance(decoder.head, QuantizedLinear):
+    if is_quantized(decoder):
         raise InputError(f"{model}: its weights are quantized already.")
     with folder_aside(out) as folder:
         write_model_files(decoder, folder, bits=bits, dtype=stored_dtype(source))

@@ -174,7 +174,7 @@ def quantize(decoder: Decoder, bits: Bits) -> Decoder:
     Raises:
         InputError: it is quantized already, or its widths are no multiples of 32 (int4).
     """
-    if isinstance(decoder.head, QuantizedLinear):
+    if is_quantized(decoder):
         raise InputError("the model's weights are quantized already.")
     pages = LargePages()
     for path, its_bits in bits_of_layers(decoder, bits).items():
@@ -198,6 +198,11 @@ def bits_of_layers(decoder: Decoder, bits: Bits) -> dict[str, Bits]:
     return found
 
 
+def is_quantized(model: nn.Module) -> bool:
+    """Whether any of its layers keeps its weight in 8 or 4 bits."""
+    return any(isinstance(module, QuantizedLinear) for module in model.modules())
+
+
 def require_unquantized(model: nn.Module, act: str) -> None:
     """
     Args:
@@ -206,7 +211,7 @@ def require_unquantized(model: nn.Module, act: str) -> None:
     Raises:
         InputError: the model has such.
     """
-    if any(isinstance(module, QuantizedLinear) for module in model.modules()):
+    if is_quantized(model):
         raise InputError(
             f"{act}: this model's weights are quantized to 8 or 4 bits; take the one that it was made from."
         )

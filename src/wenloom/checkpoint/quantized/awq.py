@@ -9,7 +9,7 @@ from typing import Any
 from torch import Tensor
 
 from wenloom.checkpoint.quantized.fields import QuantizationFields
-from wenloom.checkpoint.quantized.matrix import Format, Part, Scaled, in_blocks, unpack_bits
+from wenloom.checkpoint.quantized.matrix import Format, Part, Scaled, in_blocks, sides, unpack_bits
 from wenloom.checkpoint.quantized.quantization import Quantization, in_groups, one_format
 from wenloom.checkpoint.weights import FLOATING, Stored
 
@@ -49,7 +49,7 @@ def read_awq(config: Mapping[str, Any], where: str) -> Quantization:
 
 
 def _layout(parts: Mapping[str, Stored], columns: int | None) -> tuple[tuple[int, int], dict[str, Part]]:
-    cols, words = parts["qweight"].shape
+    cols, words = sides(parts["qweight"])
     groups = 1 if columns is None else -(-cols // columns)
     return (8 * words, cols), {
         "qweight": (("I32",), (cols, words)),

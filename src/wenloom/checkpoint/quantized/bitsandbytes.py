@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from wenloom.checkpoint.quantized.fields import QuantizationFields
-from wenloom.checkpoint.quantized.matrix import Format, Part, Scaled, in_blocks
+from wenloom.checkpoint.quantized.matrix import Format, Part, Scaled, in_blocks, sides
 from wenloom.checkpoint.quantized.quantization import Quantization, one_format
 from wenloom.checkpoint.weights import FLOATING, Stored
 
@@ -48,7 +48,7 @@ def read_bitsandbytes(config: Mapping[str, Any], where: str) -> Quantization:
 
 
 def _layout_of_int8(parts: Mapping[str, Stored]) -> tuple[tuple[int, int], dict[str, Part]]:
-    rows, cols = parts["weight"].shape
+    rows, cols = sides(parts["weight"])
     return (rows, cols), {
         "weight": (("I8",), (rows, cols)),
         "SCB": (("F32",), (rows,)),

@@ -6,14 +6,16 @@ What goes into the products of such layers may be meant to be rounded, too; here
 
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from wenloom.checkpoint.quantized.fields import QuantizationFields
 from wenloom.checkpoint.quantized.fp8 import E4M3
-from wenloom.checkpoint.quantized.matrix import Format, Part, Scaled, blocks_of, in_blocks, unpack_bits
-from wenloom.checkpoint.quantized.quantization import Quantization, in_groups
+from wenloom.checkpoint.quantized.matrix import Format, Part, Scaled, blocks_of, in_blocks, sides, unpack_bits
+from wenloom.checkpoint.quantized.quantization import Quantization
 from wenloom.checkpoint.quantized.writing import own_form
 from wenloom.checkpoint.weights import FLOATING, Stored
 
@@ -40,10 +42,9 @@ def read_compressed(config: Mapping[str, Any], where: str) -> Quantization:
     groups = fields.raw("config_groups")
     if not isinstance(groups, Mapping) or not groups or not all(isinstance(each, Mapping) for each in groups.values()):
         raise fields.refusal("config_groups", groups)
-    fields.is_empty(
-        "sparsity_config", "transform_config", "moe_sparsity_config", "dequantize", "use_optimized_inference"
-    )
-    fields.changes_nothing(("quant_method", "global_compression_ratio", "version", "run_compressed"))
+    fields.is_empty("sparsity_config", "transform_config", "moe_sparsity_config")
+    fields.changes_nothing(("quant_method", "global_compression_ratio", "version", "run_compressed", "dequantize",
+                            "use_optimized_inference"))  # fmt: skip
     kv_cache = fields.raw("kv_cache_scheme")
     formats: dict[str, Format] = {}
     activations = kv_cache is not None
@@ -110,12 +111,11 @@ def _format(fields: QuantizationFields, name: str | None) -> Format:
     if name not in (_PACKED, *_PLAIN):
         raise fields.refusal("format", name)
     kind = fields.one_of("type", "int", "float")
-    bits = fields.one_of("num_bits", 8, *((2, 4) if kind == "int" else ()))
-    columns, strategy = fields.size("group_size"), fields.raw("strategy")
     if (kind == "float") != (name == "float-quantized") and name != "naive-quantized":
         raise fields.refusal("type", kind)
+    bits = fields.one_of("num_bits", 8, *((2, 4) if kind == "int" else ()))
+    columns, block, strategy = fields.size("group_size"), fields.block("block_structure"), fields.raw("strategy")
     strategy = strategy or ("tensor" if fields.raw("group_size") is None else "channel" if columns is None else "group")
-    block = fields.block("block_structure")
     if strategy not in ("tensor", "channel", "group", "block") or (columns is not None) != (strategy == "group"):
         raise fields.refusal("strategy", strategy)
     if (block is not None) != (strategy == "block"):
@@ -126,62 +126,74 @@ def _format(fields: QuantizationFields, name: str | None) -> Format:
     fields.one_of("dynamic", False)
     fields.changes_nothing(("observer", "observer_kwargs", "scale_dtype", "zp_dtype"))
     fields.finish()
-    shown = {
-        "tensor": f"{bits} bits in matrices",
-        "block": f"{bits} bits in blocks of {' x '.join(map(str, block or ()))}",
-    }
-    words = shown.get(strategy, in_groups(bits, columns))
-    label = words if kind == "int" else words.replace(f"{bits} bits", "fp8")
-    stored = ("weight_packed", "weight_shape") if name == _PACKED else ("weight",)
-    needed = (*stored, "weight_scale", *(() if symmetric else ("weight_zero_point",)),
-              *(("weight_g_idx",) if order in ("group", "dynamic") else ()))  # fmt: skip
+    weights = _Weights(name == _PACKED, kind == "float", bits, strategy, columns or 1, block or (1, 1))
+    stored = ("weight_packed", "weight_shape") if weights.packed else ("weight",)
+    zero = () if symmetric else ("weight_zero_point",)
+    places = ("weight_g_idx",) if order in ("group", "dynamic") else ()
+    needed = (*stored, "weight_scale", *zero, *places)
+    optional = tuple(each for each in ("weight_zero_point", "weight_g_idx") if each not in needed)
+    kinds = () if weights.packed else ("I8", E4M3)
+    return Format(weights.label, needed, optional, kinds, weights.layout, weights.unpack)
 
-    def size(shape: tuple[int, int]) -> tuple[int, int]:
-        """Of what shares a scale."""
-        return {"tensor": shape, "channel": (1, shape[1]), "group": (1, columns or 1), "block": block or shape}[
-            strategy
+
+@dataclass(frozen=True)
+class _Weights:
+    """How a group of layers keeps its weights."""
+
+    packed: bool
+    floats: bool
+    bits: int
+    strategy: str
+    columns: int
+    """Of a group."""
+    block: tuple[int, int]
+
+    @property
+    def label(self) -> str:
+        shared = {"tensor": "matrices", "channel": "rows", "group": f"groups of {self.columns}",
+                  "block": f"blocks of {self.block[0]} x {self.block[1]}"}  # fmt: skip
+        return f"{'fp8' if self.floats else f'{self.bits} bits'} in {shared[self.strategy]}"
+
+    def shared(self, shape: tuple[int, int]) -> tuple[int, int]:
+        """Rows and columns that share a scale, of a matrix of this shape."""
+        rows, cols = shape
+        return {"tensor": (rows, cols), "channel": (1, cols), "group": (1, self.columns), "block": self.block}[
+            self.strategy
         ]
 
-    def layout(parts: Mapping[str, Stored]) -> tuple[tuple[int, int], dict[str, Part]]:
-        shape = (
-            _shape(parts["weight_shape"].read())
-            if name == _PACKED
-            else (parts["weight"].shape[0], parts["weight"].shape[1])
-        )
-        grid = blocks_of(shape, size(shape))
-        plain = ("I8",) if kind == "int" else (E4M3,)
-        zero = (("I32",), (-(-grid[0] * bits // 32), grid[1])) if name == _PACKED else ((*plain, "I8", *FLOATING), grid)
+    def layout(self, parts: Mapping[str, Stored]) -> tuple[tuple[int, int], dict[str, Part]]:
+        shape = _shape(parts["weight_shape"].read()) if self.packed else sides(parts["weight"])
+        grid = blocks_of(shape, self.shared(shape))
+        in_words = ("I32",), (-(-grid[0] * self.bits // 32), grid[1])
         return shape, {
-            "weight": (plain, shape),
-            "weight_packed": (("I32",), (shape[0], -(-shape[1] * bits // 32))),
+            "weight": ((E4M3,) if self.floats else ("I8",), shape),
+            "weight_packed": (("I32",), (shape[0], -(-shape[1] * self.bits // 32))),
             "weight_shape": (("I64", "I32"), (2,)),
             "weight_scale": (FLOATING, grid),
-            "weight_zero_point": zero,
+            "weight_zero_point": in_words if self.packed else (("I8", E4M3, *FLOATING), grid),
             "weight_g_idx": (("I32", "I64"), (shape[1],)),
         }
 
-    def unpack(parts: Mapping[str, Tensor]) -> Scaled:
-        zero: Tensor | int = 0
-        if name == _PACKED:
+    def unpack(self, parts: Mapping[str, Tensor]) -> Scaled:
+        zero: Tensor | int = 2 ** (self.bits - 1) if self.packed else 0
+        if self.packed:
             shape = _shape(parts["weight_shape"])
-            q = unpack_bits(parts["weight_packed"], bits)[:, : shape[1]]
-            zero = 2 ** (bits - 1)
+            q = unpack_bits(parts["weight_packed"], self.bits)[:, : shape[1]]
         else:
             q = parts["weight"]
             shape = (q.shape[0], q.shape[1])
-        grid = blocks_of(shape, size(shape))
-        if (given := parts.get("weight_zero_point")) is not None:
-            packed = name == _PACKED
-            zero = unpack_bits(given.reshape(-1, grid[1]).T, bits)[:, : grid[0]].T if packed else given.reshape(grid)
-        scaled = in_blocks(q, parts["weight_scale"], size(shape), zero)
-        if (order := parts.get("weight_g_idx")) is None or bool((order < 0).all()):  # -1 where nothing was reordered
+        grid = blocks_of(shape, self.shared(shape))
+        if (given := parts.get("weight_zero_point")) is not None and self.packed:
+            zero = unpack_bits(given.reshape(-1, grid[1]).T, self.bits)[:, : grid[0]].T
+        elif given is not None:
+            zero = given.float() if self.floats else given.to(torch.int16)
+        scaled = in_blocks(q, parts["weight_scale"], self.shared(shape), zero)
+        place = parts.get("weight_g_idx")
+        if place is None or bool((place < 0).all()):  # -1 where nothing was reordered
             return scaled
-        if not 0 <= int(order.min()) <= int(order.max()) < grid[1]:
+        if not 0 <= int(place.min()) <= int(place.max()) < grid[1]:
             raise ValueError("weight_g_idx names groups that it does not have")
-        return Scaled(q, scaled.scale, order.flatten().long(), scaled.zero)
-
-    optional = tuple({"weight_zero_point", "weight_g_idx"} - {*needed})
-    return Format(label, needed, optional, ("I8", E4M3) if name != _PACKED else (), layout, unpack)
+        return replace(scaled, group=place.flatten().long())
 
 
 def _shape(stored: Tensor) -> tuple[int, int]:

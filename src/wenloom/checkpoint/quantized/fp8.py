@@ -10,7 +10,7 @@ from typing import Any
 from torch import Tensor
 
 from wenloom.checkpoint.quantized.fields import QuantizationFields
-from wenloom.checkpoint.quantized.matrix import Format, Part, Scaled, blocks_of, in_blocks
+from wenloom.checkpoint.quantized.matrix import Format, Part, Scaled, blocks_of, in_blocks, sides
 from wenloom.checkpoint.quantized.quantization import Quantization, one_format
 from wenloom.checkpoint.weights import FLOATING, Stored
 from wenloom.core.errors import CheckpointError
@@ -56,12 +56,12 @@ def read_fp8(config: Mapping[str, Any], where: str) -> Quantization:
 
 def _layout(parts: Mapping[str, Stored], block: tuple[int, int] | None) -> tuple[tuple[int, int], dict[str, Part]]:
     weight = parts["weight"]
-    rows, cols = weight.shape
+    rows, cols = sides(weight)
     scale = next((parts[name] for name in _NAMES if name in parts), None)
     if scale is None:
         raise CheckpointError(f'{weight.path}: tensor "{weight.name}_scale_inv" is missing from the weights.')
-    sides = blocks_of((rows, cols), block or _block_of(scale.shape, (rows, cols)))
-    return (rows, cols), {"weight": ((E4M3,), (rows, cols)), **dict.fromkeys(_NAMES, (SCALES, sides))}
+    grid = blocks_of((rows, cols), block or _block_of(scale.shape, (rows, cols)))
+    return (rows, cols), {"weight": ((E4M3,), (rows, cols)), **dict.fromkeys(_NAMES, (SCALES, grid))}
 
 
 def _unpack(parts: Mapping[str, Tensor], block: tuple[int, int] | None) -> Scaled:

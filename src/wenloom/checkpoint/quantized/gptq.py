@@ -12,13 +12,13 @@ import torch
 from torch import Tensor
 
 from wenloom.checkpoint.quantized.fields import QuantizationFields
-from wenloom.checkpoint.quantized.matrix import Format, Part, Scaled, unpack_bits
+from wenloom.checkpoint.quantized.matrix import Format, Part, Scaled, sides, unpack_bits
 from wenloom.checkpoint.quantized.quantization import Quantization, in_groups
 from wenloom.checkpoint.weights import FLOATING, Stored
 
 _READS = "GPTQ with 2, 3, 4 or 8 bits in the formats gptq and gptq_v2"
 _CHANGE_NOTHING = (
-    "quant_method", "true_sequential", "damp_percent", "damp_auto_increment", "static_groups", "model_name_or_path", "mse",
+    "quant_method", "method", "gptaq", "foem", "uri", "quantizer", "true_sequential", "damp_percent", "damp_auto_increment", "static_groups", "model_name_or_path", "mse",
     "model_file_base_name", "meta", "tokenizer", "dataset", "block_name_to_quantize", "module_name_preceding_first_block",
     "batch_size", "pad_token_id", "max_input_length", "cache_block_outputs", "use_cuda_fp16", "model_seqlen", "use_exllama",
     "exllama_config", "disable_exllama", "backend", "act_group_aware", "modules_in_block_to_quantize", "lm_head", "version",
@@ -40,7 +40,7 @@ def read_gptq(config: Mapping[str, Any], where: str) -> Quantization:
         raise fields.refusal("checkpoint_format", of_format)
     fields.flag("sym", True)  # the zeros in the file tell
     reorders = fields.flag("desc_act", False)
-    fields.is_empty("is_marlin_format")
+    fields.is_empty("is_marlin_format", "adapter")
     fields.one_of("pack_dtype", "int32")
     if any(not name.startswith("-:") for name in fields.raw("dynamic") or ()):  # those with a minus are whole
         raise fields.refusal("dynamic", config["dynamic"])
@@ -60,7 +60,7 @@ def read_gptq(config: Mapping[str, Any], where: str) -> Quantization:
 
 
 def _layout(parts: Mapping[str, Stored], bits: int, columns: int | None) -> tuple[tuple[int, int], dict[str, Part]]:
-    words, rows = parts["qweight"].shape
+    words, rows = sides(parts["qweight"])
     cols = words * 32 // bits
     groups = 1 if columns is None else -(-cols // columns)
     return (rows, cols), {

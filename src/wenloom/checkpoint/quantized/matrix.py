@@ -1,6 +1,6 @@
 """A matrix in few bits, whatever its format: integers or codes, a scale for each block of them, and what they stand for."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -14,7 +14,7 @@ from wenloom.model.quantize import GROUP, Bits
 
 FLOATS = {"F64": torch.float64, "F32": torch.float32, "BF16": torch.bfloat16, "F16": torch.float16}
 _PIECE = 2**20
-"""Weights that are widened at a time."""
+"""Weights that are computed at a time."""
 
 
 @dataclass(frozen=True)
@@ -42,27 +42,33 @@ class Scaled:
         scale for 32 columns, or in 8 with one for a row."""
         if self.table is not None or self.q.is_floating_point():
             return None
-        whole = self.group.numel() % GROUP == 0
-        blocks = self.group.view(-1, GROUP) if whole else None
-        in_blocks = blocks is not None and bool((blocks == blocks[:, :1]).all())
-        in_rows = self.scale.shape[1] == 1
-        if not in_blocks and not in_rows:
+        blocks = self.group.view(-1, GROUP) if self.group.numel() % GROUP == 0 else None
+        fits_blocks = blocks is not None and bool((blocks == blocks[:, :1]).all())
+        fits_rows = self.scale.shape[1] == 1
+        if not fits_blocks and not fits_rows:
             return None
-        signed = self.q.to(torch.int16)
-        signed -= self.zero[:, self.group] if isinstance(self.zero, Tensor) else self.zero
-        low, high = (int(bound) for bound in torch.aminmax(signed))
-        if in_blocks and blocks is not None and low >= -8 and high <= 7:
-            return Kept(signed.to(torch.int8), self.scale.float()[:, blocks[:, 0]], 4)
-        if in_rows and low >= -128 and high <= 127:
-            return Kept(signed.to(torch.int8), self.scale.float(), 8)
-        return None
+        q, low, high = torch.empty(self.q.shape, dtype=torch.int8), 0, 0
+        for piece in self._pieces():
+            signed = self.q[piece].to(torch.int16)
+            signed -= self.zero[piece][:, self.group] if isinstance(self.zero, Tensor) else self.zero
+            low, high = min(low, int(signed.min())), max(high, int(signed.max()))
+            if low < (-128 if fits_rows else -8) or high > (127 if fits_rows else 7):
+                return None
+            q[piece] = signed
+        if fits_blocks and blocks is not None and low >= -8 and high <= 7:
+            return Kept(q, self.scale.float()[:, blocks[:, 0]], 4)
+        return Kept(q, self.scale.float(), 8) if fits_rows else None
+
+    def _pieces(self) -> Iterator[slice]:
+        """Rows that are computed at a time."""
+        rows = max(1, _PIECE // max(1, self.q.shape[1]))
+        for start in range(0, len(self.q), rows):
+            yield slice(start, start + rows)
 
     def widened(self, dtype: torch.dtype) -> Tensor:
         """The weights as numbers of this type, (rows, cols); computed in float32, and rounded once."""
         whole = torch.empty(self.q.shape, dtype=dtype)
-        rows = max(1, _PIECE // max(1, self.q.shape[1]))
-        for start in range(0, len(whole), rows):
-            piece = slice(start, start + rows)
+        for piece in self._pieces():
             values = self.q[piece].float() if self.table is None else self.table[self.q[piece].int()].float()
             if isinstance(self.zero, Tensor):
                 values -= self.zero[piece].float()[:, self.group]
@@ -96,6 +102,16 @@ def in_blocks(q: Tensor, scale: Tensor, block: tuple[int, int], zero: Tensor | i
 def blocks_of(shape: tuple[int, int], block: tuple[int, int]) -> tuple[int, int]:
     """How many blocks of so many rows and columns a matrix has, below and beside each other."""
     return -(-shape[0] // block[0]), -(-shape[1] // block[1])
+
+
+def sides(stored: Stored) -> tuple[int, int]:
+    """Rows and columns of a matrix in a file.
+
+    Raises:
+        ValueError: it is none.
+    """
+    rows, cols = stored.shape
+    return rows, cols
 
 
 def unpack_bits(words: Tensor, bits: int) -> Tensor:
@@ -147,11 +163,11 @@ class Format:
         with reading(first.path, CheckpointError, f'tensor "{printable(f"{layer}.{self.parts[0]}", 100)}" is damaged'):
             shape, expected = self.layout(parts)
         for ending, part in parts.items():
-            kinds, sides = expected[ending]
-            if part.dtype not in kinds or not _is_shape(part.shape, sides):
+            kinds, its_shape = expected[ending]
+            if part.dtype not in kinds or not _is_shape(part.shape, its_shape):
                 raise CheckpointError(
                     f'{part.path}: tensor "{printable(f"{layer}.{ending}", 100)}" ({part.dtype}, {part.shape}) is not that of '
-                    f"{shape[0]} x {shape[1]} weights of {self.name}, which is {' or '.join(kinds)}, {tuple(sides)}."
+                    f"{shape[0]} x {shape[1]} weights of {self.name}, which is {' or '.join(kinds)}, {tuple(its_shape)}."
                 )
         dtype = next(name for name, each in FLOATS.items() if each == wide)
         return QuantizedMatrix(
@@ -160,8 +176,9 @@ class Format:
         )  # fmt: skip
 
 
-def _is_shape(shape: Sequence[int], sides: Sequence[int]) -> bool:
-    return len(shape) <= max(2, len(sides)) and [n for n in shape if n != 1] == [n for n in sides if n != 1]
+def _is_shape(shape: Sequence[int], expected: Sequence[int]) -> bool:
+    """Whether it is the expected one, but for sides of 1."""
+    return len(shape) <= 2 and [n for n in shape if n != 1] == [n for n in expected if n != 1]
 
 
 @dataclass(frozen=True)

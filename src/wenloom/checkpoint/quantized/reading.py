@@ -26,7 +26,7 @@ from wenloom.core.quantities import show_bytes
 from wenloom.model.config import ModelConfig
 from wenloom.model.quantize import Bits
 
-_READERS: Mapping[str, Callable[[Mapping[str, Any], str], Quantization]] = {
+READERS: Mapping[str, Callable[[Mapping[str, Any], str], Quantization]] = {
     "gptq": read_gptq,
     "awq": read_awq,
     "compressed-tensors": read_compressed,
@@ -46,7 +46,7 @@ def quantization_of(folder: Path) -> Quantization | None:
     """
     where = str(place_of(folder) / CONFIG)
     config = read_json_object(place_of(folder) / CONFIG, CheckpointError)
-    reads = f"quantized weights of {', '.join(_READERS)}, and mxfp4 of gpt_oss,"
+    reads = f"quantized weights of {', '.join(READERS)}, and mxfp4 of gpt_oss"
     for field in ("compression_config", "sparsity_config"):  # of older versions of compressed-tensors
         if config.get(field) is not None:
             raise refusal(where, field, config[field], reads)
@@ -58,9 +58,9 @@ def quantization_of(folder: Path) -> Quantization | None:
     method = found.get("quant_method")
     if method is None and any(found.get(each) for each in LOADERS):
         method = "bitsandbytes"
-    if not isinstance(method, str) or method not in _READERS:
+    if not isinstance(method, str) or method not in READERS:
         raise refusal(where, "quant_method", method, reads)
-    return _READERS[method](found, where)
+    return READERS[method](found, where)
 
 
 def gathered(
