@@ -67,6 +67,23 @@ def by_full_name(found: Mapping[str, Stored], family: Family, folder: Path) -> d
     return unpacked(stored, folder) if any(name.endswith("_blocks") for name in stored) else stored
 
 
+def check_counts(config: ModelConfig, stored: Mapping[str, Stored], folder: Path) -> None:
+    """Before anything is made for every layer and expert that a config.json asks for.
+
+    Raises:
+        CheckpointError: there are fewer tensors than layers, or fewer weights than experts.
+    """
+    n_layers = config.n_layers + (0 if config.encoder is None else config.encoder.n_layers)
+    if n_layers > len(stored):
+        raise CheckpointError(f"{folder}: config.json asks for {n_layers:,} layers, the weights are of fewer.")
+    if config.mlp.experts is not None and n_layers * config.mlp.experts.count > sum(
+        math.prod(t.shape) for t in stored.values()
+    ):
+        raise CheckpointError(
+            f"{folder}: config.json asks for {config.mlp.experts.count:,} experts, the weights are of fewer."
+        )
+
+
 def as_stored(
     config: ModelConfig, family: Family, stored: Mapping[str, Stored], folder: Path, needs_head: bool = True
 ) -> ModelConfig:
@@ -80,15 +97,7 @@ def as_stored(
     Raises:
         CheckpointError: there are fewer tensors than layers.
     """
-    n_layers = config.n_layers + (0 if config.encoder is None else config.encoder.n_layers)
-    if n_layers > len(stored):
-        raise CheckpointError(f"{folder}: config.json asks for {n_layers:,} layers, the weights are of fewer.")
-    if config.mlp.experts is not None and n_layers * config.mlp.experts.count > sum(
-        math.prod(t.shape) for t in stored.values()
-    ):
-        raise CheckpointError(
-            f"{folder}: config.json asks for {config.mlp.experts.count:,} experts, the weights are of fewer."
-        )
+    check_counts(config, stored, folder)
     if config.kind == "encoder" and config.output != "classes":
         tied = reshaped(config, logits={"tied": True})
         names = [

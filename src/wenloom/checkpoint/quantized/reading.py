@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from wenloom.checkpoint.families.base import Family
+from wenloom.checkpoint.layout import check_counts
 from wenloom.checkpoint.mxfp4 import is_mxfp4
 from wenloom.checkpoint.quantized.awq import read_awq
 from wenloom.checkpoint.quantized.bitsandbytes import LOADERS, read_bitsandbytes
@@ -81,12 +82,11 @@ def gathered(
     """
     if quantization is None:
         return dict(stored)
+    check_counts(config, stored, where)
     endings = _endings(quantization)
     kinds = {each for form in quantization.formats for each in form.kinds}
-    found = dict(stored)
-    for name in stored:
-        if name.endswith(tuple(f".{each}" for each in quantization.left_out)):
-            del found[name]
+    left_out = tuple(f".{each}" for each in quantization.left_out)
+    found = {name: tensor for name, tensor in stored.items() if not name.endswith(left_out)}
     layers: dict[str, None] = {}
     for name in found:
         ending = next((each for each in endings if name.endswith(f".{each}")), None)
