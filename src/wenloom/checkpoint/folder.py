@@ -19,7 +19,7 @@ from wenloom.checkpoint.families.fields import ConfigFields, shown
 from wenloom.checkpoint.generation import GENERATION, with_token_ids
 from wenloom.checkpoint.hub import resolve
 from wenloom.checkpoint.layout import as_stored, by_full_name, check_left, is_same, missing
-from wenloom.checkpoint.quantized.matrix import Kept, QuantizedMatrix
+from wenloom.checkpoint.quantized.matrix import KeptMatrix, QuantizedMatrix
 from wenloom.checkpoint.quantized.reading import gathered, is_part, quantization_of, say_quantized
 from wenloom.checkpoint.quantized.writing import quantization_config, quantized_state
 from wenloom.checkpoint.replacing import CONFIG, place_of, replaced
@@ -271,8 +271,8 @@ def _load(folder: Path, device: str, dtype: torch.dtype, needs_head: bool = True
             paths = [ours.removesuffix(".weight") for ours in each.ours]
             if isinstance(source, QuantizedMatrix):
                 whole = source.kept_or_widened(not copies and {*paths} <= layers.keys() | {"head"})
-                became.append((isinstance(whole, Kept), math.prod(source.shape)))
-                if isinstance(whole, Kept):
+                became.append((isinstance(whole, KeptMatrix), math.prod(source.shape)))
+                if isinstance(whole, KeptMatrix):
                     parts = zip(paths, _split(each, whole.q, expected, folder), each.split(whole.scale), strict=True)
                     for path, q, scale in parts:
                         put(QuantizedLinear(q, scale[:, 0] if whole.bits == 8 else scale, None, whole.bits), path)

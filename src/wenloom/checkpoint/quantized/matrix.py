@@ -37,7 +37,7 @@ class Scaled:
     table: Tensor | None = None
     shape: tuple[int, int] | None = None
 
-    def kept(self) -> "Kept | None":
+    def kept(self) -> "KeptMatrix | None":
         """The same as `model.quantize.QuantizedLinear` keeps it, if that can without changing a weight: in 4 bits with a
         scale for 32 columns, or in 8 with one for a row."""
         if self.table is not None or self.q.is_floating_point():
@@ -56,8 +56,8 @@ class Scaled:
                 return None
             q[piece] = signed
         if fits_blocks and blocks is not None and low >= -8 and high <= 7:
-            return Kept(q, self.scale.float()[:, blocks[:, 0]], 4)
-        return Kept(q, self.scale.float(), 8) if fits_rows else None
+            return KeptMatrix(q, self.scale.float()[:, blocks[:, 0]], 4)
+        return KeptMatrix(q, self.scale.float(), 8) if fits_rows else None
 
     def _pieces(self) -> Iterator[slice]:
         """Rows that are computed at a time."""
@@ -78,7 +78,7 @@ class Scaled:
         return whole if self.shape is None else whole.flatten()[: self.shape[0] * self.shape[1]].view(self.shape)
 
 
-class Kept(NamedTuple):
+class KeptMatrix(NamedTuple):
     """A matrix as `model.quantize.QuantizedLinear` keeps it; in 8 bits the scale is one column."""
 
     q: Tensor
@@ -205,7 +205,7 @@ class QuantizedMatrix(Stored):
                 )
         return scaled
 
-    def kept_or_widened(self, may_keep: bool) -> Kept | Tensor:
+    def kept_or_widened(self, may_keep: bool) -> KeptMatrix | Tensor:
         """The matrix as the family has it: in its bits, if it may and can be kept so, else widened.
 
         Raises:
@@ -214,7 +214,7 @@ class QuantizedMatrix(Stored):
         scaled = self.scaled()
         kept = scaled.kept() if may_keep else None
         if kept is not None:
-            return Kept(kept.q.T, kept.scale.T, kept.bits) if self.flipped else kept
+            return KeptMatrix(kept.q.T, kept.scale.T, kept.bits) if self.flipped else kept
         whole = scaled.widened(FLOATS[self.dtype])
         return whole.T.contiguous() if self.flipped else whole
 
