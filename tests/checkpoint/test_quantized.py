@@ -167,6 +167,14 @@ def test_each_field_of_the_format_is_read_or_refused(quantized_folder: Path, tmp
                 assert str(error.value).count("\n") == 0
 
 
+def test_sparse_weights_are_refused(quantized_folder: Path, tmp_path: Path):
+    sparse = {"format": "sparse-24-bitmask"}
+    with pytest.raises(CheckpointError, match="sparsity_config"):
+        load_decoder(
+            changed(quantized_folder, tmp_path, lambda raw: raw["quantization_config"].update(sparsity_config=sparse))
+        )
+
+
 LEFT_OUT: list[tuple[int, str, object]] = [
     (0, "kv_cache_scheme", {"num_bits": 8}),
     (1, "input_activations", {"num_bits": 8, "dynamic": True}),
@@ -175,6 +183,7 @@ LEFT_OUT: list[tuple[int, str, object]] = [
 CHANGES_NOTHING: list[tuple[int, str, object]] = [
     (0, "quantization_status", "frozen"),
     (0, "version", "0.9"),
+    (0, "sparsity_config", {"format": "dense", "global_sparsity": 0.1}),
     (2, "strategy", None),
     (2, "actorder", "static"),
     (2, "zp_dtype", "torch.int8"),

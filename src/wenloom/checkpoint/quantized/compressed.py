@@ -42,7 +42,10 @@ def read_compressed(config: Mapping[str, Any], where: str) -> Quantization:
     groups = fields.raw("config_groups")
     if not isinstance(groups, Mapping) or not groups or not all(isinstance(each, Mapping) for each in groups.values()):
         raise fields.refusal("config_groups", groups)
-    fields.is_empty("sparsity_config", "transform_config", "moe_sparsity_config")
+    fields.is_empty("transform_config", "moe_sparsity_config")
+    sparsity = fields.raw("sparsity_config") or {}
+    if not isinstance(sparsity, Mapping) or sparsity.get("format", "dense") != "dense":
+        raise fields.refusal("sparsity_config", sparsity)
     fields.changes_nothing(("quant_method", "global_compression_ratio", "version", "run_compressed", "dequantize",
                             "use_optimized_inference"))  # fmt: skip
     kv_cache = fields.raw("kv_cache_scheme")
