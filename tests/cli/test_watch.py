@@ -70,7 +70,7 @@ def test_a_pipe_gets_a_line_per_update_from_before_the_beginning_to_the_end(life
     assert [line.removeprefix(f"{life}  ").partition("  loss")[0] for line in lines] == [
         "not started", "0 % done  step 0 of 200  running", "0 % done  step 1 of 200  1 min 40 s left",
         "50 % done  step 100 of 200  50 s left", "100 % done  step 200 of 200  1 s left",
-        "100 % done  step 200 of 200  finished",
+        "100 % done  step 200 of 200  finished  took 1 min 40 s",
     ]  # fmt: skip
 
 
@@ -95,6 +95,26 @@ def test_nothing_is_cut_at_any_width(width: int, tmp_path: Path):
     assert any(0x2800 < ord(character) < 0x2900 for line in lines for character in line)
     words = set(SAMPLE.split())
     assert set(" ".join(lines[lines.index("last sample") + 1 :]).split()) - {"…"} <= words
+
+
+def test_a_chinese_sample_without_a_blank_is_shown_whole_below_its_prompt(tmp_path: Path):
+    run, text = tmp_path / "run", "孤帆遠影碧空盡，唯見長江天際流。" * 3
+    begin(run)
+    line = {"step": 1, "validation": {"nats_per_token": 5.0}, "prompts": ["故人西辭黃鶴樓"], "samples": [text + "<|endoftext|>"]}
+    go_on(run, step_line(1), json.dumps(line) + "\n")
+    rows = [each.plain for each in module.drawn(standing(run), 40, 30)]
+    at = rows.index("last sample, after: 故人西辭黃鶴樓") + 1
+    assert "".join(map(str.strip, rows[at:])) == text + "∎"
+    assert all(cell_len(row) <= 40 and row.strip()[0] not in "，。" for row in rows[at:])
+
+
+def test_a_stopped_run_says_how_to_go_on_and_a_mistyped_name_which_is_meant(tmp_path: Path):
+    run = tmp_path / "mine"
+    begin(run, held=False)
+    go_on(run, step_line(100))
+    rows = [each.plain for each in module.drawn(standing(run), 200, 30)]
+    assert rows[rows.index("Continue it with:") + 1] == f"  wenloom pretrain --resume {run}"
+    assert f"did you mean {run}?" in call("watch", tmp_path / "mime", "--once", cwd=tmp_path).err
 
 
 def test_a_real_run_is_seen_as_finished_and_an_interrupted_one_as_stopped(world: World, tmp_path: Path):

@@ -147,6 +147,16 @@ def test_remarks_break_between_words(width: int):
 
 
 @pytest.mark.parametrize("width", WIDTHS)
+def test_chinese_breaks_between_its_characters_and_punctuation_stays_with_them(width: int):
+    text = "  " + "问题：《静夜思》（李白作）共有二十个字，“床前明月光”是第一句。" * 5
+    rows = wrapped(text, width).split("\n")
+    assert "".join(map(str.strip, rows)) == text.strip() and all(cell_len(row) <= width for row in rows)
+    assert not any(row.strip()[0] in "，。：》）" or row[-1] in "《（“" for row in rows)
+    command = f"  wenloom finetune --resume {'语料' * 60}"
+    assert wrapped(command, width) == command
+
+
+@pytest.mark.parametrize("width", WIDTHS)
 def test_a_command_that_was_broken_is_the_same_for_a_shell(width: int):
     command = "  try  wenloom finetune runs/mine --task chat --train 'my rows.json' --out \"runs/a chat\" --budget 3min --seed 1"
     rows = wrapped(command * 2, width).split("\n")

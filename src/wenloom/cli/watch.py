@@ -1,5 +1,6 @@
 """`wenloom watch`."""
 
+import shlex
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,8 +13,9 @@ from rich.live import Live
 from rich.text import Text
 
 from wenloom.cli.options import Json
-from wenloom.core.console import out, print_json_line, say, visible, wrapped
+from wenloom.core.console import out, print_json_line, remark, say, visible, wrapped
 from wenloom.core.curves import Points, braille
+from wenloom.core.nearest import nearest
 from wenloom.core.progress import Field, fitted
 from wenloom.core.quantities import show_count, show_duration, show_unit
 
@@ -44,6 +46,8 @@ def watch(
     run
         Run folder; it may be that of a run that has not begun.
     """
+    if not json:
+        _name_the_one_meant(run)
     try:
         if out.is_terminal and not json and not once:
             _follow_on_screen(run)
@@ -51,6 +55,16 @@ def watch(
             _follow_by_lines(run, once, json)
     except KeyboardInterrupt:
         return
+
+
+def _name_the_one_meant(run: Path) -> None:
+    """Somebody who mistyped a name would wait for ever."""
+    from wenloom.training.run_file import RUN
+
+    if run.parent.is_dir() and not run.exists():
+        there = [each.name for each in run.parent.iterdir() if (each / RUN).exists()]
+        if near := nearest(run.name, there):
+            remark(f"{run} is not there; did you mean {run.parent / near[0]}?")
 
 
 def _follow_on_screen(run: Path) -> None:
@@ -101,15 +115,17 @@ def line(now: "Standing", width: int) -> str:
     ]
     left = now.seconds_left
     fields.append(Field(now.state if left is None else f"{show_duration(max(1.0, left))} left", 2))
+    if now.state != "running" and "seconds" in figures:
+        fields.append(Field(f"took {show_duration(max(1.0, figures['seconds']))}", 5))
     if "loss" in figures:
         fields.append(Field(f"loss {figures['loss']:.3f}", 3))
     if "bits_per_byte" in figures:
         fields.append(Field(f"{figures['bits_per_byte']:.2f} bits per byte", 4))
     for number, (name, value) in enumerate(now.evaluation.get("validation", {}).items()):
         if name in ("nats_per_token", "bits_per_byte"):
-            fields.append(Field(f"validation {value:.3f} {show_unit(name, now.task)}", 6 + number))
+            fields.append(Field(f"validation {value:.3f} {show_unit(name, now.task)}", 7 + number))
     if "tokens_per_second" in figures:
-        fields.append(Field(f"{figures['tokens_per_second']:,.0f} tokens/s", 5))
+        fields.append(Field(f"{figures['tokens_per_second']:,.0f} tokens/s", 6))
     return fitted(fields, width)
 
 
@@ -117,14 +133,16 @@ def drawn(now: "Standing", width: int, height: int) -> list[Text]:
     """A run for a terminal of so many columns and lines."""
     path = visible(str(now.run))
     name = path if cell_len(path) <= width else visible(now.run.name)
-    lines = [Text(row, "bold") for row in wrapped(f"{name}  {now.about}  {now.state}", width).split("\n")]
+    lines = [Text(row, "bold") for row in wrapped(f"{name}  {now.about or now.state}", width).split("\n")]
     if now.state == "not started":
         return [*lines, Text("waiting for it to begin (Ctrl-C ends the watching)")]
     lines.append(Text(line(now, width)))
-    samples = [each for each in now.evaluation.get("samples", []) if each.strip()]
-    sample = _sample(samples[0], width) if samples else []
+    if now.state == "stopped" and now.step:
+        command = f"wenloom {'pretrain' if now.task is None else 'finetune'} --resume {shlex.quote(str(now.run))}"
+        lines += [Text(row) for row in ("Continue it with:", *wrapped(f"  {command}", width).split("\n"))]
+    sample = _sample(now, width)
     room = max(3, height - len(lines) - len(sample) - 6)
-    if len(now.loss) > 1:
+    if max(len(now.loss), len(now.validation)) > 1:
         tall = min(12, max(2, room * 2 // 3))
         lines += _chart("loss", [now.loss, now.validation], ("training", "validation"), width, tall)
     if len(now.speed) > 1:
@@ -149,12 +167,21 @@ def _chart(title: str, curves: Sequence[Points], names: Sequence[str], width: in
         for character, owner in row:
             text.append(character, "" if owner is None else _COLOURS[owner])
         shown.append(text)
-    first, last = (str(f"step {x:,.0f}") for x in (curves[0][0][0], max(x for curve in curves for x, _ in curve)))
+    steps = [x for curve in curves for x, _ in curve]
+    first, last = f"step {min(steps):,.0f}", f"step {max(steps):,.0f}"
     return [*shown, Text(" " * left + first + last.rjust(len(rows[0]) - len(first)), "dim")]
 
 
-def _sample(text: str, width: int) -> list[Text]:
-    """The beginning of a sample in a few lines."""
-    rows = [row for each in visible(text).strip().splitlines() for row in wrapped(each, width - 2).split("\n")]
+def _sample(now: "Standing", width: int) -> list[Text]:
+    """The beginning of the last sample in a few lines, below its prompt."""
+    from wenloom.core.pages.page import END_MARK
+
+    if now.sample is None:
+        return []
+    prompt, text = (visible(each.replace(now.end, END_MARK) if now.end else each).strip() for each in now.sample)
+    title = "last sample" + (f", after: {' '.join(prompt.split())}" if prompt else "")
+    rows = [row for each in text.splitlines() if each.strip() for row in wrapped(each, width - 2).split("\n")]
+    rows = rows or ["(nothing: the text ended at once)"]
     more = ["…"] if len(rows) > _SAMPLE_LINES else []
-    return [Text("last sample", "bold"), *(Text(f"  {row}") for row in [*rows[:_SAMPLE_LINES], *more])]
+    heading = [Text(row, "bold") for row in wrapped(title, width).split("\n")[:2]]
+    return [*heading, *(Text(f"  {row}") for row in [*rows[:_SAMPLE_LINES], *more])]

@@ -98,11 +98,14 @@ _WORD = re.compile(r"(\s*)(\S+)")
 _COMMAND = re.compile(r"\s*(try +|Try next: +)?wenloom ")
 _ARGUMENT = re.compile(r"""(\s*)((?:'[^']*'|"[^"]*"|\S)+)""")
 _FIELD = re.compile(r"()([^|]*\|?)")
+_WIDE = "\u2e80-\u30ff\u3400-\u9fff\uf900-\ufaff\uff00-\uffef\U00020000-\U0003ffff"
+_CHARACTER = re.compile(f"()([（《「『【“‘]*(?:[{_WIDE}]|[^{_WIDE}“‘]+|[“‘])[，。、；：！？）》」』】”’]*)")
+"""Of Chinese and Japanese, which have no blanks: no line begins with what closes and none ends with what opens."""
 
 
 def wrapped(line: str, width: int) -> str:
     """A line in several, broken between words and indented as its first is; no word is cut, and a command is one still when
-    it is copied.
+    it is copied. Chinese and Japanese without a blank break between their characters.
 
     >>> wrapped("  a step takes 3 ms", 12).split("\\n"), wrapped("wenloom info runs/mine", 16).split("\\n")
     (['  a step', '    takes 3', '    ms'], ['wenloom info \\\\', '  runs/mine'])
@@ -120,6 +123,8 @@ def wrapped(line: str, width: int) -> str:
         too_long = cell_len(indent + "  " + word + last) > width
         if too_long and word.count("|") > 1:  # a signature
             pieces = [part for part in _FIELD.findall(word) if part[1]]
+        elif too_long and not is_command:
+            pieces = _CHARACTER.findall(word)
         else:
             pieces = [("", word)]
         for at, (_, piece) in enumerate(pieces):

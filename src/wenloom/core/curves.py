@@ -6,10 +6,11 @@ from collections.abc import Sequence
 Points = Sequence[tuple[float, float]]
 _DOTS = ((0x01, 0x08), (0x02, 0x10), (0x04, 0x20), (0x40, 0x80))
 """Bits of a pattern by row and column of a cell (Unicode block U+2800)."""
+_FULL = 0xFF
 
 
 def braille(curves: Sequence[Points], width: int, height: int) -> list[list[tuple[str, int | None]]]:
-    """Curves over each other in one frame.
+    """Curves over each other in one frame, their points joined by straight lines; a lone point fills its cell.
 
     Args:
         curves: points by ascending x; where two share a cell, the later curve shows.
@@ -28,29 +29,31 @@ def braille(curves: Sequence[Points], width: int, height: int) -> list[list[tupl
         left, right = min(x for x, _ in points), max(x for x, _ in points)
         low, high = min(y for _, y in points), max(y for _, y in points)
         for number, curve in enumerate(curves):
-            for column, row in _dots(curve, (left, right), (low, high), 2 * width, 4 * height):
+            dots = _dots(curve, (left, right), (low, high), 2 * width, 4 * height)
+            for column, row in dots:
                 bits, owner = cells[row // 4][column // 2]
                 bits = bits if owner == number else 0
-                cells[row // 4][column // 2] = bits | _DOTS[row % 4][column % 2], number
+                dot = _DOTS[row % 4][column % 2] if len(dots) > 1 else _FULL
+                cells[row // 4][column // 2] = bits | dot, number
     return [[(chr(0x2800 + bits), owner) for bits, owner in row] for row in cells]
 
 
 def _dots(
     curve: Points, xs: tuple[float, float], ys: tuple[float, float], columns: int, rows: int
 ) -> list[tuple[int, int]]:
-    """Column and row of a dot for every column that has points, at their mean, and those between it and the one before."""
+    """Column and row of a dot for every column that has points, at their mean, and those on the line between two of them."""
     sums: dict[int, list[float]] = {}
     for x, y in curve:
         if math.isfinite(x) and math.isfinite(y):
             sums.setdefault(_at(x, *xs, columns), []).append(y)
-    dots, before = [], None
+    dots = list[tuple[int, int]]()
     for column, values in sorted(sums.items()):
         row = rows - 1 - _at(sum(values) / len(values), *ys, rows)
-        if before is not None and before[0] == column - 1 and abs(row - before[1]) > 1:
-            step = 1 if row > before[1] else -1
-            dots += [(column, between) for between in range(before[1] + step, row, step)]
+        if dots:
+            (left, start), (wide, tall) = dots[-1], (column - dots[-1][0], row - dots[-1][1])
+            count = max(wide, abs(tall))
+            dots += [(left + round(n * wide / count), start + round(n * tall / count)) for n in range(1, count)]
         dots.append((column, row))
-        before = column, row
     return dots
 
 

@@ -11,8 +11,8 @@ from wenloom.core.quantities import show_duration, show_unit
 from wenloom.core.version import __version__
 from wenloom.training.history import BestBy, read_metrics
 from wenloom.training.prolong import prolonged_before
-from wenloom.training.report import AXES, OTHER_CHARTS, end_of_text, evaluation_rows, step_rows
-from wenloom.training.run_file import read_run
+from wenloom.training.report import AXES, OTHER_CHARTS, evaluation_rows, step_rows
+from wenloom.training.run_file import end_of_text, read_run
 
 _COMPARED = ("settings", "data", "model", "environment")
 _OF_COURSE_DIFFERENT = {"folder", "micro_batch", "matmul_peak_gflops", "parameters", "key"}

@@ -6,10 +6,7 @@ from pathlib import Path
 from wenloom.core.errors import InputError
 from wenloom.training.checkpoints import own_checkpoints
 from wenloom.training.lock import refuse_if_taken
-from wenloom.training.run_file import METRICS, REPORT, RUN
-
-LEFT = {RUN, METRICS, REPORT, "checkpoints", "tensorboard", "wandb"}
-"""What a run writes before its first checkpoint."""
+from wenloom.training.run_file import LEFT
 
 
 def check_output(out: Path) -> None:

@@ -9,9 +9,10 @@ from typing import Any
 
 from wenloom.core.files import write_atomically
 from wenloom.core.pages.chart import Axis, Chart, Series, rows_of
-from wenloom.core.pages.page import END_OF_TEXT, render
+from wenloom.core.pages.page import render
 from wenloom.core.quantities import show_duration, show_unit
 from wenloom.training.plan import of_validation
+from wenloom.training.run_file import end_of_text
 
 NEXT = {
     "translation": 'translate {} "..."',
@@ -143,12 +144,6 @@ def _milestone(line: dict[str, Any], figure: str) -> dict[str, Any]:
     value = line["validation"].get("bits_per_byte", line["validation"][figure])
     prompt, sample = ((line.get(name) or [""])[0] for name in ("prompts", "samples"))
     return {"step": line["step"], "value": value, "prompt": prompt, "sample": sample[:120]}
-
-
-def end_of_text(tables: dict[str, dict[str, Any]]) -> str:
-    """The token that ends a text, as samples of a run have it."""
-    token = tables["model"].get("end_of_text")
-    return token if isinstance(token, str) and token else END_OF_TEXT
 
 
 def suggestions(run: Path, task: object, prompts: Sequence[str]) -> str:

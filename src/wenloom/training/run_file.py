@@ -11,8 +11,11 @@ from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_
 from wenloom.core.errors import InputError, printable
 from wenloom.core.files import write_atomically
 from wenloom.core.foreign import reading
+from wenloom.core.pages.page import END_OF_TEXT
 
 RUN, METRICS, REPORT = "run.toml", "metrics.jsonl", "report.html"
+LEFT = {RUN, METRICS, REPORT, "checkpoints", "tensorboard", "wandb"}
+"""What a run writes before its first checkpoint."""
 _MOST_BYTES = 16 * 2**20
 _NEEDED: dict[str, dict[str, type | tuple[type, ...]]] = {
     "settings": {},
@@ -33,6 +36,12 @@ def write_run(run: Path, tables: dict[str, dict[str, Any]]) -> None:
         lines = [f"{_key(name)} = {toml_value(value)}" for name, value in table.items() if value is not None]
         parts.append("\n".join([f"[{_key(title)}]", *lines]))
     write_atomically(run / RUN, "\n\n".join(parts) + "\n")
+
+
+def end_of_text(tables: dict[str, dict[str, Any]]) -> str:
+    """The token that ends a text, as samples of a run have it."""
+    token = tables["model"].get("end_of_text")
+    return token if isinstance(token, str) and token else END_OF_TEXT
 
 
 def _key(name: str) -> str:

@@ -7,8 +7,7 @@ from typing import Any, Literal
 from wenloom.core.errors import InputError
 from wenloom.training.history import read_metrics
 from wenloom.training.lock import is_held
-from wenloom.training.output import LEFT
-from wenloom.training.run_file import RUN, read_run
+from wenloom.training.run_file import LEFT, RUN, end_of_text, read_run
 
 State = Literal["not started", "running", "stopped", "finished"]
 Points = list[tuple[float, float]]
@@ -29,6 +28,10 @@ class Standing:
     """Of the last step that was logged, as metrics.jsonl has them."""
     evaluation: dict[str, Any] = field(default_factory=dict)
     """The line of the last evaluation."""
+    sample: tuple[str, str] | None = None
+    """Prompt and continuation that it showed first; the prompt is empty where nobody wrote it down."""
+    end: str = ""
+    """The token that ends a text."""
     task: str | None = None
     loss: Points = field(default_factory=list)
     """(step, training loss)."""
@@ -40,13 +43,12 @@ class Standing:
     def as_json(self) -> dict[str, Any]:
         """For machines: one update."""
         done = self.step / self.of_steps if self.of_steps else 0.0
-        samples = self.evaluation.get("samples") or [None]
         names = ("loss", "bits_per_byte", "tokens_per_second", "utilisation", "memory_bytes", "learning_rate")
         return {
             "run": str(self.run), "state": self.state, "step": self.step, "of_steps": self.of_steps, "done": round(done, 4),
             "seconds_left": self.seconds_left, **{name: self.figures.get(name) for name in names},
             "validation": self.evaluation.get("validation"), "validation_step": self.evaluation.get("step"),
-            "sample": samples[0],
+            "prompt": self.sample and self.sample[0], "sample": self.sample and self.sample[1],
         }  # fmt: skip
 
 
@@ -73,11 +75,18 @@ def standing(run: Path) -> Standing:
         run, state, f"{task or 'pretraining'}, {model['family']} of {model['parameters']:,} parameters", step, of_steps,
         last.get("seconds_left") if state == "running" else None,
         {name: value for name, value in last.items() if isinstance(value, int | float)},
-        evaluations[-1] if evaluations else {}, task if isinstance(task, str) else None,
+        evaluations[-1] if evaluations else {}, _sample(evaluations), end_of_text(tables),
+        task if isinstance(task, str) else None,
         [(line["step"], line["loss"]) for line in steps],
         [(line["step"], line["validation"][figure]) for line in evaluations if figure in line["validation"]],
         [(line["step"], line["tokens_per_second"]) for line in steps if "tokens_per_second" in line],
     )  # fmt: skip
+
+
+def _sample(evaluations: list[dict[str, Any]]) -> tuple[str, str] | None:
+    """The first sample of the last evaluation that has one."""
+    line = next((line for line in reversed(evaluations) if line.get("samples")), None)
+    return line and ((line.get("prompts") or [""])[0], line["samples"][0])
 
 
 def _check_may_become_a_run(run: Path) -> None:
