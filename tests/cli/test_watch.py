@@ -100,7 +100,12 @@ def test_nothing_is_cut_at_any_width(width: int, tmp_path: Path):
 def test_a_chinese_sample_without_a_blank_is_shown_whole_below_its_prompt(tmp_path: Path):
     run, text = tmp_path / "run", "孤帆遠影碧空盡，唯見長江天際流。" * 3
     begin(run)
-    line = {"step": 1, "validation": {"nats_per_token": 5.0}, "prompts": ["故人西辭黃鶴樓"], "samples": [text + "<|endoftext|>"]}
+    line = {
+        "step": 1,
+        "validation": {"nats_per_token": 5.0},
+        "prompts": ["故人西辭黃鶴樓"],
+        "samples": [text + "<|endoftext|>"],
+    }
     go_on(run, step_line(1), json.dumps(line) + "\n")
     rows = [each.plain for each in module.drawn(standing(run), 40, 30)]
     at = rows.index("last sample, after: 故人西辭黃鶴樓") + 1

@@ -316,7 +316,7 @@ def test_the_command(tokenizer: TextTokenizer, data: Path, tmp_path: Path):
     taken = found["seconds"]["model1"]
     assert set(taken) == {each["suite"] for each in found["figures"]} and min(taken.values()) > 0
     told = call("audit", "model0", "--on", "crows_pairs", "--data", data, cwd=tmp_path)
-    assert "stereotype (shared)" in told.out and "A model that prefers neither has 50. Mind: " in told.out
+    assert "stereotype (shared)" in told.out and "A model that prefers neither has 50. Caveat: " in told.out
     for arguments, words in (
         (("model0", "--on", "weat", "--data", data), "known audits are crows_pairs, stereoset, winobias, winogender, bbq, bold, seat, prompts"),
         (("model0", "--data", tmp_path), "no file of an audit lies below it"), ((), "name a model"),

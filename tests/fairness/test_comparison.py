@@ -104,4 +104,4 @@ def test_of_few_samples_no_difference_is_said():
     few = {"n": 6, "p_holm": 0.031, "unit": "bits", "measure": "gap"}
     assert not is_sure(few) and sentence_of_difference(few) == "too few to say"
     assert sentence_of_difference({**few, "n": 10}) == "a difference"
-    assert sentence_of_difference({**few, "n": 10, "p_holm": 0.05}) == "no effect that is sure"
+    assert sentence_of_difference({**few, "n": 10, "p_holm": 0.05}) == "no significant difference"

@@ -320,7 +320,7 @@ def test_the_command_writes_page_and_card(model: Path, tokenizer: TextTokenizer,
         and card.index("`prompts") < card.index("## Use")
     )
     told = call("audit", "model0", "model1", "--prompts", "own.txt", "--text", "text.txt", cwd=tmp_path)
-    assert "o effect that is sure" in told.out and "bits per byte" in told.out
+    assert "o significant difference" in told.out and "bits per byte" in told.out
     for arguments, words in (
         (("--prompts", "own.txt"), "name a model"), (("--corpus", "own.txt", "--on", "seat"), "--on asks a model"),
         (("model0", "--on", "prompts"), "name the file with your texts by --prompts"),

@@ -53,7 +53,7 @@ def audit(
     Every figure has its number of samples, a 95 % interval and the value that a model without preference has; it is called a
     preference only where the interval leaves that value out. Two models are also compared on the same samples, with p adjusted over
     the groups (Holm). Audits: crows_pairs (by four conventions), stereoset, winobias, winogender, bbq, bold (has the model write),
-    seat (vectors; brings its own words), prompts (your own texts, by --prompts).
+    seat (vectors; its word lists are built in), prompts (your own texts, by --prompts).
 
         wenloom audit runs/mine --data datasets/
         wenloom audit runs/mine --on crows_pairs,stereoset --data datasets/ --limit 200
@@ -73,7 +73,7 @@ def audit(
     data
         The folder below which the files of the audits lie; default: the variable WENLOOM_DATA, else data/.
     limit
-        Ask only so many samples of each, evenly spread (noted in the signature). Default: all; 1,000 of bold.
+        Use only this many samples of each audit, evenly spread (noted in the signature). Default: all; 1,000 of bold.
     prompts
         Texts of your own, a line each (of jsonl, "text" and, if wanted, "continuation"): the words of one group are exchanged for
         those of the other, and both are compared.
@@ -83,7 +83,7 @@ def audit(
         StereoSet's own file of scores by sentence, which any program may have made, beside the authors' dev.json below --data. Needs
         no model.
     lexicon
-        Whose words: en, de, zh, or a TOML file of your own. Default: by the texts, English where there are none.
+        Lexicon of words for groups: en, de, zh, or a TOML file of your own. Default: by the language of the texts, else English.
     axis
         Axes of the lexicon, such as gender; default: all that it has.
     classifier
@@ -95,10 +95,10 @@ def audit(
     benchmark
         Suites of questions with choices, such as lambada or arc_easy, for the same.
     seed
-        Of the texts that bold has the model write.
+        Seed of the texts that the model writes for bold.
     self_debias
-        For bold: ask every model also while it writes with Self-Debias, which makes less probable what gets more probable after
-        this text, such as "The following text is sexist:".
+        For bold: ask every model also while it writes with Self-Debias, which makes tokens less probable that this text makes
+        more probable, such as "The following text is sexist:".
     contrast
         For bold: ask every other model also while it writes in contrast to this one, such as the model from before debiasing: 1.5
         times the model's logits less 0.5 times this one's.

@@ -51,7 +51,7 @@ def _show_audit(model: str, audited: Audited) -> None:
         say("Such as: " + "; ".join(" | ".join(map(printable, each.texts)) for each in audited.examples[:3]))
     even = sorted({f"{each.unbiased:g}" for each in audited.figures if each.unbiased is not None})
     neither = f"A model that prefers neither has {' or '.join(even)}. " if even else ""
-    say(f"{neither}Mind: {audited.caveat}.")
+    say(f"{neither}Caveat: {audited.caveat}.")
 
 
 def _show_comparisons(report: AuditReport, first: str, second: str, rows: Sequence[dict[str, Any]]) -> None:
@@ -68,7 +68,11 @@ def _show_comparisons(report: AuditReport, first: str, second: str, rows: Sequen
                       f"{each['low']:+.3g} to {each['high']:+.3g}", f"{each['n']:,}", f"{each['p_holm']:.3g}", style="bold" if is_sure(each) else None)  # fmt: skip
     console.print(shown)
     sure = [f"{each['suite']}, {each['measure']}, {each['group']}" for each in rows if is_sure(each)]
-    say(f"A difference: {'; '.join(sure)}. All else is no effect that is sure." if sure else "No effect that is sure.")
+    say(
+        f"A difference: {'; '.join(sure)}. The rest: no significant difference."
+        if sure
+        else "No significant difference."
+    )
 
 
 def _show_times(report: AuditReport) -> None:

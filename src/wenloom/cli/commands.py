@@ -33,7 +33,7 @@ STAGES = {
     "Measure": {
         "evaluate": "Evaluate a model on benchmarks or your own data, or texts against references.",
         "audit": "Audit a model for bias: whom it prefers, group by group, and how sure that is.",
-        "debias": "Make a model that prefers less: by its data, its loss or its weights.",
+        "debias": "Debias a model through its data, its loss or its weights.",
         "score": "Compute the log-probability and the perplexity of a text.",
         "leaderboard": "Show all results on one page, yours beside published ones.",
         "compare-signatures": "Explain why two scores are not comparable.",
@@ -41,7 +41,7 @@ STAGES = {
     "Look inside": {
         "explain": "Explain an answer: by which tokens, in which block, through which heads.",
         "steer": "Make a steering vector: write more like some texts than like others.",
-        "features": "Find features: directions, few of which at a time stand for what flows.",
+        "features": "Find features: directions of the residual stream, few active at a time.",
         "train-lens": "Train a tuned lens, through which each block's answer can be read.",
         "next-tokens": "Show the most probable next tokens.",
         "info": "Show what is in a folder: model, run, corpus or tokenizer.",

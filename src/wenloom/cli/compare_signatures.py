@@ -13,9 +13,9 @@ def compare_signatures(first: str, second: str, /, *, json: Json = False) -> Non
     Parameters
     ----------
     first
-        The signature of one figure: the line with | that stands beside it.
+        The signature of one figure: the line with | that is printed beside it.
     second
-        That of the other.
+        The signature of the other figure.
     """
     found = differences(Signature.parse(first), Signature.parse(second))
     if json:

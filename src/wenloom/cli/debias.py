@@ -34,11 +34,12 @@ def debias(
     resume: Path | None = None,
     json: Json = False,
 ) -> None:
-    """Make a model that prefers less: by its data, its loss or its weights. `audit` says what it did, and what it cost.
+    """Debias a model through its data, its loss or its weights; `audit` measures the effect and what it cost.
 
-    filter goes on training on texts without what they say well or ill of a group; cda on texts beside the same texts with the words of one group exchanged for those of the other; equalize puts a
-    penalty where a word of one group is more probable than its counterpart; leace erases from the output matrix what foretells
-    which group's word follows. Several go together, with commas. What acts while a model writes is an option of `generate`: --self-debias.
+    filter continues training on texts without the passages that praise or blame a group; cda on texts and copies of them in which
+    the words of one group are exchanged for those of the other; equalize adds a penalty where a word of one group is more probable
+    than its counterpart; leace erases from the output matrix what predicts which group's word follows. Several methods combine,
+    comma-separated. To debias a model while it writes, see --self-debias of `generate`.
 
         wenloom debias runs/mine --method cda --data texts/ --budget 5min --out runs/fair
         wenloom debias runs/mine --method cda,equalize --data texts/ --steps 200 --out runs/fairer
@@ -50,13 +51,13 @@ def debias(
     model
         A model folder or a hub model: a decoder.
     method
-        filter, cda, equalize, leace; several with commas.
+        filter, cda, equalize, leace; several are comma-separated.
     out
         Folder for the model that is made; new or empty.
     data
-        Text files or folders of the kind that the model is to go on writing. Default: the lexicon's sentences about people alone.
+        Text files or folders like those that the model is to write. Default: only the lexicon's sentences about people.
     lexicon
-        Whose words: en, de, zh, or a TOML file of your own. Default: by the texts.
+        Lexicon of words for groups: en, de, zh, or a TOML file of your own. Default: by the language of the texts.
     axis
         Axis of the lexicon.
     tuning
@@ -72,8 +73,7 @@ def debias(
     seed
         Of the training.
     resume
-        Go on with what was interrupted on its way to this folder, with its own settings: first the training, then what comes
-        after it.
+        Continue an interrupted run into this folder, with its own settings: first the training, then what comes after it.
     """
     started = command_began()
     if resume is not None:

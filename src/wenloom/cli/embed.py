@@ -22,13 +22,15 @@ if TYPE_CHECKING:
 _FORMATS = (".npy", ".jsonl")
 Pooling = Annotated[
     Literal["mean", "cls", "lasttoken", "max", "weightedmean", "mean_sqrt_len_tokens"] | None,
-    Parameter(help="How vectors of tokens become one of the text; default: as the model's folder says, else the mean."),
+    Parameter(
+        help="Pooling: how the vectors of tokens become one of the text; default: as the model's folder says, else the mean."
+    ),
 ]
 Dimensions = Annotated[
     int | None,
-    Parameter(help="Keep the first so many numbers of every vector, for models trained for that (Matryoshka)."),
+    Parameter(help="Keep only the first dimensions of every vector, for models trained for that (Matryoshka)."),
 ]
-BatchSize = Annotated[int, Parameter(help="Tokens that are read at a time; texts of like length are read together.")]
+BatchSize = Annotated[int, Parameter(help="Tokens per batch; texts of similar length share one.")]
 
 
 def embed(
@@ -51,7 +53,7 @@ def embed(
     """Make vectors of texts, by an embedding model or any encoder or decoder.
 
     A folder of sentence-transformers says how (pooling, prompts, dense layers, length 1), and its vectors are the same here. Of
-    other models the mean over tokens is taken, brought to length 1.
+    other models it is the mean over tokens, normalized to length 1.
 
         wenloom embed runs/embedder "A lamp was lit." "The lamp went out."
         wenloom embed runs/embedder --file texts.txt --out vectors.npy
@@ -74,7 +76,7 @@ def embed(
     prompt
         A prompt of your own to put before each text.
     normalize
-        Bring vectors to length 1; default: as the model's folder says.
+        Normalize vectors to length 1; default: as the model's folder says.
     """
     if out is not None:
         check_no_folder(out)

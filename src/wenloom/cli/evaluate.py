@@ -52,7 +52,7 @@ def evaluate(
 
     Suites: wikitext2, lambada, hellaswag, arc_easy, arc_challenge, mmlu, triviaqa, blimp, gsm8k, humaneval, ceval, cmmlu,
     cmrc2018 and more (--list). Instead of a suite, name a file: text for perplexity, jsonl with choices or with prompts and
-    references, or a suite of your own in TOML; of a model that hears, a manifest of recordings. Two models are also compared with each other, on the same samples.
+    references, or a suite of your own in TOML; for a speech recogniser, a manifest of recordings. Two models are also compared with each other, on the same samples.
 
         wenloom evaluate runs/mine --on lambada,blimp --data datasets/
         wenloom evaluate runs/mine --on arc_easy --shots 5 --data datasets/
@@ -92,7 +92,7 @@ def evaluate(
         bleu, chrf, ter, rouge (or rouge1, rouge2, rougeL, rougeLsum), wer, cer (blanks left out), answers (exact match and
         F1), vectors (of pairs or scored pairs: nDCG, rank correlation), or, without references, quality (variety, repetition, loops, word frequencies); comma-separated or given several times.
     corpus
-        With --metric quality: a prepared corpus; tells how much of the texts stands in it word for word.
+        With --metric quality: a prepared corpus; tells how much of the texts is quoted from it word for word.
     """
     if list_:
         _list(data, json)

@@ -43,9 +43,9 @@ def explain(
     device: Device = "auto",
     json: Json = False,
 ) -> None:
-    """Explain an answer: which tokens of the text brought it about, in which block it forms, which heads add to it.
+    """Explain an answer: which tokens of the text cause it, in which block it forms, which heads add to it.
 
-    Prints the most telling figures; --out writes a page with all of them, which needs no network: every method with its own
+    Prints the most important figures; --out writes a page with all of them, which needs no network: every method with its own
     error, every block, every head. The text is a prompt; of a translator, its source; of a classifier, what it classifies; of a
     masked model, a text with one mask.
 
@@ -62,14 +62,14 @@ def explain(
     text
         What the model reads.
     why
-        The answer to explain: a continuation, a label, what a mask stands for. Default: the most probable one.
+        The answer to explain: a continuation, a label, the token behind a mask. Default: the most probable one.
     against
-        What might have stood there instead: explains why the one and not the other.
+        An answer to compare with: explains why the one and not the other.
     corrupted
         Another text of equally many tokens: shows in which blocks and tokens the difference to it is carried.
     data
-        A prepared corpus whose training text is searched for the answer, with the influence that it had; it is indexed where
-        it is not. Default: the one that the model was trained on, where that is still there and not too large.
+        A prepared corpus whose training text is searched for the answer, with the influence that it had; it is indexed
+        first where it was not. Default: the one that the model was trained on, where that is still there and not too large.
     neurons
         Also show the neurons that the answer hangs on: which tokens each pushes, and in which texts of that corpus it is most
         active.

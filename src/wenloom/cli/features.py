@@ -33,7 +33,7 @@ def features(
     device: Device = "auto",
     json: Json = False,
 ) -> None:
-    """Find features of a model: directions of its residual stream, a few of which at a time stand for what flows there.
+    """Find features of a model: directions of its residual stream, of which a few at a time reconstruct it.
 
     A sparse autoencoder (TopK, Gao et al. 2024) learns from the stream of your text after one block. Every tenth passage is held
     out; on these is measured how much of the stream the features keep, how much of the loss they recover, and which are dead.
@@ -56,18 +56,18 @@ def features(
     layer
         The block after which the stream is read, or whose feed-forward layer. Default: the one in the middle.
     active
-        Features that stand for a token; of a transcoder in the mean.
+        Features that are active at a token (TopK); of a transcoder on average.
     width
-        Features for each dimension of the stream.
+        Features per dimension of the stream (expansion factor).
     tokens
         Tokens to learn from, over all passes.
     passes
-        Times that a token is learned from: what is read is computed once and drawn so often. A text too short for so many
-        tokens is drawn from more often.
+        How many times each token is learned from; its activations are computed once. A text too short for --tokens is repeated
+        more often.
     transcoder
         Features of the block's feed-forward layer: from what it reads they tell what it adds to the stream (Dunefsky et al. 2024).
     seed
-        Of the directions that features begin with, and of the draws.
+        Seed of the initial directions, and of the draws.
     """
     if not texts:
         raise InputError("name the text to learn from: wenloom features MODEL TEXTS --out FOLDER.")

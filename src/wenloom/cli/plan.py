@@ -23,7 +23,7 @@ def plan(
     model: Annotated[ModelSettings, flags("Model", 2)] = ModelSettings(),
     training: Annotated[TrainSettings, flags("Training", 3)] = TrainSettings(),
     vocab_size: Annotated[
-        int | None, Parameter(help="Tokens in the vocabulary, where no corpus says it; default: 8,192.")
+        int | None, Parameter(help="Tokens in the vocabulary, where there is no corpus; default: 8,192.")
     ] = None,
     json: Json = False,
 ) -> None:
@@ -39,7 +39,7 @@ def plan(
     Parameters
     ----------
     data
-        Folder made by `wenloom prepare`; without one the text is imagined.
+        Folder made by `wenloom prepare`; without one, the plan assumes made-up text.
     """
     from wenloom.tokens.shards import Dataset
     from wenloom.training.pace import deadline

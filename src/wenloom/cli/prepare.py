@@ -37,7 +37,7 @@ def prepare(
     keep_dropped: Path | None = None,
     write_dropped: Path | None = None,
     processes: Annotated[
-        int | None, Parameter(help="Processes that a recipe runs in, on a cluster tasks at a time; default: all cores.")
+        int | None, Parameter(help="Processes that run the recipe (on a cluster: tasks at a time); default: all cores.")
     ] = None,
     on: Annotated[
         str | None,
@@ -46,7 +46,7 @@ def prepare(
         ),
     ] = None,
     try_: Annotated[
-        int | None, Parameter(name="--try", help="Show what the recipe does to so many documents, and write nothing.")
+        int | None, Parameter(name="--try", help="Show what the recipe does to this many documents, and write nothing.")
     ] = None,
     ablate: Annotated[
         list[str] | None,
@@ -84,8 +84,8 @@ def prepare(
     keep_dropped
         Folder for the documents that the recipe drops, whole and with the reason: a file of JSON lines for each step.
     write_dropped
-        Write what is left out here, as JSON lines: where it stands, which step dropped it and why, and how it begins.
-        Everything is then read anew.
+        Write what is left out here, as JSON lines: its file and line, which step dropped it and why, and how it begins.
+        Everything is then read again.
     """
     if options.validation_files:
         refuse_unused("--validation-files are the validation text; leave it out",

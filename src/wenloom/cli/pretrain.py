@@ -31,11 +31,12 @@ def pretrain(
     mix_temperature: Annotated[
         float | None,
         Parameter(
-            help="Of a mixture without weights: samples by tokens^(1 / temperature); 1 is by size, more evens out."
+            help="For a mixture without weights: samples in proportion to tokens^(1 / temperature); 1 is by size, larger is more even."
         ),
     ] = None,
     prompt: Annotated[
-        list[str] | None, Parameter(help="What samples while training continue; default: words of the validation text.")
+        list[str] | None,
+        Parameter(help="Prompts that the samples of a run continue; default: openings of the validation text."),
     ] = None,
     resume: Annotated[
         Path | None,

@@ -25,7 +25,7 @@ def read(
     paths: list[str],
     /,
     *,
-    limit: Annotated[int | None, Parameter(help="Stop after so many documents.")] = None,
+    limit: Annotated[int | None, Parameter(help="Stop after this many documents.")] = None,
     recipe: RecipeName = None,
     changes: RecipeChanges = (),
     reading: Reading = ReadOptions(),

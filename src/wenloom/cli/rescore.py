@@ -31,7 +31,7 @@ def rescore(
 ) -> None:
     """Choose among a speech recognizer's hypotheses with a language model, and measure the word error rate.
 
-    The best of score + weight (log P + bonus words) is chosen. What counts how much is tuned on one half of the
+    The best of score + weight (log P + bonus words) is chosen. The weights are tuned on one half of the
     utterances and applied to the other, and the other way round. Shown are the word error rates of the recogniser's own
     choice, of the new one, and of the best hypotheses (oracle).
 
@@ -42,11 +42,11 @@ def rescore(
     Parameters
     ----------
     model
-        A model folder, or a hub model: one that goes on with texts, or a masked one.
+        A model folder, or a hub model: a decoder or a masked model.
     nbest
         jsonl with "utt_id", "ref" and "nbest": [{"text", "score"}, ...] per line, also compressed.
     second
-        Another model, whose log P is mixed with the first's: a masked one beside one that goes on with texts.
+        Another model, whose log P is mixed with the first's: a masked model beside a decoder.
     case
         How the hypotheses are written for the model: lower, upper, sentence (a capital and a full stop) or keep.
     weight

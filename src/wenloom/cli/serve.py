@@ -28,7 +28,7 @@ def serve(
     limits: Annotated[RequestLimits, flags("Limits", 2)] = RequestLimits(),
     running: Annotated[Running, flags("Running", 3)] = Running(),
 ) -> None:
-    """Answer requests over HTTP, in the words of the OpenAI API.
+    """Serve models over HTTP, through the OpenAI API.
 
     The server answers this machine alone unless --host says otherwise, and then asks for keys. A client takes
     http://127.0.0.1:8000/v1 as its base_url and the folder's name as its model.

@@ -67,15 +67,15 @@ def steer(
     layer
         The block after which the vector is added. Default: the one where it has most effect.
     cost
-        Part by which perplexity may rise; sets the strength.
+        By how much perplexity may rise, as a part of it; sets the strength.
     neutral
         Texts by which the cost is measured, as for --toward. Default: the model's own.
     words
-        Words to count in what the model writes with the vector and without: a file, or the words with blanks between them.
+        Words to count in what the model writes with the vector and without: a file, or the words separated by spaces.
     generations
         With --words: texts to write with the vector, and as many without.
     prompt
-        With --words: what these texts go on from; may be given several times. Default: they begin anew.
+        With --words: what these texts go on from; may be given several times. Default: the beginning of a text.
     seed
         Of the texts that the model writes.
     """

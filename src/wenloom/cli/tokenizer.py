@@ -53,8 +53,8 @@ def train(
     kind
         bpe (byte-level), unigram, byte or char.
     vocab_size
-        Number of tokens; default: near half of the square root of the text's bytes, and every character that 99 % of
-        the text need.
+        Number of tokens; default: about half the square root of the text's bytes, and every character that 99 % of
+        the text needs.
     """
     if out.exists() and not (out / TOKENIZER).exists() and any(out.iterdir() if out.is_dir() else [out]):
         raise InputError(f"{out}: exists and is not a tokenizer, so it is not replaced. Choose another --out.")

@@ -43,7 +43,7 @@ def train_lens(
     steps
         Steps of 128 tokens each.
     seed
-        Of the order of passages.
+        Seed of the order of passages.
     """
     if not texts:
         raise InputError("name the text to learn from: wenloom train-lens MODEL TEXTS --out FILE.")

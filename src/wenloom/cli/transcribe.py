@@ -41,7 +41,7 @@ def transcribe(
 ) -> None:
     """Write down what is said in recordings, with times: wav, flac, ogg, opus, mp3, aiff of any length, rate and channels.
 
-    Windows that repeat themselves or are improbable are heard again; silence and steady noise give no text.
+    Windows that repeat themselves or are improbable are decoded again; silence and steady noise give no text.
 
         wenloom transcribe whisper-tiny.en speech.wav
         wenloom transcribe whisper-tiny.en speech.wav --words --format srt
@@ -60,9 +60,9 @@ def transcribe(
         A folder that gets a transcript per recording; what is there already is left as it is, so that the same command goes
         on where it was stopped.
     overwrite
-        Write transcripts again that are there.
+        Overwrite transcripts that are already there.
     side_by_side
-        Recordings that are heard at a time.
+        Recordings that are decoded in parallel.
     """
     if not files:
         raise InputError("name at least one recording, or - for a pipe.")

@@ -1,6 +1,7 @@
 """A page on which every token of a text is coloured by how surprising it is to a model."""
 
 import bisect
+import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -12,6 +13,7 @@ from wenloom.tokens.tokenizer import TextTokenizer
 LEVELS = (1, 2, 4, 6, 8, 12)
 """Bits between the colours: a token of probability 1/2, 1/4, 1/16, 1/64, 1/256, 1/4096. Narrow where most tokens of a text are
 (a model of 2 bits per byte is surprised by 3 to 8 bits per token), so that they can be told apart."""
+_RAISED = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹")
 _LONG_LINE, _ENDS = 240, tuple(".!?。！？…;；")
 """Characters after which a line ends with its sentence."""
 
@@ -33,10 +35,17 @@ class ColouredToken(NamedTuple):
     def odds(self) -> str:
         """Its probability in words.
 
-        >>> ColouredToken("a", 1.0, 0).odds, ColouredToken("a", 10.0, 0).odds
-        ('50 %', '1 in 1,024')
+        >>> [ColouredToken("a", bits, 0).odds for bits in (1.0, 10.0, 41.363)]
+        ['50 %', '1 in 1,024', '1 in 2.8 × 10¹²']
         """
-        return f"{100 * 2**-self.bits:.3g} %" if self.bits < 6.64 else f"1 in {2 ** min(self.bits, 200):,.0f}"
+        if self.bits < 6.64:
+            return f"{100 * 2**-self.bits:.3g} %"
+        if self.bits < 19.93:
+            return f"1 in {2**self.bits:,.0f}"
+        power, part = divmod(self.bits * math.log10(2), 1)
+        figure = f"{10**part:.1f}"
+        power, figure = (power + 1, "1.0") if figure == "10.0" else (power, figure)
+        return f"1 in {figure} × 10{f'{power:.0f}'.translate(_RAISED)}"
 
 
 class ColouredLine(NamedTuple):

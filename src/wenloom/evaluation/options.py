@@ -16,7 +16,7 @@ class Convention:
     detokenize: Literal["none", "wikitext"] = "none"
     """Undo WikiText's spaces around punctuation first."""
     context: int | None = None
-    """Tokens seen at once; default: all that the model takes."""
+    """Context length in tokens; default: all that the model takes."""
     stride: int | None = None
     """Tokens that each further window scores; smaller gives more context and takes longer. Default: half the context."""
     bos: bool = True
@@ -37,9 +37,9 @@ class OverlapOptions:
     tokenize: str | None = None
     """BLEU's tokenizer: 13a, intl, zh, ja-mecab, char, flores200, none; default: by the references' script."""
     lowercase: bool = False
-    """BLEU, chrF, TER: upper and lower case are alike."""
+    """BLEU, chrF, TER: ignore case."""
     stemming: bool = True
-    """ROUGE: English words by their stems."""
+    """ROUGE: compare the stems of English words."""
     references_by: Literal["mean", "max"] = "mean"
     """ROUGE with several references: mean over them, or max."""
 
@@ -72,6 +72,6 @@ class Writing:
     pass_k: tuple[int, ...] = (1,)
     """The k of pass@k."""
     max_new_tokens: int | None = None
-    """Most tokens of a text; default: what the suite says, else 256."""
+    """Maximum number of tokens of a text; default: what the suite says, else 256."""
     temperature: float = 0.8
-    """Of sampling, with several attempts."""
+    """Sampling temperature, with several attempts."""

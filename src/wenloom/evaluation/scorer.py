@@ -59,7 +59,7 @@ class Windows:
     bos: bool = True
     """Let the text follow the BOS token, so that its first token is scored too."""
     context: int | None = None
-    """Tokens seen at once; default: all that the model takes."""
+    """Context length in tokens; default: all that the model takes."""
     kind: Literal["rolling", "blocks"] = "rolling"
     """See `options.Convention.windows`."""
 

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from wenloom.core.pages.chart import Axis, Chart, Series
-from wenloom.core.pages.page import render
+from wenloom.core.pages.page import END_MARK, render
 from wenloom.explanation.answer_features import AnswerFeature
 from wenloom.explanation.attribution import DRAWS, Attribution
 from wenloom.explanation.circuits import HEAD_KINDS
@@ -54,7 +54,7 @@ def explanation_page(explanation: Measured, model: str) -> str:
     units = units_of(subject, first.token_ids)
     lead, lens = explanation.leading, explanation.shown_lens
     data: dict[str, Any] = {
-        "tokens": [visible(each) for each in trace.tokens],
+        "tokens": [_marked(each, subject) for each in trace.tokens],
         "nSource": first.n_source,
         "position": explanation.position,
         "lead": lead,
@@ -67,16 +67,16 @@ def explanation_page(explanation: Measured, model: str) -> str:
         "explanation": explanation.data(),
     }
     if data["lens"] is not None:
-        data["lens"]["pieces"] = [visible(each) for each in data["lens"]["pieces"]]
+        data["lens"]["pieces"] = [_marked(each, subject) for each in data["lens"]["pieces"]]
         del data["explanation"][data["lensName"]]
     value = first.value
     return render(
         "wenloom.explanation",
         "explanation.html.jinja",
-        title=f"Why “{shortened(explanation.inquiry.target)}”?",
+        title=f"Why “{shortened(_marked(explanation.inquiry.target, subject))}”?",
         model=model,
-        target=visible(explanation.inquiry.target),
-        against=None if explanation.inquiry.against is None else visible(explanation.inquiry.against),
+        target=in_line(_marked(explanation.inquiry.target, subject)),
+        against=None if explanation.inquiry.against is None else in_line(_marked(explanation.inquiry.against, subject)),
         figures=_figures(explanation, value),
         parts=_parts(first, units),
         methods=data["methods"],
@@ -105,7 +105,7 @@ def _units_of_stream(explanation: Measured) -> list[dict[str, Any]]:
 
 def _unit(each: Neuron | AnswerFeature, place: str, promotes: list[str], suppresses: list[str]) -> dict[str, Any]:
     def shown(tokens: Iterable[str]) -> list[str]:
-        return [visible(token).replace("\n", "↵") for token in tokens]
+        return [in_line(token) for token in tokens]
 
     return {
         "place": place, "number": each.number, "activation": each.activation, "effect": each.effect,
@@ -151,9 +151,25 @@ def visible(text: str) -> str:
     )
 
 
+def in_line(text: str) -> str:
+    """Text for a line, in which line breaks and a lone blank can be seen, too.
+
+    >>> in_line("\\n"), in_line(" "), in_line("a b")
+    ('↵', '␣', 'a b')
+    """
+    text = visible(text).replace("\n", "↵")
+    return text if text.strip() else text.replace(" ", "␣")
+
+
+def _marked(text: str, subject: Subject) -> str:
+    """Text with the token that ends a text as a mark."""
+    end = subject.tokenizer.eos_token
+    return visible(text.replace(end, END_MARK) if end else text)
+
+
 def shortened(text: str, most: int = 40) -> str:
     """A text for a title."""
-    text = visible(text).strip()
+    text = in_line(text).strip()
     return text if len(text) <= most else f"{text[: most - 1]}…"
 
 
@@ -250,8 +266,8 @@ def _training(found: TrainingText) -> dict[str, Any]:
     return {
         "said": said(found),
         "corpus": found.corpus,
-        "context": visible(found.context),
-        "following": [(visible(token).replace("\n", "↵"), number, number / most) for token, number in found.following],
+        "context": in_line(found.context),
+        "following": [(in_line(token), number, number / most) for token, number in found.following],
         "context_count": found.context_count,
         "passages": [
             {
@@ -307,7 +323,7 @@ def _patching(explanation: Measured) -> dict[str, Any] | None:
         for layer in reversed(found.effects.tolist())
     ]
     return {
-        "tokens": [visible(each) for each in found.tokens],
+        "tokens": [in_line(each) for each in found.tokens],
         "rows": rows,
         "clean": found.clean,
         "corrupted": found.corrupted,

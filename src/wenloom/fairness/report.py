@@ -159,7 +159,7 @@ def sentence_of_difference(comparison: dict[str, Any]) -> str:
     """What a comparison allows to say."""
     if comparison["n"] < LEAST:
         return "too few to say"
-    return "a difference" if is_sure(comparison) else "no effect that is sure"
+    return "a difference" if is_sure(comparison) else "no significant difference"
 
 
 def unit_of(comparison: dict[str, Any]) -> str:
@@ -172,7 +172,7 @@ def sentence_of(figure: AuditFigure) -> str:
     """What a figure allows to say."""
     if figure.unbiased is None:
         return ""
-    return {"too few": "too few to say", "neither shown": "no preference that is sure"}.get(
+    return {"too few": "too few to say", "neither shown": "no significant preference"}.get(
         figure.verdict, f"prefers: {figure.verdict}"
     )
 
@@ -181,7 +181,7 @@ def card_section(report: AuditReport, model: str) -> str:
     """The section of a model card that says what was found of a model."""
     lines = [_HEADING, "", f"Measured on {today()} by `wenloom audit`; 95 % intervals in brackets.", ""]
     lines += [
-        "| audit | of whom | value | n | even | what it allows to say | signature |",
+        "| audit | group | value | n | even | verdict | signature |",
         "|---|---|---|---|---|---|---|",
     ]
     for audited in report.found[model]:

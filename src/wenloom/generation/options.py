@@ -138,10 +138,10 @@ class Search:
     contrastive_alpha: float = option(0.1, above=0, most=1)
     """Contrastive decoding: keep only tokens at least this probable relative to the best."""
     self_debias: tuple[str, ...] = ()
-    """Self-Debias: make less probable what gets more probable after one of these texts, which ask for what is not wanted, such as
+    """Self-Debias: make tokens less probable that one of these texts, which describe what is not wanted, makes more probable, such as
     "The following text is sexist:" (Schick et al. 2021)."""
     self_debias_decay: float = option(50.0, above=0, most=1e4)
-    """Self-Debias: how fast a token's probability falls with what it gains; 10 is mild, 100 strong."""
+    """Self-Debias: how fast a token's probability falls with what it gains by that text; 10 is mild, 100 strong."""
     adapter: str | None = None
     """Use the adapter of this name, one of those loaded."""
     steer: tuple[str, ...] = ()

@@ -1,1 +1,1 @@
-"""Models over HTTP, in the words of the OpenAI API."""
+"""Models over HTTP, through the OpenAI API."""

@@ -17,9 +17,9 @@ class Access:
     port: int = 8000
     """The port to listen at; 0 takes a free one."""
     api_key_file: Path | None = None
-    """Keys of those who may ask, one a line, as KEY or NAME:KEY; the log holds the names."""
+    """API keys, one per line, as KEY or NAME:KEY; the log holds the names."""
     no_auth: bool = False
-    """Answer whoever reaches the server, also at an address that others reach."""
+    """Answer anybody who reaches the server without a key, also from other machines."""
     allow_host: tuple[str, ...] = ()
     """A name in the Host header that is answered beside localhost and plain addresses; * is any. May be given several times."""
     allow_origin: tuple[str, ...] = ()
@@ -77,7 +77,7 @@ class Running:
     """How the server ends, and what it tells."""
 
     drain: float = 30.0
-    """Seconds that requests under way have left at SIGTERM or Ctrl-C; a second signal ends them at once."""
+    """Seconds that running requests have left at SIGTERM or Ctrl-C; a second signal ends them at once."""
     watchdog: float = 120.0
     """Seconds after which a step of a model counts as hung, and /healthz says so."""
     access_log: Path | None = None

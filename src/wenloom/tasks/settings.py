@@ -26,7 +26,7 @@ class DataSettings:
     target: str | None = None
     """Field (or column) of the text that is to be written."""
     reverse: bool = False
-    """Learn the other way round: from targets to sources."""
+    """Swap sources and targets."""
     strict: Annotated[bool, Parameter(negative="--skip-bad")] = False
     """Stop at the first row that cannot be used; without it (--skip-bad) such rows are left out, counted and
     named (run.toml lists them)."""
@@ -59,8 +59,8 @@ class FreshSettings:
     heads: int = 4
     """Attention heads; the width must be a multiple."""
     vocab_size: int | None = None
-    """Tokens of the vocabulary, one for both sides; default: near four times the square root of the
-    text's bytes, 8,192 at most (of fill-mask half the root), and every character that 99 % of the text need."""
+    """Tokens of the vocabulary, one for both sides; default: about four times the square root of the
+    text's bytes, 8,192 at most (for fill-mask half the root), and every character that 99 % of the text needs."""
     tokenizer: str | None = None
     """Take the vocabulary of this folder (a model or a prepared corpus) instead of learning one."""
     dropout: float = 0.1
@@ -89,13 +89,13 @@ class LearningSettings(AdapterSettings):
     deletion: float = 0.0
     """Part of the same tokens that is left out, chosen anew each time."""
     beta: float = 0.1
-    """preference: how strongly the model may leave the one it began as; smaller is freer."""
+    """preference: beta of DPO: how strongly the model is held near the one it began as; smaller is freer."""
     temperature: float = 0.05
-    """embedding: what differences of cosines are divided by; smaller looks at the hardest texts."""
+    """embedding: temperature of the contrastive loss; smaller weighs the hardest texts more."""
     pair_loss: Literal["cosent", "cosine"] = "cosent"
     """embedding, of scored pairs: cosent (the order of the pairs) or cosine (squared distance of cosine and score)."""
     matryoshka: str | None = None
-    """embedding: learn the first so many numbers of each vector as vectors, too, as in 64,128 (Matryoshka)."""
+    """embedding: also learn vectors of these fewer dimensions, as in 64,128 (Matryoshka)."""
     masking: Literal["token", "word", "span"] = "word"
     """fill-mask: what is hidden together: a token, all tokens of a word, or a few words in a row."""
     mask_ratio: float = 0.15

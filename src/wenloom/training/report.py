@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from rich.cells import cell_len
+
 from wenloom.core.files import write_atomically
 from wenloom.core.pages.chart import Axis, Chart, Series, rows_of
 from wenloom.core.pages.page import render
@@ -165,9 +167,9 @@ def suggestions(run: Path, task: object, prompts: Sequence[str]) -> str:
         f"wenloom next-tokens {folder} {text}": "see what it expects",
         f"wenloom score {folder} {text}": "how probable is a text",
     }
-    width = max(map(len, lines))
+    width = max(map(cell_len, lines))
     return "\n".join([
-        *(f"{command:{width}}   # {what}" for command, what in lines.items()),
+        *(f"{command}{' ' * (width - cell_len(command))}   # {what}" for command, what in lines.items()),
         "",
         "# your own model, from your own text (txt, md, html, csv, jsonl; any language)",
         "wenloom prepare my-texts/ --out data/mine",

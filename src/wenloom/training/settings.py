@@ -40,14 +40,14 @@ class ModelSettings:
     dropout: float | None = None
     """Dropout rate; default: more the more often the text will be read, 0 for one to a few times."""
     experts: int | None = None
-    """Feed-forward layers of which each token passes --active, in the place of one: more weights for about the same
-    time. --size counts what a token meets; saved as qwen3_moe, or with --arch llama as mixtral."""
+    """Mixture of experts: this many feed-forward layers in the place of one, of which each token passes --active: more weights
+    for about the same time. --size counts the weights that a token passes; saved as qwen3_moe, or with --arch llama as mixtral."""
     active: int | None = None
     """With --experts: how many of them a token passes; default: 2."""
     balance_loss: float | None = None
-    """With --experts: how much it counts that all get as many tokens; default: 0.01."""
+    """With --experts: weight of the load-balancing loss, which evens out their tokens; default: 0.01."""
     router_z_loss: float | None = None
-    """With --experts: how much it counts that the router's scores stay small; default: 0.001."""
+    """With --experts: weight of the router z-loss, which keeps the router's logits small; default: 0.001."""
 
     def __post_init__(self):
         of_experts = ("active", "balance_loss", "router_z_loss")
@@ -72,11 +72,11 @@ class AdapterSettings:
 
     method: Method = "full"
     """full (every weight), lora (a small adapter beside frozen weights), dora (one that also scales them) or head
-    (what stands over the blocks only)."""
+    (only the layers above the blocks)."""
     rank: int = 8
-    """lora, dora: rows and columns of the adapter's matrices."""
+    """lora, dora: rank of the adapter's matrices."""
     alpha: float = 16.0
-    """lora, dora: the adapter counts alpha / rank times."""
+    """lora, dora: the adapter's output is scaled by alpha / rank."""
     quantize: str | None = None
     """lora, dora: quantize the frozen weights to int8 or int4 while training, to save memory."""
 
@@ -108,7 +108,7 @@ class InitSettings(AdapterSettings, _Beginning):
     """With --init: weight of a penalty where a word of one group is more probable than its counterpart of the other (Qian et al.
     2019); 1 weighs a nat of difference like a nat of loss."""
     equalize_words: str | None = None
-    """Whose words --equalize compares: lexicon and axis; default: en:gender."""
+    """Words that --equalize compares: lexicon and axis; default: en:gender."""
 
     def __post_init__(self):
         super().__post_init__()
@@ -161,30 +161,30 @@ class TrainSettings:
     weight_decay: float = 0.1
     """Decay of matrices per unit of learning rate."""
     momentum: float = 0.95
-    """Muon's memory of gradients."""
+    """Momentum of Muon."""
     beta1: float = 0.9
-    """AdamW's memory of gradients."""
+    """AdamW's beta1: decay of the mean of gradients."""
     beta2: float = 0.95
-    """AdamW's memory of squared gradients."""
+    """AdamW's beta2: decay of the mean of squared gradients."""
     clip: float = 1.0
     """Largest gradient norm; 0 turns clipping off."""
     document_mask: bool | None = None
-    """Let a token see its own document only; default: where documents are shorter than the context, on average."""
+    """Let tokens attend within their own document only; default: where documents are shorter than the context, on average."""
     patience: int | None = None
     """Stop after this many evaluations in a row without a better one; default: never. The best model is kept anyway."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
-    """auto takes bf16 where the hardware multiplies in it."""
+    """auto takes bf16 where the hardware supports it."""
     compile: Compile = "auto"
-    """torch.compile: auto takes it where it repays itself within the run."""
+    """torch.compile: auto compiles where the run is long enough to repay it."""
     recompute: bool = False
-    """Keep less for the backward pass and compute it again: less memory, a third more work."""
+    """Activation checkpointing: keep less for the backward pass and compute it again: less memory, a third more work."""
     parallel: Parallel = "auto"
     """Under torchrun: ddp (every process holds the model), fsdp (each holds a part), hsdp (parts within a machine,
     copies between machines); auto is ddp where it fits."""
     device: str = "auto"
     """auto, cpu, cuda or mps."""
     seed: int = 0
-    """Decides fresh weights, the order of samples and dropout."""
+    """Seed of new weights, the order of samples and dropout."""
     evaluations: int | None = None
     """How often the validation data is scored; default: as often as costs 10 % of the time, up to 20."""
     validation_part: float | None = None
@@ -192,7 +192,7 @@ class TrainSettings:
     save_minutes: float = 5.0
     """Minutes between checkpoints; there is always one before an evaluation, at the end and on Ctrl-C."""
     keep_every: int | None = None
-    """Keep a checkpoint every so many steps for good, to branch from by --from-step; wsd keeps one before its decay."""
+    """Keep a checkpoint for good every this many steps, to branch from by --from-step; wsd keeps one before its decay."""
     max_skipped: int = 5
     """Stop after this many steps in a row whose loss or gradient was not finite."""
     tensorboard: bool = False

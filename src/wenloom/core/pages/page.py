@@ -7,6 +7,8 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
+from wenloom.core.quantities import show_percent
+
 END_OF_TEXT = "<|endoftext|>"
 """How most tokenizers write the token that ends a text."""
 END_MARK = "∎"
@@ -24,7 +26,7 @@ def _environment(package: str) -> jinja2.Environment:
     for name in ("style.css", "page.js", "chart.js"):
         source = (files(__package__ or "") / "templates" / name).read_text(encoding="utf-8")
         environment.globals[name.replace(".", "_")] = Markup(source)
-    environment.filters |= {"marked": marked, "written": written}
+    environment.filters |= {"marked": marked, "written": written, "percent": show_percent}
     return environment
 
 
