@@ -1,4 +1,4 @@
-"""Memory of training: what the plan foretells against the most that the process then holds (maximum resident set).
+"""Memory of training: what the plan predicts against the most that the process then holds (maximum resident set).
 
     WENLOOM_SHARED_DATA=datasets WENLOOM_REAL_MODELS=models python bench/memory.py
 
@@ -25,7 +25,7 @@ print(done.stderr)
 
 
 def run(*arguments: object) -> tuple[float, float]:
-    """Bytes that the run's announcement foretells, and bytes that it took."""
+    """Bytes that the run's announcement predicts, and bytes that it took."""
     done = subprocess.run(
         [sys.executable, "-c", CHILD, *map(str, arguments)], text=True, capture_output=True, check=True
     )

@@ -121,7 +121,7 @@ def test_when_it_formed_is_said_in_a_sentence(values: list[float], said: str):
 
 
 def repeating(folder: Path, count: int) -> Path:
-    """Stretches of random characters, each gone over sixteen times: only a look back foretells the next."""
+    """Stretches of random characters, each gone over sixteen times: only a look back predicts the next."""
     draw, letters = random.Random(0), [chr(0x4E00 + number) for number in range(40)]
     parts = ["".join(draw.sample(letters, draw.randint(8, 16))) * 16 for _ in range(count)]
     (folder / "repeated.txt").write_text("".join(parts), encoding="utf-8")

@@ -162,7 +162,7 @@ def test_a_transcoder_learns_a_layer_from_what_it_reads():
     explained = 1 - (y - coder(x)).square().sum() / (y - y.mean(0)).square().sum()
     assert explained > 0.7
     assert (writing @ coder.decoder_MD.T).amax(1).gt(0.9).float().mean() > 0.7
-    assert abs(float((coder.encode(x).values_NK > 0).sum(1).float().mean()) - 3) < 0.3, "3 of them in the mean"
+    assert abs(float((coder.encode(x).values_NK > 0).sum(1).float().mean()) - 3) < 0.3, "3 of them on average"
 
 
 def test_silent_features_learn_what_the_others_leave(monkeypatch: pytest.MonkeyPatch):

@@ -118,6 +118,8 @@ def test_offset_in_jsonl_counts_from_the_start_of_the_file(tmp_path: Path):
     [
         ("a.txt", b"", "is empty"),
         ("a.txt", b"MZ\x00\x01binary", "is binary.*offset 2"),
+        ("letter.txt", b"PK\x03\x04\x14\x00", "begins like a docx, epub or zip file; rename it, as in letter.docx"),
+        ("paper.txt", b"%PDF-1.7\n", "begins like a pdf file"),
         ("a.jsonl", b'{"body": "x", "title": "y"}\n', r'line 1: no field "text" \(found: body, title\).*--text-field'),
         ("a.jsonl", b'{"text": "x"}\n{"text": \n', "line 2: not valid JSON"),
         ("a.jsonl", b'{"text": "x"}\n["y"]\n', "line 2: holds a list"),

@@ -71,10 +71,10 @@ def explain(
         A prepared corpus whose training text is searched for the answer, with the influence that it had; it is indexed
         first where it was not. Default: the one that the model was trained on, where that is still there and not too large.
     neurons
-        Also show the neurons that the answer hangs on: which tokens each pushes, and in which texts of that corpus it is most
+        Also show the neurons that the answer depends on: which tokens each pushes, and in which texts of that corpus it is most
         active.
     features
-        Also show the features that the answer hangs on, of this folder, which `wenloom features` made.
+        Also show the features that the answer depends on, of this folder, which `wenloom features` made.
     lens
         Read the blocks through this tuned lens, which `wenloom train-lens` made.
     out

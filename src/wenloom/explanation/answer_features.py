@@ -1,4 +1,4 @@
-"""The features of a sparse autoencoder or a transcoder that an answer hangs on: what each does for it, promotes and is found in."""
+"""The features of a sparse autoencoder or a transcoder that an answer depends on: what each does for it, promotes and is found in."""
 
 from dataclasses import dataclass
 from pathlib import Path

@@ -1,7 +1,7 @@
 """Heads that every model of some size grows: induction, previous-token and duplicate-token heads (Olsson et al. 2022).
 
 They show on random tokens that are read twice: nothing but the repetition can be predicted there. In the second copy, an
-induction head looks at the token that came after this one in the first copy, and so can foretell the next; a duplicate-token
+induction head looks at the token that came after this one in the first copy, and so can predict the next; a duplicate-token
 head looks at this one itself; a previous-token head looks one token back, which induction heads build upon.
 """
 

@@ -29,7 +29,7 @@ class FeatureFigures:
     recovered: float
     """(loss of zeros - loss of x') / (loss of zeros - loss), where zeros or x' flow on in place of x."""
     active: float
-    """Features that are active at a token, in the mean."""
+    """Features that are active at a token, on average."""
     dead: float
     """Part of the features that were silent for the last `dead_after` tokens of training and at all tokens held out."""
     dead_after: int

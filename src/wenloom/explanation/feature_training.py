@@ -41,7 +41,7 @@ class CoderSettings:
     n_tokens: int
     """Activations to be read."""
     passes: float = 2.0
-    """Times that each is learned from, in the mean."""
+    """Times that each is learned from, on average."""
     learning_rate: float = 1e-3
     is_transcoder: bool = False
     """Activations are what a layer reads, then what it writes, side by side; the one is to tell the other."""
@@ -115,7 +115,7 @@ class CoderTraining:
         return active_above(pre_NM, self._threshold(pre_NM.detach()))
 
     def _threshold(self, pre_NM: Tensor) -> Tensor:
-        """That k features exceed in the mean; told from every `_TOLD`th token."""
+        """That k features exceed on average; told from every `_TOLD`th token."""
         some = pre_NM[::_TOLD].relu().flatten()
         return some.topk(min(len(some), max(1, len(pre_NM[::_TOLD]) * self.settings.active))).values[-1]
 
@@ -165,7 +165,7 @@ class CoderTraining:
         """The features as they are, for activations as they come: z and biases are multiplied by the scale.
 
         Args:
-            last: activations on which a transcoder's threshold lets `active` features through in the mean.
+            last: activations on which a transcoder's threshold lets `active` features through on average.
         """
         encoder_MD, encoder_bias_M, decoder_MD, bias_D = (each.detach().clone() for each in self._weights)
         threshold_M = None

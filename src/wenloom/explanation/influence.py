@@ -2,7 +2,7 @@
 
 A step of gradient descent on a passage z, of rate η, changes the loss of an answer z' by -η ∇l(z)·∇l(z') to first order. The sum
 over the checkpoints that a run has kept is the influence of the passage (their eq. 1, "TracInCP"). Gradients have as many
-numbers as the model; so each is folded to some thousand, with random signs, which keeps scalar products in the mean.
+numbers as the model; so each is folded to some thousand, with random signs, which keeps scalar products on average.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -129,7 +129,7 @@ def folded_gradient(model: Model, loss: Tensor, signs: Sequence[Tensor], size: i
     """The gradient of a loss by all weights, with these signs, folded to `size` numbers; float64.
 
     Weight i of all goes to number i modulo `size`. Signs are independent of each other, so that the scalar product of two
-    folded gradients is that of the gradients, in the mean over signs.
+    folded gradients is that of the gradients, on average over signs.
     """
     parameters = list(model.parameters())
     gradients = torch.autograd.grad(loss, parameters, allow_unused=True)

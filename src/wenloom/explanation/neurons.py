@@ -1,4 +1,4 @@
-"""Neurons of the feed-forward layers: which of them an answer hangs on, which tokens each pushes, and in which texts it is most
+"""Neurons of the feed-forward layers: which of them an answer depends on, which tokens each pushes, and in which texts it is most
 active (Geva et al. 2021, who read them as keys and values of a memory)."""
 
 from collections.abc import Callable, Sequence

@@ -6,7 +6,7 @@ positive, and sets all others to zero:
     z = TopK(W_enc (x - b_dec) + b_enc),   x' = W_dec z + b_dec
 
 A transcoder (Dunefsky et al. 2024) reads what the feed-forward layer of a block reads, and says what that layer adds to the stream.
-Those features are active that exceed a threshold, k of them in the mean (as in BatchTopK, Bussmann et al. 2024):
+Those features are active that exceed a threshold, k of them on average (as in BatchTopK, Bussmann et al. 2024):
 
     z = a where a > θ, else 0, of a = W_enc x + b_enc,   y' = W_dec z + b_dec
 
@@ -49,7 +49,7 @@ class SparseCoder:
     layer: int
     """The block."""
     active: int
-    """k; of a transcoder in the mean."""
+    """k; of a transcoder on average."""
     encoder_MD: Tensor
     encoder_bias_M: Tensor
     decoder_MD: Tensor

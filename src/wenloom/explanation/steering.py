@@ -227,7 +227,7 @@ def mean_log_probabilities(
 
 
 def _batches(decoder: Decoder, rows: Sequence[list[int]]) -> Iterator[tuple[list[int], Tensor]]:
-    """Numbers of rows of like length, and their tokens, shape (B, T), filled up behind, where no earlier token sees it."""
+    """Numbers of rows of similar length, and their tokens, shape (B, T), filled up behind, where no earlier token sees it."""
     ordered = sorted(range(len(rows)), key=lambda number: -len(rows[number]))
     while ordered:
         longest = len(rows[ordered[0]])

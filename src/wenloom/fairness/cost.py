@@ -34,7 +34,7 @@ class TextCost(ScoredAudit):
         path: the text.
     """
 
-    about = "how well the model foretells a text; lower is better"
+    about = "how well the model predicts a text; lower is better"
     caveat = (
         "each passage is read by itself, one longer than the context in windows, so its first tokens have little context; the first of "
         "all is scored where the model has a BOS token (bos in the signature)"
@@ -97,7 +97,7 @@ class TargetCost(TextCost):
         path: jsonl, "source" and "target" in every line.
     """
 
-    about = "how well the model foretells targets given their sources; lower is better"
+    about = "how well the model predicts targets given their sources; lower is better"
     caveat = "a target that would say the same in other words counts as an error"
     part = "targets"
     headline = ("bits per byte", part)

@@ -1,6 +1,6 @@
 """Texts as vectors: the residual streams of a text's tokens, pooled into one and passed through what a folder adds to that.
 
-Texts are read in batches of like length, so that little is padding (none, where lengths are equal), in float32 on a CPU by packed
+Texts are read in batches of similar length, so that little is padding (none, where lengths are equal), in float32 on a CPU by packed
 weights (`model.packed`).
 """
 

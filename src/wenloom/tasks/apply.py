@@ -51,7 +51,7 @@ class PairWriter:
         return request_from({"do_sample": False, "max_new_tokens": self.encoder.max_target_tokens} | options)
 
     def write(self, sources: Sequence[str], until: float | None = None, **options: Any) -> Iterator[Continuation]:
-        """An answer per source, in order, as soon as those before are done; sources of like length run together.
+        """An answer per source, in order, as soon as those before are done; sources of similar length run together.
 
         Args:
             until: see `Engine.run`.

@@ -61,6 +61,10 @@ def check_encoding(name: str) -> None:
         )
 
 
+_BINARY = ((b"PK\x03\x04", "docx, epub or zip", ".docx"), (b"%PDF-", "pdf", ".pdf"), (b"PAR1", "parquet", ".parquet"))
+"""How files begin that other readers read, and their endings."""
+
+
 def encoding_of(head: bytes, file: Path, encoding: str) -> str:
     """The encoding of a file: by its mark, else as asked for, else guessed.
 
@@ -71,6 +75,11 @@ def encoding_of(head: bytes, file: Path, encoding: str) -> str:
         if head.startswith(mark):
             return "utf-8-sig" if marked == "utf-8" else marked
     wide = encoding.lower().replace("_", "-").startswith(("utf-16", "utf-32"))
+    for mark, kind, ending in _BINARY:
+        if head.startswith(mark):
+            raise InputError(
+                f"{file}: is binary, not text: it begins like a {kind} file; rename it, as in {file.stem}{ending}."
+            )
     if b"\0" in head and not wide:
         raise InputError(f"{file}: is binary, not text (a zero byte at offset {head.index(0)}).")
     if encoding != "auto":

@@ -14,7 +14,7 @@ from wenloom.core.console import remark
 from wenloom.core.errors import InputError, WenloomError
 from wenloom.core.files import folder_aside, sha256_of_file
 from wenloom.core.progress import ProgressBar, progress
-from wenloom.core.quantities import counted
+from wenloom.core.quantities import counted, show_count
 from wenloom.text.blocks import VERSION as BLOCKS
 from wenloom.text.card_page import write_card
 from wenloom.text.corpus import Corpus, read_corpus, read_sifted
@@ -254,7 +254,7 @@ def _counted(batches: Iterator[list[str]], bar: ProgressBar) -> Iterator[list[st
     for batch in batches:
         yield batch
         read += sum(map(len, batch))
-        bar.advance(0, f"{read / 1e6:,.0f} M characters read, merging follows")
+        bar.advance(0, f"{show_count(read)} characters read, merging follows")
 
 
 def _encode(corpus: Corpus, tokenizer: TextTokenizer, folder: Path) -> dict[str, Split]:

@@ -1,4 +1,4 @@
-"""The examples of a task as a run learns from them: encoded, in batches of like length."""
+"""The examples of a task as a run learns from them: encoded, in batches of similar length."""
 
 import functools
 import itertools

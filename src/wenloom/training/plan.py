@@ -175,6 +175,18 @@ def expected_bits_per_byte(n_parameters: float, train_bytes: float, unique_bytes
     return 0.88 * middle, 1.12 * middle
 
 
+def no_worse_than_uniform(
+    expected: tuple[float, float], vocab_size: int, bytes_per_token: float
+) -> tuple[float, float]:
+    """The same range, ended where a model would be that gives every token of the vocabulary the same probability.
+
+    >>> no_worse_than_uniform((6.6, 8.4), 2048, 2.75), no_worse_than_uniform((1.4, 1.8), 2048, 2.75)
+    ((3.52, 4.0), (1.4, 1.8))
+    """
+    most = math.log2(vocab_size) / bytes_per_token
+    return min(expected[0], 0.88 * most), min(expected[1], most)
+
+
 def of_validation(part: float) -> str:
     """How much of the validation data is scored, where that is not all.
 

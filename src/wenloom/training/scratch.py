@@ -21,7 +21,7 @@ from wenloom.training.guards import check_causality
 from wenloom.training.measure import guessed_flops_per_second
 from wenloom.training.objectives import CausalObjective
 from wenloom.training.parallel import World
-from wenloom.training.plan import expected_bits_per_byte
+from wenloom.training.plan import expected_bits_per_byte, no_worse_than_uniform
 from wenloom.training.routing import RouterLosses
 from wenloom.training.settings import ModelSettings, TrainSettings
 from wenloom.training.setup import RunSpec, chosen_strategy
@@ -167,7 +167,8 @@ def scratch_run(corpus: CorpusStatistics, model: ModelSettings, training: TrainS
 
     def expected(tokens: int) -> tuple[float, float]:
         unique = corpus.tokens * corpus.bytes_per_token if corpus.tokens else None
-        return expected_bits_per_byte(n_parameters, tokens * corpus.bytes_per_token, unique)
+        expected = expected_bits_per_byte(n_parameters, tokens * corpus.bytes_per_token, unique)
+        return no_worse_than_uniform(expected, corpus.vocab_size, corpus.bytes_per_token)
 
     routers = None
     if model.experts is not None:

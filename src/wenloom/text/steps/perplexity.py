@@ -1,4 +1,4 @@
-"""How well a language model of one's own foretells a document: what it finds strange is noise, what it finds too easy repeats itself."""
+"""How well a language model of one's own predicts a document: what it finds strange is noise, what it finds too easy repeats itself."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
