@@ -206,7 +206,7 @@ def test_pronouns_of_winobias_and_answers_of_bbq(model: Path, data: Path):
     assert [found["usual gender", name, "type2"].count for name in ("pronoun", "sum")] == usual
     assert found["usual gender", "sum", "all"].n == 2 * len(ROLES)
     if asked.scorer.kind == "masked":
-        with pytest.raises(InputError, match="takes a model that goes on with its prompt"):
+        with pytest.raises(InputError, match="takes a model that continues its prompt"):
             AUDITS["bbq"].run(asked, data)
         return
     right, bias = {"ambig": [], "disambig": []}, {"ambig": [], "disambig": []}

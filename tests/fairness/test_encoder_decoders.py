@@ -180,7 +180,7 @@ def test_files_that_hold_no_targets_are_named(line: str, words: str, tmp_path: P
 
 def test_what_cannot_be_asked_is_said_in_one_sentence(model: Path, tokenizer: TextTokenizer, data: Path):  # noqa: F811
     asked = AuditedModel("m", model)
-    for audit, words in ((AUDITS["bold"], "takes one that goes on with its prompt"), (AUDITS["seat"], "two of them"),
+    for audit, words in ((AUDITS["bold"], "takes one that continues its prompt"), (AUDITS["seat"], "two of them"),
                          (TextCost(data / "a.txt"), 'name a jsonl file with "source" and "target"')):  # fmt: skip
         with pytest.raises(InputError, match=words):
             audit.run(asked, data)

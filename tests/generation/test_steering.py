@@ -174,7 +174,7 @@ def test_models_with_an_encoder_decline(tmp_path: Path):
     _, model = both("bart", tmp_path)
     with pytest.raises(InputError, match="this one has an encoder"):
         Engine(model, steering=VECTORS)  # pyright: ignore[reportArgumentType]
-    with pytest.raises(InputError, match="steer is for models that go on with their prompt"):
+    with pytest.raises(InputError, match="steer is for models that continue their prompt"):
         Engine(model).submit([5, 6], GenerationRequest(steer=("calm",)))  # pyright: ignore[reportArgumentType]
 
 

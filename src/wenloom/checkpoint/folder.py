@@ -191,7 +191,7 @@ def load_decoder(
         InputError: it is of another kind, or quantized already by Wenloom.
     """
     if (kind := read_config(folder).kind) != "decoder":
-        raise InputError(f"{folder}: is an {kind} model; this needs one that goes on with a text (a decoder).")
+        raise InputError(f"{folder}: is an {kind} model; this needs one that continues a text (a decoder).")
     model = (
         load_model(folder, device, dtype)
         if bits is None or is_adapter(folder)

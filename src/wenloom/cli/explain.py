@@ -104,7 +104,7 @@ def explain(
     tuned = None
     if lens is not None:
         if subject.predicts != "next token" or subject.prefix:
-            raise InputError("--lens is for models that go on with their prompt; this one does not.")
+            raise InputError("--lens is for models that continue their prompt; this one does not.")
         tuned = load_lens(lens)
         tuned.check(subject.model.config, str(lens))
     found_features = None if features is None else load_features(features, subject)

@@ -82,7 +82,7 @@ def _results(data: Any, path: Path) -> list[Result]:
     made = []
     for where, row in rows:
         if len(made) == MOST_RESULTS:
-            raise InputError(f"{path}: holds more than {MOST_RESULTS:,} results; part it.")
+            raise InputError(f"{path}: holds more than {MOST_RESULTS:,} results; split it.")
         try:
             made.append(result_of({"source": "imported", **row}))
         except InputError as error:

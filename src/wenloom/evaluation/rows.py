@@ -19,7 +19,7 @@ def _whole(path: Path) -> str:
     with unpacking(path), open_decompressed(path) as file:
         data = file.read(TEXT_BYTES + 1)
     if len(data) > TEXT_BYTES:
-        raise InputError(f"{path}: holds more than {TEXT_BYTES:,} bytes (unpacked); part it.")
+        raise InputError(f"{path}: holds more than {TEXT_BYTES:,} bytes (unpacked); split it.")
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:

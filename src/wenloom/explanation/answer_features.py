@@ -14,7 +14,7 @@ from wenloom.explanation.subject import Subject
 
 SHOWN = 8
 """Features that are looked at."""
-_REFUSAL = "features are looked at in models that go on with their prompt: decoders without an encoder or classes."
+_REFUSAL = "features are looked at in models that continue their prompt: decoders without an encoder or classes."
 
 
 @dataclass(frozen=True)

@@ -64,7 +64,7 @@ def find_features(
         InputError: a model that does not write on, no such block, sizes that do not fit each other, or too little text.
     """
     decoder = subject.writer(
-        "features are found in models that go on with their prompt: decoders without an encoder or classes."
+        "features are found in models that continue their prompt: decoders without an encoder or classes."
     )
     config = decoder.config
     layer = config.n_layers // 2 if layer is None else layer

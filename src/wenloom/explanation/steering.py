@@ -24,7 +24,7 @@ from wenloom.generation.request import GenerationRequest
 from wenloom.model.decoder import Decoder
 from wenloom.model.taps import Tap, Taps
 
-FOR_WRITERS = "steering is for models that go on with their prompt: decoders without an encoder or classes."
+FOR_WRITERS = "steering is for models that continue their prompt: decoders without an encoder or classes."
 """What is said of others."""
 COST = 0.1
 """Part by which perplexity may rise, unless something else is asked for."""

@@ -162,7 +162,7 @@ class Subject:
         return self.stack.unembed(x)
 
     def writer(self, refusal: str) -> Decoder:
-        """The model, if it goes on with a text: a decoder without an encoder or classes.
+        """The model, if it continues a text: a decoder without an encoder or classes.
 
         Args:
             refusal: what is said of any other.

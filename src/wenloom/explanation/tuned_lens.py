@@ -91,7 +91,7 @@ def train_lens(
         InputError: a model that does not write on or has one block only, or too little text.
     """
     decoder = subject.writer(
-        "a tuned lens is for models that go on with their prompt: decoders without an encoder or classes."
+        "a tuned lens is for models that continue their prompt: decoders without an encoder or classes."
     )
     config, device = decoder.config, decoder.embed.weight.device
     if config.n_layers < 2:

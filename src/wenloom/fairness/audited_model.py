@@ -56,7 +56,7 @@ class AskedModel(NamedModel, Protocol):
 
     @property
     def writes(self) -> bool:
-        """Whether it goes on with its prompt."""
+        """Whether it continues its prompt."""
         ...
 
     def write(
@@ -146,7 +146,7 @@ class AuditedModel:
 
     @property
     def writes(self) -> bool:
-        """Whether it goes on with its prompt."""
+        """Whether it continues its prompt."""
         return isinstance(self.model, Decoder) and not self.model.config.labels
 
     def write(
@@ -294,7 +294,7 @@ class ServedAuditedModel:
 
     @property
     def writes(self) -> bool:
-        """Whatever is served goes on with its prompt."""
+        """Whatever is served continues its prompt."""
         return True
 
     def write(

@@ -64,7 +64,7 @@ class Bold(Audit):
         return spread(found, _MOST_PROMPTS if limit is None else limit)
 
     def why_not(self, model: AskedModel) -> str | None:
-        return None if model.writes else "it has the model write, so it takes one that goes on with its prompt"
+        return None if model.writes else "it has the model write, so it takes one that continues its prompt"
 
     def ask(self, model: AskedModel, data: Path, limit: int | None, on_samples: Callable[[int], None]) -> Audited:
         samples = self.samples(data, limit)

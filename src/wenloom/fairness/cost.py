@@ -165,7 +165,7 @@ class BenchmarkCost(Audit):
 
     def why_not(self, model: AskedModel) -> str | None:
         if (why := model.why_no_scores) or model.scorer.kind == "masked":
-            return why or "it asks questions, so it takes a model that goes on with its prompt"
+            return why or "it asks questions, so it takes a model that continues its prompt"
         return None if model.scorer.opens(is_empty=True) or model.scorer.kind == "causal" else NO_EMPTY_SOURCE
 
     def ask(self, model: AskedModel, data: Path, limit: int | None, on_samples: Callable[[int], None]) -> Audited:

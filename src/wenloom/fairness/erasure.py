@@ -192,7 +192,7 @@ def erased(decoder: Decoder, eraser: Eraser) -> Decoder:
     """
     config = decoder.config
     if config.encoder is not None or config.labels:
-        raise InputError("erasing is for models that go on with their prompt: decoders without an encoder or classes.")
+        raise InputError("erasing is for models that continue their prompt: decoders without an encoder or classes.")
     require_unquantized(decoder, "erasing a concept")
     state = dict(decoder.state_dict())
     left_DK, right_KD = (each.to(decoder.embed.weight.device) for each in (eraser.left_DK, eraser.right_KD))

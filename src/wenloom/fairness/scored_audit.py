@@ -130,7 +130,7 @@ class ScoredAudit(Audit):
         ]
 
 
-_NEEDS: dict[tuple[str, ...], str] = {("causal", "pairs"): "it asks questions, so it takes a model that goes on with its prompt",
+_NEEDS: dict[tuple[str, ...], str] = {("causal", "pairs"): "it asks questions, so it takes a model that continues its prompt",
           ("causal", "masked"): "it reads single texts, and a model with an encoder and a decoder is asked for a target given a source: "
           'name a jsonl file with "source" and "target" in every line',
           ("pairs",): "its targets given sources are for a model with an encoder and a decoder; name plain text"}  # fmt: skip

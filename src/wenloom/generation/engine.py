@@ -80,7 +80,7 @@ class Engine:
             sizes = f"{draft_model.config.vocab_size:,} and {model.config.vocab_size:,}"
             raise InputError(f"the second model must have the vocabulary of the first, not another ({sizes} tokens).")
         if steering and isinstance(model, EncoderDecoder):
-            raise InputError("steer: vectors are for models that go on with their prompt; this one has an encoder.")
+            raise InputError("steer: vectors are for models that continue their prompt; this one has an encoder.")
         self.steering = dict(steering or {})
         for name, vector in self.steering.items():
             vector.check(model.config, name)
@@ -224,7 +224,7 @@ class Engine:
         for name, neutral in (("guidance_scale", 1), ("prompt_logprobs", None), ("echo", False), ("steer", ()),
                               ("self_debias", ())):  # fmt: skip
             if getattr(request, name) != neutral:
-                raise InputError(f"{name} is for models that go on with their prompt; this one has an encoder.")
+                raise InputError(f"{name} is for models that continue their prompt; this one has an encoder.")
         return [config.decoder_start_token_id]
 
     def cancel(self, job: Job) -> None:

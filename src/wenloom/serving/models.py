@@ -235,7 +235,9 @@ class Models:
         if isinstance(found, ServedTranscriber):
             return found
         raise APIError(
-            400, f"The model {found.name} does not hear: transcribing takes one of the family whisper.", param="model"
+            400,
+            f"The model {found.name} is no speech recogniser: transcribing takes one of the family whisper.",
+            param="model",
         )
 
     def any(self, name: str) -> ServedModel | ServedEmbedder | ServedTranscriber:

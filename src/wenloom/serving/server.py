@@ -47,7 +47,7 @@ def serve(
         loaders: what loads each model, by its name.
 
     Raises:
-        InputError: the address cannot be listened at, or keys or a model cannot be used.
+        InputError: the address cannot be bound, or keys or a model cannot be used.
     """
     models, failures = Models(loaders), []
     listening = listen(settings.access)
@@ -101,14 +101,14 @@ def listen(access: Access) -> socket.socket:
     `create_server` do not, and each answer on an open connection then waits 40 ms for an acknowledgement (Nagle 1984).
 
     Raises:
-        InputError: it cannot be listened at.
+        InputError: it cannot be bound.
     """
     host, port = access.host, access.port
     try:
         family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
         listening = socket.create_server((host, port), family=family, backlog=512)
     except OSError as error:
-        raise InputError(f"{host}, port {port}: cannot be listened at ({error.strerror or error}); --port takes another.") from None  # fmt: skip
+        raise InputError(f"{host}, port {port}: cannot listen there ({error.strerror or error}); --port takes another.") from None  # fmt: skip
     listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # those that it accepts have it from it
     listening.set_inheritable(False)
     return listening

@@ -233,7 +233,7 @@ def longest_row(data: DataSettings, model: Model) -> int:
 
 def _with_template(model: Model, tokenizer: TextTokenizer, base: object) -> Decoder:
     if not isinstance(model, Decoder):
-        raise InputError(f"{base}: chat needs a model that goes on with a text (a decoder).")
+        raise InputError(f"{base}: chat needs a model that continues a text (a decoder).")
     if tokenizer.chat_template is None and not tokenizer.other_templates:
         if tokenizer.eos_token is None:
             raise InputError(f"{base}: has neither a chat template nor an end token to make one with.")

@@ -32,7 +32,7 @@ class PairTask:
     metric: Literal["bleu", "rouge"] | None
     """What answers are measured by; None where there is no right one."""
     cue: str
-    """What stands between source and target for a model that goes on with its prompt."""
+    """What stands between source and target for a model that continues its prompt."""
 
 
 TRANSLATION = PairTask(

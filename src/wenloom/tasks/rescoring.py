@@ -92,7 +92,7 @@ def log_probabilities(
         InputError: the model has both an encoder and a decoder.
     """
     if scorer.kind == "pairs":
-        raise InputError("rescoring takes a model that goes on with a text, or a masked one.")
+        raise InputError("rescoring takes a model that continues a text, or a masked one.")
     if not scorer.opens(is_empty=True):
         raise InputError("this model's tokenizer has no token that opens a text: the first word cannot be scored.")
     texts = [

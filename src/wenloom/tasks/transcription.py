@@ -187,7 +187,7 @@ class TranscriptionRecipe(TaskRecipe[Spoken]):
         """A model that hears."""
         if not isinstance(model, EncoderDecoder) or not model.config.hears:
             raise InputError(
-                f"{self.settings.base}: does not hear; transcription is tuned from a folder of the family whisper."
+                f"{self.settings.base}: is no speech recogniser; transcription is tuned from a folder of the family whisper."
             )
         return model
 

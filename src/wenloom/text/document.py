@@ -107,7 +107,7 @@ def whole(source: SourceFile, most: int) -> str:
         n_bytes += size
         if n_bytes > most:
             raise InputError(
-                f"{source.file}: is one document of more than {most:,} bytes; part it, with --separator where documents "
+                f"{source.file}: is one document of more than {most:,} bytes; split it, with --separator where documents "
                 "are joined in it, or allow more with --max-document-mb."
             )
     return "".join(parts)

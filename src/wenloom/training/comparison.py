@@ -132,14 +132,14 @@ def _settings(
 
 def _shown(value: Any) -> str:
     """
-    >>> _shown(1003854), _shown(["a.txt", "b.txt"]), _shown(None), _shown(True)
-    ('1,003,854', 'a.txt, b.txt', '–', 'True')
+    >>> _shown(1003854), _shown(["a.txt", "b.txt"]), _shown(None), _shown(True), _shown(0.29924660)
+    ('1,003,854', 'a.txt, b.txt', '–', 'yes', '0.2992')
     """
     if isinstance(value, list):
         return ", ".join(map(_shown, value))
-    return (
-        "–" if value is None else f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
-    )
+    if isinstance(value, bool) or value is None:
+        return {None: "–", True: "yes", False: "no"}[value]
+    return f"{value:,}" if isinstance(value, int) else f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def _samples(runs: list[dict[str, Any]]) -> list[tuple[str, list[dict[str, Any]]]]:

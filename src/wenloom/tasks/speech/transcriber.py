@@ -135,7 +135,7 @@ class Transcriber:
             CheckpointError: see `checkpoint.folder.load_model`.
         """
         if not (config := read_config(folder)).hears:
-            raise InputError(f"{folder}: does not hear (it is of the family {config.family}); transcribing takes a model of the family whisper.")  # fmt: skip
+            raise InputError(f"{folder}: is no speech recogniser (its family is {config.family}); transcribing takes a model of the family whisper.")  # fmt: skip
         tokenizer = load_tokenizer(folder)
         said = said_of_decoding(base_of(folder) if is_adapter(folder) else folder)
         tokens = speech_tokens(folder, config, tokenizer, said)

@@ -52,7 +52,7 @@ def _parts(source: SourceFile, most: int) -> Iterator[Document]:
         if (first := _first_part(waiting)) is None:
             if size > most:
                 raise InputError(
-                    f"{source.file}: is one document of more than {most:,} bytes, without the end of a line; part it, with "
+                    f"{source.file}: is one document of more than {most:,} bytes, without the end of a line; split it, with "
                     "--separator where documents are joined in it, or allow more with --max-document-mb."
                 )
             looked_at = 2 * size
