@@ -9,6 +9,7 @@ import tarfile
 import zipfile
 from pathlib import Path
 
+import nbformat
 import pytest
 
 from tests.foreign_files import epub, warc
@@ -103,6 +104,22 @@ def test_a_docx_gives_its_paragraphs_and_not_what_was_deleted(tmp_path: Path):
 
 
 LAUGHS = '<!DOCTYPE d [<!ENTITY a "ha"><!ENTITY b "&a;&a;&a;&a;">]>'
+
+
+@pytest.mark.parametrize("name", ["train_your_gpt", "look_inside"])
+def test_a_notebook_is_what_stands_in_its_cells_as_nbformat_reads_it(name: str):
+    file = Path(__file__).parents[2] / f"examples/{name}.ipynb"
+    cells = nbformat.read(file, as_version=4).cells  # pyright: ignore[reportUnknownMemberType]
+    assert [each.text for each in read(file)] == ["\n\n".join(cell.source for cell in cells)]
+
+
+@pytest.mark.parametrize(
+    "damaged", [b"{", b"[]", b'{"worksheets": []}', b'{"cells": [{"source": 7}]}', b'{"cells": ["x"]}']
+)
+def test_what_is_no_notebook_is_refused(damaged: bytes, tmp_path: Path):
+    (tmp_path / "a.ipynb").write_bytes(damaged)
+    with pytest.raises(InputError, match=r"a\.ipynb: is no Jupyter notebook"):
+        read(tmp_path / "a.ipynb")
 
 
 def test_xml_that_defines_entities_is_refused(tmp_path: Path):

@@ -33,7 +33,7 @@ def read(
 ) -> None:
     """Read files of any kind as documents, and show what `prepare` would make of them.
 
-    Reads txt, md, html, csv, tsv, json, jsonl, parquet, arrow, tex, rst, xml, code, WARC and WET, dumps of Wikipedia, epub, docx and
+    Reads txt, md, html, csv, tsv, json, jsonl, parquet, arrow, tex, rst, xml, ipynb, code, WARC and WET, dumps of Wikipedia, epub, docx and
     pdf, also compressed (.gz, .zst, .bz2, .xz) and in archives (.zip, .tar). With --json it prints a line for each document:
     source, text, kept, and the reason where it is not kept.
 

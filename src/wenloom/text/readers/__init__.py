@@ -19,6 +19,7 @@ READERS: dict[str, Reader] = {
     ".tex": marked.markup(tex_text),
     ".rst": marked.markup(rst_text),
     ".xml": marked.read_xml,
+    ".ipynb": marked.read_notebook,
     ".csv": rows.read_csv,
     ".tsv": rows.read_csv,
     ".warc": warc.read,

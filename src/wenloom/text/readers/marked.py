@@ -1,7 +1,9 @@
-"""Web pages, XML, LaTeX, reStructuredText and code: a file is a document, less its marks."""
+"""Web pages, XML, LaTeX, reStructuredText, code and notebooks: a file is a document, less its marks."""
 
 from collections.abc import Callable, Iterator
 
+from wenloom.core.errors import InputError
+from wenloom.core.foreign import parsed_json
 from wenloom.text.compression import open_decompressed, unpacking
 from wenloom.text.document import Document, Reader, SourceFile, whole
 from wenloom.text.lines import ROW_BYTES
@@ -21,6 +23,21 @@ def markup(text_of: Callable[[str], str]) -> Reader:
 def read_page(source: SourceFile) -> Iterator[Document]:
     """A web page, as it is."""
     yield Document(whole(source, source.options.most(ROW_BYTES)), str(source.file), is_page=True)
+
+
+def read_notebook(source: SourceFile) -> Iterator[Document]:
+    """A Jupyter notebook (nbformat 4): what stands in its cells, texts and programs, without what programs printed.
+
+    Raises:
+        InputError: the file is none.
+    """
+    text = whole(source, source.options.most(ROW_BYTES))
+    try:
+        found = parsed_json(text)
+        cells = ["".join(cell["source"]) for cell in found["cells"]]
+    except (ValueError, TypeError, KeyError) as error:
+        raise InputError(f"{source.file}: is no Jupyter notebook of nbformat 4, or damaged ({error}).") from None
+    yield Document("\n\n".join(filter(str.strip, cells)), str(source.file))
 
 
 def read_xml(source: SourceFile) -> Iterator[Document]:
