@@ -78,7 +78,7 @@ def audit(
         Texts of your own, a line each (of jsonl, "text" and, if wanted, "continuation"): the words of one group are exchanged for
         those of the other, and both are compared.
     corpus
-        Text files or folders: who is spoken of in them, how often and with what words. Needs no model.
+        Text files or folders: which groups they mention, how often and with what words. Needs no model.
     predictions
         StereoSet's own file of scores by sentence, which any program may have made, beside the authors' dev.json below --data. Needs
         no model.

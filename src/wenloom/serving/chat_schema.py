@@ -124,7 +124,7 @@ class ChatRequest(Body):
     tools: Tools | None = None
     tool_choice: ToolChoice | None = None
     parallel_tool_calls: bool | None = None
-    reasoning_effort: Annotated[Effort, Honoured("where the chat template can be told; 400 where it cannot")] | None = (
+    reasoning_effort: Annotated[Effort, Honoured("where the chat template takes it; 400 where it does not")] | None = (
         None
     )
     prediction: Prediction | None = None

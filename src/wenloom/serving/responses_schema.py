@@ -87,7 +87,7 @@ class ReasoningItem(Body):
         | None
     ) = None
     summary: Annotated[list[JsonValue] | None, NotOffered("no reply of this server has one", but=([],))] = None
-    encrypted_content: Annotated[str | None, NotOffered("reasoning is told as it is")] = None
+    encrypted_content: Annotated[str | None, NotOffered("reasoning is returned as it is")] = None
     id: Own | None = None
     status: Status | None = None
 
@@ -141,9 +141,9 @@ class TextConfig(Body):
 class ReasoningConfig(Body):
     """How much the model thinks before it replies."""
 
-    effort: Annotated[Effort, Honoured("where the chat template can be told; 400 where it cannot")] | None = None
-    summary: Annotated[str | None, NotOffered("reasoning is told as it is")] = None
-    generate_summary: Annotated[str | None, NotOffered("reasoning is told as it is")] = None
+    effort: Annotated[Effort, Honoured("where the chat template takes it; 400 where it does not")] | None = None
+    summary: Annotated[str | None, NotOffered("reasoning is returned as it is")] = None
+    generate_summary: Annotated[str | None, NotOffered("reasoning is returned as it is")] = None
     context: Annotated[str | None, NotOffered("the chat template says which turns keep it", but=("auto",))] = None
     mode: Annotated[str | None, NotOffered("there is one", but=("standard",))] = None
 

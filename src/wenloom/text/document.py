@@ -46,8 +46,8 @@ class ReadOptions:
     html: Literal["main", "all"] = "main"
     """Of web pages: the main content (trafilatura, where wenloom[data] is installed), or all text that they show."""
     max_document_mb: int | None = None
-    """Most megabytes (2^20 bytes) of one document; default: 256, 16 of a row or page; txt and md are parted
-    where lines end from 32 on, or from so many."""
+    """Most megabytes (2^20 bytes) of one document; default: 256, 16 of a row or page; txt and md of
+    more than 32, or of more than this, are split where lines end."""
 
     def __post_init__(self):
         if self.separator == "":

@@ -42,17 +42,17 @@ class PrepareOptions:
     kind: Kind = "bpe"
     """Tokenizer to learn: bpe (byte-level), unigram, byte or char."""
     vocab_size: int | None = None
-    """Tokens in the vocabulary; default: near half of the square root of the text's bytes, and
-    every character that 99 % of the text need."""
+    """Tokens in the vocabulary; default: about half the square root of the text's bytes, and
+    every character that 99 % of the text needs."""
     validation: float = 0.1
     """Part of the documents kept for validation, chosen by content hash. A corpus of fewer documents than
     1/validation gives the last part of each document instead."""
     validation_files: tuple[str, ...] = ()
     """Files, folders and globs that are the validation text, instead of a part of the other documents."""
     text_steps: tuple[str, ...] = ()
-    """What every document goes through besides, in this order: repetition (drops what repeats itself)."""
+    """Further steps that every document goes through, in this order: repetition (drops what repeats itself)."""
     keep_duplicates: bool = False
-    """Keep documents that are there letter for letter already."""
+    """Keep exact duplicates of documents."""
     show_skipped: bool = False
     """Name every file of a folder that is not read, instead of counting them by kind."""
 

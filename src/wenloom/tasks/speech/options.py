@@ -12,15 +12,15 @@ class TranscriptionOptions:
     language: str | None = None
     """Code of the language spoken, as en or zh; default: the model says, from the first 30 seconds of every file."""
     translate: bool = False
-    """Write English whatever is spoken."""
+    """Translate into English."""
     prompt: str = ""
-    """Text that stands before the transcript: names and spelling to follow."""
+    """Prompt before the transcript, with names and spelling to follow."""
     hotwords: str = ""
-    """Words to expect, which stand before every window and not the first only."""
+    """Words to expect (hotwords), put before every window, not only the first."""
     num_beams: int = 5
     """Beams at temperature 0; 1 takes the most probable token every time."""
     n_best: int = 1
-    """Texts that are told of, best first, with what the recogniser says of each (--format nbest or json), at most; as many beams
+    """Candidate transcripts, best first, each with its score (--format nbest or json), at most; as many beams
     are followed."""
     best_of: int = 5
     """Draws at temperatures above 0, of which the most probable is taken."""
@@ -33,18 +33,18 @@ class TranscriptionOptions:
     max_no_speech: float = 0.6
     """Probability of no speech above which a window is silent, if its text is less probable than that."""
     min_speech_seconds: float = 0.05
-    """Sound without so much that stands out from its own background is silent, and not heard at all; 0: everything is heard."""
+    """Sound with fewer seconds than this above its background counts as silence and is not transcribed; 0: all is."""
     carry: bool = True
-    """Every window reads what was written before it, but after a temperature above 0.5."""
+    """Condition every window on the text before it, except after a temperature above 0.5."""
     ctc_weight: float | None = None
-    """Of a model with a CTC head (any that was trained here from nothing), how much that counts beside the decoder in what is
-    written: 0 is the decoder alone, 1 the head alone; default: what made fewer errors when the model was measured."""
+    """For a model with a CTC head (any that was trained here from nothing): weight of the head's score beside the decoder's; 0
+    is the decoder alone, 1 the head alone; default: what made fewer errors when the model was measured."""
     times: bool = True
     """Segments with their times; else one segment per window of 30 seconds."""
     words: bool = False
     """Times of words, from the CTC head where there is one, else from the attention to the sound."""
     seed: int = 0
-    """Of the draws at temperatures above 0."""
+    """Seed of the draws at temperatures above 0."""
 
     def __post_init__(self):
         wrong: list[str] = []
@@ -64,11 +64,11 @@ class FusionOptions:
     """A language model that is asked, too."""
 
     lm: str | None = None
-    """A model of texts (folder or hub) that has its say: of the same vocabulary token by token, of another at the end."""
+    """A language model (folder or hub) that scores, too: token by token with the same vocabulary, else at the end."""
     lm_weight: float | None = None
-    """How much its log-probability counts beside the recogniser's; default: 0.3 (evaluate: found by cross-validation)."""
+    """Weight of its log-probability beside the recogniser's; default: 0.3 (evaluate: found by cross-validation)."""
     lm_bonus: float = 0.0
-    """With --lm-weight: nats that every word counts more, against short texts."""
+    """With --lm-weight: nats added for every word, against short texts."""
 
     def __post_init__(self):
         if self.lm is None and (self.lm_weight is not None or self.lm_bonus):
