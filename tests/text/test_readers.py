@@ -109,8 +109,8 @@ LAUGHS = '<!DOCTYPE d [<!ENTITY a "ha"><!ENTITY b "&a;&a;&a;&a;">]>'
 @pytest.mark.parametrize("name", ["train_your_gpt", "look_inside"])
 def test_a_notebook_is_what_stands_in_its_cells_as_nbformat_reads_it(name: str):
     file = Path(__file__).parents[2] / f"examples/{name}.ipynb"
-    cells = nbformat.read(file, as_version=4).cells  # pyright: ignore[reportUnknownMemberType]
-    assert [each.text for each in read(file)] == ["\n\n".join(cell.source for cell in cells)]
+    notebook = nbformat.read(file, as_version=4)
+    assert [each.text for each in read(file)] == ["\n\n".join(cell.source for cell in notebook.cells)]
 
 
 @pytest.mark.parametrize(

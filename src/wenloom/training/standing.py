@@ -86,7 +86,9 @@ def standing(run: Path) -> Standing:
 def _sample(evaluations: list[dict[str, Any]]) -> tuple[str, str] | None:
     """The first sample of the last evaluation that has one."""
     line = next((line for line in reversed(evaluations) if line.get("samples")), None)
-    return line and ((line.get("prompts") or [""])[0], line["samples"][0])
+    if line is None:
+        return None
+    return (line.get("prompts") or [""])[0], line["samples"][0]
 
 
 def _check_may_become_a_run(run: Path) -> None:
