@@ -198,7 +198,9 @@ def test_bitsandbytes_own_packing(kind: str, nested: bool, tmp_path: Path):
         parts = {f"weight.{name}": part for name, part in state.as_dict(packed=True).items()}
         return {"weight": q, **parts}, functional.dequantize_4bit(q, state)
 
-    check(tmp_path, quantized_folder(tmp_path, BNB4 | {"bnb_4bit_quant_type": kind}, pack), {}, "")
+    # its own way back on a CPU (0.50) is wrong where a row of 96 columns ends within a block of 64
+    shape = config(intermediate_size=128)
+    check(tmp_path, quantized_folder(tmp_path, BNB4 | {"bnb_4bit_quant_type": kind}, pack, shape), {}, "")
 
 
 COMPRESSED: list[tuple[str, dict[str, Any], dict[str, Any] | None, int | None]] = [
