@@ -128,11 +128,13 @@ def is_adapter(folder: Path) -> bool:
 
 
 def base_of(folder: Path) -> Path:
-    """The folder of the model that an adapter belongs to; that may have been an adapter's, too.
+    """The folder of the model that an adapter belongs to, which may be an adapter's, too; of another folder, itself.
 
     Raises:
         CheckpointError: it names none, one that cannot be had, or in the end itself.
     """
+    if not is_adapter(folder):
+        return folder
     base = each = _named_base(folder)
     seen = {folder.resolve()}
     while is_adapter(each):
@@ -192,13 +194,10 @@ def load_decoder(
     """
     if (kind := read_config(folder).kind) != "decoder":
         raise InputError(f"{folder}: is an {kind} model; this needs one that continues a text (a decoder).")
-    model = (
-        load_model(folder, device, dtype)
-        if bits is None or is_adapter(folder)
-        else _load(folder, device, dtype, bits=bits)
-    )
+    as_it_is_read = bits is not None and not is_adapter(folder)  # an adapter's base is quantized once it holds the adapter
+    model = _load(folder, device, dtype, bits=bits) if as_it_is_read else load_model(folder, device, dtype)
     assert isinstance(model, Decoder)
-    return quantize(model, bits) if bits is not None and is_adapter(folder) else model
+    return model if bits is None or as_it_is_read else quantize(model, bits)
 
 
 def load_model(folder: Path, device: str = "cpu", dtype: torch.dtype = torch.float32, needs_head: bool = True) -> Model:

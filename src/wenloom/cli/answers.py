@@ -140,13 +140,13 @@ def _refuse_unfit(model: str, folder: Path, task: str) -> None:
     Raises:
         InputError: the model was not trained for the task: it would go on with the text, and look as if it had answered.
     """
-    from wenloom.checkpoint.folder import base_of, is_adapter, read_config
+    from wenloom.checkpoint.folder import read_config
     from wenloom.training.run_file import task_of
 
     trained_for = task_of(folder)
     if trained_for == task:
         return
-    if trained_for is None and read_config(base_of(folder) if is_adapter(folder) else folder).kind == "encoder-decoder":
+    if trained_for is None and read_config(folder).kind == "encoder-decoder":
         return  # of a hub, where encoder-decoders are published for tasks
     but = "" if trained_for is None else f" but for {trained_for}"
     raise InputError(f"{model}: was not trained for {task}{but}: wenloom finetune --task {task} makes a model that is "

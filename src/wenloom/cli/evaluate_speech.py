@@ -23,11 +23,11 @@ def hears(models: Sequence[str]) -> bool:
     Raises:
         InputError: one does and another does not.
     """
-    from wenloom.checkpoint.folder import base_of, is_adapter, read_config
+    from wenloom.checkpoint.folder import read_config
     from wenloom.checkpoint.hub import resolve
 
     folders = [resolve(model) for model in models]
-    found = {model: read_config(base_of(each) if is_adapter(each) else each).hears
+    found = {model: read_config(each).hears
              for model, each in zip(models, folders, strict=True)}  # fmt: skip
     if len({*found.values()}) > 1:
         one = next(model for model, does in found.items() if does)

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from wenloom.audio.log_mel import FRAMES_PER_SECOND, HOP, LogMel
 from wenloom.audio.reading import Sound
-from wenloom.checkpoint.folder import base_of, is_adapter, load_model, load_tokenizer, read_config
+from wenloom.checkpoint.folder import base_of, load_model, load_tokenizer, read_config
 from wenloom.checkpoint.hub import resolve
 from wenloom.core.errors import InputError, WenloomError
 from wenloom.core.randomness import generator
@@ -137,7 +137,7 @@ class Transcriber:
         if not (config := read_config(folder)).hears:
             raise InputError(f"{folder}: is no speech recogniser (its family is {config.family}); transcribing takes a model of the family whisper.")  # fmt: skip
         tokenizer = load_tokenizer(folder)
-        said = said_of_decoding(base_of(folder) if is_adapter(folder) else folder)
+        said = said_of_decoding(base_of(folder))
         tokens = speech_tokens(folder, config, tokenizer, said)
         model = load_model(folder, device, dtype)
         assert isinstance(model, EncoderDecoder)
