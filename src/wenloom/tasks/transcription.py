@@ -14,7 +14,7 @@ from wenloom.audio.augment import RANGE, augmented
 from wenloom.audio.log_mel import FRAMES_PER_SECOND, HOP, LogMel
 from wenloom.audio.playing import as_data_url
 from wenloom.audio.reading import RATE
-from wenloom.checkpoint.folder import base_of, is_adapter, is_model
+from wenloom.checkpoint.folder import base_of, is_model
 from wenloom.core.errors import InputError, WenloomError
 from wenloom.core.files import write_atomically
 from wenloom.core.progress import progress
@@ -193,7 +193,7 @@ class TranscriptionRecipe(TaskRecipe[Spoken]):
 
     def _tokens(self, model: Model, tokenizer: TextTokenizer) -> SpeechTokens:
         base = self.settings.base
-        folder = Path("the model") if base is None else base_of(base) if is_adapter(base) else base
+        folder = Path("the model") if base is None else base_of(base)
         said = self._said(tokenizer) if base is None else said_of_decoding(folder)
         self._marks = speech_tokens(folder, model.config, tokenizer, said)
         return self._marks
@@ -337,7 +337,7 @@ class TranscriptionRecipe(TaskRecipe[Spoken]):
         if base is None:
             kept = self._said(TextTokenizer.from_pretrained(out)) | {CTC_WEIGHT: self._ctc_weight}
         else:
-            folder = base_of(base) if is_adapter(base) else base
+            folder = base_of(base)
             kept = {name: value for name, value in said_of_decoding(folder).items() if name in _KEPT}
             if (folder / "preprocessor_config.json").exists():
                 write_atomically(out / "preprocessor_config.json", (folder / "preprocessor_config.json").read_bytes())
