@@ -10,10 +10,8 @@ chinese_poetry among the datasets; program text is the standard library of this 
 """
 
 import argparse
-import bz2
 import gzip
 import json
-import lzma
 import os
 import subprocess
 import sys
@@ -27,6 +25,7 @@ import numpy as np
 
 from wenloom.tokens.shards import Dataset
 from wenloom.training.plan import expected_bits_per_byte
+from wenloom.training.scratch import CorpusStatistics
 
 DATA = Path(os.environ.get("WENLOOM_SHARED_DATA", "../shared/data"))
 RUNS = [("300k", "500k"), ("300k", "2m"), ("1m", "500k"), ("1m", "1500k"), ("2m", "1m"), ("3m", "500k")]
@@ -79,24 +78,11 @@ def wenloom(*arguments: object) -> dict[str, Any]:
     return json.loads(done.stdout)
 
 
-def redundancy(data: Dataset) -> dict[str, float]:
-    """What is simple to know of a text beforehand, in bits per byte."""
-    stream, tokenizer, size = data.stream("train"), data.tokenizer(), 2**17
-    starts = np.linspace(0, max(0, len(stream) - size // 8), 8).astype(int)
-    ids = [stream.window(int(start), min(size // 8, len(stream) - int(start))) for start in starts]
-    text = "".join(tokenizer.decode(each.tolist()) for each in ids).encode()
-    found = {
-        name: 8 * len(pack(text)) / len(text) for name, pack in {"bz2": bz2.compress, "lzma": lzma.compress}.items()
-    }
-    counts = np.bincount(np.concatenate(ids), minlength=tokenizer.vocab_size)
-    p = counts[counts > 0] / counts.sum()
+def text_sizes(data: Dataset) -> dict[str, float]:
+    """What is known of a text beforehand: how far bzip2 packs it (bits per byte), its bytes, and those of a token."""
     split = data.splits["train"]
-    per_token = split.bytes / split.tokens
-    return found | {
-        "unigram": float(-(p * np.log2(p)).sum()) / per_token,
-        "bytes_per_token": per_token,
-        "unique": split.bytes,
-    }
+    return {"packed": CorpusStatistics.of(data).packed_bits(), "bytes_per_token": split.bytes / split.tokens,
+            "unique": split.bytes}  # fmt: skip
 
 
 def reached(run: Path) -> dict[str, float]:
@@ -112,16 +98,16 @@ def effective(run: dict[str, Any]) -> float:
     return run["unique"] * (ratio if ratio <= 1 else 1 + 15 * (1 - np.exp(-(ratio - 1) / 15)))
 
 
-def fitted(runs: list[dict[str, Any]], measure: str) -> np.ndarray:
-    """a, b, c of bits per byte = measure (a + b N^-0.3 + c D^-0.3), by least squares of the relative error."""
+def fitted(runs: list[dict[str, Any]], exponent: float) -> np.ndarray:
+    """a, b, c of bits per byte = packed^exponent (a + b N^-0.3 + c D^-0.3), by least squares of the relative error."""
     rows = np.array([[1, run["parameters"] ** -0.3, effective(run) ** -0.3] for run in runs])
-    scale = np.array([run[measure] / run["bits_per_byte"] for run in runs])
+    scale = np.array([run["packed"] ** exponent / run["bits_per_byte"] for run in runs])
     return np.linalg.lstsq(rows * scale[:, None], np.ones(len(runs)), rcond=None)[0]
 
 
-def expected(constants: np.ndarray, run: dict[str, Any], measure: str) -> float:
+def expected(constants: np.ndarray, run: dict[str, Any], exponent: float) -> float:
     """Bits per byte by that formula."""
-    return float(run[measure] * constants @ [1, run["parameters"] ** -0.3, effective(run) ** -0.3])
+    return float(run["packed"] ** exponent * constants @ [1, run["parameters"] ** -0.3, effective(run) ** -0.3])
 
 
 def fit(runs: list[dict[str, Any]]) -> None:
@@ -129,23 +115,23 @@ def fit(runs: list[dict[str, Any]]) -> None:
     if len({run["corpus"] for run in runs}) < 2:
         raise SystemExit("runs of at least two corpora are needed: each is foretold from the others.")
     told = [
-        expected_bits_per_byte(run["parameters"], run["read"] * run["bytes_per_token"], run["unique"]) for run in runs
+        expected_bits_per_byte(run["parameters"], run["read"] * run["bytes_per_token"], run["unique"], run["packed"])
+        for run in runs
     ]
     inside = sum(low <= run["bits_per_byte"] <= high for (low, high), run in zip(told, runs, strict=True))
     print(f"in the range that is told: {inside} of {len(runs)}")
-    plain = [run | {"nothing": 1.0} for run in runs]
-    print("by                a      b      c   within 9 of 10 +-   of the other corpora +-")
-    for measure in ("nothing", "unigram", "bz2", "lzma"):
-        constants = fitted(plain, measure)
-        own = [abs(run["bits_per_byte"] / expected(constants, run, measure) - 1) for run in plain]
+    print("exponent        a      b      c   within 9 of 10 +-   foretold from other corpora, 9 of 10 +-")
+    for exponent in np.linspace(0, 1, 11):
+        constants = fitted(runs, exponent)
+        own = [abs(run["bits_per_byte"] / expected(constants, run, exponent) - 1) for run in runs]
         others = []
-        for name in {run["corpus"] for run in plain}:
-            left = fitted([run for run in plain if run["corpus"] != name], measure)
+        for name in {run["corpus"] for run in runs}:
+            left = fitted([run for run in runs if run["corpus"] != name], exponent)
             others += [
-                abs(run["bits_per_byte"] / expected(left, run, measure) - 1) for run in plain if run["corpus"] == name
+                abs(run["bits_per_byte"] / expected(left, run, exponent) - 1) for run in runs if run["corpus"] == name
             ]
         shown = "  ".join(f"{each:6.4g}" for each in constants)
-        print(f"{measure:12} {shown}   {np.quantile(own, 0.9):16.1%}   {np.quantile(others, 0.9):22.1%}")
+        print(f"{exponent:8.1f}   {shown}   {np.quantile(own, 0.9):16.1%}   {np.quantile(others, 0.9):22.1%}")
 
 
 def main() -> None:
@@ -161,7 +147,7 @@ def main() -> None:
             here = Path(folder)
             (here / "texts.jsonl").write_text("".join(json.dumps(row) + "\n" for row in CORPORA[name]()))
             wenloom("prepare", here / "texts.jsonl", "--out", here / "data")
-            sizes = redundancy(Dataset.open(here / "data"))
+            sizes = text_sizes(Dataset.open(here / "data"))
             for number, (size, tokens) in enumerate(RUNS):
                 out = here / f"run{number}"
                 wenloom("pretrain", here / "data", "--out", out, "--size", size, "--tokens", tokens, "--evaluations", 1)

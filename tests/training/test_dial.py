@@ -1,5 +1,6 @@
 """The size dial and the plan: every number follows, and memory is what it says."""
 
+import bz2
 import json
 import math
 from pathlib import Path
@@ -141,12 +142,24 @@ def test_activations_grow_with_rows_as_measured():
 
 
 def test_the_expected_loss_falls_with_size_and_text_but_not_with_repetition():
-    def middle(*arguments: float | None) -> float:
-        return sum(expected_bits_per_byte(*arguments)) / 2  # pyright: ignore[reportArgumentType]
+    def middle(n_parameters: float, read: float, unique: float | None) -> float:
+        return sum(expected_bits_per_byte(n_parameters, read, unique, 2.3)) / 2
 
     assert middle(1e6, 1e7, None) > middle(1e7, 1e7, None) > middle(1e7, 1e8, None)
     assert middle(1e7, 1e8, 1e6) == pytest.approx(middle(1e7, 1e9, 1e6), rel=0.02)
     assert middle(1e7, 1e8, 1e6) > middle(1e7, 1e8, None)
+
+
+def test_the_expected_loss_is_a_part_of_what_bzip2_makes_of_the_text(dataset: Dataset):
+    corpus = CorpusStatistics.of(dataset)
+    text = dataset.tokenizer().decode(corpus.stream.window(0, len(corpus.stream)).tolist()).encode()
+    assert corpus.packed_bits() == 8 * len(bz2.compress(text)) / len(text)
+    spec = scratch_run(corpus, ModelSettings(layers=1, width=32, context=64), TrainSettings(steps=1, batch=2), World())
+    assert spec.expected is not None
+    n_parameters, unique = spec.objective.model.n_parameters(), len(text)
+    expected = expected_bits_per_byte(n_parameters, 1000 * corpus.bytes_per_token, unique, corpus.packed_bits())
+    assert spec.expected(1000) == pytest.approx(expected, rel=0.01)
+    assert CorpusStatistics.imagined(500).packed_bits() == 2.3
 
 
 def test_a_model_that_cannot_fit_is_refused_before_it_is_made(dataset: Dataset):

@@ -194,7 +194,7 @@ def load_decoder(
     """
     if (kind := read_config(folder).kind) != "decoder":
         raise InputError(f"{folder}: is an {kind} model; this needs one that continues a text (a decoder).")
-    as_it_is_read = bits is not None and not is_adapter(folder)  # an adapter's base is quantized once it holds the adapter
+    as_it_is_read = bits is not None and not is_adapter(folder)  # else once the base holds the adapter
     model = _load(folder, device, dtype, bits=bits) if as_it_is_read else load_model(folder, device, dtype)
     assert isinstance(model, Decoder)
     return model if bits is None or as_it_is_read else quantize(model, bits)

@@ -1,5 +1,7 @@
 """Training from scratch: from a prepared corpus and settings to a fresh model and what it learns from."""
 
+import bz2
+import functools
 from dataclasses import asdict
 from typing import NamedTuple
 
@@ -21,7 +23,7 @@ from wenloom.training.guards import check_causality
 from wenloom.training.measure import guessed_flops_per_second
 from wenloom.training.objectives import CausalObjective
 from wenloom.training.parallel import World
-from wenloom.training.plan import expected_bits_per_byte, no_worse_than_uniform
+from wenloom.training.plan import ENGLISH_PACKED_BITS, expected_bits_per_byte, no_worse_than_uniform
 from wenloom.training.routing import RouterLosses
 from wenloom.training.settings import ModelSettings, TrainSettings
 from wenloom.training.setup import RunSpec, chosen_strategy
@@ -30,6 +32,8 @@ from wenloom.training.unread import TRAINING, refuse
 
 _LOOKED_AT, _ENOUGH = 2**20, 10
 """Tokens in which the length of documents is looked at, and the documents that tell it."""
+_PACKED, _PIECES = 2**17, 8
+"""Tokens that are packed to see how regular a text is, and in how many places they stand."""
 
 
 class CorpusStatistics(NamedTuple):
@@ -75,6 +79,18 @@ class CorpusStatistics(NamedTuple):
             tokens = part.dataset.splits["train"].tokens
             lines.append(Derived(part.name, f"{part.share:.1%} of the samples, {often}", f"{tokens:,} tokens"))
         return lines
+
+    def packed_bits(self) -> float:
+        """Bits per byte to which bzip2 packs samples of the training text: how regular it is beyond any model; of an imagined
+        corpus, those of English prose."""
+        if self.tokenizer is None:
+            return ENGLISH_PACKED_BITS
+        n_pieces = _PIECES if len(self.stream) > _PACKED else 1
+        size = min(len(self.stream), _PACKED // n_pieces)
+        starts = np.linspace(0, len(self.stream) - size, n_pieces).astype(int)
+        pieces = [self.tokenizer.decode(self.stream.window(int(start), size).tolist()) for start in starts]
+        text = "".join(pieces).encode("utf-8", "replace")
+        return 8 * len(bz2.compress(text)) / max(1, len(text))
 
     @classmethod
     def of(cls, dataset: Dataset) -> "CorpusStatistics":
@@ -165,9 +181,11 @@ def scratch_run(corpus: CorpusStatistics, model: ModelSettings, training: TrainS
         + ", documents apart" * (opens is not None)
     )
 
+    packed_bits = functools.cache(corpus.packed_bits)
+
     def expected(tokens: int) -> tuple[float, float]:
         unique = corpus.tokens * corpus.bytes_per_token if corpus.tokens else None
-        expected = expected_bits_per_byte(n_parameters, tokens * corpus.bytes_per_token, unique)
+        expected = expected_bits_per_byte(n_parameters, tokens * corpus.bytes_per_token, unique, packed_bits())
         return no_worse_than_uniform(expected, corpus.vocab_size, corpus.bytes_per_token)
 
     routers = None
