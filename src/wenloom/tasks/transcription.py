@@ -57,6 +57,8 @@ _JOINED = 0.7
 """Of the examples of a new model, how many are sentences joined of the recordings' words, where all recordings fall into their words."""
 _CUT = 0.3
 """Recordings that must fall into their words before any are joined: of fluent speech some do by chance."""
+_SPEEDS = (0.9, 1.1)
+"""At which a new model hears its recordings."""
 _PADDED = 64
 _BEHIND = 60
 """A new model hears up to so many frames of silence behind a recording, behind one of `_PADDED` up to all that it hears at once, as in a
@@ -380,7 +382,7 @@ def _changed_by_another(example: Example, seed: int, most: int) -> Example:
     Args:
         most: frames that the model hears at once.
     """
-    made = augmented(np.asarray(example["frames_BFM"], np.float32), seed, (0.9, 1.1), most, voices=True)
+    made = augmented(np.asarray(example["frames_BFM"], np.float32), seed, _SPEEDS, most, voices=True)
     silence, length = float(max(_SILENCE, made.max() - RANGE)), len(made)
     drawn = np.random.default_rng(derive_seed(seed, "silence"))
     behind = most - length if drawn.integers(_PADDED) == 0 else min(most - length, _BEHIND)

@@ -14,8 +14,8 @@ class TranscriptionObjective(Objective):
 
     (1 - w) of the loss is -log P of every token by the decoder, w is CTC's (Graves et al. 2006, eq. 8, see `levelled_ctc`) from the encoder's
     stream (hybrid CTC and attention, Kim et al. 2017, eq. 9). CTC's output matrix is the token embedding, its blank a token
-    that no text holds. Its priors fade over the second half of a run: spread paths find the words, and later hear one twice. A model
-    that is measured has none.
+    that no text holds. Its priors fade over the second half of a run, as far as the texts are found by then: spread paths find the words,
+    and later hear one twice; without priors, what finds no words yet ends in blanks alone. A model that is measured has none.
 
     Args:
         smoothing: see `EncoderDecoderObjective`.
@@ -76,12 +76,20 @@ class TranscriptionObjective(Objective):
         logits_BSV = functional.linear(encoded_BSD, model.decoder.output_weight.to(encoded_BSD.dtype))
         places_B = ((length_B + 1) // 2).clamp(max=encoded_BSD.shape[1])
         with torch.autocast(encoded_BSD.device.type, enabled=False):
-            prior = _PRIOR * min(1.0, 2 * (1 - self.done)) if model.training else 0.0
-            return levelled_ctc(
-                logits_BSV.float(), targets_BT[is_text_BT], places_B, is_text_BT.sum(1), self.blank, prior
-            )
+            heard = logits_BSV.float(), targets_BT[is_text_BT], places_B, is_text_BT.sum(1), self.blank
+            return levelled_ctc(*heard, prior=self._prior(heard) if model.training else 0.0)
+
+    def _prior(self, heard: tuple[Tensor, Tensor, Tensor, Tensor, int]) -> float:
+        """What the priors count at this moment of the run, for what was heard of some rows."""
+        if self.done <= 0.5:
+            return _PRIOR
+        with torch.no_grad():
+            nats = float(levelled_ctc(*heard)) / max(1, len(heard[1]))
+        return _PRIOR * min(1.0, max(2 * (1 - self.done), nats - _FOUND))
 
 
+_FOUND = 2.0
+"""Nats of CTC a token, with all of the priors, below which a text counts as found."""
 _PRIOR = 0.3
 """How much of the log of its share in a recording is taken from a token's log-probability where paths are weighed, at first."""
 _LEAST_SHARE = 1e-4

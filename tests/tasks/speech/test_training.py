@@ -18,6 +18,7 @@ from wenloom.checkpoint.folder import load_model
 from wenloom.core.errors import InputError
 from wenloom.model.encoder_decoder import EncoderDecoder
 from wenloom.model.sound import SoundEncoder
+from wenloom.training import transcription
 from wenloom.training.cross_entropy import IGNORED
 from wenloom.training.transcription import TranscriptionObjective, levelled_ctc
 
@@ -40,7 +41,7 @@ def manifest(folder: Path, count: int = 24) -> None:
     (folder / "valid.tsv").write_text("\n".join([rows[0], *rows[1:9]]) + "\n")
 
 
-def test_the_loss_is_the_decoders_and_ctcs():
+def test_the_loss_is_the_decoders_and_ctcs(monkeypatch: pytest.MonkeyPatch):
     model = hearing_model()
     tokens, end, blank = [257, 266, 5, 6, 7], 256, 265
     frames = LogMel(spoken(1.0), 80).window(0, 100).T
@@ -61,9 +62,10 @@ def test_the_loss_is_the_decoders_and_ctcs():
     measured = TranscriptionObjective(model, 0.1, 0.3, blank, end)(**rows)
     assert float(measured.total.detach()) == pytest.approx(both(0), rel=1e-4) and int(measured.weight) == 4
     objective = TranscriptionObjective(model.train(), 0.0, 0.3, blank, end)
-    for done, prior in ((0, 0.3), (0.5, 0.3), (0.75, 0.15), (1, 0)):
+    for done, prior, found in ((0, 0.3, 1e4), (0.5, 0.3, 1e4), (0.75, 0.15, 1e4), (1, 0, 1e4), (1, 0.3, 2)):
         objective.done = done
-        assert float(objective(**rows).total.detach()) == pytest.approx(both(prior), rel=1e-4)
+        monkeypatch.setattr(transcription, "_FOUND", found)
+        assert float(objective(**rows).total.detach()) == pytest.approx(both(prior), rel=1e-4), (done, prior, found)
     tuned = TranscriptionObjective(model.eval(), 0.1, 0.0, 0, end)(**rows)
     assert float(tuned.total.detach()) == pytest.approx(nats, rel=1e-4)
 
