@@ -29,7 +29,7 @@ from wenloom.tasks.plain_text import fresh_tokenizer
 from wenloom.tasks.recipe import SHOWN, EncodedExamples, Figures, TaskRecipe, TaskResult
 from wenloom.tasks.rows import RowReader
 from wenloom.tasks.settings import DataSettings
-from wenloom.tasks.speech.joined import Words
+from wenloom.tasks.speech.joined import CutWords
 from wenloom.tasks.speech.manifest import Spoken, read_manifest
 from wenloom.tasks.speech.options import TranscriptionOptions
 from wenloom.tasks.speech.transcriber import Recording, Transcriber
@@ -149,7 +149,7 @@ class TranscriptionRecipe(TaskRecipe[Spoken]):
 
     def _fresh_change(self, tokens: SpeechTokens, tokenizer: TextTokenizer, most: int, room: int) -> ExampleChange:
         """How a new model hears examples: often a sentence of joined words instead, by another voice, with silence behind it."""
-        words, language = Words(), next((row.language for row in self.train if row.language), "")
+        words, language = CutWords(), next((row.language for row in self.train if row.language), "")
         heard = [(row, sound) for row in self.train if (sound := self._sounds.get(_place(row))) is not None]
         for row, (frames_TM, silence) in heard:
             words.add(row.text, frames_TM, silence)

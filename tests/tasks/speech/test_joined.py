@@ -8,7 +8,7 @@ import pytest
 
 from wenloom.audio.log_mel import LogMel
 from wenloom.audio.reading import RATE, read_sound
-from wenloom.tasks.speech.joined import Words, stretches
+from wenloom.tasks.speech.joined import CutWords, stretches
 
 
 def beeps(lengths: list[float], pause: float = 0.25) -> tuple[np.ndarray, list[tuple[float, float]]]:
@@ -41,7 +41,7 @@ def test_words_are_where_the_sound_is_and_only_where_their_number_is_right():
 
 def test_sentences_say_what_stands_beside_them():
     """Each word is a level of its own, so that the sound of a sentence tells its text."""
-    words, levels = Words(), {"one": 0.9, "two": 1.2, "three": 1.5}
+    words, levels = CutWords(), {"one": 0.9, "two": 1.2, "three": 1.5}
     for text in ("one two three", "three one", "two two one"):
         frames = np.full((20, 80), -0.5, np.float16)
         for word in text.split():
@@ -69,7 +69,7 @@ def test_sentences_say_what_stands_beside_them():
 @pytest.mark.shared_data
 def test_people_who_say_yes_and_no_eight_times_are_cut_into_eight(shared_data: Path):
     """Recordings of the yes/no set, a voice from 2004 with clicks and breath."""
-    words, names = Words(), []
+    words, names = CutWords(), []
     with zipfile.ZipFile(shared_data / "audio/yesno.zip") as archive:
         for name in archive.namelist():
             said = Path(name).stem.split("_")
@@ -84,7 +84,7 @@ def test_people_who_say_yes_and_no_eight_times_are_cut_into_eight(shared_data: P
 @pytest.mark.shared_data
 def test_fluent_speech_is_not_cut(shared_data: Path):
     """Sentences that people read in eleven languages: none stops behind every word."""
-    words, count = Words(), 0
+    words, count = CutWords(), 0
     for line in (shared_data / "audio/transcripts.tsv").read_text("utf-8").splitlines()[1:]:
         name, text = line.split("\t")[:2]
         path = shared_data / "audio" / name

@@ -29,7 +29,7 @@ _POWER = 4.0
 """A spectrogram's numbers are (log10 power + 4) / 4, see `audio.log_mel`."""
 
 
-class Word(NamedTuple):
+class CutWord(NamedTuple):
     """A stretch of sound that is one word."""
 
     frames_TM: np.ndarray
@@ -73,11 +73,11 @@ def _merged(spans: list[list[int]], pause: int) -> list[list[int]]:
     return found
 
 
-class Words:
+class CutWords:
     """The words of a manifest's recordings, as far as pauses tell them apart."""
 
     def __init__(self):
-        self.words: list[Word] = []
+        self.words: list[CutWord] = []
         self.n_cut = 0
         """Recordings that fell into their words."""
         self._counts: list[int] = []
@@ -97,9 +97,9 @@ class Words:
         ]
         for number, (begin, end) in enumerate(spans):
             first, last = max(begin - _BEFORE, ends[number]), min(end + _BEHIND, ends[number + 1])
-            self.words.append(Word(frames_TM[first:last], texts[number], silence))
+            self.words.append(CutWord(frames_TM[first:last], texts[number], silence))
 
-    def sentence(self, drawn: np.random.Generator, longest: int) -> Word | None:
+    def sentence(self, drawn: np.random.Generator, longest: int) -> CutWord | None:
         """Words in any order, about as many as recordings have; None where not even one fits.
 
         Args:
@@ -118,4 +118,4 @@ class Words:
             parts += [np.tile(quiet, (gap, 1)).astype(np.float32), frames_TM]
             texts.append(word.text)
             length += len(frames_TM) + gap
-        return Word(np.concatenate(parts), " ".join(texts), silence) if texts else None
+        return CutWord(np.concatenate(parts), " ".join(texts), silence) if texts else None
