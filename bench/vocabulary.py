@@ -2,8 +2,8 @@
 
     WENLOOM_SHARED_DATA=datasets python bench/vocabulary.py [--seconds 60] [--seeds 2] [--vocabularies N ...] [CORPUS ...]
 
-Each arm gets the same seconds of processor time for its steps, as many as two short runs say that they hold: unlike wall
-time, that tells arms apart on a machine that others use, too. Models have `--size` parameters with their embeddings. The
+Each arm gets the same seconds of processor time for its steps, as many as short runs of two lengths say that they hold (of each
+length the least of three): unlike wall time, that tells arms apart on a machine that others use, too. Models have `--size` parameters with their embeddings. The
 other arm is the vocabulary of the power of two nearest to the square root of the bytes, merged from bytes by frequency,
 which was the default before; `--vocabularies` adds sizes that are merged from bytes, too. Needs chinese_poetry, udhr2 and
 classic_books among the datasets.
@@ -31,6 +31,8 @@ from wenloom.tokens.train import train_tokenizer
 
 VALIDATED = 500_000
 """Bytes of validation text that are scored, about: of the books there are millions."""
+SHORT, LONG, TRIES = 20, 320, 3
+"""Steps of the runs that time a step, and how often each is made."""
 DATA = Path(os.environ.get("WENLOOM_SHARED_DATA", "../shared/data"))
 
 
@@ -72,7 +74,7 @@ def trained(data: Dataset, out: Path, size: str, steps: int, seed: int) -> tuple
     """Seconds of processor time that a run took, and its bits per byte."""
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     command = [sys.executable, "-m", "wenloom", "pretrain", data.folder, "--out", out, "--size", size, "--steps", steps]
-    command += ["--seed", seed, "--evaluations", 1 if steps <= 120 else 4, "--compile", "off", "--json"]
+    command += ["--seed", seed, "--evaluations", 1 if steps <= LONG else 4, "--compile", "off", "--json"]
     command += ["--validation-part", min(1.0, VALIDATED / data.splits["validation"].bytes)]
     done = subprocess.run([str(each) for each in command], text=True, capture_output=True)
     if done.returncode:
@@ -98,8 +100,11 @@ def main() -> None:
             file.write_text("".join(json.dumps({"text": text}) + "\n" for text in CORPORA[name]()))
             for number, vocabulary in enumerate(["square root", "default", *options.vocabularies]):
                 data = prepared(file, vocabulary, here / f"data{number}")
-                short, long = (trained(data, here / f"{number}-{n}", options.size, n, 0)[0] for n in (20, 120))
-                steps = max(50, round(options.seconds / (long - short) * 100))
+                short, long = (
+                    min(trained(data, here / f"{number}-{n}-{k}", options.size, n, 0)[0] for k in range(TRIES))
+                    for n in (SHORT, LONG)
+                )
+                steps = max(50, round(options.seconds / (long - short) * (LONG - SHORT)))
                 found = [
                     trained(data, here / f"{number}-run-{seed}", options.size, steps, seed)[1]
                     for seed in range(options.seeds)
