@@ -31,6 +31,8 @@ from wenloom.tokens.train import train_tokenizer
 
 VALIDATED = 500_000
 """Bytes of validation text that are scored, about: of the books there are millions."""
+BATCH = 16
+"""Sequences of a step: by default they grow with the steps, and runs of other lengths would not tell what a step takes."""
 SHORT, LONG, TRIES = 20, 320, 3
 """Steps of the runs that time a step, and how often each is made."""
 DATA = Path(os.environ.get("WENLOOM_SHARED_DATA", "../shared/data"))
@@ -74,7 +76,17 @@ def trained(data: Dataset, out: Path, size: str, steps: int, seed: int) -> tuple
     """Seconds of processor time that a run took, and its bits per byte."""
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     command = [sys.executable, "-m", "wenloom", "pretrain", data.folder, "--out", out, "--size", size, "--steps", steps]
-    command += ["--seed", seed, "--evaluations", 1 if steps <= LONG else 4, "--compile", "off", "--json"]
+    command += [
+        "--batch",
+        BATCH,
+        "--seed",
+        seed,
+        "--evaluations",
+        1 if steps <= LONG else 4,
+        "--compile",
+        "off",
+        "--json",
+    ]
     command += ["--validation-part", min(1.0, VALIDATED / data.splits["validation"].bytes)]
     done = subprocess.run([str(each) for each in command], text=True, capture_output=True)
     if done.returncode:
