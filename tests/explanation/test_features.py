@@ -321,7 +321,7 @@ def test_the_page_shows_features_and_folders_without_their_texts_do(subject: Sub
     assert explained.features and all(not each.texts for each in explained.features)
     assert [each["number"] for each in explained.data()["features"]] == [each.number for each in explained.features]
     page = explained.page()
-    assert 'href="#features"' in page and "Features it hangs on" in page
+    assert 'href="#features"' in page and "Features it depends on" in page
     (tmp_path / "sae/features.json").write_text('{"features": [{"feature": "one"}]}')
     with pytest.raises(CheckpointError, match=r"features\.json: a feature lacks"):
         load_features(tmp_path / "sae", subject)
