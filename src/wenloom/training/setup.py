@@ -99,7 +99,7 @@ class RunSpec:
     """See `make_optimizers`."""
     smaller: str = SMALLER
     """What to do where a single row does not fit in memory, for people."""
-    calmer: str = "more text, --dropout 0.2, a smaller --size or fewer --epochs"
+    calmer: str = "more text, a higher --dropout, a smaller --size or fewer --epochs"
     """What helps where the model learns its text by heart, for people."""
     expected: Callable[[int], tuple[float, float]] | None = None
     """Bits per byte to expect after so many tokens, from and to."""
