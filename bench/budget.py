@@ -61,13 +61,13 @@ def lay_out(here: Path) -> dict[str, list[object]]:
     }  # fmt: skip
 
 
-def wenloom(*arguments: object) -> float:
-    """Seconds that a command took."""
+def wenloom(*arguments: object) -> tuple[float, str]:
+    """Seconds that a command took, and what it said."""
     started = time.monotonic()
     done = subprocess.run([sys.executable, "-m", "wenloom", *map(str, arguments)], text=True, capture_output=True)
     if done.returncode:
         raise RuntimeError(f"{arguments}: {done.stderr[-1000:]}")
-    return time.monotonic() - started
+    return time.monotonic() - started, done.stderr
 
 
 def main() -> None:
@@ -75,6 +75,9 @@ def main() -> None:
     parser.add_argument("tasks", nargs="*")
     parser.add_argument("--budget", type=int, default=60, help="seconds")
     parser.add_argument("--repeat", type=int, default=5)
+    parser.add_argument(
+        "--log", type=Path, help="a folder for what each command that took too long said, and its metrics"
+    )
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         here = Path(folder)
@@ -82,9 +85,14 @@ def main() -> None:
         seconds: dict[str, list[float]] = {name: [] for name in options.tasks or tasks}
         for _ in range(options.repeat):
             for name, taken in seconds.items():
-                taken.append(wenloom(*tasks[name], "--budget", f"{options.budget}s", "--out", here / "run"))
-                shutil.rmtree(here / "run")
+                seconds_taken, said = wenloom(*tasks[name], "--budget", f"{options.budget}s", "--out", here / "run")
+                taken.append(seconds_taken)
                 median, most = statistics.median(taken), 1.05 * options.budget
+                if options.log is not None and seconds_taken > most:
+                    options.log.mkdir(parents=True, exist_ok=True)
+                    (options.log / f"{name}-{len(taken)}.txt").write_text(said)
+                    shutil.copy(here / "run/metrics.jsonl", options.log / f"{name}-{len(taken)}.jsonl")
+                shutil.rmtree(here / "run")
                 print(f"{name:16}{taken[-1]:8.1f} s; median of {len(taken)}: {median:6.1f} s, {min(taken):.1f} to {max(taken):.1f} s"
                       f"{'' if median <= most else '  too long'}", flush=True)  # fmt: skip
 

@@ -2,8 +2,8 @@
 
     WENLOOM_REAL_MODELS=models python -m bench.serving [--llama-server FILE --gguf FILE] [--dtype bfloat16] [--quantize int8] [--hostile]
 
-SmolLM2-135M-Instruct, prompts of 20 to 300 words, 64 new tokens, streamed, greedy. Contestants take turns, one round each
-after the other. Told are the time to the first token, tokens a second over all clients, and the times between tokens; of the
+SmolLM2-135M-Instruct, prompts of 20 to 300 words, 64 new tokens, streamed, greedy. All contestants are up; they take turns, one
+round each after the other. Told are the time to the first token, tokens a second over all clients, and the times between tokens; of the
 rounds the median with the least and the greatest, and the load of the machine. llama-server is built from the source that the sdist of
 llama-cpp-python holds (`cmake -S vendor/llama.cpp -B build -DBUILD_SHARED_LIBS=OFF; cmake --build build --target llama-server`); its
 file is what `wenloom export gguf` makes of the same folder.
@@ -240,21 +240,22 @@ def main() -> None:
     given = arguments.parse_args()
     all_of_them = contestants(given)
     figures: dict[tuple[str, int], list[Figures]] = {}
-    for turn in range(given.rounds):
+    with (
+        contextlib.ExitStack() as stack
+    ):  # all are up all the time, so that none is younger than another; idle, they take no time
         for each in all_of_them:
-            with each.open():
-                asyncio.run(warmed(each, max(given.clients)))
-                for clients in given.clients:
-                    found = asyncio.run(measured(each, clients, turn))
-                    figures.setdefault((each.name, clients), []).append(found)
-                    print(
-                        f"round {turn + 1}  {clients:3} clients  {each.name:24}{told([found])}",
-                        file=sys.stderr,
-                        flush=True,
-                    )
-                if each.port is not None and given.hostile:
-                    found = asyncio.run(beside(each, each.port, max(given.clients), turn))
-                    figures.setdefault((f"{each.name}, attacked", max(given.clients)), []).append(found)
+            stack.enter_context(each.open())
+            asyncio.run(warmed(each, max(given.clients)))
+        for turn, each in itertools.product(range(given.rounds), all_of_them):
+            for clients in given.clients:
+                found = asyncio.run(measured(each, clients, turn))
+                figures.setdefault((each.name, clients), []).append(found)
+                print(
+                    f"round {turn + 1}  {clients:3} clients  {each.name:24}{told([found])}", file=sys.stderr, flush=True
+                )
+            if each.port is not None and given.hostile:
+                found = asyncio.run(beside(each, each.port, max(given.clients), turn))
+                figures.setdefault((f"{each.name}, attacked", max(given.clients)), []).append(found)
     print(f"load {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores; {given.rounds} rounds")
     for (name, clients), rows in sorted(figures.items(), key=lambda each: each[0][1]):
         print(f"{clients:3} clients  {name:24}{told(rows)}")
