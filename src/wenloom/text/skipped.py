@@ -31,7 +31,8 @@ def counted(skipped: list[SkippedFile]) -> str:
 def tell(folder: Path, skipped: list[SkippedFile], each_of_them: bool) -> None:
     """Say in a line how many files of a folder are not read, by kind, and on demand which."""
     if skipped:
-        remark(f"{folder}: skipped {len(skipped):,} file{'s' * (len(skipped) > 1)}: {counted(skipped)}; name a file itself "
+        which = "" if each_of_them else "`wenloom prepare --show-skipped` lists them; "
+        remark(f"{folder}: skipped {len(skipped):,} file{'s' * (len(skipped) > 1)}: {counted(skipped)}; {which}name a file itself "
                "to read it.")  # fmt: skip
         for file in skipped if each_of_them else ():
             remark(f"  {file.path} ({file.why})")
