@@ -296,16 +296,19 @@ def _pair(chosen: MaskedConversation, rejected: MaskedConversation, longest: int
 
 @torch.no_grad()
 def _margins(objective: PreferenceObjective, examples: Sequence[Example], until: float | None = None) -> list[float]:
-    """log P(chosen) - log P(rejected) of every pair; of the first ones, where the time ends before (at least of some)."""
+    """log P(chosen) - log P(rejected) of every pair; of as many of the first ones as there is time for, of one at least."""
     device = objective.model.eval().embed.weight.device
     names = ("chosen_BT", "chosen_labels_BT", "rejected_BT", "rejected_labels_BT")
     margins: list[float] = []
     with progress("Comparing", len(examples), "pairs") as bar:
-        count = 8 if until is None else 1  # the first ones tell how long eight take
-        while len(margins) < len(examples) and (until is None or not margins or time.monotonic() < until):
+        count = 8 if until is None else 1  # the first ones tell how many more there is time for
+        began = time.monotonic()
+        while len(margins) < len(examples) and count > 0:
             rows = collated(examples[len(margins) : len(margins) + count])
-            count = min(8, 2 * count)
             chosen, chosen_labels, rejected, rejected_labels = (rows[name].to(device) for name in names)
             margins += objective.margin(chosen, chosen_labels, rejected, rejected_labels).tolist()
             bar.advance(len(rows["targets_B"]))
+            count, now = min(8, 2 * count), time.monotonic()
+            if until is not None:
+                count = min(count, int(len(margins) * (until - now) / max(now - began, 1e-9)))
     return margins
