@@ -10,6 +10,7 @@ import importlib
 import json
 import signal
 import threading
+import time
 from collections.abc import AsyncGenerator, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -27,6 +28,8 @@ _ANSWERING = "Answering"
 _ROUTER = "ray.serve.experimental.consistent_hash_router:ConsistentHashRouter"
 _BEGINNING = 256
 """Characters of a text by which requests with one beginning are known."""
+_STOPPING = 30.0
+"""Seconds that Ray may take to stop replicas that have nothing left to do."""
 _PASSED_ON = ("type", "asgi", "http_version", "method", "scheme", "path", "raw_path", "query_string", "root_path", "headers", "client", "server")  # fmt: skip
 
 
@@ -208,13 +211,16 @@ def serve_on_ray(
         ray, serve = importlib.import_module("ray"), importlib.import_module("ray.serve")
     except ModuleNotFoundError as error:
         raise InputError(f"--on ray needs {error.name}: pip install 'wenloom[serve,ray]'.") from None
-    ended = threading.Event()
-    for each in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(each, lambda *_: ended.set())
+    first, second = threading.Event(), threading.Event()
     access = settings.access
     try:
         if not ray.is_initialized():
             ray.init(log_to_driver=False, logging_level="ERROR")
+        for each in (
+            signal.SIGTERM,
+            signal.SIGINT,
+        ):  # only now: Ray has a handler of its own, which ends the process at once
+            signal.signal(each, lambda *_: (second if first.is_set() else first).set())
         serve.start(http_options={"host": access.host, "port": access.port})
         remark(f"Starting {replicas.fewest} replicas on Ray: {', '.join(loaders)} ...")
         serve.run(deployment(loaders, settings, replicas, on_gpu), name=APP, route_prefix="/")
@@ -222,6 +228,10 @@ def serve_on_ray(
         first = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise WenloomError(f"--on ray: {printable(first, 300)}; see RAY_ADDRESS and `serve status`.") from None
     remark(f"Ready. Clients of the OpenAI API take base_url=http://{access.host}:{access.port}/v1")
-    ended.wait()
-    remark("(requests under way are finished)")
+    first.wait()
+    remark("(requests under way are finished; another signal ends them)")
+    serve.delete(APP, _blocking=False)  # replicas end what they have begun; `shutdown` alone would take the proxy away from them
+    end = time.monotonic() + settings.running.drain + _STOPPING
+    while APP in serve.status().applications and time.monotonic() < end and not second.wait(0.2):
+        pass
     serve.shutdown()
