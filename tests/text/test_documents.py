@@ -170,7 +170,10 @@ def test_files_of_a_folder_that_are_not_read_are_counted_in_a_remark(
         (tmp_path / name).write_text(content)
     assert find_files([str(tmp_path)]) == [tmp_path / "a.txt"]
     said = capsys.readouterr().err
-    assert "skipped 5 files: 2 .odt, 1 notes, 1 empty, 1 no ending; `wenloom prepare --show-skipped` lists them; name a file itself" in said
+    assert (
+        "skipped 5 files: 2 .odt, 1 notes, 1 empty, 1 no ending; `wenloom prepare --show-skipped` lists them; name a file itself"
+        in said
+    )
 
 
 SHORT = {

@@ -230,7 +230,9 @@ def serve_on_ray(
     remark(f"Ready. Clients of the OpenAI API take base_url=http://{access.host}:{access.port}/v1")
     first.wait()
     remark("(requests under way are finished; another signal ends them)")
-    serve.delete(APP, _blocking=False)  # replicas end what they have begun; `shutdown` alone would take the proxy away from them
+    serve.delete(
+        APP, _blocking=False
+    )  # replicas end what they have begun; `shutdown` alone would take the proxy away from them
     end = time.monotonic() + settings.running.drain + _STOPPING
     while APP in serve.status().applications and time.monotonic() < end and not second.wait(0.2):
         pass
