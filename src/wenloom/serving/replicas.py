@@ -211,7 +211,7 @@ def serve_on_ray(
         ray, serve = importlib.import_module("ray"), importlib.import_module("ray.serve")
     except ModuleNotFoundError as error:
         raise InputError(f"--on ray needs {error.name}: pip install 'wenloom[serve,ray]'.") from None
-    first, second = threading.Event(), threading.Event()
+    asked, urged = threading.Event(), threading.Event()
     access = settings.access
     try:
         if not ray.is_initialized():
@@ -220,7 +220,7 @@ def serve_on_ray(
             signal.SIGTERM,
             signal.SIGINT,
         ):  # only now: Ray has a handler of its own, which ends the process at once
-            signal.signal(each, lambda *_: (second if first.is_set() else first).set())
+            signal.signal(each, lambda *_: (urged if asked.is_set() else asked).set())
         serve.start(http_options={"host": access.host, "port": access.port})
         remark(f"Starting {replicas.fewest} replicas on Ray: {', '.join(loaders)} ...")
         serve.run(deployment(loaders, settings, replicas, on_gpu), name=APP, route_prefix="/")
@@ -228,12 +228,12 @@ def serve_on_ray(
         first = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise WenloomError(f"--on ray: {printable(first, 300)}; see RAY_ADDRESS and `serve status`.") from None
     remark(f"Ready. Clients of the OpenAI API take base_url=http://{access.host}:{access.port}/v1")
-    first.wait()
+    asked.wait()
     remark("(requests under way are finished; another signal ends them)")
     serve.delete(
         APP, _blocking=False
     )  # replicas end what they have begun; `shutdown` alone would take the proxy away from them
     end = time.monotonic() + settings.running.drain + _STOPPING
-    while APP in serve.status().applications and time.monotonic() < end and not second.wait(0.2):
+    while APP in serve.status().applications and time.monotonic() < end and not urged.wait(0.2):
         pass
     serve.shutdown()
