@@ -130,6 +130,42 @@ def test_the_script_passes_its_own_tests():
     assert "# fail 0" in node("--test", "--test-reporter=tap", Path(__file__).parent / "chart.test.cjs")
 
 
+# --- colours ---
+
+TEMPLATES = [path for path in CHART_JS.parents[3].glob("*/templates/*") if path.suffix == ".jinja"]
+STYLES = [CHART_JS.parent / "style.css", *TEMPLATES]
+
+
+def colours(mode: int) -> dict[str, list[float]]:
+    """Red, green and blue of every named colour of all pages; mode 0 is light, 1 dark."""
+    found = [each for path in STYLES for each in re.findall(r"(--\w+): light-dark\((#\w+), (#\w+)\)", path.read_text())]
+    wide = {name: "".join(2 * digit for digit in shades[mode][1:]) if len(shades[mode]) == 4 else shades[mode][1:]
+            for name, *shades in found}  # fmt: skip
+    return {name: [int(digits[at : at + 2], 16) / 255 for at in (0, 2, 4)] for name, digits in wide.items()}
+
+
+def contrast(one: list[float], other: list[float]) -> float:
+    """The ratio of WCAG 2, from 1 to 21."""
+    linear = [
+        [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in each] for each in (one, other)
+    ]
+    low, high = sorted(0.2126 * red + 0.7152 * green + 0.0722 * blue for red, green, blue in linear)
+    return (high + 0.05) / (low + 0.05)
+
+
+@pytest.mark.parametrize("mode", [0, 1])
+def test_all_text_has_the_contrast_that_reading_needs(mode: int):
+    shades = colours(mode)
+    assert contrast([0, 0, 0], [1, 1, 1]) == pytest.approx(21) and {"--h6", "--for", "--not", "--soft"} <= shades.keys()
+    for words in ("--ink", "--soft", "--mark", "--good", "--bad"):
+        for ground in ("--paper", "--back", "--tint"):
+            assert contrast(shades[words], shades[ground]) >= 4.5, (words, ground)
+    strongest = [[0.85 * heat + 0.15 * paper for heat, paper in zip(shades[name], shades["--paper"], strict=True)]
+                 for name in ("--for", "--not")]  # fmt: skip
+    for ground in [shades[f"--h{level}"] for level in range(7)] + strongest:
+        assert contrast(shades["--ink"], ground) >= 4.5, ground
+
+
 # --- charts ---
 
 

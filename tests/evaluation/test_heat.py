@@ -73,3 +73,13 @@ def test_tokens_are_read_by_touch_and_by_keys_and_coloured_by_rank(tokenizer: Te
         ("3.00", "4"), ("4.00", "5"), (f"{(n - 1) % 20}.00", str(n)), ("0.00", "1"),
     ]  # fmt: skip
     assert sum(found["counts"]) == n and min(found["counts"]) >= n / 7 * 0.5 and found["value"] == "1"
+
+
+@needs_chromium
+def test_text_from_right_to_left_stands_so_and_its_left_arrow_goes_on(tokenizer: TextTokenizer, tmp_path: Path):
+    page = heat_page("m", tokenizer, scored(tokenizer, "كل الناس يولدون أحرارا"))
+    script = """
+      const text = document.querySelector(".text"), press = key => text.dispatchEvent(new KeyboardEvent("keydown", { key, cancelable: true }));
+      press("Home"); press("ArrowLeft"); press("ArrowLeft"); press("ArrowRight");
+      document.body.replaceChildren(JSON.stringify([getComputedStyle(text).direction, text.getAttribute("aria-valuenow")]));"""
+    assert json.loads(re.findall(r"<body>(.*)</body>", dom(page, tmp_path, script), re.DOTALL)[0]) == ["rtl", "2"]

@@ -86,6 +86,50 @@ def test_no_table_is_wider_than_the_paper_that_it_is_printed_on(tmp_path: Path):
     assert len(wide) >= 2 and max(wide) <= 0
 
 
+@needs_chromium
+def test_long_names_of_models_widen_neither_the_page_nor_its_tables(tmp_path: Path):
+    models = [f"runs/{letter * 120}" for letter in "abc"]
+    for number, model in enumerate(models):
+        keep_figures(
+            tmp_path / f"{number}/d.jsonl", model, "d", [acc(2.5e24, "raw", is_headline=True, dataset="d" * 90)]
+        )
+    test = {"on": "d" * 90, "by": "acc", "first": models[0], "second": models[1], "difference": 1.0, "low": 0.0, "high": 2.0,
+            "p": 0.5, "test": "McNemar, exact"}  # fmt: skip
+    keep_comparisons(tmp_path, [test])
+    script = """
+      const wide = [document.documentElement, ...document.querySelectorAll(".scroll")].map(each => each.scrollWidth - each.clientWidth);
+      document.body.replaceChildren(JSON.stringify(wide));"""
+    (folder := tmp_path / "browser").mkdir()
+    page = write_page(tmp_path).read_text(encoding="utf-8")
+    assert "2.500e24" in page
+    for width in (500, 1000):
+        assert set(json.loads(re.findall(r"<body>(.*)</body>", dom(page, folder, script, width), re.DOTALL)[0])) == {0}
+
+
+@needs_chromium
+def test_choices_from_right_to_left_leave_their_figures_at_the_left(tmp_path: Path):
+    row = {
+        "number": 0,
+        "context": ["שלום"],
+        "choices": [" עולם", " b"],
+        "gold": 0,
+        "log_likelihoods": [-1.0, -5.0],
+        "chosen": {"raw": 0},
+    }
+    samples = tmp_path / "m/d.jsonl"
+    keep_figures(samples, "m", "d", [replace(acc(50, "raw", is_headline=True), n=1)])
+    samples.write_text('{"evaluation": "d"}\n' + json.dumps(row) + "\n")
+    script = """
+      document.querySelectorAll("details").forEach(each => each.open = true);
+      const place = node => { const range = document.createRange(); range.selectNodeContents(node); return range.getBoundingClientRect(); };
+      const [line] = document.querySelectorAll(".sample"), box = line.getBoundingClientRect(), prompt = place(line.firstChild);
+      const figures = [...line.querySelectorAll("div")].map(each => place(each.firstChild).left - box.left);
+      document.body.replaceChildren(JSON.stringify([...figures, box.right - prompt.right].map(Math.round)));"""
+    (folder := tmp_path / "browser").mkdir()
+    made = dom(write_page(tmp_path).read_text(encoding="utf-8"), folder, script)
+    assert json.loads(re.findall(r"<body>(.*)</body>", made, re.DOTALL)[0]) == [0, 0, 0]
+
+
 def test_samples_are_shown_by_how_much_the_right_choice_is_preferred(tmp_path: Path):
     def row(number: int, right: float) -> str:
         return json.dumps({"number": number, "context": ["天 <b>"], "choices": [" 好", " 坏"], "gold": 0,

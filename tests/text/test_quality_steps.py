@@ -10,11 +10,11 @@ from hypothesis import strategies as st
 
 from wenloom.core.errors import InputError
 from wenloom.text.document import Document
-from wenloom.text.languages import language
+from wenloom.text.languages import NAMES, SCRIPT_CODES, language
 from wenloom.text.recipe import load_recipe
 from wenloom.text.sentences import sentence_count
 from wenloom.text.steps import STEPS
-from wenloom.text.steps.language import identify
+from wenloom.text.steps.language import _identifier, identify
 from wenloom.text.steps.step import Dropped, Kept
 from wenloom.text.words import tokens_of, words_of
 
@@ -92,6 +92,11 @@ def test_c4_takes_out_lines_that_are_no_sentences_in_chinese_too():
     ]
     result = decide("c4", "\n".join(lines))
     assert isinstance(result, Kept) and result.document.text == f"{lines[0]}\n{lines[-1]}"
+
+
+def test_every_language_that_can_be_told_has_a_name():
+    assert {"he", "ug", "fi"} <= set(_identifier().nb_classes) | SCRIPT_CODES
+    assert {*_identifier().nb_classes, *SCRIPT_CODES} <= NAMES.keys()
 
 
 def test_the_language_is_told_by_script_or_by_its_words():

@@ -18,6 +18,7 @@ from wenloom.training.comparison import compare
 from wenloom.training.pretrain import pretrain
 from wenloom.training.report import NextTokens, Sample, SamplePreview, suggestions
 
+from ..browser import dom, needs_chromium
 from .runs import MODEL, TRAINING
 
 
@@ -28,15 +29,18 @@ def test_runs_side_by_side(dataset: Dataset, tmp_path: Path):
     assert "http" not in page.replace("http://www.w3.org", "") and page.count("<polyline") >= 8
     for run in (muon, adamw):
         assert f"{run.loss.bits_per_byte:.4f}" in page
-    assert '<td>optimizer</td><td data-label="muon">muon</td><td data-label="adamw">adamw</td>' in page
+    assert '<th scope="row">optimizer</th><td data-label="muon">muon</td><td data-label="adamw">adamw</td>' in page
     different, same = page.split("settings that are the same")
-    assert different.index("Where they differ") < different.index("optimizer") and "<td>width</td>" not in different
-    assert "<td>width</td>" in same
+    assert (
+        different.index("Where they differ") < different.index("optimizer")
+        and '<th scope="row">width</th>' not in different
+    )
+    assert '<th scope="row">width</th>' in same
     assert page.count("<b>best</b>") == 1 and "different corpora" not in page
     (tmp_path / "other").mkdir()
     shutil.copytree(adamw.folder, tmp_path / "other/adamw")
     page = compare([adamw.folder, tmp_path / "other/adamw"])  # two of one name
-    assert all(f"</i>{folder}</td>" in page for folder in (adamw.folder, tmp_path / "other/adamw"))
+    assert all(f"</i><bdi>{folder}</bdi></td>" in page for folder in (adamw.folder, tmp_path / "other/adamw"))
     with pytest.raises(InputError, match="holds no training run"):
         compare([tmp_path])
     written = adamw.folder / "run.toml"
@@ -69,6 +73,25 @@ def test_pages_show_text_as_text_prompts_beside_samples_and_the_end_of_a_text_as
         assert not re.search("(?<!td>)&lt;.endoftext", page) and "∎</abbr>再来" in page and "床前明月光" in page
     assert f"wenloom generate {shlex.quote(str(runs[0].folder))} '床前明月光'" in html.unescape(report)
     assert compare([run.folder for run in runs]).count("<b>床前明月光</b>") == 2
+
+
+@needs_chromium
+def test_long_words_and_names_widen_no_page_and_break_no_setting(dataset: Dataset, tmp_path: Path):
+    runs = [
+        pretrain(dataset.folder, tmp_path / (letter * 120), MODEL, TRAINING, lambda *_: shown_by("x" * 300))
+        for letter in "ab"
+    ]
+    script = """
+      document.querySelectorAll("details").forEach(each => each.open = true);
+      const lines = node => { const range = document.createRange(); range.selectNodeContents(node); return range.getClientRects().length; };
+      const words = [...document.querySelectorAll("th[scope=row]")].flatMap(each => [...each.childNodes].filter(part => part.nodeType === 3));
+      document.body.replaceChildren(JSON.stringify([document.documentElement.scrollWidth - document.documentElement.clientWidth, ...words.map(lines)]));"""
+    (folder := tmp_path / "browser").mkdir()
+    report = (runs[0].folder / "report.html").read_text(encoding="utf-8")
+    for page in (report, compare([run.folder for run in runs])):
+        made = dom(page, folder, script, 500)
+        wide, *lines = json.loads(re.findall(r"<body[^>]*>(\[.*\])</body>", made, re.DOTALL)[0])
+        assert wide == 0 and len(lines) > 40 and set(lines) == {1}
 
 
 @pytest.mark.parametrize("task, prompts, command", [

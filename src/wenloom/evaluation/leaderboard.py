@@ -5,6 +5,7 @@ Boards rank only inside one comparability key. Results whose intervals overlap s
 
 import csv
 import io
+import math
 import re
 import zlib
 from collections.abc import Iterable, Sequence
@@ -175,7 +176,11 @@ def shown(value: float) -> str:
 
     >>> shown(83.0214), shown(0.98765), shown(1234.5)
     ('83.02', '0.988', '1,234')
+    >>> shown(131_613_069_486_475.0)
+    '1.316e14'
     """
+    if 1e7 <= abs(value) < math.inf:  # the perplexity of a word, to a model of a few steps
+        return f"{value:.3e}".replace("e+", "e")
     return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.2f}" if abs(value) >= 10 else f"{value:.3f}"
 
 

@@ -9,6 +9,7 @@ import numpy as np
 
 from wenloom.core.pages.chart import Axis, Chart, Series
 from wenloom.core.pages.page import END_MARK, render
+from wenloom.core.quantities import show_percent
 from wenloom.explanation.answer_features import AnswerFeature
 from wenloom.explanation.attribution import DRAWS, Attribution
 from wenloom.explanation.circuits import HEAD_KINDS
@@ -302,7 +303,7 @@ def said(found: TrainingText) -> list[str]:
     return [
         first,
         f"The longest end of the text that stands there at all has {_tokens(found.context_length)} and stands there "
-        f"{_times(found.context_count)}; {_times(found.answer_count)} ({share:.0%}) the answer{first_of} comes next.",
+        f"{_times(found.context_count)}; {_times(found.answer_count)} ({show_percent(share)}) the answer{first_of} comes next.",
     ]
 
 

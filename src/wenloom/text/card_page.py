@@ -40,7 +40,7 @@ def page(facts: dict[str, Any]) -> str:
     part = kept["bytes"] / max(1, read["bytes"])
     tiles = [
         (f"{kept['documents']:,}", f"of {counted(read['documents'], 'document')} kept"),
-        (show_bytes(kept["bytes"]), f"of {show_bytes(read['bytes'])} kept ({part:.1%})"),
+        (show_bytes(kept["bytes"]), f"of {show_bytes(read['bytes'])} kept ({100 * part:.1f} %)"),
         (f"{len(facts['languages']):,}", "languages" if len(facts["languages"]) != 1 else "language"),
     ]
     if set(facts["languages"]) == {"und"}:

@@ -26,7 +26,7 @@ def _environment(package: str) -> jinja2.Environment:
     for name in ("style.css", "page.js", "chart.js"):
         source = (files(__package__ or "") / "templates" / name).read_text(encoding="utf-8")
         environment.globals[name.replace(".", "_")] = Markup(source)
-    environment.filters |= {"marked": marked, "written": written, "percent": show_percent}
+    environment.filters |= {"marked": marked, "written": written, "parted": parted, "percent": show_percent}
     return environment
 
 
@@ -39,6 +39,15 @@ def render(package: str, template: str, **values: Any) -> str:
     """
     page = _environment(package).get_template(template).render(**values)
     return page.encode("utf-8", "replace").decode()  # half surrogates, which names of files and JSON can hold
+
+
+def parted(name: str) -> Markup:
+    """A name with underscores as HTML, which may be broken after each of them and nowhere else.
+
+    >>> parted("weight_decay")
+    Markup('weight_<wbr>decay')
+    """
+    return Markup("_<wbr>").join(name.split("_"))
 
 
 NOTHING = Markup('<span class="soft">(nothing: the text ended at once)</span>')

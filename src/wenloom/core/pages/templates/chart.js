@@ -221,7 +221,7 @@ const WenloomChart = (() => {
       this.values = this.data.series.map((series, place) => {
         const value = make("b");
         const button = make("button", { type: "button", "aria-pressed": !this.state.hidden.includes(place) },
-          make("i", { class: series.colour }), series.name + " ", value);
+          make("i", { class: series.colour }), make("bdi", {}, series.name), " ", value);
         button.addEventListener("click", () => {
           const hidden = this.state.hidden.filter(each => each !== place);
           if (hidden.length === this.state.hidden.length) hidden.push(place);
