@@ -129,6 +129,14 @@ def test_intervals_hold_the_value():
     assert low < value < high
 
 
+def test_characters_of_chinese_stand_on_the_page_without_blanks_between_them(tmp_path: Path):
+    figure = speech_figure([("今天天气很好", "今天天汽好")], "zh", "x")
+    line = SpokenLine("a.wav", "zh", figure.errors[0], lambda: (np.zeros(16, dtype=np.float32), 16_000))
+    write_speech_page(tmp_path / "page.html", "model", "x.tsv", [figure], [line])
+    page = (tmp_path / "page.html").read_text()
+    assert "今天天<del>气</del><ins>汽</ins><del>很</del>好" in page and "2 errors in 6 characters" in page
+
+
 def test_the_page_shows_the_worst_recordings_first_marks_errors_and_embeds_what_is_short(tmp_path: Path):
     said = ["the lamp was lit", "a < b", "all is well"]
     heard = ["the lamp lit", "a b c d", "all is well"]

@@ -22,6 +22,8 @@ class SpeechErrors:
     substituted: int
     inserted: int
     deleted: int
+    gap: str = " "
+    """Between two of them in writing: a blank, or nothing where they are characters."""
 
     @property
     def errors(self) -> int:
@@ -31,8 +33,8 @@ class SpeechErrors:
     def marked(self) -> list[tuple[str, str, str]]:
         """(kind, said, heard) in order: kind is equal, replace, insert or delete."""
         steps = Levenshtein.opcodes(self.reference, self.heard)
-        return [(step.tag, " ".join(self.reference[step.src_start : step.src_end]),
-                 " ".join(self.heard[step.dest_start : step.dest_end])) for step in steps]  # fmt: skip
+        return [(step.tag, self.gap.join(self.reference[step.src_start : step.src_end]),
+                 self.gap.join(self.heard[step.dest_start : step.dest_end])) for step in steps]  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -67,7 +69,8 @@ def speech_errors(reference: str, heard: str, language: str = "en") -> SpeechErr
     _, clean = normaliser(language)
     said, found = (_units(clean(text), language) for text in (reference, heard))
     kinds = [each.tag for each in Levenshtein.editops(said, found)]
-    return SpeechErrors(said, found, kinds.count("replace"), kinds.count("insert"), kinds.count("delete"))
+    return SpeechErrors(said, found, kinds.count("replace"), kinds.count("insert"), kinds.count("delete"),
+                        "" if language in UNSPACED else " ")  # fmt: skip
 
 
 def _units(text: str, language: str) -> tuple[str, ...]:

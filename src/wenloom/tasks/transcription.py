@@ -366,8 +366,8 @@ def _sample(row: Spoken, heard: str) -> Sample:
     sound = row.read()
     short = sound.samples[: round(_LONGEST * RATE) + 1]
     url = as_data_url(short, RATE) if len(short) <= _LONGEST * RATE else None
-    compared = tuple(speech_errors(row.text, heard, row.language or "en").marked())
-    return Sample(f"{row.text}\n→ ", heard, url, compared)
+    errors = speech_errors(row.text, heard, row.language or "en")
+    return Sample(f"{row.text}\n→ ", heard, url, tuple(errors.marked()), errors.gap)
 
 
 def _changed(example: Example, seed: int) -> Example:

@@ -43,6 +43,8 @@ class Sample:
     """The recording that it was written from, as a data URL."""
     compared: tuple[tuple[str, str, str], ...] = ()
     """Of what was heard, beside what was said: (kind, said, heard) in order; kind is equal, replace, insert or delete."""
+    gap: str = " "
+    """Between two of these: a blank, or nothing where characters were compared."""
 
     def excerpt(self, length: int = 60) -> str:
         """The beginning, for one line in a terminal."""
