@@ -235,6 +235,20 @@ def test_marked_text_is_the_text_but_for_the_mark(before: str, after: str):
 
 
 @needs_chromium
+def test_a_wide_table_can_be_scrolled_by_keys_once_its_part_is_unfolded(tmp_path: Path):
+    cells = "".join(f"<td>{number:012}</td>" for number in range(200))
+    table = f'<section><h2>Wide</h2><details><summary>more</summary><div class="scroll"><table><tr>{cells}</tr></table></div></details></section>'
+    page = a_page(counted()).replace("</main>", f"{table}</main>")
+    script = """
+      const scroller = document.querySelector(".scroll");
+      document.querySelector("details").open = true;
+      setTimeout(() => document.body.replaceChildren(JSON.stringify([scroller.tabIndex, scroller.getAttribute("role"),
+        scroller.getAttribute("aria-label"), document.documentElement.scrollWidth <= innerWidth])), 300);"""
+    made = re.findall(r"<body[^>]*>(\[.*\])</body>", dom(page, tmp_path, script))[0]
+    assert json.loads(made) == [0, "region", "Wide", True]
+
+
+@needs_chromium
 def test_the_arrow_keys_read_the_curves_and_the_axes_change(tmp_path: Path):
     rows = [(1000.0 * n, 60.0 * n, 10.0 / n) for n in range(1, 31)]
     page = a_page(

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from wenloom.evaluation.heat import LEVELS, ColouredToken, heat_page, lines_of, most_surprising_lines
 from wenloom.evaluation.scorer import Score
 from wenloom.tokens.tokenizer import TextTokenizer
+from wenloom.tokens.train import train_tokenizer
 
 from ..browser import dom, needs_chromium
 
@@ -83,3 +84,12 @@ def test_text_from_right_to_left_stands_so_and_its_left_arrow_goes_on(tokenizer:
       press("Home"); press("ArrowLeft"); press("ArrowLeft"); press("ArrowRight");
       document.body.replaceChildren(JSON.stringify([getComputedStyle(text).direction, text.getAttribute("aria-valuenow")]));"""
     assert json.loads(re.findall(r"<body>(.*)</body>", dom(page, tmp_path, script), re.DOTALL)[0]) == ["rtl", "2"]
+
+
+def test_a_line_of_the_table_ends_where_it_ends():
+    """A token may hold the break and the indentation of the next line: on the page it would begin one more line."""
+    text = "we go no more a roving\n        so late into the night\n" * 8
+    tokenizer = train_tokenizer([text], "bpe", 290)
+    page = heat_page("m", tokenizer, scored(tokenizer, text))
+    table = page[page.index('id="lines"') : page.index('id="tokens"')]
+    assert table.count('class="line"') >= 8 and not re.search(r"\n[ \t]+</span></div>", table)

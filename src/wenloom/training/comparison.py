@@ -11,7 +11,7 @@ from wenloom.core.quantities import show_duration, show_unit
 from wenloom.core.version import __version__
 from wenloom.training.history import BestBy, read_metrics
 from wenloom.training.prolong import prolonged_before
-from wenloom.training.report import AXES, OTHER_CHARTS, evaluation_rows, step_rows
+from wenloom.training.report import AXES, OTHER_CHARTS, evaluation_rows, show_setting, step_rows
 from wenloom.training.run_file import end_of_text, read_run
 
 _COMPARED = ("settings", "data", "model", "environment")
@@ -120,7 +120,7 @@ def _settings(
         names[("result", "prolonged")] = None
     different, same = [], []
     for table, name in names:
-        values = [_shown(run.get(table, {}).get(name)) for run in runs]
+        values = [show_setting(run.get(table, {}).get(name)) for run in runs]
         if name in _OF_COURSE_DIFFERENT:
             continue
         if len(set(values)) > 1:
@@ -128,18 +128,6 @@ def _settings(
         else:
             same.append((name, values[0]))
     return different, same
-
-
-def _shown(value: Any) -> str:
-    """
-    >>> _shown(1003854), _shown(["a.txt", "b.txt"]), _shown(None), _shown(True), _shown(0.29924660)
-    ('1,003,854', 'a.txt, b.txt', '–', 'yes', '0.2992')
-    """
-    if isinstance(value, list):
-        return ", ".join(map(_shown, value))
-    if isinstance(value, bool) or value is None:
-        return {None: "–", True: "yes", False: "no"}[value]
-    return f"{value:,}" if isinstance(value, int) else f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def _samples(runs: list[dict[str, Any]]) -> list[tuple[str, list[dict[str, Any]]]]:

@@ -112,6 +112,7 @@ def write_report(
         task=task,
         preview=preview,
         end=end_of_text(tables),
+        shown=show_setting,
         unit=unit,
         tiles=[(label, result.get(f"validation_{name}")) for name, label in tiles
                if name == figure or f"validation_{name}" in result or "validation_nats_per_token" not in result],
@@ -119,6 +120,19 @@ def write_report(
         suggestions=suggestions(run, task, [each.prompt for each in preview.samples]),
     )  # fmt: skip
     write_atomically(run / "report.html", page)
+
+
+def show_setting(value: Any) -> str:
+    """A value of run.toml as people read it.
+
+    >>> show_setting(1003854), show_setting(["a.txt", "b.txt"]), show_setting(None), show_setting(True), show_setting(0.29924660)
+    ('1,003,854', 'a.txt, b.txt', '–', 'yes', '0.299247')
+    """
+    if isinstance(value, list):
+        return ", ".join(map(show_setting, value))
+    if isinstance(value, bool) or value is None:
+        return {None: "–", True: "yes", False: "no"}[value]
+    return f"{value:,}" if isinstance(value, int) else f"{value:.6g}" if isinstance(value, float) else str(value)
 
 
 AXES = (Axis("tokens read"), Axis("step"), Axis("time of training", "duration"))
