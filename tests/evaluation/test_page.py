@@ -71,7 +71,7 @@ def test_what_is_kept_comes_back_and_nothing_breaks_out_of_the_page(tmp_path: Pa
 
 @needs_chromium
 def test_no_table_is_wider_than_the_paper_that_it_is_printed_on(tmp_path: Path):
-    for model in ("a-model-with-a-name", "another-model-with-a-name"):
+    for model in ("a-model-with-a-name", "another-model-with-a-name", "m" * 120):
         keep_figures(tmp_path / f"{model}/d.jsonl", model, "d", [acc(50, "raw", is_headline=True)])
     test = {"on": "chapter.txt", "by": "bits_per_character", "first": "a-model-with-a-name", "low": -0.6771, "high": -0.0518,
             "second": "another-model-with-a-name", "difference": -0.3618, "p": 0.0322, "test": "approximate randomization"}  # fmt: skip
@@ -80,10 +80,13 @@ def test_no_table_is_wider_than_the_paper_that_it_is_printed_on(tmp_path: Path):
     script = """
       document.querySelectorAll("details").forEach(each => each.open = true);
       const wide = [...document.querySelectorAll("table")].map(each => each.getBoundingClientRect().right - innerWidth);
-      document.body.replaceChildren(JSON.stringify(wide.map(Math.round)));"""
+      const lines = node => { const range = document.createRange(); range.selectNodeContents(node); return range.getClientRects().length; };
+      const figures = [...document.querySelectorAll("td.n")].filter(each => /^[^ ]+$/.test(each.firstChild?.textContent.trim())).map(each => lines(each.firstChild));
+      document.body.replaceChildren(JSON.stringify([wide.map(Math.round), figures]));"""
     (folder := tmp_path / "browser").mkdir()
-    wide = json.loads(re.findall(r"<body>(.*)</body>", dom(page, folder, script, 680), re.DOTALL)[0])
+    wide, figures = json.loads(re.findall(r"<body>(.*)</body>", dom(page, folder, script, 680), re.DOTALL)[0])
     assert len(wide) >= 2 and max(wide) <= 0
+    assert len(figures) >= 6 and set(figures) <= {1}  # "50.00" in one piece, however narrow its column
 
 
 @needs_chromium
