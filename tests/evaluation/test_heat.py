@@ -51,7 +51,7 @@ def test_every_level_has_its_colour():
 
 def test_the_page_shows_any_text_as_it_is(tokenizer: TextTokenizer):
     page = heat_page("<b>m", tokenizer, scored(tokenizer, HOSTILE * 5))
-    body = page.split('<div class="text">')[1].split("</div>")[0]
+    body = page.split('<div class="text" dir="auto">')[1].split("</div>")[0]
     assert html.unescape(re.sub("<[^>]*>", "", body)) == HOSTILE * 5
     assert "<img" not in page and "<b>m" not in page and page.count("<script>") == 3
     assert not re.search(r'(?:src|href)="(?!data:|#)', page)
