@@ -56,7 +56,7 @@ def test_two_models_on_everything(work: Path):
     tested = found["comparisons"][3]
     assert tested["by"] == "bits_per_byte" and tested["difference"] == pytest.approx(bits["two"] - bits["one"])
     page = (work / "evaluation/index.html").read_text(encoding="utf-8")
-    assert "很好" in page and "blimp: worst of one" in page and "McNemar" in page
+    assert "很好" in page and "blimp: worst of <bdi>one</bdi>" in page and "McNemar" in page
     shown = succeed("evaluate", "one", "--on", "blimp", cwd=work)
     assert "acc (raw, token, byte, character)" in shown  # all 100, so on one line
     for group in ("kind_0", "kind_1"):
@@ -78,13 +78,16 @@ def test_the_page_holds_what_earlier_calls_put_into_the_folder(work: Path):
     succeed("evaluate", "one", "two", "--on", "blimp", "--no-keep", cwd=work)
     succeed("evaluate", "one", "--on", "text.txt", "--no-keep", cwd=work)
     page = (work / "evaluation/index.html").read_text(encoding="utf-8")
-    assert all(said in page for said in ("BLiMP", "text.txt", "two against one", "2 models on 2 datasets"))
+    assert all(
+        said in page
+        for said in ("BLiMP", "text.txt", "<bdi>two</bdi> against <bdi>one</bdi>", "2 models on 2 datasets")
+    )
     (work / "evaluation/one/blimp.figures.json").write_text("[1]")
     (work / "evaluation/comparisons.json").write_text('[{"on": "x"}]')
     again = call("evaluate", "one", "--on", "own.jsonl", "--no-keep", cwd=work)
     assert again.code == 0 and again.err.count("left out of the page") == 2
     page = (work / "evaluation/index.html").read_text(encoding="utf-8")
-    assert "own.jsonl" in page and "text.txt" in page and "two against one" not in page
+    assert "own.jsonl" in page and "text.txt" in page and "against <bdi>one" not in page
     assert "own.jsonl" in (work / "evaluation/one/own.figures.json").read_text(encoding="utf-8")
 
 
