@@ -134,6 +134,7 @@ def test_characters_of_chinese_stand_on_the_page_without_blanks_between_them(tmp
     line = SpokenLine("a.wav", "zh", figure.errors[0], lambda: (np.zeros(16, dtype=np.float32), 16_000))
     write_speech_page(tmp_path / "page.html", "model", "x.tsv", [figure], [line])
     page = (tmp_path / "page.html").read_text()
+    assert '<table class="stack">' in page and '<td class="n" data-label="substituted">1</td>' in page
     assert "今天天<del>气</del><ins>汽</ins><del>很</del>好" in page and "2 errors in 6 characters" in page
 
 
