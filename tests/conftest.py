@@ -1,6 +1,7 @@
 """Fixtures that many tests share: small texts, tokenizers and models, made on the spot."""
 
 import functools
+import gc
 import os
 import signal
 from collections.abc import Iterator
@@ -50,6 +51,12 @@ def story(number: int) -> str:
     for part in range(6):
         lines.append(f"{VERSES[(number + part) % len(VERSES)]} And so ended day {part} of journey {number}.")
     return "\n".join(lines)
+
+
+def pytest_collection_finish() -> None:
+    """What stands by now stays: the collector need not look at it again in every training that frees memory."""
+    gc.collect()
+    gc.freeze()
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
