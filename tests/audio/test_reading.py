@@ -90,7 +90,7 @@ def test_a_file_that_is_cut_short_is_read_as_far_as_it_goes(tmp_path: Path):
     data = (tmp_path / "x.wav").read_bytes()
     (tmp_path / "x.wav").write_bytes(data[: len(data) // 4])
     read = read_sound(tmp_path / "x.wav")
-    assert 0.2 < read.seconds < 0.3 and "cut short: 25% of what its header promises" in read.remarks[0]
+    assert 0.2 < read.seconds < 0.3 and "cut short: 25 % of what its header promises" in read.remarks[0]
 
 
 def test_what_is_no_sound_is_one_sentence(tmp_path: Path):

@@ -103,7 +103,7 @@ def test_much_that_is_dropped_is_warned_of_with_what_keeps_it(tmp_path: Path, ca
     folder = write(tmp_path / "texts", texts)
     dropped = prepare([folder], tmp_path / "out", PrepareOptions("byte", validation=0.3)).dataset
     said = capsys.readouterr().err
-    assert "Warning: 2 of 10 documents (20%) are dropped by the step duplicates; --keep-duplicates keeps them" in said
+    assert "Warning: 2 of 10 documents (20 %) are dropped by the step duplicates; --keep-duplicates keeps them" in said
     kept = prepare([folder], tmp_path / "out", PrepareOptions("byte", validation=0.3, keep_duplicates=True)).dataset
     assert "Warning" not in capsys.readouterr().err
     assert [sum(split.documents for split in each.splits.values()) for each in (dropped, kept)] == [8, 10]
@@ -116,14 +116,16 @@ def test_what_cannot_be_read_is_warned_of_as_what_it_is_and_counts_as_no_documen
     (tmp_path / "a.jsonl").write_text("\n".join(rows))
     prepare([str(tmp_path / "a.jsonl")], tmp_path / "out", PrepareOptions("byte"), ReadOptions(skip_bad=True))
     said = capsys.readouterr().err
-    assert "Warning: 4 of 24 documents (17%) are dropped by the step duplicates" in said
+    assert "Warning: 4 of 24 documents (17 %) are dropped by the step duplicates" in said
     assert "Warning: 8 rows, members or files cannot be read, beside 24 documents that can; --write-dropped" in said
 
 
 def test_few_documents_that_hold_much_of_the_text_are_warned_of(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     folder = write(tmp_path / "texts", [f"text {n}" for n in range(38)] + [long := "a long one " * 50, long])
     prepare([folder], tmp_path / "out", PrepareOptions("byte", validation=0.3))
-    assert "1 of 40 documents (2%, with 41% of the text) are dropped by the step duplicates" in capsys.readouterr().err
+    assert (
+        "1 of 40 documents (2 %, with 41 % of the text) are dropped by the step duplicates" in capsys.readouterr().err
+    )
 
 
 @pytest.mark.parametrize("read", [tex_text, rst_text, xml_text])

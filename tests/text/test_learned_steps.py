@@ -106,7 +106,7 @@ def test_a_classifier_learns_from_examples_what_is_good(tmp_path: Path):
     assert all(isinstance(step(Document(story(number), "here")), Kept) for number in range(100, 120))
     result = step(Document(spam[-1], "here"))
     assert isinstance(result, Dropped) and re.search(
-        r"probability of 0\.[0-4]\d, at least 0.5 must be .* 100% of examples", result.reason
+        r"probability of 0\.[0-4]\d, at least 0.5 must be .* 100 % of examples", result.reason
     )
     with pytest.raises(InputError, match="ten of each at least"):
         QualityStep((_one(tmp_path),), (_one(tmp_path),))(Document("x", "here"))

@@ -58,8 +58,8 @@ def test_prose_of_every_kind_of_script_is_kept(step: str, text: str):
         ("gopher", "灯亮了。" * 3, "has 6 words"),
         ("gopher", "Incomprehensibilities " * 60, "letters on average, 3 to 10 are usual in English"),
         ("gopher", PROSE + " # # # # # # # # # # # #", "# per word, at most 0.1"),
-        ("gopher", "\n".join("- " + line for line in PROSE.split(". ")), "100% of its lines begin with a bullet"),
-        ("gopher", "\n".join(line + "..." for line in PROSE.split(". ")), "100% of its lines end in …"),
+        ("gopher", "\n".join("- " + line for line in PROSE.split(". ")), "100 % of its lines begin with a bullet"),
+        ("gopher", "\n".join(line + "..." for line in PROSE.split(". ")), "100 % of its lines end in …"),
         ("gopher", PROSE + " 1,007 2,008 90.05 3,333 1,111" * 5, "of its words have a letter"),
         (
             "gopher",
@@ -70,7 +70,7 @@ def test_prose_of_every_kind_of_script_is_kept(step: str, text: str):
         (
             "fineweb",
             "\n".join(["Yes."] * 3 + [f"No {n}." for n in range(9)]),
-            "100% of its lines have at most 30 characters",
+            "100 % of its lines have at most 30 characters",
         ),
         ("fineweb", f"{PROSE}\n{PROSE}", "in lines that stood before"),
         ("c4", "One line. Two.", "has 2 sentences in lines that are kept, at least 5"),
@@ -110,7 +110,7 @@ def test_the_language_is_told_by_script_or_by_its_words():
     }
     assert {code: identify(text)[0] for code, text in texts.items()} == {code: code for code in texts}
     assert identify("12 + 3 = 15")[0] == "und"
-    assert "is in German (100% sure), kept are English" in reason("language", GERMAN, keep=("en",))
+    assert "is in German (100 % sure), kept are English" in reason("language", GERMAN, keep=("en",))
 
 
 def test_repair_leaves_chinese_punctuation_and_quotes_alone():

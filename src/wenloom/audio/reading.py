@@ -126,7 +126,7 @@ def _cut_short(file: "soundfile.SoundFile", name: str) -> tuple[str, ...]:
     if found is None or not int(found[2]) < int(found[1]) < _UNKNOWN:
         return ()
     share = int(found[2]) / int(found[1])
-    return (f"{name}: is cut short: {share:.0%} of what its header promises is there, and is read.",)
+    return (f"{name}: is cut short: {100 * share:.0f} % of what its header promises is there, and is read.",)
 
 
 def _resampled(file: "soundfile.SoundFile", name: str, rate: int) -> Iterator[np.ndarray]:

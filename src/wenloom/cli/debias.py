@@ -168,8 +168,8 @@ def _show(model: str, done: "Debiased") -> None:
         )
     if done.erasure is not None:
         each = done.erasure
-        say(f"which group's word follows: a linear reader was right in {each.before.accuracy:.1%} of {each.n_words:,} words before and in "
-            f"{each.after.accuracy:.1%} after; always naming the more frequent group is right in {each.after.chance:.1%}")  # fmt: skip
+        say(f"which group's word follows: a linear reader was right in {100 * each.before.accuracy:.1f} % of {each.n_words:,} words before and in "
+            f"{100 * each.after.accuracy:.1f} % after; always naming the more frequent group is right in {100 * each.after.chance:.1f} %")  # fmt: skip
         if each.what_is_lacking:
             say(f"{each.what_is_lacking[0].upper()}{each.what_is_lacking[1:]}.")
     say(

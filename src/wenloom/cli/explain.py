@@ -170,7 +170,9 @@ def _show(found: "Explanation", has_features: bool) -> None:
         layer, place = divmod(int(effects.argmax()), effects.shape[1])
         token = found.patching.tokens[place]
         console.print(
-            escape(f"carries the difference: {token!r} before block {layer} ({float(effects[layer, place]):.0%}) ...")
+            escape(
+                f"carries the difference: {token!r} before block {layer} ({100 * float(effects[layer, place]):.0f} %) ..."
+            )
         )
     if found.heads is not None:
         strongest = {kind.replace("_", "-"): found.heads.strongest(kind) for kind in HEAD_KINDS}

@@ -84,7 +84,7 @@ def features(
     with progress("Learning", tokens / passes, "tokens") as bar:
         found = find_features(
             subject, texts, layer, active, width, tokens, passes, transcoder, seed,
-            lambda n, unexplained: bar.advance(n, "" if unexplained != unexplained else f"{unexplained:.1%} unexplained"),
+            lambda n, unexplained: bar.advance(n, "" if unexplained != unexplained else f"{100 * unexplained:.1f} % unexplained"),
         )  # fmt: skip
     seconds = time.monotonic() - started
     data = {"figures": found.figures.data(), "seconds": round(seconds, 1), "features": found.found}
@@ -112,7 +112,7 @@ def _show(found: "Features", out: Path, seconds: float) -> None:
     ranked = sorted((each for each in found.found if len(each["texts"]) > 1), key=lambda each: -each["mean"])
     for each in ranked[:_SHOWN]:
         promoted = " ".join(token.strip() or "␣" for token in each["promotes"][:5])
-        say(f"feature {each['feature']} ({each['frequency']:.2%} of tokens), promotes: {_line(promoted)}")
+        say(f"feature {each['feature']} ({100 * each['frequency']:.2f} % of tokens), promotes: {_line(promoted)}")
         for text in each["texts"][:2]:
             say(f"    …{_line(text['before'])}[{_line(text['token'])}]{_line(text['after'])}…")
     say(f"{out}: the features; all of them with their texts in {out / 'features.json'}")

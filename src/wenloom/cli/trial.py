@@ -48,10 +48,10 @@ def show_trial(paths: list[str], reading: ReadOptions, recipe: Recipe, most: int
             {"recipe": recipe.name, "documents": total, "kept": kept, "dropped": dropped, "personal_data": sifted.facts}
         )
         return
-    lines = [f"{recipe.name}: {kept:,} of {counted(total, 'document')} kept ({kept / max(1, total):.0%})."]
+    lines = [f"{recipe.name}: {kept:,} of {counted(total, 'document')} kept ({100 * kept / max(1, total):.0f} %)."]
     for step in sifted.order:
         if counts[step]:
-            lines.append(f"  {step:16} drops {counts[step]:>6,} ({counts[step] / total:.1%})")
+            lines.append(f"  {step:16} drops {counts[step]:>6,} ({100 * counts[step] / total:.1f} %)")
             lines += [f"      {why}\n        {source}: {text}" for source, why, text in examples[step]]
     if sifted.facts:
         lines.append(

@@ -186,7 +186,7 @@ def _refuse_lost_words(texts: Sequence[str]) -> None:
     lost = sum(not each.isascii() for each in letters)
     if letters and lost / len(letters) > 0.02:
         raise InputError(
-            f"counting a to z only would lose {lost / len(letters):.0%} of the letters of these texts; leave it out."
+            f"counting a to z only would lose {100 * lost / len(letters):.0f} % of the letters of these texts; leave it out."
         )
 
 

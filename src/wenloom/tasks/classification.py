@@ -152,7 +152,7 @@ class ClassificationRecipe(TaskRecipe[Labelled]):
         texts = [row.text for row in self.validation[:SHOWN]]
         found = zip(texts, classify(model, tokenizer, texts), strict=True)
         return SamplePreview(
-            [Sample(f"{text}\n→ ", f"{guess.label} ({guess.probability:.0%})") for text, guess in found]
+            [Sample(f"{text}\n→ ", f"{guess.label} ({100 * guess.probability:.0f} %)") for text, guess in found]
         )
 
     def measure(self, model: Model, tokenizer: TextTokenizer) -> Figures:

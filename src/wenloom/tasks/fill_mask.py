@@ -137,7 +137,10 @@ class FillMaskRecipe(TaskRecipe[str]):
             guesses = fill(model, tokenizer, f"{before}{tokenizer.mask_token}{after}", 3)[0]
             shown = f"{before}{MASK}{after}"
             samples.append(
-                Sample(f"{shown}\n→ ", ", ".join(f"{each.text.strip()} ({each.probability:.0%})" for each in guesses))
+                Sample(
+                    f"{shown}\n→ ",
+                    ", ".join(f"{each.text.strip()} ({100 * each.probability:.0f} %)" for each in guesses),
+                )
             )
         return SamplePreview(samples)
 

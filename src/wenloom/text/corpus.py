@@ -81,7 +81,7 @@ class Corpus:
     def divide(self, fraction: float) -> None:
         """Make sure that there is validation text: where too few documents are there to divide, the last part of each."""
         if len(self._lengths) < 1 / fraction:
-            self.rule, self._tail = f"last {fraction:.0%} of each document", fraction
+            self.rule, self._tail = f"last {100 * fraction:.0f} % of each document", fraction
         elif not any(self._validates):
             self._validates[self._lowest] = True
 
@@ -283,9 +283,9 @@ def _warn(dropped: Counter[str], sizes: Counter[str], corpus: Corpus) -> None:
     for name, count in dropped.items():
         part, of_text = count / max(1, total), sizes[name] / max(1, text)
         if max(part, of_text) > _MUCH:
-            with_text = f", with {of_text:.0%} of the text" * (of_text > max(_MUCH, part))
+            with_text = f", with {100 * of_text:.0f} % of the text" * (of_text > max(_MUCH, part))
             keeps = f"--set {name}=off keeps them" if is_sifted else _KEEPS.get(name)
-            remark(f"Warning: {count:,} of {total:,} documents ({part:.0%}{with_text}) are dropped by the step {name}; "
+            remark(f"Warning: {count:,} of {total:,} documents ({100 * part:.0f} %{with_text}) are dropped by the step {name}; "
                    + f"{keeps}, " * (keeps is not None) + "--write-dropped FILE lists them.")  # fmt: skip
     if n_refused > _MUCH * (total + n_refused):
         what = f"{n_refused:,} rows, members or files cannot be read, beside {counted(total, 'document')} that can"

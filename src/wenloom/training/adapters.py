@@ -47,5 +47,5 @@ def tuned_by_method(
         raise InputError("--method head: this model's output matrix is its embedding; there is no head to learn.")
     if method != "full":
         whole = sum(parameter.numel() for parameter in model.parameters())
-        derived.append(Derived("learned weights", f"{learned:,}", f"{learned / whole:.1%} of {whole:,}"))
+        derived.append(Derived("learned weights", f"{learned:,}", f"{100 * learned / whole:.1f} % of {whole:,}"))
     return model

@@ -125,7 +125,7 @@ def continued_run(
         source_of = MixedSource(source_of, CorpusSource(kept.stream, context, training.batch, training.seed), share)
         texts = CorpusDataWithKept(data.dataset, data.kept, data.tokenizer, context)
         validation_tokens += min(validation_tokens, kept.validation_tokens)
-        derived.append(Derived("kept text", f"{share:.0%} of the samples", f"from {data.kept.folder}"))
+        derived.append(Derived("kept text", f"{100 * share:.0f} % of the samples", f"from {data.kept.folder}"))
     shape, routers = model.config, None
     if shape.mlp.experts is not None:
         routers = RouterLosses()

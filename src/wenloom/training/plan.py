@@ -270,7 +270,7 @@ class TrainingPlan:
             ("tokens", show_count(self.tokens), epochs),
             ("steps", f"{self.timetable.n_steps:,}", self.evaluations()),
             ("compute", f"{self.flops:.2g} FLOP", "(6 weights + 12 layers x context x width) x tokens"),
-            ("speed", f"{per_second:,.0f} tokens/s, {self.utilisation:.0%} of the matmul peak", f"median of a few steps; peak {self.peak / 1e9:,.0f} GFLOP/s"),
+            ("speed", f"{per_second:,.0f} tokens/s, {100 * self.utilisation:.0f} % of the matmul peak", f"median of a few steps; peak {self.peak / 1e9:,.0f} GFLOP/s"),
             ("time", show_duration(self.timetable.seconds), f"{self.step_seconds * 1e3:,.0f} ms a step, and evaluations"),
             ("memory", show_bytes(m.total), f"of {show_bytes(m.program + self.available)} that there are" if self.available else ""),
             ("  program", show_bytes(m.program), "Python, libraries and text, measured"),

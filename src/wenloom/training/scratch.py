@@ -77,7 +77,7 @@ class CorpusStatistics(NamedTuple):
                 else f"an epoch every {per_epoch / training.batch:,.0f} steps"
             )
             tokens = part.dataset.splits["train"].tokens
-            lines.append(Derived(part.name, f"{part.share:.1%} of the samples, {often}", f"{tokens:,} tokens"))
+            lines.append(Derived(part.name, f"{100 * part.share:.1f} % of the samples, {often}", f"{tokens:,} tokens"))
         return lines
 
     def packed_bits(self) -> float:

@@ -35,7 +35,7 @@ class Cuts:
             so_much: how much that is, in words.
         """
         if left < self.least_left and not self.stays[number]:
-            self.dropped[number] = f"{so_much}, at least {self.least_left:.0%} must be"
+            self.dropped[number] = f"{so_much}, at least {100 * self.least_left:.0f} % must be"
         else:
             self.cut.add(number, parts)
 

@@ -127,7 +127,7 @@ class ExactSubstrings:
             decided.keep(number + document, runs)
         for document, runs, n_gone in _runs(gone, starts):
             left = 1 - n_gone / (starts[document + 1] - starts[document] - 1)
-            so_much = f"{left:.0%} of the tokens are left without runs of {self.tokens} that stand elsewhere"
+            so_much = f"{100 * left:.0f} % of the tokens are left without runs of {self.tokens} that stand elsewhere"
             decided.take(number + document, runs, left, so_much)
 
     def spans(self, text: str, parts: np.ndarray) -> list[tuple[int, int]]:

@@ -32,18 +32,20 @@ class FineWeb:
         if rules.has_sentence_ends:
             ended = sum(line.endswith(ENDS) for line in lines) / len(lines)
             if ended < self.ended_lines:
-                return Dropped(f"{ended:.1%} of its lines end as a sentence does, at least {self.ended_lines:.0%} must")
+                return Dropped(
+                    f"{100 * ended:.1f} % of its lines end as a sentence does, at least {100 * self.ended_lines:.0f} % must"
+                )
         length = self.short_line or rules.short_line
         short = sum(len(line) <= length for line in lines) / len(lines)
         if short > self.short_lines:
             return Dropped(
-                f"{short:.0%} of its lines have at most {length} characters, at most {self.short_lines:.0%} may"
+                f"{100 * short:.0f} % of its lines have at most {length} characters, at most {100 * self.short_lines:.0f} % may"
             )
         seen = set[str]()
         repeated = sum(len(line) for line in lines if line in seen or seen.add(line)) / len(text.replace("\n", ""))
         if repeated > self.repeated:
             return Dropped(
-                f"{repeated:.1%} of its characters are in lines that stood before, at most {self.repeated:.0%} may be"
+                f"{100 * repeated:.1f} % of its characters are in lines that stood before, at most {100 * self.repeated:.0f} % may be"
             )
         ratio = text.count("\n") / max(1.0, words_of(text, rules).n_tokens)
         if ratio > self.lines_per_word:

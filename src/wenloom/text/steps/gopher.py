@@ -37,7 +37,7 @@ class Gopher:
         reason = self._of_words(words, rules.code) or self._of_lines(document.text, words)
         if reason is None and words.n_alphabetic < self.alphabetic * words.n_tokens:
             part = words.n_alphabetic / words.n_tokens
-            reason = f"{part:.1%} of its words have a letter, at least {self.alphabetic:.0%} must"
+            reason = f"{100 * part:.1f} % of its words have a letter, at least {100 * self.alphabetic:.0f} % must"
         if reason is None and self.stop_words and rules.stop_words:
             found = _frequent(document.text, words, rules.stop_words, rules.per_word > 0, self.stop_words)
             if found < self.stop_words:
@@ -64,10 +64,10 @@ class Gopher:
         lines = text.splitlines() or [""]
         bullets = sum(line.lstrip().startswith(("•", "-")) for line in lines) / len(lines)
         if self.bullets and bullets > self.bullets:
-            return f"{bullets:.0%} of its lines begin with a bullet, at most {self.bullets:.0%} may"
+            return f"{100 * bullets:.0f} % of its lines begin with a bullet, at most {100 * self.bullets:.0f} % may"
         ellipses = sum(line.rstrip().endswith(("...", "…")) for line in lines) / len(lines)
         if self.ellipses and ellipses > self.ellipses:
-            return f"{ellipses:.0%} of its lines end in …, at most {self.ellipses:.0%} may"
+            return f"{100 * ellipses:.0f} % of its lines end in …, at most {100 * self.ellipses:.0f} % may"
         return None
 
 

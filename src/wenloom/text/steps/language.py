@@ -66,7 +66,11 @@ class LanguageStep:
     def __call__(self, document: Document) -> Kept | Dropped:
         code, sure = identify(document.text)
         if self.keep and code not in self.keep:
-            return Dropped(f"is in {named(code)} ({sure:.0%} sure), kept are {', '.join(map(named, self.keep))}")
+            return Dropped(
+                f"is in {named(code)} ({100 * sure:.0f} % sure), kept are {', '.join(map(named, self.keep))}"
+            )
         if self.keep and sure < self.at_least:
-            return Dropped(f"is {sure:.0%} sure to be in {named(code)}, at least {self.at_least:.0%} must be")
+            return Dropped(
+                f"is {100 * sure:.0f} % sure to be in {named(code)}, at least {100 * self.at_least:.0f} % must be"
+            )
         return Kept(replace(document, fields={**document.fields, FIELD: code}))

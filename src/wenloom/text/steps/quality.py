@@ -61,7 +61,7 @@ class QualityStep:
             return Kept(document)
         return Dropped(
             f"is good with a probability of {chance:.2f}, at least {self.at_least:g} must be (the classifier is right on "
-            f"{classifier.held_out:.0%} of examples held out)"
+            f"{100 * classifier.held_out:.0f} % of examples held out)"
         )
 
 

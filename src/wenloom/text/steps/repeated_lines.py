@@ -113,7 +113,9 @@ class RepeatedLines:
             decided.keep(number, parts)
         for number, parts in _by_document(gone, document):
             left = 1 - lost[number - first] / max(1.0, total[number - first])
-            decided.take(number, parts, left, f"{left:.0%} is left without {self.unit}s that stand in other documents")
+            decided.take(
+                number, parts, left, f"{100 * left:.0f} % is left without {self.unit}s that stand in other documents"
+            )
 
     def spans(self, text: str, parts: np.ndarray) -> list[tuple[int, int]]:
         """Where these lines or paragraphs begin and end, with what parts them from the next."""

@@ -39,7 +39,7 @@ class Repetition:
         code = document.fields.get(FIELD) or ("zh" if _UNPARTED.search(document.text[:2000]) else "en")
         for share in shares(document.text, language(code)):
             if share.value > share.limit:
-                return Dropped(f"{share.value:.0%} are {share.what}, at most {share.limit:.0%} may be")
+                return Dropped(f"{100 * share.value:.0f} % are {share.what}, at most {100 * share.limit:.0f} % may be")
         return Kept(document)
 
 
