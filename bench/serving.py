@@ -240,9 +240,8 @@ def main() -> None:
     given = arguments.parse_args()
     all_of_them = contestants(given)
     figures: dict[tuple[str, int], list[Figures]] = {}
-    with (
-        contextlib.ExitStack() as stack
-    ):  # all are up all the time, so that none is younger than another; idle, they take no time
+    # All are up all the time, so that none is younger than another; idle, they take no time.
+    with contextlib.ExitStack() as stack:
         for each in all_of_them:
             stack.enter_context(each.open())
             asyncio.run(warmed(each, max(given.clients)))

@@ -216,10 +216,8 @@ def serve_on_ray(
     try:
         if not ray.is_initialized():
             ray.init(log_to_driver=False, logging_level="ERROR")
-        for each in (
-            signal.SIGTERM,
-            signal.SIGINT,
-        ):  # only now: Ray has a handler of its own, which ends the process at once
+        # Only now: `ray.init` installs a handler of its own, which ends the process at once.
+        for each in (signal.SIGTERM, signal.SIGINT):
             signal.signal(each, lambda *_: (urged if asked.is_set() else asked).set())
         serve.start(http_options={"host": access.host, "port": access.port})
         remark(f"Starting {replicas.fewest} replicas on Ray: {', '.join(loaders)} ...")
@@ -230,9 +228,8 @@ def serve_on_ray(
     remark(f"Ready. Clients of the OpenAI API take base_url=http://{access.host}:{access.port}/v1")
     asked.wait()
     remark("(requests under way are finished; another signal ends them)")
-    serve.delete(
-        APP, _blocking=False
-    )  # replicas end what they have begun; `shutdown` alone would take the proxy away from them
+    # Replicas end what they have begun; `shutdown` alone would take the proxy away from them.
+    serve.delete(APP, _blocking=False)
     end = time.monotonic() + settings.running.drain + _STOPPING
     while APP in serve.status().applications and time.monotonic() < end and not urged.wait(0.2):
         pass
