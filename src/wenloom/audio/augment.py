@@ -5,6 +5,8 @@ speed perturbation (Ko et al. 2015) but without a change of pitch; other voices 
 perturbation, Jaitly and Hinton 2013), in other rooms: microphones that favour other bands, and noise.
 """
 
+import functools
+
 import numpy as np
 
 from wenloom.audio.log_mel import band_of, hertz_of
@@ -22,7 +24,7 @@ _NOISE = 1.0
 """How far noise may rise above the lowest number of a spectrogram: 40 of its 80 dB."""
 RANGE = 2.0
 """Between the loudest number of a spectrogram and the lowest, see `log_mel`."""
-_LOG10 = 4 * np.log(10)
+_LOG10 = np.float32(4 * np.log(10))
 """Nats of power in one step of a spectrogram's numbers."""
 
 
@@ -71,17 +73,24 @@ def _by_another(frames_TM: np.ndarray, drawn: np.random.Generator) -> np.ndarray
     """As another throat would say it: what is heard at a frequency was said at a multiple of it."""
     bands = frames_TM.shape[1]
     factor = np.exp(drawn.uniform(-_VOICES, _VOICES))
-    places = np.array([band_of(hertz_of(band, bands) * factor, bands) for band in range(bands)]).clip(0, bands - 1)
+    places = np.array([band_of(hertz * factor, bands) for hertz in _hertz_of_bands(bands)]).clip(0, bands - 1)
     low = np.floor(places).astype(int)
     part = (places - low).astype(np.float32)
     return frames_TM[:, low] * (1 - part) + frames_TM[:, np.minimum(low + 1, bands - 1)] * part
 
 
+@functools.cache
+def _hertz_of_bands(bands: int) -> list[float]:
+    return [hertz_of(band, bands) for band in range(bands)]
+
+
 def _elsewhere(frames_TM: np.ndarray, drawn: np.random.Generator) -> np.ndarray:
-    """As another microphone would hear it, with noise."""
+    """As another microphone would hear it, with noise; powers are added, here divided by the loudest that there can be."""
     places = np.linspace(0, np.pi, frames_TM.shape[1])
     favour = sum(drawn.normal(0, _TILT) * np.cos(number * places) for number in range(1, _TILTS + 1))
     made = frames_TM + np.asarray(favour, np.float32)
-    noise = made.max() - RANGE + drawn.uniform(0, _NOISE) + 0.1 * drawn.normal(size=made.shape)
-    made = np.logaddexp(made * _LOG10, noise * _LOG10) / _LOG10
-    return np.maximum(made, made.max() - RANGE).astype(np.float32)
+    loudest = made.max()
+    noise = drawn.uniform(0, _NOISE) - RANGE + 0.1 * drawn.normal(size=made.shape)
+    power = np.exp(_LOG10 * (made - loudest)) + np.exp(_LOG10 * noise.astype(np.float32))
+    made = loudest + np.log(power) / _LOG10
+    return np.maximum(made, made.max() - RANGE)

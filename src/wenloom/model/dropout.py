@@ -56,7 +56,7 @@ def keep(keys_B: Tensor, n: int, rate: float) -> Tensor:
     x ^= x >> 15 & 0x1FFFF
     x *= _signed(0x846CA68B)
     x ^= x >> 16 & 0xFFFF
-    return (x >= round(rate * 2**32) - 2**31) * (1 / (1 - rate))
+    return (x >= round(rate * 2**32) - 2**31).float().mul_(1 / (1 - rate))
 
 
 def _signed(number: int) -> int:

@@ -72,5 +72,5 @@ def collated(examples: Sequence[Example]) -> dict[str, Tensor]:
 def _tensor(column: Any) -> Tensor:
     """A column of numbers, lists or arrays; those are joined before PyTorch takes them, which one by one takes seconds."""
     if len(column) and isinstance(column[0], np.ndarray):
-        return torch.from_numpy(np.stack(column)).to(column.dtype)
+        return torch.from_numpy(np.asarray(column)).to(column.dtype)
     return torch.tensor(column, dtype=column.dtype)

@@ -6,6 +6,7 @@ from torch.nn import functional
 
 from wenloom.model.encoder_decoder import EncoderDecoder
 from wenloom.training.cross_entropy import IGNORED, cross_entropy
+from wenloom.training.ctc import PRIOR, levelled_ctc
 from wenloom.training.objectives import LossSum, Objective, counted
 
 
@@ -82,47 +83,14 @@ class TranscriptionObjective(Objective):
     def _prior(self, heard: tuple[Tensor, Tensor, Tensor, Tensor, int]) -> float:
         """What the priors count at this moment of the run, for what was heard of some rows."""
         if self.done <= 0.5:
-            return _PRIOR
+            return PRIOR
         with torch.no_grad():
             nats = float(levelled_ctc(*heard)) / max(1, len(heard[1]))
-        return _PRIOR * min(1.0, max(2 * (1 - self.done), nats - _FOUND))
+        return PRIOR * min(1.0, max(2 * (1 - self.done), nats - _FOUND))
 
 
 _FOUND = 2.0
 """Nats of CTC a token, with all of the priors, below which a text counts as found."""
-_PRIOR = 0.3
-"""How much of the log of its share in a recording is taken from a token's log-probability where paths are weighed, at first."""
-_LEAST_SHARE = 1e-4
-
-
-def levelled_ctc(
-    logits_BSV: Tensor, texts: Tensor, places_B: Tensor, lengths_B: Tensor, blank: int, prior: float = _PRIOR
-) -> Tensor:
-    """-log of the sum over all paths that spell a text of Π p(token) / share(token)^prior, in sum over recordings.
-
-    Shares are the means of p over a recording's places, as constants (label priors, Huang et al. 2024, "Less peaky and more
-    accurate CTC forced alignment by label priors"). A blank at nearly every place, which is where CTC begins, is worth little then; paths
-    spread over all of the sound, and a token is learned from every place of its word and not from one. The gradient is that of
-    this sum; the value is counted with the quotients scaled to sum to 1 at every place.
-
-    Args:
-        texts: of all recordings, one after the other.
-        prior: 0 is plain CTC.
-    """
-    logprobs_BSV = logits_BSV.log_softmax(-1)
-    with torch.no_grad():
-        is_sound_BS1 = (torch.arange(logits_BSV.shape[1], device=places_B.device) < places_B[:, None])[..., None]
-        share_BV = (logprobs_BSV.exp() * is_sound_BS1).sum(1) / places_B[:, None]
-        level_B1V = prior * (share_BV + _LEAST_SHARE).log()[:, None]
-    levelled_BSV = (logits_BSV - level_B1V).log_softmax(-1)
-    value = functional.ctc_loss(levelled_BSV.transpose(0, 1), texts, places_B, lengths_B, blank, reduction="sum",
-                                zero_infinity=True)  # fmt: skip
-    is_possible_B11 = (lengths_B <= places_B)[:, None, None]
-    gap_BSV = ((logprobs_BSV.exp() - levelled_BSV.exp()) * is_sound_BS1 * is_possible_B11).detach() * logits_BSV
-    rest = gap_BSV.sum()
-    return (
-        value + rest - rest.detach()
-    )  # CTC's gradient is levelled minus path shares; that of the sum above has p instead
 
 
 def _filled(frames_BFM: Tensor, length_B: Tensor, silence_B: Tensor, n_frames: int) -> Tensor:

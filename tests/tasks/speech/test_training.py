@@ -20,7 +20,8 @@ from wenloom.model.encoder_decoder import EncoderDecoder
 from wenloom.model.sound import SoundEncoder
 from wenloom.training import transcription
 from wenloom.training.cross_entropy import IGNORED
-from wenloom.training.transcription import TranscriptionObjective, levelled_ctc
+from wenloom.training.ctc import levelled_ctc
+from wenloom.training.transcription import TranscriptionObjective
 
 from ...cli.calling import call, succeed
 from ...hearing import hearing_config, hearing_model, spoken, write_hearing, write_spoken
