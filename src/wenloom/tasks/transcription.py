@@ -59,10 +59,8 @@ _CUT = 0.3
 """Recordings that must fall into their words before any are joined: of fluent speech some do by chance."""
 _SPEEDS = (0.9, 1.1)
 """At which a new model hears its recordings."""
-_PADDED = 64
 _BEHIND = 60
-"""A new model hears up to so many frames of silence behind a recording, behind one of `_PADDED` up to all that it hears at once, as in a
-transcription; most batches are then read in a third of the time."""
+"""A new model hears up to so many frames of silence behind a recording, or all that it hears at once (`TranscriptionObjective`)."""
 _SILENCE = (-10 + 4) / 4
 """The lowest number that a spectrogram holds."""
 _WEIGHTS = (1.0, 0.5)
@@ -385,6 +383,6 @@ def _changed_by_another(example: Example, seed: int, most: int) -> Example:
     made = augmented(np.asarray(example["frames_BFM"], np.float32), seed, _SPEEDS, most, voices=True)
     silence, length = float(max(_SILENCE, made.max() - RANGE)), len(made)
     drawn = np.random.default_rng(derive_seed(seed, "silence"))
-    behind = most - length if drawn.integers(_PADDED) == 0 else min(most - length, _BEHIND)
-    made = np.pad(made, ((0, int(drawn.integers(0, behind + 1))), (0, 0)), constant_values=silence)
+    behind = int(drawn.integers(0, min(most - length, _BEHIND) + 1))
+    made = np.pad(made, ((0, behind), (0, 0)), constant_values=silence)
     return example | {"frames_BFM": Vectors(made), "length_B": length, "silence_B": silence}

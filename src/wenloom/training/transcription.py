@@ -23,7 +23,8 @@ class TranscriptionObjective(Objective):
         ctc: w; 0 for none.
         blank: CTC's blank.
         end: the token that closes a transcript, which CTC has no use for.
-        short: read spectrograms that are as long as the longest of a batch while training, not as the model hears at once.
+        short: read spectrograms that are as long as the longest of a batch while training, not as the model hears at once; of `_WHOLE`
+            batches one is read as in a transcription.
     """
 
     def __init__(
@@ -53,7 +54,7 @@ class TranscriptionObjective(Objective):
         model = self.model
         assert isinstance(model, EncoderDecoder)
         n_frames = 2 * model.encoder.config.context_length
-        if model.training and self.short:
+        if model.training and self.short and (dropout_keys_B is None or int(dropout_keys_B[0]) % _WHOLE):
             n_frames = min(n_frames, frames_BFM.shape[1] + frames_BFM.shape[1] % 2)
         features_BMF = _filled(frames_BFM, length_B, silence_B, n_frames)
         encoded_BSD = model.encoder.hidden(features_BMF, dropout_keys_B=dropout_keys_B)
@@ -89,6 +90,8 @@ class TranscriptionObjective(Objective):
         return PRIOR * min(1.0, max(2 * (1 - self.done), nats - _FOUND))
 
 
+_WHOLE = 64
+"""Of so many batches one ends in all the silence that a transcription has; the others are read in a third of the time."""
 _FOUND = 2.0
 """Nats of CTC a token, with all of the priors, below which a text counts as found."""
 

@@ -91,6 +91,43 @@ def test_paths_are_weighed_by_the_shares_of_their_tokens():
     assert not gradient.any() and not float(impossible.detach())
 
 
+def test_the_gradient_over_the_tokens_of_a_batch_is_that_of_the_whole_vocabulary():
+    """Against PyTorch's own CTC of levelled probabilities, whose gradient autograd takes to all logits; p minus them is added."""
+    draw = torch.Generator().manual_seed(0)
+    n_places, n_tokens, blank, prior = 9, 12, 7, 0.3
+    logits = (2 * torch.randn(4, n_places, n_tokens, generator=draw).double()).requires_grad_()
+    texts, lengths = torch.tensor([3, 5, 3, 3, 3, 11, 0, 5, 2, 2, 2]), torch.tensor([3, 2, 3, 3])
+    places = torch.tensor([9, 6, 4, 4])  # the last has too few for two blanks between three equal tokens
+    logprobs = logits.log_softmax(-1)
+    is_sound = (torch.arange(n_places) < places[:, None])[..., None]
+    share = ((logprobs.exp() * is_sound).sum(1) / places[:, None]).detach()
+    quotients = (logits - prior * (share + 1e-4).log()[:, None]).log_softmax(-1)
+    nats = functional.ctc_loss(quotients.transpose(0, 1), texts, places, lengths, blank, reduction="none", zero_infinity=True)
+    assert (nats > 0).tolist() == [True, True, True, False]
+    (by_levelled,) = torch.autograd.grad(nats.sum(), logits)
+    apart = (logprobs.exp() - quotients.exp()) * is_sound * torch.tensor([1, 1, 1, 0])[:, None, None]
+    found = levelled_ctc(logits, texts, places, lengths, blank, prior)
+    (gradient,) = torch.autograd.grad(3 * found, logits)
+    assert float(found.detach()) == pytest.approx(float(nats.sum().detach()), rel=1e-12)
+    torch.testing.assert_close(gradient / 3, (by_levelled + apart).detach(), atol=1e-12, rtol=0)
+    assert float(levelled_ctc(logits.detach(), texts, places, lengths, blank, prior)) == float(found.detach())
+
+
+def test_a_batch_is_as_long_as_its_longest_and_one_of_64_as_in_a_transcription():
+    model, read = hearing_model().train(), list[int]()
+    assert isinstance(model, EncoderDecoder) and isinstance(model.encoder, SoundEncoder)
+    model.encoder.conv_in.register_forward_hook(lambda _, given, __: read.append(given[0].shape[-1]))
+    rows = {"inputs_BT": torch.tensor([[257, 266, 5]] * 2), "targets_BT": torch.tensor([[IGNORED, 5, 256]] * 2),
+            "frames_BFM": torch.randn(2, 61, 80), "length_B": torch.tensor([40, 61]), "silence_B": torch.tensor([-0.5, -0.5])}  # fmt: skip
+    objective = TranscriptionObjective(model, 0.0, 0.3, 265, 256, short=True)
+    for first in range(128):
+        objective(**rows, dropout_keys_B=torch.tensor([first, 64]))
+    assert read == [3000 if first % 64 == 0 else 62 for first in range(128)]
+    objective.eval()(**rows)
+    TranscriptionObjective(model.train(), 0.0, 0.3, 265, 256)(**rows)
+    assert read[-2:] == [3000, 3000]
+
+
 def test_a_fresh_encoder_hears_all_directions_of_its_bands_and_its_blocks_add_nothing():
     encoder = EncoderDecoder(hearing_config()).encoder
     assert isinstance(encoder, SoundEncoder)
