@@ -59,7 +59,7 @@ _CUT = 0.3
 """Recordings that must fall into their words before any are joined: of fluent speech some do by chance."""
 _SPEEDS = (0.9, 1.1)
 """At which a new model hears its recordings."""
-_BEHIND = 60
+_BEHIND = 20
 """A new model hears up to so many frames of silence behind a recording, or all that it hears at once (`TranscriptionObjective`)."""
 _SILENCE = (-10 + 4) / 4
 """The lowest number that a spectrogram holds."""
