@@ -71,7 +71,9 @@ def _value_and_slope(
         levelled_BSC = levelled_BSC - level_B1V[..., heard_C] - sizes_BS1
     with torch.enable_grad():
         levelled_BSC = levelled_BSC.detach().requires_grad_(sloped)
-        nats_B = functional.ctc_loss(levelled_BSC.transpose(0, 1), places_of_text + 1, places_B, lengths_B, 0, reduction="none")
+        nats_B = functional.ctc_loss(
+            levelled_BSC.transpose(0, 1), places_of_text + 1, places_B, lengths_B, 0, reduction="none"
+        )
     is_possible_B = nats_B.detach().isfinite()
     value = nats_B.detach().where(is_possible_B, 0).sum()
     if not sloped:

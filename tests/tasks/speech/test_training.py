@@ -102,7 +102,9 @@ def test_the_gradient_over_the_tokens_of_a_batch_is_that_of_the_whole_vocabulary
     is_sound = (torch.arange(n_places) < places[:, None])[..., None]
     share = ((logprobs.exp() * is_sound).sum(1) / places[:, None]).detach()
     quotients = (logits - prior * (share + 1e-4).log()[:, None]).log_softmax(-1)
-    nats = functional.ctc_loss(quotients.transpose(0, 1), texts, places, lengths, blank, reduction="none", zero_infinity=True)
+    nats = functional.ctc_loss(
+        quotients.transpose(0, 1), texts, places, lengths, blank, reduction="none", zero_infinity=True
+    )
     assert (nats > 0).tolist() == [True, True, True, False]
     (by_levelled,) = torch.autograd.grad(nats.sum(), logits)
     apart = (logprobs.exp() - quotients.exp()) * is_sound * torch.tensor([1, 1, 1, 0])[:, None, None]
