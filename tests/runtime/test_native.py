@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from copy import deepcopy
 from dataclasses import replace
 from importlib.resources import files
+from itertools import accumulate
 from pathlib import Path
 
 import pytest
@@ -56,22 +57,30 @@ def differences(
     library: ctypes.CDLL | None = None,
     steps: Sequence[Sequence[Segment]] = STEPS,
 ) -> tuple[float, float]:
-    """The largest difference of logits from PyTorch's in the same steps, and the spread of these."""
+    """The largest difference of logits from PyTorch's in the same steps, and the spread of these.
+
+    With the last residual stream of all tokens, and without it, where fewer tokens have logits: the last of each text, or none.
+    """
     config, worst, spread = decoder.config, 0.0, 0.0
-    theirs, ours = (Slots(config, torch.device("cpu"), cache_dtype or decoder.cache_dtype) for _ in range(2))
+    theirs, ours, alone = (Slots(config, torch.device("cpu"), cache_dtype or decoder.cache_dtype) for _ in range(3))
     step, draw = NativeStep(decoder, library or compiled()), torch.Generator().manual_seed(0)
     with torch.inference_mode():
-        for segments in steps:
+        for number, segments in enumerate(steps):
             n = sum(each.count for each in segments)
             tokens = torch.randint(2, config.vocab_size, (n,), generator=draw)
             hidden = decoder.read(tokens, SlotBatch(theirs, segments))
             expected = decoder.unembed(hidden).float()
             rows = range(0, n, 2)
             found_hidden, found = step.read(tokens.tolist(), ours, segments, rows)
+            assert found_hidden is not None
             assert (found_hidden - hidden.float()).abs().max() < (
                 0.2 if steps is STEPS else 0.4
             )  # more tokens, more extremes
             worst = max(worst, float((found - expected[rows]).abs().max()))
+            last = [end - 1 for end in accumulate(each.count for each in segments)] if number != 1 else []
+            nothing, found = step.read(tokens.tolist(), alone, segments, last, hidden=False)
+            assert nothing is None and found.shape == (len(last), config.vocab_size)
+            worst = max([worst, *(found - expected[last]).abs().flatten().tolist()])
             spread = max(spread, float(expected.std()))
     return worst, spread
 
@@ -232,6 +241,7 @@ def test_a_prompt_in_bf16_is_nearer_to_float32_than_pytorchs():
     slots = Slots(decoder.config, torch.device("cpu"), torch.bfloat16)
     with torch.inference_mode():
         hidden, _ = NativeStep(decoder, compiled()).read(tokens.tolist(), slots, [Segment(0, 0, 400, 400)], [])
+        assert hidden is not None
         theirs = decoder.read(
             tokens, SlotBatch(Slots(decoder.config, slots.device, torch.bfloat16), [Segment(0, 0, 400, 400)])
         )

@@ -25,6 +25,8 @@ class WrongTypeError(ValueError):
 
 def whole(value: Any) -> int:
     """A whole number."""
+    if type(value) is int and -(2**63) < value < 2**63:  # each token of a prompt
+        return value
     value = _plain(value)
     if not isinstance(value, int) or isinstance(value, bool):
         raise WrongTypeError("must be a whole number")

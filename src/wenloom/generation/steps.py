@@ -75,8 +75,9 @@ def read(runner: ModelRunner, work: ScheduledReads, fail: Fail) -> None:
         if rows > 0:
             wanted.append(Wanted(sequences, index, len(tokens) - rows, len(tokens), segment.count > 1))
     rows = [row for each in wanted for row in range(each.begin, each.end)]
+    hidden = any(sequences.reads[index].hidden for sequences, index, _ in work)
     try:
-        found = runner.read(tokens, [segment for _, _, segment in work], rows, layers, additions)
+        found = runner.read(tokens, [segment for _, _, segment in work], rows, layers, additions, hidden)
     except NOT_OURS:
         raise
     except BaseException as error:
@@ -98,7 +99,9 @@ def _read_apart(runner: ModelRunner, work: ScheduledReads, error: BaseException,
         read(runner, [each for each in work if each[0].job is job], fail)
 
 
-def _deliver(wanted: list[Wanted], logits: Tensor, hidden_ND: Tensor, early: dict[int, Tensor], fail: Fail) -> None:
+def _deliver(
+    wanted: list[Wanted], logits: Tensor, hidden_ND: Tensor | None, early: dict[int, Tensor], fail: Fail
+) -> None:
     """Scores to those who asked; kept until a read is complete."""
     done = 0
     for each in wanted:
@@ -112,12 +115,13 @@ def _deliver(wanted: list[Wanted], logits: Tensor, hidden_ND: Tensor, early: dic
             fail(each.sequences.job, error)
 
 
-def _hand_to(wanted: Wanted, here: slice, logits: Tensor, hidden_ND: Tensor, early: dict[int, Tensor]) -> None:
+def _hand_to(wanted: Wanted, here: slice, logits: Tensor, hidden_ND: Tensor | None, early: dict[int, Tensor]) -> None:
     sequences, index, begin, end, is_prompt = wanted
     if sequences.job.error is not None:  # by another of its reads
         return
     read, before = sequences.reads[index], sequences.readings[index]
-    parts = [logits[here], *([hidden_ND[begin:end]] if read.hidden else []), *(early[n][here] for n in read.layers)]
+    stream = [hidden_ND[begin:end]] if read.hidden and hidden_ND is not None else []
+    parts = [logits[here], *stream, *(early[n][here] for n in read.layers)]
     whole = parts if before is None else [torch.cat(pair) for pair in zip(before, parts, strict=True)]
     if len(whole[0]) < read.logits:
         sequences.readings[index] = whole

@@ -87,18 +87,20 @@ class ModelRunner:
         rows: list[int],
         layers: Sequence[int],
         additions: Sequence[Addition] = (),
-    ) -> tuple[Tensor, Tensor, dict[int, Tensor]]:
+        hidden: bool = True,
+    ) -> tuple[Tensor, Tensor | None, dict[int, Tensor]]:
         """One pass over some tokens.
 
         Args:
             additions: what is added to the residual stream on the way.
+            hidden: whether somebody reads the last residual stream.
 
         Returns:
             Logits of the wanted rows (float32 on the CPU), the last residual stream of all, and per layer early logits
             of the wanted rows.
         """
         if not layers and (step := self._compiled(len(tokens))) is not None:
-            hidden_ND, logits = step.read(tokens, self.slots, segments, rows, additions)
+            hidden_ND, logits = step.read(tokens, self.slots, segments, rows, additions, hidden)
             return logits, hidden_ND, {}
         tokens_N = torch.tensor(tokens, device=self.device)
         with self._threads_for(len(tokens)), torch.autocast(self.device.type, torch.bfloat16, enabled=self._mixed):

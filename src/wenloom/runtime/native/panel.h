@@ -80,6 +80,13 @@ static void pack_rows(const char *rows, long bytes, int count, int units, char *
 
 static int n_units(const Linear *L) { return as_bf16(L) ? L->cols / 2 : L->cols; }
 
+/* Ask memory for the rows that the next panel will be packed from, behind those of `row`: part `at` of so many. */
+static void ask_for_next(const Linear *L, int row, int at, int parts) {
+    const long bytes = row_bytes(L), ahead = L->rows - row - PANEL < PANEL ? L->rows - row - PANEL : PANEL;
+    const char *rows = (const char *)L->weight + (row + PANEL) * bytes;
+    for (long line = ahead * bytes * at / parts / 64; line < ahead * bytes * (at + 1) / parts / 64; line++) __builtin_prefetch(rows + 64 * line, 0, 2);
+}
+
 /* The panel of rows row .. row + 31 of a matrix; `room` for the rows decoded. */
 static void pack(const Linear *L, int row, char *room, char *panel) {
     int count = L->rows - row < PANEL ? L->rows - row : PANEL, is_stored = L->kind == F32 || (L->kind == BF16 && as_bf16(L));

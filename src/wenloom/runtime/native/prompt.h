@@ -58,9 +58,13 @@ static int find_runs(const Model *m, int n, const int32_t *slots, const int32_t 
 /* Rows begin .. end-1 of a product of n inputs. */
 static void panels_product(const Linear *L, const char *x, int n, int begin, int end, float *out, long stride, int add, Own *own) {
     const long bytes = input_bytes(L->cols, as_bf16(L));
+    const int tiles = (n + INPUTS - 1) / INPUTS;
     for (int row = begin; row < end; row += PANEL) {
         pack(L, row, own->rows, own->panels[0]);
         for (int i = 0; i < n; i += INPUTS) {
+            ask_for_next(L, row, i / INPUTS, tiles);
+            for (int j = i; j < n && j < i + INPUTS; j++) /* the other threads' caches have what stands there */
+                for (int part = 0; part < PANEL; part += 16) __builtin_prefetch(out + j * stride + row + part, 1);
             panel_tile(as_bf16(L), x + i * bytes, bytes, own->panels[0], n_units(L), own->tiles[0], PANEL, 0);
             settle(L, own->tiles[0], row, end - row < PANEL ? end - row : PANEL, n - i < INPUTS ? n - i : INPUTS, out + i * stride + row, stride, add);
         }
@@ -76,15 +80,16 @@ static void give_hidden_units(const Model *m, const Layer *l, const char *x, int
         if (parts[k]) pack(parts[k], begin, own->rows, own->panels[k]);
     for (int i = 0; i < n; i += INPUTS) {
         int here = n - i < INPUTS ? n - i : INPUTS;
+        for (int j = 0; j < here; j++) __builtin_prefetch(inner + (i + j) * wide + (long)begin * (next ? 2 : 4), 1);
         for (int k = 0; k < 2; k++)
             if (parts[k]) {
+                ask_for_next(parts[k], begin, i / INPUTS, (n + INPUTS - 1) / INPUTS);
                 panel_tile(bf16, x + i * bytes, bytes, own->panels[k], n_units(parts[k]), own->tiles[k], PANEL, 0);
-                settle(parts[k], own->tiles[k], begin, count, here, own->tiles[k], PANEL, 0);
+                if (parts[k]->bias || parts[k]->kind == INT8) settle(parts[k], own->tiles[k], begin, count, here, own->tiles[k], PANEL, 0);
             }
-        for (int j = 0; j < here; j++) {
-            activate_all(own->tiles[0] + j * PANEL, parts[1] ? own->tiles[1] + j * PANEL : NULL, count, m->activation);
+        activate_all(own->tiles[0], parts[1] ? own->tiles[1] : NULL, here * PANEL, m->activation);
+        for (int j = 0; j < here; j++)
             put_inputs(own->tiles[0] + j * PANEL, count, next, inner + (i + j) * wide + (long)begin * (next ? 2 : 4));
-        }
     }
 }
 
@@ -97,12 +102,11 @@ static void normalise_inputs(const Model *m, const Norm *norm, const float *x, i
     }
 }
 
-/* Attention of a run of tokens and one group of heads; the first token's queries, keys and values stand at `q_k_v`. */
+/* Attention of a run of tokens and one group of heads; the first token's queries, keys and values stand at `q_k_v`, what it gives goes to `attended`. */
 static void attend_run(const Model *m, const Layer *l, const float *q_k_v, long qkv, const int32_t *table, int position, Run run, int group,
                        char *attended, Own *own) {
     const int bf16 = as_bf16(&l->output), wide = m->n_heads / m->n_kv_heads * m->d_head;
     const long stride = input_bytes(l->output.cols, bf16);
-    attended += run.begin * stride;
     if (run.end - run.begin > 1) {
         attend_together(m, l, q_k_v, qkv, table, position, run.end - run.begin, group, bf16, attended, stride, &own->blockwise);
         return;
@@ -138,7 +142,8 @@ static size_t lay_out_own(const Model *m, int longest, char *memory, Own *own) {
     return at + lay_out_blockwise(m, rest, &own->blockwise);
 }
 
-/* As `step`, for any number of tokens of texts that do not end before their prompts do; without experts. */
+/* As `step`, for any number of tokens of texts that do not end before their prompts do; without experts. Where few of them have
+   logits and nobody asks for `hidden`, the last layer gives the others' keys and values alone. */
 int prompt(const Model *m, int n, const int32_t *tokens, const int32_t *slots, const int32_t *positions, const int32_t *tables,
            int table_size, const float *cos_, const float *sin_, float *hidden, const int32_t *logit_rows, int n_logits, float *logits, int threads,
            const AddedVector *additions, int n_additions) {
@@ -156,10 +161,11 @@ int prompt(const Model *m, int n, const int32_t *tokens, const int32_t *slots, c
     Team team = {.shares = (Share *)(memory + shared + threads * private)};
     memset(team.shares, 0, threads * sizeof(Share));
     Run *runs = (Run *)(team.shares + threads);
-    const int n_runs = find_runs(m, n, slots, positions, runs);
+    const int n_runs = find_runs(m, n, slots, positions, runs), few_wanted = !hidden && !n_additions && n_logits <= n / SHORT;
+    float *ends = hidden ? hidden : p.stream; /* what the last norm gives */
 #pragma omp parallel num_threads(threads)
     {
-        int me = omp_get_thread_num(), all = omp_get_num_threads(), phase = 0, begin, end;
+        int me = omp_get_thread_num(), all = omp_get_num_threads(), phase = 0, rows = n, begin, end;
         Own own;
         lay_out_own(m, longest, memory + shared + me * private, &own);
         for (int i = me; i < n; i += all) embed(m, tokens[i], positions[i], p.stream + (long)i * D);
@@ -182,33 +188,39 @@ int prompt(const Model *m, int n, const int32_t *tokens, const int32_t *slots, c
                     for (int h = 0; h < H + G; h++)
                         place_head(m, l, p.q_k_v + i * qkv, h, tables + (long)slots[i] * table_size, positions[i], cos_, sin_);
             DONE;
-            while (piece(&team, phase, (Work){n_runs * G, 1, NULL}, me, all, &begin, &end)) {
-                Run run = runs[begin / G];
-                const int32_t *table = tables + (long)slots[run.begin] * table_size;
-                attend_run(m, l, p.q_k_v + run.begin * qkv, qkv, table, positions[run.begin], run, begin % G, p.attended, &own);
+            const int narrows = few_wanted && index == m->n_layers - 1;
+            if (narrows) rows = n_logits;
+            if (!rows) break;
+            while (piece(&team, phase, (Work){(narrows ? rows : n_runs) * G, 1, NULL}, me, all, &begin, &end)) {
+                int first = narrows ? logit_rows[begin / G] : runs[begin / G].begin;
+                Run run = narrows ? (Run){first, first + 1} : runs[begin / G];
+                char *attended = p.attended + (narrows ? begin / G : first) * input_bytes(wide, as_bf16(&l->output));
+                attend_run(m, l, p.q_k_v + first * qkv, qkv, tables + (long)slots[first] * table_size, positions[first], run, begin % G, attended, &own);
             }
+            if (narrows && me == 0) /* they come in order: none is overwritten before it is moved */
+                for (int i = 0; i < rows; i++) memmove(p.stream + (long)i * D, p.stream + (long)logit_rows[i] * D, D * sizeof(float));
             DONE;
             while (piece(&team, phase, (Work){D, PANEL, NULL}, me, all, &begin, &end))
-                panels_product(&l->output, p.attended, n, begin, end, m->parallel_residual ? p.aside : p.stream, D, !m->parallel_residual, &own);
+                panels_product(&l->output, p.attended, rows, begin, end, m->parallel_residual ? p.aside : p.stream, D, !m->parallel_residual, &own);
             DONE;
-            while (piece(&team, phase, (Work){n, 4, NULL}, me, all, &begin, &end))
+            while (piece(&team, phase, (Work){rows, 4, NULL}, me, all, &begin, &end))
                 normalise_inputs(m, &l->mlp_norm, p.stream, begin, end, as_bf16(&l->up), p.inputs, own.line);
             DONE;
             while (piece(&team, phase, (Work){m->d_mlp, PANEL, NULL}, me, all, &begin, &end))
-                give_hidden_units(m, l, p.inputs, n, begin, end, p.inner, &own);
+                give_hidden_units(m, l, p.inputs, rows, begin, end, p.inner, &own);
             DONE;
             while (piece(&team, phase, (Work){D, PANEL, NULL}, me, all, &begin, &end)) {
-                panels_product(&l->down, p.inner, n, begin, end, p.stream, D, 1, &own);
-                add_beside(m, n, begin, end, index, p.aside, additions, n_additions, p.stream);
+                panels_product(&l->down, p.inner, rows, begin, end, p.stream, D, 1, &own);
+                add_beside(m, rows, begin, end, index, p.aside, additions, n_additions, p.stream);
             }
             DONE;
         }
-        while (piece(&team, phase, (Work){n, 4, NULL}, me, all, &begin, &end))
-            for (int i = begin; i < end; i++) normalise(&m->final_norm, m->layer_norm, m->eps, p.stream + (long)i * D, hidden + (long)i * D, D);
+        while (piece(&team, phase, (Work){rows, 4, NULL}, me, all, &begin, &end))
+            for (int i = begin; i < end; i++) normalise(&m->final_norm, m->layer_norm, m->eps, p.stream + (long)i * D, ends + (long)i * D, D);
         DONE;
         const int bf16 = as_bf16(&m->head), few = n_logits <= MAX_TOKENS;
         for (int i = 0; i < n_logits; i++) {
-            const float *row = hidden + (long)logit_rows[i] * D;
+            const float *row = ends + (long)(few_wanted ? i : logit_rows[i]) * D;
             if (few) memcpy(own.scratch.x + (long)i * D, row, D * sizeof(float));
             else if (i % all == me) put_inputs(row, D, bf16, p.inputs + i * input_bytes(D, bf16));
         }

@@ -56,7 +56,7 @@ static void share_heads(const int32_t *positions, int n, int G, int threads, int
 }
 
 /* Returns 0, or 1 where memory is missing. tables (slots, table_size) name the pages of each slot's text; cos_ and sin_ (positions, d_rotary) are those of all positions; hidden
-   (n, d_model) is what the last norm gives; logits (n_logits, rows of the head) are those of the tokens logit_rows; additions
+   (n, d_model) is what the last norm gives, or NULL; logits (n_logits, rows of the head) are those of the tokens logit_rows; additions
    change the stream of the rows that they name, and of no other. */
 int step(const Model *m, int n, const int32_t *tokens, const int32_t *slots, const int32_t *positions, const int32_t *tables,
          int table_size, const float *cos_, const float *sin_, float *hidden, const int32_t *logit_rows, int n_logits, float *logits, int threads,
@@ -167,7 +167,7 @@ int step(const Model *m, int n, const int32_t *tokens, const int32_t *slots, con
         }
         for (int i = 0; i < n; i++) {
             normalise(&m->final_norm, m->layer_norm, m->eps, x + i * D, s.x + i * D, D);
-            if (me == 0) memcpy(hidden + i * D, s.x + i * D, D * sizeof(float));
+            if (me == 0 && hidden) memcpy(hidden + i * D, s.x + i * D, D * sizeof(float));
         }
         for (int i = 0; i < n_logits; i++)
             if (logit_rows[i] != i) memcpy(s.x + i * D, s.x + logit_rows[i] * D, D * sizeof(float));

@@ -88,11 +88,13 @@ class NativeStep:
         segments: Sequence[Segment],
         logit_rows: Sequence[int],
         additions: Sequence[Addition] = (),
-    ) -> tuple[Tensor, Tensor]:
+        hidden: bool = True,
+    ) -> tuple[Tensor | None, Tensor]:
         """What `Decoder.read` and `unembed` give: the last residual stream (N, D) and logits of some rows, float32.
 
         Args:
             additions: what is added to the residual stream; vectors in float32 on the CPU, contiguous.
+            hidden: give the last residual stream; without it, the last layer of a prompt computes what logits need.
 
         Raises:
             InputError: there is no vector for a position.
@@ -111,7 +113,7 @@ class NativeStep:
         numbers = np.array([*tokens, *slots_N, *positions_N, *logit_rows], np.int32)
         tokens_at = numbers.ctypes.data
         slots_at, positions_at, rows_at = (tokens_at + 4 * n * part for part in (1, 2, 3))
-        hidden_ND = torch.empty(n, config.d_model, dtype=torch.float32, device="cpu")
+        hidden_ND = torch.empty(n, config.d_model, dtype=torch.float32, device="cpu") if hidden else None
         logits_RV = torch.empty(len(logit_rows), config.vocab_size, dtype=torch.float32, device="cpu")
         added = (layout.AddedVector * len(additions))(
             *(layout.AddedVector(each.vector_D.data_ptr(), each.layer, each.begin, each.end) for each in additions)
@@ -119,7 +121,7 @@ class NativeStep:
         with self._threads.of(n) as threads:
             failed = read(
                 ctypes.byref(self._model), n, tokens_at, slots_at, positions_at, slots.tables.ctypes.data,
-                slots.tables.shape[1], self._cos.data_ptr(), self._sin.data_ptr(), hidden_ND.data_ptr(), rows_at,
+                slots.tables.shape[1], self._cos.data_ptr(), self._sin.data_ptr(), None if hidden_ND is None else hidden_ND.data_ptr(), rows_at,
                 len(logit_rows), logits_RV.data_ptr(), threads, added, len(additions),
             )  # fmt: skip
         if failed:
