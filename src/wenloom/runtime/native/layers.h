@@ -77,15 +77,19 @@ static void place_head(const Model *m, const Layer *l, float *q_k_v, int h, cons
     store_row((char *)l->values + at, m->cache_kind, head + (long)m->n_kv_heads * d, d);
 }
 
-/* Columns begin .. end-1 of the stream at the end of a layer: what attention gave beside the feed-forward layer, and vectors. */
-static void add_beside(const Model *m, int n, int begin, int end, int layer, const float *aside, const AddedVector *additions, int n_additions, float *x) {
+/* Columns begin .. end-1 of the stream at the end of a layer: what attention gave beside the feed-forward layer, and vectors.
+   Rows are those of `tokens`, or of all tokens where it is NULL. */
+static void add_beside(const Model *m, int n, const int32_t *tokens, int begin, int end, int layer, const float *aside, const AddedVector *additions,
+                       int n_additions, float *x) {
     const long D = m->d_model;
     if (m->parallel_residual)
         for (int i = 0; i < n; i++)
             for (int j = begin; j < end; j++) x[i * D + j] += aside[i * D + j];
     for (int k = 0; k < n_additions; k++)
-        for (int i = additions[k].begin; i < additions[k].end && additions[k].layer == layer; i++)
-            for (int j = begin; j < end; j++) x[i * D + j] += additions[k].vector[j];
+        for (int i = 0; i < n && additions[k].layer == layer; i++) {
+            int token = tokens ? tokens[i] : i;
+            for (int j = begin; j < end && token >= additions[k].begin && token < additions[k].end; j++) x[i * D + j] += additions[k].vector[j];
+        }
 }
 
 #endif

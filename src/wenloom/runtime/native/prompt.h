@@ -161,7 +161,7 @@ int prompt(const Model *m, int n, const int32_t *tokens, const int32_t *slots, c
     Team team = {.shares = (Share *)(memory + shared + threads * private)};
     memset(team.shares, 0, threads * sizeof(Share));
     Run *runs = (Run *)(team.shares + threads);
-    const int n_runs = find_runs(m, n, slots, positions, runs), few_wanted = !hidden && !n_additions && n_logits <= n / SHORT;
+    const int n_runs = find_runs(m, n, slots, positions, runs), few_wanted = !hidden && n_logits <= n / SHORT;
     float *ends = hidden ? hidden : p.stream; /* what the last norm gives */
 #pragma omp parallel num_threads(threads)
     {
@@ -211,7 +211,7 @@ int prompt(const Model *m, int n, const int32_t *tokens, const int32_t *slots, c
             DONE;
             while (piece(&team, phase, (Work){D, PANEL, NULL}, me, all, &begin, &end)) {
                 panels_product(&l->down, p.inner, rows, begin, end, p.stream, D, 1, &own);
-                add_beside(m, rows, begin, end, index, p.aside, additions, n_additions, p.stream);
+                add_beside(m, rows, narrows ? logit_rows : NULL, begin, end, index, p.aside, additions, n_additions, p.stream);
             }
             DONE;
         }

@@ -161,7 +161,7 @@ int step(const Model *m, int n, const int32_t *tokens, const int32_t *slots, con
             while (piece(&team, phase, (Work){D, PIECE, NULL}, me, all, &begin, &end)) {
                 if (l->n_experts) add_experts(l, n, begin, end, D, given, &r, x);
                 else product(&l->down, inner, n, begin, end, x, D, 1, &s);
-                add_beside(m, n, begin, end, index, aside, additions, n_additions, x);
+                add_beside(m, n, NULL, begin, end, index, aside, additions, n_additions, x);
             }
             DONE;
         }
