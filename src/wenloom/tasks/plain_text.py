@@ -7,9 +7,9 @@ from wenloom.tasks.settings import FreshSettings
 from wenloom.text.clean import normalize
 from wenloom.text.documents import find_files, read_documents
 from wenloom.text.refusals import Refusals
-from wenloom.tokens.characters import ascii_part, count_characters, needed_characters
+from wenloom.tokens.characters import ascii_part, count_characters, merges_of, needed_characters
 from wenloom.tokens.tokenizer import TextTokenizer
-from wenloom.tokens.train import default_vocab_size, train_tokenizer
+from wenloom.tokens.train import SMALLEST_VOCAB, default_vocab_size, train_tokenizer
 
 _PIECE = 2000
 """Characters of text that are divided between training and measuring together."""
@@ -54,4 +54,11 @@ def fresh_tokenizer(fresh: FreshSettings, texts: list[str], factor: float = 0.5,
     counts = count_characters([texts])
     characters = needed_characters(counts)
     size = default_vocab_size(sum(len(text.encode()) for text in texts), characters, ascii_part(counts), factor, most)
+    return train_tokenizer([texts], "bpe", size, exact=False, characters=characters)
+
+
+def character_tokenizer(texts: list[str]) -> TextTokenizer:
+    """A vocabulary that learns no pieces of words: bytes, and the characters that are several bytes."""
+    characters = needed_characters(count_characters([texts]))
+    size = SMALLEST_VOCAB + len(merges_of(characters))
     return train_tokenizer([texts], "bpe", size, exact=False, characters=characters)

@@ -2,13 +2,11 @@
 
 import json
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from tokenizers import AddedToken
 
 from wenloom.audio.augment import RANGE, augmented
 from wenloom.audio.log_mel import FRAMES_PER_SECOND, HOP, LogMel
@@ -21,14 +19,13 @@ from wenloom.core.progress import progress
 from wenloom.core.randomness import derive_seed, generator
 from wenloom.evaluation.speech import speech_errors, speech_figure
 from wenloom.model.build import Model
-from wenloom.model.config import PLAIN_BLOCKS, config_of
 from wenloom.model.encoder_decoder import EncoderDecoder
 from wenloom.model.sound import SoundEncoder
 from wenloom.tasks.lost import Lost
-from wenloom.tasks.plain_text import fresh_tokenizer
 from wenloom.tasks.recipe import SHOWN, EncodedExamples, Figures, TaskRecipe, TaskResult
 from wenloom.tasks.rows import RowReader
 from wenloom.tasks.settings import DataSettings
+from wenloom.tasks.speech.fresh import BANDS, END, fresh_shape, fresh_vocabulary
 from wenloom.tasks.speech.joined import CutWords
 from wenloom.tasks.speech.manifest import Spoken, read_manifest
 from wenloom.tasks.speech.options import TranscriptionOptions
@@ -46,7 +43,6 @@ _CTC = 0.5
 """Part of the loss that is CTC's, from nothing; attention alone finds no alignment in little data (Kim et al. 2017)."""
 _SECONDS, _LEAST_BATCH, _MOST_BATCH = 7.0, 4, 64
 """Of speech in a step, from nothing, in how many recordings: steps are what CTC lacks most before it finds where words are."""
-_BANDS = 80
 _LONGEST = 30.0
 """Seconds of a recording that a fresh model hears at once, at most."""
 _MEASURED = 300
@@ -65,7 +61,6 @@ _SILENCE = (-10 + 4) / 4
 """The lowest number that a spectrogram holds."""
 _WEIGHTS = (1.0, 0.5)
 """Of the CTC head beside the decoder, of which the better is found; the head alone first, as it takes the least time."""
-_END = "<|endoftranscript|>"
 _KEPT = ("alignment_heads", "is_multilingual", "suppress_tokens", "begin_suppress_tokens", "no_timestamps_token_id",
          CTC_BLANK, CTC_WEIGHT, "prev_sot_token_id", "max_initial_timestamp_index", "lang_to_id", "task_to_id")  # fmt: skip
 """What a folder says of decoding that stays true of a model tuned from it."""
@@ -107,7 +102,7 @@ class TranscriptionRecipe(TaskRecipe[Spoken]):
         """Spectrograms and tokens; recordings that cannot be read are named and left out."""
         assert isinstance(model, EncoderDecoder) and model.config.encoder is not None
         tokens = self._tokens(model, tokenizer)
-        most, bands = 2 * model.config.encoder.context_length, model.config.encoder.n_mels or _BANDS
+        most, bands = 2 * model.config.encoder.context_length, model.config.encoder.n_mels or BANDS
         room = min(self.settings.data.max_target_tokens, model.config.context_length // 2) - 1
         long_sound, long_text = Lost(), Lost()
         made: list[list[Example]] = []
@@ -200,7 +195,7 @@ class TranscriptionRecipe(TaskRecipe[Spoken]):
 
     def _said(self, tokenizer: TextTokenizer) -> dict[str, Any]:
         """What generation_config.json says of a fresh model: it writes no token that steers."""
-        special, end = sorted(tokenizer.special_ids), tokenizer.backend.token_to_id(_END)
+        special, end = sorted(tokenizer.special_ids), tokenizer.backend.token_to_id(END)
         return {"is_multilingual": bool(self._languages), "suppress_tokens": [each for each in special if each != end],
                 "begin_suppress_tokens": [end], CTC_BLANK: tokenizer.backend.token_to_id("<|nospeech|>")}  # fmt: skip
 
@@ -212,30 +207,12 @@ class TranscriptionRecipe(TaskRecipe[Spoken]):
 
     def fresh(self) -> tuple[Model, TextTokenizer]:
         """A model of Whisper's shape that hears as much at once as the longest recording, with a vocabulary of its own."""
-        settings = self.settings
-        texts = [row.text for row in self.train]
-        learned = fresh_tokenizer(settings.fresh, [f" {text.strip()}" for text in texts], factor=2, most=2048)
-        names = ["<|startoftranscript|>", *(f"<|{each}|>" for each in self._languages), "<|translate|>", "<|transcribe|>",
-                 "<|startoflm|>", "<|startofprev|>", "<|nospeech|>", "<|notimestamps|>"]  # fmt: skip
-        tokenizer = learned.extended([AddedToken(each, special=True) for each in (_END, *names)],
-                                     {"bos_token": _END, "eos_token": _END, "pad_token": _END})  # fmt: skip
+        settings, texts = self.settings, [row.text for row in self.train]
+        most = settings.data.max_target_tokens
+        tokenizer, derived = fresh_vocabulary(settings.fresh, texts, most, self._languages)
+        self.derived += [] if derived is None else [derived]
         lengths = [len(tokenizer.encode(f" {text.strip()}", add_special_tokens=False)) for text in texts]
-        longest = min(settings.data.max_target_tokens, max(lengths)) + 8
-        end = tokenizer.eos_token_id
-        assert end is not None
-        shape = settings.fresh
-        if shape.width % shape.heads:
-            raise InputError(f"--width {shape.width}: must be a multiple of --heads {shape.heads}.")
-        encoder = config_of(
-            PLAIN_BLOCKS, family="whisper", vocab_size=tokenizer.vocab_size, n_layers=shape.layers, d_model=shape.width, n_heads=shape.heads,
-            n_kv_heads=shape.heads, d_head=shape.width // shape.heads, d_mlp=4 * shape.width, context_length=self._places(),
-            norms={"eps": 1e-5}, mlp={"activation": "gelu"}, attention={"key_bias": False}, causal=False, n_mels=_BANDS,
-            dropout={"embedding": shape.dropout, "residual": shape.dropout},
-            bos_token_id=end, eos_token_ids=(end,), pad_token_id=end,
-        )  # fmt: skip
-        config = replace(encoder, causal=True, n_mels=None, context_length=max(64, 2 * longest), encoder=encoder,
-                         decoder_start_token_id=tokenizer.backend.token_to_id("<|startoftranscript|>"))  # fmt: skip
-        model = EncoderDecoder(config)
+        model = EncoderDecoder(fresh_shape(settings.fresh, tokenizer, self._places(), min(most, max(lengths))))
         model.initialise(generator(settings.training.seed, "weights"))
         self._whiten(model)
         return model, tokenizer
@@ -255,7 +232,7 @@ class TranscriptionRecipe(TaskRecipe[Spoken]):
         longest = 1
         for row in (*self.train, *self.validation):
             try:
-                found = self._heard(row, _BANDS, round(_LONGEST * 100))
+                found = self._heard(row, BANDS, round(_LONGEST * 100))
             except WenloomError:
                 continue  # `encode` names it
             longest = longest if found is None else max(longest, len(found[0]))

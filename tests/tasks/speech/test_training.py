@@ -18,6 +18,8 @@ from wenloom.checkpoint.folder import load_model
 from wenloom.core.errors import InputError
 from wenloom.model.encoder_decoder import EncoderDecoder
 from wenloom.model.sound import SoundEncoder
+from wenloom.tasks.settings import FreshSettings
+from wenloom.tasks.speech.fresh import fresh_shape, fresh_vocabulary
 from wenloom.training import transcription
 from wenloom.training.cross_entropy import IGNORED
 from wenloom.training.ctc import levelled_ctc
@@ -230,3 +232,29 @@ def test_what_does_not_hear_is_not_tuned_and_bad_recordings_are_left_out(tmp_pat
 
         (tmp_path / "none.tsv").write_text("path\ttext\n")
         read_manifest(tmp_path / "none.tsv", RowReader())
+
+
+def test_few_words_are_tokens_and_of_many_the_characters():
+    words = ["".join(each) for each in itertools.product("aeiou", "bcd", "lmn", "xyz")]
+    few, derived = fresh_vocabulary(FreshSettings(), [" ".join(words[:50])] * 40, 256, [])
+    assert derived is None and len(few.encode(f" {words[7]}", add_special_tokens=False)) == 1
+    texts = [f"{one} {other}" for one, other in itertools.pairwise(words)]
+    many, derived = fresh_vocabulary(FreshSettings(), [*texts * 40, "山水 油"], 256, ["zh"])
+    assert derived is not None and derived.value == "characters"
+    assert [many.decode([each]) for each in many.encode(" axe", add_special_tokens=False)] == [" ", "a", "x", "e"]
+    assert many.decode(many.encode("山水", add_special_tokens=False)) == "山水" and many.backend.token_to_id("<|zh|>")
+    long, derived = fresh_vocabulary(
+        FreshSettings(), [*texts * 40, " ".join(words)], 256, []
+    )  # does not fit as characters
+    assert derived is None and len(long.encode(f" {words[7]}", add_special_tokens=False)) < 5
+    named, derived = fresh_vocabulary(FreshSettings(vocab_size=270), texts * 40, 256, [])
+    assert derived is None and named.vocab_size == 270 + 8
+
+
+def test_what_is_heard_has_more_layers_than_what_is_written():
+    tokenizer, _ = fresh_vocabulary(FreshSettings(), ["low high"], 256, [])
+    shape = fresh_shape(FreshSettings(layers=5, width=32, heads=2), tokenizer, 150, 100)
+    assert shape.encoder is not None and (shape.encoder.n_layers, shape.n_layers) == (5, 3)
+    assert (shape.encoder.context_length, shape.context_length) == (150, 216)
+    with pytest.raises(InputError, match="--width 32"):
+        fresh_shape(FreshSettings(width=32, heads=3), tokenizer, 150, 100)
