@@ -16,6 +16,7 @@ from wenloom.checkpoint.folder import base_of, is_model
 from wenloom.core.errors import InputError, WenloomError
 from wenloom.core.files import write_atomically
 from wenloom.core.progress import progress
+from wenloom.core.quantities import parse_duration
 from wenloom.core.randomness import derive_seed, generator
 from wenloom.evaluation.speech import speech_errors, speech_figure
 from wenloom.model.build import Model
@@ -45,8 +46,8 @@ _SECONDS, _LEAST_BATCH, _MOST_BATCH = 7.0, 4, 64
 """Of speech in a step, from nothing, in how many recordings: steps are what CTC lacks most before it finds where words are."""
 _LONGEST = 30.0
 """Seconds of a recording that a fresh model hears at once, at most."""
-_MEASURED = 300
-"""Recordings that are transcribed at the end."""
+_MEASURED, _EACH, _MEASURING = 300, 1.0, 0.1
+"""Recordings that are transcribed at the end, seconds of a budget that are kept for one at most, and part of it for all."""
 _HEARD_FIRST = 500
 """Recordings, at most, whose spectra tell how the weights of a new model begin."""
 _JOINED = 0.7
@@ -73,7 +74,6 @@ class TranscriptionRecipe(TaskRecipe[Spoken]):
     """From recordings to text."""
 
     needs_base = False
-    measuring = 0.1
     _ctc_weight = _WEIGHTS[-1]
     least_steps = 800
     smaller = "choose a smaller --batch, --width or --layers, --method lora, or --recompute"
@@ -83,6 +83,13 @@ class TranscriptionRecipe(TaskRecipe[Spoken]):
         """The recordings of a manifest."""
         self._sounds: dict[tuple[str, float, float | None], tuple[np.ndarray, float]] = getattr(self, "_sounds", {})
         return [each for path in where.split(",") for each in read_manifest(Path(path.strip()), reader)]
+
+    @property
+    def measuring(self) -> float:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """A tenth of a budget, at most what it takes to decode every recording in every way."""
+        budget = self.settings.training.budget
+        seconds = _EACH * len(_WEIGHTS) * len(self.validation[:_MEASURED])
+        return min(_MEASURING, seconds / parse_duration(budget, "--budget")) if budget else _MEASURING
 
     def question(self, row: Spoken) -> str:
         """Which stretch of sound it is."""
