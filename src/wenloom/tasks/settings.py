@@ -53,14 +53,15 @@ class FreshSettings:
     """For texts from texts marian (the original Transformer, the default), bart (learned positions) or t5 (pre-norm,
     biases by distance); for hidden tokens bert (the default), roberta or distilbert."""
     layers: int = 3
-    """Blocks; with a decoder, as many of it again."""
+    """Blocks; with a decoder, as many of it again (of transcription: half as many)."""
     width: int = 256
     """Width of the residual stream (d_model)."""
     heads: int = 4
     """Attention heads; the width must be a multiple."""
     vocab_size: int | None = None
     """Tokens of the vocabulary, one for both sides; default: about four times the square root of the
-    text's bytes, 8,192 at most (for fill-mask half the root), and every character that 99 % of the text needs."""
+    text's bytes, 8,192 at most (for fill-mask half the root), and every character that 99 % of the text needs;
+    for transcription of more than 100 different words the characters alone."""
     tokenizer: str | None = None
     """Take the vocabulary of this folder (a model or a prepared corpus) instead of learning one."""
     dropout: float = 0.1
