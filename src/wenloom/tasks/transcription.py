@@ -42,8 +42,9 @@ from wenloom.training.transcription import TranscriptionObjective
 
 _CTC = 0.5
 """Part of the loss that is CTC's, from nothing; attention alone finds no alignment in little data (Kim et al. 2017)."""
-_SECONDS, _LEAST_BATCH, _MOST_BATCH = 7.0, 4, 64
-"""Of speech in a step, from nothing, in how many recordings: steps are what CTC lacks most before it finds where words are."""
+_SECONDS, _OF_HOURS, _LEAST_BATCH, _MOST_BATCH = 7.0, 12.0, 4, 64
+"""Of speech in a step, from nothing, in how many recordings: steps are what CTC lacks most before it finds where words are. Of 4 hours, steps
+of 24 seconds go through more speech in a minute than those of 12, and of 48 no more."""
 _LONGEST = 30.0
 """Seconds of a recording that a fresh model hears at once, at most."""
 _MEASURED, _EACH, _MEASURING = 300, 1.0, 0.1
@@ -168,14 +169,16 @@ class TranscriptionRecipe(TaskRecipe[Spoken]):
         return change
 
     def usual_batch(self, encoded: EncodedExamples) -> tuple[int, str]:
-        """From nothing as many recordings as last 7 seconds: CTC needs steps more than it needs much speech in each."""
+        """From nothing as many recordings as last 7 seconds, more where there are hours: CTC needs steps more than much speech in each."""
         if self.settings.base is not None:
             return super().usual_batch(encoded)
-        frames = sum(len(each["frames_BFM"]) for each in encoded.train) / len(encoded.train)  # pyright: ignore[reportArgumentType]
-        rows = round(_SECONDS * FRAMES_PER_SECOND / frames)
-        return min(
-            _MOST_BATCH, max(_LEAST_BATCH, rows)
-        ), f"{_SECONDS:.0f} s of speech, {_LEAST_BATCH} to {_MOST_BATCH} recordings"
+        frames = sum(len(each["frames_BFM"]) for each in encoded.train)  # pyright: ignore[reportArgumentType]
+        hours = frames / FRAMES_PER_SECOND / 3600
+        rows = round(max(_SECONDS, _OF_HOURS * hours**0.5) * FRAMES_PER_SECOND * len(encoded.train) / frames)
+        formula = (
+            f"{_SECONDS:.0f} s of speech, or {_OF_HOURS:.0f} sqrt(hours), {_LEAST_BATCH} to {_MOST_BATCH} recordings"
+        )
+        return min(_MOST_BATCH, max(_LEAST_BATCH, rows)), formula
 
     def objective(self, model: Model) -> Objective:
         """The decoder's tokens, and CTC beside them where there is a head or all is new."""
