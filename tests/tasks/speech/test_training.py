@@ -18,11 +18,16 @@ from wenloom.checkpoint.folder import load_model
 from wenloom.core.errors import InputError
 from wenloom.model.encoder_decoder import EncoderDecoder
 from wenloom.model.sound import SoundEncoder
-from wenloom.tasks.settings import FreshSettings
+from wenloom.tasks.recipe import EncodedExamples
+from wenloom.tasks.run_settings import Settings
+from wenloom.tasks.settings import DataSettings, FreshSettings, LearningSettings
 from wenloom.tasks.speech.fresh import fresh_shape, fresh_vocabulary
+from wenloom.tasks.transcription import TranscriptionRecipe
 from wenloom.training import transcription
+from wenloom.training.columns import Example, Vectors
 from wenloom.training.cross_entropy import IGNORED
 from wenloom.training.ctc import levelled_ctc
+from wenloom.training.settings import TrainSettings
 from wenloom.training.transcription import TranscriptionObjective
 
 from ...cli.calling import call, succeed
@@ -258,3 +263,14 @@ def test_what_is_heard_has_more_layers_than_what_is_written():
     assert (shape.encoder.context_length, shape.context_length) == (150, 216)
     with pytest.raises(InputError, match="--width 32"):
         fresh_shape(FreshSettings(width=32, heads=3), tokenizer, 150, 100)
+
+
+def test_a_step_holds_more_speech_where_there_are_hours(tmp_path: Path):
+    manifest(tmp_path, 4)
+    data = DataSettings(train=str(tmp_path / "train.tsv"))
+    recipe = TranscriptionRecipe(
+        Settings("transcription", None, data, FreshSettings(), LearningSettings(), TrainSettings())
+    )
+    for count, frames, rows in ((30, 600, 4), (2700, 45, 16), (5000, 302, 8), (9000, 40, 30), (100_000, 360, 33)):
+        example: Example = {"frames_BFM": Vectors([0.0] * frames)}
+        assert recipe.usual_batch(EncodedExamples([example] * count, [], {}))[0] == rows, count
