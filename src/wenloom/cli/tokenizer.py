@@ -53,7 +53,7 @@ def train(
     kind
         bpe (byte-level), unigram, byte or char.
     vocab_size
-        Number of tokens; default: about half the square root of the text's bytes, and every character that 99 % of
+        Number of tokens; default: about twice the square root of the text's bytes, and every character that 99 % of
         the text needs.
     """
     if out.exists() and not (out / TOKENIZER).exists() and any(out.iterdir() if out.is_dir() else [out]):

@@ -117,7 +117,7 @@ class FillMaskRecipe(TaskRecipe[str]):
         arch = fresh.arch or "bert"
         if arch not in get_args(EncoderArchitecture):
             raise InputError(f"--arch {arch}: fill-mask takes {', '.join(get_args(EncoderArchitecture))}.")
-        tokenizer = fresh_tokenizer(fresh, self.train)
+        tokenizer = fresh_tokenizer(fresh, self.train, factor=0.5)
         if tokenizer.mask_token_id is None:
             tokenizer = masked_tokenizer(tokenizer)
         assert tokenizer.pad_token_id is not None

@@ -41,7 +41,7 @@ def read_stretches(where: str, refusals: Refusals) -> list[str]:
     return pieces
 
 
-def fresh_tokenizer(fresh: FreshSettings, texts: list[str], factor: float = 0.5, most: int = 2**15) -> TextTokenizer:
+def fresh_tokenizer(fresh: FreshSettings, texts: list[str], factor: float = 2.0, most: int = 2**15) -> TextTokenizer:
     """The vocabulary that was named, or one learned from the texts.
 
     Args:

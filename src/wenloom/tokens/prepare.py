@@ -42,7 +42,7 @@ class PrepareOptions:
     kind: Kind = "bpe"
     """Tokenizer to learn: bpe (byte-level), unigram, byte or char."""
     vocab_size: int | None = None
-    """Tokens in the vocabulary; default: about half the square root of the text's bytes, and
+    """Tokens in the vocabulary; default: about twice the square root of the text's bytes, and
     every character that 99 % of the text needs."""
     validation: float = 0.1
     """Part of the documents kept for validation, chosen by content hash. A corpus of fewer documents than

@@ -21,7 +21,7 @@ _LEAST = 512
 
 
 def default_vocab_size(
-    n_bytes: int, characters: str = "", ascii_part: float = 0.0, factor: float = 0.5, most: int = 2**15
+    n_bytes: int, characters: str = "", ascii_part: float = 0.0, factor: float = 2.0, most: int = 2**15
 ) -> int:
     """A vocabulary that the text can teach: the power of two nearest to factor x sqrt(bytes), and at least 512 tokens, or
     the bytes and the characters that are to be tokens.
@@ -37,7 +37,7 @@ def default_vocab_size(
         most: the largest power of two.
 
     >>> default_vocab_size(1_115_394), default_vocab_size(56_000_000), default_vocab_size(1000, "山水")
-    (512, 4096, 512)
+    (2048, 16384, 512)
     """
     power = round(math.log2(factor * math.sqrt(max(n_bytes, 1))))
     size = max(min(2 ** max(0, power), most), _LEAST)
