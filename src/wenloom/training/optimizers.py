@@ -1,5 +1,6 @@
 """What turns gradients into steps: Muon for the matrices of the blocks, AdamW for everything else."""
 
+import math
 from collections import defaultdict
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -10,11 +11,15 @@ from torch import Tensor, nn
 from wenloom.training.parallel import World, full_tensor, shard_like
 from wenloom.training.settings import OptimizerName
 
-_NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)
+POLYNOMIALS = ((8.4703, -25.1081, 18.6293), (4.1828, -3.1087, 0.5806), (3.9619, -2.9541, 0.5630))
+"""Coefficients of x, x³ and x⁵. Each polynomial is the one nearest to 1 on the interval into which those before it map
+[0.001, 1] (Amsel et al. 2025, "The Polar Express", section 3); together they map it into [0.14, 1.86]."""
+_SHARE = 0.22
+"""Of the products of a step with the matrices, the most that orthogonalising them may take."""
 
 
-def orthogonalised(matrices_NRC: Tensor, steps: int = 5) -> Tensor:
-    """U Vᵀ of each matrix U S Vᵀ, roughly: singular values end between about 0.7 and 1.2.
+def orthogonalised(matrices_NRC: Tensor) -> Tensor:
+    """U Vᵀ of each matrix U S Vᵀ, roughly: singular values of a thousandth of the norm or more end between 0.14 and 1.86.
 
     Newton-Schulz iteration X ← aX + (bA + cA²)X with A = XXᵀ (Jordan et al. 2024, "Muon: an optimizer for hidden
     layers in neural networks"): matrix products only, and it bears bfloat16.
@@ -22,13 +27,36 @@ def orthogonalised(matrices_NRC: Tensor, steps: int = 5) -> Tensor:
     Args:
         matrices_NRC: a stack of matrices of one shape, in the dtype to compute in.
     """
-    a, b, c = _NEWTON_SCHULZ
-    x = matrices_NRC.mT if matrices_NRC.shape[-2] > matrices_NRC.shape[-1] else matrices_NRC
-    x = x / (x.norm(dim=(-2, -1), keepdim=True) + 1e-7)
-    for _ in range(steps):
+    is_tall = _is_tall(matrices_NRC)
+    x = matrices_NRC.mT.contiguous() if is_tall else matrices_NRC
+    x = x / (1.01 * x.flatten(1).norm(dim=1)[:, None, None] + 1e-7)  # rounding must not take it beyond 1
+    for a, b, c in POLYNOMIALS:
         gram = x @ x.mT
         x = torch.baddbmm(x, torch.baddbmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
-    return x.mT if matrices_NRC.shape[-2] > matrices_NRC.shape[-1] else x
+    return x.mT if is_tall else x
+
+
+def _is_tall(matrix: Tensor) -> bool:
+    return matrix.shape[-2] > matrix.shape[-1]
+
+
+def muon_period(matrices: Iterable[nn.Parameter], n_tokens: int) -> int:
+    """Every how many steps a matrix is orthogonalised, so that this takes a small part of a step.
+
+    A matrix of R rows and C >= R columns takes 4 R²C + 2 R³ operations an iteration, and 6 RC a token for the model's own
+    products: few tokens in a step make the first the larger part.
+
+    Args:
+        matrices: what Muon moves.
+        n_tokens: of a step, in all processes together.
+
+    >>> muon_period([nn.Parameter(torch.empty(128, 128))], 768), muon_period([nn.Parameter(torch.empty(128, 128))], 16_384)
+    (3, 1)
+    """
+    shapes = [sorted(each.shape) for each in matrices]
+    orthogonalising = len(POLYNOMIALS) * sum(4 * rows**2 * columns + 2 * rows**3 for rows, columns in shapes)
+    products = 6 * n_tokens * sum(rows * columns for rows, columns in shapes)
+    return max(1, math.ceil(orthogonalising / (_SHARE * products))) if shapes else 1
 
 
 class Muon(torch.optim.Optimizer):
@@ -36,10 +64,12 @@ class Muon(torch.optim.Optimizer):
 
     The step of an R x C matrix is scaled by 0.2 sqrt(max(R, C)), which gives it the size of AdamW's steps, so
     that both share one learning rate (Liu et al. 2025, "Muon is scalable for LLM training", section 2.2).
-    Matrices of one shape are orthogonalised together: for small models this is most of the speed.
+    Matrices of one shape are orthogonalised together: for small models this is most of the speed. With a period, each matrix
+    steps once in it, as far as in all its steps together, and others at other times; momenta change in every step.
 
     Args:
         params: matrices only.
+        period: see `muon_period`.
         dtype: what the orthogonalisation computes in.
         world: the processes that share its work; each keeps only its part of the momenta of sharded matrices.
     """
@@ -52,32 +82,50 @@ class Muon(torch.optim.Optimizer):
         momentum: float = 0.95,
         dtype: torch.dtype = torch.bfloat16,
         world: World = World(),  # noqa: B008 - frozen
+        period: int = 1,
     ):
         super().__init__(params, {"lr": lr, "weight_decay": weight_decay, "momentum": momentum})
-        self._dtype, self._world = dtype, world
+        self._dtype, self._world, self._period = dtype, world, period
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
         for group in self.param_groups:
-            by_shape: dict[torch.Size, list[nn.Parameter]] = defaultdict(list)
+            by_shape: dict[tuple[int, ...], list[nn.Parameter]] = defaultdict(list)
             for parameter in group["params"]:
                 if parameter.grad is not None:
-                    by_shape[parameter.shape].append(parameter)
+                    by_shape[tuple(sorted(parameter.shape))].append(parameter)
             for parameters in by_shape.values():
                 self._step_one_shape(parameters, group)
 
     def _step_one_shape(self, parameters: list[nn.Parameter], group: dict[str, Any]) -> None:
-        updates = []
+        """Step with matrices of one shape, some of them turned."""
+        gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
+        momenta = [self.state[each].setdefault("momentum", torch.zeros_like(each)) for each in parameters]
+        torch._foreach_lerp_(momenta, gradients, 1 - group["momentum"])
+        done = self._steps_done(parameters)
+        due = [number for number in range(len(parameters)) if (done + number) % self._period == 0]
+        if not due:
+            return
+        moved, is_tall = [parameters[each] for each in due], [_is_tall(parameters[each]) for each in due]
+        nesterov = torch._foreach_lerp(
+            [gradients[each] for each in due], [momenta[each] for each in due], group["momentum"]
+        )
+        wide = [full_tensor(each).to(self._dtype) for each in nesterov]
+        stack = torch.stack([each.mT if tall else each for each, tall in zip(wide, is_tall, strict=True)])
+        stack = self._world.divided(stack, orthogonalised)
+        updates = [shard_like((each.mT if tall else each).to(parameter.dtype), parameter)
+                   for each, tall, parameter in zip(stack, is_tall, moved, strict=True)]  # fmt: skip
+        rate, scale = self._period * group["lr"], 0.2 * max(parameters[0].shape) ** 0.5
+        torch._foreach_mul_(moved, 1 - rate * group["weight_decay"])
+        torch._foreach_add_(moved, updates, alpha=-rate * scale)
+
+    def _steps_done(self, parameters: list[nn.Parameter]) -> int:
+        """With this one, where there is a period; kept as AdamW keeps its steps, for a run that is resumed."""
+        if self._period == 1:
+            return 0
         for parameter in parameters:
-            assert parameter.grad is not None
-            momentum = self.state[parameter].setdefault("momentum", torch.zeros_like(parameter))
-            momentum.lerp_(parameter.grad, 1 - group["momentum"])
-            updates.append(full_tensor(parameter.grad.lerp(momentum, group["momentum"])).to(self._dtype))  # Nesterov
-        stack = self._world.divided(torch.stack(updates), orthogonalised).to(parameters[0].dtype)
-        scale = 0.2 * max(parameters[0].shape) ** 0.5
-        for parameter, update in zip(parameters, stack, strict=True):
-            parameter.mul_(1 - group["lr"] * group["weight_decay"])
-            parameter.add_(shard_like(update, parameter), alpha=-group["lr"] * scale)
+            self.state[parameter].setdefault("step", torch.zeros(())).add_(1)
+        return int(self.state[parameters[0]]["step"])
 
 
 def make_optimizers(
@@ -89,6 +137,7 @@ def make_optimizers(
     dtype: torch.dtype,
     world: World,
     layer_decay: float = 1.0,
+    n_tokens: int | None = None,
 ) -> list[torch.optim.Optimizer]:
     """`muon`: Muon for the matrices inside blocks, AdamW (Loshchilov & Hutter 2019) for embeddings, norms, biases and
     the routers of experts, whose rows are classes and no directions.
@@ -98,6 +147,7 @@ def make_optimizers(
 
     Args:
         layer_decay: scale of a block, as a part of that of the block above it (Howard & Ruder 2018, section 3.2).
+        n_tokens: of a step; None where nobody knows, so that Muon orthogonalises in each.
     """
     by_muon: dict[float, list[nn.Parameter]] = defaultdict(list)
     matrices: dict[float, list[nn.Parameter]] = defaultdict(list)
@@ -122,7 +172,9 @@ def make_optimizers(
         optimizers.append(torch.optim.AdamW(groups, lr=0.0, betas=betas, fused=True))
     if by_muon:
         stacks = [{"params": parameters, "scale": scale} for scale, parameters in by_muon.items()]
-        optimizers.append(Muon(stacks, 0.0, weight_decay, momentum, dtype, world))
+        moved = [each for parameters in by_muon.values() for each in parameters]
+        period = 1 if n_tokens is None else muon_period(moved, n_tokens)
+        optimizers.append(Muon(stacks, 0.0, weight_decay, momentum, dtype, world, period))
     return optimizers
 
 

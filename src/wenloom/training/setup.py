@@ -172,7 +172,7 @@ def set_up(
     with progress("Measuring what a step takes in memory"):
         step = measured_step(objective, widest, world, strategy, device, bf16, training.micro_batch or end - first)
     train_step = TrainStep(objective, training, world, strategy, device, bf16, training.micro_batch or end - first,
-                           spec.layer_decay, spec.smaller)  # fmt: skip
+                           spec.layer_decay, spec.smaller, size * source.row_tokens)  # fmt: skip
     train_step.threads = threads
     done, n_steps, samples_before = restore(train_step)
     model.train()

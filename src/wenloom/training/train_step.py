@@ -67,6 +67,7 @@ class TrainStep:
         micro_batch: rows computed at a time.
         layer_decay: see `make_optimizers`.
         smaller: what to do where a single row does not fit in memory, for people.
+        n_tokens: of a batch; see `make_optimizers`.
     """
 
     def __init__(
@@ -80,6 +81,7 @@ class TrainStep:
         micro_batch: int,
         layer_decay: float = 1.0,
         smaller: str = SMALLER,
+        n_tokens: int | None = None,
     ):
         self.objective, self.model = objective, objective.model
         self.micro_batch, self.world, self.smaller = micro_batch, world, smaller
@@ -99,6 +101,7 @@ class TrainStep:
             dtype,
             world,
             layer_decay,
+            n_tokens,
         )
 
     def autocast(self) -> AbstractContextManager[object]:
