@@ -14,7 +14,7 @@ from wenloom.training.settings import OptimizerName
 POLYNOMIALS = ((8.4703, -25.1081, 18.6293), (4.1828, -3.1087, 0.5806), (3.9619, -2.9541, 0.5630))
 """Coefficients of x, x³ and x⁵. Each polynomial is the one nearest to 1 on the interval into which those before it map
 [0.001, 1] (Amsel et al. 2025, "The Polar Express", section 3); together they map it into [0.14, 1.86]."""
-_SHARE = 0.22
+_SHARE = 0.2
 """Of the products of a step with the matrices, the most that orthogonalising them may take."""
 
 
