@@ -99,25 +99,22 @@ class Muon(torch.optim.Optimizer):
 
     def _step_one_shape(self, parameters: list[nn.Parameter], group: dict[str, Any]) -> None:
         """Step with matrices of one shape, some of them turned."""
-        gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
-        momenta = [self.state[each].setdefault("momentum", torch.zeros_like(each)) for each in parameters]
-        torch._foreach_lerp_(momenta, gradients, 1 - group["momentum"])
+        updates: dict[nn.Parameter, Tensor] = {}
         done = self._steps_done(parameters)
-        due = [number for number in range(len(parameters)) if (done + number) % self._period == 0]
-        if not due:
+        for number, parameter in enumerate(parameters):
+            assert parameter.grad is not None
+            momentum = self.state[parameter].setdefault("momentum", torch.zeros_like(parameter))
+            momentum.lerp_(parameter.grad, 1 - group["momentum"])
+            if (done + number) % self._period == 0:
+                nesterov = full_tensor(parameter.grad.lerp(momentum, group["momentum"])).to(self._dtype)
+                updates[parameter] = nesterov.mT if _is_tall(parameter) else nesterov
+        if not updates:
             return
-        moved, is_tall = [parameters[each] for each in due], [_is_tall(parameters[each]) for each in due]
-        nesterov = torch._foreach_lerp(
-            [gradients[each] for each in due], [momenta[each] for each in due], group["momentum"]
-        )
-        wide = [full_tensor(each).to(self._dtype) for each in nesterov]
-        stack = torch.stack([each.mT if tall else each for each, tall in zip(wide, is_tall, strict=True)])
-        stack = self._world.divided(stack, orthogonalised)
-        updates = [shard_like((each.mT if tall else each).to(parameter.dtype), parameter)
-                   for each, tall, parameter in zip(stack, is_tall, moved, strict=True)]  # fmt: skip
+        stack = self._world.divided(torch.stack(list(updates.values())), orthogonalised).to(parameters[0].dtype)
         rate, scale = self._period * group["lr"], 0.2 * max(parameters[0].shape) ** 0.5
-        torch._foreach_mul_(moved, 1 - rate * group["weight_decay"])
-        torch._foreach_add_(moved, updates, alpha=-rate * scale)
+        for parameter, update in zip(updates, stack, strict=True):
+            parameter.mul_(1 - rate * group["weight_decay"])
+            parameter.add_(shard_like(update.mT if _is_tall(parameter) else update, parameter), alpha=-rate * scale)
 
     def _steps_done(self, parameters: list[nn.Parameter]) -> int:
         """With this one, where there is a period; kept as AdamW keeps its steps, for a run that is resumed."""
