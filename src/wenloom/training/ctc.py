@@ -35,7 +35,7 @@ class _LevelledCTC(torch.autograd.Function):
     """The loss with its gradient, p minus the shares of the paths, which only the tokens of these texts have.
 
     Through autograd the whole vocabulary is walked over some fifteen times, here four: 8 recordings of 200 places and a vocabulary of 1,032,
-    one core, 13 ms instead of 41.
+    one core, 10 ms instead of 33.
     """
 
     @staticmethod
