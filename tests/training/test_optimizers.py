@@ -20,6 +20,7 @@ from ..conftest import random_decoder, tiny_config
 def test_muon_steps_as_the_one_of_pytorch(shape: tuple[int, int], monkeypatch: pytest.MonkeyPatch):
     """But for the polynomials, of which PyTorch takes one five times."""
     monkeypatch.setattr(optimizers, "POLYNOMIALS", 5 * ((3.4445, -4.7750, 2.0315),))
+    monkeypatch.setattr(optimizers, "_SIZE", 0.2)
     drawn = torch.Generator().manual_seed(0)
     start = [torch.randn(shape, generator=drawn) for _ in range(3)]
     ours = [torch.nn.Parameter(each.clone()) for each in start]
@@ -89,15 +90,14 @@ def test_with_a_period_each_matrix_steps_once_in_it_as_far_as_in_all_its_steps(p
         assert torch.allclose(by_period.state[here]["momentum"], by_step.state[there]["momentum"])
 
 
-@given(st.integers(1, 12), st.integers(8, 2048), st.integers(16, 2**20))
+@given(st.integers(1, 40), st.integers(8, 2048), st.integers(16, 2**20))
 def test_orthogonalising_takes_a_small_part_of_the_products_at_most(n_matrices: int, width: int, n_tokens: int):
     with torch.device("meta"):
         matrices = [torch.nn.Parameter(torch.empty(width, width)) for _ in range(n_matrices)]
     period = muon_period(matrices, n_tokens)
-    taken = (
-        3 * 6 * width**3 / (6 * width**2 * n_tokens)
-    )  # three iterations of three products, beside three products a token
-    assert taken / period <= 0.2 + 1e-9 and (period == 1 or taken / (period - 1) > 0.2)
+    taken = n_matrices * 3 * 6 * width**3  # three iterations of three products
+    most = max(0.2 * n_matrices * 6 * width**2 * n_tokens, 5e8)  # three products a token; a few milliseconds
+    assert taken / period <= most * (1 + 1e-9) and (period == 1 or taken / (period - 1) > most)
 
 
 def test_every_weight_has_one_optimizer_and_only_matrices_decay():

@@ -39,7 +39,7 @@ def fresh_vocabulary(
         why = f"more than {_FEW_WORDS} different words, no text of more than --max-target-tokens"
         derived = Derived("vocabulary", "characters", why)
     else:
-        learned = fresh_tokenizer(fresh, texts, factor=2, most=2048)
+        learned = fresh_tokenizer(fresh, texts, most=2048)
     names = ["<|startoftranscript|>", *(f"<|{each}|>" for each in languages), "<|translate|>", "<|transcribe|>",
              "<|startoflm|>", "<|startofprev|>", "<|nospeech|>", "<|notimestamps|>"]  # fmt: skip
     steering = [AddedToken(each, special=True) for each in (END, *names)]
