@@ -194,7 +194,7 @@ TABLES = {
     "translate": Table(("pairs", VERSES[0], "--max-new-tokens", 8), {
         "--file": C(("--file", "lines.txt"), base=("pairs", "--max-new-tokens", 8), stdin=VERSES[0]),
         "--out": C(("--out", "made.txt"), base=("pairs", "--file", "lines.txt", "--max-new-tokens", 8), look="made.txt"),
-        "--num-beams": C(("--num-beams", 1)),
+        "--num-beams": C(("--num-beams", 1), base=("pairs", "--file", "lines.txt", "--max-new-tokens", 24)),
         "--length-penalty": C(("--length-penalty", -9), base=("brief", VERSES[0], "--max-new-tokens", 8)),
         "--max-new-tokens": C(("--max-new-tokens", 2), base=("pairs", VERSES[0])),
         "--no-repeat": C(("--no-repeat", 1), ("--num-beams", 1)),
@@ -268,7 +268,7 @@ TABLES = {
         "--dimensions": C(("--dimensions", 3)),
         "--batch-size": C(("--batch-size", 1), ("--index", "made.safetensors"), look="made.safetensors"),
         "--device": DEVICE,
-        "--dtype": C(("--dtype", "bfloat16")),
+        "--dtype": C(("--dtype", "bfloat16"), ("--json",)),
         "--json": C(("--json",)),
     }, {"MODEL": R(("nowhere", "lines.txt", "x"), "nowhere", base=()), "CORPUS": R(("sentences", "nowhere.txt", "x"), "nowhere.txt", base=()),
         "QUERIES": C(("night",))}),
