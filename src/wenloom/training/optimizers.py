@@ -15,8 +15,7 @@ POLYNOMIALS = ((8.4703, -25.1081, 18.6293), (4.1828, -3.1087, 0.5806), (3.9619, 
 """Coefficients of x, x³ and x⁵. Each polynomial is the one nearest to 1 on the interval into which those before it map
 [0.001, 1] (Amsel et al. 2025, "The Polar Express", section 3); together they map it into [0.14, 1.86]."""
 _SIZE = 0.15
-"""Of a step beside the learning rate and sqrt(max(R, C)): 0.2 times what makes up for singular values that are 1.2 in the mean (Liu et al. have 0.2
-and about 0.9)."""
+"""Liu et al. 2025, equation 4, have 0.2 for singular values that are 0.9 in the mean; here they are 1.2."""
 _SHARE = 0.2
 """Of the products of a step with the matrices, the most that orthogonalising them may take."""
 _UNNOTICED = 5e8
@@ -68,7 +67,7 @@ def muon_period(matrices: Iterable[nn.Parameter], n_tokens: int) -> int:
 class Muon(torch.optim.Optimizer):
     """Momentum, orthogonalised (Jordan et al. 2024), with decoupled weight decay.
 
-    The step of an R x C matrix is scaled by 0.2 sqrt(max(R, C)), which gives it the size of AdamW's steps, so
+    The step of an R x C matrix is scaled by sqrt(max(R, C)) and a constant, which gives it the size of AdamW's steps, so
     that both share one learning rate (Liu et al. 2025, "Muon is scalable for LLM training", section 2.2).
     Matrices of one shape are orthogonalised together: for small models this is most of the speed. With a period, each matrix
     steps once in it, as far as in all its steps together, and others at other times; momenta change in every step.
